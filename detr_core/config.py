@@ -1,0 +1,135 @@
+"""From a parameters file's mappings to frozen dataclasses, refusing what they don't name.
+
+Each dataclass stands beside what it configures; this file only builds them. The type hints are the schema: bool, int, float,
+str, Literal, `X | None`, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]` and nested dataclasses. Every field must be given: the
+parameters file is the only home of values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A parameters file that can't be used. The message names the file, the key, what was expected and what was found."""
+
+
+def require(condition: bool, field: str, expected: str, found: object) -> None:
+    """Raises ConfigError 'FIELD: expected EXPECTED, found FOUND' unless `condition`; for `__post_init__` of a configuration."""
+    if not condition:
+        raise ConfigError(f"{field}: expected {expected}, found {found!r}")
+
+
+def build(kind: type[T], value: object, where: str) -> T:
+    """An instance of the dataclass `kind` from the mapping `value`.
+
+    where: what errors are prefixed with: the file's name, such as 'params/demo.yaml'.
+    Raises ConfigError for a missing or unknown key, a value of another type, or one that `kind` refuses.
+    """
+    return typing.cast(T, _convert(kind, value, where))
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    """The plain mapping that `build` makes this dataclass from: tuples become lists, as YAML and JSON have them."""
+    return typing.cast(dict[str, Any], _plain(dataclasses.asdict(config)))
+
+
+def flatten(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{'a': {'b': 1}} -> {'a.b': 1}; lists stay whole."""
+    flat: dict[str, Any] = {}
+    for key, value in mapping.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
+    return flat
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _dataclass(typing.cast(type, kind), value, where)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in arguments:
+            return None
+        kinds = [argument for argument in arguments if argument is not type(None)]
+        kind = next((kind for kind in kinds if type(value) is kind), kinds[0])
+        return _convert(kind, value, where)
+    if origin is Literal:
+        if value not in arguments or type(value) not in {type(argument) for argument in arguments}:
+            raise ConfigError(f"{where}: expected one of {', '.join(map(repr, arguments))}, found {value!r}")
+        return value
+    if origin is tuple:
+        return _tuple(arguments, value, where)
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: expected a mapping, found {value!r}")
+        return {str(key): _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    return _scalar(kind, value, where)
+
+
+def _dataclass(kind: type, value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}: expected a mapping with {', '.join(_names(kind))}, found {value!r}")
+    names, hints = _names(kind), typing.get_type_hints(kind)
+    for key in value:
+        if key not in names:
+            near = difflib.get_close_matches(str(key), names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(names)}"
+            raise ConfigError(f"{_under(where, key)}: unknown key; {hint}")
+    for name in names:
+        if name not in value:
+            raise ConfigError(f"{_under(where, name)}: missing; expected {_describe(hints[name])}")
+    fields = {name: _convert(hints[name], value[name], _under(where, name)) for name in names}
+    try:
+        return kind(**fields)
+    except ConfigError as error:
+        raise ConfigError(_under(where, error)) from None
+
+
+def _tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise ConfigError(f"{where}: expected a list, found {value!r}")
+    kinds = (arguments[0],) * len(value) if len(arguments) == 2 and arguments[1] is Ellipsis else arguments
+    if len(kinds) != len(value):
+        raise ConfigError(f"{where}: expected {len(kinds)} values, found {len(value)}: {value!r}")
+    return tuple(_convert(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(kinds, value, strict=True)))
+
+
+def _scalar(kind: Any, value: Any, where: str) -> Any:
+    # bool is an int to Python, and an int is a fine float to a person; nothing else is mixed.
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind or (kind is float and not math.isfinite(value)):
+        note = "; YAML reads 1e-4 as text, write 1.0e-4" if kind is float and isinstance(value, str) else ""
+        raise ConfigError(f"{where}: expected {_describe(kind)}, found {value!r}{note}")
+    return value
+
+
+def _under(where: str, key: object) -> str:
+    # 'params/demo.yaml' + 'data' -> 'params/demo.yaml: data'; 'params/demo.yaml: data' + 'seed' -> 'params/demo.yaml: data.seed'
+    return f"{where}.{key}" if ": " in where else f"{where}: {key}"
+
+
+def _names(kind: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind)]
+
+
+def _describe(kind: Any) -> str:
+    if dataclasses.is_dataclass(kind):
+        return f"a mapping with {', '.join(_names(typing.cast(type, kind)))}"
+    return {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}.get(kind, str(kind))

@@ -1,0 +1,145 @@
+"""Configuration of the data stage and of what training does to images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from detr_core.config import require
+
+
+@dataclass(frozen=True)
+class ScenesConfig:
+    """Generated scenes: a COCO dataset of things and stuff that a small DETR learns in minutes.
+
+    train, val: images of each split. size: side of the square image, pixels. objects: fewest and most an image.
+    object_size: smallest and largest extent, pixels, drawn log-uniformly. beside: share of objects placed next to one of the
+    same class, at `beside_size` of its size. visible: the part of every object that must stay unoccluded.
+    color_noise: standard deviation of a class colour; random_color: share of objects with any colour at all.
+    texture: smallest and largest amplitude. rotation: radians to either side. log_aspect: to either side.
+    """
+
+    train: int
+    val: int
+    size: int
+    objects: tuple[int, int]
+    object_size: tuple[float, float]
+    beside: float
+    beside_size: tuple[float, float]
+    visible: float
+    color_noise: float
+    random_color: float
+    texture: tuple[float, float]
+    rotation: float
+    log_aspect: float
+
+    def __post_init__(self) -> None:
+        require(self.train > 0, "train", "at least 1", self.train)
+        require(self.val > 0, "val", "at least 1", self.val)
+        require(self.size >= 32, "size", "at least 32 pixels", self.size)
+        for name in ("objects", "object_size", "beside_size", "texture"):
+            low, high = getattr(self, name)
+            require(0 <= low <= high, name, "two values, the smaller first", [low, high])
+        require(self.objects[0] >= 1, "objects", "at least 1 object an image", self.objects[0])
+        require(self.object_size[0] >= 4, "object_size", "at least 4 pixels", self.object_size[0])
+        require(self.object_size[1] <= self.size, "object_size", f"at most the image's {self.size} pixels", self.object_size[1])
+        for name in ("beside", "visible", "random_color"):
+            require(0 <= getattr(self, name) <= 1, name, "a share between 0 and 1", getattr(self, name))
+        for name in ("color_noise", "rotation", "log_aspect"):
+            require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """One split of a dataset folder, as paths below its root.
+
+    images: folder of images. instances: `instances_*.json`, or null. panoptic: `panoptic_*.json`, or null.
+    panoptic_masks: folder of the panoptic PNGs, given exactly when `panoptic` is.
+    """
+
+    images: str
+    instances: str | None
+    panoptic: str | None
+    panoptic_masks: str | None
+
+    def __post_init__(self) -> None:
+        require(
+            self.instances is not None or self.panoptic is not None, "instances", "this or `panoptic` to be given", self.instances
+        )
+        require(
+            (self.panoptic is None) == (self.panoptic_masks is None),
+            "panoptic_masks",
+            "to be given exactly when `panoptic` is",
+            self.panoptic_masks,
+        )
+
+
+@dataclass(frozen=True)
+class FolderConfig:
+    """A dataset in COCO layout that is already on disk; read in place. root: absolute, or relative to the project."""
+
+    root: str
+    train: SplitConfig
+    val: SplitConfig
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where images come from: `scenes` are generated, a `folder` is read in place. The other one's section is null."""
+
+    source: Literal["scenes", "folder"]
+    seed: int
+    scenes: ScenesConfig | None
+    folder: FolderConfig | None
+
+    def __post_init__(self) -> None:
+        for name in ("scenes", "folder"):
+            given = getattr(self, name) is not None
+            require(
+                given == (self.source == name),
+                name,
+                f"{'its settings' if self.source == name else 'null'} with source {self.source!r}",
+                "settings" if given else None,
+            )
+
+
+@dataclass(frozen=True)
+class ResizeConfig:
+    """Resize the short side to one of `short` (drawn at random in training), the long side at most `longest`; pixels."""
+
+    short: tuple[int, ...]
+    longest: int
+
+    def __post_init__(self) -> None:
+        require(len(self.short) > 0 and min(self.short) > 0, "short", "one or more positive sizes", list(self.short))
+        require(self.longest >= max(self.short, default=0), "longest", "at least the largest of `short`", self.longest)
+
+
+@dataclass(frozen=True)
+class CropConfig:
+    """With `probability`: short side to one of `before`, then a random crop with sides between `smallest` and `largest`."""
+
+    probability: float
+    before: tuple[int, ...]
+    smallest: int
+    largest: int
+
+    def __post_init__(self) -> None:
+        require(0 <= self.probability <= 1, "probability", "between 0 and 1", self.probability)
+        require(len(self.before) > 0 and min(self.before) > 0, "before", "one or more positive sizes", list(self.before))
+        require(0 < self.smallest <= self.largest, "smallest", "between 1 and `largest`", self.smallest)
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """Training augmentation, in this order: flip, crop, resize (section A.4 of the paper). null leaves a step out.
+
+    flip: probability of a horizontal flip.
+    """
+
+    flip: float
+    crop: CropConfig | None
+    resize: ResizeConfig | None
+
+    def __post_init__(self) -> None:
+        require(0 <= self.flip <= 1, "flip", "a probability between 0 and 1", self.flip)

@@ -1,0 +1,84 @@
+"""Where things lie. The only file that names a path of the project."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+STATE = ROOT / ".state"  # servers' databases and logs, interrupted trainings: nothing that git or DVC tracks
+PARAMS = ROOT / "params"
+DEFAULT_PROFILE = "demo"
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The artifacts of one profile; each stage writes one and reads earlier ones."""
+
+    profile: str
+
+    @property
+    def params(self) -> Path:
+        return PARAMS / f"{self.profile}.yaml"
+
+    @property
+    def dvc_folder(self) -> Path:
+        """Where this profile's dvc.yaml and dvc.lock are."""
+        return ROOT if self.profile == DEFAULT_PROFILE else PARAMS / self.profile
+
+    @property
+    def data(self) -> Path:
+        return ROOT / "data" / self.profile
+
+    @property
+    def runs(self) -> Path:
+        return ROOT / "runs" / self.profile
+
+    @property
+    def detection(self) -> Path:
+        return self.runs / "detection"
+
+    @property
+    def panoptic(self) -> Path:
+        return self.runs / "panoptic"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.runs / "evaluation"
+
+    def study(self, name: str) -> Path:
+        return self.runs / "studies" / name
+
+    @property
+    def report(self) -> Path:
+        return ROOT / "reports" / self.profile
+
+    def unfinished(self, stage: str) -> Path:
+        """What an interrupted stage resumes from."""
+        return STATE / "unfinished" / self.profile / stage
+
+
+def relative(path: Path) -> str:
+    """`path` as people read it: below the project without the project's own address."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+@contextmanager
+def whole_or_nothing(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder` that becomes `folder` when the block ends well, and is removed when it doesn't.
+
+    So no later stage can take a half-written result for a result.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    try:
+        yield part
+        shutil.rmtree(folder, ignore_errors=True)
+        part.replace(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
