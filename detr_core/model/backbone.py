@@ -1,0 +1,128 @@
+"""Convolutional backbones (section 3.2): torchvision's ResNets, and a small one for small images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.models import get_model_weights
+from torchvision.models.resnet import BasicBlock
+from torchvision.ops import FrozenBatchNorm2d
+
+from detr_core.config import ConfigError
+from detr_core.model.config import BackboneConfig
+
+Norm = Callable[[int], nn.Module]
+
+
+class Backbone(nn.Module):
+    """The maps of a residual network's four stages.
+
+    channels: of the stages 1 to 4. The network is `body`, with torchvision's names, as in the published checkpoints.
+    """
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        norm = _norm(config.norm)
+        if config.name == "small":
+            self.body: nn.Module = SmallResNet(norm)
+        else:
+            self.body = _torchvision_resnet(config, norm)
+        self.channels = [_out_channels(getattr(self.body, f"layer{stage}")) for stage in (1, 2, 3, 4)]
+        for module in _stem_and_stages(self.body)[: config.frozen_stages]:
+            module.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """images [B, 3, H, W] -> the maps of stages 1 to 4, finest first."""
+        body = self.body
+        x = body.maxpool(body.relu(body.bn1(body.conv1(images))))  # type: ignore[operator]
+        maps = []
+        for stage in (1, 2, 3, 4):
+            x = getattr(body, f"layer{stage}")(x)
+            maps.append(x)
+        return maps
+
+
+class SmallResNet(nn.Module):
+    """A residual network of strides 3, 6, 12, 12 with one block a stage: 96 x 96 pixels become 8 x 8 positions."""
+
+    def __init__(self, norm: Norm) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 32, kernel_size=5, stride=3, padding=2, bias=False)
+        self.bn1 = norm(32)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.Identity()
+        self.layer1 = _block(32, 32, 1, norm)
+        self.layer2 = _block(32, 64, 2, norm)
+        self.layer3 = _block(64, 128, 2, norm)
+        self.layer4 = _block(128, 128, 1, norm)
+
+
+def load_imagenet_weights(backbone: Backbone, config: BackboneConfig) -> None:
+    """Pretrained classification weights for `backbone`: torchvision's ImageNet ones, or a local state dict.
+
+    Raises ConfigError, naming what was looked for, where they can't be had or don't fit.
+    """
+    if config.weights is None:
+        return
+    if config.weights == "imagenet":
+        # The paper's backbones are torchvision's first ImageNet weights.
+        weights = get_model_weights(config.name)["IMAGENET1K_V1"]
+        try:
+            state = weights.get_state_dict(progress=False, check_hash=True)
+        except OSError as error:
+            raise ConfigError(
+                f"detector.backbone.weights: can't get torchvision's ImageNet weights of {config.name} ({error}); "
+                "give the path of a downloaded file, or null to train from scratch"
+            ) from None
+    else:
+        path = Path(config.weights)
+        if not path.is_file():
+            raise ConfigError(f"detector.backbone.weights: expected 'imagenet', null or a file, found {config.weights!r}")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    wanted = backbone.body.state_dict()
+    state = {
+        key: value for key, value in state.items() if not key.startswith("fc.") and (key in wanted or "num_batches" not in key)
+    }
+    missing = sorted(wanted.keys() - state.keys())
+    unknown = sorted(state.keys() - wanted.keys())
+    if missing or unknown:
+        raise ConfigError(
+            f"detector.backbone.weights: {config.weights} doesn't fit {config.name}: missing {missing[:3]}, unknown {unknown[:3]}"
+        )
+    backbone.body.load_state_dict(state)
+
+
+def _torchvision_resnet(config: BackboneConfig, norm: Norm) -> nn.Module:
+    dilation = {"replace_stride_with_dilation": [False, False, True]} if config.dilation else {}
+    resnet: nn.Module = getattr(torchvision.models, config.name)(weights=None, norm_layer=norm, **dilation)
+    del resnet.avgpool, resnet.fc
+    return resnet
+
+
+def _norm(kind: str) -> Norm:
+    if kind == "frozen":
+        return partial(FrozenBatchNorm2d, eps=1e-5)
+    if kind == "group":
+        return partial(nn.GroupNorm, 8)
+    return nn.BatchNorm2d
+
+
+def _block(channels_in: int, channels: int, stride: int, norm: Norm) -> nn.Sequential:
+    shortcut = None
+    if stride != 1 or channels_in != channels:
+        shortcut = nn.Sequential(nn.Conv2d(channels_in, channels, 1, stride, bias=False), norm(channels))
+    return nn.Sequential(BasicBlock(channels_in, channels, stride, shortcut, norm_layer=norm))
+
+
+def _stem_and_stages(body: nn.Module) -> list[nn.Module]:
+    return [nn.ModuleList([body.conv1, body.bn1]), body.layer1, body.layer2, body.layer3, body.layer4]  # type: ignore[list-item]
+
+
+def _out_channels(stage: nn.Module) -> int:
+    convolutions = [module for module in stage[-1].modules() if isinstance(module, nn.Conv2d)]  # type: ignore[index]
+    return convolutions[-1].out_channels

@@ -1,0 +1,84 @@
+"""DETR: backbone, transformer, prediction heads and, where asked for, the mask head (sections 3.2 and 4.4).
+
+Parameter names are those of the published checkpoints, so that they load as they are.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detr_core.model.backbone import Backbone
+from detr_core.model.config import DetectorConfig
+from detr_core.model.mask_head import AttentionMap, MaskHead
+from detr_core.model.position import build_positions
+from detr_core.model.transformer import Transformer
+from detr_core.structures import Output
+
+
+class Detr(nn.Module):
+    """The detector. num_classes: C; class index C is no-object. mask_head: also predict masks."""
+
+    def __init__(self, config: DetectorConfig, num_classes: int, mask_head: bool) -> None:
+        super().__init__()
+        self.config = config
+        self.num_classes = num_classes
+        backbone = Backbone(config.backbone)
+        self.backbone = nn.Sequential(backbone, build_positions(config.positions, config.width))
+        self.input_proj = nn.Conv2d(backbone.channels[-1], config.width, kernel_size=1)
+        self.transformer = Transformer(config)
+        self.query_embed = nn.Embedding(config.queries, config.width)
+        if config.shared_heads:
+            self.class_embed: nn.Module = nn.Linear(config.width, num_classes + 1)
+            self.bbox_embed: nn.Module = BoxHead(config.width)
+        else:
+            self.class_embed = nn.ModuleList(nn.Linear(config.width, num_classes + 1) for _ in range(config.decoder_layers))
+            self.bbox_embed = nn.ModuleList(BoxHead(config.width) for _ in range(config.decoder_layers))
+        self.has_mask_head = mask_head
+        if mask_head:
+            stage1, stage2, stage3, _ = backbone.channels
+            self.bbox_attention = AttentionMap(config.width, config.heads)
+            self.mask_head = MaskHead(config.width, config.heads, [stage3, stage2, stage1])
+
+    def forward(self, images: Tensor, padding: Tensor) -> Output:
+        """images [B, 3, H, W]: normalised, zero on padding; padding [B, H, W]: True on padding."""
+        maps = self.backbone[0](images)
+        features = maps[-1]
+        # As published: a position is padding where the nearest pixel is.
+        small = F.interpolate(padding[:, None].float(), size=features.shape[-2:]).bool()[:, 0]
+        projected = self.input_proj(features)
+        positions = self.backbone[1](small).to(projected.dtype)
+        decoded, memory = self.transformer(projected, small, positions, self.query_embed.weight)
+        logits, boxes = self._heads(decoded)
+        pyramid = (maps[2], maps[1], maps[0]) if self.has_mask_head else ()
+        return Output(logits, boxes, decoded[-1], memory, projected, small, pyramid)
+
+    def masks(self, output: Output, image: Tensor, query: Tensor) -> Tensor:
+        """Mask logits [K, h, w] of chosen queries, over the padded extent, at the stride of the backbone's first stage.
+
+        output: of this detector's `forward`. image, query [K]: which query of which image of the batch.
+        """
+        maps = self.bbox_attention(output.queries, output.memory, output.padding, image, query)
+        return cast(Tensor, self.mask_head(output.projected, maps, output.pyramid, image))
+
+    def _heads(self, decoded: Tensor) -> tuple[Tensor, Tensor]:
+        if self.config.shared_heads:
+            return self.class_embed(decoded), self.bbox_embed(decoded).sigmoid()
+        heads = zip(decoded, cast(nn.ModuleList, self.class_embed), cast(nn.ModuleList, self.bbox_embed), strict=True)
+        layers = [(class_head(x), box_head(x).sigmoid()) for x, class_head, box_head in heads]
+        return torch.stack([logits for logits, _ in layers]), torch.stack([boxes for _, boxes in layers])
+
+
+class BoxHead(nn.Module):
+    """A three-layer perceptron to box logits; their sigmoid is cxcywh, 0..1."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(width, width), nn.Linear(width, width), nn.Linear(width, 4)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second, last = self.layers
+        return cast(Tensor, last(F.relu(second(F.relu(first(x))))))

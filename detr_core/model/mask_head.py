@@ -1,0 +1,95 @@
+"""The mask head (section 4.4, Figure 8): attention maps of chosen queries, refined by an FPN-style convolutional network.
+
+Everything here is per query, so running it on the matched or the kept queries alone gives what running all of them gives.
+Names of modules and weights are those of the published checkpoints. K stands for the chosen (image, query) pairs.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class AttentionMap(nn.Module):
+    """How much each head of a query attends to each position: a softmax over heads and positions together, as released."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q_linear = nn.Linear(width, width)
+        self.k_linear = nn.Linear(width, width)
+        for linear in (self.q_linear, self.k_linear):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, queries: Tensor, memory: Tensor, padding: Tensor, image: Tensor, query: Tensor) -> Tensor:
+        """queries [B, Q, D], memory [B, D, h, w], padding [B, h, w], image and query [K] -> maps [K, heads, h, w]."""
+        height, width = memory.shape[-2:]
+        q = self.q_linear(queries).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        k = self.k_linear(memory.flatten(2).transpose(1, 2)).unflatten(2, (self.heads, -1)).permute(0, 2, 3, 1)
+        scores = (q / math.sqrt(q.shape[-1])) @ k
+        scores = scores.masked_fill(padding.flatten(1)[:, None, None], float("-inf"))
+        chosen = scores[image, :, query]
+        return chosen.flatten(1).softmax(-1).view(-1, self.heads, height, width)
+
+
+class MaskHead(nn.Module):
+    """Convolutions with GroupNorm that take the attention maps up to the finest backbone map, one mask a query.
+
+    width: D. pyramid: channels of the backbone maps that are joined, coarsest (stage 3) first.
+    """
+
+    def __init__(self, width: int, heads: int, pyramid: list[int]) -> None:
+        super().__init__()
+        first = width + heads
+        dims = [first, width // 2, width // 4, width // 8, width // 16]
+        self.width = width
+        self.lay1, self.gn1 = _convolution(first, first), _group_norm(first)
+        self.lay2, self.gn2 = _convolution(dims[0], dims[1]), _group_norm(dims[1])
+        self.lay3, self.gn3 = _convolution(dims[1], dims[2]), _group_norm(dims[2])
+        self.lay4, self.gn4 = _convolution(dims[2], dims[3]), _group_norm(dims[3])
+        self.lay5, self.gn5 = _convolution(dims[3], dims[4]), _group_norm(dims[4])
+        self.out_lay = _convolution(dims[4], 1)
+        self.adapter1 = nn.Conv2d(pyramid[0], dims[1], 1)
+        self.adapter2 = nn.Conv2d(pyramid[1], dims[2], 1)
+        self.adapter3 = nn.Conv2d(pyramid[2], dims[3], 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_uniform_(module.weight, a=1)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+    def forward(self, projected: Tensor, maps: Tensor, pyramid: tuple[Tensor, ...], image: Tensor) -> Tensor:
+        """projected [B, D, h, w], maps [K, heads, h, w], pyramid: backbone maps of stages 3, 2, 1, image [K].
+
+        Returns mask logits [K, H, W] at the size of the stage 1 map.
+        """
+        # The first convolution sees the image's features and the query's maps side by side; being linear, its image part is
+        # computed once an image instead of once a query.
+        weight = self.lay1.weight
+        of_image = F.conv2d(projected, weight[:, : self.width], self.lay1.bias, padding=1)
+        x = of_image[image] + F.conv2d(maps, weight[:, self.width :], padding=1)
+        x = F.relu(self.gn1(x))
+        x = F.relu(self.gn2(self.lay2(x)))
+        x = _join(x, self.adapter1(pyramid[0]), image)
+        x = F.relu(self.gn3(self.lay3(x)))
+        x = _join(x, self.adapter2(pyramid[1]), image)
+        x = F.relu(self.gn4(self.lay4(x)))
+        x = _join(x, self.adapter3(pyramid[2]), image)
+        x = F.relu(self.gn5(self.lay5(x)))
+        logits: Tensor = self.out_lay(x)
+        return logits[:, 0]
+
+
+def _join(x: Tensor, features: Tensor, image: Tensor) -> Tensor:
+    return features[image] + F.interpolate(x, size=features.shape[-2:], mode="nearest")
+
+
+def _convolution(channels_in: int, channels: int) -> nn.Conv2d:
+    return nn.Conv2d(channels_in, channels, kernel_size=3, padding=1)
+
+
+def _group_norm(channels: int) -> nn.GroupNorm:
+    # 8 groups as published; narrower heads get the largest number of groups that divides them.
+    return nn.GroupNorm(math.gcd(8, channels), channels)

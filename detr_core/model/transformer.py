@@ -1,0 +1,173 @@
+"""The transformer (section 3.2, A.3, Figure 10): positions added to queries and keys at every attention, never to values.
+
+N stands for the H * W positions of the feature map. Names of modules and weights are those of the published checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detr_core.model.config import DetectorConfig
+
+
+class Transformer(nn.Module):
+    """Encoder and decoder."""
+
+    def __init__(self, config: DetectorConfig) -> None:
+        super().__init__()
+        self.positions_where = config.positions.where
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
+
+    def forward(self, source: Tensor, padding: Tensor, positions: Tensor, object_queries: Tensor) -> tuple[Tensor, Tensor]:
+        """source [B, D, H, W], padding [B, H, W] (True = padding), positions [B, D, H, W], object_queries [Q, D].
+
+        Returns the decoder's normalised output of every layer [L, B, Q, D] and the memory [B, D, H, W].
+        """
+        height, width = source.shape[-2:]
+        tokens = source.flatten(2).transpose(1, 2)
+        position: Tensor | None = positions.flatten(2).transpose(1, 2)
+        if self.positions_where == "input":
+            tokens, position = tokens + position, None
+        # Without padding, attention runs unmasked: the fast path, and what evaluation uses.
+        keep = ~padding.flatten(1)[:, None, None, :] if padding.any() else None
+        memory = self.encoder(tokens, position if self.positions_where == "attention" else None, keep)
+        decoded = self.decoder(memory, position, object_queries, keep)
+        return decoded, memory.transpose(1, 2).unflatten(2, (height, width))
+
+
+class Encoder(nn.Module):
+    def __init__(self, config: DetectorConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
+        # As published: only a pre-norm encoder ends with a LayerNorm.
+        self.norm = nn.LayerNorm(config.width) if config.pre_norm else None
+
+    def forward(self, tokens: Tensor, position: Tensor | None, keep: Tensor | None) -> Tensor:
+        """tokens, position [B, N, D], keep [B, 1, 1, N] (True = attend) -> memory [B, N, D]."""
+        for layer in self.layers:
+            tokens = layer(tokens, position, keep)
+        return tokens if self.norm is None else self.norm(tokens)
+
+
+class Decoder(nn.Module):
+    def __init__(self, config: DetectorConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
+        self.norm = nn.LayerNorm(config.width)
+
+    def forward(self, memory: Tensor, position: Tensor | None, object_queries: Tensor, keep: Tensor | None) -> Tensor:
+        """memory [B, N, D], object_queries [Q, D] -> [L, B, Q, D]; the decoder's input is zeros."""
+        query_position = object_queries.expand(len(memory), -1, -1)
+        x = torch.zeros_like(query_position)
+        keys = _with(memory, position)
+        outputs = []
+        for layer in self.layers:
+            x = layer(x, query_position, memory, keys, keep)
+            outputs.append(x)
+        decoded: Tensor = self.norm(torch.stack(outputs))
+        return decoded
+
+
+class Layer(nn.Module):
+    """What encoder and decoder layers share: residual sublayers with the LayerNorm before or after, and the feed-forward."""
+
+    def __init__(self, config: DetectorConfig) -> None:
+        super().__init__()
+        self.pre_norm = config.pre_norm
+        self.self_attn = Attention(config.width, config.heads, config.dropout)
+        self.norm1 = nn.LayerNorm(config.width)
+        self.norm2 = nn.LayerNorm(config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.has_feed_forward = config.feed_forward > 0
+        if self.has_feed_forward:
+            self.linear1 = nn.Linear(config.width, config.feed_forward)
+            self.linear2 = nn.Linear(config.feed_forward, config.width)
+
+    def residual(self, x: Tensor, norm: nn.Module, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
+        if self.pre_norm:
+            return x + self.dropout(sublayer(norm(x)))
+        result: Tensor = norm(x + self.dropout(sublayer(x)))
+        return result
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.linear2(self.dropout(F.relu(self.linear1(x))))
+        return result
+
+
+class EncoderLayer(Layer):
+    def __init__(self, config: DetectorConfig) -> None:
+        super().__init__(config)
+        if not self.has_feed_forward:
+            del self.norm2
+
+    def forward(self, x: Tensor, position: Tensor | None, keep: Tensor | None) -> Tensor:
+        def attend(y: Tensor) -> Tensor:
+            placed = _with(y, position)
+            return self.self_attn(placed, placed, y, keep)
+
+        x = self.residual(x, self.norm1, attend)
+        return self.residual(x, self.norm2, self.feed_forward) if self.has_feed_forward else x
+
+
+class DecoderLayer(Layer):
+    def __init__(self, config: DetectorConfig) -> None:
+        super().__init__(config)
+        self.multihead_attn = Attention(config.width, config.heads, config.dropout)
+        if self.has_feed_forward:
+            self.norm3 = nn.LayerNorm(config.width)
+
+    def forward(self, x: Tensor, query_position: Tensor, memory: Tensor, keys: Tensor, keep: Tensor | None) -> Tensor:
+        """x, query_position [B, Q, D]; memory [B, N, D], keys the same with positions; keep [B, 1, 1, N]."""
+
+        def attend_to_queries(y: Tensor) -> Tensor:
+            placed = y + query_position
+            return self.self_attn(placed, placed, y, None)
+
+        def attend_to_memory(y: Tensor) -> Tensor:
+            return self.multihead_attn(y + query_position, keys, memory, keep)
+
+        x = self.residual(x, self.norm1, attend_to_queries)
+        x = self.residual(x, self.norm2, attend_to_memory)
+        return self.residual(x, self.norm3, self.feed_forward) if self.has_feed_forward else x
+
+
+class Attention(nn.Module):
+    """Multi-head attention with the weights of `nn.MultiheadAttention`, computed without materialising attention weights."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.width, self.heads, self.dropout = width, heads, dropout
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, keep: Tensor | None) -> Tensor:
+        """query [B, Q, D]; key, value [B, N, D]; keep [B, 1, 1, N], True where attention may go. Returns [B, Q, D]."""
+        d, weight, bias = self.width, self.in_proj_weight, self.in_proj_bias
+        if query is key:  # self-attention: both projections in one product
+            q, k = F.linear(query, weight[: 2 * d], bias[: 2 * d]).chunk(2, dim=-1)
+        else:
+            q = F.linear(query, weight[:d], bias[:d])
+            k = F.linear(key, weight[d : 2 * d], bias[d : 2 * d])
+        v = F.linear(value, weight[2 * d :], bias[2 * d :])
+        dropout = self.dropout if self.training else 0.0
+        x = F.scaled_dot_product_attention(self._split(q), self._split(k), self._split(v), attn_mask=keep, dropout_p=dropout)
+        result: Tensor = self.out_proj(x.transpose(1, 2).flatten(2))
+        return result
+
+    def _split(self, x: Tensor) -> Tensor:
+        # [B, N, D] -> [B, heads, N, D / heads]
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+
+def _with(x: Tensor, position: Tensor | None) -> Tensor:
+    return x if position is None else x + position
