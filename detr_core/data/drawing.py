@@ -1,0 +1,140 @@
+"""One generated scene: where its things lie and how it is painted."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from detr_core.data.config import ScenesConfig
+from detr_core.data.shapes import Mask, figure_mask
+
+Plane = npt.NDArray[np.float32]
+
+THINGS = {"circle": (220, 45, 40), "square": (235, 210, 50), "triangle": (205, 50, 205), "star": (242, 242, 242)}
+STUFF = {"sky": (140, 190, 235), "grass": (75, 145, 60), "water": (35, 85, 150)}
+
+_ATTEMPTS = 20  # places tried for an object before the scene does without it
+_GRAIN = 5.0  # standard deviation of the noise on every pixel
+_STUFF_COLOR_NOISE = 10.0
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A thing or a piece of stuff. name: a key of THINGS or STUFF. mask [size, size]: what is visible of it."""
+
+    name: str
+    mask: Mask
+
+
+@dataclass(frozen=True)
+class Scene:
+    """image [size, size, 3]: uint8 RGB. things, stuff: segments that share no pixel and together cover the image."""
+
+    image: npt.NDArray[np.uint8]
+    things: list[Segment]
+    stuff: list[Segment]
+
+
+@dataclass(frozen=True)
+class _Object:
+    name: str
+    center: tuple[float, float]
+    extent: float
+    mask: Mask  # of the whole object, occluded or not
+    alone: bool  # not placed beside another one
+
+
+def draw_scene(config: ScenesConfig, rng: np.random.Generator) -> Scene:
+    """A scene: sky above a wavy horizon, grass, water or both below it, and things that may partly hide each other.
+
+    Every thing keeps at least the part `config.visible` of its pixels; one for which no such place is found is left out.
+    """
+    land, canvas = _background(config, rng)
+    objects: list[_Object] = []
+    visible: list[Mask] = []
+    for _ in range(rng.integers(config.objects[0], config.objects[1], endpoint=True)):
+        for _ in range(_ATTEMPTS):
+            candidate = _propose(config, objects, rng)
+            left = [mask & ~candidate.mask for mask in visible]
+            if candidate.mask.any() and all(
+                rest.sum() >= config.visible * whole.mask.sum() for rest, whole in zip(left, objects, strict=True)
+            ):
+                objects.append(candidate)
+                visible = [*left, candidate.mask]
+                _paint(canvas, candidate, config, rng)
+                break
+    image = np.clip(canvas + _GRAIN * rng.standard_normal(canvas.shape, dtype=np.float32), 0, 255).astype(np.uint8)
+    covered = np.logical_or.reduce(visible)
+    things = [Segment(thing.name, mask) for thing, mask in zip(objects, visible, strict=True)]
+    stuff = [Segment(name, mask & ~covered) for name, mask in land]
+    return Scene(image, things, [segment for segment in stuff if segment.mask.any()])
+
+
+def _propose(config: ScenesConfig, objects: list[_Object], rng: np.random.Generator) -> _Object:
+    alone = [other for other in objects if other.alone]
+    beside = bool(alone) and rng.random() < config.beside
+    if beside:
+        partner = alone[rng.integers(len(alone))]
+        name = partner.name
+        extent = partner.extent * rng.uniform(*config.beside_size)
+        distance = (partner.extent + extent) / 2 * rng.uniform(0.8, 1.1)
+        direction = rng.uniform(0, 2 * math.pi)
+        center = np.array(partner.center) + distance * np.array([math.cos(direction), math.sin(direction)])
+        center = np.clip(center, extent / 2, config.size - extent / 2)
+    else:
+        name = list(THINGS)[rng.integers(len(THINGS))]
+        extent = math.exp(rng.uniform(*np.log(config.object_size)))
+        center = rng.uniform(extent / 2, config.size - extent / 2, size=2)
+    stretch = math.exp(rng.uniform(-config.log_aspect, config.log_aspect) / 2)
+    half_extent = (extent / 2 * stretch, extent / 2 / stretch)
+    place = (float(center[0]), float(center[1]))
+    mask = figure_mask(name, config.size, place, half_extent, rng.uniform(-config.rotation, config.rotation))
+    return _Object(name, place, extent, mask, not beside)
+
+
+def _paint(canvas: Plane, thing: _Object, config: ScenesConfig, rng: np.random.Generator) -> None:
+    color = THINGS[thing.name] + config.color_noise * rng.standard_normal(3)
+    if rng.random() < config.random_color:
+        color = rng.uniform(0, 255, size=3)
+    texture = rng.uniform(*config.texture) * _waves(config.size, rng.uniform(5, 14), rng.uniform(0, math.pi), rng)
+    canvas[thing.mask] = color.astype(np.float32) + texture[thing.mask, None]
+
+
+def _background(config: ScenesConfig, rng: np.random.Generator) -> tuple[list[tuple[str, Mask]], Plane]:
+    size = config.size
+    rows = np.arange(size, dtype=np.float32)[:, None]
+    sky = rows < _wavy_line(size, rng.uniform(0.25, 0.6), rng)
+    # Below the horizon: grass (0), water (1), or both with a shore between them (2, 3).
+    kind = rng.integers(4)
+    shore = rows < _wavy_line(size, rng.uniform(0.65, 0.85), rng) if kind >= 2 else np.zeros_like(sky)
+    far, near = ("grass", "water") if kind % 2 else ("water", "grass")
+    land = [("sky", sky), (far, ~sky & shore), (near, ~sky & ~shore)]
+    # Grass is blades, water is ripples, the sky is nearly even: amplitude, wavelength in pixels, direction.
+    look = {"sky": (4.0, 40.0, 1.4), "grass": (9.0, 4.0, 0.2), "water": (9.0, 8.0, math.pi / 2)}
+    canvas = np.zeros((size, size, 3), dtype=np.float32)
+    for name, mask in land:
+        if mask.any():
+            amplitude, wavelength, direction = look[name]
+            color = (STUFF[name] + _STUFF_COLOR_NOISE * rng.standard_normal(3)).astype(np.float32)
+            waves = amplitude * _waves(size, wavelength, direction + rng.normal(0, 0.1), rng)
+            canvas[mask] = color + waves[mask, None]
+    return land, canvas
+
+
+def _waves(size: int, wavelength: float, direction: float, rng: np.random.Generator) -> Plane:
+    # Stripes of one wavelength (pixels) across `direction` (radians), between -1 and 1.
+    steps = np.arange(size, dtype=np.float32) * np.float32(2 * math.pi / wavelength)
+    along = steps * np.float32(math.cos(direction)) + np.float32(rng.uniform(0, 2 * math.pi))
+    return np.asarray(np.sin(along[None, :] + (steps * np.float32(math.sin(direction)))[:, None]), dtype=np.float32)
+
+
+def _wavy_line(size: int, height: float, rng: np.random.Generator) -> Plane:
+    # The row of a horizon at every column: two waves around `height` (a share of the image).
+    x = np.arange(size, dtype=np.float32) / size * np.float32(2 * math.pi)
+    slow, fast = rng.uniform(0, 0.06), rng.uniform(0, 0.025)
+    phase = rng.uniform(0, 2 * math.pi, size=2)
+    line = height + slow * np.sin(x + phase[0]) + fast * np.sin(rng.uniform(2, 5) * x + phase[1])
+    return np.asarray(line * size, dtype=np.float32)
