@@ -22,20 +22,16 @@ _STUFF_COLOR_NOISE = 10.0
 
 
 @dataclass(frozen=True)
-class Segment:
-    """A thing or a piece of stuff. name: a key of THINGS or STUFF. mask [size, size]: what is visible of it."""
-
-    name: str
-    mask: Mask
-
-
-@dataclass(frozen=True)
 class Scene:
-    """image [size, size, 3]: uint8 RGB. things, stuff: segments that share no pixel and together cover the image."""
+    """A generated image and what is where in it.
+
+    image [size, size, 3]: uint8 RGB. segments [size, size]: uint8, an index into `names` for every pixel.
+    names: keys of STUFF (its pieces come first) or THINGS; a name whose index no pixel holds is nowhere to be seen.
+    """
 
     image: npt.NDArray[np.uint8]
-    things: list[Segment]
-    stuff: list[Segment]
+    segments: npt.NDArray[np.uint8]
+    names: list[str]
 
 
 @dataclass(frozen=True)
@@ -47,30 +43,52 @@ class _Object:
     alone: bool  # not placed beside another one
 
 
+class _Canvas:
+    """A scene while it is painted, layer over layer: of each pixel the layer on top and how far it is from the layer's colour."""
+
+    def __init__(self, size: int) -> None:
+        self.segments = np.zeros((size, size), dtype=np.uint8)
+        self.shade = np.zeros((size, size), dtype=np.float32)
+        self.names: list[str] = []
+        self.colors: list[npt.NDArray[np.float64]] = []
+        self.whole: list[int] = []  # pixels of each layer before others came over it
+
+    def add(self, name: str, mask: Mask, color: npt.NDArray[np.float64], shade: Plane) -> None:
+        self.segments[mask] = len(self.names)
+        self.shade[mask] = shade[mask]
+        self.names.append(name)
+        self.colors.append(color)
+        self.whole.append(int(np.count_nonzero(mask)))
+
+    def visible_under(self, mask: Mask) -> npt.NDArray[np.float64]:
+        """The part of each layer that would be seen, were `mask` painted over."""
+        seen = np.bincount(self.segments[~mask], minlength=len(self.names))
+        return np.asarray(seen / np.maximum(self.whole, 1))
+
+    def image(self, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+        image = np.stack(self.colors).astype(np.float32)[self.segments]
+        image += self.shade[..., None]
+        image += _GRAIN * rng.standard_normal(image.shape, dtype=np.float32)
+        return np.clip(image, 0, 255, out=image).astype(np.uint8)
+
+
 def draw_scene(config: ScenesConfig, rng: np.random.Generator) -> Scene:
     """A scene: sky above a wavy horizon, grass, water or both below it, and things that may partly hide each other.
 
     Every thing keeps at least the part `config.visible` of its pixels; one for which no such place is found is left out.
     """
-    land, canvas = _background(config, rng)
+    canvas = _Canvas(config.size)
+    _paint_background(canvas, config.size, rng)
+    pieces = len(canvas.names)
     objects: list[_Object] = []
-    visible: list[Mask] = []
     for _ in range(rng.integers(config.objects[0], config.objects[1], endpoint=True)):
         for _ in range(_ATTEMPTS):
             candidate = _propose(config, objects, rng)
-            left = [mask & ~candidate.mask for mask in visible]
-            if candidate.mask.any() and all(
-                rest.sum() >= config.visible * whole.mask.sum() for rest, whole in zip(left, objects, strict=True)
-            ):
+            if candidate.mask.any() and np.all(canvas.visible_under(candidate.mask)[pieces:] >= config.visible):
                 objects.append(candidate)
-                visible = [*left, candidate.mask]
                 _paint(canvas, candidate, config, rng)
                 break
-    image = np.clip(canvas + _GRAIN * rng.standard_normal(canvas.shape, dtype=np.float32), 0, 255).astype(np.uint8)
-    covered = np.logical_or.reduce(visible)
-    things = [Segment(thing.name, mask) for thing, mask in zip(objects, visible, strict=True)]
-    stuff = [Segment(name, mask & ~covered) for name, mask in land]
-    return Scene(image, things, [segment for segment in stuff if segment.mask.any()])
+    return Scene(canvas.image(rng), canvas.segments, canvas.names)
 
 
 def _propose(config: ScenesConfig, objects: list[_Object], rng: np.random.Generator) -> _Object:
@@ -95,33 +113,28 @@ def _propose(config: ScenesConfig, objects: list[_Object], rng: np.random.Genera
     return _Object(name, place, extent, mask, not beside)
 
 
-def _paint(canvas: Plane, thing: _Object, config: ScenesConfig, rng: np.random.Generator) -> None:
+def _paint(canvas: _Canvas, thing: _Object, config: ScenesConfig, rng: np.random.Generator) -> None:
     color = THINGS[thing.name] + config.color_noise * rng.standard_normal(3)
     if rng.random() < config.random_color:
         color = rng.uniform(0, 255, size=3)
     texture = rng.uniform(*config.texture) * _waves(config.size, rng.uniform(5, 14), rng.uniform(0, math.pi), rng)
-    canvas[thing.mask] = color.astype(np.float32) + texture[thing.mask, None]
+    canvas.add(thing.name, thing.mask, color, texture)
 
 
-def _background(config: ScenesConfig, rng: np.random.Generator) -> tuple[list[tuple[str, Mask]], Plane]:
-    size = config.size
-    rows = np.arange(size, dtype=np.float32)[:, None]
+def _paint_background(canvas: _Canvas, size: int, rng: np.random.Generator) -> None:
+    rows = np.arange(size)[:, None]
     sky = rows < _wavy_line(size, rng.uniform(0.25, 0.6), rng)
-    # Below the horizon: grass (0), water (1), or both with a shore between them (2, 3).
-    kind = rng.integers(4)
-    shore = rows < _wavy_line(size, rng.uniform(0.65, 0.85), rng) if kind >= 2 else np.zeros_like(sky)
-    far, near = ("grass", "water") if kind % 2 else ("water", "grass")
-    land = [("sky", sky), (far, ~sky & shore), (near, ~sky & ~shore)]
+    shore = rows < _wavy_line(size, rng.uniform(0.65, 0.85), rng)
+    far, near = rng.permutation(["grass", "water"]).tolist()
+    pieces = {"sky": sky, far: ~sky & shore, near: ~sky & ~shore}
+    if rng.random() < 0.5:  # no shore: one kind of ground as far as the horizon
+        pieces = {"sky": sky, near: ~sky}
     # Grass is blades, water is ripples, the sky is nearly even: amplitude, wavelength in pixels, direction.
     look = {"sky": (4.0, 40.0, 1.4), "grass": (9.0, 4.0, 0.2), "water": (9.0, 8.0, math.pi / 2)}
-    canvas = np.zeros((size, size, 3), dtype=np.float32)
-    for name, mask in land:
-        if mask.any():
-            amplitude, wavelength, direction = look[name]
-            color = (STUFF[name] + _STUFF_COLOR_NOISE * rng.standard_normal(3)).astype(np.float32)
-            waves = amplitude * _waves(size, wavelength, direction + rng.normal(0, 0.1), rng)
-            canvas[mask] = color + waves[mask, None]
-    return land, canvas
+    for name, mask in pieces.items():
+        amplitude, wavelength, direction = look[name]
+        color = STUFF[name] + _STUFF_COLOR_NOISE * rng.standard_normal(3)
+        canvas.add(name, mask, color, amplitude * _waves(size, wavelength, direction + rng.normal(0, 0.1), rng))
 
 
 def _waves(size: int, wavelength: float, direction: float, rng: np.random.Generator) -> Plane:

@@ -18,7 +18,8 @@ from pycocotools import mask as rle
 
 from detr_core.data.config import ScenesConfig, SplitConfig
 from detr_core.data.dataset import write_dataset
-from detr_core.data.drawing import STUFF, THINGS, Scene, Segment, draw_scene
+from detr_core.data.drawing import STUFF, THINGS, Scene, draw_scene
+from detr_core.data.shapes import Mask
 from detr_core.reporter import Reporter
 
 SPLITS = ("train", "val")  # a split's place here is part of its images' seeds
@@ -103,25 +104,26 @@ def _write_scene(scene: Scene, folder: Path, split: str, index: int) -> _Records
     Image.fromarray(scene.image).save(folder / split / f"{name}.jpg", quality=_JPEG_QUALITY)
     # The id of a segment is its colour in the PNG, R + 256 G + 256^2 B; it need only be unique in its image, and not 0.
     ids = np.zeros((height, width, 3), dtype=np.uint8)
+    ids[..., 0] = scene.segments + 1
+    Image.fromarray(ids).save(folder / "annotations" / f"panoptic_{split}" / f"{name}.png", compress_level=1)
     segments_info, instances = [], []
-    for number, segment in enumerate([*scene.things, *scene.stuff], start=1):
-        ids[segment.mask, 0] = number
-        figures = {"category_id": _CATEGORY_ID[segment.name], "iscrowd": 0, **_box_and_area(segment)}
-        segments_info.append({"id": number, **figures})
-        if segment.name in THINGS:
-            encoded = rle.encode(np.asfortranarray(segment.mask, dtype=np.uint8))
+    for segment in np.unique(scene.segments).tolist():
+        mask = scene.segments == segment
+        figures = {"category_id": _CATEGORY_ID[scene.names[segment]], "iscrowd": 0, **_box_and_area(mask)}
+        segments_info.append({"id": segment + 1, **figures})
+        if scene.names[segment] in THINGS:
+            encoded = rle.encode(np.asfortranarray(mask, dtype=np.uint8))
             segmentation = {"size": [height, width], "counts": encoded["counts"].decode("ascii")}
             instances.append({"image_id": index, **figures, "segmentation": segmentation})
-    Image.fromarray(ids).save(folder / "annotations" / f"panoptic_{split}" / f"{name}.png", compress_level=1)
     image = {"id": index, "file_name": f"{name}.jpg", "height": height, "width": width}
     return _Records(image, instances, {"image_id": index, "file_name": f"{name}.png", "segments_info": segments_info})
 
 
-def _box_and_area(segment: Segment) -> dict[str, Any]:
-    rows, columns = (np.flatnonzero(segment.mask.any(axis=axis)) for axis in (1, 0))
+def _box_and_area(mask: Mask) -> dict[str, Any]:
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     left, top = int(columns[0]), int(rows[0])
     box = [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top]
-    return {"bbox": box, "area": int(segment.mask.sum())}
+    return {"bbox": box, "area": int(np.count_nonzero(mask))}
 
 
 def _write_annotations(folder: Path, split: str, records: list[_Records]) -> None:
