@@ -107,9 +107,7 @@ def _torchvision_resnet(config: BackboneConfig, norm: Norm) -> nn.Module:
 def _norm(kind: str) -> Norm:
     if kind == "frozen":
         return partial(FrozenBatchNorm2d, eps=1e-5)
-    if kind == "group":
-        return partial(nn.GroupNorm, 8)
-    return nn.BatchNorm2d
+    return partial(nn.GroupNorm, 8)
 
 
 def _block(channels_in: int, channels: int, stride: int, norm: Norm) -> nn.Sequential:

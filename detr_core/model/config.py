@@ -23,7 +23,7 @@ class BackboneConfig:
     name: Literal["small", "resnet18", "resnet34", "resnet50", "resnet101"]
     dilation: bool
     weights: str | None
-    norm: Literal["frozen", "group", "batch"]
+    norm: Literal["frozen", "group"]
     frozen_stages: int
 
     def __post_init__(self) -> None:
@@ -33,7 +33,7 @@ class BackboneConfig:
             require(self.weights is None, "weights", "null for the small backbone", self.weights)
         if self.name in ("resnet18", "resnet34"):
             require(not self.dilation, "dilation", f"false: {self.name}'s blocks can't be dilated", self.dilation)
-        require(self.weights is None or self.norm != "group", "norm", "frozen or batch with pretrained weights", self.norm)
+        require(self.weights is None or self.norm == "frozen", "norm", "frozen with pretrained weights", self.norm)
 
 
 @dataclass(frozen=True)

@@ -66,9 +66,9 @@ class Detr(nn.Module):
 
     def _heads(self, decoded: Tensor) -> tuple[Tensor, Tensor]:
         if self.config.shared_heads:
-            return self.class_embed(decoded), self.bbox_embed(decoded).sigmoid()
+            return self.class_embed(decoded), self.bbox_embed(decoded).float().sigmoid()
         heads = zip(decoded, cast(nn.ModuleList, self.class_embed), cast(nn.ModuleList, self.bbox_embed), strict=True)
-        layers = [(class_head(x), box_head(x).sigmoid()) for x, class_head, box_head in heads]
+        layers = [(class_head(x), box_head(x).float().sigmoid()) for x, class_head, box_head in heads]
         return torch.stack([logits for logits, _ in layers]), torch.stack([boxes for _, boxes in layers])
 
 

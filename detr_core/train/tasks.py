@@ -1,0 +1,78 @@
+"""What is trained: a module from a batch to its loss, for the detector and for the mask head on a frozen detector."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from detr_core.loss.config import LossConfig, MaskLossConfig
+from detr_core.loss.criterion import Normalizer, set_loss
+from detr_core.loss.masks import mask_loss, matched_masks
+from detr_core.loss.matcher import match
+from detr_core.model.detr import Detr
+from detr_core.model.image import normalise
+from detr_core.structures import Batch
+
+# Matching on the frozen detector's last layer, with the published costs (the mask stage has no box loss to take them from).
+PUBLISHED_COSTS = LossConfig(classification=1, l1=5, giou=2, no_object=0.1, auxiliary=False)
+
+
+class DetectionTask(nn.Module):
+    """Trains the detector by the set loss, on every decoder layer where auxiliary losses are on."""
+
+    def __init__(self, model: Detr, loss: LossConfig, precision: torch.dtype) -> None:
+        super().__init__()
+        self.model, self.loss, self.precision = model, loss, precision
+
+    def normalizer(self, counts: list[int]) -> Normalizer:
+        """For images with so many targets each."""
+        return Normalizer.of(counts, self.model.config.queries, self.loss.no_object)
+
+    def forward(self, batch: Batch, normalizer: Normalizer) -> tuple[Tensor, dict[str, Tensor]]:
+        images = normalise(batch.images, batch.padding)
+        with torch.autocast(images.device.type, self.precision, enabled=self.precision != torch.float32):
+            output = self.model(images, batch.padding)
+        # Matching and losses are float32 whatever the network ran in.
+        first = 0 if self.loss.auxiliary else -1
+        logits, boxes = output.logits[first:].float(), output.boxes[first:].float()
+        matches = match(logits, boxes, batch.targets, self.loss)
+        losses = set_loss(logits, boxes, batch.targets, matches, normalizer, self.loss)
+        parts = {"classification": losses.classification[-1], "l1": losses.l1[-1], "giou": losses.giou[-1]}
+        return losses.total, parts
+
+
+class PanopticTask(nn.Module):
+    """Trains the mask head; the detector is frozen: no gradients, no dropout, no batch statistics, whatever mode is set."""
+
+    def __init__(self, model: Detr, loss: MaskLossConfig, precision: torch.dtype) -> None:
+        super().__init__()
+        self.model, self.loss, self.precision = model, loss, precision
+        model.requires_grad_(False)
+        model.bbox_attention.requires_grad_(True)
+        model.mask_head.requires_grad_(True)
+
+    def train(self, mode: bool = True) -> PanopticTask:
+        super().train(False)  # nothing in the mask head differs between the modes; all of the detector must stay in eval
+        return self
+
+    def normalizer(self, counts: list[int]) -> Normalizer:
+        """For images with so many targets each."""
+        return Normalizer.of(counts, self.model.config.queries, PUBLISHED_COSTS.no_object)
+
+    def forward(self, batch: Batch, normalizer: Normalizer) -> tuple[Tensor, dict[str, Tensor]]:
+        images = normalise(batch.images, batch.padding)
+        with torch.autocast(images.device.type, self.precision, enabled=self.precision != torch.float32):
+            with torch.no_grad():
+                output = self.model(images, batch.padding)
+            matches = match(output.logits[-1:], output.boxes[-1:], batch.targets, PUBLISHED_COSTS)
+            # A batch without targets still runs the head once, at weight 0, so that every process has gradients to share.
+            matched = len(matches.image) > 0
+            image = matches.image if matched else matches.image.new_zeros(1)
+            query = matches.query if matched else matches.query.new_zeros(1)
+            logits = self.model.masks(output, image, query)
+        if not matched:
+            nothing = logits.float().sum() * 0
+            return nothing, {"focal": nothing.detach(), "dice": nothing.detach()}
+        masks = matched_masks(batch.targets, matches, (images.shape[-2], images.shape[-1]))
+        focal, dice = mask_loss(logits, masks, normalizer.boxes, self.loss)
+        return self.loss.focal * focal + self.loss.dice * dice, {"focal": focal.detach(), "dice": dice.detach()}

@@ -1,0 +1,195 @@
+"""One process of a training, as torchrun starts it: `python -m detr_core.train.worker JOB.json`.
+
+JOB.json: {"stage": "detection" | "panoptic", "config": DetectionConfig | PanopticConfig, "detector": DetectorConfig (detection
+only, else null), "init": a detector's checkpoint (panoptic only, else null), "data": folder with dataset.json, "work": folder of
+the resumable state, "out": folder of the results, "workers": loader processes, "profile": name for the record}.
+
+Results in `out`: checkpoint.pt (the last), best.pt, metrics.json (the last value of every scalar), history.jsonl (all of them).
+The first process tells of its progress on stdout, a JSON object after '@' a line; every other line is log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from detr_core.config import as_dict, build
+from detr_core.data.batching import evaluation_batches
+from detr_core.data.coco import CocoDataset
+from detr_core.data.dataset import read_dataset
+from detr_core.data.transforms import evaluation_transform, training_transform
+from detr_core.evaluate.predictions import average_precision_of
+from detr_core.loss.matcher import NonFiniteError
+from detr_core.model.backbone import Backbone, load_imagenet_weights
+from detr_core.model.checkpoint import load_checkpoint
+from detr_core.model.config import DetectorConfig
+from detr_core.model.detr import Detr
+from detr_core.reporter import Reporter, Silent
+from detr_core.train.config import DetectionConfig, PanopticConfig
+from detr_core.train.distributed import Group, process_group
+from detr_core.train.loop import Files, Validation, train
+from detr_core.train.state import Progress, fingerprint
+from detr_core.train.tasks import DetectionTask, PanopticTask
+
+
+class Events:
+    """A Reporter that prints each event as one line for the process that started this one."""
+
+    def progress(self, done: int, total: int, images_per_second: float, note: str) -> None:
+        _say(kind="progress", done=done, total=total, images_per_second=images_per_second, note=note)
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        _say(kind="metrics", step=step, values=dict(values))
+
+    def message(self, text: str) -> None:
+        _say(kind="message", text=text)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What JOB.json holds; see the top of this file."""
+
+    stage: Literal["detection", "panoptic"]
+    config: dict[str, Any]
+    detector: dict[str, Any] | None
+    init: str | None
+    data: str
+    work: str
+    out: str
+    workers: int
+    profile: str
+
+
+def main() -> int:
+    """Runs the job named on the command line; 0 on success, 1 after an '@error' line."""
+    job = Job(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    try:
+        with process_group() as group:
+            run(job, group, Events() if group.first else Silent())
+    except (ValueError, NonFiniteError) as error:
+        _say(kind="error", text=str(error))
+        return 1
+    return 0
+
+
+def run(job: Job, group: Group, reporter: Reporter) -> Progress:
+    """Carries `job` out in this process.
+
+    Raises ConfigError, DatasetError or CheckpointError before work begins, NonFiniteError during it.
+    """
+    splits = read_dataset(Path(job.data))
+    files = Files(Path(job.work) / "state.pt", Path(job.out) / "checkpoint.pt", Path(job.out) / "best.pt")
+    meta = {"profile": job.profile, "stage": job.stage}
+    if job.stage == "detection":
+        config = build(DetectionConfig, job.config, job.profile)
+        detector = build(DetectorConfig, job.detector, job.profile)
+        dataset = CocoDataset(
+            splits["train"], config.targets, masks=False, transform=training_transform(config.augmentation), seed=config.seed
+        )
+        torch.manual_seed(config.seed)
+        model = Detr(detector, len(dataset.categories), mask_head=False)
+        backbone = model.backbone[0]
+        assert isinstance(backbone, Backbone)
+        load_imagenet_weights(backbone, detector.backbone)
+        task: DetectionTask | PanopticTask = DetectionTask(model, config.loss, _precision(config.precision))
+        val = CocoDataset(
+            splits["val"], config.targets, masks=False, transform=evaluation_transform(config.resize), seed=config.seed
+        )
+        validate = _box_validation(task, val, config.batch_size, group, job.workers)
+        any_config: DetectionConfig | PanopticConfig = config
+    else:
+        assert job.init is not None, "a panoptic job names the detector's checkpoint"
+        any_config = build(PanopticConfig, job.config, job.profile)
+        dataset = CocoDataset(
+            splits["train"], "panoptic", masks=True, transform=training_transform(any_config.augmentation), seed=any_config.seed
+        )
+        torch.manual_seed(any_config.seed)
+        model = with_mask_head(load_checkpoint(Path(job.init), torch.device("cpu")).model)
+        task = PanopticTask(model, any_config.loss, _precision(any_config.precision))
+        val = CocoDataset(
+            splits["val"], "panoptic", masks=True, transform=evaluation_transform(any_config.resize), seed=any_config.seed
+        )
+        validate = _mask_validation(task, val, any_config.batch_size, group, job.workers)
+    task.to(group.device)
+    mark = fingerprint(
+        as_dict(any_config), job.detector, [asdict(category) for category in dataset.categories], len(dataset), _digest(job.init)
+    )
+    progress = train(task, dataset, any_config, validate, files, mark, meta, group, job.workers, reporter)
+    if group.first:
+        _write_history(progress, Path(job.out))
+    return progress
+
+
+def with_mask_head(detector: Detr) -> Detr:
+    """The same detector with a new mask head."""
+    model = Detr(detector.config, detector.num_classes, mask_head=True)
+    model.load_state_dict(detector.state_dict(), strict=False)
+    return model
+
+
+def _box_validation(
+    task: DetectionTask | PanopticTask, val: CocoDataset, batch_size: int, group: Group, workers: int
+) -> Callable[[], Validation]:
+    def validate() -> Validation:
+        figures = average_precision_of(task.model, val.categories, val, batch_size, group.device, workers, Silent())
+        return Validation({f"val/{name}": value for name, value in figures.items()}, figures["AP"])
+
+    return validate
+
+
+def _mask_validation(
+    task: DetectionTask | PanopticTask, val: CocoDataset, batch_size: int, group: Group, workers: int
+) -> Callable[[], Validation]:
+    # The masks' loss on the val split, as in training; the panoptic quality is the evaluation stage's.
+    @torch.inference_mode()
+    def validate() -> Validation:
+        sums: dict[str, float] = {}
+        boxes = 0
+        for batch in evaluation_batches(val, batch_size, 0, 1, workers):
+            counts = [len(target.labels) for target in batch.targets]
+            normalizer = task.normalizer(counts)
+            total, parts = task(batch.to(group.device), normalizer)
+            for name, value in {"loss": total, **parts}.items():
+                sums[name] = sums.get(name, 0.0) + float(value) * normalizer.boxes
+            boxes += sum(counts)
+        means = {f"val/{name}": value / max(boxes, 1) for name, value in sums.items()}
+        return Validation(means, -means.get("val/loss", 0.0))
+
+    return validate
+
+
+def _write_history(progress: Progress, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    lines = "".join(json.dumps(record) + "\n" for record in progress.history)
+    (out / "history.jsonl").write_text(lines, encoding="utf-8")
+    last: dict[str, float] = {}
+    for record in progress.history:
+        last |= record
+    last.pop("step", None)
+    (out / "metrics.json").write_text(json.dumps(dict(sorted(last.items())), indent=2) + "\n", encoding="utf-8")
+
+
+def _precision(name: str) -> torch.dtype:
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+def _digest(checkpoint: str | None) -> str | None:
+    if checkpoint is None:
+        return None
+    with Path(checkpoint).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _say(**event: object) -> None:
+    print("@" + json.dumps(event), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
