@@ -1,0 +1,248 @@
+"""The record: each stage's run in MLflow. The only file that imports mlflow.
+
+Runs go to a SQLite file of the project, or to the server that MLFLOW_TRACKING_URI names. Nothing is read back: a stage's result
+depends on no record. So a record that can't be begun stops the stage before its work, and one that breaks later (a server that
+went away while a model trained for days) is told of and leaves the stage alone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from urllib.parse import quote
+
+for _name, _value in {
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    # MLflow's own 7 tries of 120 s each would hold up a training for minutes.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}.items():
+    os.environ.setdefault(_name, _value)  # before the import, which reads them
+
+import mlflow  # noqa: E402
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor  # noqa: E402
+
+from flows import lineage  # noqa: E402
+from flows.paths import ROOT, STATE, Paths, relative  # noqa: E402
+
+FOLDER = STATE / "mlflow"
+UI = "http://127.0.0.1:5000"  # where `make serve` shows the project's own record
+REQUIREMENTS = ("torch", "torchvision", "numpy", "scipy", "pycocotools", "hotcoco", "pillow")  # of a model's prediction
+BATCH = 500  # metrics a request; MLflow takes 1,000 at most
+SECONDS_BETWEEN_BATCHES = 5.0
+SECONDS_AFTER_FAILURE = 60.0
+COMPARISON = "comparison"  # the tag of an ablation's run that holds the address of its cells, compared
+log = logging.getLogger(__name__)
+
+
+class TrackingError(RuntimeError):
+    """The record can't be begun. The message names the address and says what to do."""
+
+
+def tracking_uri() -> str:
+    """Where runs are recorded: MLFLOW_TRACKING_URI, else the project's own database, whatever the working directory."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{FOLDER / 'mlflow.db'}"
+
+
+def prepare(experiment: str) -> str:
+    """The id of the experiment of this name; makes it, and the database where there is none yet.
+
+    One process at a time: MLflow's first use of a database runs its migrations, which fail when two do it at once.
+    Raises TrackingError.
+    """
+    uri = tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    # A database's artifacts lie beside it; by default MLflow puts them below the working directory.
+    folder = Path(uri.removeprefix("sqlite:///")).resolve().parent if uri.startswith("sqlite:///") else FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    try:
+        with (folder / "prepare.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            client = mlflow.MlflowClient()
+            known = client.get_experiment_by_name(experiment)
+            if known is not None:
+                return str(known.experiment_id)
+            place = None if uri.startswith("http") else (folder / "artifacts").as_uri()  # a server knows where its own go
+            return str(client.create_experiment(experiment, artifact_location=place))
+    except (MlflowException, OSError) as error:
+        first = str(error).splitlines()[0][:300]
+        raise TrackingError(
+            f"MLflow at {uri}: can't record there: {first}; start that server, or unset MLFLOW_TRACKING_URI to record here"
+        ) from None
+
+
+class Record:
+    """One run in MLflow, open while a stage works. It listens as a Reporter: metrics are recorded, progress is not."""
+
+    def __init__(self, run_id: str, experiment_id: str) -> None:
+        self.run_id = run_id
+        self.experiment_id = experiment_id
+        self._client = mlflow.MlflowClient()
+        self._pending: list[Metric] = []
+        self._send_at = time.monotonic() + SECONDS_BETWEEN_BATCHES
+
+    def progress(self, done: int, total: int, images_per_second: float, note: str) -> None: ...
+
+    def message(self, text: str) -> None: ...
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Named scalars at a step; they reach MLflow in batches, the last of them when the run ends."""
+        now = int(time.time() * 1000)
+        self._pending += [Metric(name, float(value), now, step) for name, value in values.items()]
+        if time.monotonic() >= self._send_at:
+            self.send()
+
+    def send(self) -> None:
+        """Sends the metrics that wait; where MLflow doesn't take them they wait for the next try."""
+        self._send_at = time.monotonic() + SECONDS_AFTER_FAILURE
+        with _told("metrics"):
+            while self._pending:
+                self._client.log_batch(self.run_id, metrics=self._pending[:BATCH])
+                del self._pending[:BATCH]
+            self._send_at = time.monotonic() + SECONDS_BETWEEN_BATCHES
+
+    def params(self, values: Mapping[str, object]) -> None:
+        """Flat parameters, `section.key: value`; null, true and lists as JSON has them."""
+        params = [Param(key, value if isinstance(value, str) else json.dumps(value)) for key, value in values.items()]
+        for start in range(0, len(params), 100):  # MLflow's limit of a batch
+            self._client.log_batch(self.run_id, params=params[start : start + 100])
+
+    def tag(self, name: str, value: str) -> None:
+        """A word about the run that isn't a parameter."""
+        with _told(f"the tag {name}"):
+            self._client.set_tag(self.run_id, name, value)
+
+    def dataset(self, folder: Path, digest: str | None, context: str) -> None:
+        """A dataset folder as the run's input. digest: its DVC hash, None where DVC has none; context: what it is used for."""
+        source = json.dumps({"uri": relative(folder)})
+        entity = Dataset(folder.name, digest or "not-in-dvc", "local", source, profile=json.dumps({"dvc": digest}))
+        self._client.log_inputs(self.run_id, datasets=[DatasetInput(entity, [InputTag("mlflow.data.context", context)])])
+
+    def figures(self, files: Sequence[Path], folder: str = "figures") -> None:
+        """Pictures, shown in the run's artifacts below `folder`."""
+        for file in files:
+            self.artifact(file, folder)
+
+    def artifact(self, file: Path, folder: str | None = None) -> None:
+        """A file of results."""
+        with _told(file.name):
+            self._client.log_artifact(self.run_id, str(file), folder)
+
+    def model(self, checkpoint: Path, evaluate: Mapping[str, object]) -> None:
+        """The checkpoint as the run's model, so that `mlflow.pyfunc.load_model('runs:/<id>/model')` predicts on an image.
+
+        evaluate: the section of parameters by which its output is read. flows/detector_model.py says what goes in and out.
+        """
+        with _told("the model"):
+            mlflow.pyfunc.log_model(
+                name="model",
+                loader_module="detector_model",
+                data_path=str(checkpoint),
+                model_config=dict(evaluate),
+                code_paths=[str(ROOT / "detr_core"), str(ROOT / "flows" / "detector_model.py")],
+                pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],  # inferring them takes 9 s
+            )
+
+    @contextmanager
+    def child(self, name: str, params: Mapping[str, object]) -> Iterator[Record]:
+        """A run below this one: one setting of an ablation."""
+        run_id = self._client.create_run(self.experiment_id, run_name=name, tags={"mlflow.parentRunId": self.run_id}).info.run_id
+        child = Record(run_id, self.experiment_id)
+        with _ending(child, partial(self._client.set_terminated, run_id)):
+            child.params(params)
+            yield child
+
+    def url(self) -> str:
+        """The run's page in MLflow's UI."""
+        return f"{_ui()}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+
+    def pages(self) -> dict[str, str]:
+        """Pages of MLflow's UI for a reader of the profile's results: its runs, and the last ablation's cells compared."""
+        pages = {"all runs in MLflow": f"{_ui()}/#/experiments/{self.experiment_id}"}
+        last = self._client.search_runs(
+            [self.experiment_id],
+            "tags.stage = 'ablations' AND attributes.status = 'FINISHED'",
+            max_results=1,
+            order_by=["attributes.start_time DESC"],
+        )
+        if last and COMPARISON in last[0].data.tags:
+            pages["the ablation's cells compared in MLflow"] = last[0].data.tags[COMPARISON]
+        return pages
+
+
+@contextmanager
+def stage_run(
+    stage: str, paths: Paths, params: Mapping[str, object], inputs: Sequence[Path], sample_seconds: float = 1.0
+) -> Iterator[Record]:
+    """The record of a stage while it works: params, lineage and system metrics; FAILED or KILLED where it doesn't end well.
+
+    inputs: what it reads of earlier stages; the profile's dataset among them becomes the run's input.
+    sample_seconds: between two samples of system metrics, unless MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL says otherwise.
+    Raises TrackingError before any work where MLflow can't be reached.
+    """
+    experiment_id = prepare(f"detr {paths.profile}")
+    tags = {"stage": stage, "profile": paths.profile, "mlflow.source.name": f"flows.{stage}"} | lineage.tags(paths, inputs)
+    run = mlflow.start_run(experiment_id=experiment_id, run_name=stage, tags=tags, log_system_metrics=False)
+    record = Record(run.info.run_id, experiment_id)
+    monitor = SystemMetricsMonitor(record.run_id, sampling_interval=sample_seconds)  # type: ignore[no-untyped-call]
+    monitor.start()  # type: ignore[no-untyped-call]
+    with _ending(record, mlflow.end_run):
+        try:
+            record.params(params)
+            if paths.data in inputs:
+                record.dataset(
+                    paths.data, tags.get(f"dvc.{relative(paths.data)}"), "training" if "train" in stage else "evaluation"
+                )
+            yield record
+        finally:
+            monitor.finish()  # type: ignore[no-untyped-call]
+
+
+def compare_url(run_ids: Sequence[str], experiment_id: str) -> str:
+    """The page of MLflow's UI that compares these runs, all of them selected."""
+    runs, experiments = quote(json.dumps(list(run_ids), separators=(",", ":"))), quote(json.dumps([experiment_id]))
+    return f"{_ui()}/#/compare-runs?runs={runs}&experiments={experiments}"
+
+
+def _ui() -> str:
+    uri = tracking_uri()
+    return uri.rstrip("/") if uri.startswith("http") else UI
+
+
+@contextmanager
+def _ending(record: Record, terminate: Callable[[str], None]) -> Iterator[None]:
+    """Ends the run as its block ends: well, with an error, or interrupted."""
+    status = "FINISHED"
+    try:
+        yield
+    except Exception as error:
+        status = "FAILED"
+        record.tag("error", f"{type(error).__name__}: {error}"[:5000])
+        raise
+    except BaseException:  # ctrl-c, or the signal that cancels a Prefect run
+        status = "KILLED"
+        raise
+    finally:
+        record.send()
+        with _told("the end of the run"):
+            terminate(status)
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """MLflow's refusal of `what` becomes a warning: the stage's work doesn't depend on its record."""
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        log.warning("MLflow at %s doesn't take %s: %s", tracking_uri(), what, str(error).splitlines()[0][:300])

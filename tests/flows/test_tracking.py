@@ -1,0 +1,158 @@
+"""The record in a real MLflow database: what a stage's run holds, how it ends, and that nobody has to wait for it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, unquote
+
+import mlflow
+import pytest
+from mlflow.entities import Run
+
+from flows import lineage, tracking
+from flows.paths import ROOT, Paths
+
+DEMO = Paths("demo")
+
+
+@pytest.fixture
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    path = tmp_path / "mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+    yield path
+    mlflow.set_tracking_uri(None)
+
+
+def stored(record: tracking.Record) -> Run:
+    return mlflow.MlflowClient().get_run(record.run_id)
+
+
+def test_a_run_holds_parameters_metrics_lineage_figures_and_system_metrics(database: Path, tmp_path: Path) -> None:
+    figure = tmp_path / "curve.svg"
+    figure.write_text("<svg/>")
+    with tracking.stage_run(
+        "train_detection", DEMO, {"a.b": 1, "a.c": None, "a.d": "x"}, [DEMO.data], sample_seconds=0.1
+    ) as record:
+        for step in range(1200):
+            record.metrics({"train/loss": 1.0 / (step + 1)}, step)
+        record.figures([figure])
+        time.sleep(0.5)
+    run = stored(record)
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"a.b": "1", "a.c": "null", "a.d": "x"}
+    history = mlflow.MlflowClient().get_metric_history(record.run_id, "train/loss")
+    assert [(metric.step, metric.value) for metric in history] == [(step, 1.0 / (step + 1)) for step in range(1200)]
+    assert "system/cpu_utilization_percentage" in run.data.metrics
+    assert run.data.tags["git.commit"] == subprocess.check_output(["git", "-C", ROOT, "rev-parse", "HEAD"], text=True).strip()
+    assert run.data.tags["stage"] == "train_detection"
+    (dataset,) = run.inputs.dataset_inputs
+    assert json.loads(dataset.dataset.source) == {"uri": "data/demo"}
+    assert dataset.tags[0].value == "training"
+    assert [file.path for file in mlflow.MlflowClient().list_artifacts(record.run_id, "figures")] == ["figures/curve.svg"]
+    assert (database.parent / "artifacts").is_dir(), "artifacts lie beside the database, wherever the process works"
+
+
+@pytest.mark.parametrize(("error", "status"), [(ValueError("no such split"), "FAILED"), (KeyboardInterrupt(), "KILLED")])
+def test_a_run_that_does_not_end_well_says_so(database: Path, error: BaseException, status: str) -> None:
+    with pytest.raises(type(error)), tracking.stage_run("data", DEMO, {}, []) as record:
+        record.metrics({"loss": 3.0}, 7)
+        raise error
+    run = stored(record)
+    assert run.info.status == status
+    assert run.data.metrics["loss"] == 3.0, "what was told before the end is kept"
+    assert run.data.tags.get("error") == ("ValueError: no such split" if status == "FAILED" else None)
+    assert mlflow.active_run() is None
+
+
+def test_the_cells_of_an_ablation_are_child_runs_that_the_comparison_selects(database: Path) -> None:
+    with tracking.stage_run("ablations", DEMO, {}, []) as parent:
+        children = []
+        for depth in (1, 2):
+            with parent.child(f"depth {depth}", {"decoder_depth": depth, "nms": "off"}) as child:
+                child.metrics({"AP": depth / 10}, step=depth)
+            children.append(child)
+            parent.metrics({"AP/nms_off": depth / 10}, step=depth)
+        address = tracking.compare_url([child.run_id for child in children], parent.experiment_id)
+        parent.tag(tracking.COMPARISON, address)
+    for depth, child in enumerate(children, start=1):
+        run = stored(child)
+        assert run.data.tags["mlflow.parentRunId"] == parent.run_id
+        assert run.data.params == {"decoder_depth": str(depth), "nms": "off"}
+        assert run.data.metrics == {"AP": depth / 10}
+        assert run.info.status == "FINISHED"
+    series = mlflow.MlflowClient().get_metric_history(parent.run_id, "AP/nms_off")
+    assert [(metric.step, metric.value) for metric in series] == [(1, 0.1), (2, 0.2)]
+    base, query = address.split("/#/compare-runs?")
+    assert base == "http://127.0.0.1:5000"
+    selected = {name: json.loads(unquote(value)) for name, (value,) in parse_qs(query).items()}
+    assert selected == {"runs": [child.run_id for child in children], "experiments": [parent.experiment_id]}
+    assert parent.pages()["the ablation's cells compared in MLflow"] == address
+
+
+def test_a_server_that_is_not_there_stops_the_stage_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    try:
+        with pytest.raises(tracking.TrackingError) as raised, tracking.stage_run("data", DEMO, {}, []):
+            raise AssertionError("the stage must not begin")
+    finally:
+        mlflow.set_tracking_uri(None)
+    assert "MLflow at http://127.0.0.1:9" in str(raised.value)
+    assert "unset MLFLOW_TRACKING_URI" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_record_that_breaks_leaves_the_stage_alone(database: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with tracking.stage_run("data", DEMO, {}, []) as record:
+        record.artifact(database.parent / "there is no such file")
+    assert "doesn't take there is no such file" in caplog.text
+    assert stored(record).info.status == "FINISHED"
+
+
+def test_two_processes_can_be_the_first_to_use_a_database(database: Path) -> None:
+    code = "from flows.tracking import prepare; print(prepare('detr demo'))"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    answers = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], answers
+    assert answers[0][0] == answers[1][0], "both found the same experiment"
+
+
+def test_the_default_database_is_the_projects_whatever_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert tracking.tracking_uri() == f"sqlite:///{ROOT}/.state/mlflow/mlflow.db"
+
+
+def test_dvc_hashes_are_those_of_the_lock(tmp_path: Path) -> None:
+    lock = tmp_path / "dvc.lock"
+    assert lineage.dvc_hashes(lock) == {}
+    lock.write_text(
+        "schema: '2.0'\nstages:\n  data:\n    cmd: python -m flows.data\n    deps:\n    - {path: flows/data.py, hash: md5, md5: 1}\n"
+        "    outs:\n    - {path: data/demo, hash: md5, md5: 0a1b.dir, size: 9, nfiles: 2}\n"
+    )
+    assert lineage.dvc_hashes(lock) == {"data/demo": "0a1b.dir"}
+
+
+def test_dvc_lock_does_not_make_a_checkout_dirty(tmp_path: Path) -> None:
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b", *arguments], check=True)
+
+    assert lineage.git(tmp_path) == {}
+    git("init", "--quiet")
+    (tmp_path / "dvc.lock").write_text("a")
+    (tmp_path / "code.py").write_text("a")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "first")
+    (tmp_path / "dvc.lock").write_text("b")
+    assert lineage.git(tmp_path)["git.dirty"] == "false"
+    (tmp_path / "code.py").write_text("b")
+    assert lineage.git(tmp_path)["git.dirty"] == "true"
