@@ -1,0 +1,8 @@
+"""Carrying the stages out: Prefect flows around detr_core, MLflow records, and the servers they talk to."""
+
+import os
+
+# Before prefect and mlflow are imported, which read these then: nothing that runs here reports home.
+os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

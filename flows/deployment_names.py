@@ -1,0 +1,51 @@
+"""`prefect deployment run detr-ablations`: Prefect's own command takes only FLOW/DEPLOYMENT, this plugin completes a bare name.
+
+Prefect calls `setup_environment` of the entry-point group `prefect.plugins` whenever it is imported, so before its command line
+reads the arguments; pyproject.toml switches plugins on. Whatever doesn't apply (another command, a full name, a name of no or of
+several deployments) is left as it is, for Prefect to answer.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from prefect.plugins import HookContext, register_hook
+
+
+@register_hook
+async def setup_environment(*, ctx: HookContext) -> None:
+    """Replaces the name in `prefect deployment run NAME` by `FLOW/NAME` where exactly one deployment has that name."""
+    place = bare_name(sys.argv)
+    if place is None or ctx.api_url is None:
+        return
+    # These import much of Prefect, which only this command should pay.
+    import httpx
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
+    from prefect.exceptions import PrefectException
+
+    named = DeploymentFilter(name=DeploymentFilterName(any_=[sys.argv[place]]))
+    try:
+        async with get_client() as client:
+            found = await client.read_deployments(deployment_filter=named)
+            if len(found) == 1:
+                flow = await client.read_flow(found[0].flow_id)
+                sys.argv[place] = f"{flow.name}/{found[0].name}"
+    except (httpx.HTTPError, PrefectException, RuntimeError):
+        # Prefect would only complain about the form of the name.
+        print(f"no Prefect server answers at {ctx.api_url}; `make serve` starts one", file=sys.stderr)
+
+
+def bare_name(arguments: list[str]) -> int | None:
+    """Where in the command line a deployment is named without its flow, if it is `prefect deployment run NAME`."""
+    for start in range(1, len(arguments) - 1):
+        if arguments[start] in ("deployment", "deployments") and arguments[start + 1] == "run":
+            break
+    else:
+        return None
+    for place in range(start + 2, len(arguments)):
+        before, argument = arguments[place - 1], arguments[place]
+        value_of_option = before.startswith("-") and "=" not in before and before != "--watch"
+        if not argument.startswith("-") and not value_of_option:
+            return None if "/" in argument else place
+    return None

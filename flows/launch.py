@@ -1,0 +1,132 @@
+"""A training in processes of its own, by torchrun: started, listened to, and ended with us."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from detr_core.reporter import Reporter
+from flows.attached import attached, stop
+from flows.paths import ROOT, STATE, relative
+from flows.settings import ResourcesConfig
+
+WORKER = "detr_core.train.worker"
+HOST = "127.0.0.1"
+
+
+class TrainingError(RuntimeError):
+    """A training that failed, in one line: what its process said, or how it ended, and where its log is."""
+
+
+def training_processes(resources: ResourcesConfig) -> int:
+    """How many processes a training takes: as many as the profile says; for 'auto' one a GPU, and one without."""
+    if resources.processes != "auto":
+        return int(resources.processes)
+    if shutil.which("nvidia-smi") is None and not Path("/dev/nvidiactl").exists():
+        return 1  # torch knows no better, and takes seconds to import
+    import torch
+
+    return max(1, torch.cuda.device_count())
+
+
+def train(job: dict[str, Any], processes: int, reporter: Reporter, worker: str = WORKER) -> None:
+    """Runs a training to its end; its events go to `reporter`, all it prints into .state/log/.
+
+    job: as detr_core/train/worker.py describes it. Raises TrainingError. However this ends, its processes have ended then.
+    """
+    log = STATE / "log" / f"{job['profile']}-{job['stage']}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, log.open("w") as stream:
+        file = Path(folder) / "job.json"
+        file.write_text(json.dumps(job))
+        process = subprocess.Popen(
+            _torchrun(processes, worker, file),
+            cwd=ROOT,
+            env=_environment(processes),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # ctrl-c reaches us alone, and we end torchrun, which ends its processes
+        )
+        assert process.stdout is not None
+        error, last = "", deque[str](maxlen=200)
+        try:
+            for line in process.stdout:
+                stream.write(line)
+                stream.flush()
+                event = _event(line)
+                if event is None:
+                    last.append(line.strip())
+                elif event["kind"] == "error":
+                    error = error or event["text"]  # what follows from it is said later
+                else:
+                    _tell(event, reporter)
+            code = process.wait()
+        finally:
+            stop(process, patience=10)
+            process.stdout.close()
+    if error:
+        raise TrainingError(error)
+    if code != 0:
+        raise TrainingError(f"the training ended with {_ending(code)}: {_reason(list(last))}; its log is {relative(log)}")
+
+
+def _torchrun(processes: int, worker: str, job: Path) -> list[str]:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port = probe.getsockname()[1]
+    # An address and static rendezvous: torchrun's --standalone looks up this machine's name, which not every machine can.
+    where = ["--nnodes=1", "--rdzv-backend=static", f"--master-addr={HOST}", f"--master-port={port}", f"--local-addr={HOST}"]
+    arguments = [f"--nproc-per-node={processes}", *where, "--max-restarts=0", "-m", "flows.attached", worker, str(job)]
+    return attached("torch.distributed.run", *arguments)
+
+
+def _environment(processes: int) -> dict[str, str]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    defaults = {
+        "OMP_NUM_THREADS": str(max(1, cores // processes)),  # torchrun would give each process one
+        "OMP_WAIT_POLICY": "passive",  # waiting threads that spin stall whoever shares the cores
+        "GLOO_SOCKET_IFNAME": "lo0" if os.uname().sysname == "Darwin" else "lo",
+        "PYTHONUNBUFFERED": "1",
+    }
+    return defaults | os.environ
+
+
+def _event(line: str) -> dict[str, Any] | None:
+    if not line.startswith("@{"):
+        return None
+    try:
+        event = json.loads(line[1:])
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "kind" in event else None
+
+
+def _tell(event: dict[str, Any], reporter: Reporter) -> None:
+    if event["kind"] == "progress":
+        reporter.progress(event["done"], event["total"], event["images_per_second"], event["note"])
+    elif event["kind"] == "metrics":
+        reporter.metrics(event["values"], event["step"])
+    elif event["kind"] == "message":
+        reporter.message(event["text"])
+
+
+def _ending(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _reason(lines: list[str]) -> str:
+    """The line that says most: the first Python error, else what torchrun says of the process, else the last line."""
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception): ", line) and "ChildFailedError" not in line]
+    ended = [line.removeprefix("traceback :").strip() for line in lines if line.startswith("traceback : Signal")]
+    return next(iter(errors + ended + [line for line in reversed(lines) if line]), "it printed nothing")

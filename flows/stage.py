@@ -1,0 +1,55 @@
+"""What `python -m flows.<stage>` does around a stage's flow: arguments, the server, and errors that a person can read."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from typing import Any
+
+from prefect import Flow
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from detr_core.config import ConfigError
+from flows.paths import DEFAULT_PROFILE
+from flows.server import ServerError, ensure_server
+from flows.settings import load
+
+# Errors whose message is written for whoever started the stage. By name: to import them costs torch and MLflow.
+EXPECTED = {"ConfigError", "DatasetError", "CheckpointError", "TrainingError", "TrackingError", "StageError"}
+
+
+def main(stage_flow: Flow[Any, Any]) -> None:
+    """Runs the flow for the profile of the command line, on a Prefect server that is found or started.
+
+    Exits with 1 and one line on stderr for an error that is expected (a bad profile before anything is started), with 2 for
+    arguments that make no sense, with 130 when interrupted; any other error goes on with its traceback.
+    """
+    parser = argparse.ArgumentParser(description=stage_flow.description)
+    parser.add_argument("--profile", default=DEFAULT_PROFILE, help="params/PROFILE.yaml (default: %(default)s)")
+    profile = parser.parse_args().profile
+    try:
+        load(profile)
+        url = ensure_server()
+        with temporary_settings({PREFECT_API_URL: url}):
+            _errors_told_once()
+            stage_flow(profile=profile)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except (ConfigError, ServerError) as error:
+        sys.exit(_line(error))
+    except Exception as error:
+        if any(kind.__name__ in EXPECTED for kind in type(error).__mro__):
+            sys.exit(_line(error))
+        raise
+
+
+def _line(error: Exception) -> str:
+    return f"error: {' '.join(str(error).split())}"
+
+
+def _errors_told_once() -> None:
+    """Prefect prints a failing flow's error with a traceback; `main` says it, so here it isn't. The server still gets it."""
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(lambda record: not (record.name.startswith("prefect.") and record.levelno >= logging.ERROR))
