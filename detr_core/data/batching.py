@@ -1,0 +1,98 @@
+"""Batches in an order that depends on the seed alone: not on the number of processes, nor on an interruption."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from detr_core.data.coco import CocoDataset, Sample
+from detr_core.data.dataset import DatasetError
+from detr_core.data.transforms import EvaluationTransform, resized
+from detr_core.structures import Batch
+
+K = TypeVar("K")
+Key = tuple[int, int]
+
+
+def collate(samples: list[Sample]) -> Batch:
+    """Pads images with zeros at the right and bottom to the largest of them."""
+    height = max(sample.image.shape[1] for sample in samples)
+    width = max(sample.image.shape[2] for sample in samples)
+    images = torch.zeros(len(samples), 3, height, width, dtype=torch.uint8)
+    padding = torch.ones(len(samples), height, width, dtype=torch.bool)
+    for place, sample in enumerate(samples):
+        _, h, w = sample.image.shape
+        images[place, :, :h, :w] = sample.image
+        padding[place, :h, :w] = False
+    return Batch(images, padding, [sample.target for sample in samples])
+
+
+def steps_in_epoch(images: int, batch_size: int) -> int:
+    """Batches of an epoch: a short last one is dropped, unless it is all there is."""
+    return max(1, images // batch_size)
+
+
+def training_batches(
+    dataset: CocoDataset,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    start_step: int,
+    rank: int,
+    world_size: int,
+    accumulation: int,
+    workers: int,
+) -> DataLoader[Batch]:
+    """The micro-batches of one process (`rank` of `world_size`), from batch `start_step` of this epoch to its end.
+
+    The epoch's order is a permutation by (seed, epoch). Each batch of `batch_size` images is dealt in contiguous slices to the
+    processes, and each slice likewise to `accumulation` micro-batches. Batches before `start_step` are not read.
+    Raises DatasetError where a batch has fewer images than there are slices.
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(len(dataset)).tolist()
+    slices = world_size * accumulation
+    if min(batch_size, len(order)) < slices:
+        raise DatasetError(
+            f"{dataset.split.images}: expected at least an image for each of {world_size} processes x {accumulation} "
+            f"micro-batches, found batches of {min(batch_size, len(order))}"
+        )
+    keys: list[list[Key]] = []
+    for step in range(start_step, steps_in_epoch(len(order), batch_size)):
+        batch = [(epoch, index) for index in order[step * batch_size : (step + 1) * batch_size]]
+        mine = _dealt(batch, rank, world_size)
+        keys += [_dealt(mine, micro, accumulation) for micro in range(accumulation)]
+    return _loader(dataset, keys, workers)
+
+
+def evaluation_batches(dataset: CocoDataset, batch_size: int, rank: int, world_size: int, workers: int) -> DataLoader[Batch]:
+    """Every image once over all processes, in batches of images of one input size, so that nothing is padded.
+
+    The dataset's transform must be None or an EvaluationTransform, whose sizes are known beforehand; TypeError else.
+    """
+    transform = dataset.transform
+    if transform is not None and not isinstance(transform, EvaluationTransform):
+        raise TypeError(f"expected a dataset with an EvaluationTransform, found one with {type(transform).__name__}")
+    same_size: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for index, size in enumerate(dataset.sizes):
+        same_size[resized(size, transform.resize if transform is not None else None)].append(index)
+    batches = [
+        indices[start : start + batch_size] for indices in same_size.values() for start in range(0, len(indices), batch_size)
+    ]
+    return _loader(dataset, [[(0, index) for index in batch] for batch in batches[rank::world_size]], workers)
+
+
+def _dealt(items: Sequence[K], share: int, shares: int) -> list[K]:
+    # Contiguous slices whose lengths differ by at most one.
+    return list(items[len(items) * share // shares : len(items) * (share + 1) // shares])
+
+
+def _loader(dataset: CocoDataset, keys: list[list[Key]], workers: int) -> DataLoader[Batch]:
+    # A generator of its own: a loader draws from torch's at every start, and a resumed run starts more of them.
+    return DataLoader(
+        cast(Any, dataset), batch_sampler=keys, collate_fn=collate, num_workers=workers, generator=torch.Generator()
+    )

@@ -1,0 +1,107 @@
+"""A split of a COCO dataset, image by image: what training and evaluation read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+
+from detr_core.data.annotations import read_annotations
+from detr_core.data.dataset import Split
+from detr_core.data.images import read_image
+from detr_core.data.transforms import Transform
+from detr_core.structures import Category, Target
+
+
+@dataclass
+class Sample:
+    """One image as the network gets it, before padding: uint8 RGB [3, H, W], with its target."""
+
+    image: Tensor
+    target: Target
+
+
+class CocoDataset(Dataset[Sample]):
+    """Images with instances, or with panoptic segments (things and stuff), as targets.
+
+    categories: sorted by id; a class index is a position here. image_ids: sorted, images without annotations included.
+    sizes: (h, w) of each image as annotated. transform: None leaves images and targets as they are.
+    Raises DatasetError here for annotation files, and when an image is read for one that is missing or broken.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        targets: Literal["instances", "panoptic"],
+        masks: bool,
+        transform: Transform | None,
+        seed: int,
+    ) -> None:
+        annotations = read_annotations(split, targets, masks)
+        self.split = split
+        self.transform = transform
+        self.seed = seed
+        self.categories: tuple[Category, ...] = annotations.categories
+        self.image_ids: list[int] = annotations.image_ids
+        self.sizes: list[tuple[int, int]] = annotations.sizes
+        self._annotations = annotations
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __getitem__(self, key: tuple[int, int] | int) -> Sample:
+        """The image at `key`: (epoch, index), or an index in epoch 0.
+
+        What the transform draws is a function of (seed, epoch, index) alone: neither the loader process, nor the number of
+        processes, nor what was read before changes it. Objects that the transform leaves without box or mask are dropped.
+        """
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        size = self.sizes[index]
+        found = self._annotations
+        objects = range(int(found.first[index]), int(found.first[index + 1]))
+        image = read_image(found.files[index], size)
+        boxes = torch.from_numpy(found.boxes[objects.start : objects.stop].copy())
+        labels = torch.from_numpy(found.labels[objects.start : objects.stop].copy())
+        masks = None if found.masks is None else found.masks.of(index, objects, size)
+        if self.transform is not None:
+            with _random_numbers(self.seed, epoch, index):
+                image, boxes, masks = self.transform(
+                    tv_tensors.Image(image),
+                    # The loader's annotation says BoundingBoxFormat; text is what torchvision documents.
+                    tv_tensors.BoundingBoxes(boxes, format=tv_tensors.BoundingBoxFormat.XYXY, canvas_size=size),
+                    None if masks is None else tv_tensors.Mask(masks),
+                )
+            image, boxes = image.as_subclass(Tensor), boxes.as_subclass(Tensor)
+            masks = None if masks is None else masks.as_subclass(Tensor)
+        kept = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+        if masks is not None:
+            kept &= masks.flatten(1).any(dim=1)
+            masks = masks[kept]
+        height, width = image.shape[1:]
+        target = Target(self.image_ids[index], labels[kept], _relative(boxes[kept], height, width), masks, (height, width), size)
+        return Sample(image, target)
+
+
+def _relative(boxes: Tensor, height: int, width: int) -> Tensor:
+    # xyxy pixels to cxcywh of 0..1
+    low, high = boxes.view(-1, 2, 2).unbind(dim=1)
+    return torch.cat([(low + high) / 2, high - low], dim=1) / torch.tensor([width, height, width, height])
+
+
+@contextmanager
+def _random_numbers(seed: int, epoch: int, index: int) -> Iterator[None]:
+    # The CPU's generator alone, put back afterwards: torch.manual_seed would also reset the GPU's, and so its dropout.
+    generator = torch.default_generator
+    state = generator.get_state()
+    generator.manual_seed(int(np.random.SeedSequence([seed, epoch, index]).generate_state(1, np.uint64)[0]))
+    try:
+        yield
+    finally:
+        generator.set_state(state)
