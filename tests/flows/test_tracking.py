@@ -59,10 +59,17 @@ def test_a_run_holds_parameters_metrics_lineage_figures_and_system_metrics(datab
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError("no such split"), "FAILED"), (KeyboardInterrupt(), "KILLED")])
 def test_a_run_that_does_not_end_well_says_so(database: Path, error: BaseException, status: str) -> None:
-    with pytest.raises(type(error)), tracking.stage_run("data", DEMO, {}, []) as record:
-        record.metrics({"loss": 3.0}, 7)
-        raise error
-    run = stored(record)
+    records = []
+
+    def stage() -> None:
+        with tracking.stage_run("data", DEMO, {}, []) as record:
+            records.append(record)
+            record.metrics({"loss": 3.0}, 7)
+            raise error
+
+    with pytest.raises(type(error)):
+        stage()
+    run = stored(records[0])
     assert run.info.status == status
     assert run.data.metrics["loss"] == 3.0, "what was told before the end is kept"
     assert run.data.tags.get("error") == ("ValueError: no such split" if status == "FAILED" else None)
@@ -136,7 +143,8 @@ def test_dvc_hashes_are_those_of_the_lock(tmp_path: Path) -> None:
     lock = tmp_path / "dvc.lock"
     assert lineage.dvc_hashes(lock) == {}
     lock.write_text(
-        "schema: '2.0'\nstages:\n  data:\n    cmd: python -m flows.data\n    deps:\n    - {path: flows/data.py, hash: md5, md5: 1}\n"
+        "schema: '2.0'\nstages:\n  data:\n    cmd: python -m flows.data\n"
+        "    deps:\n    - {path: flows/data.py, hash: md5, md5: 1}\n"
         "    outs:\n    - {path: data/demo, hash: md5, md5: 0a1b.dir, size: 9, nfiles: 2}\n"
     )
     assert lineage.dvc_hashes(lock) == {"data/demo": "0a1b.dir"}

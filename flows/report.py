@@ -1,0 +1,64 @@
+"""Stage: one self-contained page of all results. `python -m flows.report [--profile demo]`"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prefect import flow
+
+from detr_core.reporter import Reporter
+from flows import artifacts, stage, tracking
+from flows.paths import DEFAULT_PROFILE, Paths, relative, whole_or_nothing
+from flows.progress import Tee, reporter
+from flows.settings import Profile, load
+from flows.show import publish
+
+
+def run(settings: Profile, paths: Paths, reporter: Reporter, links: Mapping[str, str] | None = None) -> dict[str, float]:
+    """Writes reports/<profile>/index.html and its figures from what the earlier stages wrote; `links` are shown on the page.
+
+    Returns no figures: all of them are other stages'. Raises StageError where one of theirs is missing.
+    """
+    artifacts.dataset(paths)
+    artifacts.result(paths, paths.detection / "metrics.json", "train_detection")
+    artifacts.result(paths, paths.evaluation / "metrics.json", "evaluate")
+    artifacts.result(paths, paths.study("decoder_nms") / "cells.json", "ablations")
+
+    from detr_core.figures.report import write_report
+
+    with whole_or_nothing(paths.report) as out:
+        write_report(
+            paths.profile,
+            paths.data,
+            paths.detection,
+            paths.panoptic,
+            paths.evaluation,
+            paths.runs / "studies",
+            out,
+            settings.report.pictures,
+            dict(links or {}),
+        )
+    reporter.message(f"the report: {relative(paths.report / 'index.html')}")
+    return {}
+
+
+@flow(name="report")
+def report(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
+    """Writes the report of a profile."""
+    settings, paths = load(profile), Paths(profile)
+    inputs = [paths.data, paths.detection, paths.panoptic, paths.evaluation, paths.study("decoder_nms")]
+    with tracking.stage_run("report", paths, settings.flat("report"), inputs) as record:
+        with reporter("report") as bar:
+            figures = run(settings, paths, Tee(bar, record), record.pages())
+        record.artifact(paths.report / "index.html", "report")
+    page = (paths.report / "index.html").as_uri()
+    publish("report", profile, figures, {"The report": page, "MLflow run": record.url()})
+    return figures
+
+
+def main() -> None:
+    stage.main(report)
+
+
+if __name__ == "__main__":
+    main()
