@@ -1,0 +1,237 @@
+"""The report: one self-contained page about one profile, from the files that its stages wrote.
+
+Nothing in the page is fetched: plots stand in it as SVG, pictures as data. It opens from a disk and without a network.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from detr_core.data.annotations import read_annotations
+from detr_core.data.dataset import Split, read_dataset
+from detr_core.figures import tables
+from detr_core.figures.curves import read_history, training_curves
+from detr_core.figures.decoder_nms import decoder_nms_figure, finding, read_cells
+from detr_core.figures.detections import SHOWN_SCORE, detection_pictures
+from detr_core.figures.panoptic import panoptic_pictures
+from detr_core.figures.style import INK
+from detr_core.figures.tables import Table
+
+_HERE = Path(__file__).parent
+_KEY_FIGURES = {
+    "AP": "val/AP",
+    "AP50": "val/AP50",
+    "mask AP": "val/mask/AP",
+    "PQ": "val/PQ",
+    "SQ": "val/SQ",
+    "RQ": "val/RQ",
+}
+
+
+class ReportError(ValueError):
+    """A results file that the report can't do without. The message names it and says what to do."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the page, in the order: text, plots, tables (title -> table), pictures. Empty ones are left out."""
+
+    id: str
+    title: str
+    text: Sequence[str]
+    plots: Sequence[Markup] = ()
+    tables: Mapping[str, Table] | None = None
+    pictures: Sequence[tuple[str, str]] = ()  # (address, what it shows)
+    pictures_text: str = ""
+
+
+def write_report(
+    profile: str,
+    data: Path,
+    detection: Path,
+    panoptic: Path,
+    evaluation: Path,
+    studies: Path,
+    out: Path,
+    pictures: int,
+    links: Mapping[str, str],
+) -> Path:
+    """Writes `out`/index.html and the plots and pictures in it to `out`/figures; returns the page's path.
+
+    data: dataset folder with `dataset.json`. detection, panoptic: trainings, with `history.jsonl`. evaluation: `metrics.json`,
+    `per_class.json`, `errors.json`, `bbox.json`, and `panoptic.json` with `panoptic/*.png` where there is a mask head. studies:
+    folder of study folders, of which `decoder_nms/cells.json` is shown. Only the dataset and `metrics.json` must be there; what
+    else is missing is left out of the page.
+    pictures: how many images are shown. links: what is known of where the results come from, by name: an http address becomes a
+    link, text of several lines is folded.
+    Raises ReportError without `metrics.json`, DatasetError for a dataset that can't be read.
+    """
+    split = read_dataset(data)["val"]
+    if not (evaluation / "metrics.json").is_file():
+        raise ReportError(
+            f"{evaluation / 'metrics.json'}: expected an evaluation's figures, found no such file; run evaluate first"
+        )
+    figures = out / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    metrics = json.loads((evaluation / "metrics.json").read_bytes())
+    published = json.loads((_HERE / "published.json").read_bytes())
+    sections = [
+        _detection(profile, split, detection, evaluation, figures, pictures, metrics, published["detection"]),
+        _errors(evaluation),
+        _panoptic(profile, split, panoptic, evaluation, figures, pictures, metrics, published["panoptic"]),
+        _decoder_nms(studies / "decoder_nms" / "cells.json", figures, published["decoder_nms"]),
+    ]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = tables.number
+    page = environment.get_template("report.html.j2").render(
+        profile=profile,
+        summary=_summary(split, detection, panoptic),
+        key_figures={name: tables.percent(metrics, key) for name, key in _KEY_FIGURES.items() if metrics.get(key, -1) >= 0},
+        sections=[section for section in sections if section is not None],
+        links=links,
+    )
+    (out / "index.html").write_text(page, encoding="utf-8")
+    return out / "index.html"
+
+
+def _summary(split: Split, detection: Path, panoptic: Path) -> str:
+    """What was trained and on what it was measured, in a sentence or two."""
+    trained = []
+    for folder, name in ((detection, "a detector"), (panoptic, "a mask head on the frozen detector")):
+        if (folder / "history.jsonl").is_file() and (records := read_history(folder / "history.jsonl")):
+            steps, epochs = int(records[-1]["step"]), records[-1]["epoch"]
+            trained.append(f"{name} for {steps:,} steps ({epochs:.3g} epoch{'' if epochs == 1 else 's'})")
+    truth = read_annotations(split, "instances" if split.panoptic is None else "panoptic", masks=False)
+    things = sum(category.isthing for category in truth.categories)
+    stuff = len(truth.categories) - things
+    classes = f"{things} classes of things" + (f" and {stuff} of stuff" if stuff else "")
+    measured = f"Measured on the {len(truth.image_ids):,} validation images, {classes}."
+    return (f"Trained: {', then '.join(trained)}. " if trained else "") + measured
+
+
+def _detection(
+    profile: str,
+    split: Split,
+    training: Path,
+    evaluation: Path,
+    figures: Path,
+    pictures: int,
+    metrics: Mapping[str, float],
+    published: Mapping[str, Any],
+) -> Section:
+    shown = {"Average precision and recall": tables.average_precision(metrics)}
+    per_class = _optional(evaluation / "per_class.json")
+    if per_class.get("bbox"):
+        shown["By class"] = tables.average_precision_per_class(per_class)
+    shown["Beside published figures"] = tables.beside_published(metrics, published, profile)
+    drawn = detection_pictures(split, evaluation, figures, pictures) if (evaluation / "bbox.json").is_file() else []
+    return Section(
+        "detection",
+        "Detection",
+        ["COCO's measures on the validation images, in percent."],
+        _curves(training, figures, "detection"),
+        shown,
+        _pictures(drawn, "Detections"),
+        f"Ground truth on the left, detections of score {SHOWN_SCORE:g} and above on the right. "
+        "The images are evenly spaced over the validation set, not picked by hand.",
+    )
+
+
+def _errors(evaluation: Path) -> Section | None:
+    breakdown = _optional(evaluation / "errors.json")
+    if not breakdown:
+        return None
+    text = (
+        "By how much AP50 would rise if each kind of error were mended alone (TIDE, Bolya et al. 2020), and how many there are."
+    )
+    return Section("errors", "What the errors are made of", [text], tables={"": tables.errors(breakdown)})
+
+
+def _panoptic(
+    profile: str,
+    split: Split,
+    training: Path,
+    evaluation: Path,
+    figures: Path,
+    pictures: int,
+    metrics: Mapping[str, float],
+    published: Mapping[str, Any],
+) -> Section | None:
+    if "val/PQ" not in metrics:
+        return None
+    shown = {"Panoptic quality": tables.panoptic_quality(metrics)}
+    per_class = _optional(evaluation / "per_class.json")
+    if per_class.get("panoptic"):
+        shown["By class"] = tables.panoptic_quality_per_class(per_class["panoptic"])
+    shown["Beside published figures"] = tables.beside_published(metrics, published, profile)
+    drawn = panoptic_pictures(split, evaluation, figures, pictures) if (evaluation / "panoptic.json").is_file() else []
+    return Section(
+        "panoptic",
+        "Panoptic segmentation",
+        ["Every pixel belongs to one object or one kind of stuff. PQ = SQ × RQ, class by class: how well matched segments "
+         "overlap, and how many are matched. In percent."],
+        _curves(training, figures, "panoptic"),
+        shown,
+        _pictures(drawn, "Panoptic maps"),
+        "The image, its ground truth and the prediction. Objects of one class are shades of its colour; "
+        "what no segment claims is dark.",
+    )  # fmt: skip
+
+
+def _decoder_nms(cells: Path, figures: Path, published: Mapping[str, Any]) -> Section | None:
+    if not cells.is_file():
+        return None
+    grid = read_cells(cells)
+    text = "Every decoder layer's output, scored as if it were the last, from one model and one pass over the validation images."
+    return Section(
+        "decoder-nms",
+        "Decoder depth and NMS",
+        [sentence for sentence in (finding(grid), text) if sentence],
+        [_inline(path) for path in decoder_nms_figure(cells, figures) if path.suffix == ".svg"],
+        {
+            "AP and AP50 by decoder layer": tables.decoder_nms(grid),
+            "Beside published figures": tables.decoder_nms_beside_published(grid, published),
+        },
+    )
+
+
+def _curves(training: Path, figures: Path, name: str) -> list[Markup]:
+    if not (training / "history.jsonl").is_file():
+        return []
+    return [_inline(path) for path in training_curves(training / "history.jsonl", figures, name) if path.suffix == ".svg"]
+
+
+def _inline(svg: Path) -> Markup:
+    """The SVG as part of the page: in the page's text colour, its ids told apart from other plots'."""
+    text = svg.read_text(encoding="utf-8")
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\1{svg.stem}-", text[text.index("<svg") :])
+    return Markup(text.replace(INK, "currentColor"))  # our own plot, whose labels matplotlib has escaped
+
+
+def _pictures(files: Sequence[Path], what: str) -> list[tuple[str, str]]:
+    return [
+        (
+            f"data:image/jpeg;base64,{base64.b64encode(file.read_bytes()).decode()}",
+            f"{what} of image {file.stem.rpartition('_')[2]}",
+        )
+        for file in files
+    ]
+
+
+def _optional(file: Path) -> dict[str, Any]:
+    return dict(json.loads(file.read_bytes())) if file.is_file() else {}
