@@ -1,0 +1,78 @@
+"""COCO's average precision, and what the errors are made of."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from hotcoco import COCO, COCOeval
+
+FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+
+GroundTruth = Path | COCO
+"""An `instances_*.json`, or one that was read before, so that several results are scored against one copy."""
+
+Results = Path | list[dict[str, Any]] | np.ndarray
+"""Detections: a COCO results file, its content, or rows [N, 7] of image id, x, y, w, h, score, category id."""
+
+Kind = Literal["bbox", "segm"]
+
+
+@dataclass(frozen=True)
+class APResult:
+    """figures: COCO's twelve, by the names in FIGURES, 0..1; -1 where the ground truth has no such object.
+
+    per_class: AP by category name, of the categories that the ground truth has objects of.
+    """
+
+    figures: dict[str, float]
+    per_class: dict[str, float]
+
+
+def coco_ap(ground_truth: GroundTruth, results: Results, kind: Kind) -> APResult:
+    """Average precision and recall of boxes ('bbox') or masks ('segm'), as pycocotools computes them.
+
+    For masks, results must hold no boxes, or objects would be sorted into small, medium and large by box area. Results of
+    categories that the ground truth doesn't have are ignored. Without any result, AP and AR are 0.
+    """
+    evaluator = _evaluator(ground_truth, results, kind)
+    evaluator.accumulate()
+    with contextlib.redirect_stdout(io.StringIO()):  # summarize() prints its table, and only then gives the figures
+        evaluator.summarize()
+    values = evaluator.get_results(per_class=True)
+    return APResult(
+        {name: float(values[name]) for name in FIGURES},
+        {name.removeprefix("AP/"): float(value) for name, value in values.items() if name.startswith("AP/")},
+    )
+
+
+def error_breakdown(ground_truth: GroundTruth, results: Results, kind: Kind) -> dict[str, Any]:
+    """What keeps AP50 from 1, by kind of error (TIDE, Bolya et al. 2020).
+
+    Returns {'AP50': now, 'gain': {kind: AP50 that would be won were these errors mended}, 'count': {kind: errors}}. The kinds
+    are Cls (wrong class), Loc (box or mask too far off), Both, Dupe (found twice), Bkg (nothing there) and Miss.
+    """
+    errors = _evaluator(ground_truth, results, kind).tide_errors()
+    kinds = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")
+    return {
+        "AP50": float(errors["ap_base"]),
+        "gain": {kind: float(errors["delta_ap"][kind]) for kind in kinds},
+        "count": {kind: int(errors["counts"][kind]) for kind in kinds},
+    }
+
+
+def read_ground_truth(ground_truth: GroundTruth) -> COCO:
+    """The instances, read from their file if they weren't yet."""
+    return COCO(str(ground_truth)) if isinstance(ground_truth, Path) else ground_truth
+
+
+def _evaluator(ground_truth: GroundTruth, results: Results, kind: Kind) -> COCOeval:
+    truth = read_ground_truth(ground_truth)
+    found = truth.load_res(str(results) if isinstance(results, Path) else results)
+    evaluator = COCOeval(truth, found, kind)
+    evaluator.evaluate()
+    return evaluator

@@ -1,0 +1,28 @@
+"""The ground truth of a split that average precision is measured against."""
+
+from __future__ import annotations
+
+import json
+
+from hotcoco import COCO
+
+from detr_core.data.dataset import Split
+
+
+def instances(split: Split) -> COCO:
+    """The instances of a split: its instances file, or the thing segments of its panoptic file, which give boxes alone."""
+    if split.instances is not None:
+        return COCO(str(split.instances))
+    assert split.panoptic is not None  # a split has one or the other
+    content = json.loads(split.panoptic.read_text(encoding="utf-8"))
+    things = {category["id"] for category in content["categories"] if category["isthing"]}
+    segments = [
+        (image["image_id"], segment)
+        for image in content["annotations"]
+        for segment in image["segments_info"]
+        if segment["category_id"] in things
+    ]
+    # Segment ids are unique in an image only, COCO wants them unique in the file.
+    annotations = [{**segment, "id": i, "image_id": image_id} for i, (image_id, segment) in enumerate(segments, start=1)]
+    categories = [category for category in content["categories"] if category["id"] in things]
+    return COCO({"images": content["images"], "annotations": annotations, "categories": categories})

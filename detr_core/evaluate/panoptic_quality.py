@@ -1,0 +1,53 @@
+"""Panoptic quality (Kirillov et al. 2019): PQ = SQ x RQ, the quality of matched segments and of the matching."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypedDict
+
+from hotcoco.panoptic import PanopticEval
+
+
+class Quality(TypedDict):
+    """Figures of one class: 0..1."""
+
+    pq: float
+    sq: float
+    rq: float
+
+
+class MeanQuality(Quality):
+    """Means over classes. n: how many classes occur, in the ground truth or the prediction."""
+
+    n: int
+
+
+class PanopticQuality(TypedDict):
+    all: MeanQuality
+    things: MeanQuality
+    stuff: MeanQuality
+    per_class: dict[int, Quality]
+
+
+def panoptic_quality(gt_json: Path, gt_folder: Path, pred_json: Path, pred_folder: Path) -> PanopticQuality:
+    """PQ, SQ and RQ over all classes, things and stuff, and of each class (by category id) that occurs, as panopticapi has it.
+
+    gt_json, pred_json: COCO panoptic files; gt_folder, pred_folder: their PNGs. The categories are the ground truth's.
+    """
+    evaluator = PanopticEval(str(gt_json), str(pred_json), gt_folder=str(gt_folder), pred_folder=str(pred_folder))
+    evaluator.evaluate()
+    results = evaluator.results()
+    return {
+        "all": _mean(results["All"]),
+        "things": _mean(results["Things"]),
+        "stuff": _mean(results["Stuff"]),
+        "per_class": {
+            int(category): {"pq": row["pq"], "sq": row["sq"], "rq": row["rq"]}
+            for category, row in results["per_class"].items()
+            if row["tp"] + row["fp"] + row["fn"] > 0
+        },
+    }
+
+
+def _mean(row: dict[str, float]) -> MeanQuality:
+    return {"pq": row["pq"], "sq": row["sq"], "rq": row["rq"], "n": int(row["n"])}

@@ -1,0 +1,146 @@
+"""One pass over the val split to COCO result files, and from those files to the figures.
+
+The files of an evaluation folder: `bbox.json` and `segm.json` (COCO results), `panoptic.json` with the PNGs in `panoptic/`
+(COCO panoptic), and, from `evaluate`, `metrics.json`, `per_class.json` and `errors.json`. What needs masks is there where the
+detector has a mask head.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from detr_core.data.coco import CocoDataset
+from detr_core.data.dataset import Split
+from detr_core.evaluate.average_precision import FIGURES, Kind, coco_ap, error_breakdown
+from detr_core.evaluate.boxes import detections
+from detr_core.evaluate.config import EvaluateConfig
+from detr_core.evaluate.ground_truth import instances
+from detr_core.evaluate.inference import classes_in, forward_pass, query_masks
+from detr_core.evaluate.masks import instance_masks
+from detr_core.evaluate.panoptic import kept_queries, merge
+from detr_core.evaluate.panoptic_quality import panoptic_quality
+from detr_core.evaluate.results import box_results, mask_results, panoptic_result, result_rows, things_only
+from detr_core.model.detr import Detr
+from detr_core.reporter import Reporter
+from detr_core.structures import Category
+
+
+@torch.inference_mode()
+def predict(
+    model: Detr,
+    categories: Sequence[Category],
+    dataset: CocoDataset,
+    config: EvaluateConfig,
+    folder: Path,
+    device: torch.device,
+    workers: int,
+    reporter: Reporter,
+) -> None:
+    """Writes the detections of every image of `dataset` to `folder`, and with a mask head their masks and a panoptic map.
+
+    categories: of the model's class indices; matched with the dataset's by id, and only shared ones are written. Boxes and
+    masks are written of things alone. For panoptic maps the dataset's categories must be those of its panoptic file.
+    The mask head runs only on the queries that are written: with `empty_slot_override` that is every query whose best class is
+    a thing, as in the published mask AP; without it those that are not empty; and the kept ones of the panoptic merging.
+    Raises DatasetError where the checkpoint's categories are not the dataset's.
+    """
+    classes = classes_in(categories, dataset)
+    boxes: list[dict[str, Any]] = []
+    masks: list[dict[str, Any]] = []
+    panoptic: list[dict[str, Any]] = []
+    if model.has_mask_head:
+        (folder / "panoptic").mkdir(parents=True)
+    for targets, padded_size, output in forward_pass(model, dataset, config.batch_size, device, workers, reporter):
+        logits = output.logits[-1].cpu()
+        sizes = [target.original_size for target in targets]
+        found = detections(logits, output.boxes[-1].cpu(), sizes, config.empty_slot_override)
+        found = [things_only(image, classes) for image in found]
+        for target, image in zip(targets, found, strict=True):
+            boxes += box_results(result_rows(image, target.image_id, classes))
+        if not model.has_mask_head:
+            continue
+        labels = logits.argmax(-1)
+        kept = kept_queries(logits, config.panoptic.threshold) & classes.known[labels]
+        needed = kept.clone()
+        for i, image in enumerate(found):
+            needed[i, image.queries] = True
+        mask_logits, row = query_masks(model, output, needed)
+        for i, (target, image) in enumerate(zip(targets, found, strict=True)):
+            extent = (padded_size, target.size, target.original_size)
+            masks += mask_results(image, instance_masks(mask_logits[row[i, image.queries]], *extent), target.image_id, classes)
+            merged = merge(labels[i, kept[i]], mask_logits[row[i, kept[i]]], *extent, classes.isthing, config.panoptic)
+            panoptic.append(panoptic_result(*merged, target.image_id, classes, folder / "panoptic"))
+    _write(folder / "bbox.json", boxes)
+    if model.has_mask_head:
+        _write(folder / "segm.json", masks)
+        _write(folder / "panoptic.json", {"annotations": panoptic})
+
+
+@torch.inference_mode()
+def average_precision_of(
+    model: Detr,
+    categories: Sequence[Category],
+    dataset: CocoDataset,
+    batch_size: int,
+    device: torch.device,
+    reporter: Reporter,
+) -> dict[str, float]:
+    """COCO's twelve figures for boxes of things ('AP', 'AP50', ...), in memory; for validation while training.
+
+    Every query counts, with its best class other than no-object, as in the published figures.
+    """
+    classes = classes_in(categories, dataset)
+    rows = [np.empty((0, 7))]
+    for targets, _, output in forward_pass(model, dataset, batch_size, device, 0, reporter):
+        sizes = [target.original_size for target in targets]
+        found = detections(output.logits[-1].cpu(), output.boxes[-1].cpu(), sizes, empty_slot_override=True)
+        rows += [result_rows(things_only(d, classes), t.image_id, classes) for t, d in zip(targets, found, strict=True)]
+    return coco_ap(instances(dataset.split), np.concatenate(rows), "bbox").figures
+
+
+def evaluate(folder: Path, split: Split) -> dict[str, float]:
+    """Scores what `predict` wrote to `folder` against the split's ground truth.
+
+    Returns flat scalars, 0..1, which `metrics.json` holds too: 'val/AP' and the rest of COCO's twelve for boxes, 'val/mask/AP'
+    and so on for masks, 'val/PQ', 'val/SQ', 'val/RQ', and the same with '_things' and '_stuff'. `per_class.json`: AP by
+    category name under 'bbox' and 'segm', {'pq', 'sq', 'rq'} by category name under 'panoptic'. `errors.json`: see
+    `error_breakdown`, under 'bbox' and 'segm'. Masks need an instances file, PQ a panoptic one.
+    """
+    metrics: dict[str, float] = {}
+    per_class: dict[str, dict[str, Any]] = {}
+    errors: dict[str, Any] = {}
+    truth = instances(split)
+    kinds: list[tuple[Kind, str]] = [("bbox", ""), ("segm", "mask/")]
+    for kind, prefix in kinds:
+        results = folder / f"{kind}.json"
+        if not results.exists() or (kind == "segm" and split.instances is None):
+            continue
+        precision = coco_ap(truth, results, kind)
+        metrics |= {f"{split.name}/{prefix}{name}": precision.figures[name] for name in FIGURES}
+        per_class[kind] = precision.per_class
+        errors[kind] = error_breakdown(truth, results, kind)
+    if split.panoptic is not None and split.panoptic_masks is not None and (folder / "panoptic.json").exists():
+        quality = panoptic_quality(split.panoptic, split.panoptic_masks, folder / "panoptic.json", folder / "panoptic")
+        for suffix, row in (("", quality["all"]), ("_things", quality["things"]), ("_stuff", quality["stuff"])):
+            metrics |= {
+                f"{split.name}/PQ{suffix}": row["pq"],
+                f"{split.name}/SQ{suffix}": row["sq"],
+                f"{split.name}/RQ{suffix}": row["rq"],
+            }
+        categories = json.loads(split.panoptic.read_text(encoding="utf-8"))["categories"]
+        names = {category["id"]: category["name"] for category in categories}
+        per_class["panoptic"] = {names[category]: row for category, row in quality["per_class"].items()}
+    _write(folder / "metrics.json", metrics)
+    _write(folder / "per_class.json", per_class)
+    _write(folder / "errors.json", errors)
+    return metrics
+
+
+def _write(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=1 if isinstance(content, dict) else None), encoding="utf-8")

@@ -1,0 +1,76 @@
+"""From what was found in one image to COCO's results: category ids, xywh boxes, run-length masks, panoptic PNGs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as rle
+from torch import Tensor
+
+from detr_core.evaluate.boxes import Detections
+from detr_core.evaluate.inference import Classes
+from detr_core.evaluate.panoptic import Segment
+
+
+def things_only(found: Detections, classes: Classes) -> Detections:
+    """The detections that COCO's average precision is about: things that the dataset knows."""
+    return found.chosen(classes.thing[found.labels])
+
+
+def result_rows(found: Detections, image_id: int, classes: Classes) -> np.ndarray:
+    """Detections of one image, on the CPU, as float64 [N, 7]: image id, x, y, w, h (pixels), score, category id."""
+    rows = np.empty((len(found.scores), 7))
+    boxes = found.boxes.double().numpy()
+    rows[:, 0] = image_id
+    rows[:, 1:3] = boxes[:, :2]
+    rows[:, 3:5] = boxes[:, 2:] - boxes[:, :2]
+    rows[:, 5] = found.scores.numpy()
+    rows[:, 6] = classes.ids[found.labels.numpy()]
+    return rows
+
+
+def box_results(rows: np.ndarray) -> list[dict[str, Any]]:
+    """The entries of a results file for these `result_rows`."""
+    return [
+        {"image_id": int(image), "category_id": int(category), "bbox": box, "score": score}
+        for image, *box, score, category in rows.tolist()
+    ]
+
+
+def mask_results(found: Detections, masks: Tensor, image_id: int, classes: Classes) -> list[dict[str, Any]]:
+    """The entries of a results file for detections with masks, bool [N, h, w] of the original image.
+
+    They hold no boxes: given one, COCO's evaluation would take the object's area from it.
+    """
+    codes = rle.encode(np.asfortranarray(masks.byte().permute(1, 2, 0).cpu().numpy()))
+    ids = classes.ids[found.labels.numpy()].tolist()
+    return [
+        {
+            "image_id": image_id,
+            "category_id": category,
+            "segmentation": {"size": [int(side) for side in code["size"]], "counts": code["counts"].decode("ascii")},
+            "score": score,
+        }
+        for code, category, score in zip(codes, ids, found.scores.tolist(), strict=True)
+    ]
+
+
+def panoptic_result(
+    id_map: np.ndarray, segments: Sequence[Segment], image_id: int, classes: Classes, folder: Path
+) -> dict[str, Any]:
+    """Writes the PNG of a merged map to `folder` and returns the annotation that goes with it.
+
+    In the file ids start at 1: 0 means that a pixel belongs to nothing.
+    """
+    file_ids = (id_map + 1 if segments else id_map).astype("<u4")
+    colors = file_ids.view(np.uint8).reshape(*id_map.shape, 4)[..., :3]  # red is the lowest byte of an id
+    name = f"{image_id:012d}.png"
+    Image.fromarray(np.ascontiguousarray(colors)).save(folder / name, compress_level=1)
+    infos = [
+        {**segment, "id": segment["id"] + 1, "category_id": int(classes.ids[segment["category_id"]])} for segment in segments
+    ]
+    return {"image_id": image_id, "file_name": name, "segments_info": infos}

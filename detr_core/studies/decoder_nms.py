@@ -1,0 +1,98 @@
+"""Decoder depth x NMS (Figure 4 of the paper): AP of each decoder layer, without non-maximum suppression and with it.
+
+The first layer can't yet see what the other queries took and finds objects twice, so NMS helps it; the last one has learned not
+to, and NMS hurts it slightly.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torchvision.ops import batched_nms
+
+from detr_core.data.coco import CocoDataset
+from detr_core.evaluate.average_precision import FIGURES, GroundTruth, coco_ap, read_ground_truth
+from detr_core.evaluate.boxes import Detections, detections
+from detr_core.evaluate.inference import classes_in, forward_pass
+from detr_core.evaluate.results import result_rows, things_only
+from detr_core.model.detr import Detr
+from detr_core.reporter import Reporter
+from detr_core.structures import Category
+from detr_core.studies.config import DecoderNmsConfig
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the table. decoder_depth: the layer, from 1. nms: IoU threshold, None for off. figures: COCO's twelve, 0..1."""
+
+    decoder_depth: int
+    nms: float | None
+    figures: dict[str, float]
+
+    @property
+    def name(self) -> str:
+        """Such as 'depth_1/nms_off' or 'depth_4/nms_0.7'."""
+        return f"depth_{self.decoder_depth}/nms_{'off' if self.nms is None else self.nms}"
+
+
+@torch.inference_mode()
+def decoder_nms(
+    model: Detr,
+    categories: Sequence[Category],
+    dataset: CocoDataset,
+    config: DecoderNmsConfig,
+    ground_truth: GroundTruth,
+    device: torch.device,
+    workers: int,
+    reporter: Reporter,
+) -> list[Cell]:
+    """A cell for each decoder layer and threshold, from one pass over the images: the model gives every layer's output.
+
+    ground_truth: the instances that boxes are scored against. Every query counts, with its best class other than no-object, so
+    the last layer without NMS is what evaluation with `empty_slot_override` measures.
+    """
+    classes = classes_in(categories, dataset)
+    rows: dict[tuple[int, float | None], list[np.ndarray]] = {}
+    for targets, _, output in forward_pass(model, dataset, config.batch_size, device, workers, reporter):
+        sizes = [target.original_size for target in targets]
+        for depth, (logits, boxes) in enumerate(zip(output.logits.cpu(), output.boxes.cpu(), strict=True), start=1):
+            found = [things_only(image, classes) for image in detections(logits, boxes, sizes, empty_slot_override=True)]
+            for nms in config.nms:
+                left = found if nms is None else suppressed(found, nms, model.num_classes)
+                cell = rows.setdefault((depth, nms), [])
+                cell += [result_rows(image, target.image_id, classes) for target, image in zip(targets, left, strict=True)]
+    truth = read_ground_truth(ground_truth)
+    return [Cell(depth, nms, coco_ap(truth, np.concatenate(cell), "bbox").figures) for (depth, nms), cell in rows.items()]
+
+
+def write_cells(cells: Sequence[Cell], folder: Path) -> None:
+    """Writes the table to `folder`: `cells.json` (as Cell), `cells.csv` (a row a cell) and the flat `metrics.json`."""
+    (folder / "cells.json").write_text(json.dumps([asdict(cell) for cell in cells], indent=1), encoding="utf-8")
+    metrics = {f"{cell.name}/{name}": value for cell in cells for name, value in cell.figures.items()}
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
+    with (folder / "cells.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["decoder_depth", "nms", *FIGURES])
+        for cell in cells:
+            table.writerow([cell.decoder_depth, "off" if cell.nms is None else cell.nms, *(cell.figures[n] for n in FIGURES)])
+
+
+def suppressed(found: list[Detections], threshold: float, classes: int) -> list[Detections]:
+    """NMS within each of so many classes of each image; one call for the whole batch."""
+    image = torch.cat([torch.full_like(d.labels, i) for i, d in enumerate(found)])
+    labels = torch.cat([d.labels for d in found])
+    boxes = torch.cat([d.boxes for d in found])
+    scores = torch.cat([d.scores for d in found])
+    group = image * classes + labels
+    # In float64: batched_nms moves each group's boxes far apart, which costs float32 its pixels' fractions.
+    left = batched_nms(boxes.double(), scores.double(), group, threshold)
+    stays = torch.zeros_like(labels, dtype=torch.bool)
+    stays[left] = True
+    parts = torch.split(stays, [len(d.labels) for d in found])
+    return [d.chosen(part) for d, part in zip(found, parts, strict=True)]

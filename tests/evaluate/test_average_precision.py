@@ -1,0 +1,74 @@
+"""AP and its breakdown on ground truth of a few boxes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detr_core.evaluate.average_precision import FIGURES, coco_ap, error_breakdown, read_ground_truth
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> Path:
+    """Two images: a cat and a dog of 50 x 50 pixels in the first, a cat of 20 x 20 in the second."""
+    boxes = [(1, 10, [0, 0, 50, 50]), (1, 20, [60, 0, 50, 50]), (2, 10, [5, 5, 20, 20])]
+    annotations = [
+        {"id": i, "image_id": image, "category_id": category, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+        for i, (image, category, box) in enumerate(boxes, start=1)
+    ]
+    images = [{"id": i, "width": 120, "height": 100, "file_name": f"{i}.jpg"} for i in (1, 2)]
+    categories = [{"id": 10, "name": "cat"}, {"id": 20, "name": "dog"}, {"id": 30, "name": "cow"}]
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return path
+
+
+def result(image: int, category: int, box: list[float], score: float) -> dict[str, Any]:
+    return {"image_id": image, "category_id": category, "bbox": box, "score": score}
+
+
+def test_perfect_results(truth: Path) -> None:
+    found = [result(1, 10, [0, 0, 50, 50], 0.9), result(1, 20, [60, 0, 50, 50], 0.8), result(2, 10, [5, 5, 20, 20], 0.7)]
+    ap = coco_ap(truth, found, "bbox")
+    assert tuple(ap.figures) == FIGURES
+    assert ap.figures["APl"] == ap.figures["ARl"] == -1  # there is no large object
+    assert all(value == pytest.approx(1) for name, value in ap.figures.items() if name not in ("APl", "ARl"))
+    assert ap.per_class == pytest.approx({"cat": 1, "dog": 1})
+
+
+def test_rows_a_file_and_a_list_are_scored_alike(truth: Path, tmp_path: Path) -> None:
+    found = [result(1, 10, [0, 0, 50, 40], 0.9), result(1, 20, [65, 0, 50, 50], 0.8), result(2, 20, [5, 5, 20, 20], 0.7)]
+    file = tmp_path / "bbox.json"
+    file.write_text(json.dumps(found))
+    rows = np.array([[d["image_id"], *d["bbox"], d["score"], d["category_id"]] for d in found])
+    once_read = read_ground_truth(truth)
+    expected = coco_ap(truth, found, "bbox")
+    assert 0 < expected.figures["AP"] < 1
+    assert coco_ap(once_read, file, "bbox") == expected == coco_ap(once_read, rows, "bbox")
+
+
+@pytest.mark.parametrize("nothing", [[], np.empty((0, 7))], ids=["list", "rows"])
+def test_no_results_at_all(truth: Path, nothing: Any) -> None:
+    figures = coco_ap(truth, nothing, "bbox").figures
+    assert figures == {name: -1.0 if name in ("APl", "ARl") else 0.0 for name in FIGURES}
+    errors = error_breakdown(truth, nothing, "bbox")
+    assert errors["AP50"] == 0
+    assert errors["count"] == {"Cls": 0, "Loc": 0, "Both": 0, "Dupe": 0, "Bkg": 0, "Miss": 3}
+
+
+def test_each_kind_of_error_is_told_apart(truth: Path) -> None:
+    found = [
+        result(1, 10, [0, 0, 50, 50], 0.9),  # right
+        result(1, 10, [1, 0, 50, 50], 0.8),  # found before
+        result(1, 10, [60, 0, 50, 50], 0.7),  # a dog
+        result(2, 10, [5, 5, 20, 8], 0.6),  # IoU 0.4
+        result(2, 10, [80, 60, 20, 20], 0.5),  # nothing there
+    ]
+    errors = error_breakdown(truth, found, "bbox")
+    assert errors["count"] == {"Cls": 1, "Loc": 1, "Both": 0, "Dupe": 1, "Bkg": 1, "Miss": 0}
+    assert errors["gain"]["Cls"] > 0
+    assert errors["AP50"] == pytest.approx(coco_ap(truth, found, "bbox").figures["AP50"])

@@ -1,0 +1,167 @@
+"""The whole way from a detector to COCO files and figures, on generated scenes and on real images."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools import mask as rle
+
+from detr_core.data.batching import collate
+from detr_core.data.coco import CocoDataset
+from detr_core.data.config import ResizeConfig
+from detr_core.data.dataset import Split
+from detr_core.data.transforms import evaluation_transform
+from detr_core.evaluate import inference
+from detr_core.evaluate.average_precision import FIGURES
+from detr_core.evaluate.boxes import detections
+from detr_core.evaluate.config import EvaluateConfig, MergingConfig
+from detr_core.evaluate.masks import instance_masks
+from detr_core.evaluate.predictions import average_precision_of, evaluate, predict
+from detr_core.model.detr import Detr
+from detr_core.model.image import normalise
+from detr_core.reporter import Memory, Silent
+from tests.tiny_detector import CPU, dataset_of, detector, scenes
+
+REAL_DATA = Path(os.environ.get("DETR_REAL_DATA", "../shared/data"))
+CONFIG = EvaluateConfig(
+    batch_size=4, resize=None, empty_slot_override=True, panoptic=MergingConfig(threshold=0.6, smallest=4, mode="official")
+)
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
+    return scenes(tmp_path_factory.mktemp("scenes"))
+
+
+@pytest.fixture(scope="module")
+def dataset(split: Split) -> CocoDataset:
+    return dataset_of(split)
+
+
+@pytest.fixture(scope="module")
+def model(dataset: CocoDataset) -> Detr:
+    return detector(dataset.categories, mask_head=True)
+
+
+def predicted(model: Detr, dataset: CocoDataset, folder: Path, config: EvaluateConfig = CONFIG) -> dict[str, Any]:
+    folder.mkdir(exist_ok=True)
+    predict(model, dataset.categories, dataset, config, folder, CPU, 0, Silent())
+    return {file.stem: json.loads(file.read_text()) for file in folder.glob("*.json")}
+
+
+def test_files_of_a_pass(model: Detr, dataset: CocoDataset, tmp_path: Path) -> None:
+    reporter = Memory()
+    predict(model, dataset.categories, dataset, CONFIG, tmp_path, CPU, 0, reporter)
+    assert reporter.last_progress == (6, 6)
+    things = {category.id for category in dataset.categories if category.isthing}
+    boxes, masks, panoptic = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("bbox", "segm", "panoptic"))
+    assert {d["category_id"] for d in boxes} <= things
+    assert {d["image_id"] for d in boxes} <= set(dataset.image_ids)
+    # A mask for each box, without the box.
+    kept = ("image_id", "category_id", "score")
+    assert [{k: d[k] for k in kept} for d in masks] == [{k: d[k] for k in kept} for d in boxes]
+    assert set(masks[0]) == {*kept, "segmentation"}
+    assert [a["image_id"] for a in panoptic["annotations"]] == dataset.image_ids
+    assert sum(len(a["segments_info"]) for a in panoptic["annotations"]) > 6
+    for annotation in panoptic["annotations"]:
+        png = np.array(Image.open(tmp_path / "panoptic" / annotation["file_name"])).astype(np.int64)
+        ids, areas = np.unique(png @ [1, 256, 256**2], return_counts=True)
+        # Every pixel belongs to a segment, or none does.
+        segments = {s["id"]: s["area"] for s in annotation["segments_info"]} or {0: png[..., 0].size}
+        assert segments == dict(zip(ids.tolist(), areas.tolist(), strict=True))
+
+
+def test_masks_of_chosen_queries_are_those_of_running_all(model: Detr, dataset: CocoDataset, tmp_path: Path) -> None:
+    files = predicted(model, dataset, tmp_path)
+    batch = collate([dataset[0]])
+    target = batch.targets[0]
+    with torch.inference_mode():
+        output = model.eval()(normalise(batch.images, batch.padding), batch.padding)
+        queries = torch.arange(output.logits.shape[2])
+        logits = model.masks(output, torch.zeros_like(queries), queries)
+    found = detections(output.logits[-1], output.boxes[-1], [target.original_size], empty_slot_override=True)[0]
+    things = [q for q in queries.tolist() if dataset.categories[int(found.labels[q])].isthing]
+    all_masks = instance_masks(logits, target.size, target.size, target.original_size).numpy()
+    written = [d for d in files["segm"] if d["image_id"] == target.image_id]
+    assert len(written) == len(things)
+    for query, entry in zip(things, written, strict=True):
+        differing = rle.decode(entry["segmentation"]).astype(bool) != all_masks[query]
+        assert differing.mean() < 1e-3  # another order of summation may move a pixel at the threshold
+
+
+def test_the_batch_size_and_the_chunks_of_masks_change_nothing(
+    model: Detr, dataset: CocoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = predicted(model, dataset, tmp_path / "one", replace(CONFIG, batch_size=1))
+    monkeypatch.setattr(inference, "MASK_PIXELS", 1)
+    all_at_once = predicted(model, dataset, tmp_path / "all", replace(CONFIG, batch_size=6))
+    for ours, theirs in zip(one["bbox"], all_at_once["bbox"], strict=True):
+        assert (ours["image_id"], ours["category_id"]) == (theirs["image_id"], theirs["category_id"])
+        np.testing.assert_allclose([*ours["bbox"], ours["score"]], [*theirs["bbox"], theirs["score"]], rtol=1e-4, atol=1e-4)
+    for ours, theirs in zip(one["panoptic"]["annotations"], all_at_once["panoptic"]["annotations"], strict=True):
+        assert [s["category_id"] for s in ours["segments_info"]] == [s["category_id"] for s in theirs["segments_info"]]
+
+
+def test_without_override_there_are_fewer_detections(model: Detr, dataset: CocoDataset, tmp_path: Path) -> None:
+    every = predicted(model, dataset, tmp_path / "every")
+    sure = predicted(model, dataset, tmp_path / "sure", replace(CONFIG, empty_slot_override=False))
+    assert 0 < len(sure["bbox"]) < len(every["bbox"])
+    assert all(entry in every["bbox"] for entry in sure["bbox"])
+    assert len(sure["segm"]) == len(sure["bbox"])
+    assert sure["panoptic"] == every["panoptic"]
+
+
+def test_nothing_kept_anywhere(model: Detr, dataset: CocoDataset, split: Split, tmp_path: Path) -> None:
+    config = replace(CONFIG, panoptic=MergingConfig(threshold=1.0, smallest=4, mode="paper"))
+    files = predicted(model, dataset, tmp_path, config)
+    assert all(annotation["segments_info"] == [] for annotation in files["panoptic"]["annotations"])
+    assert evaluate(tmp_path, split)["val/PQ"] == 0
+
+
+def test_a_detector_without_mask_head_writes_boxes_alone(dataset: CocoDataset, split: Split, tmp_path: Path) -> None:
+    files = predicted(detector(dataset.categories, mask_head=False), dataset, tmp_path)
+    assert set(files) == {"bbox"}
+    assert set(evaluate(tmp_path, split)) == {f"val/{name}" for name in FIGURES}
+
+
+def test_validation_in_memory_gives_what_the_files_give(model: Detr, dataset: CocoDataset, split: Split, tmp_path: Path) -> None:
+    predicted(model, dataset, tmp_path)
+    metrics = evaluate(tmp_path, split)
+    model.train()
+    model.backbone.eval()
+    before = [module.training for module in model.modules()]
+    figures = average_precision_of(model, dataset.categories, dataset, 4, CPU, Silent())
+    assert [module.training for module in model.modules()] == before
+    assert {f"val/{name}": value for name, value in figures.items()} == pytest.approx(
+        {name: value for name, value in metrics.items() if name.removeprefix("val/") in FIGURES}
+    )
+    # With the panoptic file alone the boxes are the same, so the figures are.
+    panoptic_only = replace(split, instances=None)
+    assert average_precision_of(model, dataset.categories, dataset_of(panoptic_only), 4, CPU, Silent()) == pytest.approx(figures)
+    assert {name for name in evaluate(tmp_path, panoptic_only) if "mask" in name} == set()
+
+
+@pytest.mark.skipif(not (REAL_DATA / "coco_panoptic").is_dir(), reason=f"no real images in {REAL_DATA} (DETR_REAL_DATA)")
+@pytest.mark.parametrize("mode", ["official", "paper"])
+def test_real_images(tmp_path: Path, mode: Any) -> None:
+    root = (REAL_DATA / "coco_panoptic").resolve()
+    split = Split("val", root / "images", root / "instances.json", root / "panoptic.json", root / "panoptic")
+    resize = ResizeConfig(short=(128,), longest=213)
+    dataset = CocoDataset(split, "panoptic", masks=False, transform=evaluation_transform(resize), seed=0)
+    config = replace(CONFIG, resize=resize, panoptic=replace(CONFIG.panoptic, threshold=0.3, mode=mode))
+    files = predicted(detector(dataset.categories, mask_head=True), dataset, tmp_path, config)
+    sizes = dict(zip(dataset.image_ids, dataset.sizes, strict=True))
+    assert all(tuple(entry["segmentation"]["size"]) == sizes[entry["image_id"]] for entry in files["segm"])
+    for annotation in files["panoptic"]["annotations"]:
+        assert Image.open(tmp_path / "panoptic" / annotation["file_name"]).size == sizes[annotation["image_id"]][::-1]
+    metrics = evaluate(tmp_path, split)
+    assert {"val/AP", "val/mask/AP", "val/PQ", "val/SQ_things", "val/RQ_stuff"} <= set(metrics)
+    assert all(-1 <= value <= 1 for value in metrics.values())

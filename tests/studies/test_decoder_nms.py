@@ -1,0 +1,81 @@
+"""The table of decoder depth x NMS from one forward pass."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision.ops import nms
+
+from detr_core.data.coco import CocoDataset
+from detr_core.data.dataset import Split
+from detr_core.evaluate.average_precision import FIGURES
+from detr_core.evaluate.boxes import Detections
+from detr_core.evaluate.predictions import average_precision_of
+from detr_core.reporter import Memory, Silent
+from detr_core.studies.config import DecoderNmsConfig
+from detr_core.studies.decoder_nms import Cell, decoder_nms, suppressed, write_cells
+from tests.tiny_detector import CPU, dataset_of, detector, scenes
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
+    return scenes(tmp_path_factory.mktemp("scenes"))
+
+
+@pytest.fixture(scope="module")
+def dataset(split: Split) -> CocoDataset:
+    return dataset_of(split)
+
+
+def test_cells(dataset: CocoDataset, split: Split) -> None:
+    assert split.instances is not None
+    model = detector(dataset.categories, mask_head=False)
+    seen: list[int] = []
+    model.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    config = DecoderNmsConfig(nms=(None, 0.7, 0.01), batch_size=4, resize=None)
+    reporter = Memory()
+    cells = decoder_nms(model, dataset.categories, dataset, config, split.instances, CPU, 0, reporter)
+    assert sum(seen) == len(dataset) == reporter.last_progress[0]
+    assert [(cell.decoder_depth, cell.nms) for cell in cells] == [(d, n) for d in (1, 2, 3) for n in (None, 0.7, 0.01)]
+    assert all(tuple(cell.figures) == FIGURES for cell in cells)
+    last = next(cell for cell in cells if (cell.decoder_depth, cell.nms) == (3, None))
+    assert last.figures == pytest.approx(average_precision_of(model, dataset.categories, dataset, 4, CPU, Silent()))
+
+
+def test_suppression_stays_within_a_class_of_an_image() -> None:
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for count in (30, 0, 17):
+        corner = torch.rand(count, 2, generator=generator) * 400
+        boxes = torch.cat([corner, corner + 100 + 50 * torch.rand(count, 2, generator=generator)], dim=1)
+        labels = torch.randint(0, 3, (count,), generator=generator)
+        found.append(Detections(torch.rand(count, generator=generator), labels, boxes, torch.arange(count)))
+    left = suppressed(found, 0.3, classes=3)
+    for before, after in zip(found, left, strict=True):
+        expected: list[int] = []
+        for label in range(3):
+            members = (before.labels == label).nonzero()[:, 0]
+            expected += members[nms(before.boxes[members], before.scores[members], 0.3)].tolist()
+        assert after.queries.tolist() == sorted(expected)
+        torch.testing.assert_close(after.boxes, before.boxes[after.queries])
+    assert len(left[0].queries) < 30
+
+
+def test_written_table(tmp_path: Path) -> None:
+    figures = dict.fromkeys(FIGURES, 0.5)
+    cells = [Cell(1, None, figures), Cell(4, 0.7, {**figures, "AP": 0.25})]
+    write_cells(cells, tmp_path)
+    assert json.loads((tmp_path / "cells.json").read_text())[1] == {
+        "decoder_depth": 4,
+        "nms": 0.7,
+        "figures": {**figures, "AP": 0.25},
+    }
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["depth_1/nms_off/AP"] == 0.5
+    assert metrics["depth_4/nms_0.7/AP"] == 0.25
+    rows = list(csv.DictReader((tmp_path / "cells.csv").open()))
+    assert [(row["decoder_depth"], row["nms"], row["AP"]) for row in rows] == [("1", "off", "0.5"), ("4", "0.7", "0.25")]

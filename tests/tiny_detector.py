@@ -1,0 +1,74 @@
+"""A tiny detector and a tiny dataset that tests of evaluation and studies share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from detr_core.data.coco import CocoDataset
+from detr_core.data.config import ScenesConfig
+from detr_core.data.dataset import Split, read_dataset
+from detr_core.data.scenes import generate_scenes
+from detr_core.data.transforms import evaluation_transform
+from detr_core.model.config import BackboneConfig, DetectorConfig, PositionsConfig
+from detr_core.model.detr import Detr
+from detr_core.reporter import Silent
+from detr_core.structures import Category
+
+CPU = torch.device("cpu")
+SEED = 20  # of the detector's weights: with these it says each of things, stuff and nothing
+
+
+def scenes(folder: Path) -> Split:
+    """The val split of six generated scenes."""
+    config = ScenesConfig(
+        train=1,
+        val=6,
+        size=64,
+        objects=(1, 4),
+        object_size=(14, 30),
+        beside=0.25,
+        beside_size=(0.45, 1.0),
+        visible=0.55,
+        color_noise=22,
+        random_color=0.05,
+        texture=(4, 22),
+        rotation=0.45,
+        log_aspect=0.25,
+    )
+    generate_scenes(config, 0, folder, 1, Silent())
+    return read_dataset(folder)["val"]
+
+
+def dataset_of(split: Split) -> CocoDataset:
+    return CocoDataset(split, "panoptic", masks=False, transform=evaluation_transform(None), seed=0)
+
+
+def detector(categories: Sequence[Category], mask_head: bool, queries: int = 12) -> Detr:
+    """Untrained, but sure of what it says: its scores are spread from near 0 to near 1, so every branch is taken."""
+    config = DetectorConfig(
+        backbone=BackboneConfig(name="small", dilation=False, weights=None, norm="group", frozen_stages=0),
+        positions=PositionsConfig(kind="sine", where="attention", cells=8),
+        width=32,
+        heads=4,
+        feed_forward=32,
+        encoder_layers=1,
+        decoder_layers=3,
+        queries=queries,
+        dropout=0.0,
+        pre_norm=False,
+        shared_heads=True,
+    )
+    torch.manual_seed(SEED)
+    model = Detr(config, len(categories), mask_head)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.startswith("transformer.decoder") and parameter.dim() > 1:
+                parameter.mul_(2)  # sets the queries apart
+            if name.startswith("class_embed"):
+                parameter.mul_(8)
+            if name.startswith(("mask_head.out_lay", "bbox_embed.layers.2")):
+                parameter.mul_(4)
+    return model
