@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -67,32 +68,38 @@ class CocoDataset(Dataset[Sample]):
         found = self._annotations
         objects = range(int(found.first[index]), int(found.first[index + 1]))
         image = read_image(found.files[index], size)
-        boxes = torch.from_numpy(found.boxes[objects.start : objects.stop].copy())
-        labels = torch.from_numpy(found.labels[objects.start : objects.stop].copy())
+        boxes = torch.from_numpy(found.boxes[objects.start : objects.stop])
         masks = None if found.masks is None else found.masks.of(index, objects, size)
         if self.transform is not None:
             with _random_numbers(self.seed, epoch, index):
                 image, boxes, masks = self.transform(
                     tv_tensors.Image(image),
-                    # The loader's annotation says BoundingBoxFormat; text is what torchvision documents.
                     tv_tensors.BoundingBoxes(boxes, format=tv_tensors.BoundingBoxFormat.XYXY, canvas_size=size),
                     None if masks is None else tv_tensors.Mask(masks),
                 )
-            image, boxes = image.as_subclass(Tensor), boxes.as_subclass(Tensor)
-            masks = None if masks is None else masks.as_subclass(Tensor)
-        kept = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+        corners = boxes.as_subclass(Tensor).numpy()
+        kept = (corners[:, 2:] > corners[:, :2]).all(axis=1)
         if masks is not None:
-            kept &= masks.flatten(1).any(dim=1)
-            masks = masks[kept]
+            kept &= masks.numpy().any(axis=(1, 2))
+            masks = masks.as_subclass(Tensor)[torch.from_numpy(kept)]
         height, width = image.shape[1:]
-        target = Target(self.image_ids[index], labels[kept], _relative(boxes[kept], height, width), masks, (height, width), size)
-        return Sample(image, target)
+        target = Target(
+            self.image_ids[index],
+            torch.from_numpy(found.labels[objects.start : objects.stop][kept]),
+            torch.from_numpy(_relative(corners[kept], height, width)),
+            masks,
+            (height, width),
+            size,
+        )
+        return Sample(image.as_subclass(Tensor), target)
 
 
-def _relative(boxes: Tensor, height: int, width: int) -> Tensor:
-    # xyxy pixels to cxcywh of 0..1
-    low, high = boxes.view(-1, 2, 2).unbind(dim=1)
-    return torch.cat([(low + high) / 2, high - low], dim=1) / torch.tensor([width, height, width, height])
+def _relative(boxes: npt.NDArray[np.float32], height: int, width: int) -> npt.NDArray[np.float32]:
+    # xyxy pixels to cxcywh of 0..1. In numpy: for the few boxes of a small image torch's calls take as long as its decoding.
+    low, high = boxes[:, :2], boxes[:, 2:]
+    relative = np.concatenate([(low + high) / 2, high - low], axis=1)
+    relative /= np.array([width, height, width, height], dtype=np.float32)
+    return relative
 
 
 @contextmanager

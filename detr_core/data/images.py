@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from PIL import Image, ImageOps
+from PIL.ExifTags import Base
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image
 
 from detr_core.data.dataset import DatasetError
 
@@ -15,39 +19,48 @@ from detr_core.data.dataset import DatasetError
 def read_image(path: Path, size: tuple[int, int]) -> Tensor:
     """The image as uint8 RGB [3, h, w]; greyscale, CMYK, palette, transparent and 16-bit images are converted.
 
-    size: (h, w) that the annotation file gives, in whose frame its boxes are. The image is turned upright by its EXIF entry
-    unless only the unturned one has that size. Raises DatasetError, which names the file, for one that is missing, broken,
-    of another size or of another format than JPEG, PNG, WebP and GIF.
+    size: (h, w) that the annotation file gives, in whose frame its boxes are. The image is turned upright by its EXIF entry,
+    unless only the unturned one has that size. Raises DatasetError, which names the file, for one that is missing, broken or of
+    another size.
     """
-    image = _decoded(path, upright=True)
-    if image.shape[1:] != size:
-        image = _decoded(path, upright=False)
-    if image.shape[1:] != size:
-        raise DatasetError(f"{path}: expected {_written(size)} pixels as annotated, found {_written(image.shape[1:])}")
-    return image
+    with _opened(path) as image:
+        if image.getexif().get(Base.Orientation, 1) != 1:
+            upright = ImageOps.exif_transpose(image)
+            image = upright if (upright.height, upright.width) == size else image
+        _require_size(path, image, size, "as annotated")
+        return torch.from_numpy(_rgb(image)).permute(2, 0, 1)
 
 
-def read_segment_ids(path: Path, size: tuple[int, int]) -> Tensor:
-    """The segment id of every pixel of a panoptic PNG, int32 [h, w]: R + 256 G + 256^2 B. size and errors as `read_image`."""
-    image = _decoded(path, upright=False).int()
-    if image.shape[1:] != size:
-        raise DatasetError(f"{path}: expected {_written(size)} pixels as its image, found {_written(image.shape[1:])}")
-    return image[0] + 256 * image[1] + 256**2 * image[2]
+def read_segment_ids(path: Path, size: tuple[int, int]) -> npt.NDArray[np.int32]:
+    """The segment id of every pixel of a panoptic PNG, [h, w]: R + 256 G + 256^2 B. size and errors as `read_image`."""
+    with _opened(path) as image:
+        _require_size(path, image, size, "as its image has")
+        red, green, blue = np.moveaxis(_rgb(image).astype(np.int32), 2, 0)
+    return np.asarray(red + 256 * green + 256**2 * blue)
 
 
-def _written(size: tuple[int, ...]) -> str:
-    return f"{size[1]} x {size[0]}"
-
-
-def _decoded(path: Path, upright: bool) -> Tensor:
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
     try:
-        content = torch.from_numpy(np.fromfile(path, dtype=np.uint8))
-        image: Tensor = decode_image(content, mode=ImageReadMode.RGB, apply_exif_orientation=upright)
+        with Image.open(path) as image:
+            yield image
     except FileNotFoundError:
         raise DatasetError(f"{path}: expected an image, found no such file") from None
-    except (RuntimeError, OSError) as error:
-        reason = str(error).split(": ")[-1].splitlines()[0]
-        raise DatasetError(f"{path}: expected a JPEG, PNG, WebP or GIF image, found one that can't be read ({reason})") from None
-    if image.dtype == torch.uint16:
-        image = (image.int() >> 8).to(torch.uint8)
-    return image[0] if image.ndim == 4 else image  # the first picture of an animation
+    except DatasetError:
+        raise
+    # Pillow's decoders raise all of these for files cut short or damaged.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DatasetError(f"{path}: expected an image, found one that can't be read ({error})") from None
+
+
+def _require_size(path: Path, image: Image.Image, size: tuple[int, int], whose: str) -> None:
+    if (image.height, image.width) != size:
+        expected = f"{size[1]} x {size[0]} pixels {whose}"
+        raise DatasetError(f"{path}: expected {expected}, found {image.width} x {image.height}")
+
+
+def _rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion would cut off at 255
+        grey = np.clip(np.asarray(image, dtype=np.int32) >> 8, 0, 255).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))

@@ -66,10 +66,10 @@ class PanopticMasks:
 
     def __init__(self, files: list[Path | None], ids: npt.NDArray[np.int32]) -> None:
         self.files = files
-        self.ids = torch.from_numpy(ids)
+        self.ids = ids
 
     def of(self, image: int, objects: range, size: tuple[int, int]) -> Tensor:
         file = self.files[image]
         if file is None or len(objects) == 0:
             return torch.zeros(0, *size, dtype=torch.bool)
-        return read_segment_ids(file, size) == self.ids[objects.start : objects.stop, None, None]
+        return torch.from_numpy(read_segment_ids(file, size) == self.ids[objects.start : objects.stop, None, None])

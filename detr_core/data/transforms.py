@@ -1,39 +1,39 @@
-"""What happens to an image and its targets before the network: the published augmentation (paper, section A.4), on torchvision's
-transforms, which move boxes and masks along with the image."""
+"""What happens to an image and its targets before the network: the published augmentation (paper, section A.4), in torchvision's
+kernels, which move boxes and masks along with the image."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
-from torchvision.transforms.v2 import query_size
 
 from detr_core.config import require
 from detr_core.data.config import AugmentationConfig, CropConfig, ResizeConfig
 
+# An image (tv_tensors.Image uint8 [3, H, W]), its boxes (tv_tensors.BoundingBoxes xyxy) and masks (tv_tensors.Mask, or None).
+Parts = tuple[Tensor, Tensor, Tensor | None]
 
-class Transform(Protocol):
-    """image: tv_tensors.Image uint8 [3, H, W]; boxes: tv_tensors.BoundingBoxes xyxy; masks: tv_tensors.Mask or None.
 
-    Random numbers come from torch's CPU generator alone. Objects may be left with an empty box or mask.
+class TrainingTransform:
+    """Flip, crop, resize: those of them that the configuration asks for, in this order.
+
+    Random numbers come from torch's CPU generator alone. A crop may leave objects with an empty box or mask.
     """
 
-    def __call__(self, image: Tensor, boxes: Tensor, masks: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]: ...
+    def __init__(self, config: AugmentationConfig) -> None:
+        self.config = config
 
-
-def training_transform(config: AugmentationConfig) -> Transform:
-    """Flip, crop, resize: those of them that `config` asks for, in this order."""
-    steps: list[v2.Transform] = [v2.RandomHorizontalFlip(config.flip)]
-    if config.crop is not None:
-        crop = [_Resize(config.crop.before, None), _SizeCrop(config.crop)]
-        steps.append(v2.RandomApply(crop, p=config.crop.probability))
-    if config.resize is not None:
-        steps.append(_Resize(config.resize.short, config.resize.longest))
-    compose: Transform = v2.Compose(steps)
-    return compose
+    def __call__(self, image: Tensor, boxes: Tensor, masks: Tensor | None) -> Parts:
+        parts = (image, boxes, masks)
+        flip, crop, resize = self.config.flip, self.config.crop, self.config.resize
+        if _chance(flip):
+            parts = _each(parts, F.horizontal_flip)
+        if crop is not None and _chance(crop.probability):
+            parts = _cropped(_short_side(parts, crop.before, None), crop)
+        return parts if resize is None else _short_side(parts, resize.short, resize.longest)
 
 
 class EvaluationTransform:
@@ -44,11 +44,17 @@ class EvaluationTransform:
         if resize is not None:
             require(len(resize.short) == 1, "resize.short", "one size for evaluation", list(resize.short))
 
-    def __call__(self, image: Tensor, boxes: Tensor, masks: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        if self.resize is None:
-            return image, boxes, masks
-        moved: tuple[Tensor, Tensor, Tensor | None] = _Resize(self.resize.short, self.resize.longest)(image, boxes, masks)
-        return moved
+    def __call__(self, image: Tensor, boxes: Tensor, masks: Tensor | None) -> Parts:
+        parts = (image, boxes, masks)
+        return parts if self.resize is None else _short_side(parts, self.resize.short, self.resize.longest)
+
+
+Transform = TrainingTransform | EvaluationTransform
+
+
+def training_transform(config: AugmentationConfig) -> TrainingTransform:
+    """The transform for training."""
+    return TrainingTransform(config)
 
 
 def evaluation_transform(resize: ResizeConfig | None) -> EvaluationTransform:
@@ -73,36 +79,28 @@ def scaled(size: tuple[int, int], short: int, longest: int | None) -> tuple[int,
     return (short, long) if size[0] <= size[1] else (long, short)
 
 
-class _Resize(v2.Transform):  # type: ignore[misc]  # torchvision has no types
-    """To a short side drawn from `shorts`."""
-
-    def __init__(self, shorts: tuple[int, ...], longest: int | None) -> None:
-        super().__init__()
-        self.shorts = shorts
-        self.longest = longest
-
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        short = self.shorts[_draw(0, len(self.shorts) - 1)]
-        return {"size": list(scaled(query_size(flat_inputs), short, self.longest))}
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        return F.resize(inpt, params["size"], antialias=True)
+def _short_side(parts: Parts, shorts: tuple[int, ...], longest: int | None) -> Parts:
+    # To a short side drawn from `shorts`.
+    short = shorts[_draw(0, len(shorts) - 1)]
+    size = list(scaled((parts[0].shape[-2], parts[0].shape[-1]), short, longest))
+    return _each(parts, lambda part: F.resize(part, size, antialias=True))
 
 
-class _SizeCrop(v2.Transform):  # type: ignore[misc]
-    """A random crop whose sides are drawn between `smallest` and `largest`, as far as the image goes."""
+def _cropped(parts: Parts, config: CropConfig) -> Parts:
+    # Sides between `smallest` and `largest`, as far as the image goes.
+    h, w = parts[0].shape[-2:]
+    width, height = (_draw(min(config.smallest, side), min(config.largest, side)) for side in (w, h))
+    top, left = _draw(0, h - height), _draw(0, w - width)
+    return _each(parts, lambda part: F.crop(part, top, left, height, width))
 
-    def __init__(self, config: CropConfig) -> None:
-        super().__init__()
-        self.config = config
 
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        h, w = query_size(flat_inputs)
-        width, height = (_draw(min(self.config.smallest, side), min(self.config.largest, side)) for side in (w, h))
-        return {"top": _draw(0, h - height), "left": _draw(0, w - width), "height": height, "width": width}
+def _each(parts: Parts, kernel: Callable[[Any], Any]) -> Parts:
+    image, boxes, masks = parts
+    return kernel(image), kernel(boxes), None if masks is None else kernel(masks)
 
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        return F.crop(inpt, **params)
+
+def _chance(probability: float) -> bool:
+    return float(torch.rand(())) < probability
 
 
 def _draw(low: int, high: int) -> int:
