@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from typing import Any
 
@@ -11,12 +12,13 @@ from prefect import Flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from detr_core.config import ConfigError
+from flows.attached import end_with_parent
 from flows.paths import DEFAULT_PROFILE
 from flows.server import ServerError, ensure_server
 from flows.settings import load
 
 # Errors whose message is written for whoever started the stage. By name: to import them costs torch and MLflow.
-EXPECTED = {"ConfigError", "DatasetError", "CheckpointError", "TrainingError", "TrackingError", "StageError"}
+EXPECTED = {"ConfigError", "DatasetError", "CheckpointError", "TrainingError", "TrackingError", "StageError", "PipelineError"}
 
 
 def main(stage_flow: Flow[Any, Any]) -> None:
@@ -28,6 +30,8 @@ def main(stage_flow: Flow[Any, Any]) -> None:
     parser = argparse.ArgumentParser(description=stage_flow.description)
     parser.add_argument("--profile", default=DEFAULT_PROFILE, help="params/PROFILE.yaml (default: %(default)s)")
     profile = parser.parse_args().profile
+    if "DVC_STAGE" in os.environ:
+        end_with_parent()  # dvc, killed, would leave us at work
     try:
         load(profile)
         url = ensure_server()

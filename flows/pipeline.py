@@ -1,0 +1,112 @@
+"""The whole pipeline as one flow: the stages of dvc.yaml in order, one Prefect task each. The only place that calls dvc.
+
+`python -m flows.pipeline [--profile demo]`, or the deployment `detr-pipeline`. DVC decides what has to be done again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections import deque
+
+import yaml
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from rich.console import Console
+from rich.table import Table
+
+from flows import stage
+from flows.attached import attached, stop
+from flows.paths import DEFAULT_PROFILE, ROOT, Paths, relative
+from flows.settings import load
+
+# What the summary shows of evaluation/metrics.json: its name there, and what people call it.
+SUMMARY = {
+    "val/AP": "AP of boxes",
+    "val/AP50": "AP50 of boxes",
+    "val/mask/AP": "AP of masks",
+    "val/PQ": "PQ",
+    "val/PQ_things": "PQ of things",
+    "val/PQ_stuff": "PQ of stuff",
+}
+
+
+class PipelineError(RuntimeError):
+    """A stage of the pipeline that failed, in one line."""
+
+
+@flow(name="detr-pipeline")
+def pipeline(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
+    """Runs every stage of a profile that isn't up to date. Returns the figures of its evaluation."""
+    load(profile)
+    paths = Paths(profile)
+    for name in stages(paths):
+        reproduce.with_options(name=name)(name, profile)
+    figures: dict[str, float] = json.loads((paths.evaluation / "metrics.json").read_text(encoding="utf-8"))
+    Console().print(summary(figures, paths))
+    return figures
+
+
+@task(cache_policy=NO_CACHE)  # DVC knows what is up to date; a cached success would stand for outputs that are gone
+def reproduce(name: str, profile: str) -> None:
+    """`dvc repro` of one stage. Raises PipelineError."""
+    target = f"{relative(Paths(profile).dvc_folder / 'dvc.yaml')}:{name}"
+    code, said = _run(attached("dvc", "repro", "--single-item", target))
+    if code != 0:
+        raise PipelineError(f"stage {name} of profile {profile!r} failed{f': {said}' if said else ''}")
+
+
+def stages(paths: Paths) -> list[str]:
+    """The stages of the profile's dvc.yaml, which lists each after those it depends on."""
+    return list(yaml.safe_load((paths.dvc_folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
+
+
+def summary(figures: dict[str, float], paths: Paths) -> Table:
+    """The figures of an evaluation, and where to look next."""
+    table = Table(title=f"Profile {paths.profile}", show_header=False)
+    for key, name in SUMMARY.items():
+        if key in figures:
+            table.add_row(name, f"{figures[key]:.3f}")
+    table.add_section()
+    table.add_row("The report", relative(paths.report / "index.html"))
+    table.add_row("All figures", "dvc metrics show")
+    table.add_row("Every run", "make serve, then http://127.0.0.1:5000")
+    return table
+
+
+def _run(command: list[str]) -> tuple[int, str]:
+    """Runs a command, on the terminal if there is one, else into the log; its exit code, and the error it named in the log."""
+    logger = get_run_logger()
+    last = deque[str](maxlen=100)
+    terminal = sys.stdout.isatty()  # a stage's live bar needs the terminal itself, not a pipe
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=None if terminal else subprocess.PIPE,
+        stderr=None if terminal else subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    try:
+        for line in process.stdout or ():
+            logger.info(line.rstrip())
+            last.append(line.strip())
+        code = process.wait()
+    except KeyboardInterrupt:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)  # ctrl-c has reached it too
+        raise
+    finally:
+        stop(process, patience=10)
+    named = [line for line in last if line.startswith("error: ")]
+    return code, named[0].removeprefix("error: ") if named else ""
+
+
+def main() -> None:
+    stage.main(pipeline)
+
+
+if __name__ == "__main__":
+    main()
