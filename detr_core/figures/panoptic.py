@@ -57,7 +57,7 @@ def panoptic_pictures(split: Split, evaluation: Path, folder: Path, count: int) 
         panels = [enlarged(image, scale_of(image))]
         for masks, annotation in ((split.panoptic_masks, actual[image_id]), (evaluation / "panoptic", predicted[image_id])):
             file = below_root(masks, annotation["file_name"], f"{masks}.json: annotations.file_name")
-            ids = read_segment_ids(file, size).numpy()
+            ids = np.asarray(read_segment_ids(file, size))
             panels.append(overlay(panels[0], ids, annotation["segments_info"], names, colors))
         picture = side_by_side(("image", "ground truth", "prediction"), panels)
         written.append(save(picture, folder / f"panoptic_{image_id}.jpg"))
@@ -86,7 +86,7 @@ def overlay(
     for segment in segments:
         mask = enlarged_ids == segment["id"]
         if mask.mean() >= _NAMED:
-            caption(draw, _middle(mask), names[segment["category_id"]], text_size(panel, panels=3))
+            caption(draw, _middle(mask), names[segment["category_id"]], text_size(panel, panels=3), panel.width)
     return picture
 
 

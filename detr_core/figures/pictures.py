@@ -95,10 +95,12 @@ def tag(
     draw.text((left + size / 4, top + height / 2), text, fill=_BLACK if bright else _WHITE, font=font, anchor="lm")
 
 
-def caption(draw: ImageDraw.ImageDraw, center: tuple[float, float], text: str, size: int) -> None:
-    """White `text` with a dark outline around a point, for regions of any colour."""
+def caption(draw: ImageDraw.ImageDraw, center: tuple[float, float], text: str, size: int, width: int) -> None:
+    """White `text` with a dark outline around a point, for regions of any colour; pushed inside a panel of this width."""
     font = ImageFont.load_default(size)
-    draw.text(center, text, fill=_WHITE, font=font, anchor="mm", stroke_width=max(2, size // 10), stroke_fill=_BLACK)
+    half = draw.textlength(text, font=font) / 2 + size / 4
+    x = max(half, min(center[0], width - half))
+    draw.text((x, center[1]), text, fill=_WHITE, font=font, anchor="mm", stroke_width=max(2, size // 10), stroke_fill=_BLACK)
 
 
 def save(picture: Image.Image, path: Path) -> Path:
