@@ -52,14 +52,14 @@ class SmallResNet(nn.Module):
 
     def __init__(self, norm: Norm) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 32, kernel_size=5, stride=3, padding=2, bias=False)
-        self.bn1 = norm(32)
+        self.conv1 = nn.Conv2d(3, 16, kernel_size=3, stride=3, bias=False)
+        self.bn1 = norm(16)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.Identity()
-        self.layer1 = _block(32, 32, 1, norm)
-        self.layer2 = _block(32, 64, 2, norm)
-        self.layer3 = _block(64, 128, 2, norm)
-        self.layer4 = _block(128, 128, 1, norm)
+        self.layer1 = _block(16, 16, 1, norm)
+        self.layer2 = _block(16, 48, 2, norm)
+        self.layer3 = _block(48, 96, 2, norm)
+        self.layer4 = _block(96, 96, 1, norm)
 
 
 def load_imagenet_weights(backbone: Backbone, config: BackboneConfig) -> None:

@@ -102,7 +102,7 @@ def run(job: Job, group: Group, reporter: Reporter) -> Progress:
         val = CocoDataset(
             splits["val"], config.targets, masks=False, transform=evaluation_transform(config.resize), seed=config.seed
         )
-        validate = _box_validation(task, val, config.batch_size, group, job.workers)
+        validate = _box_validation(task, val, config.batch_size, group)
         any_config: DetectionConfig | PanopticConfig = config
     else:
         assert job.init is not None, "a panoptic job names the detector's checkpoint"
@@ -135,10 +135,10 @@ def with_mask_head(detector: Detr) -> Detr:
 
 
 def _box_validation(
-    task: DetectionTask | PanopticTask, val: CocoDataset, batch_size: int, group: Group, workers: int
+    task: DetectionTask | PanopticTask, val: CocoDataset, batch_size: int, group: Group
 ) -> Callable[[], Validation]:
     def validate() -> Validation:
-        figures = average_precision_of(task.model, val.categories, val, batch_size, group.device, workers, Silent())
+        figures = average_precision_of(task.model, val.categories, val, batch_size, group.device, Silent())
         return Validation({f"val/{name}": value for name, value in figures.items()}, figures["AP"])
 
     return validate
