@@ -54,9 +54,7 @@ def test_same_files_whatever_the_processes(scenes: Path, tmp_path: Path) -> None
 
 def test_seeds_and_splits_differ(scenes: Path, tmp_path: Path) -> None:
     generate_scenes(CONFIG, 4, tmp_path, 1, Silent())
-    pictures = [
-        (folder / split / "000000000000.jpg").read_bytes() for folder in (scenes, tmp_path) for split in ("train", "val")
-    ]
+    pictures = [(folder / split / "000000000000.jpg").read_bytes() for folder in (scenes, tmp_path) for split in ("train", "val")]
     assert len(set(pictures)) == 4
 
 

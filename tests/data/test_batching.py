@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from detr_core.data.batching import collate, evaluation_batches, steps_in_epoch, training_batches
+from detr_core.data.coco import CocoDataset, Sample
+from detr_core.data.config import AugmentationConfig, ResizeConfig
+from detr_core.data.dataset import DatasetError
+from detr_core.data.transforms import evaluation_transform, training_transform
+from detr_core.structures import Target
+
+
+@pytest.fixture
+def dataset(write_split: Callable[..., Any], noise: Callable[..., Any]) -> CocoDataset:
+    images = [noise(6, 8, seed) for seed in range(23)]
+    annotations = [{"image_id": i, "category_id": 2, "bbox": [1, 1, 3, 3]} for i in range(1, 24, 2)]
+    return CocoDataset(
+        write_split(images, annotations), "instances", False, training_transform(AugmentationConfig(0.5, None, None)), 7
+    )
+
+
+def batches(dataset: CocoDataset, **changes: int) -> DataLoader[Any]:
+    usual = {
+        "batch_size": 8,
+        "seed": 0,
+        "epoch": 0,
+        "start_step": 0,
+        "rank": 0,
+        "world_size": 1,
+        "accumulation": 1,
+        "workers": 0,
+    }
+    return training_batches(dataset, **(usual | changes))
+
+
+def ids(loader: DataLoader[Any]) -> list[list[int]]:
+    return [[target.image_id for target in batch.targets] for batch in loader]
+
+
+def test_collate_pads_at_the_right_and_bottom() -> None:
+    shapes = [(4, 6), (5, 3)]
+    samples = [
+        Sample(
+            torch.full((3, h, w), 9, dtype=torch.uint8),
+            Target(number, torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4), None, (h, w), (h, w)),
+        )
+        for number, (h, w) in enumerate(shapes)
+    ]
+    batch = collate(samples)
+    assert batch.images.shape == (2, 3, 5, 6)
+    assert batch.images.dtype == torch.uint8
+    for image, padding, (h, w) in zip(batch.images, batch.padding, shapes, strict=True):
+        assert (image[:, :h, :w] == 9).all()
+        assert int(image.sum()) == 9 * 3 * h * w
+        assert not padding[:h, :w].any()
+        assert int(padding.sum()) == 30 - h * w
+    assert [target.image_id for target in batch.targets] == [0, 1]
+
+
+def test_an_epoch_is_a_permutation_less_the_short_last_batch(dataset: CocoDataset) -> None:
+    found = ids(batches(dataset))
+    assert [len(batch) for batch in found] == [8, 8]
+    assert steps_in_epoch(23, 8) == 2
+    assert max(Counter(chain.from_iterable(found)).values()) == 1
+    assert ids(batches(dataset)) == found
+    assert ids(batches(dataset, epoch=1)) != found
+    assert ids(batches(dataset, seed=1)) != found
+
+
+def test_fewer_images_than_a_batch_are_one_batch(dataset: CocoDataset) -> None:
+    found = ids(batches(dataset, batch_size=50))
+    assert [sorted(batch) for batch in found] == [list(range(1, 24))]
+    assert steps_in_epoch(23, 50) == 1
+
+
+@pytest.mark.parametrize(("world_size", "accumulation"), [(2, 1), (1, 4), (2, 2), (3, 1)])
+def test_processes_and_micro_batches_share_each_batch(dataset: CocoDataset, world_size: int, accumulation: int) -> None:
+    whole = ids(batches(dataset))
+    shares = [ids(batches(dataset, rank=rank, world_size=world_size, accumulation=accumulation)) for rank in range(world_size)]
+    for step, batch in enumerate(whole):
+        micro = [share[step * accumulation + place] for share in shares for place in range(accumulation)]
+        assert list(chain.from_iterable(micro)) == batch
+        assert max(map(len, micro)) - min(map(len, micro)) <= 1
+
+
+def test_starting_in_the_middle_gives_the_rest_without_reading_the_start(dataset: CocoDataset) -> None:
+    whole = list(batches(dataset, batch_size=4, accumulation=2))
+    read: list[Any] = []
+
+    class Recorded(CocoDataset):
+        def __getitem__(self, key: Any) -> Sample:
+            read.append(key)
+            return super().__getitem__(key)
+
+    recorded = Recorded(dataset.split, "instances", False, dataset.transform, dataset.seed)
+    rest = list(batches(recorded, batch_size=4, accumulation=2, start_step=3))
+    assert len(read) == 8
+    assert len(rest) == len(whole) - 6
+    for found, expected in zip(rest, whole[6:], strict=True):
+        assert torch.equal(found.images, expected.images)
+        assert [target.image_id for target in found.targets] == [target.image_id for target in expected.targets]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_loader_processes_change_nothing(dataset: CocoDataset, workers: int) -> None:
+    for found, expected in zip(batches(dataset, epoch=3, workers=workers), batches(dataset, epoch=3), strict=True):
+        assert torch.equal(found.images, expected.images)
+        assert torch.equal(found.padding, expected.padding)
+        for a, b in zip(found.targets, expected.targets, strict=True):
+            assert a.image_id == b.image_id
+            assert torch.equal(a.boxes, b.boxes)
+
+
+def test_loading_leaves_the_global_random_numbers_alone(dataset: CocoDataset) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    list(batches(dataset))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_too_many_slices_are_refused(dataset: CocoDataset) -> None:
+    with pytest.raises(DatasetError, match="each of 4 processes x 8 micro-batches, found batches of 23"):
+        batches(dataset, batch_size=64, world_size=4, accumulation=8)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_evaluation_sees_each_image_once_and_pads_nothing(
+    write_split: Callable[..., Any], noise: Callable[..., Any], world_size: int
+) -> None:
+    sizes = [(6, 8), (8, 6), (6, 8), (12, 16), (6, 9), (6, 8), (5, 5)]
+    dataset = CocoDataset(
+        write_split([noise(*size) for size in sizes], []), "instances", False, evaluation_transform(ResizeConfig((12,), 100)), 0
+    )
+    found: list[int] = []
+    for rank in range(world_size):
+        for batch in evaluation_batches(dataset, 3, rank, world_size, 0):
+            assert len(batch.targets) <= 3
+            assert not batch.padding.any()
+            assert {target.size for target in batch.targets} == {tuple(batch.images.shape[2:])}
+            found += [target.image_id for target in batch.targets]
+    assert sorted(found) == list(range(1, 8))
+
+
+def test_evaluation_refuses_training_transforms(dataset: CocoDataset) -> None:
+    with pytest.raises(TypeError, match="expected a dataset with an EvaluationTransform, found one with TrainingTransform"):
+        evaluation_batches(dataset, 3, 0, 1, 0)
+
+
+def test_images_keep_their_memory_to_themselves(dataset: CocoDataset) -> None:
+    # What is done to one reading of an image must not show in the next.
+    first = dataset[(0, 0)]
+    before = first.target.boxes.clone()
+    first.image.zero_()
+    first.target.boxes.zero_()
+    again = dataset[(0, 0)]
+    assert np.any(again.image.numpy())
+    assert torch.equal(again.target.boxes, before)
