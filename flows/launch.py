@@ -18,7 +18,7 @@ from flows.attached import attached, stop
 from flows.paths import ROOT, STATE, relative
 from flows.settings import ResourcesConfig
 
-WORKER = "detr_core.train.worker"
+WORKER = "flows.worker"
 HOST = "127.0.0.1"
 
 
@@ -40,7 +40,7 @@ def training_processes(resources: ResourcesConfig) -> int:
 def train(job: dict[str, Any], processes: int, reporter: Reporter, worker: str = WORKER) -> None:
     """Runs a training to its end; its events go to `reporter`, all it prints into .state/log/.
 
-    job: as detr_core/train/worker.py describes it. Raises TrainingError. However this ends, its processes have ended then.
+    job: as flows/worker.py describes it. Raises TrainingError. However this ends, its processes have ended then.
     """
     log = STATE / "log" / f"{job['profile']}-{job['stage']}.log"
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""One process of a training, as torchrun starts it: `python -m detr_core.train.worker JOB.json`.
+"""One process of a training, as torchrun starts it: `python -m flows.worker JOB.json`.
 
 JOB.json: {"stage": "detection" | "panoptic", "config": DetectionConfig | PanopticConfig, "detector": DetectorConfig (detection
 only, else null), "init": a detector's checkpoint (panoptic only, else null), "data": folder with dataset.json, "work": folder of
