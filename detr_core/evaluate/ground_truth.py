@@ -26,3 +26,8 @@ def instances(split: Split) -> COCO:
     annotations = [{**segment, "id": i, "image_id": image_id} for i, (image_id, segment) in enumerate(segments, start=1)]
     categories = [category for category in content["categories"] if category["id"] in things]
     return COCO({"images": content["images"], "annotations": annotations, "categories": categories})
+
+
+def has_masks(truth: COCO) -> bool:
+    """Whether masks can be scored against it: a file of boxes alone would give every mask 0."""
+    return any(annotation.get("segmentation") for annotation in truth.load_anns(truth.get_ann_ids()[:1]))

@@ -20,7 +20,7 @@ from detr_core.data.dataset import Split
 from detr_core.evaluate.average_precision import FIGURES, Kind, coco_ap, error_breakdown
 from detr_core.evaluate.boxes import detections
 from detr_core.evaluate.config import EvaluateConfig
-from detr_core.evaluate.ground_truth import instances
+from detr_core.evaluate.ground_truth import has_masks, instances
 from detr_core.evaluate.inference import classes_in, forward_pass, query_masks
 from detr_core.evaluate.masks import instance_masks
 from detr_core.evaluate.panoptic import kept_queries, merge
@@ -110,7 +110,8 @@ def evaluate(folder: Path, split: Split) -> dict[str, float]:
     Returns flat scalars, 0..1, which `metrics.json` holds too: 'val/AP' and the rest of COCO's twelve for boxes, 'val/mask/AP'
     and so on for masks, 'val/PQ', 'val/SQ', 'val/RQ', and the same with '_things' and '_stuff'. `per_class.json`: AP by
     category name under 'bbox' and 'segm', {'pq', 'sq', 'rq'} by category name under 'panoptic'. `errors.json`: see
-    `error_breakdown`, under 'bbox' and 'segm'. Masks need an instances file, PQ a panoptic one.
+    `error_breakdown`, under 'bbox' and 'segm'. What the split has no ground truth for is left out: masks where its instances
+    have none, PQ where it has no panoptic file.
     """
     metrics: dict[str, float] = {}
     per_class: dict[str, dict[str, Any]] = {}
@@ -119,7 +120,7 @@ def evaluate(folder: Path, split: Split) -> dict[str, float]:
     kinds: list[tuple[Kind, str]] = [("bbox", ""), ("segm", "mask/")]
     for kind, prefix in kinds:
         results = folder / f"{kind}.json"
-        if not results.exists() or (kind == "segm" and split.instances is None):
+        if not results.exists() or (kind == "segm" and not has_masks(truth)):
             continue
         precision = coco_ap(truth, results, kind)
         metrics |= {f"{split.name}/{prefix}{name}": precision.figures[name] for name in FIGURES}

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pycocotools.coco import COCO
 from torchvision.ops import box_convert
 
 from detr_core.data.coco import CocoDataset
 from detr_core.data.dataset import DatasetError, Split
 from detr_core.evaluate.boxes import Detections
-from detr_core.evaluate.ground_truth import instances
+from detr_core.evaluate.ground_truth import has_masks, instances
 from detr_core.evaluate.inference import classes_in
 from detr_core.evaluate.panoptic import Segment
 from detr_core.evaluate.predictions import evaluate
@@ -76,8 +77,6 @@ def test_no_detections_give_no_results(split: Split) -> None:
 
 
 def test_a_map_without_segments_belongs_to_nothing(split: Split, tmp_path: Path) -> None:
-    from PIL import Image
-
     dataset = dataset_of(split)
     annotation = panoptic_result(np.zeros((5, 6), np.int32), [], 42, classes_in(dataset.categories, dataset), tmp_path)
     assert annotation == {"image_id": 42, "file_name": "000000000042.png", "segments_info": []}
@@ -92,6 +91,8 @@ def test_instances_from_a_panoptic_file_are_its_things(split: Split) -> None:
     assert sorted([a[k] for k in key] for a in ours.dataset["annotations"]) == sorted(
         [a[k] for k in key] for a in theirs.dataset["annotations"]
     )
+    assert has_masks(instances(split))
+    assert not has_masks(ours)
     assert [category["id"] for category in ours.dataset["categories"]] == sorted(theirs.getCatIds())
 
 
