@@ -17,12 +17,11 @@ from flows.show import publish
 def run(settings: Profile, paths: Paths, reporter: Reporter, links: Mapping[str, str] | None = None) -> dict[str, float]:
     """Writes reports/<profile>/index.html and its figures from what the earlier stages wrote; `links` are shown on the page.
 
-    Returns no figures: all of them are other stages'. Raises StageError where one of theirs is missing.
+    What is there of them is shown, the evaluation must be. Returns no figures: all of them are other stages'. Raises DatasetError
+    or StageError before work begins.
     """
     artifacts.dataset(paths)
-    artifacts.result(paths, paths.detection / "metrics.json", "train_detection")
     artifacts.result(paths, paths.evaluation / "metrics.json", "evaluate")
-    artifacts.result(paths, paths.study("decoder_nms") / "cells.json", "ablations")
 
     from detr_core.figures.report import write_report
 

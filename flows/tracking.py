@@ -66,6 +66,7 @@ def prepare(experiment: str) -> str:
     folder = Path(uri.removeprefix("sqlite:///")).resolve().parent if uri.startswith("sqlite:///") else FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # misses pip in environments without it
     try:
         with (folder / "prepare.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

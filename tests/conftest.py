@@ -1,0 +1,72 @@
+"""A tiny profile, carried through the stages once for all tests that look at results; all of it in a temporary folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from detr_core.config import build
+from detr_core.reporter import Memory
+from flows import launch, paths
+from flows.paths import Paths
+from flows.settings import Profile
+
+ROOT = paths.ROOT
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A profile whose stages have all run. figures: what each returned. told: what each told of its progress."""
+
+    settings: Profile
+    paths: Paths
+    figures: dict[str, dict[str, float]]
+    told: dict[str, Memory]
+
+
+def tiny_parameters() -> dict[str, Any]:
+    """The smoke profile with a handful of images."""
+    content: dict[str, Any] = yaml.safe_load((ROOT / "params" / "smoke.yaml").read_text(encoding="utf-8"))
+    content["data"]["scenes"] |= {"train": 24, "val": 6, "size": 64, "object_size": [16, 32]}
+    for stage in ("train_detection", "train_panoptic"):
+        content[stage] |= {"epochs": 1, "batch_size": 8, "checkpoint_every": 2}
+    content["evaluate"]["panoptic"]["threshold"] = 0.05  # so that an untrained head keeps some segments
+    content["report"]["pictures"] = 2
+    content["resources"] = {"processes": 1, "workers": 0}
+    return content
+
+
+def tiny_settings() -> Profile:
+    """The tiny profile, as the stages get it."""
+    return build(Profile, tiny_parameters(), "tiny.yaml")
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder that stands for the project's, so that results of tests lie neither among real ones nor in the checkout."""
+    root = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "ROOT", root)
+        for module in (paths, launch):
+            patch.setattr(module, "STATE", root / ".state")
+        yield root
+
+
+@pytest.fixture(scope="session")
+def trained(project: Path) -> Trained:
+    """The tiny profile after all its stages, in the order of the pipeline."""
+    from flows import ablations, data, evaluate, report, train_detection, train_panoptic  # seconds, only where it is asked for
+
+    settings, where = tiny_settings(), Paths("tiny")
+    figures: dict[str, dict[str, float]] = {}
+    told: dict[str, Memory] = {}
+    for stage in (data, train_detection, train_panoptic, evaluate, ablations, report):
+        name = stage.__name__.removeprefix("flows.")
+        told[name] = Memory()
+        figures[name] = stage.run(settings, where, told[name])
+    return Trained(settings, where, figures, told)

@@ -1,0 +1,241 @@
+"""Each stage's `run` on a tiny profile: what it writes, and what it says where it can't."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from detr_core.config import as_dict, build
+from detr_core.data.dataset import DatasetError
+from detr_core.model.checkpoint import CheckpointError
+from detr_core.reporter import Reporter, Silent
+from flows import ablations, artifacts, data, evaluate, report, tracking, train_detection, train_panoptic
+from flows.artifacts import StageError
+from flows.paths import Paths
+from flows.settings import Profile
+from tests.conftest import Trained, tiny_parameters, tiny_settings
+
+Run = Callable[[Profile, Paths, Reporter], dict[str, float]]
+
+
+def read(path: Path) -> object:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.fixture
+def copy(trained: Trained) -> Paths:
+    """Data and trained models of the tiny profile under their own name, to be spoilt. Whatever was evaluated is not there."""
+    where = Paths("tiny-copy")
+    for source, target in ((trained.paths.data, where.data), (trained.paths.runs, where.runs)):
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target)
+    shutil.rmtree(where.evaluation)
+    shutil.rmtree(where.runs / "studies")
+    artifacts.claim(where.data, where.profile)
+    for folder in (where.detection, where.panoptic):
+        content = torch.load(folder / "checkpoint.pt", weights_only=True)
+        content["meta"]["profile"] = where.profile
+        torch.save(content, folder / "checkpoint.pt")
+    return where
+
+
+def test_data_is_a_dataset_in_coco_layout(trained: Trained) -> None:
+    assert trained.figures["data"] == {"train/images": 24.0, "val/images": 6.0}
+    splits = artifacts.dataset(trained.paths)
+    assert {split.name for split in splits.values()} == {"train", "val"}
+    assert len(list(splits["train"].images.iterdir())) == 24
+
+
+@pytest.mark.parametrize("stage", ["detection", "panoptic"])
+def test_training_leaves_checkpoints_and_their_history(trained: Trained, stage: str) -> None:
+    folder: Path = getattr(trained.paths, stage)
+    assert names(folder) == {"checkpoint.pt", "best.pt", "metrics.json", "history.jsonl"}
+    figures = trained.figures[f"train_{stage}"]
+    assert read(folder / "metrics.json") == figures
+    assert figures["train/loss"] > 0
+    told = trained.told[f"train_{stage}"]
+    assert told.last_progress == (3, 3), "24 images in batches of 8"
+    assert "train/loss" in told.history[0][1]
+    loaded = artifacts.checkpoint(folder / "checkpoint.pt", "tiny", torch.device("cpu"))
+    assert loaded.meta["stage"] == stage
+    assert loaded.model.has_mask_head == (stage == "panoptic")
+    assert not trained.paths.unfinished(f"train_{stage}").exists(), "nothing is left to resume"
+
+
+def test_evaluation_measures_boxes_masks_and_panoptic_quality(trained: Trained) -> None:
+    figures = trained.figures["evaluate"]
+    assert read(trained.paths.evaluation / "metrics.json") == figures
+    assert {"val/AP", "val/AP50", "val/mask/AP", "val/PQ", "val/PQ_things", "val/PQ_stuff"} <= figures.keys()
+    assert all(-1 <= value <= 1 for value in figures.values())
+    assert trained.told["evaluate"].last_progress == (6, 6)
+
+
+def test_the_ablation_has_a_cell_for_each_depth_and_nms(trained: Trained) -> None:
+    cells = read(trained.paths.study("decoder_nms") / "cells.json")
+    assert isinstance(cells, list)
+    assert {(cell["decoder_depth"], cell["nms"]) for cell in cells} == {(d, nms) for d in (1, 2) for nms in (None, 0.7, 0.5)}
+    assert "depth_2/nms_off/AP" in trained.figures["ablations"]
+
+
+def test_the_report_is_one_page(trained: Trained) -> None:
+    page = (trained.paths.report / "index.html").read_text(encoding="utf-8")
+    assert "tiny" in page
+    assert "reports/tiny/index.html" in trained.told["report"].messages[-1]
+
+
+def test_a_dataset_folder_is_evaluated_in_place(trained: Trained, copy: Paths) -> None:
+    content = tiny_parameters()
+    splits = {
+        name: {
+            "images": name,
+            "instances": f"annotations/instances_{name}.json",
+            "panoptic": f"annotations/panoptic_{name}.json",
+            "panoptic_masks": f"annotations/panoptic_{name}",
+        }
+        for name in ("train", "val")
+    }
+    content["data"] |= {"source": "folder", "scenes": None, "folder": {"root": str(trained.paths.data), **splits}}
+    settings = build(Profile, content, "tiny-copy.yaml")
+    assert data.run(settings, copy, Silent()) == trained.figures["data"]
+    assert names(copy.data) == {"dataset.json", "profile.json"}, "nothing is copied"
+    assert evaluate.run(settings, copy, Silent()) == trained.figures["evaluate"]
+
+
+def test_a_folder_that_is_no_dataset_leaves_nothing(trained: Trained) -> None:
+    content = tiny_parameters()
+    split = {"images": "images", "instances": "instances.json", "panoptic": None, "panoptic_masks": None}
+    content["data"] |= {"source": "folder", "scenes": None, "folder": {"root": "no/such", "train": split, "val": split}}
+    where = Paths("tiny-nowhere")
+    with pytest.raises(DatasetError, match=r"train\.images"):
+        data.run(build(Profile, content, "tiny.yaml"), where, Silent())
+    assert names(where.data.parent) == {path.name for path in where.data.parent.iterdir() if not path.name.startswith(".")}
+    assert not where.data.exists()
+
+
+@pytest.mark.parametrize("run", [train_detection.run, train_panoptic.run, evaluate.run, ablations.run, report.run])
+def test_a_stage_without_its_dataset_says_what_to_run(project: Path, run: Run) -> None:
+    where = Paths("tiny-nothing")
+    with pytest.raises(DatasetError) as raised:
+        run(tiny_settings(), where, Silent())
+    message = str(raised.value)
+    assert message.startswith("data/tiny-nothing: there is no dataset of profile 'tiny-nothing' yet")
+    assert "`python -m flows.data --profile tiny-nothing`" in message
+    assert not where.runs.exists()
+
+
+@pytest.mark.parametrize("run", [train_panoptic.run, evaluate.run, ablations.run])
+def test_a_stage_without_its_checkpoint_says_what_to_run(copy: Paths, run: Run) -> None:
+    shutil.rmtree(copy.runs)
+    with pytest.raises(StageError) as raised:
+        run(tiny_settings(), copy, Silent())
+    assert "runs/tiny-copy/detection/checkpoint.pt" in str(raised.value)
+    assert "`python -m flows.train_detection --profile tiny-copy`" in str(raised.value)
+    assert not copy.runs.exists()
+
+
+def test_a_dataset_of_another_profile_is_refused(copy: Paths) -> None:
+    artifacts.claim(copy.data, "tiny")
+    with pytest.raises(DatasetError, match="expected a dataset of profile 'tiny-copy', found one of 'tiny'"):
+        evaluate.run(tiny_settings(), copy, Silent())
+
+
+@pytest.mark.parametrize("run", [evaluate.run, ablations.run])
+def test_a_checkpoint_of_another_profile_is_refused(trained: Trained, copy: Paths, run: Run) -> None:
+    for folder in ("detection", "panoptic"):
+        shutil.copy(trained.paths.runs / folder / "checkpoint.pt", copy.runs / folder / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match="expected a checkpoint of profile 'tiny-copy', found one of 'tiny'"):
+        run(tiny_settings(), copy, Silent())
+    assert names(copy.runs) == {"detection", "panoptic"}
+
+
+def test_a_torn_checkpoint_is_refused_and_leaves_nothing(copy: Paths) -> None:
+    path = copy.panoptic / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"panoptic/checkpoint\.pt"):
+        evaluate.run(tiny_settings(), copy, Silent())
+    assert names(copy.runs) == {"detection", "panoptic"}
+
+
+def test_masks_are_not_trained_without_panoptic_annotations(copy: Paths) -> None:
+    file = copy.data / "dataset.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content["train"] |= {"panoptic": None, "panoptic_masks": None}
+    file.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(DatasetError, match=r"train\.panoptic: expected panoptic annotations"):
+        train_panoptic.run(tiny_settings(), copy, Silent())
+
+
+PREDICT = """
+import json, sys, mlflow, numpy as np
+from PIL import Image
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model(sys.argv[2])
+found = model.predict(sys.argv[3])
+again = model.predict(np.array(Image.open(sys.argv[3])))
+import detr_core
+print(json.dumps({
+    "code": detr_core.__file__,
+    **{name: found[name].tolist() for name in ("boxes", "labels", "scores")},
+    "same": bool((found["boxes"] == again["boxes"]).all()),
+    "panoptic": list(found["panoptic"].shape), "ids": sorted(set(found["panoptic"].ravel().tolist())),
+    "segments": [segment["id"] for segment in found["segments"]],
+}))
+"""
+
+
+def test_the_logged_model_predicts_as_evaluation_does_wherever_it_is_loaded(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    try:
+        with tracking.stage_run("evaluate", trained.paths, {}, []) as record:
+            record.model(trained.paths.panoptic / "checkpoint.pt", as_dict(trained.settings.evaluate))
+    finally:
+        mlflow.set_tracking_uri(None)
+    image = sorted((trained.paths.data / "val").iterdir())[0]
+    answer = subprocess.run(
+        [sys.executable, "-c", PREDICT, uri, f"runs:/{record.run_id}/model", image],
+        cwd=tmp_path,
+        env={"PATH": "", "MLFLOW_DISABLE_TELEMETRY": "true"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    found = json.loads(answer.stdout.splitlines()[-1])
+    assert found["code"].endswith("/model/code/detr_core/__init__.py"), "the code beside the model, not the checkout's"
+    assert found["same"], "a file and its pixels give the same"
+    results = read(trained.paths.evaluation / "bbox.json")
+    images = read(trained.paths.data / "annotations" / "instances_val.json")
+    assert isinstance(results, list)
+    assert isinstance(images, dict)
+    number = next(each["id"] for each in images["images"] if each["file_name"] == image.name)
+    things = {category["id"] for category in images["categories"]}
+    expected = sorted(
+        ([*each["bbox"][:2], each["bbox"][0] + each["bbox"][2], each["bbox"][1] + each["bbox"][3]], each["category_id"])
+        for each in results
+        if each["image_id"] == number
+    )
+    got = sorted((box, label) for box, label in zip(found["boxes"], found["labels"], strict=True) if label in things)
+    assert [label for _, label in got] == [label for _, label in expected]
+    np.testing.assert_allclose([box for box, _ in got], [box for box, _ in expected], atol=1e-3)
+    assert found["scores"] == sorted(found["scores"], reverse=True)
+    with Image.open(image) as opened:
+        assert found["panoptic"] == [opened.height, opened.width]
+    assert set(found["ids"]) - {0} == set(found["segments"])
