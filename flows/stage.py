@@ -18,7 +18,7 @@ from flows.server import ServerError, ensure_server
 from flows.settings import load
 
 # Errors whose message is written for whoever started the stage. By name: to import them costs torch and MLflow.
-EXPECTED = {"ConfigError", "DatasetError", "CheckpointError", "TrainingError", "TrackingError", "StageError", "PipelineError"}
+EXPECTED = {"ConfigError", "DatasetError", "CheckpointError", "TrainingError", "ReportError", "TrackingError", "StageError", "PipelineError"}
 
 
 def main(stage_flow: Flow[Any, Any]) -> None:

@@ -41,7 +41,7 @@ def match(logits: Tensor, boxes: Tensor, targets: list[Target], config: LossConf
     """The cheapest one-to-one assignment of queries to targets, in each layer and image.
 
     logits [L, B, Q, C+1], boxes [L, B, Q, 4] cxcywh, B targets. The cost takes the class probability, not its logarithm.
-    Raises NonFiniteError where a prediction is NaN or infinite.
+    Raises NonFiniteError where a prediction or a cost is NaN or infinite.
     """
     layers, images, queries, _ = logits.shape
     counts = [len(target.labels) for target in targets]
@@ -57,11 +57,11 @@ def match(logits: Tensor, boxes: Tensor, targets: list[Target], config: LossConf
     cost = -config.classification * probability
     cost += config.l1 * (boxes - target_boxes[None, :, None]).abs().sum(-1)
     cost -= config.giou * generalized_iou(boxes, target_boxes[None, :, None])
-    # Slots that hold no target can't reveal a NaN there, so the predictions' own finiteness travels along.
-    finite = (logits.isfinite().all() & boxes.isfinite().all()).to(cost.dtype)
+    # Without targets there is no cost that could reveal a NaN, so the predictions' own finiteness travels along.
+    finite = (logits.isfinite().all() & boxes.isfinite().all() & cost.isfinite().all()).to(cost.dtype)
     host = torch.cat([cost.flatten(), finite[None]]).cpu().numpy()
     if not host[-1]:
-        raise NonFiniteError("the detector's predictions are not finite")
+        raise NonFiniteError("the predictions or their matching cost are not finite")
     costs = host[:-1].reshape(layers, images, queries, most)
     rows = []
     offsets = [sum(counts[:image]) for image in range(images)]

@@ -1,0 +1,115 @@
+"""A training's processes: what they say arrives, and none outlives who started it. The workers here train nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from detr_core.reporter import Memory
+from flows.launch import TrainingError, train, training_processes
+from flows.settings import ResourcesConfig
+
+WORKER = """
+import json, os, sys, time
+job = json.load(open(sys.argv[1]))
+open(job["work"] + "/pid." + os.environ["RANK"], "w").write(str(os.getpid()))
+if os.environ["RANK"] == "0":
+    print("@" + json.dumps({"kind": "progress", "done": 3, "total": 9, "images_per_second": 5.0, "note": "loss 1.5"}))
+    print("@" + json.dumps({"kind": "metrics", "step": 3, "values": {"val/AP": 0.25}}))
+    print("@" + json.dumps({"kind": "message", "text": "threads " + os.environ["OMP_NUM_THREADS"]}))
+    print("@ not an event")
+if job["then"] == "error":
+    print("@" + json.dumps({"kind": "error", "text": "the loss is not finite"}))
+    sys.exit(1)
+if job["then"] == "raise":
+    raise RuntimeError("out of luck")
+if job["then"] == "sleep":
+    time.sleep(100)
+"""
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    (tmp_path / "toy_worker.py").write_text(WORKER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("flows.launch.STATE", tmp_path)
+    return {"stage": "detection", "profile": "toy", "work": str(tmp_path), "then": "end"}
+
+
+def wait_for(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 60
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return condition()
+
+
+def gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_events_of_the_first_of_two_processes_arrive(job: dict[str, object], tmp_path: Path) -> None:
+    memory = Memory()
+    train(job, 2, memory, worker="toy_worker")
+    assert memory.last_progress == (3, 9)
+    assert memory.history == [(3, {"val/AP": 0.25})]
+    cores = len(os.sched_getaffinity(0))
+    assert memory.messages == [f"threads {max(1, cores // 2)}"]
+    assert (tmp_path / "pid.1").exists()
+    assert "@ not an event" in (tmp_path / "log" / "toy-detection.log").read_text()
+
+
+def test_what_a_worker_says_of_its_error_is_the_error(job: dict[str, object]) -> None:
+    with pytest.raises(TrainingError, match=r"^the loss is not finite$"):
+        train(job | {"then": "error"}, 1, Memory(), worker="toy_worker")
+
+
+def test_an_error_that_no_worker_foresaw_names_itself_and_the_log(job: dict[str, object]) -> None:
+    with pytest.raises(TrainingError, match=r"RuntimeError: out of luck; its log is .*toy-detection\.log$"):
+        train(job | {"then": "raise"}, 1, Memory(), worker="toy_worker")
+
+
+def test_killing_torchrun_ends_its_processes_and_the_wait(job: dict[str, object], tmp_path: Path) -> None:
+    def kill() -> None:
+        if wait_for(lambda: (tmp_path / "pid.0").exists() and (tmp_path / "pid.0").read_text() != ""):
+            torchrun = psutil.Process(int((tmp_path / "pid.0").read_text())).parent()
+            assert torchrun is not None
+            torchrun.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(TrainingError, match="signal 9"):
+        train(job | {"then": "sleep"}, 1, Memory(), worker="toy_worker")
+    killer.join()
+    assert wait_for(lambda: gone(int((tmp_path / "pid.0").read_text())))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_no_process_outlives_the_one_that_trains(job: dict[str, object], tmp_path: Path, number: signal.Signals) -> None:
+    code = (
+        "from detr_core.reporter import Silent; from flows import launch; import pathlib;"
+        f"launch.STATE = pathlib.Path({str(tmp_path)!r}); launch.train({job | {'then': 'sleep'}!r}, 1, Silent(), 'toy_worker')"
+    )
+    stage = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    pid = tmp_path / "pid.0"
+    assert wait_for(lambda: pid.exists() and pid.read_text() != "")
+    stage.send_signal(number)
+    assert stage.wait(30) != 0
+    assert wait_for(lambda: gone(int(pid.read_text())))
+
+
+def test_a_profile_says_how_many_processes() -> None:
+    assert training_processes(ResourcesConfig(processes=3, workers=0)) == 3
+    assert training_processes(ResourcesConfig(processes="auto", workers=0)) >= 1

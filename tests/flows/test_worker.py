@@ -1,0 +1,115 @@
+"""Training means the same however it runs: interrupted or not, in one process or two, in one piece or in micro-batches."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from detr_core.config import as_dict
+from detr_core.data.scenes import generate_scenes
+from detr_core.loss.matcher import NonFiniteError
+from detr_core.model.checkpoint import load_checkpoint
+from detr_core.reporter import Memory, Silent
+from detr_core.train.config import OptimizerConfig
+from detr_core.train.distributed import Group
+from flows import launch
+from flows.worker import Job, run
+from tests.conftest import tiny_settings
+
+CPU = torch.device("cpu")
+ALONE = Group(rank=0, size=1, device=CPU)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scenes, some of whose training images have lost all their objects."""
+    folder = tmp_path_factory.mktemp("scenes")
+    scenes = tiny_settings().data.scenes
+    assert scenes is not None
+    generate_scenes(replace(scenes, train=24, val=2), 0, folder, 1, Silent())
+    file = folder / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    emptied = {image["id"] for image in content["images"][::5]}
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] not in emptied]
+    file.write_text(json.dumps(content))
+    return folder
+
+
+def job(dataset: Path, folder: Path, **changes: Any) -> Job:
+    settings = tiny_settings()
+    config = replace(settings.train_detection, targets="instances", epochs=2, batch_size=8, checkpoint_every=2, **changes)
+    work, out = str(folder / "work"), str(folder / "out")
+    return Job("detection", as_dict(config), as_dict(settings.detector), None, str(dataset), work, out, 0, "tiny")
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(folder / "out" / "checkpoint.pt", CPU).model.state_dict()
+
+
+def history(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "out" / "history.jsonl").read_text().splitlines()]
+
+
+class InterruptedAt(Silent):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def metrics(self, values: Any, step: int) -> None:
+        if step == self.step:
+            raise KeyboardInterrupt
+
+
+def test_a_seed_fixes_a_run_bit_for_bit_whatever_interrupts_it(dataset: Path, tmp_path: Path) -> None:
+    run(job(dataset, tmp_path / "whole"), ALONE, Silent())
+    interrupted, told = job(dataset, tmp_path / "interrupted"), Memory()
+    for step in (1, 3, 6):  # before the first checkpoint, within an epoch, at the last step
+        with pytest.raises(KeyboardInterrupt):
+            run(interrupted, ALONE, InterruptedAt(step))
+    run(interrupted, ALONE, told)
+    assert told.messages == ["resuming after step 4"]
+    whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "interrupted")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert history(tmp_path / "whole") == history(tmp_path / "interrupted")
+
+
+def test_changed_parameters_start_anew_and_say_so(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(job(dataset, tmp_path), ALONE, InterruptedAt(3))
+    told = Memory()
+    optimizer = OptimizerConfig(lr=1e-5, backbone_lr=1e-5, weight_decay=0, clip_norm=1)
+    run(job(dataset, tmp_path, optimizer=optimizer), ALONE, told)
+    assert told.messages == ["starting anew: the interrupted training had other parameters, data or code version"]
+
+
+def test_micro_batches_change_nothing(dataset: Path, tmp_path: Path) -> None:
+    run(job(dataset, tmp_path / "one"), ALONE, Silent())
+    run(job(dataset, tmp_path / "four", accumulation=4), ALONE, Silent())
+    assert_same_training(tmp_path / "one", tmp_path / "four")
+
+
+def test_two_processes_train_as_one(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "STATE", tmp_path / "state")
+    run(job(dataset, tmp_path / "one"), ALONE, Silent())
+    launch.train(asdict(job(dataset, tmp_path / "two")), 2, Silent())
+    assert_same_training(tmp_path / "one", tmp_path / "two")
+
+
+def assert_same_training(one: Path, other: Path) -> None:
+    for a, b in zip(history(one), history(other), strict=True):
+        losses = {name: value for name, value in a.items() if name.startswith("train/")}
+        assert losses == pytest.approx({name: b[name] for name in losses}, rel=1e-3, abs=1e-4)
+    ours, theirs = weights(one), weights(other)
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-2, atol=2e-3)
+
+
+def test_a_loss_that_is_not_finite_names_where(dataset: Path, tmp_path: Path) -> None:
+    loss = replace(tiny_settings().train_detection.loss, l1=3e38)
+    with pytest.raises(NonFiniteError, match=r"not finite .* at step 1 \(epoch 0\), image ids \[.*\]; no checkpoint was written yet"):
+        run(job(dataset, tmp_path, loss=loss), ALONE, Silent())
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,110 @@
+"""The set loss at its edges: who is matched, what losses are divided by, what is not finite."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from detr_core.loss.config import LossConfig
+from detr_core.loss.criterion import Normalizer, set_loss
+from detr_core.loss.matcher import NonFiniteError, match
+from detr_core.structures import Target
+
+CONFIG = LossConfig(classification=1, l1=5, giou=2, no_object=0.1, auxiliary=True)
+
+
+def target(labels: list[int], boxes: list[list[float]]) -> Target:
+    return Target(0, torch.tensor(labels, dtype=torch.int64), torch.tensor(boxes).reshape(-1, 4), None, (10, 10), (10, 10))
+
+
+def random_case(seed: int, layers: int, counts: list[int], queries: int = 6) -> tuple[torch.Tensor, torch.Tensor, list[Target]]:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(layers, len(counts), queries, 4, generator=generator)
+    boxes = torch.rand(layers, len(counts), queries, 4, generator=generator)
+    targets = [
+        target(torch.randint(0, 3, (n,), generator=generator).tolist(), torch.rand(n, 4, generator=generator).tolist())
+        for n in counts
+    ]
+    return logits, boxes, targets
+
+
+def test_the_obvious_query_is_matched() -> None:
+    logits = torch.tensor([[[[5.0, 0, 0], [0, 5.0, 0], [0, 0, 5.0]]]])  # class 0, class 1, no-object
+    boxes = torch.tensor([[[[0.2, 0.2, 0.1, 0.1], [0.8, 0.8, 0.2, 0.2], [0.5, 0.5, 1, 1]]]])
+    matches = match(logits, boxes, [target([1, 0], [[0.8, 0.8, 0.2, 0.2], [0.2, 0.2, 0.1, 0.1]])], CONFIG)
+    assert list(zip(matches.query.tolist(), matches.target.tolist(), strict=True)) == [(0, 1), (1, 0)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_matching_is_the_cheapest_of_all(seed: int) -> None:
+    logits, boxes, targets = random_case(seed, layers=1, counts=[3], queries=4)
+
+    def cost(assignment: tuple[int, ...]) -> float:
+        from detr_core.loss.boxes import generalized_iou
+
+        total = 0.0
+        for t, q in enumerate(assignment):
+            box, wanted = boxes[0, 0, q], targets[0].boxes[t]
+            total -= logits[0, 0, q].softmax(-1)[targets[0].labels[t]].item()
+            total += 5 * (box - wanted).abs().sum().item() - 2 * generalized_iou(box, wanted).item()
+        return total
+
+    matches = match(logits, boxes, targets, CONFIG)
+    found = dict(zip(matches.target.tolist(), matches.query.tolist(), strict=True))
+    cheapest = min(itertools.permutations(range(4), 3), key=cost)
+    assert cost(tuple(found[t] for t in range(3))) == pytest.approx(cost(cheapest), abs=1e-5)
+
+
+@pytest.mark.parametrize("counts", [[0], [0, 0], [9, 2], [6, 0, 1]])
+def test_every_image_matches_as_many_as_it_can(counts: list[int]) -> None:
+    logits, boxes, targets = random_case(0, layers=3, counts=counts)
+    matches = match(logits, boxes, targets, CONFIG)
+    for layer in range(3):
+        for image, count in enumerate(counts):
+            pairs = (matches.layer == layer) & (matches.image == image)
+            assert pairs.sum() == min(count, 6)
+            assert matches.query[pairs].unique().numel() == pairs.sum()
+            assert matches.target[pairs].unique().numel() == pairs.sum()
+    losses = set_loss(logits, boxes, targets, matches, Normalizer.of(counts, 6, 0.1), CONFIG)
+    assert losses.total.isfinite()
+
+
+def test_layers_and_images_do_not_mix() -> None:
+    logits, boxes, targets = random_case(1, layers=3, counts=[2, 4])
+    whole = set_loss(logits, boxes, targets, match(logits, boxes, targets, CONFIG), Normalizer(1, 1), CONFIG)
+    parts = torch.zeros(())
+    for layer in range(3):
+        for image in range(2):
+            at = (slice(layer, layer + 1), slice(image, image + 1))
+            of_image = [targets[image]]
+            matches = match(logits[at], boxes[at], of_image, CONFIG)
+            parts = parts + set_loss(logits[at], boxes[at], of_image, matches, Normalizer(1, 1), CONFIG).total
+    torch.testing.assert_close(whole.total, parts)
+
+
+def test_a_term_that_is_off_costs_nothing_and_moves_nothing() -> None:
+    logits, boxes, targets = random_case(2, layers=1, counts=[3])
+    boxes.requires_grad_()
+    only_class = LossConfig(classification=1, l1=0, giou=1e-9, no_object=0.1, auxiliary=True)
+    matches = match(logits, boxes, targets, only_class)
+    set_loss(logits, boxes, targets, matches, Normalizer.of([3], 6, 0.1), only_class).total.backward()
+    assert boxes.grad is not None
+    assert boxes.grad.abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_refused_even_without_targets(bad: float) -> None:
+    logits, boxes, targets = random_case(3, layers=2, counts=[0, 0])
+    boxes[1, 0, 0, 0] = bad
+    with pytest.raises(NonFiniteError, match="not finite"):
+        match(logits, boxes, targets, CONFIG)
+
+
+def test_half_precision_predictions_are_matched_in_float32() -> None:
+    logits, boxes, targets = random_case(4, layers=2, counts=[3, 1])
+    half = match(logits.bfloat16(), boxes.bfloat16(), targets, CONFIG)
+    same = match(logits.bfloat16().float(), boxes.bfloat16().float(), targets, CONFIG)
+    assert torch.equal(half.query, same.query)
+    assert torch.equal(half.target, same.target)

@@ -1,0 +1,85 @@
+"""Checkpoints: whole or not there, rebuilt from themselves, and never a way to run code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from detr_core.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from detr_core.structures import Category
+from tests.model.test_detr import detector, images
+
+CATEGORIES = (Category(1, "cat", True), Category(5, "dog", True), Category(9, "sky", False))
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("mask_head", [False, True])
+def test_round_trip(tmp_path: Path, mask_head: bool) -> None:
+    model = detector(mask_head=mask_head)
+    save_checkpoint(tmp_path / "a.pt", model, CATEGORIES, {"profile": "demo", "step": 7})
+    loaded = load_checkpoint(tmp_path / "a.pt", CPU)
+    assert loaded.categories == CATEGORIES
+    assert loaded.meta == {"profile": "demo", "step": 7}
+    assert loaded.model.config == model.config
+    assert not loaded.model.training
+    with torch.inference_mode():
+        assert torch.equal(loaded.model(*images()).logits, model(*images()).logits)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
+
+
+def test_missing(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"nowhere\.pt: there is no such checkpoint"):
+        load_checkpoint(tmp_path / "nowhere.pt", CPU)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04torn"])
+def test_torn(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "torn.pt"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"torn\.pt: not a checkpoint"):
+        load_checkpoint(path, CPU)
+
+
+def test_cut_short(tmp_path: Path) -> None:
+    path = tmp_path / "short.pt"
+    save_checkpoint(path, detector(), CATEGORIES, {})
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(CheckpointError, match=r"short\.pt"):
+        load_checkpoint(path, CPU)
+
+
+class Hostile:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("save", [lambda thing, path: torch.save(thing, path), lambda thing, path: path.write_bytes(pickle.dumps(thing))])
+def test_a_hostile_pickle_runs_nothing(tmp_path: Path, save) -> None:  # type: ignore[no-untyped-def]
+    proof = tmp_path / "ran"
+    save({"model": Hostile(proof)}, tmp_path / "hostile.pt")
+    with pytest.raises(CheckpointError, match="without running code"):
+        load_checkpoint(tmp_path / "hostile.pt", CPU)
+    assert not proof.exists()
+
+
+def test_another_kind_of_file(tmp_path: Path) -> None:
+    torch.save({"weights": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="expected a checkpoint of format 'detr-workbench-1', found None"):
+        load_checkpoint(tmp_path / "other.pt", CPU)
+
+
+def test_weights_that_do_not_fit_their_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, detector(), CATEGORIES, {})
+    content = torch.load(path, weights_only=True)
+    del content["model"]["query_embed.weight"]
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=r"query_embed\.weight"):
+        load_checkpoint(path, CPU)

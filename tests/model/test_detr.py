@@ -1,0 +1,137 @@
+"""The detector as a whole: shapes, what padding may change, variants by configuration, the mask head on chosen queries."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from detr_core.model.config import BackboneConfig, DetectorConfig, PositionsConfig
+from detr_core.model.detr import Detr
+from detr_core.model.image import normalise
+from detr_core.model.position import LearnedPositions
+
+SMALL = DetectorConfig(
+    backbone=BackboneConfig("small", dilation=False, weights=None, norm="group", frozen_stages=0),
+    positions=PositionsConfig("sine", "attention", cells=4),
+    width=32,
+    heads=4,
+    feed_forward=48,
+    encoder_layers=1,
+    decoder_layers=2,
+    queries=5,
+    dropout=0.0,
+    pre_norm=False,
+    shared_heads=True,
+)
+
+
+def detector(config: DetectorConfig = SMALL, mask_head: bool = False) -> Detr:
+    torch.manual_seed(0)
+    return Detr(config, num_classes=3, mask_head=mask_head).eval()
+
+
+def images(count: int = 2, height: int = 48, width: int = 60) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(count, 3, height, width, generator=generator), torch.zeros(count, height, width, dtype=torch.bool)
+
+
+VARIANTS = {
+    "published": SMALL,
+    "pre-norm": replace(SMALL, pre_norm=True),
+    "no encoder": replace(SMALL, encoder_layers=0),
+    "twelve layers": replace(SMALL, encoder_layers=12),
+    "no feed-forward": replace(SMALL, feed_forward=0),
+    "a head a layer": replace(SMALL, shared_heads=False),
+    "learned positions": replace(SMALL, positions=PositionsConfig("learned", "attention", cells=3)),
+    "positions at the input": replace(SMALL, positions=PositionsConfig("sine", "input", cells=4)),
+    "positions in the decoder": replace(SMALL, positions=PositionsConfig("sine", "decoder", cells=4)),
+    "no positions": replace(SMALL, positions=PositionsConfig("none", "attention", cells=4)),
+    "resnet18": replace(SMALL, backbone=BackboneConfig("resnet18", False, None, "frozen", 2)),
+    "dilated": replace(SMALL, backbone=BackboneConfig("resnet50", True, None, "group", 0)),
+}
+
+
+@pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS.keys())
+def test_every_variant_runs_and_learns_everywhere(config: DetectorConfig) -> None:
+    model = detector(config).train()
+    output = model(*images())
+    assert output.logits.shape == (2, 2, 5, 4)
+    assert output.boxes.shape == (2, 2, 5, 4)
+    assert ((output.boxes >= 0) & (output.boxes <= 1)).all()
+    (output.logits.square().sum() + output.boxes.sum()).backward()
+    idle = [name for name, weight in model.named_parameters() if weight.requires_grad and weight.grad is None]
+    assert idle == []
+
+
+def test_a_dilated_backbone_is_twice_as_fine() -> None:
+    coarse = detector(replace(SMALL, backbone=BackboneConfig("resnet50", False, None, "group", 0)))
+    fine = detector(VARIANTS["dilated"])
+    x, padding = images(1, 64, 96)
+    with torch.inference_mode():
+        assert coarse(x, padding).memory.shape[-2:] == (2, 3)
+        assert fine(x, padding).memory.shape[-2:] == (4, 6)
+
+
+@torch.inference_mode()
+def test_attention_never_looks_at_padding() -> None:
+    model = detector()
+    source, position = torch.randn(1, 32, 4, 6), torch.randn(1, 32, 4, 6)
+    padding = torch.zeros(1, 4, 6, dtype=torch.bool)
+    padding[..., 4:] = True
+    changed = source.clone()
+    changed[..., 4:] += 10
+    queries = model.query_embed.weight
+    first, _ = model.transformer(source, padding, position, queries)
+    second, _ = model.transformer(changed, padding, position, queries)
+    torch.testing.assert_close(first, second)
+
+
+@torch.inference_mode()
+def test_figures_do_not_depend_on_the_batch() -> None:
+    model = detector(mask_head=True)
+    x, padding = images(3)
+    together = model(x, padding)
+    for i in range(3):
+        alone = model(x[i : i + 1], padding[i : i + 1])
+        torch.testing.assert_close(alone.logits[:, 0], together.logits[:, i], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(alone.boxes[:, 0], together.boxes[:, i], rtol=1e-4, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_masks_of_chosen_queries_are_those_of_all() -> None:
+    model = detector(mask_head=True)
+    output = model(*images())
+    image, query = torch.arange(2).repeat_interleave(5), torch.arange(5).repeat(2)
+    everything = model.masks(output, image, query)
+    assert everything.shape == (10, 16, 20)
+    chosen = model.masks(output, torch.tensor([1, 0, 1]), torch.tensor([4, 2, 0]))
+    torch.testing.assert_close(chosen, everything[[9, 2, 5]], rtol=1e-4, atol=1e-5)
+    assert model.masks(output, torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)).shape == (0, 16, 20)
+
+
+def test_normalised_images_are_zero_on_padding() -> None:
+    x = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
+    padding = torch.tensor([[[False, True], [False, True]]])
+    out = normalise(x, padding)
+    assert (out[..., 1] == 0).all()
+    torch.testing.assert_close(out[0, :, 0, 0], torch.tensor([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225]))
+
+
+def test_learned_positions_of_any_size() -> None:
+    positions = LearnedPositions(cells=4, features=8)
+    small, exact, large = (positions(torch.zeros(1, size, size, dtype=torch.bool)) for size in (3, 4, 9))
+    torch.testing.assert_close(exact[..., :3, :3], small)
+    assert large.shape == (1, 16, 9, 9)
+    torch.testing.assert_close(large[..., 0, 0], exact[..., 0, 0])
+    torch.testing.assert_close(large[..., -1, -1], exact[..., -1, -1])
+
+
+def test_frozen_stages_do_not_learn() -> None:
+    model = detector(VARIANTS["resnet18"])
+    body = model.backbone[0].body
+    frozen = {name.split(".")[0] for name, weight in body.named_parameters() if not weight.requires_grad}
+    trained = {name.split(".")[0] for name, weight in body.named_parameters() if weight.requires_grad}
+    assert frozen == {"conv1", "layer1"}  # frozen batch norm has no parameters
+    assert trained == {"layer2", "layer3", "layer4"}
