@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,12 +69,12 @@ class CocoDataset(Dataset[Sample]):
         boxes = torch.from_numpy(found.boxes[objects.start : objects.stop])
         masks = None if found.masks is None else found.masks.of(index, objects, size)
         if self.transform is not None:
-            with _random_numbers(self.seed, epoch, index):
-                image, boxes, masks = self.transform(
-                    tv_tensors.Image(image),
-                    tv_tensors.BoundingBoxes(boxes, format=tv_tensors.BoundingBoxFormat.XYXY, canvas_size=size),
-                    None if masks is None else tv_tensors.Mask(masks),
-                )
+            image, boxes, masks = self.transform(
+                image,
+                tv_tensors.BoundingBoxes(boxes, format=tv_tensors.BoundingBoxFormat.XYXY, canvas_size=size),
+                None if masks is None else tv_tensors.Mask(masks),
+                np.random.default_rng([self.seed, epoch, index]),
+            )
         corners = boxes.as_subclass(Tensor).numpy()
         kept = (corners[:, 2:] > corners[:, :2]).all(axis=1)
         if masks is not None:
@@ -91,7 +89,7 @@ class CocoDataset(Dataset[Sample]):
             (height, width),
             size,
         )
-        return Sample(image.as_subclass(Tensor), target)
+        return Sample(image, target)
 
 
 def _relative(boxes: npt.NDArray[np.float32], height: int, width: int) -> npt.NDArray[np.float32]:
@@ -100,15 +98,3 @@ def _relative(boxes: npt.NDArray[np.float32], height: int, width: int) -> npt.ND
     relative = np.concatenate([(low + high) / 2, high - low], axis=1)
     relative /= np.array([width, height, width, height], dtype=np.float32)
     return relative
-
-
-@contextmanager
-def _random_numbers(seed: int, epoch: int, index: int) -> Iterator[None]:
-    # The CPU's generator alone, put back afterwards: torch.manual_seed would also reset the GPU's, and so its dropout.
-    generator = torch.default_generator
-    state = generator.get_state()
-    generator.manual_seed(int(np.random.SeedSequence([seed, epoch, index]).generate_state(1, np.uint64)[0]))
-    try:
-        yield
-    finally:
-        generator.set_state(state)

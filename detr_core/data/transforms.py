@@ -6,34 +6,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from detr_core.config import require
 from detr_core.data.config import AugmentationConfig, CropConfig, ResizeConfig
 
-# An image (tv_tensors.Image uint8 [3, H, W]), its boxes (tv_tensors.BoundingBoxes xyxy) and masks (tv_tensors.Mask, or None).
+# An image (uint8 [3, H, W]), its boxes (tv_tensors.BoundingBoxes, xyxy) and masks (tv_tensors.Mask, or None).
 Parts = tuple[Tensor, Tensor, Tensor | None]
 
 
 class TrainingTransform:
     """Flip, crop, resize: those of them that the configuration asks for, in this order.
 
-    Random numbers come from torch's CPU generator alone. A crop may leave objects with an empty box or mask.
+    `rng` is its only source of chance. A crop may leave objects with an empty box or mask.
     """
 
     def __init__(self, config: AugmentationConfig) -> None:
         self.config = config
 
-    def __call__(self, image: Tensor, boxes: Tensor, masks: Tensor | None) -> Parts:
+    def __call__(self, image: Tensor, boxes: Tensor, masks: Tensor | None, rng: np.random.Generator) -> Parts:
         parts = (image, boxes, masks)
         flip, crop, resize = self.config.flip, self.config.crop, self.config.resize
-        if _chance(flip):
+        if rng.random() < flip:
             parts = _each(parts, F.horizontal_flip)
-        if crop is not None and _chance(crop.probability):
-            parts = _cropped(_short_side(parts, crop.before, None), crop)
-        return parts if resize is None else _short_side(parts, resize.short, resize.longest)
+        if crop is not None and rng.random() < crop.probability:
+            parts = _cropped(_short_side(parts, int(rng.choice(crop.before)), None), crop, rng)
+        return parts if resize is None else _short_side(parts, int(rng.choice(resize.short)), resize.longest)
 
 
 class EvaluationTransform:
@@ -44,9 +44,9 @@ class EvaluationTransform:
         if resize is not None:
             require(len(resize.short) == 1, "resize.short", "one size for evaluation", list(resize.short))
 
-    def __call__(self, image: Tensor, boxes: Tensor, masks: Tensor | None) -> Parts:
+    def __call__(self, image: Tensor, boxes: Tensor, masks: Tensor | None, rng: np.random.Generator) -> Parts:
         parts = (image, boxes, masks)
-        return parts if self.resize is None else _short_side(parts, self.resize.short, self.resize.longest)
+        return parts if self.resize is None else _short_side(parts, self.resize.short[0], self.resize.longest)
 
 
 Transform = TrainingTransform | EvaluationTransform
@@ -79,29 +79,20 @@ def scaled(size: tuple[int, int], short: int, longest: int | None) -> tuple[int,
     return (short, long) if size[0] <= size[1] else (long, short)
 
 
-def _short_side(parts: Parts, shorts: tuple[int, ...], longest: int | None) -> Parts:
-    # To a short side drawn from `shorts`.
-    short = shorts[_draw(0, len(shorts) - 1)]
-    size = list(scaled((parts[0].shape[-2], parts[0].shape[-1]), short, longest))
+def _short_side(parts: Parts, short: int, longest: int | None) -> Parts:
+    h, w = parts[0].shape[-2:]
+    size = list(scaled((h, w), short, longest))
     return _each(parts, lambda part: F.resize(part, size, antialias=True))
 
 
-def _cropped(parts: Parts, config: CropConfig) -> Parts:
+def _cropped(parts: Parts, config: CropConfig, rng: np.random.Generator) -> Parts:
     # Sides between `smallest` and `largest`, as far as the image goes.
     h, w = parts[0].shape[-2:]
-    width, height = (_draw(min(config.smallest, side), min(config.largest, side)) for side in (w, h))
-    top, left = _draw(0, h - height), _draw(0, w - width)
+    height, width = (int(rng.integers(min(config.smallest, side), min(config.largest, side), endpoint=True)) for side in (h, w))
+    top, left = int(rng.integers(h - height, endpoint=True)), int(rng.integers(w - width, endpoint=True))
     return _each(parts, lambda part: F.crop(part, top, left, height, width))
 
 
 def _each(parts: Parts, kernel: Callable[[Any], Any]) -> Parts:
     image, boxes, masks = parts
     return kernel(image), kernel(boxes), None if masks is None else kernel(masks)
-
-
-def _chance(probability: float) -> bool:
-    return float(torch.rand(())) < probability
-
-
-def _draw(low: int, high: int) -> int:
-    return int(torch.randint(low, high + 1, ()))

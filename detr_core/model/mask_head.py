@@ -27,9 +27,10 @@ class AttentionMap(nn.Module):
     def forward(self, queries: Tensor, memory: Tensor, padding: Tensor, image: Tensor, query: Tensor) -> Tensor:
         """queries [B, Q, D], memory [B, D, h, w], padding [B, h, w], image and query [K] -> maps [K, heads, h, w]."""
         height, width = memory.shape[-2:]
-        q = self.q_linear(queries).unflatten(2, (self.heads, -1)).transpose(1, 2)
-        k = self.k_linear(memory.flatten(2).transpose(1, 2)).unflatten(2, (self.heads, -1)).permute(0, 2, 3, 1)
-        scores = (q / math.sqrt(q.shape[-1])) @ k
+        images, slots, d = queries.shape
+        q: Tensor = self.q_linear(queries).view(images, slots, self.heads, -1).transpose(1, 2)
+        k: Tensor = self.k_linear(memory.flatten(2).transpose(1, 2)).view(images, -1, self.heads, d // self.heads)
+        scores = (q / math.sqrt(d // self.heads)) @ k.permute(0, 2, 3, 1)
         scores = scores.masked_fill(padding.flatten(1)[:, None, None], float("-inf"))
         chosen = scores[image, :, query]
         return chosen.flatten(1).softmax(-1).view(-1, self.heads, height, width)

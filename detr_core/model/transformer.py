@@ -6,6 +6,7 @@ N stands for the H * W positions of the feature map. Names of modules and weight
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -31,16 +32,16 @@ class Transformer(nn.Module):
 
         Returns the decoder's normalised output of every layer [L, B, Q, D] and the memory [B, D, H, W].
         """
-        height, width = source.shape[-2:]
         tokens = source.flatten(2).transpose(1, 2)
-        position: Tensor | None = positions.flatten(2).transpose(1, 2)
+        places = positions.flatten(2).transpose(1, 2)
+        position: Tensor | None = places
         if self.positions_where == "input":
-            tokens, position = tokens + position, None
+            tokens, position = tokens + places, None
         # Without padding, attention runs unmasked: the fast path, and what evaluation uses.
         keep = ~padding.flatten(1)[:, None, None, :] if padding.any() else None
         memory = self.encoder(tokens, position if self.positions_where == "attention" else None, keep)
         decoded = self.decoder(memory, position, object_queries, keep)
-        return decoded, memory.transpose(1, 2).unflatten(2, (height, width))
+        return decoded, memory.transpose(1, 2).reshape(*source.shape)
 
 
 class Encoder(nn.Module):
@@ -54,7 +55,7 @@ class Encoder(nn.Module):
         """tokens, position [B, N, D], keep [B, 1, 1, N] (True = attend) -> memory [B, N, D]."""
         for layer in self.layers:
             tokens = layer(tokens, position, keep)
-        return tokens if self.norm is None else self.norm(tokens)
+        return tokens if self.norm is None else cast(Tensor, self.norm(tokens))
 
 
 class Decoder(nn.Module):
@@ -72,8 +73,7 @@ class Decoder(nn.Module):
         for layer in self.layers:
             x = layer(x, query_position, memory, keys, keep)
             outputs.append(x)
-        decoded: Tensor = self.norm(torch.stack(outputs))
-        return decoded
+        return cast(Tensor, self.norm(torch.stack(outputs)))
 
 
 class Layer(nn.Module):
@@ -93,13 +93,11 @@ class Layer(nn.Module):
 
     def residual(self, x: Tensor, norm: nn.Module, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
         if self.pre_norm:
-            return x + self.dropout(sublayer(norm(x)))
-        result: Tensor = norm(x + self.dropout(sublayer(x)))
-        return result
+            return x + cast(Tensor, self.dropout(sublayer(norm(x))))
+        return cast(Tensor, norm(x + self.dropout(sublayer(x))))
 
     def feed_forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.linear2(self.dropout(F.relu(self.linear1(x))))
-        return result
+        return cast(Tensor, self.linear2(self.dropout(F.relu(self.linear1(x)))))
 
 
 class EncoderLayer(Layer):
@@ -111,7 +109,7 @@ class EncoderLayer(Layer):
     def forward(self, x: Tensor, position: Tensor | None, keep: Tensor | None) -> Tensor:
         def attend(y: Tensor) -> Tensor:
             placed = _with(y, position)
-            return self.self_attn(placed, placed, y, keep)
+            return cast(Tensor, self.self_attn(placed, placed, y, keep))
 
         x = self.residual(x, self.norm1, attend)
         return self.residual(x, self.norm2, self.feed_forward) if self.has_feed_forward else x
@@ -129,10 +127,10 @@ class DecoderLayer(Layer):
 
         def attend_to_queries(y: Tensor) -> Tensor:
             placed = y + query_position
-            return self.self_attn(placed, placed, y, None)
+            return cast(Tensor, self.self_attn(placed, placed, y, None))
 
         def attend_to_memory(y: Tensor) -> Tensor:
-            return self.multihead_attn(y + query_position, keys, memory, keep)
+            return cast(Tensor, self.multihead_attn(y + query_position, keys, memory, keep))
 
         x = self.residual(x, self.norm1, attend_to_queries)
         x = self.residual(x, self.norm2, attend_to_memory)
@@ -161,12 +159,11 @@ class Attention(nn.Module):
         v = F.linear(value, weight[2 * d :], bias[2 * d :])
         dropout = self.dropout if self.training else 0.0
         x = F.scaled_dot_product_attention(self._split(q), self._split(k), self._split(v), attn_mask=keep, dropout_p=dropout)
-        result: Tensor = self.out_proj(x.transpose(1, 2).flatten(2))
-        return result
+        return cast(Tensor, self.out_proj(x.transpose(1, 2).flatten(2)))
 
     def _split(self, x: Tensor) -> Tensor:
         # [B, N, D] -> [B, heads, N, D / heads]
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 def _with(x: Tensor, position: Tensor | None) -> Tensor:

@@ -18,7 +18,11 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A git repository with the project's files as they are now, committed and without any results."""
     folder = tmp_path_factory.mktemp("checkout")
     listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     for name in listed.stdout.split("\0"):
         if name.startswith(("detr_core/", "flows/", "params/", ".dvc")) or ("/" not in name and (ROOT / name).is_file()):

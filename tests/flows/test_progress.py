@@ -38,7 +38,9 @@ def test_validation_is_told_and_training_figures_are_not() -> None:
 
 def test_a_bar_shows_rate_and_note() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
-    with Progress(TextColumn("{task.completed}/{task.total} {task.fields[rate]} {task.fields[note]}"), console=console) as display:
+    with Progress(
+        TextColumn("{task.completed}/{task.total} {task.fields[rate]} {task.fields[note]}"), console=console
+    ) as display:
         bar = Bar("detector", display, lambda text: None)
         bar.progress(7, 9, 151.2, "loss 2.31")
         bar.progress(8, 9, 151.2, "loss 2.30")

@@ -110,6 +110,8 @@ def assert_same_training(one: Path, other: Path) -> None:
 
 def test_a_loss_that_is_not_finite_names_where(dataset: Path, tmp_path: Path) -> None:
     loss = replace(tiny_settings().train_detection.loss, l1=3e38)
-    with pytest.raises(NonFiniteError, match=r"not finite .* at step 1 \(epoch 0\), image ids \[.*\]; no checkpoint was written yet"):
+    with pytest.raises(
+        NonFiniteError, match=r"not finite at step 1 \(epoch 0\), image ids \[.*\]; no checkpoint was written yet"
+    ):
         run(job(dataset, tmp_path, loss=loss), ALONE, Silent())
     assert not (tmp_path / "out").exists()

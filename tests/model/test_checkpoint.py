@@ -60,7 +60,9 @@ class Hostile:
         return os.mkdir, (str(self.path),)
 
 
-@pytest.mark.parametrize("save", [lambda thing, path: torch.save(thing, path), lambda thing, path: path.write_bytes(pickle.dumps(thing))])
+@pytest.mark.parametrize(
+    "save", [lambda thing, path: torch.save(thing, path), lambda thing, path: path.write_bytes(pickle.dumps(thing))]
+)
 def test_a_hostile_pickle_runs_nothing(tmp_path: Path, save) -> None:  # type: ignore[no-untyped-def]
     proof = tmp_path / "ran"
     save({"model": Hostile(proof)}, tmp_path / "hostile.pt")
