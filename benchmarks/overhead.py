@@ -1,0 +1,73 @@
+"""What Prefect, MLflow and DVC add to a stage: `python benchmarks/overhead.py [--profile smoke] [--stage data]`.
+
+Three ways to the same result, each in a process of its own: `run()` alone, `python -m flows.<stage>` (Prefect and MLflow around
+it), and `dvc repro` of that stage. The server that all stages of a pipeline share is started before and not counted. The stages
+before this one must have run: `dvc repro params/smoke/dvc.yaml`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.paths import ROOT, Paths, relative
+from flows.pipeline import stages
+from flows.server import ensure_server
+
+ALLOWED_SECONDS = 10.0
+BARE = """
+import importlib, sys
+from detr_core.reporter import Silent
+from flows.paths import Paths
+from flows.settings import load
+stage, profile = sys.argv[1:]
+importlib.import_module(f"flows.{stage}").run(load(profile), Paths(profile), Silent())
+"""
+
+
+def seconds(command: list[str]) -> float:
+    """How long the command takes; its output is shown only when it fails."""
+    began = time.monotonic()
+    done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+    return time.monotonic() - began
+
+
+def main() -> None:
+    """Prints the table; exits with 1 where a stage's overhead is above ALLOWED_SECONDS."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--profile", default="smoke")
+    parser.add_argument("--stage", action="append", help="one stage of dvc.yaml; may be given again (default: data, ablations)")
+    parser.add_argument("--repeats", type=int, default=3, help="the best of so many is reported (default: %(default)s)")
+    arguments = parser.parse_args()
+    paths = Paths(arguments.profile)
+    for stage in arguments.stage or ["data", "ablations"]:
+        if stage not in stages(paths):
+            parser.error(f"--stage: expected one of {', '.join(stages(paths))}, found {stage!r}")
+    ensure_server()
+    table = Table("stage", "run() alone", "+ Prefect, MLflow", "+ DVC", "overhead", title=f"Seconds, profile {arguments.profile}")
+    worst = 0.0
+    for stage in arguments.stage or ["data", "ablations"]:
+        target = f"{relative(paths.dvc_folder / 'dvc.yaml')}:{stage}"
+        ways = [
+            [sys.executable, "-c", BARE, stage, arguments.profile],
+            [sys.executable, "-m", f"flows.{stage}", "--profile", arguments.profile],
+            [sys.executable, "-m", "dvc", "repro", "--single-item", "--force", target],
+        ]
+        bare, flow, dvc = (min(seconds(way) for _ in range(arguments.repeats)) for way in ways)
+        worst = max(worst, dvc - bare)
+        table.add_row(stage, f"{bare:.1f}", f"{flow - bare:+.1f}", f"{dvc - flow:+.1f}", f"{dvc - bare:.1f}")
+    Console().print(table)
+    if worst > ALLOWED_SECONDS:
+        sys.exit(f"the overhead is above the {ALLOWED_SECONDS:.0f} s allowed")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""The pipeline's order and its last word; that it carries a profile through is tested with the graph."""
+
+from __future__ import annotations
+
+import io
+
+import yaml
+from rich.console import Console
+
+from flows.paths import ROOT, Paths
+from flows.pipeline import stages, summary
+
+
+def test_each_stage_comes_after_those_it_depends_on() -> None:
+    graph = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    made: set[str] = set()
+    for name in stages(Paths("demo")):
+        results = {dependency for dependency in graph[name]["deps"] if "${profile}" in dependency}
+        assert results <= made
+        made |= set(graph[name]["outs"])
+    assert stages(Paths("smoke")) == list(graph)
+
+
+def test_the_summary_has_the_figures_and_where_to_look_next() -> None:
+    console = Console(file=io.StringIO(), width=100)
+    console.print(summary({"val/AP": 0.5214, "val/PQ": 0.61, "val/AP75": 0.4}, Paths("demo")))
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "AP of boxes" in said
+    assert "0.521" in said
+    assert "0.610" in said
+    assert "AP of masks" not in said  # not measured
+    assert "reports/demo/index.html" in said
+    assert "make serve" in said
