@@ -1,0 +1,84 @@
+"""The house: who may import whom. Read from the code itself, function bodies included."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CORE = ROOT / "detr_core"
+FLOWS = ROOT / "flows"
+
+# Arrows go one way: a room may import from those named here, and from the files at the top.
+ROOMS = {
+    "data": set(),
+    "model": set(),
+    "loss": {"model"},
+    "train": {"data", "model", "loss"},
+    "evaluate": {"data", "model"},
+    "studies": {"data", "model", "evaluate"},
+    "figures": {"data", "model", "evaluate", "studies"},
+}
+TOP = {"structures", "config", "reporter"}
+OUTSIDE = {"torch", "torchvision", "numpy", "scipy", "pycocotools", "hotcoco", "PIL", "matplotlib", "jinja2", "markupsafe"}
+
+
+def imports(file: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: a relative import"
+            names.add(node.module or "")
+    return names
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.py"))
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_arrows_between_rooms_go_one_way(room: str) -> None:
+    for file in files(CORE / room):
+        for name in imports(file):
+            if name.startswith("detr_core."):
+                other = name.split(".")[1]
+                allowed = other in ROOMS[room] | {room} | TOP or name.endswith(".config")
+                assert allowed, f"{file.relative_to(ROOT)} imports {name}"
+
+
+def test_every_room_is_listed() -> None:
+    assert {path.name for path in CORE.iterdir() if path.is_dir() and path.name != "__pycache__"} == set(ROOMS)
+
+
+@pytest.mark.parametrize("file", files(CORE), ids=lambda file: str(file.relative_to(CORE)))
+def test_the_core_knows_no_orchestrator(file: Path) -> None:
+    packages = {name.split(".")[0] for name in imports(file)} - set(sys.stdlib_module_names) - {"detr_core"}
+    assert packages <= OUTSIDE, f"unexpected: {packages - OUTSIDE}"
+    if CORE / "figures" not in file.parents:
+        assert not packages & {"matplotlib", "jinja2", "markupsafe"}
+
+
+def test_only_tracking_imports_mlflow_and_only_paths_names_the_project() -> None:
+    recorders = {file.name for file in files(FLOWS) if any(name.split(".")[0] == "mlflow" for name in imports(file))}
+    assert recorders <= {"tracking.py", "detector_model.py"}
+    placers = {file.name for file in files(FLOWS) if "__file__" in file.read_text(encoding="utf-8")}
+    assert placers <= {"paths.py", "detector_model.py"}
+
+
+def test_the_core_imports_without_what_flows_need() -> None:
+    code = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in ('prefect', 'mlflow', 'dvc', 'rich', 'yaml', 'flows'):
+            raise ImportError(name)
+sys.meta_path.insert(0, Absent())
+import detr_core.train.loop, detr_core.studies.decoder_nms, detr_core.evaluate.predictions, detr_core.data.scenes
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
