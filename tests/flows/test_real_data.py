@@ -1,0 +1,72 @@
+"""The whole path on real images, read in place: a ResNet-50 from scratch, at reduced size, for two steps."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from detr_core.config import build
+from detr_core.reporter import Silent
+from flows import ablations, data, evaluate, report, train_detection, train_panoptic
+from flows.paths import Paths
+from flows.settings import Profile
+from tests.conftest import ROOT
+
+REAL = Path(os.environ.get("DETR_REAL_DATA", ROOT.parent / "shared" / "data")).resolve()
+needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason=f"DETR_REAL_DATA: no real images at {REAL}")
+
+PANOPTIC = {"images": "images", "instances": "instances.json", "panoptic": "panoptic.json", "panoptic_masks": "panoptic"}
+INSTANCES = {"images": "images", "instances": "instances.json", "panoptic": None, "panoptic_masks": None}
+SETS = {
+    "coco_panoptic": (PANOPTIC, PANOPTIC),
+    "coco_instances": (INSTANCES, INSTANCES),
+    "bccd": (INSTANCES | {"instances": "instances_train.json"}, INSTANCES | {"instances": "instances_val.json"}),
+}
+
+
+def profile(name: str) -> Profile:
+    """The coco profile on other data, small enough for a test."""
+    content: dict[str, Any] = yaml.safe_load((ROOT / "params" / "coco.yaml").read_text(encoding="utf-8"))
+    train, val = SETS[name]
+    resize = {"short": [96], "longest": 160}
+    content["data"]["folder"] = {"root": str(REAL / name), "train": train, "val": val}
+    content["detector"]["backbone"] |= {"weights": None, "norm": "group", "frozen_stages": 0}
+    content["detector"] |= {"width": 64, "feed_forward": 64, "encoder_layers": 1, "decoder_layers": 2, "queries": 20}
+    crop = {"probability": 0.5, "before": [96], "smallest": 64, "largest": 96}
+    for stage in ("train_detection", "train_panoptic"):
+        content[stage] |= {"epochs": 20, "steps": 2, "batch_size": 4, "resize": resize}
+        content[stage]["augmentation"] = {"flip": 0.5, "crop": crop, "resize": resize}
+        content[stage]["schedule"]["drop_epoch"] = 10
+    content["train_detection"]["targets"] = "instances" if train["panoptic"] is None else "panoptic"
+    content["evaluate"] |= {"resize": resize}
+    content["ablations"]["decoder_nms"] |= {"resize": resize}
+    content["report"]["pictures"] = 2
+    content["resources"] = {"processes": 1, "workers": 0}
+    return build(Profile, content, f"{name}.yaml")
+
+
+@needs_real_data
+@pytest.mark.parametrize("name", SETS)
+def test_real_images_from_folder_to_report(name: str, project: Path) -> None:
+    settings, where = profile(name), Paths(name)
+    assert data.run(settings, where, Silent())["train/images"] == len(json.loads(train_file(name).read_text())["images"])
+    assert train_detection.run(settings, where, Silent())["train/loss"] > 0
+    has_masks = SETS[name][0]["panoptic"] is not None
+    if has_masks:
+        assert train_panoptic.run(settings, where, Silent())["train/loss"] > 0
+    figures = evaluate.run(settings, where, Silent())
+    assert 0 <= figures["val/AP"] <= 1
+    assert ("val/PQ" in figures) == has_masks
+    cells = ablations.run(settings, where, Silent())
+    assert cells["depth_2/nms_off/AP"] == pytest.approx(figures["val/AP"], abs=1e-9)
+    report.run(settings, where, Silent())
+    assert (where.report / "index.html").stat().st_size > 10_000
+
+
+def train_file(name: str) -> Path:
+    return REAL / name / str(SETS[name][0]["instances"])
