@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from prefect import flow
 
 from detr_core.reporter import Reporter
-from flows import artifacts, stage, tracking
+from flows import artifacts, pages, stage, tracking
 from flows.paths import DEFAULT_PROFILE, Paths, whole_or_nothing
 from flows.progress import Tee, reporter
 from flows.settings import Profile, load
@@ -53,21 +53,23 @@ def ablations(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     with tracking.stage_run("ablations", paths, params, [paths.data, paths.detection]) as record:
         with reporter("ablations") as bar:
             figures = run(settings, paths, Tee(bar, record))
-            comparison = _record_cells(record, folder / "cells.json")
-            bar.message(f"AP against decoder depth for each NMS: {comparison}")
+            links = _record_cells(record, folder / "cells.json")
+            for what, address in links.items():
+                bar.message(f"{what}: {address}")
         from detr_core.figures.decoder_nms import decoder_nms_figure
 
         for file in ("cells.csv", "cells.json"):
             record.artifact(folder / file)
         with TemporaryDirectory() as pictures:
             record.figures(decoder_nms_figure(folder / "cells.json", Path(pictures)))
-    publish("ablations", profile, figures, {"Compare the cells in MLflow": comparison, "MLflow run": record.url()})
+    publish("ablations", profile, figures, links | {"MLflow run": record.url()})
     return figures
 
 
-def _record_cells(record: tracking.Record, file: Path) -> str:
-    """A child run for each cell, and the same figures as series over the depth in their parent; the page that compares them."""
-    children = []
+def _record_cells(record: tracking.Record, file: Path) -> dict[str, str]:
+    """A child run for each cell, and the same figures as series over the depth in their parent; the pages that show them."""
+    children: list[str] = []
+    lines: list[str] = []
     for cell in json.loads(file.read_text(encoding="utf-8")):
         depth = cell["decoder_depth"]
         nms = "off" if cell["nms"] is None else f"{cell['nms']:g}"
@@ -75,9 +77,15 @@ def _record_cells(record: tracking.Record, file: Path) -> str:
             child.metrics(cell["figures"], step=depth)
         children.append(child.run_id)
         record.metrics({f"{name}/nms_{nms}": value for name, value in cell["figures"].items()}, step=depth)
-    comparison = tracking.compare_url(children, record.experiment_id)
+        lines.append(f"AP/nms_{nms}")
+    comparison = pages.compare_page(children, record.experiment_id)
     record.tag(tracking.COMPARISON, comparison)
-    return comparison
+    return {
+        "the cells compared in MLflow": comparison,
+        "AP against decoder depth for each NMS": pages.chart_page(
+            record.run_id, record.experiment_id, list(dict.fromkeys(lines))
+        ),
+    }
 
 
 def main() -> None:

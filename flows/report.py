@@ -48,7 +48,7 @@ def report(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     inputs = [paths.data, paths.detection, paths.panoptic, paths.evaluation, paths.study("decoder_nms")]
     with tracking.stage_run("report", paths, settings.flat("report"), inputs) as record:
         with reporter("report") as bar:
-            figures = run(settings, paths, Tee(bar, record), record.pages())
+            figures = run(settings, paths, Tee(bar, record), record.links())
         record.artifact(paths.report / "index.html", "report")
     page = (paths.report / "index.html").as_uri()
     publish("report", profile, figures, {"The report": page, "MLflow run": record.url()})

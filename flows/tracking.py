@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from urllib.parse import quote
 
 for _name, _value in {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
@@ -32,15 +31,15 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param  # no
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor  # noqa: E402
 
-from flows import lineage  # noqa: E402
+from flows import lineage, pages  # noqa: E402
 from flows.paths import ROOT, STATE, Paths, relative  # noqa: E402
 
 FOLDER = STATE / "mlflow"
-UI = "http://127.0.0.1:5000"  # where `make serve` shows the project's own record
 REQUIREMENTS = ("torch", "torchvision", "numpy", "scipy", "pycocotools", "hotcoco", "pillow")  # of a model's prediction
 BATCH = 500  # metrics a request; MLflow takes 1,000 at most
 SECONDS_BETWEEN_BATCHES = 5.0
 SECONDS_AFTER_FAILURE = 60.0
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # of experiment; the UI shows training's pages for it
 COMPARISON = "comparison"  # the tag of an ablation's run that holds the address of its cells, compared
 log = logging.getLogger(__name__)
 
@@ -67,6 +66,7 @@ def prepare(experiment: str) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # misses pip in environments without it
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # tells of each try
     try:
         with (folder / "prepare.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -75,11 +75,11 @@ def prepare(experiment: str) -> str:
             if known is not None:
                 return str(known.experiment_id)
             place = None if uri.startswith("http") else (folder / "artifacts").as_uri()  # a server knows where its own go
-            return str(client.create_experiment(experiment, artifact_location=place))
+            return str(client.create_experiment(experiment, place, tags=KIND))
     except (MlflowException, OSError) as error:
-        first = str(error).splitlines()[0][:300]
+        reason = "no server answers" if "Max retries exceeded" in str(error) else str(error).splitlines()[0][:300]
         raise TrackingError(
-            f"MLflow at {uri}: can't record there: {first}; start that server, or unset MLFLOW_TRACKING_URI to record here"
+            f"MLflow at {uri}: {reason}; start it, or unset MLFLOW_TRACKING_URI to record in the project"
         ) from None
 
 
@@ -166,11 +166,11 @@ class Record:
 
     def url(self) -> str:
         """The run's page in MLflow's UI."""
-        return f"{_ui()}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        return pages.run_page(self.run_id, self.experiment_id)
 
-    def pages(self) -> dict[str, str]:
+    def links(self) -> dict[str, str]:
         """Pages of MLflow's UI for a reader of the profile's results: its runs, and the last ablation's cells compared."""
-        pages = {"all runs in MLflow": f"{_ui()}/#/experiments/{self.experiment_id}"}
+        links = {"all runs in MLflow": pages.experiment_page(self.experiment_id)}
         last = self._client.search_runs(
             [self.experiment_id],
             "tags.stage = 'ablations' AND attributes.status = 'FINISHED'",
@@ -178,8 +178,8 @@ class Record:
             order_by=["attributes.start_time DESC"],
         )
         if last and COMPARISON in last[0].data.tags:
-            pages["the ablation's cells compared in MLflow"] = last[0].data.tags[COMPARISON]
-        return pages
+            links["the ablation's cells compared in MLflow"] = last[0].data.tags[COMPARISON]
+        return links
 
 
 @contextmanager
@@ -208,17 +208,6 @@ def stage_run(
             yield record
         finally:
             monitor.finish()  # type: ignore[no-untyped-call]
-
-
-def compare_url(run_ids: Sequence[str], experiment_id: str) -> str:
-    """The page of MLflow's UI that compares these runs, all of them selected."""
-    runs, experiments = quote(json.dumps(list(run_ids), separators=(",", ":"))), quote(json.dumps([experiment_id]))
-    return f"{_ui()}/#/compare-runs?runs={runs}&experiments={experiments}"
-
-
-def _ui() -> str:
-    uri = tracking_uri()
-    return uri.rstrip("/") if uri.startswith("http") else UI
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -240,31 +239,3 @@ def test_the_logged_model_predicts_as_evaluation_does_wherever_it_is_loaded(
     with Image.open(image) as opened:
         assert found["panoptic"] == [opened.height, opened.width]
     assert set(found["ids"]) - {0} == set(found["segments"])
-
-
-def test_real_images_go_the_whole_way(project: Path) -> None:
-    """Train a few steps, evaluate and study on a COCO folder that is read in place."""
-    root = Path(os.environ.get("DETR_REAL_DATA", Path(__file__).parents[3] / "shared" / "data")).resolve() / "coco_panoptic"
-    if not root.is_dir():
-        pytest.skip(f"no real images at {root}; set DETR_REAL_DATA to a folder that has them")
-    content = tiny_parameters()
-    split = {"images": "images", "instances": "instances.json", "panoptic": "panoptic.json", "panoptic_masks": "panoptic"}
-    content["data"] |= {"source": "folder", "scenes": None, "folder": {"root": str(root), "train": split, "val": split}}
-    resize = {"short": [96], "longest": 160}
-    for stage in ("train_detection", "train_panoptic"):
-        content[stage] |= {"steps": 2, "batch_size": 4, "resize": resize}
-        content[stage]["augmentation"] |= {"resize": resize}
-    content["evaluate"]["resize"] = content["ablations"]["decoder_nms"]["resize"] = resize
-    settings, where = build(Profile, content, "real.yaml"), Paths("real")
-    figures: dict[str, float] = {}
-    for run in (data.run, train_detection.run, train_panoptic.run, evaluate.run, ablations.run, report.run):
-        figures |= run(settings, where, Silent())
-    assert figures["train/images"] == 26
-    assert 0 <= figures["val/AP"] <= 1
-    assert 0 <= figures["val/PQ"] <= 1
-    results = read(where.evaluation / "bbox.json")
-    assert isinstance(results, list)
-    known = {category["id"] for category in json.loads((root / "instances.json").read_text(encoding="utf-8"))["categories"]}
-    assert results
-    assert {each["category_id"] for each in results} <= known
-    assert (where.report / "index.html").is_file()

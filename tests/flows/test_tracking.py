@@ -14,7 +14,7 @@ import mlflow
 import pytest
 from mlflow.entities import Run
 
-from flows import lineage, tracking
+from flows import lineage, pages, tracking
 from flows.paths import ROOT, Paths
 
 DEMO = Paths("demo")
@@ -84,7 +84,7 @@ def test_the_cells_of_an_ablation_are_child_runs_that_the_comparison_selects(dat
                 child.metrics({"AP": depth / 10}, step=depth)
             children.append(child)
             parent.metrics({"AP/nms_off": depth / 10}, step=depth)
-        address = tracking.compare_url([child.run_id for child in children], parent.experiment_id)
+        address = pages.compare_page([child.run_id for child in children], parent.experiment_id)
         parent.tag(tracking.COMPARISON, address)
     for depth, child in enumerate(children, start=1):
         run = stored(child)
@@ -94,11 +94,13 @@ def test_the_cells_of_an_ablation_are_child_runs_that_the_comparison_selects(dat
         assert run.info.status == "FINISHED"
     series = mlflow.MlflowClient().get_metric_history(parent.run_id, "AP/nms_off")
     assert [(metric.step, metric.value) for metric in series] == [(1, 0.1), (2, 0.2)]
+    chart = pages.chart_page(parent.run_id, parent.experiment_id, ["AP/nms_off", "AP/nms_0.7"])
+    assert json.loads(parse_qs(chart.split("/#/metric?")[1])["plot_metric_keys"][0]) == ["AP/nms_off", "AP/nms_0.7"]
     base, query = address.split("/#/compare-runs?")
     assert base == "http://127.0.0.1:5000"
     selected = {name: json.loads(unquote(value)) for name, (value,) in parse_qs(query).items()}
     assert selected == {"runs": [child.run_id for child in children], "experiments": [parent.experiment_id]}
-    assert parent.pages()["the ablation's cells compared in MLflow"] == address
+    assert parent.links()["the ablation's cells compared in MLflow"] == address
 
 
 def test_a_server_that_is_not_there_stops_the_stage_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
