@@ -28,7 +28,6 @@ from detr_core.data.transforms import evaluation_transform, training_transform
 from detr_core.evaluate.predictions import average_precision_of
 from detr_core.loss.matcher import NonFiniteError
 from detr_core.model.backbone import Backbone, load_imagenet_weights
-from detr_core.model.checkpoint import load_checkpoint
 from detr_core.model.config import DetectorConfig
 from detr_core.model.detr import Detr
 from detr_core.reporter import Reporter, Silent
@@ -37,6 +36,7 @@ from detr_core.train.distributed import Group, process_group
 from detr_core.train.loop import Files, Validation, train
 from detr_core.train.state import Progress, fingerprint
 from detr_core.train.tasks import DetectionTask, PanopticTask
+from flows import artifacts
 
 
 class Events:
@@ -89,15 +89,15 @@ def run(job: Job, group: Group, reporter: Reporter) -> Progress:
     meta = {"profile": job.profile, "stage": job.stage}
     if job.stage == "detection":
         config = build(DetectionConfig, job.config, job.profile)
-        detector = build(DetectorConfig, job.detector, job.profile)
+        architecture = build(DetectorConfig, job.detector, job.profile)
         dataset = CocoDataset(
             splits["train"], config.targets, masks=False, transform=training_transform(config.augmentation), seed=config.seed
         )
         torch.manual_seed(config.seed)
-        model = Detr(detector, len(dataset.categories), mask_head=False)
+        model = Detr(architecture, len(dataset.categories), mask_head=False)
         backbone = model.backbone[0]
         assert isinstance(backbone, Backbone)
-        load_imagenet_weights(backbone, detector.backbone)
+        load_imagenet_weights(backbone, architecture.backbone)
         task: DetectionTask | PanopticTask = DetectionTask(model, config.loss, _precision(config.precision))
         val = CocoDataset(
             splits["val"], config.targets, masks=False, transform=evaluation_transform(config.resize), seed=config.seed
@@ -111,7 +111,8 @@ def run(job: Job, group: Group, reporter: Reporter) -> Progress:
             splits["train"], "panoptic", masks=True, transform=training_transform(any_config.augmentation), seed=any_config.seed
         )
         torch.manual_seed(any_config.seed)
-        model = with_mask_head(load_checkpoint(Path(job.init), torch.device("cpu")).model)
+        detector = artifacts.checkpoint(Path(job.init), job.profile, torch.device("cpu"))
+        model = with_mask_head(detector.model)
         task = PanopticTask(model, any_config.loss, _precision(any_config.precision))
         val = CocoDataset(
             splits["val"], "panoptic", masks=True, transform=evaluation_transform(any_config.resize), seed=any_config.seed

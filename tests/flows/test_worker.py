@@ -13,7 +13,7 @@ import torch
 from detr_core.config import as_dict
 from detr_core.data.scenes import generate_scenes
 from detr_core.loss.matcher import NonFiniteError
-from detr_core.model.checkpoint import load_checkpoint
+from detr_core.model.checkpoint import CheckpointError, load_checkpoint
 from detr_core.reporter import Memory, Silent
 from detr_core.train.config import OptimizerConfig
 from detr_core.train.distributed import Group
@@ -115,3 +115,13 @@ def test_a_loss_that_is_not_finite_names_where(dataset: Path, tmp_path: Path) ->
     ):
         run(job(dataset, tmp_path, loss=loss), ALONE, Silent())
     assert not (tmp_path / "out").exists()
+
+
+def test_another_profiles_detector_gets_no_mask_head(dataset: Path, tmp_path: Path) -> None:
+    run(job(dataset, tmp_path), ALONE, Silent())
+    config = as_dict(tiny_settings().train_panoptic)
+    detector = str(tmp_path / "out" / "checkpoint.pt")
+    other = Job("panoptic", config, None, detector, str(dataset), str(tmp_path / "w"), str(tmp_path / "o"), 0, "other")
+    with pytest.raises(CheckpointError, match="expected a checkpoint of profile 'other', found one of 'tiny'"):
+        run(other, ALONE, Silent())
+    assert not (tmp_path / "o").exists()
