@@ -21,7 +21,8 @@ from torch import Tensor
 class Category:
     """A COCO category. A model's class index is a position in a tuple of these; files hold the id.
 
-    id: the category id of the annotation file; name: its name; isthing: True for a countable thing, False for stuff.
+    id: the category id of the annotation file; name: its name, '' where a checkpoint doesn't say; isthing: True for a countable
+    thing, False for stuff.
     """
 
     id: int

@@ -43,7 +43,7 @@ class Classes:
 def classes_in(categories: Sequence[Category], dataset: CocoDataset) -> Classes:
     """The detector's `categories` in `dataset`, matched by category id; classes that it doesn't have can't be scored.
 
-    Raises DatasetError where no category is shared, or where one id has two names.
+    Raises DatasetError where no category is shared, or where one id has two names (a checkpoint may not know its names).
     """
     file = dataset.split.instances if dataset.split.panoptic is None else dataset.split.panoptic
     theirs = {category.id: category for category in dataset.categories}
@@ -54,7 +54,7 @@ def classes_in(categories: Sequence[Category], dataset: CocoDataset) -> Classes:
         )
     for category in shared:
         name = theirs[category.id].name
-        if name != category.name:
+        if category.name and name != category.name:
             raise DatasetError(
                 f"{file}: categories: expected id {category.id} to be {category.name!r}, as in the checkpoint, found {name!r}"
             )

@@ -1,13 +1,10 @@
 """Checkpoints: weights together with the configuration that rebuilds their model and the categories they were trained on.
 
-Only tensors and plain values are ever loaded (`weights_only`), never code.
+Ours and published ones alike; only tensors and plain values are ever loaded (`weights_only`), never code.
 """
 
 from __future__ import annotations
 
-import os
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,20 +15,21 @@ import torch
 from detr_core.config import ConfigError, as_dict, build
 from detr_core.model.config import DetectorConfig
 from detr_core.model.detr import Detr
+from detr_core.model.files import CheckpointError, read_content, write_atomically
+from detr_core.model.published import from_published, is_published, to_published
 from detr_core.structures import Category
 
+__all__ = ["Checkpoint", "CheckpointError", "export_published", "load_checkpoint", "save_checkpoint"]
+
 FORMAT = "detr-workbench-1"
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that is missing, torn, hostile or of another kind; the message says which file and what to do."""
 
 
 @dataclass
 class Checkpoint:
     """A detector with what it was trained on.
 
-    model: in eval mode. categories: by class index. meta: plain values such as `profile`, `stage`, `epoch`, `step`.
+    model: in eval mode. categories: by class index. meta: plain values such as `profile`, `stage`, `epoch`, `step`; empty for a
+    published one.
     """
 
     model: Detr
@@ -52,42 +50,40 @@ def save_checkpoint(path: Path, model: Detr, categories: tuple[Category, ...], m
     write_atomically(path, content)
 
 
-def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
-    """The detector in `path`, on `device` and in eval mode.
+def load_checkpoint(path: Path, device: torch.device, dilation: bool | None = None) -> Checkpoint:
+    """The detector in `path`, ours or in the published format, on `device` and in eval mode.
 
+    dilation: whether it is a DC5; None where the file tells (see `from_published`).
     Raises CheckpointError for a file that is missing, can't be read without running code, or doesn't fit its own configuration.
     """
-    content = read_content(path, device)
+    content = read_content(path, torch.device("cpu"))
     found = content.get("format") if isinstance(content, dict) else type(content).__name__
-    if found != FORMAT:
-        raise CheckpointError(f"{path}: expected a checkpoint of format {FORMAT!r}, found {found!r}")
+    if found == FORMAT:
+        checkpoint = _from_ours(content, path)
+    elif is_published(content):
+        checkpoint = Checkpoint(*from_published(content, str(path), dilation), {})
+    else:
+        raise CheckpointError(
+            f"{path}: expected a checkpoint of format {FORMAT!r}, found {found!r}, and no weights of a published DETR"
+        )
+    has = checkpoint.model.config.backbone.dilation
+    if dilation is not None and dilation != has:
+        raise CheckpointError(f"{path}: detector.backbone.dilation: expected {dilation}, as asked for, found {has}")
+    checkpoint.model.to(device).eval()
+    return checkpoint
+
+
+def export_published(checkpoint: Checkpoint, path: Path) -> None:
+    """Writes `path` in the published format, atomically. Raises CheckpointError for a detector that the format can't hold."""
+    write_atomically(path, to_published(checkpoint.model, checkpoint.categories, str(path)))
+
+
+def _from_ours(content: dict[str, Any], path: Path) -> Checkpoint:
     try:
         config = build(DetectorConfig, content["detector"], f"{path}: detector")
         categories = tuple(Category(**category) for category in content["categories"])
         model = Detr(config, len(categories), content["mask_head"])
         model.load_state_dict(content["model"])
+        return Checkpoint(model, categories, content["meta"])
     except (ConfigError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path}: the checkpoint doesn't fit this version: {error}") from None
-    return Checkpoint(model.to(device).eval(), categories, content["meta"])
-
-
-def read_content(path: Path, device: torch.device) -> Any:
-    """What a checkpoint file holds: tensors and plain values. Raises CheckpointError where it can't be had."""
-    if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such checkpoint; train one first or give another path")
-    try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: not a checkpoint that can be read without running code: {reason}") from None
-
-
-def write_atomically(path: Path, content: Any) -> None:
-    """torch.save to `path` through a temporary file beside it that is on disk before it takes the name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

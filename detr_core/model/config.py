@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from detr_core.config import require
+from detr_core.config import as_dict, flatten, require
 
 
 @dataclass(frozen=True)
@@ -86,3 +86,16 @@ class DetectorConfig:
         require(self.decoder_layers >= 1, "decoder_layers", "1 or more", self.decoder_layers)
         require(self.queries >= 1, "queries", "1 or more", self.queries)
         require(0 <= self.dropout < 1, "dropout", "a probability below 1", self.dropout)
+
+
+def architecture(config: DetectorConfig) -> dict[str, Any]:
+    """What the weights of a detector depend on, as flat `field: value`: two with the same can share their weights.
+
+    Left out are how it is trained (initial backbone weights, frozen stages, dropout) and the cells of positions without a table.
+    """
+    flat = flatten(as_dict(config))
+    for field in ("backbone.weights", "backbone.frozen_stages", "dropout"):
+        del flat[field]
+    if config.positions.kind != "learned":
+        del flat["positions.cells"]
+    return flat

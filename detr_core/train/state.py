@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from detr_core.model.checkpoint import CheckpointError, read_content, write_atomically
+from detr_core.model.files import CheckpointError, read_content, write_atomically
 from detr_core.train.distributed import Group
 
 

@@ -1,0 +1,59 @@
+"""Files of weights: read without running code, written atomically."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, torn, hostile or of another kind; the message says which file and what to do."""
+
+
+class PlainArguments:
+    """Stands for the argument namespace that published checkpoints hold: its values, and no behaviour at all.
+
+    The file's own class is never imported. Paths inside of a namespace become one of these too, without values.
+    """
+
+    __slots__ = ("values",)
+
+    def __init__(self, *ignored: object) -> None:
+        self.values: dict[str, Any] = {}
+
+    def __setstate__(self, state: object) -> None:
+        self.values = dict(state) if isinstance(state, dict) else {}
+
+
+# Python 3.13 moved the paths.
+_PATHS = [f"{module}.{name}" for module in ("pathlib", "pathlib._local") for name in ("PosixPath", "WindowsPath")]
+_HARMLESS: list[Any] = [(PlainArguments, name) for name in ("argparse.Namespace", *_PATHS)]
+
+
+def read_content(path: Path, device: torch.device) -> Any:
+    """What a checkpoint file holds: tensors, plain values, and PlainArguments for an argument namespace.
+
+    Raises CheckpointError where it can't be had, and for a file that asks for any other class or function, wherever in it.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such checkpoint; train one first or give another path")
+    try:
+        with torch.serialization.safe_globals(_HARMLESS):
+            return torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # a torn or hostile file can make the reader fail in any way
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: not a checkpoint that can be read without running code: {reason}") from None
+
+
+def write_atomically(path: Path, content: Any) -> None:
+    """torch.save to `path` through a temporary file beside it that is on disk before it takes the name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

@@ -1,0 +1,285 @@
+"""The published format: read whatever wrote it, without running code; its architecture inferred; written back as it was."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from detr_core.model.checkpoint import CheckpointError, export_published, load_checkpoint
+from detr_core.model.config import BackboneConfig, DetectorConfig, PositionsConfig
+from detr_core.model.detr import Detr
+from detr_core.model.published import from_published, is_unused, published_state, to_published
+from detr_core.structures import Category
+from tests.model.test_detr import detector
+from tests.test_golden import cases, close, golden_images, golden_weight
+
+CPU = torch.device("cpu")
+TINY = DetectorConfig(
+    BackboneConfig("resnet18", dilation=False, weights=None, norm="frozen", frozen_stages=2),
+    PositionsConfig("sine", "attention", cells=50),
+    width=32,
+    heads=8,
+    feed_forward=48,
+    encoder_layers=1,
+    decoder_layers=2,
+    queries=7,
+    dropout=0.1,
+    pre_norm=False,
+    shared_heads=True,
+)
+
+
+def changed(backbone: str = "resnet18", dilation: bool = False, **changes: Any) -> DetectorConfig:
+    return replace(TINY, backbone=replace(TINY.backbone, name=backbone, dilation=dilation), **changes)
+
+
+def published(
+    config: DetectorConfig = TINY, classes: int = 91, mask_head: bool = False, seed: int = 3
+) -> dict[str, torch.Tensor]:
+    """A state dict as the reference writes it, its values by the golden rule."""
+    with torch.device("meta"):
+        model = Detr(config, classes, mask_head)
+    return {name: golden_weight(seed, name, value) for name, value in published_state(model).items()}
+
+
+def arguments(**changes: Any) -> argparse.Namespace:
+    """What the reference's main.py puts beside the weights; run on a cluster, its output folder is a path."""
+    values = {
+        "lr": 1e-4,
+        "dilation": False,
+        "nheads": 8,
+        "dropout": 0.1,
+        "output_dir": pathlib.PosixPath("/runs/1"),
+        "masks": None,
+    }
+    return argparse.Namespace(**values | changes)
+
+
+@cases("detr_*.npz")
+@torch.inference_mode()
+def test_a_published_file_gives_golden_outputs(path: Path, tmp_path: Path) -> None:
+    golden = np.load(path)
+    backbone = str(golden["backbone"])
+    config = replace(changed(backbone, bool(golden["dilation"])), width=256, feed_forward=2048, queries=100)
+    config = replace(config, encoder_layers=6, decoder_layers=6)
+    state = published(config, int(golden["num_classes"]), bool(golden["panoptic"]), int(golden["seed"]))
+    file = tmp_path / "released.pth"
+    content = {"model": state, "optimizer": {"state": {}}, "epoch": 299, "args": arguments(dilation=bool(golden["dilation"]))}
+    torch.save(content, file, _use_new_zipfile_serialization=False)  # as the torch of that time
+    loaded = load_checkpoint(file, CPU)
+    assert loaded.model.config == config
+    assert not loaded.model.training
+    output = loaded.model(*golden_images(golden))
+    close(output.logits[-1], golden["pred_logits"])
+    close(output.boxes[-1], golden["pred_boxes"])
+    if golden["panoptic"]:
+        image, query = torch.arange(len(golden["sizes"])).repeat_interleave(100), torch.arange(100).repeat(len(golden["sizes"]))
+        close(loaded.model.masks(output, image, query).unflatten(0, (-1, 100)), golden["pred_masks"])
+
+
+@pytest.mark.parametrize("mask_head", [False, True])
+@pytest.mark.parametrize(
+    "config",
+    [
+        changed("resnet34", encoder_layers=0),
+        changed("resnet50", dilation=True, width=64, heads=4),
+        changed("resnet101", pre_norm=True, decoder_layers=3),
+        changed(positions=PositionsConfig("learned", "attention", cells=20), dropout=0.0, queries=300),
+    ],
+    ids=lambda config: config.backbone.name,
+)
+def test_the_architecture_is_inferred(config: DetectorConfig, mask_head: bool) -> None:
+    content = {"model": published(config, 12, mask_head)}
+    content["args"] = {"dilation": config.backbone.dilation, "nheads": config.heads, "dropout": config.dropout}  # type: ignore[assignment]
+    model, _ = from_published(content, "a.pth", None)
+    assert model.config == config
+    assert (model.num_classes, model.has_mask_head) == (12, mask_head)
+    assert all(torch.equal(value, content["model"][name]) for name, value in published_state(model).items())
+    assert {name for name, p in model.named_parameters() if not p.requires_grad} == {
+        name for name, p in Detr(config, 12, mask_head).named_parameters() if not p.requires_grad
+    }
+
+
+def test_the_mask_head_shows_the_heads_without_arguments() -> None:
+    config = changed(width=64, heads=4)
+    model, _ = from_published(published(config, 250, mask_head=True), "state_dict_alone.pth", None)
+    assert model.config == config
+
+
+def test_dilation_is_told_or_asked_for(tmp_path: Path) -> None:
+    config = changed("resnet50")
+    alone = {"model": published(config)}
+    assert not from_published(alone, "detr-r50.pth", None)[0].config.backbone.dilation
+    assert from_published(alone, "detr-r50.pth", True)[0].config.backbone.dilation
+    with pytest.raises(CheckpointError, match=r"detr-r50-dc5-f0fb7ef5.pth: its name says DC5.*--dilation"):
+        from_published(alone, "released/detr-r50-dc5-f0fb7ef5.pth", None)
+    assert from_published(alone, "detr-r50-dc5-f0fb7ef5.pth", True)[0].config.backbone.dilation
+    told = alone | {"args": {"dilation": True}}
+    assert from_published(told, "a.pth", None)[0].config.backbone.dilation
+    with pytest.raises(CheckpointError, match=r"a.pth: args.dilation: expected False, as asked for, found True"):
+        from_published(told, "a.pth", False)
+
+
+@pytest.mark.parametrize(("classes", "things", "stuff"), [(91, 80, 0), (250, 80, 53)])
+def test_a_class_index_is_a_coco_id(classes: int, things: int, stuff: int) -> None:
+    _, categories = from_published(published(classes=classes), "a.pth", None)
+    assert [category.id for category in categories] == list(range(classes))
+    assert (categories[1].name, categories[90].name, categories[12].name) == ("person", "toothbrush", "unused 12")
+    used = [category for category in categories if not is_unused(category)]
+    assert (sum(each.isthing for each in used), sum(not each.isthing for each in used)) == (things, stuff)
+
+
+def test_classes_of_other_data_have_no_names() -> None:
+    _, categories = from_published(published(classes=4), "a.pth", None)
+    assert categories == tuple(Category(index, "", True) for index in range(4))
+
+
+def test_every_wrong_weight_is_named() -> None:
+    state = published(mask_head=True)
+    del state["detr.query_embed.weight"], state["mask_head.out_lay.bias"], state["detr.backbone.0.body.layer4.1.bn2.running_var"]
+    state["detr.transformer.decoder.norm.weight"] = torch.ones(31)
+    state["detr.class_embed.weight"] = torch.ones(50, 32)
+    state["mask_head.lay1.weight"] = torch.ones(40, 41, 3, 3)
+    state["detr.backbone.0.body.fc.weight"] = torch.ones(2)
+    state["query_embed.weight"] = torch.ones(7, 32)
+    with pytest.raises(CheckpointError) as error:
+        from_published({"model": state}, "a.pth", None)
+    text = str(error.value)
+    # Without the object queries their number isn't known, but everything else is still checked.
+    assert text.startswith("a.pth: the weights are not those of a published DETR: missing ")
+    for name in ("mask_head.out_lay.bias", "detr.query_embed.weight", "detr.backbone.0.body.layer4.1.bn2.running_var"):
+        assert name in text.split("unknown")[0]
+    assert "unknown detr.backbone.0.body.fc.weight, query_embed.weight;" in text
+    assert "detr.transformer.decoder.norm.weight: expected shape [32], found [31]" in text
+    assert "detr.class_embed.weight: expected shape [92, 32], found [50, 32]" in text
+    assert "mask_head.lay1.weight: expected shape [40, 40, 3, 3], found [40, 41, 3, 3]" in text
+    assert text.count("expected shape") == 3
+
+
+@pytest.mark.parametrize("name", ["input_proj.weight", "class_embed.bias", "query_embed.weight", "transformer.decoder.norm.bias"])
+@pytest.mark.parametrize("how", ["missing", "misshapen", "text"])
+def test_one_wrong_weight_is_named_alone(name: str, how: str) -> None:
+    state: dict[str, Any] = published()
+    if how == "missing":
+        del state[name]
+    else:
+        state[name] = torch.zeros(5) if how == "misshapen" else "hello"
+    with pytest.raises(CheckpointError) as error:
+        from_published(state, "a.pth", None)
+    assert name in str(error.value)
+    assert ", " not in str(error.value).split(name)[0], "no other weight is blamed"
+
+
+def test_an_unknown_backbone() -> None:
+    state = published()
+    extra = {name.replace("layer3.1", "layer3.2"): value for name, value in state.items() if ".layer3.1." in name}
+    with pytest.raises(CheckpointError, match=r"unknown backbone.0.body.layer3.2.conv1.weight"):
+        from_published(state | extra, "a.pth", None)
+
+
+class Hostile:
+    """Asks the reader to call a function."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return self.call
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("place", ["top", "model", "args", "deep in args", "optimizer", "namespace class"])
+@pytest.mark.parametrize("function", ["os.system", "eval", "exec", "pathlib.Path.touch"])
+def test_a_hostile_pickle_runs_nothing(tmp_path: Path, function: str, place: str, zipped: bool) -> None:
+    proof = tmp_path / "ran"
+    thing = {
+        "os.system": Hostile(os.system, f"touch {proof}"),
+        "eval": Hostile(eval, f"open({str(proof)!r}, 'w')"),
+        "exec": Hostile(exec, f"open({str(proof)!r}, 'w')"),
+        "pathlib.Path.touch": Hostile(pathlib.Path.touch, proof),
+    }[function]
+    content: Any = {"model": published(), "args": arguments()}
+    if place == "top":
+        content = [content, thing]
+    elif place == "model":
+        content["model"]["query_embed.weight"] = thing
+    elif place == "args":
+        content["args"] = thing
+    elif place == "deep in args":
+        content["args"] = arguments(more=argparse.Namespace(here=[(thing,)]))
+    elif place == "optimizer":
+        content["optimizer"] = {"state": {0: thing}}
+    else:  # the namespace's own state asks to be called back
+        vars(content["args"]).update(__setstate__=thing, __class__=thing, __dict__=thing)
+    file = tmp_path / "hostile.pth"
+    torch.save(content, file, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError, match=r"hostile.pth: not a checkpoint that can be read without running code"):
+        load_checkpoint(file, CPU)
+    assert not proof.exists()
+
+
+def test_a_namespace_is_never_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save({"model": published(), "args": arguments(dilation=False)}, tmp_path / "a.pth")
+    touched = []
+    for kind in (argparse.Namespace, pathlib.PosixPath):
+        monkeypatch.setattr(kind, "__setstate__", lambda *_: touched.append("made"), raising=False)
+    load_checkpoint(tmp_path / "a.pth", CPU)
+    assert touched == []
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x02.", b"PK\x03\x04torn", pickle.dumps(3), pickle.dumps({"model": {}})])
+def test_files_of_other_kinds(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "other.pth").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"other.pth: (not a checkpoint|expected a checkpoint)"):
+        load_checkpoint(tmp_path / "other.pth", CPU)
+
+
+@pytest.mark.parametrize("mask_head", [False, True])
+def test_the_round_trip_is_exact(tmp_path: Path, mask_head: bool) -> None:
+    config = changed("resnet50", dilation=True, width=64, heads=4)
+    state = published(config, 250 if mask_head else 91, mask_head)
+    torch.save({"model": state, "args": arguments(dilation=True, nheads=4)}, tmp_path / "in.pth")
+    loaded = load_checkpoint(tmp_path / "in.pth", CPU)
+    export_published(loaded, tmp_path / "out.pth")
+    exported = torch.load(tmp_path / "out.pth", weights_only=True)["model"]
+    assert list(exported) == list(state)
+    assert all(torch.equal(exported[name], value) for name, value in state.items())
+    again = load_checkpoint(tmp_path / "out.pth", CPU)
+    assert again.categories == loaded.categories
+    assert again.model.config == config
+
+
+def test_our_own_classes_survive_an_export() -> None:
+    model, categories = Detr(TINY, 2, mask_head=True), (Category(3, "cell", True), Category(70, "ground", False))
+    back, told = from_published(to_published(model, categories, "a.pth"), "a.pth", None)
+    assert told == categories
+    assert all(torch.equal(value, back.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_what_the_format_can_not_hold_is_refused() -> None:
+    categories = (Category(1, "cell", True),)
+    with pytest.raises(CheckpointError, match=r"a\.pth: positions.where 'decoder' would be lost; the published format holds"):
+        to_published(Detr(replace(TINY, positions=PositionsConfig("sine", "decoder", 50)), 1, False), categories, "a.pth")
+    with pytest.raises(CheckpointError, match="one head for all decoder layers"):
+        to_published(Detr(replace(TINY, shared_heads=False), 1, False), categories, "a.pth")
+    with pytest.raises(CheckpointError, match="torchvision ResNets with frozen batch norm"):
+        to_published(detector(), categories, "a.pth")
+
+
+@cases("detr_*.keys.json")
+def test_golden_key_lists_are_loaded(path: Path) -> None:
+    shapes = json.loads(path.read_text())
+    state = {name: torch.zeros(1).expand(shape) for name, shape in shapes.items()}
+    model, _ = from_published({"model": state}, path.name, False)
+    assert {name: list(value.shape) for name, value in published_state(model).items()} == shapes
