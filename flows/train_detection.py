@@ -11,7 +11,7 @@ from prefect import flow
 
 from detr_core.config import as_dict
 from detr_core.reporter import Reporter
-from flows import artifacts, launch, stage, tracking
+from flows import artifacts, checkpoints, launch, stage, tracking
 from flows.paths import DEFAULT_PROFILE, Paths, whole_or_nothing
 from flows.progress import Tee, reporter
 from flows.settings import Profile, load
@@ -22,16 +22,17 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     """Trains the detector into runs/<profile>/detection/: checkpoint.pt (the last), best.pt, metrics.json, history.jsonl.
 
     An interrupted training is taken up again from .state/. Returns metrics.json.
-    Raises DatasetError before work begins, TrainingError where a process of the training fails.
+    Raises DatasetError or CheckpointError before work begins, TrainingError where a process of the training fails.
     """
     artifacts.dataset(paths)
+    init = _initial_checkpoint(settings)
     work = paths.unfinished("train_detection")
     job = {
         "stage": "detection",
         "config": as_dict(settings.train_detection),
         "detector": as_dict(settings.detector),
         "data": str(paths.data),
-        "init": None,
+        "init": init and str(init),
         "work": str(work),
         "out": str(work / "out"),
         "workers": settings.resources.workers,
@@ -53,6 +54,10 @@ def train_detection(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     params = settings.flat("data", "detector", "train_detection", "resources")
     with tracking.stage_run("train_detection", paths, params, [paths.data], sample_seconds=5) as record:
         with reporter("detector") as bar:
+            if (init := _initial_checkpoint(settings)) is not None:
+                from detr_core.model.download import digest
+
+                record.tag("init.sha256", digest(init))  # DVC doesn't follow a file outside of the project
             figures = run(settings, paths, Tee(bar, record))
         from detr_core.figures.curves import training_curves  # matplotlib, not before the training needs the processor
 
@@ -62,6 +67,11 @@ def train_detection(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
         record.model(paths.detection / "checkpoint.pt", as_dict(settings.evaluate))
     publish("train-detection", profile, figures, {"MLflow run": record.url()})
     return figures
+
+
+def _initial_checkpoint(settings: Profile) -> Path | None:
+    init = settings.train_detection.init
+    return None if init is None else checkpoints.local_file(init.checkpoint, init.sha256)
 
 
 def main() -> None:

@@ -1,8 +1,9 @@
 """One process of a training, as torchrun starts it: `python -m flows.worker JOB.json`.
 
 JOB.json: {"stage": "detection" | "panoptic", "config": DetectionConfig | PanopticConfig, "detector": DetectorConfig (detection
-only, else null), "init": a detector's checkpoint (panoptic only, else null), "data": folder with dataset.json, "work": folder of
-the resumable state, "out": folder of the results, "workers": loader processes, "profile": name for the record}.
+only, else null), "init": a checkpoint (panoptic: of the detector; detection: of the one to start from, ours or published, or
+null), "data": folder with dataset.json, "work": folder of the resumable state, "out": folder of the results, "workers": loader
+processes, "profile": name for the record}.
 
 Results in `out`: checkpoint.pt (the last), best.pt, metrics.json (the last value of every scalar), history.jsonl (all of them).
 The first process tells of its progress on stdout, a JSON object after '@' a line; every other line is log.
@@ -10,7 +11,6 @@ The first process tells of its progress on stdout, a JSON object after '@' a lin
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -28,11 +28,14 @@ from detr_core.data.transforms import evaluation_transform, training_transform
 from detr_core.evaluate.predictions import average_precision_of
 from detr_core.loss.matcher import NonFiniteError
 from detr_core.model.backbone import Backbone, load_imagenet_weights
+from detr_core.model.checkpoint import load_checkpoint
 from detr_core.model.config import DetectorConfig
 from detr_core.model.detr import Detr
+from detr_core.model.download import digest
 from detr_core.reporter import Reporter, Silent
 from detr_core.train.config import DetectionConfig, PanopticConfig
 from detr_core.train.distributed import Group, process_group
+from detr_core.train.initial import start_from
 from detr_core.train.loop import Files, Validation, train
 from detr_core.train.state import Progress, fingerprint
 from detr_core.train.tasks import DetectionTask, PanopticTask
@@ -95,9 +98,13 @@ def run(job: Job, group: Group, reporter: Reporter) -> Progress:
         )
         torch.manual_seed(config.seed)
         model = Detr(architecture, len(dataset.categories), mask_head=False)
-        backbone = model.backbone[0]
-        assert isinstance(backbone, Backbone)
-        load_imagenet_weights(backbone, architecture.backbone)
+        if job.init is None:
+            backbone = model.backbone[0]
+            assert isinstance(backbone, Backbone)
+            load_imagenet_weights(backbone, architecture.backbone)
+        else:
+            trained = load_checkpoint(Path(job.init), torch.device("cpu"), architecture.backbone.dilation)
+            reporter.message(start_from(model, dataset.categories, trained))
         task: DetectionTask | PanopticTask = DetectionTask(model, config.loss, _precision(config.precision))
         val = CocoDataset(
             splits["val"], config.targets, masks=False, transform=evaluation_transform(config.resize), seed=config.seed
@@ -120,7 +127,11 @@ def run(job: Job, group: Group, reporter: Reporter) -> Progress:
         validate = _mask_validation(task, val, any_config.batch_size, group, job.workers)
     task.to(group.device)
     mark = fingerprint(
-        as_dict(any_config), job.detector, [asdict(category) for category in dataset.categories], len(dataset), _digest(job.init)
+        as_dict(any_config),
+        job.detector,
+        [asdict(category) for category in dataset.categories],
+        len(dataset),
+        job.init and digest(Path(job.init)),
     )
     progress = train(task, dataset, any_config, validate, files, mark, meta, group, job.workers, reporter)
     if group.first:
@@ -179,13 +190,6 @@ def _write_history(progress: Progress, out: Path) -> None:
 
 def _precision(name: str) -> torch.dtype:
     return torch.bfloat16 if name == "bfloat16" else torch.float32
-
-
-def _digest(checkpoint: str | None) -> str | None:
-    if checkpoint is None:
-        return None
-    with Path(checkpoint).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _say(**event: object) -> None:

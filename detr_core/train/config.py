@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,9 +85,29 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
-class DetectionConfig(TrainConfig):
-    """Training of the detector. targets: boxes of `instances` (things), or of `panoptic` segments (things and stuff)."""
+class InitConfig:
+    """The trained detector that fine-tuning starts from, ours or a published one.
 
+    checkpoint: a path, or an address. sha256: of the file, hexadecimal; null leaves a file at a path unchecked.
+    """
+
+    checkpoint: str
+    sha256: str | None
+
+    def __post_init__(self) -> None:
+        hexadecimal = self.sha256 is not None and re.fullmatch("[0-9a-f]{64}", self.sha256) is not None
+        require(self.sha256 is None or hexadecimal, "sha256", "64 lower-case hexadecimal digits, or null", self.sha256)
+        require(hexadecimal or "://" not in self.checkpoint, "sha256", "the checksum of what the address has", self.sha256)
+
+
+@dataclass(frozen=True)
+class DetectionConfig(TrainConfig):
+    """Training of the detector. targets: boxes of `instances` (things), or of `panoptic` segments (things and stuff).
+
+    init: null trains from the backbone's weights on.
+    """
+
+    init: InitConfig | None
     targets: Literal["instances", "panoptic"]
     loss: LossConfig
 

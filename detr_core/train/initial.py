@@ -1,0 +1,52 @@
+"""Fine-tuning: a new detector that starts from the weights of a trained one."""
+
+from __future__ import annotations
+
+import torch
+
+from detr_core.config import ConfigError
+from detr_core.model.checkpoint import Checkpoint
+from detr_core.model.config import architecture
+from detr_core.model.detr import Detr
+from detr_core.model.published import is_unused
+from detr_core.structures import Category
+
+
+def start_from(model: Detr, categories: tuple[Category, ...], checkpoint: Checkpoint) -> str:
+    """Copies the checkpoint's weights into `model`, which detects `categories`; its mask head is left behind.
+
+    Where the categories are the checkpoint's, in whatever order, the class head is copied by category; else it alone stays as
+    it is in `model`, which is new. Returns a sentence for the log.
+    Raises ConfigError, which names every field, where the two detectors are built differently.
+    """
+    _require_same_architecture(model, checkpoint.model)
+    state = {name: value for name, value in checkpoint.model.state_dict().items() if name in model.state_dict()}
+    rows = _class_rows(categories, checkpoint)
+    for name in [name for name in state if name.startswith("class_embed.")]:
+        if rows is None:
+            del state[name]
+        else:
+            state[name] = state[name][rows]
+    model.load_state_dict(state, strict=False)
+    used = sum(not is_unused(category) for category in checkpoint.categories)
+    if rows is None:
+        return f"the class head is new, for {len(categories)} classes; every other weight is the checkpoint's, which had {used}"
+    return f"every weight is the checkpoint's; the class head keeps its {used} classes"
+
+
+def _class_rows(categories: tuple[Category, ...], checkpoint: Checkpoint) -> torch.Tensor | None:
+    theirs = {category: row for row, category in enumerate(checkpoint.categories) if not is_unused(category)}
+    if set(categories) != set(theirs):
+        return None
+    return torch.tensor([*(theirs[category] for category in categories), len(checkpoint.categories)])  # no-object is last
+
+
+def _require_same_architecture(model: Detr, other: Detr) -> None:
+    ours, theirs = architecture(model.config), architecture(other.config)
+    differing = [
+        f"detector.{field}: expected {theirs.get(field)!r}, as the checkpoint of init has, found {ours.get(field)!r}"
+        for field in sorted(ours.keys() | theirs.keys())
+        if ours.get(field) != theirs.get(field)
+    ]
+    if differing:
+        raise ConfigError("; ".join(differing))

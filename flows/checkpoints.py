@@ -1,0 +1,66 @@
+"""Checkpoints from anywhere, ours or published: named by a path or an address, for fine-tuning and on command lines."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.paths import ROOT, STATE
+
+if TYPE_CHECKING:
+    import torch
+
+    from detr_core.model.checkpoint import Checkpoint
+
+
+def local_file(checkpoint: str, sha256: str | None) -> Path:
+    """The file that `checkpoint` names: a path, relative to the project, or an address, downloaded into .state/checkpoints/.
+
+    sha256: of the file, which an address must have; a path without it is not checked.
+    Raises CheckpointError for one that isn't there, can't be had, or has another checksum.
+    """
+    from detr_core.model.download import digest, fetch, is_address
+    from detr_core.model.files import CheckpointError
+
+    if is_address(checkpoint):
+        if sha256 is None:
+            raise CheckpointError(f"{checkpoint}: expected the sha256 of what an address has, found none; give it")
+        return fetch(checkpoint, sha256, STATE / "checkpoints")
+    path = ROOT / checkpoint
+    if not path.is_file():
+        raise CheckpointError(
+            f"{checkpoint}: there is no such checkpoint; give a file, or an address with its sha256"
+        )
+    if sha256 is not None and (found := digest(path)) != sha256:
+        raise CheckpointError(f"{checkpoint}: expected a file with sha256 {sha256}, found one with {found}")
+    return path
+
+
+def add_arguments(parser: argparse.ArgumentParser, required: bool) -> None:
+    """`--checkpoint`, `--sha256` and `--[no-]dilation`, by which a command names any checkpoint."""
+    parser.add_argument("--checkpoint", required=required, help="ours or a published .pth: a path, or an address")
+    parser.add_argument("--sha256", help="of the checkpoint's file; needed with an address")
+    parser.add_argument(
+        "--dilation",
+        action=argparse.BooleanOptionalAction,
+        help="a published checkpoint is a DC5, which its weights can't show (default: what its args say, else no)",
+    )
+
+
+def named(arguments: argparse.Namespace, device: torch.device) -> Checkpoint:
+    """The checkpoint that `add_arguments`' options name. Raises CheckpointError where it can't be had."""
+    from detr_core.model.checkpoint import load_checkpoint
+
+    where = arguments.checkpoint
+    path = where if "://" in where else str(Path(where).absolute())  # typed on a command line: relative to where it is typed
+    return load_checkpoint(local_file(path, arguments.sha256), device, arguments.dilation)
+
+
+def empty_folder(folder: Path) -> Path:
+    """`folder`, absolute, for a command's results. Raises ConfigError where something is in it: nothing is replaced."""
+    from detr_core.config import ConfigError
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"--out {folder}: expected a new or an empty folder, found something there")
+    return folder.absolute()
