@@ -29,9 +29,7 @@ def local_file(checkpoint: str, sha256: str | None) -> Path:
         return fetch(checkpoint, sha256, STATE / "checkpoints")
     path = ROOT / checkpoint
     if not path.is_file():
-        raise CheckpointError(
-            f"{checkpoint}: there is no such checkpoint; give a file, or an address with its sha256"
-        )
+        raise CheckpointError(f"{checkpoint}: there is no such checkpoint; give a file, or an address with its sha256")
     if sha256 is not None and (found := digest(path)) != sha256:
         raise CheckpointError(f"{checkpoint}: expected a file with sha256 {sha256}, found one with {found}")
     return path

@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from detr_core.config import build
-from detr_core.data.images import read_image
+from detr_core.data.images import read_image, upright_size
 from detr_core.data.transforms import resized
 from detr_core.evaluate.boxes import Detections, detections
 from detr_core.evaluate.config import EvaluateConfig
@@ -100,18 +99,9 @@ def _pixels(image: object) -> Tensor:
         path = Path(image)
         if not path.is_file():
             raise ValueError(f"{path}: expected an image, found no such file")
-        return read_image(path, _upright_size(path))
+        return read_image(path, upright_size(path))
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
         return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
     found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
     raise ValueError(f"image: expected a path, or a uint8 RGB array [h, w, 3]; found {found}")
 
-
-def _upright_size(path: Path) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # by 90 degrees to either side
-    except OSError as error:
-        raise ValueError(f"{path}: expected an image, found a file that can't be read as one: {error}") from None
-    return (width, height) if turned else (height, width)

@@ -1,19 +1,27 @@
-"""Stage: what the trained model says of the val split, and how good that is. `python -m flows.evaluate [--profile demo]`"""
+"""Stage: what the trained model says of the val split, and how good that is. `python -m flows.evaluate [--profile demo]`
+
+With `--checkpoint X --out FOLDER` it is a plain command that does this for any checkpoint, ours or published; no run records it.
+"""
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from prefect import flow
 
 from detr_core.config import as_dict
 from detr_core.reporter import Reporter
-from flows import artifacts, stage, tracking
+from flows import artifacts, checkpoints, stage, tracking
 from flows.paths import DEFAULT_PROFILE, Paths, whole_or_nothing
 from flows.progress import Tee, reporter
 from flows.settings import Profile, load
 from flows.show import publish
+
+if TYPE_CHECKING:
+    from detr_core.model.checkpoint import Checkpoint
 
 PICTURES = 6  # of each kind in the record; the report has more
 
@@ -23,17 +31,29 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
 
     Returns its metrics.json. Raises DatasetError, StageError or CheckpointError before work begins.
     """
-    split = artifacts.dataset(paths)["val"]
-    path = artifacts.whole_model(paths)
+    artifacts.dataset(paths)
+    path, device = artifacts.whole_model(paths), artifacts.device()
+    return _evaluated(artifacts.checkpoint(path, paths.profile, device), settings, paths, paths.evaluation, reporter)
 
+
+def run_checkpoint(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, float]:
+    """The same for any checkpoint, ours or published, on the profile's val split; into the folder `arguments.out`.
+
+    Raises ConfigError for a folder that isn't empty, DatasetError or CheckpointError before work begins.
+    """
+    settings, paths, out = load(arguments.profile), Paths(arguments.profile), checkpoints.empty_folder(arguments.out)
+    artifacts.dataset(paths)
+    return _evaluated(checkpoints.named(arguments, artifacts.device()), settings, paths, out, reporter)
+
+
+def _evaluated(trained: Checkpoint, settings: Profile, paths: Paths, out: Path, reporter: Reporter) -> dict[str, float]:
     from detr_core.data.coco import CocoDataset  # torch takes seconds to import
     from detr_core.data.transforms import evaluation_transform
     from detr_core.evaluate.predictions import evaluate, predict
 
-    config, device = settings.evaluate, artifacts.device()
-    trained = artifacts.checkpoint(path, paths.profile, device)
+    split, config, device = artifacts.dataset(paths)["val"], settings.evaluate, artifacts.device()
     dataset = CocoDataset(split, artifacts.targets(split), masks=False, transform=evaluation_transform(config.resize), seed=0)
-    with whole_or_nothing(paths.evaluation) as folder:
+    with whole_or_nothing(out) as folder:
         predict(trained.model, trained.categories, dataset, config, folder, device, settings.resources.workers, reporter)
         return evaluate(folder, split)
 
@@ -68,7 +88,22 @@ def _pictures(paths: Paths, folder: Path) -> list[Path]:
 
 
 def main() -> None:
-    stage.main(evaluate)
+    parser = stage.profile_parser(evaluate.description)
+    checkpoints.add_arguments(parser, required=False)
+    parser.add_argument("--out", type=Path, help="with --checkpoint: a new or empty folder for what is found")
+    arguments = parser.parse_args()
+    if arguments.checkpoint is None:
+        if any(value is not None for value in (arguments.out, arguments.sha256, arguments.dilation)):
+            parser.error("--out, --sha256 and --dilation go with --checkpoint")
+        stage.run(evaluate, arguments.profile)
+        return
+    if arguments.out is None:
+        parser.error("--checkpoint needs --out: the profile's own evaluation stays as it is")
+    with stage.one_line_errors():
+        with reporter("evaluation") as bar:
+            figures = run_checkpoint(arguments, bar)
+        for name, value in figures.items():
+            print(f"{name:<20} {value:.4f}")
 
 
 if __name__ == "__main__":

@@ -6,43 +6,68 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from prefect import Flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from detr_core.config import ConfigError
 from flows.attached import end_with_parent
 from flows.paths import DEFAULT_PROFILE
-from flows.server import ServerError, ensure_server
+from flows.server import ensure_server
 from flows.settings import load
 
 # Errors whose message is written for whoever started the stage. By name: to import them costs torch and MLflow.
-EXPECTED = {"ConfigError", "DatasetError", "CheckpointError", "TrainingError", "ReportError", "TrackingError", "StageError", "PipelineError"}
+EXPECTED = {
+    "ConfigError",
+    "DatasetError",
+    "CheckpointError",
+    "TrainingError",
+    "ReportError",
+    "TrackingError",
+    "StageError",
+    "PipelineError",
+    "ServerError",
+}
 
 
 def main(stage_flow: Flow[Any, Any]) -> None:
-    """Runs the flow for the profile of the command line, on a Prefect server that is found or started.
+    """Runs the flow for the profile of the command line; see `run`. Exits with 2 for arguments that make no sense."""
+    run(stage_flow, profile_parser(stage_flow.description).parse_args().profile)
 
-    Exits with 1 and one line on stderr for an error that is expected (a bad profile before anything is started), with 2 for
-    arguments that make no sense, with 130 when interrupted; any other error goes on with its traceback.
-    """
-    parser = argparse.ArgumentParser(description=stage_flow.description)
+
+def profile_parser(description: str | None) -> argparse.ArgumentParser:
+    """A command line with `--profile`."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--profile", default=DEFAULT_PROFILE, help="params/PROFILE.yaml (default: %(default)s)")
-    profile = parser.parse_args().profile
+    return parser
+
+
+def run(stage_flow: Flow[Any, Any], profile: str) -> None:
+    """Runs the flow for a profile on a Prefect server that is found or started.
+
+    Exits with 1 and one line on stderr for an error that is expected (a bad profile before anything is started), with 130 when
+    interrupted; any other error goes on with its traceback.
+    """
     if "DVC_STAGE" in os.environ:
         end_with_parent()  # dvc, killed, would leave us at work
-    try:
+    with one_line_errors():
         load(profile)
         url = ensure_server()
         with temporary_settings({PREFECT_API_URL: url}):
             _errors_told_once()
             stage_flow(profile=profile)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Around a command's work: exits with 1 and one line on stderr for an expected error, with 130 when interrupted."""
+    try:
+        yield
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except (ConfigError, ServerError) as error:
-        sys.exit(_line(error))
     except Exception as error:
         if any(kind.__name__ in EXPECTED for kind in type(error).__mro__):
             sys.exit(_line(error))

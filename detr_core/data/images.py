@@ -31,6 +31,13 @@ def read_image(path: Path, size: tuple[int, int]) -> Tensor:
         return torch.from_numpy(_rgb(image)).permute(2, 0, 1)
 
 
+def upright_size(path: Path) -> tuple[int, int]:
+    """(h, w) of the image, turned upright by its EXIF entry; only its header is read. Errors as `read_image`."""
+    with _opened(path) as image:
+        turned = image.getexif().get(Base.Orientation, 1) >= 5  # by 90 degrees to either side
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
 def read_segment_ids(path: Path, size: tuple[int, int]) -> npt.NDArray[np.int32]:
     """The segment id of every pixel of a panoptic PNG, [h, w]: R + 256 G + 256^2 B. size and errors as `read_image`."""
     with _opened(path) as image:

@@ -1,0 +1,165 @@
+"""Command: what a detector finds in images. `python -m flows.predict --checkpoint X --images PATH --out FOLDER`
+
+The checkpoint is ours or a published one; the images are a file, a folder or a glob. The folder gets predictions.json, in COCO's
+format, a picture of each image below pictures/, and with a mask head panoptic/*.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import json
+import os
+import shutil
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from detr_core.config import ConfigError, require
+from detr_core.data.config import ResizeConfig
+from detr_core.data.dataset import DatasetError, Split
+from detr_core.evaluate.config import EvaluateConfig
+from detr_core.reporter import Reporter
+from flows import artifacts, checkpoints, stage
+from flows.paths import whole_or_nothing
+from flows.progress import reporter
+from flows.settings import load
+
+if TYPE_CHECKING:
+    from detr_core.model.checkpoint import Checkpoint
+
+IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}  # what is an image in a folder, by its suffix
+PUBLISHED = "coco"  # the profile whose evaluation the published weights are made for
+
+
+def run(
+    trained: Checkpoint, images: list[Path], threshold: float, config: EvaluateConfig, out: Path, reporter: Reporter
+) -> dict[str, Any]:
+    """Writes what `trained` finds in `images` to the folder `out`, and returns what predictions.json holds.
+
+    images: absolute paths. threshold: lowest score of a detection; panoptic maps have their own in `config`.
+    predictions.json: `images` {id, file_name below the folder that all are in, height, width}, `categories`, `annotations` {id,
+    image_id, category_id, bbox (xywh pixels), score, with a mask head also segmentation (run-length)}, and with a mask head
+    `panoptic` {image_id, file_name, segments_info}. Raises DatasetError, and makes nothing, for an image that can't be read.
+    """
+    from detr_core.data.coco import CocoDataset  # torch takes seconds to import
+    from detr_core.data.images import upright_size
+    from detr_core.data.transforms import evaluation_transform
+    from detr_core.evaluate.predictions import predict
+    from detr_core.model.published import is_unused
+
+    root = Path(os.path.commonpath([image.parent for image in images]))
+    sizes = [upright_size(image) for image in images]
+    described = [
+        {"id": number, "file_name": image.relative_to(root).as_posix(), "height": height, "width": width}
+        for number, (image, (height, width)) in enumerate(zip(images, sizes, strict=True), start=1)
+    ]
+    categories = [
+        {"id": category.id, "name": category.name or f"class {category.id}", "isthing": int(category.isthing)}
+        for category in trained.categories
+        if not is_unused(category)
+    ]
+    content: dict[str, Any] = {"images": described, "categories": categories, "annotations": []}
+    device = artifacts.device()
+    with whole_or_nothing(out) as folder, TemporaryDirectory() as scratch:
+        file = Path(scratch) / "images.json"
+        file.write_text(json.dumps(content), encoding="utf-8")
+        split = Split("images", root, file, None, None)
+        dataset = CocoDataset(split, "instances", masks=False, transform=evaluation_transform(config.resize), seed=0)
+        results = Path(scratch) / "results"
+        results.mkdir()
+        # Where no-object wins no class reaches 0.5: those queries' masks need not be computed.
+        shown = replace(config, empty_slot_override=config.empty_slot_override and threshold < 0.5)
+        predict(trained.model, trained.categories, dataset, shown, results, device, 0, reporter)
+        content["annotations"] = _annotations(results, threshold)
+        if trained.model.has_mask_head:
+            content["panoptic"] = json.loads((results / "panoptic.json").read_text(encoding="utf-8"))["annotations"]
+            shutil.move(results / "panoptic", folder / "panoptic")
+        (folder / "predictions.json").write_text(json.dumps(content), encoding="utf-8")
+        _pictures(content, root, folder)
+    return content
+
+
+def found_images(where: str) -> list[Path]:
+    """The images that `where` names, absolute and sorted: a file, those directly in a folder, or those that match a glob.
+
+    Raises DatasetError where there is none.
+    """
+    path = Path(where)
+    if path.is_dir():
+        found = [file for file in path.iterdir() if file.suffix.lower() in IMAGES]
+    elif path.is_file():
+        found = [path]
+    else:
+        found = [file for file in map(Path, glob.glob(where, recursive=True)) if file.suffix.lower() in IMAGES]
+    if not found:
+        raise DatasetError(f"--images {where}: expected an image, a folder of images or a glob, found no image there")
+    return sorted(file.absolute() for file in found)
+
+
+def evaluation(trained: Checkpoint, short: int | None, longest: int | None) -> EvaluateConfig:
+    """How the checkpoint is evaluated: as its own profile says, a published one as `coco` says; at another size if given."""
+    try:
+        config = load(str(trained.meta.get("profile", PUBLISHED))).evaluate
+    except ConfigError:  # a profile that is no more, or another project's
+        config = load(PUBLISHED).evaluate
+    if short is None and longest is None:
+        return config
+    require(short is not None and longest is not None, "--short, --longest", "both or neither", [short, longest])
+    assert short is not None
+    assert longest is not None
+    return replace(config, resize=ResizeConfig((short,), longest))
+
+
+def _annotations(results: Path, threshold: float) -> list[dict[str, Any]]:
+    boxes = json.loads((results / "bbox.json").read_text(encoding="utf-8"))
+    masks = results / "segm.json"
+    if masks.exists():  # the same detections in the same order
+        found = json.loads(masks.read_text(encoding="utf-8"))
+        boxes = [{**one, "segmentation": other["segmentation"]} for one, other in zip(boxes, found, strict=True)]
+    kept = [result for result in boxes if result["score"] >= threshold]
+    return [{"id": number, **result} for number, result in enumerate(kept, start=1)]
+
+
+def _pictures(content: dict[str, Any], root: Path, folder: Path) -> None:
+    from detr_core.figures.pictures import category_colors
+    from detr_core.figures.predictions import prediction_picture
+
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    colors = category_colors(names)
+    of_image = defaultdict(list)
+    for annotation in content["annotations"]:
+        of_image[annotation["image_id"]].append(annotation)
+    panoptic = {each["image_id"]: each for each in content.get("panoptic", [])}
+    (folder / "pictures").mkdir()
+    for image in content["images"]:
+        number, segments = image["id"], None
+        if number in panoptic:
+            segments = (folder / "panoptic" / panoptic[number]["file_name"], panoptic[number]["segments_info"])
+        name = f"{number:04d}_{Path(image['file_name']).stem}.jpg"
+        prediction_picture(root / image["file_name"], of_image[number], segments, names, colors, folder / "pictures" / name)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Draws and lists what a detector finds in images.")
+    checkpoints.add_arguments(parser, required=True)
+    parser.add_argument("--images", required=True, help="an image, a folder of images, or a glob in quotes")
+    parser.add_argument("--out", required=True, type=Path, help="a new or empty folder for pictures and predictions.json")
+    parser.add_argument("--threshold", type=float, default=0.7, help="lowest score of a detection (default: %(default)s)")
+    size = "(default: as the checkpoint's profile evaluates, 800 and 1333 for published ones)"
+    parser.add_argument("--short", type=int, help=f"pixels of the short side in the network {size}")
+    parser.add_argument("--longest", type=int, help="most pixels of the long side")
+    arguments = parser.parse_args()
+    with stage.one_line_errors():
+        images, out = found_images(arguments.images), checkpoints.empty_folder(arguments.out)
+        trained = checkpoints.named(arguments, artifacts.device())
+        config = evaluation(trained, arguments.short, arguments.longest)
+        with reporter("prediction") as bar:
+            content = run(trained, images, arguments.threshold, config, out, bar)
+        print(f"{len(content['annotations'])} detections in {len(images)} images: {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()

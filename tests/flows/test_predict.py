@@ -1,0 +1,294 @@
+"""Checkpoints from anywhere, tried as a user would: predicted with, evaluated, fine-tuned, exported."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools import mask as rle
+
+from detr_core.config import ConfigError, as_dict
+from detr_core.data.config import AugmentationConfig, ResizeConfig, SplitConfig
+from detr_core.data.dataset import DatasetError, write_dataset
+from detr_core.model.checkpoint import CheckpointError, export_published, load_checkpoint
+from detr_core.model.config import DetectorConfig
+from detr_core.model.download import digest
+from detr_core.reporter import Memory, Silent
+from detr_core.train.config import InitConfig
+from detr_core.train.distributed import Group
+from flows import artifacts, checkpoints, evaluate, export, predict
+from flows.paths import Paths
+from flows.worker import Job, run
+from tests.conftest import Trained, tiny_settings
+from tests.flows.test_real_data import REAL, needs_real_data
+from tests.model.test_published import TINY, arguments, published
+
+CPU = torch.device("cpu")
+SMALL = ["--short", "64", "--longest", "107"]
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small detector as the reference releases them, sure of what it says."""
+    return write(tmp_path_factory.mktemp("released") / "detector.pth", mask_head=False)
+
+
+@pytest.fixture(scope="module")
+def released_panoptic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("released") / "panoptic.pth", mask_head=True)
+
+
+def weights(mask_head: bool) -> dict[str, torch.Tensor]:
+    state = published(classes=250 if mask_head else 91, mask_head=mask_head)
+    return {name: 12 * value if "class_embed" in name else value for name, value in state.items()}
+
+
+def write(file: Path, mask_head: bool) -> Path:
+    torch.save({"model": weights(mask_head), "args": arguments()}, file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a colour, a grey and a turned picture, and a file that isn't one."""
+    folder = tmp_path_factory.mktemp("images")
+    noise = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "colour.png")
+    Image.fromarray(noise[..., 0]).save(folder / "grey.jpg")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(noise).save(folder / "turned.jpg", exif=turned)
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def command(module: Any, monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
+    monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, words)])
+    module.main()
+
+
+def check(content: dict[str, Any], mask_head: bool) -> None:
+    sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
+    known = {category["id"] for category in content["categories"]}
+    assert not any("unused" in category["name"] for category in content["categories"])
+    assert content["annotations"]
+    assert [each["id"] for each in content["annotations"]] == list(range(1, len(content["annotations"]) + 1))
+    for each in content["annotations"]:
+        assert each["category_id"] in known
+        assert each["score"] >= 0.5
+        assert len(each["bbox"]) == 4
+        assert ("segmentation" in each) == mask_head
+        if mask_head:
+            assert rle.decode(each["segmentation"]).shape == sizes[each["image_id"]]
+
+
+@pytest.mark.parametrize("mask_head", [False, True])
+def test_predictions_of_a_folder(
+    request: pytest.FixtureRequest, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mask_head: bool
+) -> None:
+    checkpoint = request.getfixturevalue("released_panoptic" if mask_head else "released")
+    out = tmp_path / "out"
+    command(predict, monkeypatch, "--checkpoint", checkpoint, "--images", images, "--out", out, "--threshold", 0.5, *SMALL)
+    content = json.loads((out / "predictions.json").read_text())
+    assert [image["file_name"] for image in content["images"]] == ["colour.png", "grey.jpg", "turned.jpg"]
+    assert [(image["height"], image["width"]) for image in content["images"]] == [(60, 90), (60, 90), (90, 60)]
+    assert len(content["categories"]) == (133 if mask_head else 80)
+    check(content, mask_head)
+    assert sorted(path.name for path in (out / "pictures").iterdir()) == ["0001_colour.jpg", "0002_grey.jpg", "0003_turned.jpg"]
+    assert ("panoptic" in content) == mask_head
+    for each in content.get("panoptic", []):
+        height, width = next((i["height"], i["width"]) for i in content["images"] if i["id"] == each["image_id"])
+        assert Image.open(out / "panoptic" / each["file_name"]).size == (width, height)
+
+
+def test_the_threshold_only_filters(released_panoptic: Path, images: Path, tmp_path: Path) -> None:
+    trained = load_checkpoint(released_panoptic, CPU)
+    config = predict.evaluation(trained, 64, 107)
+    files = predict.found_images(str(images / "*.jpg"))
+    everything = predict.run(trained, files, 0.0, config, tmp_path / "all", Silent())["annotations"]
+    threshold = sorted(each["score"] for each in everything)[len(everything) // 2]
+    sure = predict.run(trained, files, threshold, config, tmp_path / "sure", Silent())["annotations"]
+    expected = [each for each in everything if each["score"] >= threshold]
+    assert threshold > 0.5
+    assert 0 < len(sure) < len(everything)
+    assert [each | {"id": 0} for each in sure] == [each | {"id": 0} for each in expected]
+
+
+def test_our_own_checkpoint_gives_what_its_evaluation_gave(trained: Trained, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(trained.paths.panoptic / "checkpoint.pt", CPU)
+    files = predict.found_images(str(artifacts.dataset(trained.paths)["val"].images))
+    content = predict.run(checkpoint, files, 0.05, trained.settings.evaluate, tmp_path / "out", Silent())
+    assert len(content["images"]) == 6
+    evaluated = json.loads((trained.paths.evaluation / "bbox.json").read_text())
+    assert len(content["annotations"]) == sum(each["score"] >= 0.05 for each in evaluated)
+
+
+def test_the_size_is_the_profiles(released: Path) -> None:
+    checkpoint = load_checkpoint(released, CPU)
+    assert predict.evaluation(checkpoint, None, None).resize == ResizeConfig((800,), 1333)
+    assert predict.evaluation(replace(checkpoint, meta={"profile": "demo"}), None, None).resize is None
+    assert predict.evaluation(replace(checkpoint, meta={"profile": "gone"}), 64, 107).resize == ResizeConfig((64,), 107)
+    with pytest.raises(ConfigError, match=r"--short, --longest: expected both or neither, found \[64, None\]"):
+        predict.evaluation(checkpoint, 64, None)
+
+
+def test_what_can_not_be_predicted(
+    released: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(DatasetError, match=r"--images .*nowhere: expected an image, a folder of images or a glob"):
+        predict.found_images(str(tmp_path / "nowhere"))
+    with pytest.raises(SystemExit, match=r"error: --out .*: expected a new or an empty folder, found something there"):
+        command(predict, monkeypatch, "--checkpoint", released, "--images", images, "--out", images)
+    with pytest.raises(SystemExit, match=r"error: .*notes.txt: expected an image"):
+        command(predict, monkeypatch, "--checkpoint", released, "--images", images / "notes.txt", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(SystemExit, match=r"error: .*nothing.pth: there is no such checkpoint"):
+        command(predict, monkeypatch, "--checkpoint", tmp_path / "nothing.pth", "--images", images, "--out", tmp_path / "out")
+    rest = ("--images", images, "--out", tmp_path / "out")
+    with pytest.raises(SystemExit, match=r"error: .*expected a file with sha256 0{64}, found one with"):
+        command(predict, monkeypatch, "--checkpoint", released, "--sha256", "0" * 64, *rest)
+    with pytest.raises(SystemExit, match=r"https://example.invalid/a.pth: expected the sha256"):
+        command(predict, monkeypatch, "--checkpoint", "https://example.invalid/a.pth", *rest)
+
+
+def test_an_export_is_the_published_file_again(released_panoptic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command(export, monkeypatch, "--checkpoint", released_panoptic, "--out", tmp_path / "again.pth")
+    ours, theirs = torch.load(tmp_path / "again.pth", weights_only=True)["model"], weights(mask_head=True)
+    assert list(ours) == list(theirs)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@needs_real_data
+@pytest.mark.parametrize("mask_head", [False, True])
+def test_published_weights_on_coco_itself(
+    request: pytest.FixtureRequest, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mask_head: bool
+) -> None:
+    checkpoint = request.getfixturevalue("released_panoptic" if mask_head else "released")
+    where, settings = Paths("coco-real"), tiny_settings()
+    shutil.rmtree(where.data, ignore_errors=True)
+    where.data.mkdir(parents=True)
+    split = SplitConfig("images", "instances.json", "panoptic.json", "panoptic")
+    write_dataset(where.data, REAL / "coco_panoptic", split, split)
+    artifacts.claim(where.data, where.profile)
+    settings = replace(settings, evaluate=replace(settings.evaluate, resize=ResizeConfig((64,), 107)))
+    monkeypatch.setattr(evaluate, "load", lambda _: settings)
+    words = ("--profile", where.profile, "--checkpoint", checkpoint, "--out", tmp_path / "out")
+    command(evaluate, monkeypatch, *words)
+    figures = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert 0 <= figures["val/AP"] <= 1
+    assert ("val/PQ" in figures) == ("val/mask/AP" in figures) == mask_head
+    found = json.loads((tmp_path / "out" / "bbox.json").read_text())
+    coco = {category["id"] for category in json.loads((REAL / "coco_panoptic" / "instances.json").read_text())["categories"]}
+    assert {each["category_id"] for each in found} <= coco
+    assert not where.evaluation.exists(), "the profile's own evaluation is another"
+
+
+@needs_real_data
+def test_predictions_of_real_images(released: Path, tmp_path: Path) -> None:
+    files = predict.found_images(str(REAL / "coco_panoptic" / "images"))
+    grey = [file for file in files if Image.open(file).mode == "L"]
+    assert grey, "some of COCO is greyscale"
+    trained = load_checkpoint(released, CPU)
+    content = predict.run(trained, files[:3] + grey[:1], 0.5, predict.evaluation(trained, 64, 107), tmp_path / "out", Silent())
+    check(content, mask_head=False)
+    assert len(list((tmp_path / "out" / "pictures").iterdir())) == 4
+
+
+def fine_tuning(data: Path, folder: Path, checkpoint: Path, detector: DetectorConfig = TINY) -> Job:
+    settings = tiny_settings()
+    resize = ResizeConfig((64,), 107)
+    config = replace(
+        settings.train_detection,
+        init=InitConfig(str(checkpoint), digest(checkpoint)),
+        targets="instances",
+        epochs=1,
+        steps=1,
+        batch_size=2,
+        resize=resize,
+        augmentation=AugmentationConfig(0.5, None, resize),
+    )
+    config = replace(config, schedule=replace(config.schedule, warmup_steps=0))
+    work, out = str(folder / "work"), str(folder / "out")
+    return Job("detection", as_dict(config), as_dict(detector), str(checkpoint), str(data), work, out, 0, "tiny")
+
+
+@pytest.fixture
+def blood_cells(tmp_path: Path) -> Path:
+    """The training images of BCCD, and five of its val images."""
+    content = json.loads((REAL / "bccd" / "instances_val.json").read_text())
+    content["images"] = content["images"][:5]
+    kept = {image["id"] for image in content["images"]}
+    content["annotations"] = [each for each in content["annotations"] if each["image_id"] in kept]
+    root = tmp_path / "bccd"
+    root.mkdir()
+    (root / "images").symlink_to(REAL / "bccd" / "images")
+    (root / "val.json").write_text(json.dumps(content))
+    shutil.copy(REAL / "bccd" / "instances_train.json", root / "train.json")
+    write_dataset(root, root, SplitConfig("images", "train.json", None, None), SplitConfig("images", "val.json", None, None))
+    return root
+
+
+@needs_real_data
+def test_fine_tuning_to_ones_own_classes(released_panoptic: Path, blood_cells: Path, tmp_path: Path) -> None:
+    told = Memory()
+    job = fine_tuning(blood_cells, tmp_path / "tuned", released_panoptic)
+    progress = run(job, Group(rank=0, size=1, device=CPU), told)
+    assert told.messages == ["the class head is new, for 3 classes; every other weight is the checkpoint's, which had 133"]
+    assert progress.step == 1
+    tuned, source = load_checkpoint(tmp_path / "tuned" / "out" / "checkpoint.pt", CPU), load_checkpoint(released_panoptic, CPU)
+    assert [category.name for category in tuned.categories] == ["RBC", "WBC", "Platelets"]
+    assert tuned.model.class_embed.weight.shape == (4, TINY.width)
+    theirs = source.model.state_dict()
+    for name, value in tuned.model.state_dict().items():
+        if not name.startswith("class_embed."):  # one step of AdamW moves a weight by about the learning rate
+            torch.testing.assert_close(value, theirs[name], rtol=0, atol=2e-3)
+    # The whole way round: exported, loaded again, predicted with.
+    export_published(tuned, tmp_path / "exported.pth")
+    again = load_checkpoint(tmp_path / "exported.pth", CPU)
+    assert again.categories == tuned.categories
+    files = predict.found_images(str(REAL / "bccd" / "images"))[:2]
+    content = predict.run(again, files, 0.0, predict.evaluation(again, 64, 107), tmp_path / "predicted", Silent())
+    assert {category["name"] for category in content["categories"]} == {"RBC", "WBC", "Platelets"}
+
+
+@needs_real_data
+def test_the_class_head_stays_with_the_same_classes(released: Path, tmp_path: Path) -> None:
+    split = SplitConfig("images", "instances.json", None, None)
+    write_dataset(tmp_path, REAL / "coco_instances", split, split)
+    told, source = Memory(), load_checkpoint(released, CPU)
+    job = fine_tuning(tmp_path, tmp_path / "tuned", released)
+    run(job, Group(rank=0, size=1, device=CPU), told)
+    assert told.messages == ["every weight is the checkpoint's; the class head keeps its 80 classes"]
+    tuned = load_checkpoint(tmp_path / "tuned" / "out" / "checkpoint.pt", CPU)
+    rows = [category.id for category in tuned.categories] + [91]
+    assert len(rows) == 81
+    torch.testing.assert_close(tuned.model.class_embed.weight, source.model.class_embed.weight[rows], rtol=0, atol=2e-3)
+
+
+@needs_real_data
+def test_another_detector_is_refused(released: Path, blood_cells: Path, tmp_path: Path) -> None:
+    other = replace(TINY, width=64, queries=20, dropout=0.0)
+    with pytest.raises(ConfigError) as error:
+        run(fine_tuning(blood_cells, tmp_path, released, other), Group(rank=0, size=1, device=CPU), Silent())
+    assert str(error.value) == (
+        "detector.queries: expected 7, as the checkpoint of init has, found 20; "
+        "detector.width: expected 32, as the checkpoint of init has, found 64"
+    )
+
+
+def test_an_initial_checkpoint_is_checked(released: Path) -> None:
+    assert checkpoints.local_file(str(released), digest(released)) == released
+    with pytest.raises(CheckpointError, match="expected a file with sha256"):
+        checkpoints.local_file(str(released), "0" * 64)
+    with pytest.raises(ConfigError, match="sha256: expected the checksum of what the address has, found None"):
+        InitConfig("https://example.invalid/a.pth", None)
+    with pytest.raises(ConfigError, match="sha256: expected 64 lower-case hexadecimal digits, or null, found 'abc'"):
+        InitConfig("a.pth", "abc")
