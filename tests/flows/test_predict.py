@@ -24,7 +24,7 @@ from detr_core.model.download import digest
 from detr_core.reporter import Memory, Silent
 from detr_core.train.config import InitConfig
 from detr_core.train.distributed import Group
-from flows import artifacts, checkpoints, evaluate, export, predict
+from flows import artifacts, checkpoints, evaluate, export, predict, train_detection
 from flows.paths import Paths
 from flows.worker import Job, run
 from tests.conftest import Trained, tiny_settings
@@ -292,3 +292,15 @@ def test_an_initial_checkpoint_is_checked(released: Path) -> None:
         InitConfig("https://example.invalid/a.pth", None)
     with pytest.raises(ConfigError, match="sha256: expected 64 lower-case hexadecimal digits, or null, found 'abc'"):
         InitConfig("a.pth", "abc")
+
+
+def test_the_training_stage_starts_from_a_checkpoint(trained: Trained) -> None:
+    where, init = Paths("tiny-tuned"), trained.paths.detection / "best.pt"
+    shutil.copytree(trained.paths.data, where.data, dirs_exist_ok=True)
+    artifacts.claim(where.data, where.profile)
+    config = replace(trained.settings.train_detection, init=InitConfig(str(init), digest(init)), steps=1)
+    told = Memory()
+    train_detection.run(replace(trained.settings, train_detection=config), where, told)
+    classes = len(load_checkpoint(init, CPU).categories)
+    assert f"every weight is the checkpoint's; the class head keeps its {classes} classes" in told.messages
+    assert load_checkpoint(where.detection / "checkpoint.pt", CPU).meta["profile"] == "tiny-tuned"
