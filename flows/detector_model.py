@@ -104,4 +104,3 @@ def _pixels(image: object) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
     found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
     raise ValueError(f"image: expected a path, or a uint8 RGB array [h, w, 3]; found {found}")
-
