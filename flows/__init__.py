@@ -6,3 +6,7 @@ import os
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+# A thread that waits for the others spins for microseconds, then sleeps: endless spinning stalls whoever shares the cores, and
+# sleeping at once takes twice the time of a small detector's step.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")

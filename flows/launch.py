@@ -95,7 +95,6 @@ def _environment(processes: int) -> dict[str, str]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     defaults = {
         "OMP_NUM_THREADS": str(max(1, cores // processes)),  # torchrun would give each process one
-        "OMP_WAIT_POLICY": "passive",  # waiting threads that spin stall whoever shares the cores
         "GLOO_SOCKET_IFNAME": "lo0" if os.uname().sysname == "Darwin" else "lo",
         "PYTHONUNBUFFERED": "1",
     }

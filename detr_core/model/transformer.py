@@ -150,13 +150,14 @@ class Attention(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, keep: Tensor | None) -> Tensor:
         """query [B, Q, D]; key, value [B, N, D]; keep [B, 1, 1, N], True where attention may go. Returns [B, Q, D]."""
-        d, weight, bias = self.width, self.in_proj_weight, self.in_proj_bias
+        d = self.width
         if query is key:  # self-attention: both projections in one product
-            q, k = F.linear(query, weight[: 2 * d], bias[: 2 * d]).chunk(2, dim=-1)
+            (in_q, in_v), (bias_q, bias_v) = self.in_proj_weight.split([2 * d, d]), self.in_proj_bias.split([2 * d, d])
+            q, k = F.linear(query, in_q, bias_q).chunk(2, dim=-1)
         else:
-            q = F.linear(query, weight[:d], bias[:d])
-            k = F.linear(key, weight[d : 2 * d], bias[d : 2 * d])
-        v = F.linear(value, weight[2 * d :], bias[2 * d :])
+            (in_q, in_k, in_v), (bias_q, bias_k, bias_v) = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
+            q, k = F.linear(query, in_q, bias_q), F.linear(key, in_k, bias_k)
+        v = F.linear(value, in_v, bias_v)
         dropout = self.dropout if self.training else 0.0
         x = F.scaled_dot_product_attention(self._split(q), self._split(k), self._split(v), attn_mask=keep, dropout_p=dropout)
         return cast(Tensor, self.out_proj(x.transpose(1, 2).flatten(2)))

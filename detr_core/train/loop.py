@@ -155,7 +155,7 @@ def _step(
         for name, value in {"loss": total.detach(), **parts}.items():
             sums[name] = sums[name] + value if name in sums else value
     trainable = [parameter for parameter in task.parameters() if parameter.requires_grad]
-    norm = nn.utils.clip_grad_norm_(trainable, clip_norm)
+    norm = nn.utils.clip_grad_norm_(trainable, clip_norm, foreach=True)
     values: list[float] = torch.stack([*sums.values(), norm]).tolist()
     if not all(abs(value) < float("inf") for value in values):
         found = ", ".join(f"{name} {value:g}" for name, value in zip([*sums, "gradient norm"], values, strict=True))
