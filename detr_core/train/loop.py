@@ -88,7 +88,7 @@ def train(
         progress.summed += 1
         for name, value in parts.items():
             progress.sums[name] = progress.sums.get(name, 0.0) + value
-        clock.tell(progress.step, parts["loss"])
+        clock.tell(progress.step, parts["loss"] * group.size)  # its share of the loss stands for the others'
         finished_epochs, into_epoch = divmod(progress.step, epoch_steps)
         if progress.step % record_every == 0 or progress.step == total_steps:
             values = _means_since_last_record(progress, group) | {"train/lr": config.optimizer.lr * factor}

@@ -19,7 +19,7 @@ from detr_core.train.config import OptimizerConfig
 from detr_core.train.distributed import Group
 from flows import launch
 from flows.worker import Job, run
-from tests.conftest import tiny_settings
+from tests.conftest import Trained, tiny_settings
 
 CPU = torch.device("cpu")
 ALONE = Group(rank=0, size=1, device=CPU)
@@ -125,3 +125,11 @@ def test_another_profiles_detector_gets_no_mask_head(dataset: Path, tmp_path: Pa
     with pytest.raises(CheckpointError, match="expected a checkpoint of profile 'other', found one of 'tiny'"):
         run(other, ALONE, Silent())
     assert not (tmp_path / "o").exists()
+
+
+def test_the_mask_head_leaves_its_detector_as_it_was(trained: Trained) -> None:
+    detector = load_checkpoint(trained.paths.detection / "checkpoint.pt", CPU).model.state_dict()
+    panoptic = load_checkpoint(trained.paths.panoptic / "checkpoint.pt", CPU).model.state_dict()
+    own = {name for name in panoptic if name.startswith(("bbox_attention.", "mask_head."))}
+    assert panoptic.keys() - own == detector.keys()
+    assert all(torch.equal(detector[name], panoptic[name]) for name in detector)
