@@ -57,9 +57,9 @@ class SmallResNet(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.Identity()
         self.layer1 = _block(16, 16, 1, norm)
-        self.layer2 = _block(16, 32, 2, norm)
-        self.layer3 = _block(32, 64, 2, norm)
-        self.layer4 = _block(64, 64, 1, norm)
+        self.layer2 = _block(16, 48, 2, norm)
+        self.layer3 = _block(48, 96, 2, norm)
+        self.layer4 = _block(96, 96, 1, norm)
 
 
 def load_imagenet_weights(backbone: Backbone, config: BackboneConfig) -> None:
