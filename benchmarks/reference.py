@@ -1,8 +1,8 @@
 """Side by side with the authors' code: `python benchmarks/reference.py PATH_OF_A_CHECKOUT [--repeats 5]`.
 
 Criterion, mask stage, training step and inference of the published R50, with the same weights, images and targets in one run.
-The results are checked to be equal before anything is timed; then both take turns. Needs a checkout of facebookresearch/detr, which
-is not part of this project.
+The results are checked to be equal before anything is timed; then both take turns. Needs a checkout of facebookresearch/detr,
+which is not part of this project.
 """
 
 from __future__ import annotations
