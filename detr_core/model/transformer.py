@@ -152,7 +152,8 @@ class Attention(nn.Module):
         """query [B, Q, D]; key, value [B, N, D]; keep [B, 1, 1, N], True where attention may go. Returns [B, Q, D]."""
         d = self.width
         if query is key:  # self-attention: both projections in one product
-            (in_q, in_v), (bias_q, bias_v) = self.in_proj_weight.split([2 * d, d]), self.in_proj_bias.split([2 * d, d])
+            in_q, in_v = torch.split(self.in_proj_weight, [2 * d, d])
+            bias_q, bias_v = torch.split(self.in_proj_bias, [2 * d, d])
             q, k = F.linear(query, in_q, bias_q).chunk(2, dim=-1)
         else:
             (in_q, in_k, in_v), (bias_q, bias_k, bias_v) = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
