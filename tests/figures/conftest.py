@@ -1,7 +1,8 @@
 from pathlib import Path
 
 import pytest
-from stage_results import Results, write_results
+
+from tests.figures.stage_results import Results, write_results
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from stage_results import Results, dump, write_results
 
 from detr_core.figures.report import ReportError, write_report
+from tests.figures.stage_results import Results, dump, write_results
 
 LINKS = {"git commit": "0123abc", "MLflow": "http://127.0.0.1:5000/#/x?a=1&b=2", "parameters": "a: 1\nb: 2"}
 VOID = {"meta", "img", "br", "input", "link"}

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from stage_results import Results, dump
 
 from detr_core.data.dataset import DatasetError
 from detr_core.figures.detections import detection_pictures
 from detr_core.figures.panoptic import overlay, panoptic_pictures
 from detr_core.figures.pictures import category_colors, chosen
+from tests.figures.stage_results import Results, dump
 
 
 @given(st.integers(0, 500), st.integers(0, 500))

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from stage_results import cells
 
 from detr_core.figures.curves import training_curves
 from detr_core.figures.decoder_nms import Grid, decoder_nms_figure, finding, read_cells
 from detr_core.studies.decoder_nms import write_cells
+from tests.figures.stage_results import cells
 
 
 def write_history(path: Path, records: list[dict[str, float]]) -> Path:
