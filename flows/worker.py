@@ -119,7 +119,7 @@ def run(job: Job, group: Group, reporter: Reporter) -> Progress:
         )
         torch.manual_seed(any_config.seed)
         detector = artifacts.checkpoint(Path(job.init), job.profile, torch.device("cpu"))
-        model = with_mask_head(detector.model)
+        model = with_mask_head(detector.model, any_config.attention_gain)
         task = PanopticTask(model, any_config.loss, _precision(any_config.precision))
         val = CocoDataset(
             splits["val"], "panoptic", masks=True, transform=evaluation_transform(any_config.resize), seed=any_config.seed
@@ -139,10 +139,12 @@ def run(job: Job, group: Group, reporter: Reporter) -> Progress:
     return progress
 
 
-def with_mask_head(detector: Detr) -> Detr:
-    """The same detector with a new mask head."""
+def with_mask_head(detector: Detr, attention_gain: float) -> Detr:
+    """The same detector with a new mask head, whose weights for the attention maps are multiplied by `attention_gain`."""
     model = Detr(detector.config, detector.num_classes, mask_head=True)
     model.load_state_dict(detector.state_dict(), strict=False)
+    with torch.no_grad():
+        model.mask_head.lay1.weight[:, detector.config.width :] *= attention_gain
     return model
 
 

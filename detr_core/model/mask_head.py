@@ -92,5 +92,6 @@ def _convolution(channels_in: int, channels: int) -> nn.Conv2d:
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:
-    # 8 groups as published; narrower heads get the largest number of groups that divides them.
-    return nn.GroupNorm(math.gcd(8, channels), channels)
+    # 8 groups as published. Narrower heads get as many as divide them with two channels each, as the narrowest published have:
+    # a channel alone in its group would lose how much of the image it covers.
+    return nn.GroupNorm(min(math.gcd(8, channels), channels // 2), channels)

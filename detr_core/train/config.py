@@ -114,6 +114,15 @@ class DetectionConfig(TrainConfig):
 
 @dataclass(frozen=True)
 class PanopticConfig(TrainConfig):
-    """Training of the mask head on the frozen detector, on panoptic segments."""
+    """Training of the mask head on the frozen detector, on panoptic segments.
 
+    attention_gain: what the initial weights of the attention maps are multiplied by, 1 as published. A map's values average one
+    over heads x positions; with a gain of that size a short training needn't first learn to see them.
+    """
+
+    attention_gain: float
     loss: MaskLossConfig
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.attention_gain > 0, "attention_gain", "above 0", self.attention_gain)
