@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from flows.paths import Paths
 from flows.settings import Profile
 
 ROOT = paths.ROOT
+
+# A shell that starts us in the background has us ignore ctrl-c, and every process that a test starts and interrupts would too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
