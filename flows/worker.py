@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -126,13 +126,8 @@ def run(job: Job, group: Group, reporter: Reporter) -> Progress:
         )
         validate = _mask_validation(task, val, any_config.batch_size, group, job.workers)
     task.to(group.device)
-    mark = fingerprint(
-        as_dict(any_config),
-        job.detector,
-        [asdict(category) for category in dataset.categories],
-        len(dataset),
-        job.init and digest(Path(job.init)),
-    )
+    annotations = [digest(file) for file in (splits["train"].instances, splits["train"].panoptic) if file is not None]
+    mark = fingerprint(as_dict(any_config), job.detector, annotations, job.init and digest(Path(job.init)))
     progress = train(task, dataset, any_config, validate, files, mark, meta, group, job.workers, reporter)
     if group.first:
         _write_history(progress, Path(job.out))

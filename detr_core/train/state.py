@@ -67,7 +67,7 @@ def load_state(
     except (CheckpointError, KeyError, TypeError):
         return Progress(), f"starting anew: the interrupted training in {path.name} can't be read"
     if not same:
-        return Progress(), "starting anew: the interrupted training had other parameters, data or code version"
+        return Progress(), "starting anew: the interrupted training had other parameters or other data"
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])
     if len(content["generators"]) == group.size:

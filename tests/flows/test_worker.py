@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from flows.worker import Job, run
 from tests.conftest import Trained, tiny_settings
 
 CPU = torch.device("cpu")
+ANEW = "starting anew: the interrupted training had other parameters or other data"
 ALONE = Group(rank=0, size=1, device=CPU)
 
 
@@ -83,7 +85,21 @@ def test_changed_parameters_start_anew_and_say_so(dataset: Path, tmp_path: Path)
     told = Memory()
     optimizer = OptimizerConfig(lr=1e-5, backbone_lr=1e-5, weight_decay=0, clip_norm=1)
     run(job(dataset, tmp_path, optimizer=optimizer), ALONE, told)
-    assert told.messages == ["starting anew: the interrupted training had other parameters, data or code version"]
+    assert told.messages == [ANEW]
+
+
+def test_changed_annotations_start_anew_and_say_so(dataset: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(dataset, copy)
+    with pytest.raises(KeyboardInterrupt):
+        run(job(copy, tmp_path), ALONE, InterruptedAt(3))
+    file = copy / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["bbox"][0] += 1  # as many images, objects and classes as before
+    file.write_text(json.dumps(content))
+    told = Memory()
+    run(job(copy, tmp_path), ALONE, told)
+    assert told.messages == [ANEW]
 
 
 def test_micro_batches_change_nothing(dataset: Path, tmp_path: Path) -> None:
