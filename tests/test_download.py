@@ -88,15 +88,14 @@ def test_a_server_that_misbehaves_is_dealt_with(site: Site, tmp_path: Path, beha
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.integers(1, 700_000), st.integers(1, 60_000), st.integers(1, 5), st.integers(0, 12))
 def test_any_cut_of_any_size_gives_the_same_bytes(size: int, cut: int, connections: int, cuts: int) -> None:
     content = CONTENT[:size]
-    with serving(Site({"/a.zip": content}, cut_after=cut, cuts=cuts)) as site:
-            with TemporaryDirectory() as folder:
-            path = Path(folder) / "a"
-            download({path: Remote(f"{site.url}/a.zip", None, None)}, connections, LARGEST, 0, Silent())
-            assert path.read_bytes() == content
+    with serving(Site({"/a.zip": content}, cut_after=cut, cuts=cuts)) as site, TemporaryDirectory() as folder:
+        path = Path(folder) / "a"
+        download({path: Remote(f"{site.url}/a.zip", None, None)}, connections, LARGEST, 0, Silent())
+        assert path.read_bytes() == content
 
 
 def test_what_an_interrupted_download_brought_is_not_asked_for_again(site: Site, tmp_path: Path) -> None:
@@ -183,7 +182,7 @@ def test_without_version_and_checksum_nothing_is_gone_on_with(site: Site, tmp_pa
 
 
 @given(st.binary(max_size=60) | st.sampled_from([b"[]", b'{"done": 3}', b'{"done": [1e400]}', b'{"done": [-1]}']))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_a_journal_that_makes_no_sense_is_not_believed(journal: bytes) -> None:
     with serving(Site({"/a.zip": CONTENT[:1000]})) as site, TemporaryDirectory() as folder:
         path = Path(folder) / "a"

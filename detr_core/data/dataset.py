@@ -58,19 +58,31 @@ def read_dataset(folder: Path) -> dict[str, Split]:
 
     Raises DatasetError for a `dataset.json` that is missing or malformed, or names what isn't there.
     """
+    root_folder, dataset = _read(folder)
+    path = folder / NAME
+    return {
+        name: _located(root_folder, name, split, str(path)) for name, split in (("train", dataset.train), ("val", dataset.val))
+    }
+
+
+def root(folder: Path) -> Path:
+    """Where the dataset in `folder` lies: there, or elsewhere where it is read in place. Errors as `read_dataset`."""
+    return _read(folder)[0]
+
+
+def _read(folder: Path) -> tuple[Path, _DatasetFile]:
     path = folder / NAME
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DatasetError(f"{path}: expected a dataset, found no such file; run the data stage first") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: not valid JSON: {error}; run the data stage again") from None
     try:
         dataset = build(_DatasetFile, content, str(path))
     except ConfigError as error:
         raise DatasetError(str(error)) from None
-    root = (folder / dataset.root).resolve()
-    return {name: _located(root, name, split, str(path)) for name, split in (("train", dataset.train), ("val", dataset.val))}
+    return (folder / dataset.root).resolve(), dataset
 
 
 def _located(root: Path, name: str, split: SplitConfig, where: str) -> Split:
