@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import yaml
 from prefect import flow
@@ -43,7 +44,8 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
 
                 fill(root, config.download, reporter)
             write_dataset(folder, root, config.folder.train, config.folder.val)
-            manifest.write_manifest(folder, read_dataset(folder))
+            manifest.write_manifest(folder, root, read_dataset(folder))
+            _index(folder, reporter)
         artifacts.claim(folder, paths.profile)
         return {f"{name}/images": float(_images(split)) for name, split in read_dataset(folder).items()}
 
@@ -55,6 +57,14 @@ def _require_watched(root: str, paths: Paths) -> None:
         source = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("source")
         expected = f"data.folder.root of {relative(paths.params)}, {root!r}, so that DVC sees changes of it"
         require(source == root, f"{relative(file)}: source", expected, source)
+
+
+def _index(folder: Path, reporter: Reporter) -> None:
+    from detr_core.data.index import write_index  # torch takes seconds to import
+
+    for name, targets, left_out in write_index(folder, read_dataset(folder)):
+        counts = ", ".join(f"{count:,} {what}" for what, count in left_out.items())
+        reporter.message(f"{name}, {targets}: left out of training are {counts}")
 
 
 def _images(split: Split) -> int:

@@ -32,7 +32,6 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param  # no
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor  # noqa: E402
 
-from detr_core.data.dataset import root  # noqa: E402
 from detr_core.data.manifest import read_manifest  # noqa: E402
 from flows import lineage, pages  # noqa: E402
 from flows.paths import ROOT, STATE, Paths, relative  # noqa: E402
@@ -133,7 +132,7 @@ class Record:
         Of one that is read in place the source is where it lies, and the profile what its manifest says of it.
         """
         known = read_manifest(folder)
-        where = folder if known is None else root(folder)
+        where = folder if known is None else Path(known["root"])
         source = json.dumps({"uri": relative(where)})
         profile = json.dumps({"dvc": digest, **({} if known is None else {"manifest": known})})
         own = None if known is None else hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:32]

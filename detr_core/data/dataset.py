@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from detr_core.config import ConfigError, build
 from detr_core.data.config import SplitConfig
 
 NAME = "dataset.json"
+INDEX = "index"  # below the folder of a dataset.json
 
 
 class DatasetError(ValueError):
@@ -22,7 +23,8 @@ class Split:
     """Where one split of a dataset lies; all paths are absolute.
 
     images: folder of images. instances: `instances_*.json`. panoptic: `panoptic_*.json`, given exactly when panoptic_masks, the
-    folder of its PNGs, is. At least one of instances and panoptic is there.
+    folder of its PNGs, is. At least one of instances and panoptic is there. index: a folder that may hold the annotation files as
+    arrays (index.py).
     """
 
     name: str
@@ -30,6 +32,7 @@ class Split:
     instances: Path | None
     panoptic: Path | None
     panoptic_masks: Path | None
+    index: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -58,31 +61,20 @@ def read_dataset(folder: Path) -> dict[str, Split]:
 
     Raises DatasetError for a `dataset.json` that is missing or malformed, or names what isn't there.
     """
-    root_folder, dataset = _read(folder)
-    path = folder / NAME
-    return {
-        name: _located(root_folder, name, split, str(path)) for name, split in (("train", dataset.train), ("val", dataset.val))
-    }
-
-
-def root(folder: Path) -> Path:
-    """Where the dataset in `folder` lies: there, or elsewhere where it is read in place. Errors as `read_dataset`."""
-    return _read(folder)[0]
-
-
-def _read(folder: Path) -> tuple[Path, _DatasetFile]:
     path = folder / NAME
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DatasetError(f"{path}: expected a dataset, found no such file; run the data stage first") from None
-    except (ValueError, RecursionError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path}: not valid JSON: {error}; run the data stage again") from None
     try:
         dataset = build(_DatasetFile, content, str(path))
     except ConfigError as error:
         raise DatasetError(str(error)) from None
-    return (folder / dataset.root).resolve(), dataset
+    root = (folder / dataset.root).resolve()
+    splits = {name: _located(root, name, split, str(path)) for name, split in (("train", dataset.train), ("val", dataset.val))}
+    return {name: replace(split, index=folder / INDEX / name) for name, split in splits.items()}
 
 
 def _located(root: Path, name: str, split: SplitConfig, where: str) -> Split:
@@ -97,7 +89,7 @@ def _located(root: Path, name: str, split: SplitConfig, where: str) -> Split:
         paths[field] = path
     images = paths.pop("images")
     assert images is not None  # SplitConfig requires it
-    return Split(name, images, **paths)
+    return Split(name, images, paths["instances"], paths["panoptic"], paths["panoptic_masks"])
 
 
 def below_root(root: Path, name: str, where: str) -> Path:

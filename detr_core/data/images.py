@@ -55,8 +55,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise DatasetError(f"{path}: expected an image, found no such file") from None
     except DatasetError:
         raise
-    # Pillow's decoders raise all of these for files cut short or damaged.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # a file cut short, damaged or hostile can make Pillow's decoders fail in any way
         raise DatasetError(f"{path}: expected an image, found one that can't be read ({error})") from None
 
 

@@ -18,14 +18,14 @@ from detr_core.download import digest
 NAME = "manifest.json"
 
 
-def write_manifest(folder: Path, splits: dict[str, Split]) -> None:
-    """Writes `folder/manifest.json`: split -> 'images', 'instances', ... -> what it is.
+def write_manifest(folder: Path, root: Path, splits: dict[str, Split]) -> None:
+    """Writes `folder/manifest.json`: 'root', where the dataset lies, and split -> 'images', 'instances', ... -> what it is.
 
     A file has `bytes` and `sha256`; a folder `files`, `bytes` and `digest`, the sha256 over its files' names, sizes and times.
     Raises DatasetError where something can't be looked at.
     """
     known: dict[Path, dict[str, Any]] = {}
-    content: dict[str, dict[str, Any]] = {}
+    content: dict[str, Any] = {"root": str(root)}
     for name, split in splits.items():
         content[name] = {}
         for field in ("images", "instances", "panoptic", "panoptic_masks"):

@@ -39,14 +39,14 @@ def reworded(split: Any) -> None:
 
 def test_it_says_what_there_is(write_split: Callable[..., Any], noise: Callable[..., Any], tmp_path: Path) -> None:
     split = write_split([noise(4, 6), noise(5, 6)], [])
-    write_manifest(tmp_path, {"val": split})
+    write_manifest(tmp_path, tmp_path, {"val": split})
     content = read_manifest(tmp_path)
     assert content is not None
     assert content["val"]["images"]["files"] == 2
     assert content["val"]["images"]["bytes"] == sum(file.stat().st_size for file in split.images.iterdir())
     assert content["val"]["instances"]["bytes"] == split.instances.stat().st_size
     assert set(content["val"]) == {"images", "instances"}
-    write_manifest(tmp_path, {"val": split})
+    write_manifest(tmp_path, tmp_path, {"val": split})
     assert read_manifest(tmp_path) == content
     assert json.loads((tmp_path / "manifest.json").read_text()) == content
 
@@ -54,10 +54,10 @@ def test_it_says_what_there_is(write_split: Callable[..., Any], noise: Callable[
 @pytest.mark.parametrize("change", [longer, touched, gone, added, reworded])
 def test_every_change_is_seen(change: Change, write_split: Callable[..., Any], noise: Callable[..., Any], tmp_path: Path) -> None:
     split = write_split([noise(4, 6), noise(5, 6)], [])
-    write_manifest(tmp_path, {"val": split})
+    write_manifest(tmp_path, tmp_path, {"val": split})
     before = read_manifest(tmp_path)
     change(split)
-    write_manifest(tmp_path, {"val": split})
+    write_manifest(tmp_path, tmp_path, {"val": split})
     assert read_manifest(tmp_path) != before
 
 
