@@ -4,7 +4,7 @@ kernels, which move boxes and masks along with the image."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -95,14 +95,14 @@ def nearest(masks: Tensor, size: tuple[int, int]) -> Tensor:
     as long: it goes by numbers, this by copies of whole rows."""
     rows, columns = (_sources(old, new) for old, new in zip(masks.shape[-2:], size, strict=True))
     found = masks.as_subclass(Tensor).numpy().take(columns, axis=2).take(rows, axis=1)
-    return tv_tensors.wrap(torch.from_numpy(found), like=masks)
+    return cast(Tensor, tv_tensors.wrap(torch.from_numpy(found), like=masks))
 
 
 def _sources(old: int, new: int) -> npt.NDArray[np.intp]:
     # Of each new pixel the old one; single precision, as torch computes it.
     scale = np.float32(old) / np.float32(new)
     places = np.floor(np.arange(new, dtype=np.float32) * scale).astype(np.intp)
-    return np.minimum(places, old - 1)
+    return np.asarray(np.minimum(places, old - 1))
 
 
 def _cropped(parts: Parts, config: CropConfig, rng: np.random.Generator) -> Parts:

@@ -111,7 +111,7 @@ def test_a_dataset_folder_is_evaluated_in_place(trained: Trained, copy: Paths) -
     content["data"] |= {"source": "folder", "scenes": None, "folder": {"root": str(trained.paths.data), **splits}}
     settings = build(Profile, content, "tiny-copy.yaml")
     assert data.run(settings, copy, Silent()) == trained.figures["data"]
-    assert names(copy.data) == {"dataset.json", "profile.json"}, "nothing is copied"
+    assert names(copy.data) == {"dataset.json", "profile.json", "manifest.json", "index"}, "no image is copied"
     assert evaluate.run(settings, copy, Silent()) == trained.figures["evaluate"]
 
 

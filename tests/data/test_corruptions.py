@@ -1,0 +1,201 @@
+"""Datasets corrupted in hundreds of ways: each is read as it was, gives a DatasetError, or leaves objects out and counts them."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from detr_core.data.annotations import CROWDS, EMPTY
+from detr_core.data.coco import CocoDataset
+from detr_core.data.dataset import DatasetError, Split
+
+ABSURD: list[Any] = [
+    float("nan"), float("inf"), -float("inf"), 1e308, -1e308, 2**63, -1, 0, 1.5, 10**30, True, None, "", "1", "a", "..",
+    "../x.png",     "/etc/passwd", "a\0b", "\ud800", "x" * 5000, [], [1], {}, [[]], {"counts": "nonsense", "size": [12, 16]},
+    {"counts": "o", "size": [12, 16]}, {"counts": [10**12], "size": [12, 16]}, {"counts": [-1, 193], "size": [12, 16]},
+    {"counts": "04", "size": [10**9, 10**9]}, [[1e18, 0, 0, 1e18, 5, 5]], [[1, 2, 3, 4, 5, 6, 7]], [["1"] * 6],
+]  # fmt: skip
+FIELDS = {
+    "images": ("id", "file_name", "height", "width"),
+    "annotations": ("id", "image_id", "category_id", "bbox", "iscrowd", "segmentation"),
+    "categories": ("id", "name"),
+}
+
+
+def sound() -> dict[str, Any]:
+    square = [[2, 2, 8, 2, 8, 8, 2, 8]]
+    return {
+        "images": [{"id": n, "file_name": f"{n}.png", "height": 12, "width": 16} for n in (1, 2)],
+        "annotations": [
+            {"id": n, "image_id": n, "category_id": 3, "bbox": [2, 2, 6, 6], "iscrowd": 0, "segmentation": square} for n in (1, 2)
+        ],
+        "categories": [{"id": 3, "name": "cat"}],
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("corrupted")
+    (root / "images").mkdir()
+    for number in (1, 2):
+        Image.fromarray(np.full((12, 16, 3), number * 40, np.uint8)).save(root / "images" / f"{number}.png")
+    return root
+
+
+def outcome(root: Path, content: str | bytes) -> list[Any] | str:
+    """What comes of an annotation file: its targets and what was left out, or the error's text. Anything else raises."""
+    file = root / "instances.json"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+    try:
+        dataset = CocoDataset(Split("val", root / "images", file, None, None), "instances", True, None, 0)
+        targets = [dataset[index].target for index in range(len(dataset))]
+    except DatasetError as error:
+        return str(error)
+    finally:
+        assert {path.name for path in root.iterdir()} == {"images", "instances.json"}
+    found: list[Any] = [dict(dataset.left_out)]
+    for target in targets:
+        assert target.masks is not None
+        assert np.isfinite(target.boxes.numpy()).all()
+        found.append((target.image_id, target.labels.tolist(), target.boxes.tolist(), int(target.masks.sum())))
+    return found
+
+
+CASES = [(section, field, value) for section, fields in FIELDS.items() for field in fields for value in ABSURD]
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len(CASES) >= 200
+
+
+@pytest.mark.parametrize("section", FIELDS)
+def test_absurd_values(section: str, folder: Path) -> None:
+    whole = outcome(folder, json.dumps(sound()))
+    assert isinstance(whole, list)
+    for _, field, value in [case for case in CASES if case[0] == section]:
+        content = sound()
+        content[section][0][field] = value
+        found = outcome(folder, json.dumps(content))
+        if isinstance(found, str):
+            assert found.startswith(str(folder)), found  # which file, then the field or the reason
+        elif found != whole:
+            # What is taken is what the file says: another box, another name, another id; or it was counted.
+            counted = sum(found[0].values())
+            assert counted == 1 or len(found) == len(whole), (section, field, value)
+
+
+@pytest.mark.parametrize("section", FIELDS)
+def test_fields_that_are_gone_and_entries_that_come_twice(section: str, folder: Path) -> None:
+    for field in FIELDS[section]:
+        content = sound()
+        del content[section][0][field]
+        found = outcome(folder, json.dumps(content))
+        assert isinstance(found, str) or field in ("id", "iscrowd")
+    content = sound()
+    content[section].append(deepcopy(content[section][0]))
+    assert "every id once" in outcome(folder, json.dumps(content))
+
+
+def test_what_is_left_out_is_counted(folder: Path) -> None:
+    content = sound()
+    content["annotations"][0]["iscrowd"] = 1
+    content["annotations"][1]["bbox"] = [20, 2, 5, 5]
+    found = outcome(folder, json.dumps(content))
+    assert found[0] == {CROWDS: 1, EMPTY: 1}
+    assert [entry[1] for entry in found[1:]] == [[], []]
+
+
+def test_cut_off_anywhere(folder: Path) -> None:
+    text = json.dumps(sound())
+    for end in range(0, len(text), 7):
+        assert "expected" in str(outcome(folder, text[:end])) or "not valid JSON" in str(outcome(folder, text[:end]))
+
+
+def test_json_that_is_deeper_than_any_reader(folder: Path) -> None:
+    assert "not valid JSON" in outcome(folder, "[" * 200_000)
+
+
+def test_bytes_flipped_anywhere(folder: Path) -> None:
+    rng, content = random.Random(0), json.dumps(sound()).encode()
+    for _ in range(200):
+        flipped = bytearray(content)
+        flipped[rng.randrange(len(flipped))] ^= 1 << rng.randrange(8)
+        assert outcome(folder, bytes(flipped))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
+def test_images_with_bytes_flipped_or_cut_off(kind: str, tmp_path: Path) -> None:
+    from detr_core.data.images import read_image
+
+    file, rng = tmp_path / "a", random.Random(0)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)).save(file, kind)
+    content = file.read_bytes()
+    for number in range(60):
+        damaged = bytearray(content)
+        for _ in range(4):
+            damaged[rng.randrange(min(len(damaged), 80 if number % 2 else len(damaged)))] = rng.randrange(256)
+        file.write_bytes(damaged[: rng.randrange(len(damaged))] if number % 3 == 0 else damaged)
+        with suppress(DatasetError):
+            assert read_image(file, (12, 16)).shape == (3, 12, 16)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["id", "bbox", "image_id"]), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from([(s, f) for s, fields in FIELDS.items() for f in fields]), json_values)
+def test_any_value_in_any_field(folder: Path, where: tuple[str, str], value: Any) -> None:
+    content = sound()
+    content[where[0]][0][where[1]] = value
+    assert outcome(folder, json.dumps(content))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 12 * 16), max_size=8), st.booleans())
+def test_run_lengths_are_decoded_whole_or_refused(folder: Path, counts: list[int], fits: bool) -> None:
+    counts = [*counts, 12 * 16 - sum(counts)] if fits and sum(counts) <= 12 * 16 else counts
+    content = sound()
+    content["annotations"][0]["segmentation"] = {"size": [12, 16], "counts": counts}
+    found = outcome(folder, json.dumps(content))
+    if sum(counts) != 12 * 16:
+        assert "don't add up to 12 x 16 pixels" in found
+    elif sum(counts[1::2]):
+        assert found[1][3] == sum(counts[1::2])
+    else:
+        assert found[1][1] == [], "an object without a pixel trains nothing"
+
+
+Corruption = Callable[[Path], None]
+
+
+@pytest.mark.parametrize(
+    ("corrupt", "message"),
+    [
+        (lambda file: file.unlink(), "found no such file"),
+        (lambda file: file.write_bytes(b""), "can't be read"),
+        (lambda file: (file.unlink(), file.mkdir()), "can't be read"),
+        (lambda file: (file.unlink(), file.symlink_to(file)), "can't be read"),
+        (lambda file: Image.new("RGB", (30, 30)).save(file), "expected 16 x 12 pixels"),
+    ],
+)
+def test_image_files_that_are_not_what_they_should_be(tmp_path: Path, corrupt: Corruption, message: str) -> None:
+    (tmp_path / "images").mkdir()
+    for number in (1, 2):
+        Image.new("RGB", (16, 12)).save(tmp_path / "images" / f"{number}.png")
+    corrupt(tmp_path / "images" / "2.png")
+    assert message in outcome(tmp_path, json.dumps(sound()))
