@@ -1,8 +1,9 @@
 """From a parameters file's mappings to frozen dataclasses, refusing what they don't name.
 
 Each dataclass stands beside what it configures; this file only builds them. The type hints are the schema: bool, int, float,
-str, Literal, `X | None`, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]` and nested dataclasses. Every field must be given: the
-parameters file is the only home of values.
+str, Literal, `X | None`, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]`, nested dataclasses, and `A | B` of dataclasses that each
+have a field `kind` of one Literal value, by which they are told apart. Every field must be given: the parameters file is the only
+home of values.
 """
 
 from __future__ import annotations
@@ -67,6 +68,8 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         if value is None and type(None) in arguments:
             return None
         kinds = [argument for argument in arguments if argument is not type(None)]
+        if len(kinds) > 1 and all(dataclasses.is_dataclass(kind) for kind in kinds):
+            return _dataclass(_told_by_kind(kinds, value, where), value, where)
         kind = next((kind for kind in kinds if type(value) is kind), kinds[0])
         return _convert(kind, value, where)
     if origin is Literal:
@@ -80,6 +83,17 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
             raise ConfigError(f"{where}: expected a mapping, found {value!r}")
         return {str(key): _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     return _scalar(kind, value, where)
+
+
+def _told_by_kind(kinds: list[type], value: Any, where: str) -> type:
+    known = {typing.get_args(typing.get_type_hints(kind)["kind"])[0]: kind for kind in kinds}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}: expected a mapping with kind and what belongs to it, found {value!r}")
+    found = value.get("kind")
+    if not isinstance(found, str) or found not in known:
+        what = f"found {found!r}" if "kind" in value else "found none"
+        raise ConfigError(f"{_under(where, 'kind')}: expected one of {', '.join(map(repr, known))}, {what}")
+    return known[found]
 
 
 def _dataclass(kind: type, value: Any, where: str) -> Any:

@@ -12,9 +12,9 @@ import yaml
 from detr_core.config import ConfigError, as_dict, build, flatten, require
 from detr_core.data.config import DataConfig
 from detr_core.evaluate.config import EvaluateConfig
-from detr_core.model.config import DetectorConfig
+from detr_core.model.config import AnyDetectorConfig
 from detr_core.studies.config import DecoderNmsConfig
-from detr_core.train.config import DetectionConfig, PanopticConfig
+from detr_core.train.config import DetectionConfig, PanopticConfig, require_fit
 from flows.paths import PARAMS, Paths, relative
 
 
@@ -57,13 +57,16 @@ class Profile:
     """One whole experiment; sections are named after stages."""
 
     data: DataConfig
-    detector: DetectorConfig
+    detector: AnyDetectorConfig
     train_detection: DetectionConfig
     train_panoptic: PanopticConfig
     evaluate: EvaluateConfig
     ablations: AblationsConfig
     report: ReportConfig
     resources: ResourcesConfig
+
+    def __post_init__(self) -> None:
+        require_fit(self.detector, self.train_detection)
 
     def flat(self, *sections: str) -> dict[str, Any]:
         """The parameters of these sections as `section.key: value`, for the record."""

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from prefect import flow
 
-from detr_core.config import as_dict
+from detr_core.config import ConfigError, as_dict
 from detr_core.data.dataset import DatasetError
 from detr_core.reporter import Reporter
 from flows import artifacts, launch, stage, tracking
@@ -23,9 +23,12 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     """Trains the mask head into runs/<profile>/panoptic/: checkpoint.pt (the last), best.pt, metrics.json, history.jsonl.
 
     The checkpoints hold the whole model, the detector's weights as they were. An interrupted training is taken up again from
-    .state/. Returns metrics.json. Raises DatasetError or StageError before work begins, TrainingError where a process of
-    the training fails.
+    .state/. Returns metrics.json. Raises ConfigError, DatasetError or StageError before work begins,
+    TrainingError where a process of the training fails.
     """
+    if settings.detector.kind != "detr":
+        expected = "'detr', which alone can have a mask head"
+        raise ConfigError(f"{relative(paths.params)}: detector.kind: expected {expected}, found {settings.detector.kind!r}")
     for name, split in artifacts.dataset(paths).items():
         if split.panoptic is None:
             where = relative(paths.data / "dataset.json")

@@ -1,7 +1,7 @@
 """One process of a training, as torchrun starts it: `python -m flows.worker JOB.json`.
 
-JOB.json: {"stage": "detection" | "panoptic", "config": DetectionConfig | PanopticConfig, "detector": DetectorConfig (detection
-only, else null), "init": a checkpoint (panoptic: of the detector; detection: of the one to start from, ours or published, or
+JOB.json: {"stage": "detection" | "panoptic", "config": DetectionConfig | PanopticConfig, "detector": of any kind (detection only,
+else null), "init": a checkpoint (panoptic: of the detector; detection: of the one to start from, ours or published, or
 null), "data": folder with dataset.json, "work": folder of the resumable state, "out": folder of the results, "workers": loader
 processes, "profile": name for the record}.
 
@@ -28,17 +28,18 @@ from detr_core.data.transforms import evaluation_transform, training_transform
 from detr_core.evaluate.predictions import average_precision_of
 from detr_core.loss.matcher import NonFiniteError
 from detr_core.model.backbone import Backbone, load_imagenet_weights
-from detr_core.model.checkpoint import load_checkpoint
-from detr_core.model.config import DetectorConfig
+from detr_core.model.checkpoint import as_detr, load_checkpoint
+from detr_core.model.config import detector_config
+from detr_core.model.detector import build_detector
 from detr_core.model.detr import Detr
 from detr_core.model.download import digest
 from detr_core.reporter import Reporter, Silent
-from detr_core.train.config import DetectionConfig, PanopticConfig
+from detr_core.train.config import DetectionConfig, PanopticConfig, require_fit
 from detr_core.train.distributed import Group, process_group
 from detr_core.train.initial import start_from
 from detr_core.train.loop import Files, Validation, train
 from detr_core.train.state import Progress, fingerprint
-from detr_core.train.tasks import DetectionTask, PanopticTask
+from detr_core.train.tasks import PanopticTask, Task, detector_task
 from flows import artifacts
 
 
@@ -92,20 +93,23 @@ def run(job: Job, group: Group, reporter: Reporter) -> Progress:
     meta = {"profile": job.profile, "stage": job.stage}
     if job.stage == "detection":
         config = build(DetectionConfig, job.config, job.profile)
-        architecture = build(DetectorConfig, job.detector, job.profile)
+        architecture = detector_config(job.detector, job.profile)
+        require_fit(architecture, config)
         dataset = CocoDataset(
             splits["train"], config.targets, masks=False, transform=training_transform(config.augmentation), seed=config.seed
         )
         torch.manual_seed(config.seed)
-        model = Detr(architecture, len(dataset.categories), mask_head=False)
+        model = build_detector(architecture, len(dataset.categories))
         if job.init is None:
             backbone = model.backbone[0]
             assert isinstance(backbone, Backbone)
             load_imagenet_weights(backbone, architecture.backbone)
         else:
             trained = load_checkpoint(Path(job.init), torch.device("cpu"), architecture.backbone.dilation)
+            assert isinstance(model, Detr), "only a DETR is configured with init"
+            as_detr(trained.model, "train_detection.init", Path(job.init))
             reporter.message(start_from(model, dataset.categories, trained))
-        task: DetectionTask | PanopticTask = DetectionTask(model, config.loss, _precision(config.precision))
+        task: Task = detector_task(model, config.loss, _precision(config.precision))
         val = CocoDataset(
             splits["val"], config.targets, masks=False, transform=evaluation_transform(config.resize), seed=config.seed
         )
@@ -119,8 +123,8 @@ def run(job: Job, group: Group, reporter: Reporter) -> Progress:
         )
         torch.manual_seed(any_config.seed)
         detector = artifacts.checkpoint(Path(job.init), job.profile, torch.device("cpu"))
-        model = with_mask_head(detector.model, any_config.attention_gain)
-        task = PanopticTask(model, any_config.loss, _precision(any_config.precision))
+        frozen = as_detr(detector.model, "the mask head", Path(job.init))
+        task = PanopticTask(with_mask_head(frozen, any_config.attention_gain), any_config.loss, _precision(any_config.precision))
         val = CocoDataset(
             splits["val"], "panoptic", masks=True, transform=evaluation_transform(any_config.resize), seed=any_config.seed
         )
@@ -143,9 +147,7 @@ def with_mask_head(detector: Detr, attention_gain: float) -> Detr:
     return model
 
 
-def _box_validation(
-    task: DetectionTask | PanopticTask, val: CocoDataset, batch_size: int, group: Group
-) -> Callable[[], Validation]:
+def _box_validation(task: Task, val: CocoDataset, batch_size: int, group: Group) -> Callable[[], Validation]:
     def validate() -> Validation:
         figures = average_precision_of(task.model, val.categories, val, batch_size, group.device, Silent())
         return Validation({f"val/{name}": value for name, value in figures.items()}, figures["AP"])
@@ -154,7 +156,7 @@ def _box_validation(
 
 
 def _mask_validation(
-    task: DetectionTask | PanopticTask, val: CocoDataset, batch_size: int, group: Group, workers: int
+    task: PanopticTask, val: CocoDataset, batch_size: int, group: Group, workers: int
 ) -> Callable[[], Validation]:
     # The masks' loss on the val split, as in training; the panoptic quality is the evaluation stage's.
     @torch.inference_mode()

@@ -1,19 +1,25 @@
-"""From the network's class logits and boxes to detections in the original image."""
+"""From what the network says, whatever its kind, to detections in the original image."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torchvision.ops import box_convert
+
+from detr_core.structures import AnyOutput, Output, RegionOutput
+
+MOST = 100  # detections of an image, where queries don't bound them: COCO's average precision looks at no more
 
 
 @dataclass
 class Detections:
-    """What was found in one image, in the order of the queries.
+    """What was found in one image; of DETR in the order of its queries, else the surest first.
 
     scores [N]: probability of the class. labels [N]: class index. boxes [N, 4]: xyxy, pixels of the original image; they may
-    reach beyond it, as in the published evaluation. queries [N]: the object query that each one comes from.
+    reach beyond it, as in the published evaluation. queries [N]: the object query that each one comes from; of a detector without
+    queries its own place.
     """
 
     scores: Tensor
@@ -24,6 +30,25 @@ class Detections:
     def chosen(self, which: Tensor) -> Detections:
         """Some of them, in the same order. which [N]: bool."""
         return Detections(self.scores[which], self.labels[which], self.boxes[which], self.queries[which])
+
+
+def found(
+    output: AnyOutput, original_sizes: list[tuple[int, int]], empty_slot_override: bool, layer: int = -1
+) -> list[Detections]:
+    """The detections in each image of a batch, on the CPU; of the last decoder layer, or another one of a detector that has them.
+
+    original_sizes: (h, w) of each image on disk. empty_slot_override: see `detections`; only DETR has a no-object class.
+    """
+    if isinstance(output, RegionOutput):
+        images = zip(output.scores, output.labels, output.boxes, original_sizes, strict=True)
+        return [
+            Detections(scores.cpu(), labels.cpu(), _pixels(boxes.cpu(), size), torch.arange(len(scores)))
+            for scores, labels, boxes, size in images
+        ]
+    logits, boxes = output.logits[layer].cpu(), output.boxes[layer].cpu()
+    if isinstance(output, Output):
+        return detections(logits, boxes, original_sizes, empty_slot_override)
+    return _best_pairs(logits, boxes, original_sizes)
 
 
 def detections(
@@ -37,12 +62,29 @@ def detections(
     """
     probabilities = logits.float().softmax(-1)
     scores, labels = probabilities[..., :-1].max(-1)
-    found = scores >= probabilities[..., -1]
+    counted = scores >= probabilities[..., -1]
     if empty_slot_override:
-        found.fill_(True)
+        counted.fill_(True)
     sizes = boxes.new_tensor([[w, h, w, h] for h, w in original_sizes])
     pixels = box_convert(boxes, "cxcywh", "xyxy") * sizes[:, None]
     return [
         Detections(scores[i, queries], labels[i, queries], pixels[i, queries], queries)
-        for i, queries in enumerate(row.nonzero()[:, 0] for row in found)
+        for i, queries in enumerate(row.nonzero()[:, 0] for row in counted)
     ]
+
+
+def _best_pairs(logits: Tensor, boxes: Tensor, original_sizes: list[tuple[int, int]]) -> list[Detections]:
+    # logits [B, Q, C] of sigmoids: the surest (query, class) pairs of each image, so that a query may count with several classes.
+    classes = logits.shape[-1]
+    scores, pairs = logits.float().sigmoid().flatten(1).topk(min(MOST, logits[0].numel()))
+    queries, labels = pairs // classes, pairs % classes
+    corners = box_convert(boxes, "cxcywh", "xyxy")
+    return [
+        Detections(scores[i], labels[i], _pixels(corners[i, queries[i]], size), queries[i])
+        for i, size in enumerate(original_sizes)
+    ]
+
+
+def _pixels(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    height, width = size
+    return boxes.float() * torch.tensor([width, height, width, height])

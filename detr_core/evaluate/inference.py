@@ -13,10 +13,11 @@ from torch import Tensor
 from detr_core.data.batching import evaluation_batches
 from detr_core.data.coco import CocoDataset
 from detr_core.data.dataset import DatasetError
+from detr_core.model.detector import Detector
 from detr_core.model.detr import Detr
 from detr_core.model.image import normalise
 from detr_core.reporter import Reporter
-from detr_core.structures import Category, Output, Target
+from detr_core.structures import AnyOutput, Category, Output, Target
 
 # So many pixels of finest mask map are computed at once; it bounds memory and changes no result.
 MASK_PIXELS = 2**21
@@ -66,8 +67,8 @@ def classes_in(categories: Sequence[Category], dataset: CocoDataset) -> Classes:
 
 
 def forward_pass(
-    model: Detr, dataset: CocoDataset, batch_size: int, device: torch.device, workers: int, reporter: Reporter
-) -> Iterator[tuple[list[Target], tuple[int, int], Output]]:
+    model: Detector, dataset: CocoDataset, batch_size: int, device: torch.device, workers: int, reporter: Reporter
+) -> Iterator[tuple[list[Target], tuple[int, int], AnyOutput]]:
     """Runs the detector once over every image: yields targets, padded size (H, W) and output of each batch.
 
     The model is in eval mode meanwhile; afterwards each module is as it was. Iterate under `torch.inference_mode`.

@@ -18,7 +18,7 @@ import torch
 from detr_core.data.coco import CocoDataset
 from detr_core.data.dataset import Split
 from detr_core.evaluate.average_precision import FIGURES, Kind, coco_ap, error_breakdown
-from detr_core.evaluate.boxes import detections
+from detr_core.evaluate.boxes import found
 from detr_core.evaluate.config import EvaluateConfig
 from detr_core.evaluate.ground_truth import has_masks, instances
 from detr_core.evaluate.inference import classes_in, forward_pass, query_masks
@@ -26,14 +26,15 @@ from detr_core.evaluate.masks import instance_masks
 from detr_core.evaluate.panoptic import kept_queries, merge
 from detr_core.evaluate.panoptic_quality import panoptic_quality
 from detr_core.evaluate.results import box_results, mask_results, panoptic_result, result_rows, things_only
+from detr_core.model.detector import Detector
 from detr_core.model.detr import Detr
 from detr_core.reporter import Reporter
-from detr_core.structures import Category
+from detr_core.structures import Category, Output
 
 
 @torch.inference_mode()
 def predict(
-    model: Detr,
+    model: Detector,
     categories: Sequence[Category],
     dataset: CocoDataset,
     config: EvaluateConfig,
@@ -57,21 +58,22 @@ def predict(
     if model.has_mask_head:
         (folder / "panoptic").mkdir(parents=True)
     for targets, padded_size, output in forward_pass(model, dataset, config.batch_size, device, workers, reporter):
-        logits = output.logits[-1].cpu()
         sizes = [target.original_size for target in targets]
-        found = detections(logits, output.boxes[-1].cpu(), sizes, config.empty_slot_override)
-        found = [things_only(image, classes) for image in found]
-        for target, image in zip(targets, found, strict=True):
+        things = [things_only(image, classes) for image in found(output, sizes, config.empty_slot_override)]
+        for target, image in zip(targets, things, strict=True):
             boxes += box_results(result_rows(image, target.image_id, classes))
         if not model.has_mask_head:
             continue
+        assert isinstance(model, Detr)
+        assert isinstance(output, Output)
+        logits = output.logits[-1].cpu()
         labels = logits.argmax(-1)
         kept = kept_queries(logits, config.panoptic.threshold) & classes.known[labels]
         needed = kept.clone()
-        for i, image in enumerate(found):
+        for i, image in enumerate(things):
             needed[i, image.queries] = True
         mask_logits, row = query_masks(model, output, needed)
-        for i, (target, image) in enumerate(zip(targets, found, strict=True)):
+        for i, (target, image) in enumerate(zip(targets, things, strict=True)):
             extent = (padded_size, target.size, target.original_size)
             masks += mask_results(image, instance_masks(mask_logits[row[i, image.queries]], *extent), target.image_id, classes)
             merged = merge(labels[i, kept[i]], mask_logits[row[i, kept[i]]], *extent, classes.isthing, config.panoptic)
@@ -84,7 +86,7 @@ def predict(
 
 @torch.inference_mode()
 def average_precision_of(
-    model: Detr,
+    model: Detector,
     categories: Sequence[Category],
     dataset: CocoDataset,
     batch_size: int,
@@ -99,8 +101,8 @@ def average_precision_of(
     rows = [np.empty((0, 7))]
     for targets, _, output in forward_pass(model, dataset, batch_size, device, 0, reporter):
         sizes = [target.original_size for target in targets]
-        found = detections(output.logits[-1].cpu(), output.boxes[-1].cpu(), sizes, empty_slot_override=True)
-        rows += [result_rows(things_only(d, classes), t.image_id, classes) for t, d in zip(targets, found, strict=True)]
+        images = zip(targets, found(output, sizes, empty_slot_override=True), strict=True)
+        rows += [result_rows(things_only(image, classes), target.image_id, classes) for target, image in images]
     return coco_ap(instances(dataset.split), np.concatenate(rows), "bbox").figures
 
 

@@ -22,7 +22,7 @@ Norm = Callable[[int], nn.Module]
 class Backbone(nn.Module):
     """The maps of a residual network's four stages.
 
-    channels: of the stages 1 to 4. The network is `body`, with torchvision's names, as in the published checkpoints.
+    channels, strides: of the stages 1 to 4. The network is `body`, with torchvision's names, as in the published checkpoints.
     """
 
     def __init__(self, config: BackboneConfig) -> None:
@@ -33,6 +33,7 @@ class Backbone(nn.Module):
         else:
             self.body = _torchvision_resnet(config, norm)
         self.channels = [_out_channels(getattr(self.body, f"layer{stage}")) for stage in (1, 2, 3, 4)]
+        self.strides = [3, 6, 12, 12] if config.name == "small" else [4, 8, 16, 16 if config.dilation else 32]
         for module in _stem_and_stages(self.body)[: config.frozen_stages]:
             module.requires_grad_(False)
 

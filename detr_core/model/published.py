@@ -154,6 +154,7 @@ def _inferred(shapes: Shapes, mask_head: bool, arguments: Mapping[str, Any], dil
     return build(
         DetectorConfig,
         {
+            "kind": "detr",
             "backbone": as_dict(BackboneConfig(_resnet(shapes), dilation, None, "frozen", 2)),  # type: ignore[arg-type]
             "positions": as_dict(PositionsConfig(kind, "attention", cells)),  # type: ignore[arg-type]
             "width": width,

@@ -6,7 +6,7 @@ N stands for the H * W positions of the feature map. Names of modules and weight
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -76,13 +76,28 @@ class Decoder(nn.Module):
         return cast(Tensor, self.norm(torch.stack(outputs)))
 
 
+class LayerConfig(Protocol):
+    """What a layer is built from, in every detector that is a transformer."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def feed_forward(self) -> int: ...
+    @property
+    def dropout(self) -> float: ...
+    @property
+    def pre_norm(self) -> bool: ...
+
+
 class Layer(nn.Module):
     """What encoder and decoder layers share: residual sublayers with the LayerNorm before or after, and the feed-forward."""
 
-    def __init__(self, config: DetectorConfig) -> None:
+    def __init__(self, config: LayerConfig, self_attn: nn.Module) -> None:
         super().__init__()
         self.pre_norm = config.pre_norm
-        self.self_attn = Attention(config.width, config.heads, config.dropout)
+        self.self_attn = self_attn
         self.norm1 = nn.LayerNorm(config.width)
         self.norm2 = nn.LayerNorm(config.width)
         self.dropout = nn.Dropout(config.dropout)
@@ -102,7 +117,7 @@ class Layer(nn.Module):
 
 class EncoderLayer(Layer):
     def __init__(self, config: DetectorConfig) -> None:
-        super().__init__(config)
+        super().__init__(config, Attention(config.width, config.heads, config.dropout))
         if not self.has_feed_forward:
             del self.norm2
 
@@ -117,7 +132,7 @@ class EncoderLayer(Layer):
 
 class DecoderLayer(Layer):
     def __init__(self, config: DetectorConfig) -> None:
-        super().__init__(config)
+        super().__init__(config, Attention(config.width, config.heads, config.dropout))
         self.multihead_attn = Attention(config.width, config.heads, config.dropout)
         if self.has_feed_forward:
             self.norm3 = nn.LayerNorm(config.width)

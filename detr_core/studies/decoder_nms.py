@@ -16,12 +16,14 @@ import numpy as np
 import torch
 from torchvision.ops import batched_nms
 
+from detr_core.config import ConfigError
 from detr_core.data.coco import CocoDataset
 from detr_core.evaluate.average_precision import FIGURES, GroundTruth, coco_ap, read_ground_truth
-from detr_core.evaluate.boxes import Detections, detections
+from detr_core.evaluate.boxes import Detections, found
 from detr_core.evaluate.inference import classes_in, forward_pass
 from detr_core.evaluate.results import result_rows, things_only
-from detr_core.model.detr import Detr
+from detr_core.model.detector import Detector
+from detr_core.model.faster_rcnn import FasterRcnn
 from detr_core.reporter import Reporter
 from detr_core.structures import Category
 from detr_core.studies.config import DecoderNmsConfig
@@ -43,7 +45,7 @@ class Cell:
 
 @torch.inference_mode()
 def decoder_nms(
-    model: Detr,
+    model: Detector,
     categories: Sequence[Category],
     dataset: CocoDataset,
     config: DecoderNmsConfig,
@@ -55,17 +57,21 @@ def decoder_nms(
     """A cell for each decoder layer and threshold, from one pass over the images: the model gives every layer's output.
 
     ground_truth: the instances that boxes are scored against. Every query counts, with its best class other than no-object, so
-    the last layer without NMS is what evaluation with `empty_slot_override` measures.
+    the last layer without NMS is what evaluation with `empty_slot_override` measures. Raises ConfigError for a detector without
+    decoder layers.
     """
+    if isinstance(model, FasterRcnn):
+        kind = model.config.kind
+        raise ConfigError(f"decoder_nms: expected a checkpoint of a detector with decoder layers, found one of kind {kind!r}")
     classes = classes_in(categories, dataset)
     rows: dict[tuple[int, float | None], list[np.ndarray]] = {}
     for targets, _, output in forward_pass(model, dataset, config.batch_size, device, workers, reporter):
         sizes = [target.original_size for target in targets]
-        for depth, (logits, boxes) in enumerate(zip(output.logits.cpu(), output.boxes.cpu(), strict=True), start=1):
-            found = [things_only(image, classes) for image in detections(logits, boxes, sizes, empty_slot_override=True)]
+        for layer in range(model.config.decoder_layers):
+            things = [things_only(image, classes) for image in found(output, sizes, empty_slot_override=True, layer=layer)]
             for nms in config.nms:
-                left = found if nms is None else suppressed(found, nms, model.num_classes)
-                cell = rows.setdefault((depth, nms), [])
+                left = things if nms is None else suppressed(things, nms, model.num_classes)
+                cell = rows.setdefault((layer + 1, nms), [])
                 cell += [result_rows(image, target.image_id, classes) for target, image in zip(targets, left, strict=True)]
     truth = read_ground_truth(ground_truth)
     return [Cell(depth, nms, coco_ap(truth, np.concatenate(cell), "bbox").figures) for (depth, nms), cell in rows.items()]
@@ -83,16 +89,16 @@ def write_cells(cells: Sequence[Cell], folder: Path) -> None:
             table.writerow([cell.decoder_depth, "off" if cell.nms is None else cell.nms, *(cell.figures[n] for n in FIGURES)])
 
 
-def suppressed(found: list[Detections], threshold: float, classes: int) -> list[Detections]:
+def suppressed(images: list[Detections], threshold: float, classes: int) -> list[Detections]:
     """NMS within each of so many classes of each image; one call for the whole batch."""
-    image = torch.cat([torch.full_like(d.labels, i) for i, d in enumerate(found)])
-    labels = torch.cat([d.labels for d in found])
-    boxes = torch.cat([d.boxes for d in found])
-    scores = torch.cat([d.scores for d in found])
+    image = torch.cat([torch.full_like(d.labels, i) for i, d in enumerate(images)])
+    labels = torch.cat([d.labels for d in images])
+    boxes = torch.cat([d.boxes for d in images])
+    scores = torch.cat([d.scores for d in images])
     group = image * classes + labels
     # In float64: batched_nms moves each group's boxes far apart, which costs float32 its pixels' fractions.
     left = batched_nms(boxes.double(), scores.double(), group, threshold)
     stays = torch.zeros_like(labels, dtype=torch.bool)
     stays[left] = True
-    parts = torch.split(stays, [len(d.labels) for d in found])
-    return [d.chosen(part) for d, part in zip(found, parts, strict=True)]
+    parts = torch.split(stays, [len(d.labels) for d in images])
+    return [d.chosen(part) for d, part in zip(images, parts, strict=True)]

@@ -19,6 +19,7 @@ def start_from(model: Detr, categories: tuple[Category, ...], checkpoint: Checkp
     it is in `model`, which is new. Returns a sentence for the log.
     Raises ConfigError, which names every field, where the two detectors are built differently.
     """
+    assert isinstance(checkpoint.model, Detr), "as the worker has made sure"
     _require_same_architecture(model, checkpoint.model)
     state = {name: value for name, value in checkpoint.model.state_dict().items() if name in model.state_dict()}
     rows = _class_rows(categories, checkpoint)

@@ -22,7 +22,7 @@ from detr_core.train.config import TrainConfig
 from detr_core.train.distributed import Group
 from detr_core.train.optimizer import build_optimizer, learning_rate_factor
 from detr_core.train.state import Progress, load_state, save_state
-from detr_core.train.tasks import DetectionTask, PanopticTask
+from detr_core.train.tasks import Task
 
 RECORDS = 200  # points on a training curve, whatever the length of the run
 
@@ -45,7 +45,7 @@ class Files:
 
 
 def train(
-    task: DetectionTask | PanopticTask,
+    task: Task,
     dataset: CocoDataset,
     config: TrainConfig,
     validate: Callable[[], Validation],
@@ -134,10 +134,10 @@ def _steps(
 
 def _step(
     parallel: nn.Module,
-    task: DetectionTask | PanopticTask,
+    task: Task,
     micro_batches: list[Batch],
     optimizer: torch.optim.Optimizer,
-    clip_norm: float,
+    clip_norm: float | None,
     group: Group,
 ) -> dict[str, float]:
     # Losses are sums divided by what all processes and micro-batches hold together. DDP averages gradients over processes,
@@ -155,7 +155,7 @@ def _step(
         for name, value in {"loss": total.detach(), **parts}.items():
             sums[name] = sums[name] + value if name in sums else value
     trainable = [parameter for parameter in task.parameters() if parameter.requires_grad]
-    norm = nn.utils.clip_grad_norm_(trainable, clip_norm, foreach=True)
+    norm = nn.utils.clip_grad_norm_(trainable, clip_norm or float("inf"), foreach=True)
     values: list[float] = torch.stack([*sums.values(), norm]).tolist()
     if not all(abs(value) < float("inf") for value in values):
         found = ", ".join(f"{name} {value:g}" for name, value in zip([*sums, "gradient norm"], values, strict=True))
