@@ -42,7 +42,8 @@ class DeformableDetr(nn.Module):
         self.input_proj = nn.ModuleList(_projection(inputs, config.width, 1, 1) for inputs in channels)
         for extra in range(config.levels - len(channels)):
             self.input_proj.append(_projection(config.width if extra else channels[-1], config.width, 3, 2))
-        self.level_embed = nn.Parameter(torch.empty(config.levels, config.width))
+        # Positions go to the encoder's queries alone: without an encoder nothing would learn from them.
+        self.level_embed = nn.Parameter(torch.empty(config.levels, config.width), requires_grad=config.encoder_layers > 0)
         self.query_embed = nn.Embedding(config.queries, 2 * config.width)  # position and content of each slot
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
         self.encoder_norm = nn.LayerNorm(config.width) if config.pre_norm else nn.Identity()

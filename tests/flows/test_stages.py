@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from detr_core.config import as_dict, build
+from detr_core.config import ConfigError, as_dict, build
 from detr_core.data.dataset import DatasetError
 from detr_core.model.checkpoint import CheckpointError
 from detr_core.reporter import Reporter, Silent
@@ -24,6 +24,7 @@ from flows.artifacts import StageError
 from flows.paths import Paths
 from flows.settings import Profile
 from tests.conftest import Trained, tiny_parameters, tiny_settings
+from tests.kinds import DEFORMABLE
 
 Run = Callable[[Profile, Paths, Reporter], dict[str, float]]
 
@@ -51,6 +52,16 @@ def copy(trained: Trained) -> Paths:
         content["meta"]["profile"] = where.profile
         torch.save(content, folder / "checkpoint.pt")
     return where
+
+
+def test_a_mask_head_is_for_detr(trained: Trained) -> None:
+    content = tiny_parameters()
+    content["detector"] = DEFORMABLE["detector"]
+    content["train_detection"] |= {"loss": DEFORMABLE["loss"], "optimizer": DEFORMABLE["optimizer"]}
+    with pytest.raises(
+        ConfigError, match=r"detector\.kind: expected 'detr', which alone can have a mask head, found 'deformable'"
+    ):
+        train_panoptic.run(build(Profile, content, "tiny.yaml"), trained.paths, Silent())
 
 
 def test_data_is_a_dataset_in_coco_layout(trained: Trained) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from detr_core.config import as_dict
+from detr_core.config import ConfigError, as_dict
 from detr_core.data.scenes import generate_scenes
 from detr_core.loss.matcher import NonFiniteError
 from detr_core.model.checkpoint import CheckpointError, load_checkpoint
@@ -21,6 +21,7 @@ from detr_core.train.distributed import Group
 from flows import launch
 from flows.worker import Job, run
 from tests.conftest import Trained, tiny_settings
+from tests.kinds import KINDS
 
 CPU = torch.device("cpu")
 ANEW = "starting anew: the interrupted training had other parameters or other data"
@@ -47,6 +48,13 @@ def job(dataset: Path, folder: Path, **changes: Any) -> Job:
     config = replace(settings.train_detection, targets="instances", epochs=2, batch_size=8, checkpoint_every=2, **changes)
     work, out = str(folder / "work"), str(folder / "out")
     return Job("detection", as_dict(config), as_dict(settings.detector), None, str(dataset), work, out, 0, "tiny")
+
+
+def job_of(kind: str, dataset: Path, folder: Path, **changes: Any) -> Job:
+    """The same training of another kind of detector."""
+    plain, recipe = job(dataset, folder, **changes), KINDS[kind]
+    config = plain.config | {"loss": recipe["loss"], "optimizer": recipe["optimizer"]}
+    return replace(plain, config=config, detector=recipe["detector"])
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -77,6 +85,37 @@ def test_a_seed_fixes_a_run_bit_for_bit_whatever_interrupts_it(dataset: Path, tm
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "interrupted")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert history(tmp_path / "whole") == history(tmp_path / "interrupted")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_detector_goes_on_bit_for_bit(kind: str, dataset: Path, tmp_path: Path) -> None:
+    run(job_of(kind, dataset, tmp_path / "whole"), ALONE, Silent())
+    interrupted, told = job_of(kind, dataset, tmp_path / "interrupted"), Memory()
+    with pytest.raises(KeyboardInterrupt):
+        run(interrupted, ALONE, InterruptedAt(3))
+    run(interrupted, ALONE, told)
+    assert told.messages == ["resuming after step 2"]
+    whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "interrupted")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert history(tmp_path / "whole") == history(tmp_path / "interrupted")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_detector_trains_alike_in_two_processes_with_micro_batches(
+    kind: str, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "STATE", tmp_path / "state")
+    run(job_of(kind, dataset, tmp_path / "one"), ALONE, Silent())
+    launch.train(asdict(job_of(kind, dataset, tmp_path / "two", accumulation=2)), 2, Silent())
+    assert_same_training(tmp_path / "one", tmp_path / "two")
+
+
+def test_a_loss_of_another_kind_of_detector_is_refused(dataset: Path, tmp_path: Path) -> None:
+    plain = job(dataset, tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"train_detection\.loss\.kind: expected 'focal' with detector\.kind 'deformable', found 'softmax'"
+    ):
+        run(replace(plain, detector=KINDS["deformable"]["detector"]), ALONE, Silent())
 
 
 def test_changed_parameters_start_anew_and_say_so(dataset: Path, tmp_path: Path) -> None:
