@@ -78,7 +78,8 @@ def _class_loss(logits: Tensor, at: tuple[Tensor, Tensor, Tensor], labels: Tenso
     if isinstance(config, FocalLossConfig):
         there = torch.zeros_like(logits)
         there[(*at, labels)] = 1
-        return sigmoid_focal_loss(logits, there, config.alpha, config.gamma, reduction="none").flatten(1).sum(1)
+        focal: Tensor = sigmoid_focal_loss(logits, there, config.alpha, config.gamma, reduction="none")
+        return focal.flatten(1).sum(1)
     no_object = classes - 1
     wanted = torch.full((layers, images, queries), no_object, device=logits.device)
     wanted[at] = labels

@@ -92,8 +92,10 @@ def _from_ours(content: dict[str, Any], path: Path) -> Checkpoint:
         # Checkpoints of before there were kinds hold a DETR.
         config = detector_config({"kind": "detr"} | content["detector"], f"{path}: detector")
         categories = tuple(Category(**category) for category in content["categories"])
-        with_masks = content["mask_head"] and isinstance(config, DetectorConfig)
-        model = Detr(config, len(categories), True) if with_masks else build_detector(config, len(categories))
+        if isinstance(config, DetectorConfig):
+            model: Detector = Detr(config, len(categories), content["mask_head"])
+        else:
+            model = build_detector(config, len(categories))
         model.load_state_dict(content["model"])
         return Checkpoint(model, categories, content["meta"])
     except (ConfigError, KeyError, TypeError, RuntimeError) as error:

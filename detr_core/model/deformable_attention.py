@@ -77,7 +77,8 @@ def sampled_sum(value: Tensor, sizes: Sizes, locations: Tensor, weights: Tensor)
     grid = (2 * locations - 1).transpose(1, 2).flatten(0, 1)  # [B heads, Q, levels, P, 2], -1..1
     share = weights.transpose(1, 2).flatten(0, 1)[:, None]  # [B heads, 1, Q, levels, P]
     sums: list[Tensor] = []
-    for level, (part, (height, width)) in enumerate(zip(value.split([h * w for h, w in sizes], 1), sizes, strict=True)):
+    parts = torch.split(value, [h * w for h, w in sizes], dim=1)
+    for level, (part, (height, width)) in enumerate(zip(parts, sizes, strict=True)):
         plane = part.permute(0, 2, 3, 1).reshape(images * heads, -1, height, width)
         points = F.grid_sample(plane, grid[:, :, level], mode="bilinear", padding_mode="zeros", align_corners=False)
         sums.append((points * share[..., level, :]).sum(-1))

@@ -24,7 +24,7 @@ from detr_core.studies.config import DecoderNmsConfig
 from detr_core.studies.decoder_nms import decoder_nms
 from flows.detector_model import DetectorModel
 from tests.kinds import KINDS
-from tests.tiny_detector import CPU, dataset_of, scenes
+from tests.tiny_detector import CPU, dataset_of, detector, scenes
 
 CONFIG = EvaluateConfig(4, None, True, MergingConfig(threshold=0.6, smallest=4, mode="official"))
 
@@ -118,3 +118,14 @@ def test_decoder_nms_asks_for_decoder_layers(dataset: CocoDataset, split: Split)
     assert cells[2].figures == pytest.approx(figures)
     with pytest.raises(ValueError, match=re.escape("expected a checkpoint of a detector with decoder layers, found one of kind")):
         decoder_nms(sure("faster_rcnn", dataset), dataset.categories, dataset, config, split.instances, CPU, 0, Silent())
+
+
+def test_a_checkpoint_of_before_there_were_kinds_is_a_detr(dataset: CocoDataset, tmp_path: Path) -> None:
+    model = detector(dataset.categories, mask_head=True)
+    save_checkpoint(tmp_path / "a.pt", model, dataset.categories, {})
+    content = torch.load(tmp_path / "a.pt", weights_only=True)
+    del content["detector"]["kind"]
+    torch.save(content, tmp_path / "a.pt")
+    loaded = load_checkpoint(tmp_path / "a.pt", CPU).model
+    assert loaded.config == model.config
+    assert loaded.has_mask_head
