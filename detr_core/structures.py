@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+MOST = 100  # detections of an image, where queries don't bound them: COCO's average precision looks at no more
+
 
 @dataclass(frozen=True)
 class Category:

@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 
-from detr_core.structures import AnyOutput, Output, RegionOutput
-
-MOST = 100  # detections of an image, where queries don't bound them: COCO's average precision looks at no more
+from detr_core.structures import MOST, AnyOutput, Output, RegionOutput
 
 
 @dataclass

@@ -22,12 +22,11 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from detr_core.model.backbone import Backbone
 from detr_core.model.config import FasterRcnnConfig
-from detr_core.structures import RegionOutput, Target
+from detr_core.structures import MOST, RegionOutput, Target
 
 ASPECTS = (0.5, 1.0, 2.0)  # height to width of the anchors of each size
 CELLS = 7  # side of what is pooled of a proposal
 FINEST = 14  # a proposal is pooled from the level where its side is 14 to 28 cells, as published
-DETECTIONS = 100  # the most in an image: COCO's average precision looks at no more
 
 
 @dataclass
@@ -92,7 +91,7 @@ class FasterRcnn(nn.Module):
             bbox_reg_weights=None,
             score_thresh=0.05,
             nms_thresh=0.5,
-            detections_per_img=DETECTIONS,
+            detections_per_img=MOST,
         )
         self.rpn.fg_bg_sampler = Sampler(config.sampled_anchors, 0.5)
         self.roi_heads.fg_bg_sampler = Sampler(config.sampled_proposals, 0.25)
