@@ -32,7 +32,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     Returns its metrics.json. Raises DatasetError, StageError or CheckpointError before work begins.
     """
     artifacts.dataset(paths)
-    path, device = artifacts.whole_model(paths), artifacts.device()
+    path, device = artifacts.whole_model(paths), artifacts.device(settings.resources.gpus)
     return _evaluated(artifacts.checkpoint(path, paths.profile, device), settings, paths, paths.evaluation, reporter)
 
 
@@ -43,7 +43,8 @@ def run_checkpoint(arguments: argparse.Namespace, reporter: Reporter) -> dict[st
     """
     settings, paths, out = load(arguments.profile), Paths(arguments.profile), checkpoints.empty_folder(arguments.out)
     artifacts.dataset(paths)
-    return _evaluated(checkpoints.named(arguments, artifacts.device()), settings, paths, out, reporter)
+    device = artifacts.device(settings.resources.gpus)
+    return _evaluated(checkpoints.named(arguments, device), settings, paths, out, reporter)
 
 
 def _evaluated(trained: Checkpoint, settings: Profile, paths: Paths, out: Path, reporter: Reporter) -> dict[str, float]:
@@ -51,7 +52,7 @@ def _evaluated(trained: Checkpoint, settings: Profile, paths: Paths, out: Path, 
     from detr_core.data.transforms import evaluation_transform
     from detr_core.evaluate.predictions import evaluate, predict
 
-    split, config, device = artifacts.dataset(paths)["val"], settings.evaluate, artifacts.device()
+    split, config, device = artifacts.dataset(paths)["val"], settings.evaluate, artifacts.device(settings.resources.gpus)
     dataset = CocoDataset(split, artifacts.targets(split), masks=False, transform=evaluation_transform(config.resize), seed=0)
     with whole_or_nothing(out) as folder:
         predict(trained.model, trained.categories, dataset, config, folder, device, settings.resources.workers, reporter)

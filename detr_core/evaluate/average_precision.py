@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from hotcoco import COCO, COCOeval
+from hotcoco import COCO, COCOeval, compare
 
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
@@ -48,6 +48,16 @@ def coco_ap(ground_truth: GroundTruth, results: Results, kind: Kind) -> APResult
         {name: float(values[name]) for name in FIGURES},
         {name.removeprefix("AP/"): float(value) for name, value in values.items() if name.startswith("AP/")},
     )
+
+
+def bootstrap_difference(
+    ground_truth: GroundTruth, base: Results, other: Results, samples: int, kind: Kind = "bbox"
+) -> tuple[float, float, float]:
+    """By how much the AP of `other` is above that of `base`, and the bounds of its 95% interval over samples of the images."""
+    truth = read_ground_truth(ground_truth)
+    found = compare(_evaluator(truth, base, kind), _evaluator(truth, other, kind), n_bootstrap=samples, seed=0)
+    interval = found["ci"]["AP"]
+    return float(found["deltas"]["AP"]), float(interval["lower"]), float(interval["upper"])
 
 
 def error_breakdown(ground_truth: GroundTruth, results: Results, kind: Kind) -> dict[str, Any]:

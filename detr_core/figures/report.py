@@ -69,7 +69,7 @@ def write_report(
 
     data: dataset folder with `dataset.json`. detection, panoptic: trainings, with `history.jsonl`. evaluation: `metrics.json`,
     `per_class.json`, `errors.json`, `bbox.json`, and `panoptic.json` with `panoptic/*.png` where there is a mask head. studies:
-    folder of study folders, of which `decoder_nms/cells.json` is shown. Only the dataset and `metrics.json` must be there; what
+    folder of study folders, of which `decoder-nms/cells.json` is shown. Only the dataset and `metrics.json` must be there; what
     else is missing is left out of the page.
     pictures: how many images are shown. links: what is known of where the results come from, by name: an http address becomes a
     link, text of several lines is folded.
@@ -88,7 +88,7 @@ def write_report(
         _detection(profile, split, detection, evaluation, figures, pictures, metrics, published["detection"]),
         _errors(evaluation),
         _panoptic(profile, split, panoptic, evaluation, figures, pictures, metrics, published["panoptic"]),
-        _decoder_nms(studies / "decoder_nms" / "cells.json", figures, published["decoder_nms"]),
+        _decoder_nms(studies / "decoder-nms" / "cells.json", figures, published["decoder_nms"]),
     ]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),

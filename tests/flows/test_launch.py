@@ -111,5 +111,5 @@ def test_no_process_outlives_the_one_that_trains(job: dict[str, object], tmp_pat
 
 
 def test_a_profile_says_how_many_processes() -> None:
-    assert training_processes(ResourcesConfig(processes=3, workers=0)) == 3
-    assert training_processes(ResourcesConfig(processes="auto", workers=0)) >= 1
+    assert training_processes(ResourcesConfig(gpus=None, processes=3, workers=0, side_by_side=1)) == 3
+    assert training_processes(ResourcesConfig(gpus=None, processes="auto", workers=0, side_by_side=1)) >= 1
