@@ -106,13 +106,13 @@ def variants(profile: Profile, study: str) -> dict[str, Profile]:
 def _overridden(content: dict[str, Any], overrides: Mapping[str, Any], where: str) -> dict[str, Any]:
     """A copy of a profile's content in which these dotted keys have these values."""
     content = copy.deepcopy(content)
-    known = [key for key in _keys(content) if key.split(".")[0] in VARIED]
     for key, value in overrides.items():
         require(key.split(".")[0] in VARIED, where, f"keys of {', '.join(VARIED)}", key)
+        require(not key.endswith(".seed"), where, "seeds in the study's `seeds`", key)
+        known = [other for other in _keys(content) if other.split(".")[0] in VARIED]
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             raise ConfigError(f"{where}: {key}: unknown key{f'; did you mean {near[0]!r}?' if near else ''}")
-        require(not key.endswith(".seed"), where, "seeds in the study's `seeds`", key)
         *path, last = key.split(".")
         section = content
         for part in path:
@@ -123,8 +123,7 @@ def _overridden(content: dict[str, Any], overrides: Mapping[str, Any], where: st
 
 def _keys(content: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for key, value in content.items():
-        if prefix:
-            yield f"{prefix}{key}"
+        yield f"{prefix}{key}"
         if isinstance(value, Mapping):
             yield from _keys(value, f"{prefix}{key}.")
 

@@ -23,6 +23,7 @@ from detr_core.figures.curves import read_history, training_curves
 from detr_core.figures.decoder_nms import decoder_nms_figure, finding, read_cells
 from detr_core.figures.detections import SHOWN_SCORE, detection_pictures
 from detr_core.figures.panoptic import panoptic_pictures
+from detr_core.figures.study import study_figure, study_table, study_texts
 from detr_core.figures.style import INK
 from detr_core.figures.tables import Table
 
@@ -69,8 +70,8 @@ def write_report(
 
     data: dataset folder with `dataset.json`. detection, panoptic: trainings, with `history.jsonl`. evaluation: `metrics.json`,
     `per_class.json`, `errors.json`, `bbox.json`, and `panoptic.json` with `panoptic/*.png` where there is a mask head. studies:
-    folder of study folders, of which `decoder-nms/cells.json` is shown. Only the dataset and `metrics.json` must be there; what
-    else is missing is left out of the page.
+    folder of study folders, of which `decoder-nms/cells.json` and every `study.json` are shown. Only the dataset and
+    `metrics.json` must be there; what else is missing is left out of the page.
     pictures: how many images are shown. links: what is known of where the results come from, by name: an http address becomes a
     link, text of several lines is folded.
     Raises ReportError without `metrics.json`, DatasetError for a dataset that can't be read.
@@ -89,6 +90,7 @@ def write_report(
         _errors(evaluation),
         _panoptic(profile, split, panoptic, evaluation, figures, pictures, metrics, published["panoptic"]),
         _decoder_nms(studies / "decoder-nms" / "cells.json", figures, published["decoder_nms"]),
+        *(_study(file, figures) for file in _in_order(studies, list(published))),
     ]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
@@ -207,6 +209,24 @@ def _decoder_nms(cells: Path, figures: Path, published: Mapping[str, Any]) -> Se
             "AP and AP50 by decoder layer": tables.decoder_nms(grid),
             "Beside published figures": tables.decoder_nms_beside_published(grid, published),
         },
+    )
+
+
+def _in_order(studies: Path, known: Sequence[str]) -> list[Path]:
+    """The tables of the studies that were trained: in the paper's order, others after them."""
+    names = [file.parent.name for file in studies.glob("*/study.json")]
+    ordered = sorted(names, key=lambda name: (known.index(name) if name in known else len(known), name))
+    return [studies / name / "study.json" for name in ordered]
+
+
+def _study(table: Path, figures: Path) -> Section:
+    name = table.parent.name
+    return Section(
+        f"study-{name}",
+        name.replace("-", " ").capitalize(),
+        study_texts(table),
+        [_inline(path) for path in study_figure(table, figures) if path.suffix == ".svg"],
+        {"Measured, and published": study_table(table)},
     )
 
 

@@ -70,8 +70,15 @@ def machine(device: torch.device) -> str:
 
 
 def _flops(model: nn.Module, image: tuple[torch.Tensor, torch.Tensor]) -> float:
-    with FlopCounterMode(display=False) as counter:
-        model(*image)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        for parameter in trained:
+            parameter.requires_grad_(False)  # the counter follows what has gradients, of which inference has none
+        with FlopCounterMode(display=False) as counter:
+            model(*image)
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
     return counter.get_total_flops() / 2  # torch counts a multiply-add as two
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from detr_core.config import as_dict, flatten
+from detr_core.config import as_dict
 from flows import artifacts
 from flows.paths import Paths
 from flows.settings import Profile
@@ -16,14 +16,22 @@ from flows.studies.variants import Variant
 
 
 def varied(variant: Variant, keys: list[str]) -> dict[str, Any]:
-    """The values that the keys a study varies have in this variant, whether it overrides them or not."""
-    flat = flatten(as_dict(variant.settings))
-    return {key: flat[key] if key in flat else variant.overrides.get(key) for key in keys}
+    """The values that the keys a study varies have in this variant, whether it overrides them or not.
+
+    A mapping, such as a whole detector, is told by its `kind`; a key that this variant's kind doesn't have is null.
+    """
+    found = {}
+    for key in keys:
+        value: Any = as_dict(variant.settings)
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        found[key] = value.get("kind", json.dumps(value)) if isinstance(value, Mapping) else value
+    return found
 
 
 def short_names(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same without the section and the dots, as names of parameters in MLflow: 'encoder_layers', 'positions_kind'."""
-    return {key.partition(".")[2].replace(".", "_"): value for key, value in values.items()}
+    """The same without section and dots, as names of parameters in MLflow: 'encoder_layers', 'positions_kind'."""
+    return {(key.partition(".")[2] or key).replace(".", "_"): value for key, value in values.items()}
 
 
 def write(

@@ -62,7 +62,7 @@ class Study:
             resources = dataclasses.replace(variant.settings.resources, gpus=gpus)
             variant = dataclasses.replace(variant, settings=dataclasses.replace(variant.settings, resources=resources))
             listeners = Tee(_UntilStopped(self._stopped), reporter)
-            listeners.message(f"{label}: begins")
+            listeners.message("begins")
             return variants.run(variant, self.paths, self.digests[label], listeners)
 
     def stop(self) -> None:
