@@ -13,11 +13,11 @@ import torch
 
 from detr_core.config import as_dict
 from detr_core.data.scenes import generate_scenes
+from detr_core.distributed import Group
 from detr_core.loss.matcher import NonFiniteError
 from detr_core.model.checkpoint import CheckpointError, load_checkpoint
 from detr_core.reporter import Memory, Silent
 from detr_core.train.config import OptimizerConfig
-from detr_core.train.distributed import Group
 from flows import launch
 from flows.worker import Job, run
 from tests.conftest import Trained, tiny_settings
@@ -111,7 +111,7 @@ def test_micro_batches_change_nothing(dataset: Path, tmp_path: Path) -> None:
 def test_two_processes_train_as_one(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "STATE", tmp_path / "state")
     run(job(dataset, tmp_path / "one"), ALONE, Silent())
-    launch.train(asdict(job(dataset, tmp_path / "two")), 2, Silent())
+    launch.run(asdict(job(dataset, tmp_path / "two")), 2, Silent())
     assert_same_training(tmp_path / "one", tmp_path / "two")
 
 
