@@ -121,7 +121,7 @@ def run(job: Job, group: Group, reporter: Reporter) -> Progress:
         )
         torch.manual_seed(any_config.seed)
         detector = artifacts.checkpoint(Path(job.init), job.profile, torch.device("cpu"))
-        model = with_mask_head(detector.model, any_config.attention_gain)
+        model = with_mask_head(detector.model, any_config)
         task = PanopticTask(model, any_config.loss, _precision(any_config.precision))
         val = CocoDataset(
             splits["val"], "panoptic", masks=True, transform=evaluation_transform(any_config.resize), seed=any_config.seed
@@ -136,12 +136,12 @@ def run(job: Job, group: Group, reporter: Reporter) -> Progress:
     return progress
 
 
-def with_mask_head(detector: Detr, attention_gain: float) -> Detr:
+def with_mask_head(detector: Detr, config: PanopticConfig) -> Detr:
     """The same detector with a new mask head, whose weights for the attention maps are multiplied by `attention_gain`."""
-    model = Detr(detector.config, detector.num_classes, mask_head=True)
+    model = Detr(detector.config, detector.num_classes, mask_head=True, attention_softmax=config.attention_softmax)
     model.load_state_dict(detector.state_dict(), strict=False)
     with torch.no_grad():
-        model.mask_head.lay1.weight[:, detector.config.width :] *= attention_gain
+        model.mask_head.lay1.weight[:, detector.config.width :] *= config.attention_gain
     return model
 
 

@@ -16,10 +16,11 @@ from detr_core.data.scenes import generate_scenes
 from detr_core.distributed import Group
 from detr_core.loss.matcher import NonFiniteError
 from detr_core.model.checkpoint import CheckpointError, load_checkpoint
+from detr_core.model.detr import Detr
 from detr_core.reporter import Memory, Silent
 from detr_core.train.config import OptimizerConfig
 from flows import launch
-from flows.worker import Job, run
+from flows.worker import Job, run, with_mask_head
 from tests.conftest import Trained, tiny_settings
 
 CPU = torch.device("cpu")
@@ -141,6 +142,12 @@ def test_another_profiles_detector_gets_no_mask_head(dataset: Path, tmp_path: Pa
     with pytest.raises(CheckpointError, match="expected a checkpoint of profile 'other', found one of 'tiny'"):
         run(other, ALONE, Silent())
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("softmax", ["released", "per_head"])
+def test_a_profile_chooses_the_softmax_of_its_mask_head(softmax: Any) -> None:
+    config = replace(tiny_settings().train_panoptic, attention_softmax=softmax)
+    assert with_mask_head(Detr(tiny_settings().detector, 3, mask_head=False), config).attention_softmax == softmax
 
 
 def test_the_mask_head_leaves_its_detector_as_it_was(trained: Trained) -> None:
