@@ -1,4 +1,4 @@
-"""A training in processes of its own, by torchrun: started, listened to, and ended with us."""
+"""A training or an evaluation in processes of its own, by torchrun: started, listened to, and ended with us."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ WORKER = "flows.worker"
 HOST = "127.0.0.1"
 
 
-class TrainingError(RuntimeError):
-    """A training that failed, in one line: what its process said, or how it ended, and where its log is."""
+class WorkerError(RuntimeError):
+    """A process of a stage that failed, in one line: what it said, or how it ended, and where its log is."""
 
 
-def training_processes(resources: ResourcesConfig) -> int:
-    """How many processes a training takes: as many as the profile says; for 'auto' one a GPU, and one without."""
+def process_count(resources: ResourcesConfig) -> int:
+    """How many processes a training or an evaluation takes: as the profile says; for 'auto' one a GPU, and one without."""
     return max(1, len(gpus(resources))) if resources.processes == "auto" else int(resources.processes)
 
 
@@ -46,12 +46,12 @@ _running: set[subprocess.Popen[str]] = set()
 
 
 def stop_all() -> None:
-    """Ends the trainings that other threads of this process wait for; there they fail."""
+    """Ends the workers that other threads of this process wait for; there they fail."""
     for process in list(_running):
         process.terminate()
 
 
-def train(
+def run(
     job: dict[str, Any],
     processes: int,
     reporter: Reporter,
@@ -59,10 +59,10 @@ def train(
     gpus: tuple[int, ...] | None = None,
     variant: str = "",
 ) -> None:
-    """Runs a training to its end; its events go to `reporter`, all it prints into .state/log/.
+    """Runs a worker to its end; its events go to `reporter`, all it prints into .state/log/.
 
-    job: as flows/worker.py describes it. gpus: of those that this process sees, None for all. variant: whose training it is,
-    where it is a study's. Raises TrainingError. However this ends, its processes have ended then.
+    job: as the module `worker` describes it, with `stage` and `profile`. gpus: of those that this process sees, None for all.
+    variant: whose work it is, where it is a study's. Raises WorkerError. However this ends, its processes have ended then.
     """
     name = "-".join([job["profile"], *filter(None, variant.split("/")), job["stage"]])
     log = STATE / "log" / f"{name}.log"
@@ -101,9 +101,9 @@ def train(
             _running.discard(process)
             process.stdout.close()
     if error:
-        raise TrainingError(error)
+        raise WorkerError(error)
     if code != 0:
-        raise TrainingError(f"the training ended with {_ending(code)}: {_reason(list(last))}; its log is {relative(log)}")
+        raise WorkerError(f"{job['stage']} ended with {_ending(code)}: {_reason(list(last))}; its log is {relative(log)}")
 
 
 def _torchrun(processes: int, worker: str, job: Path) -> list[str]:

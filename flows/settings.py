@@ -37,8 +37,8 @@ class ReportConfig:
 class ResourcesConfig:
     """How to run a profile, not what it is.
 
-    gpus: which of the machine's, by number; null for all. processes: of a training, or 'auto'. workers: loader processes of
-    each. side_by_side: variants of a study that are trained at once, each on its share of the GPUs.
+    gpus: which of the machine's, by number; null for all. processes: of a training or an evaluation, or 'auto'. workers: loader
+    processes of each. side_by_side: variants of a study that are trained at once, each on its share of the GPUs.
     """
 
     gpus: tuple[int, ...] | None
