@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from detr_core.model.backbone import Backbone
 from detr_core.model.config import AttentionSoftmax, DetectorConfig
-from detr_core.model.mask_head import AttentionMap, MaskHead
+from detr_core.model.mask_head import AttentionMap, MaskHead, QueryValues
 from detr_core.model.position import build_positions
 from detr_core.model.transformer import Transformer
 from detr_core.structures import Output
@@ -44,7 +44,10 @@ class Detr(nn.Module):
         self.attention_softmax = attention_softmax
         if mask_head:
             stage1, stage2, stage3, _ = backbone.channels
-            self.bbox_attention = AttentionMap(config.width, config.heads, attention_softmax)
+            if attention_softmax == "none":
+                self.bbox_attention: nn.Module = QueryValues(config.width, config.heads)
+            else:
+                self.bbox_attention = AttentionMap(config.width, config.heads, attention_softmax)
             self.mask_head = MaskHead(config.width, config.heads, [stage3, stage2, stage1])
 
     def forward(self, images: Tensor, padding: Tensor) -> Output:

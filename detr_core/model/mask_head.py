@@ -42,6 +42,19 @@ class AttentionMap(nn.Module):
         return maps.view(-1, self.heads, height, width)
 
 
+class QueryValues(nn.Module):
+    """In the place of AttentionMap for a head without attention maps: a value a head, the same at every position."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, heads)
+
+    def forward(self, queries: Tensor, memory: Tensor, padding: Tensor, image: Tensor, query: Tensor) -> Tensor:
+        """As AttentionMap; memory and padding give only the size."""
+        values: Tensor = self.linear(queries[image, query])
+        return values[:, :, None, None].expand(-1, -1, *memory.shape[-2:])
+
+
 class MaskHead(nn.Module):
     """Convolutions with GroupNorm that take the attention maps up to the finest backbone map, one mask a query.
 

@@ -117,7 +117,7 @@ class DetectionConfig(TrainConfig):
 class PanopticConfig(TrainConfig):
     """Training of the mask head on the frozen detector, on panoptic segments.
 
-    attention_softmax: of the mask head's attention maps, 'released' or 'per_head'.
+    attention_softmax: of the mask head's attention maps, 'released' or 'per_head'; 'none' for a head without them.
     attention_gain: what the initial weights of the attention maps are multiplied by, 1 as published. A map's values average one
     over heads x positions; with a gain of that size a short training needn't first learn to see them.
     """

@@ -37,7 +37,7 @@ def test_cells(dataset: CocoDataset, split: Split) -> None:
     model = detector(dataset.categories, mask_head=False)
     seen: list[int] = []
     model.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
-    config = DecoderNmsConfig(nms=(None, 0.7, 0.01), batch_size=4, resize=None)
+    config = DecoderNmsConfig(paper="Figure 4", nms=(None, 0.7, 0.01), batch_size=4, resize=None)
     reporter = Memory()
     cells = decoder_nms(model, dataset.categories, dataset, config, split.instances, CPU, 0, reporter)
     assert sum(seen) == len(dataset) == reporter.last_progress[0]
