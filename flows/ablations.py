@@ -12,7 +12,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from prefect import flow, get_run_logger
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from detr_core.config import ConfigError, as_dict, flatten
 from detr_core.reporter import Reporter
@@ -68,8 +67,7 @@ def ablations(profile: str = DEFAULT_PROFILE, study: str | list[str] | None = No
             if name in EVALUATING:
                 figures = _evaluated(name, settings, Paths(profile))
             else:
-                at_once = ThreadPoolTaskRunner(max_workers=settings.resources.side_by_side)
-                figures = training.study.with_options(flow_run_name=name, task_runner=at_once)(name, profile)
+                figures = training.carried_out(name, settings, profile)
         except Exception as error:
             if len(names) == 1:
                 raise

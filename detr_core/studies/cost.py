@@ -79,7 +79,7 @@ def _flops(model: nn.Module, image: tuple[torch.Tensor, torch.Tensor]) -> float:
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
-    return counter.get_total_flops() / 2  # torch counts a multiply-add as two
+    return float(counter.get_total_flops()) / 2  # torch counts a multiply-add as two
 
 
 def _processor() -> str:

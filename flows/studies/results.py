@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from detr_core.config import as_dict
+from detr_core.studies.config import TrainingStudyConfig
 from flows import artifacts
 from flows.paths import Paths
 from flows.settings import Profile
@@ -52,7 +53,7 @@ def write(
     from detr_core.studies.comparison import Run, Table, difference, write_table
 
     config = settings.ablations[study]
-    assert isinstance(config, variants.TrainingStudyConfig)
+    assert isinstance(config, TrainingStudyConfig)
     truth = instances(artifacts.dataset(paths)["val"]) if intervals else None
     rows = []
     for label, variant in runs.items():

@@ -14,6 +14,7 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from detr_core.config import as_dict, flatten
 from detr_core.reporter import Reporter, Silent
@@ -109,6 +110,12 @@ class _UntilStopped(Silent):
             raise StudyError("stopped with its study")
 
 
+def carried_out(name: str, settings: Profile, profile: str) -> dict[str, float]:
+    """The flow below as a run of the study's name, with as many variants at once as the profile says."""
+    at_once: Any = ThreadPoolTaskRunner(max_workers=settings.resources.side_by_side)
+    return study.with_options(flow_run_name=name, task_runner=at_once)(name, profile)
+
+
 @flow(name="study")
 def study(name: str, profile: str) -> dict[str, float]:
     """Carries out a training study of a profile: a run in MLflow, with one below it for each variant and seed.
@@ -163,11 +170,9 @@ def _make_all(work: Study, record: tracking.Record) -> dict[str, str]:
             own = about.paths(work.paths.profile)
             child.metrics(figures | results.cost_figures(own), step=results.last_step(own))
 
-    def named(label: str) -> Any:
-        return task(variant, name=f"{work.name} {label}", retries=TRIES - 1, cache_policy=NO_CACHE)
-
+    once_more = task(retries=TRIES - 1, cache_policy=NO_CACHE)(variant)  # what is made is known by its digests
     try:
-        futures = {named(label).submit(label): label for label in work.variants}
+        futures = {once_more.with_options(name=f"{work.name} {label}").submit(label): label for label in work.variants}
         for future in as_completed(list(futures)):
             label, outcome = futures[future], future.result(raise_on_failure=False)
             if isinstance(outcome, BaseException):
