@@ -17,6 +17,7 @@ import torch
 from torchvision.ops import batched_nms
 
 from detr_core.data.coco import CocoDataset
+from detr_core.distributed import alone
 from detr_core.evaluate.average_precision import FIGURES, GroundTruth, coco_ap, read_ground_truth
 from detr_core.evaluate.boxes import Detections, detections
 from detr_core.evaluate.inference import classes_in, forward_pass
@@ -59,7 +60,7 @@ def decoder_nms(
     """
     classes = classes_in(categories, dataset)
     rows: dict[tuple[int, float | None], list[np.ndarray]] = {}
-    for targets, _, output in forward_pass(model, dataset, config.batch_size, device, workers, reporter):
+    for targets, _, output in forward_pass(model, dataset, config.batch_size, alone(device), workers, reporter):
         sizes = [target.original_size for target in targets]
         for depth, (logits, boxes) in enumerate(zip(output.logits.cpu(), output.boxes.cpu(), strict=True), start=1):
             found = [things_only(image, classes) for image in detections(logits, boxes, sizes, empty_slot_override=True)]
