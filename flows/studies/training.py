@@ -16,7 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from detr_core.config import as_dict, flatten
+from detr_core.config import as_dict
 from detr_core.reporter import Reporter, Silent
 from detr_core.studies.config import TrainingStudyConfig
 from flows import artifacts, launch, pages, tracking
@@ -133,7 +133,9 @@ def study(name: str, profile: str) -> dict[str, float]:
         )
         return results.key_figures(table)
     logger.info("%s: %d of %d variants to be made", name, len(open_ones), len(work.variants))
-    params = settings.flat("data", *VARIED, "resources") | flatten(as_dict(work.config), f"ablations.{name}.")
+    params = settings.flat("data", *VARIED, "resources")
+    # Whole mappings: a variant's name may hold what MLflow doesn't allow in a parameter's.
+    params |= {f"ablations.{name}.{key}": value for key, value in as_dict(work.config).items()}
     with tracking.stage_run("ablations", paths, params, [paths.data], sample_seconds=5, name=name) as record:
         record.tag("study", name)
         children = _make_all(work, record)

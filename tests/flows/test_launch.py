@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from detr_core.reporter import Memory
-from flows.launch import WorkerError, process_count, run
+from flows.launch import WorkerError, process_count, run, stop_all
 from flows.settings import ResourcesConfig
 
 WORKER = """
@@ -93,6 +93,19 @@ def test_killing_torchrun_ends_its_processes_and_the_wait(job: dict[str, object]
     with pytest.raises(WorkerError, match="signal 9"):
         run(job | {"then": "sleep"}, 1, Memory(), worker="toy_worker")
     killer.join()
+    assert wait_for(lambda: gone(int((tmp_path / "pid.0").read_text())))
+
+
+def test_another_thread_can_end_what_runs(job: dict[str, object], tmp_path: Path) -> None:
+    def end() -> None:
+        if wait_for(lambda: (tmp_path / "pid.0").exists() and (tmp_path / "pid.0").read_text() != ""):
+            stop_all()
+
+    ender = threading.Thread(target=end)
+    ender.start()
+    with pytest.raises(WorkerError, match=r"its log is .*toy-depth-2-seed0-detection\.log$"):
+        run(job | {"then": "sleep"}, 1, Memory(), worker="toy_worker", variant="depth/2-seed0")
+    ender.join()
     assert wait_for(lambda: gone(int((tmp_path / "pid.0").read_text())))
 
 

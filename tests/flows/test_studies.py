@@ -170,8 +170,8 @@ def test_the_command_names_what_failed_and_mlflow_has_each_variant(
 ) -> None:
     content = tiny_parameters()
     broken = {"detector.encoder_layers": 2, "train_detection.init": {"checkpoint": "no/such.pt", "sha256": None}}
-    variants = {"none": {"detector.encoder_layers": 0}, "one": {"detector.encoder_layers": 1}, "broken": broken}
-    content["ablations"] = {"depth": {"paper": "Table 2", "base": "one", "seeds": [0], "set": STEP, "variants": variants}}
+    variants = {"none": {"detector.encoder_layers": 0}, "one + more": {"detector.encoder_layers": 1}, "broken": broken}
+    content["ablations"] = {"depth": {"paper": "Table 2", "base": "one + more", "seeds": [0], "set": STEP, "variants": variants}}
     (checkout / "params" / "tiny.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     shutil.copytree(trained.paths.data, checkout / "data" / "tiny")
     nowhere = environment | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
@@ -204,7 +204,7 @@ def test_the_command_names_what_failed_and_mlflow_has_each_variant(
         assert (parent.info.run_name, parent.info.status) == ("depth", "FAILED")
         (child,) = client.search_runs([experiment.experiment_id], "params.encoder_layers = '1'")
         assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
-        assert child.data.params["variant"] == "one"
+        assert child.data.params["variant"] == "one + more"
         assert child.data.params["detector.encoder_layers"] == "1"
         assert {"val/AP", "train/loss", "cost/gflops"} <= child.data.metrics.keys()
         assert child.data.metrics["val/AP"] == table["runs"][1]["metrics"]["val/AP"]
