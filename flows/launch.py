@@ -1,4 +1,4 @@
-"""A training in processes of its own, by torchrun: started, listened to, and ended with us."""
+"""A training or an evaluation in processes of its own, by torchrun: started, listened to, and ended with us."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ WORKER = "flows.worker"
 HOST = "127.0.0.1"
 
 
-class TrainingError(RuntimeError):
-    """A training that failed, in one line: what its process said, or how it ended, and where its log is."""
+class WorkerError(RuntimeError):
+    """A process of a stage that failed, in one line: what it said, or how it ended, and where its log is."""
 
 
-def training_processes(resources: ResourcesConfig) -> int:
-    """How many processes a training takes: as many as the profile says; for 'auto' one a GPU, and one without."""
+def process_count(resources: ResourcesConfig) -> int:
+    """How many processes a training or an evaluation takes: as the profile says; for 'auto' one a GPU, and one without."""
     if resources.processes != "auto":
         return int(resources.processes)
     if shutil.which("nvidia-smi") is None and not Path("/dev/nvidiactl").exists():
@@ -37,10 +37,11 @@ def training_processes(resources: ResourcesConfig) -> int:
     return max(1, torch.cuda.device_count())
 
 
-def train(job: dict[str, Any], processes: int, reporter: Reporter, worker: str = WORKER) -> None:
-    """Runs a training to its end; its events go to `reporter`, all it prints into .state/log/.
+def run(job: dict[str, Any], processes: int, reporter: Reporter, worker: str = WORKER) -> None:
+    """Runs a worker to its end; its events go to `reporter`, all it prints into .state/log/.
 
-    job: as flows/worker.py describes it. Raises TrainingError. However this ends, its processes have ended then.
+    job: as the module `worker` describes it, with `stage` and `profile`. Raises WorkerError. However this ends, its processes
+    have ended then.
     """
     log = STATE / "log" / f"{job['profile']}-{job['stage']}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -76,9 +77,9 @@ def train(job: dict[str, Any], processes: int, reporter: Reporter, worker: str =
             stop(process, patience=10)
             process.stdout.close()
     if error:
-        raise TrainingError(error)
+        raise WorkerError(error)
     if code != 0:
-        raise TrainingError(f"the training ended with {_ending(code)}: {_reason(list(last))}; its log is {relative(log)}")
+        raise WorkerError(f"{job['stage']} ended with {_ending(code)}: {_reason(list(last))}; its log is {relative(log)}")
 
 
 def _torchrun(processes: int, worker: str, job: Path) -> list[str]:

@@ -37,7 +37,10 @@ class ReportConfig:
 
 @dataclass(frozen=True)
 class ResourcesConfig:
-    """How to run a profile, not what it is. processes: of a training, or 'auto'. workers: loader processes of each."""
+    """How to run a profile, not what it is.
+
+    processes: of a training or an evaluation, or 'auto'. workers: loader processes of each.
+    """
 
     processes: str | int
     workers: int

@@ -23,7 +23,7 @@ EXPECTED = {
     "ConfigError",
     "DatasetError",
     "CheckpointError",
-    "TrainingError",
+    "WorkerError",
     "ReportError",
     "TrackingError",
     "StageError",

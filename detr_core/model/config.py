@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 from detr_core.config import as_dict, flatten, require
 
+AttentionSoftmax = Literal["released", "per_head"]
+"""What a softmax of the mask head's attention maps goes over: heads and pixels together, as released, or each head's pixels."""
+
 
 @dataclass(frozen=True)
 class BackboneConfig:

@@ -17,6 +17,7 @@ import torch
 from torchvision import ops
 
 from detr_core.data.coco import CocoDataset
+from detr_core.distributed import alone
 from detr_core.evaluate.average_precision import FIGURES, GroundTruth, coco_ap, read_ground_truth
 from detr_core.evaluate.boxes import Detections, every_query
 from detr_core.evaluate.inference import classes_in, forward_pass
@@ -59,7 +60,7 @@ def decoder_nms(
     """
     classes = classes_in(categories, dataset)
     rows: dict[tuple[int, float | None], list[np.ndarray]] = {}
-    for targets, _, output in forward_pass(model, dataset, config.batch_size, device, workers, reporter):
+    for targets, _, output in forward_pass(model, dataset, config.batch_size, alone(device), workers, reporter):
         sizes = [target.original_size for target in targets]
         # The queries of a batch in one row, because the table has many cells: image by image each would cost a pass of its own.
         image_ids = np.repeat([target.image_id for target in targets], output.logits.shape[2])

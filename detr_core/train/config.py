@@ -9,6 +9,7 @@ from typing import Literal
 from detr_core.config import require
 from detr_core.data.config import AugmentationConfig, ResizeConfig
 from detr_core.loss.config import LossConfig, MaskLossConfig
+from detr_core.model.config import AttentionSoftmax
 
 
 @dataclass(frozen=True)
@@ -116,10 +117,12 @@ class DetectionConfig(TrainConfig):
 class PanopticConfig(TrainConfig):
     """Training of the mask head on the frozen detector, on panoptic segments.
 
+    attention_softmax: of the mask head's attention maps, 'released' or 'per_head'.
     attention_gain: what the initial weights of the attention maps are multiplied by, 1 as published. A map's values average one
     over heads x positions; with a gain of that size a short training needn't first learn to see them.
     """
 
+    attention_softmax: AttentionSoftmax
     attention_gain: float
     loss: MaskLossConfig
 

@@ -14,12 +14,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from detr_core.data.batching import steps_in_epoch, training_batches
 from detr_core.data.coco import CocoDataset
+from detr_core.distributed import Group
 from detr_core.loss.matcher import NonFiniteError
 from detr_core.model.checkpoint import save_checkpoint
 from detr_core.reporter import Reporter
 from detr_core.structures import Batch
 from detr_core.train.config import TrainConfig
-from detr_core.train.distributed import Group
 from detr_core.train.optimizer import build_optimizer, learning_rate_factor
 from detr_core.train.state import Progress, load_state, save_state
 from detr_core.train.tasks import DetectionTask, PanopticTask
@@ -58,7 +58,8 @@ def train(
 ) -> Progress:
     """Trains `task` on `dataset`, from the interrupted state in `files` where there is one of the same `mark`.
 
-    validate: called in the first process, every `validate_every` epochs and at the end. meta: goes into the checkpoints.
+    validate: called in every process, every `validate_every` epochs and at the end; all must find the same. meta: goes into the
+    checkpoints, of which the last and the best are written then.
     Raises NonFiniteError, naming the step, the images and the last good checkpoint, where a loss or gradient is not finite.
     """
     epoch_steps = steps_in_epoch(len(dataset), config.batch_size)
@@ -95,17 +96,18 @@ def train(
             _record(progress, epoch_steps, values, group, reporter)
         at_end = progress.step == total_steps
         if at_end or (into_epoch == 0 and finished_epochs % config.validate_every == 0):
+            task.eval()
+            found = validate()
+            task.train()
+            _record(progress, epoch_steps, found.metrics, group, reporter)
+            better = progress.best is None or found.score > progress.best
+            if better:
+                progress.best = found.score
             if group.first:
-                task.eval()
-                found = validate()
-                task.train()
-                _record(progress, epoch_steps, found.metrics, group, reporter)
                 about = {**meta, "epoch": finished_epochs, "step": progress.step}
-                if progress.best is None or found.score > progress.best:
-                    progress.best = found.score
+                if better:
                     save_checkpoint(files.best, task.model, dataset.categories, about)
-                if at_end:
-                    save_checkpoint(files.last, task.model, dataset.categories, about)
+                save_checkpoint(files.last, task.model, dataset.categories, about)
             group.wait()
             clock.restart(progress.step)
         if at_end or progress.step % config.checkpoint_every == 0:

@@ -19,6 +19,7 @@ from detr_core.data.coco import CocoDataset
 from detr_core.data.config import ResizeConfig
 from detr_core.data.dataset import Split
 from detr_core.data.transforms import evaluation_transform
+from detr_core.distributed import alone
 from detr_core.evaluate import inference
 from detr_core.evaluate.average_precision import FIGURES
 from detr_core.evaluate.boxes import detections
@@ -53,13 +54,13 @@ def model(dataset: CocoDataset) -> Detr:
 
 def predicted(model: Detr, dataset: CocoDataset, folder: Path, config: EvaluateConfig = CONFIG) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
-    predict(model, dataset.categories, dataset, config, folder, CPU, 0, Silent())
+    predict(model, dataset.categories, dataset, config, folder, alone(CPU), 0, Silent())
     return {file.stem: json.loads(file.read_text()) for file in folder.glob("*.json")}
 
 
 def test_files_of_a_pass(model: Detr, dataset: CocoDataset, tmp_path: Path) -> None:
     reporter = Memory()
-    predict(model, dataset.categories, dataset, CONFIG, tmp_path, CPU, 0, reporter)
+    predict(model, dataset.categories, dataset, CONFIG, tmp_path, alone(CPU), 0, reporter)
     assert reporter.last_progress == (6, 6)
     things = {category.id for category in dataset.categories if category.isthing}
     boxes, masks, panoptic = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("bbox", "segm", "panoptic"))
@@ -138,14 +139,16 @@ def test_validation_in_memory_gives_what_the_files_give(model: Detr, dataset: Co
     model.train()
     model.backbone.eval()
     before = [module.training for module in model.modules()]
-    figures = average_precision_of(model, dataset.categories, dataset, 4, CPU, Silent())
+    figures = average_precision_of(model, dataset.categories, dataset, 4, alone(CPU), 0, Silent())
     assert [module.training for module in model.modules()] == before
     assert {f"val/{name}": value for name, value in figures.items()} == pytest.approx(
         {name: value for name, value in metrics.items() if name.removeprefix("val/") in FIGURES}
     )
     # With the panoptic file alone the boxes are the same, so the figures are.
     panoptic_only = replace(split, instances=None)
-    assert average_precision_of(model, dataset.categories, dataset_of(panoptic_only), 4, CPU, Silent()) == pytest.approx(figures)
+    assert average_precision_of(
+        model, dataset.categories, dataset_of(panoptic_only), 4, alone(CPU), 0, Silent()
+    ) == pytest.approx(figures)
     assert {name for name in evaluate(tmp_path, panoptic_only) if "mask" in name} == set()
 
 

@@ -13,13 +13,14 @@ import torch
 
 from detr_core.config import as_dict
 from detr_core.data.scenes import generate_scenes
+from detr_core.distributed import Group
 from detr_core.loss.matcher import NonFiniteError
 from detr_core.model.checkpoint import CheckpointError, load_checkpoint
+from detr_core.model.detr import Detr
 from detr_core.reporter import Memory, Silent
 from detr_core.train.config import OptimizerConfig
-from detr_core.train.distributed import Group
 from flows import launch
-from flows.worker import Job, run
+from flows.worker import Job, run, with_mask_head
 from tests.conftest import Trained, tiny_settings
 
 CPU = torch.device("cpu")
@@ -111,7 +112,7 @@ def test_micro_batches_change_nothing(dataset: Path, tmp_path: Path) -> None:
 def test_two_processes_train_as_one(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "STATE", tmp_path / "state")
     run(job(dataset, tmp_path / "one"), ALONE, Silent())
-    launch.train(asdict(job(dataset, tmp_path / "two")), 2, Silent())
+    launch.run(asdict(job(dataset, tmp_path / "two")), 2, Silent())
     assert_same_training(tmp_path / "one", tmp_path / "two")
 
 
@@ -141,6 +142,12 @@ def test_another_profiles_detector_gets_no_mask_head(dataset: Path, tmp_path: Pa
     with pytest.raises(CheckpointError, match="expected a checkpoint of profile 'other', found one of 'tiny'"):
         run(other, ALONE, Silent())
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("softmax", ["released", "per_head"])
+def test_a_profile_chooses_the_softmax_of_its_mask_head(softmax: Any) -> None:
+    config = replace(tiny_settings().train_panoptic, attention_softmax=softmax)
+    assert with_mask_head(Detr(tiny_settings().detector, 3, mask_head=False), config).attention_softmax == softmax
 
 
 def test_the_mask_head_leaves_its_detector_as_it_was(trained: Trained) -> None:

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from detr_core.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from detr_core.model.detr import Detr
 from detr_core.structures import Category
-from tests.model.test_detr import detector, images
+from tests.model.test_detr import SMALL, detector, images
 
 CATEGORIES = (Category(1, "cat", True), Category(5, "dog", True), Category(9, "sky", False))
 CPU = torch.device("cpu")
@@ -29,6 +30,24 @@ def test_round_trip(tmp_path: Path, mask_head: bool) -> None:
     with torch.inference_mode():
         assert torch.equal(loaded.model(*images()).logits, model(*images()).logits)
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
+
+
+def test_the_softmax_of_the_attention_maps_goes_with_the_weights(tmp_path: Path) -> None:
+    path, of_the_paper = tmp_path / "a.pt", Detr(SMALL, 3, True, "per_head").eval()
+    save_checkpoint(path, of_the_paper, CATEGORIES, {})
+    loaded = load_checkpoint(path, CPU).model
+    assert loaded.attention_softmax == loaded.bbox_attention.softmax == "per_head"
+    query = torch.zeros(1, dtype=torch.int64)
+    with torch.inference_mode():
+        ours, theirs = (model.masks(model(*images()), query, query) for model in (of_the_paper, loaded))
+    assert torch.equal(ours, theirs)
+    content = torch.load(path, weights_only=True)
+    torch.save(content | {"attention_softmax": "other"}, path)
+    with pytest.raises(CheckpointError, match=r"a\.pt: .*attention_softmax: expected one of .*per_head.*, found 'other'"):
+        load_checkpoint(path, CPU)
+    del content["attention_softmax"]  # a checkpoint of before there was a choice
+    torch.save(content, path)
+    assert load_checkpoint(path, CPU).model.attention_softmax == "released"
 
 
 def test_missing(tmp_path: Path) -> None:

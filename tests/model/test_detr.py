@@ -111,6 +111,25 @@ def test_masks_of_chosen_queries_are_those_of_all() -> None:
     assert model.masks(output, torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)).shape == (0, 16, 20)
 
 
+@torch.inference_mode()
+def test_the_softmax_of_attention_maps_is_as_released_or_of_each_head() -> None:
+    x, padding = images()
+    padding[0, :, 24:] = True
+    sums = {}
+    for softmax in ("released", "per_head"):
+        torch.manual_seed(0)
+        model = Detr(SMALL, 3, True, softmax).eval()
+        output = model(x, padding)
+        assert output.padding.any()
+        maps = model.bbox_attention(output.queries, output.memory, output.padding, torch.tensor([0, 1]), torch.tensor([4, 2]))
+        assert maps.shape == (2, 4, *output.padding.shape[1:])
+        assert (maps.masked_select(output.padding[:, None]) == 0).all(), "nothing falls on padding"
+        assert (maps.masked_select(~output.padding[:, None]) > 0).all()
+        sums[softmax] = maps.sum((2, 3))
+    torch.testing.assert_close(sums["per_head"], torch.ones(2, 4))
+    torch.testing.assert_close(sums["released"].sum(1), torch.ones(2))
+
+
 def test_normalised_images_are_zero_on_padding() -> None:
     x = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
     padding = torch.tensor([[[False, True], [False, True]]])

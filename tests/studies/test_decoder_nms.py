@@ -13,6 +13,7 @@ from torchvision.ops import nms
 
 from detr_core.data.coco import CocoDataset
 from detr_core.data.dataset import Split
+from detr_core.distributed import alone
 from detr_core.evaluate.average_precision import FIGURES
 from detr_core.evaluate.boxes import Detections
 from detr_core.evaluate.predictions import average_precision_of
@@ -44,7 +45,7 @@ def test_cells(dataset: CocoDataset, split: Split) -> None:
     assert [(cell.decoder_depth, cell.nms) for cell in cells] == [(d, n) for d in (1, 2, 3) for n in (None, 0.7, 0.01)]
     assert all(tuple(cell.figures) == FIGURES for cell in cells)
     last = next(cell for cell in cells if (cell.decoder_depth, cell.nms) == (3, None))
-    assert last.figures == pytest.approx(average_precision_of(model, dataset.categories, dataset, 4, CPU, Silent()))
+    assert last.figures == pytest.approx(average_precision_of(model, dataset.categories, dataset, 4, alone(CPU), 0, Silent()))
 
 
 def test_nms_stays_within_a_class_of_an_image() -> None:
