@@ -25,6 +25,7 @@ from detr_core.data.config import ResizeConfig
 from detr_core.data.dataset import Split, read_dataset
 from detr_core.data.scenes import generate_scenes
 from detr_core.data.transforms import evaluation_transform
+from detr_core.distributed import alone
 from detr_core.evaluate.ground_truth import instances
 from detr_core.evaluate.predictions import average_precision_of
 from detr_core.model.detr import Detr
@@ -78,11 +79,11 @@ def timed(profile: str, split: Split, resize: ResizeConfig | None, repeats: int)
     batch_size = settings.evaluate.batch_size
     config = DecoderNmsConfig((None, 0.7, 0.5), batch_size, resize)
     truth = instances(split)
-    plain = [seconds(lambda: average_precision_of(model, dataset.categories, dataset, batch_size, CPU, Silent()))]
-    study = [seconds(lambda: decoder_nms(model, dataset.categories, dataset, config, truth, CPU, 0, Silent()))]
-    for _ in range(repeats):
-        plain.append(seconds(lambda: average_precision_of(model, dataset.categories, dataset, batch_size, CPU, Silent())))
-        study.append(seconds(lambda: decoder_nms(model, dataset.categories, dataset, config, truth, CPU, 0, Silent())))
+    common = (model, dataset.categories, dataset)
+    plain, study = [], []
+    for _ in range(repeats + 1):
+        plain.append(seconds(lambda: average_precision_of(*common, batch_size, alone(CPU), 0, Silent())))
+        study.append(seconds(lambda: decoder_nms(*common, config, truth, CPU, 0, Silent())))
     return len(dataset), median(plain[1:]), median(study[1:])
 
 

@@ -174,7 +174,7 @@ class Attention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         # [B, N, D] -> [B, heads, N, D / heads]
-        return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
+        return x.reshape(*x.shape[:2], self.heads, self.width // self.heads).transpose(1, 2)
 
 
 def _with(x: Tensor, position: Tensor | None) -> Tensor:

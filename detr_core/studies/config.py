@@ -67,3 +67,43 @@ class InstanceCountConfig(StudyConfig):
         require(0 <= self.score <= 1, "score", "between 0 and 1", self.score)
         require(0 < self.iou < 1, "iou", "an IoU between 0 and 1", self.iou)
         require(1 <= self.shown <= self.grid**2, "shown", f"1 to all {self.grid**2} cells", self.shown)
+
+
+@dataclass(frozen=True)
+class EncoderAttentionConfig(StudyConfig):
+    """Figure 3 of the paper: where the last encoder layer's self-attention goes from chosen points of the image.
+
+    pictures: so many val images, evenly spaced by id, are kept with the maps of `points` points each: the centres of their
+    largest things. batch_size and resize as in evaluation.
+    """
+
+    pictures: int
+    points: int
+    batch_size: int
+    resize: ResizeConfig | None
+
+    def __post_init__(self) -> None:
+        for name in ("pictures", "points", "batch_size"):
+            require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
+
+
+@dataclass(frozen=True)
+class DecoderAttentionConfig(StudyConfig):
+    """Figures 6 and 7 of the paper: where the last decoder layer looks for every object, and the boxes of every query.
+
+    pictures: so many val images, evenly spaced by id, are kept with the maps of their detections. score: of a detection, at
+    least. border: half the width of the band along a box that counts as its extremities, as a share of the box's sides.
+    batch_size and resize as in evaluation.
+    """
+
+    pictures: int
+    score: float
+    border: float
+    batch_size: int
+    resize: ResizeConfig | None
+
+    def __post_init__(self) -> None:
+        for name in ("pictures", "batch_size"):
+            require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
+        require(0 <= self.score <= 1, "score", "between 0 and 1", self.score)
+        require(0 < self.border < 0.5, "border", "a share between 0 and 0.5", self.border)
