@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 from detr_core.config import require
@@ -107,3 +108,21 @@ class DecoderAttentionConfig(StudyConfig):
             require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
         require(0 <= self.score <= 1, "score", "between 0 and 1", self.score)
         require(0 < self.border < 0.5, "border", "a share between 0 and 0.5", self.border)
+
+
+@dataclass(frozen=True)
+class ScoringConfig(StudyConfig):
+    """Section 4.1 of the paper: with and without empty-slot override, and detections below a score dropped.
+
+    scores: thresholds, rising. batch_size and resize as in evaluation.
+    """
+
+    scores: tuple[float, ...]
+    batch_size: int
+    resize: ResizeConfig | None
+
+    def __post_init__(self) -> None:
+        require(len(self.scores) > 0, "scores", "one or more thresholds", list(self.scores))
+        rising = all(low < high for low, high in itertools.pairwise((-1.0, *self.scores, 1.0)))
+        require(rising and min(self.scores) >= 0, "scores", "rising thresholds from 0 to below 1", list(self.scores))
+        require(self.batch_size >= 1, "batch_size", "1 or more", self.batch_size)
