@@ -130,6 +130,18 @@ def test_the_softmax_of_attention_maps_is_as_released_or_of_each_head() -> None:
     torch.testing.assert_close(sums["released"].sum(1), torch.ones(2))
 
 
+@torch.inference_mode()
+def test_without_attention_maps_the_query_says_the_same_everywhere() -> None:
+    torch.manual_seed(0)
+    model = Detr(SMALL, 3, True, "none").eval()
+    output = model(*images())
+    image, query = torch.tensor([0, 1]), torch.tensor([4, 2])
+    maps = model.bbox_attention(output.queries, output.memory, output.padding, image, query)
+    assert maps.shape == (2, 4, *output.padding.shape[1:])
+    assert torch.equal(maps, maps[:, :, :1, :1].expand_as(maps))
+    assert not torch.equal(maps[0], maps[1])
+
+
 def test_normalised_images_are_zero_on_padding() -> None:
     x = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
     padding = torch.tensor([[[False, True], [False, True]]])
