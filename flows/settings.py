@@ -16,7 +16,7 @@ from detr_core.config import ConfigError, as_dict, build, flatten, require
 from detr_core.data.config import DataConfig
 from detr_core.evaluate.config import EvaluateConfig
 from detr_core.model.config import DetectorConfig
-from detr_core.studies.config import GridStudyConfig, Studies, TrainingStudyConfig
+from detr_core.studies.training import GridStudyConfig, Studies, TrainingStudyConfig
 from detr_core.train.config import DetectionConfig, PanopticConfig
 from flows.paths import PARAMS, Paths, relative
 

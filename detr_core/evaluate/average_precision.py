@@ -75,6 +75,38 @@ def error_breakdown(ground_truth: GroundTruth, results: Results, kind: Kind) -> 
     }
 
 
+@dataclass(frozen=True)
+class Matched:
+    """Detections with what they turned out to be at one IoU, those that only hit crowds left out.
+
+    scores, true [N]: of each detection, and whether it found an object of its class. objects: how many there were to be found.
+    """
+
+    scores: np.ndarray
+    true: np.ndarray
+    objects: int
+
+
+def matched(ground_truth: GroundTruth, results: Results, iou: float) -> Matched:
+    """Boxes matched with the ground truth as for average precision: from the surest on, class by class, image by image."""
+    truth = read_ground_truth(ground_truth)
+    evaluator = COCOeval(truth, truth.load_res(str(results) if isinstance(results, Path) else results), "bbox")
+    settings = evaluator.params
+    largest = max(settings.max_dets)
+    settings.iou_thrs, settings.max_dets, settings.area_rng, settings.area_rng_lbl = [iou], [largest], [[0, 1e10]], ["all"]
+    evaluator.params = settings
+    evaluator.evaluate()
+    scores, true, objects = [np.empty(0)], [np.empty(0, dtype=np.bool_)], 0
+    for part in evaluator.eval_imgs:  # a class in an image; None where it has neither objects nor detections
+        if part is None:
+            continue
+        counts = ~np.asarray(part["dtIgnore"][0], dtype=np.bool_)
+        scores.append(np.asarray(part["dtScores"])[counts])
+        true.append(np.asarray(part["dtMatched"][0], dtype=np.bool_)[counts])
+        objects += int(np.sum(np.asarray(part["gtInDenominator"], dtype=np.bool_)))
+    return Matched(np.concatenate(scores), np.concatenate(true), objects)
+
+
 def read_ground_truth(ground_truth: GroundTruth) -> COCO:
     """The instances, read from their file if they weren't yet."""
     return COCO(str(ground_truth)) if isinstance(ground_truth, Path) else ground_truth

@@ -7,11 +7,8 @@ from typing import Any, Literal
 
 from detr_core.config import as_dict, flatten, require
 
-AttentionSoftmax = Literal["released", "per_head", "none"]
-"""What a softmax of the mask head's attention maps goes over: heads and pixels together, as released, or each head's pixels.
-
-`none` is a head without attention maps: in their place values of the query alone, the same at every position.
-"""
+AttentionMaps = Literal["released", "per_head", "none"]
+"""The mask head's attention maps: a softmax over heads and pixels together, as released, or over each head's pixels; or none."""
 
 
 @dataclass(frozen=True)

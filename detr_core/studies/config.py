@@ -1,16 +1,9 @@
-"""Configuration of the studies: what varies, and where it stands in the paper.
-
-A study that only evaluates has a configuration of its own; one that trains is described by the overrides of its variants alone.
-"""
+"""Configuration of the studies that only evaluate; training.py beside this file has that of those that train."""
 
 from __future__ import annotations
 
 import itertools
-import json
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
 
 from detr_core.config import require
 from detr_core.data.config import ResizeConfig
@@ -42,92 +35,104 @@ class DecoderNmsConfig(StudyConfig):
         require(self.batch_size >= 1, "batch_size", "1 or more", self.batch_size)
 
 
-EVALUATING: dict[str, type[StudyConfig]] = {"decoder-nms": DecoderNmsConfig}
-"""The studies that only evaluate, in the paper's order; every other name in a profile is a study that trains."""
-
-
 @dataclass(frozen=True)
-class TrainingStudyConfig(StudyConfig):
-    """A study that trains and evaluates its variants, which differ from the profile by overrides of its keys.
+class InstanceCountConfig(StudyConfig):
+    """Copies of one object in the cells of a grid, cells masked at random (section 4.3 and appendix of the paper).
 
-    base: the variant that the others are compared with. seeds: each variant is trained once for each of them. set: overrides,
-    by dotted key, of all variants, such as a budget of their own. A study that sets or varies anything of `train_panoptic`
-    trains the mask head too.
+    grid: cells a side. canvas: side of the square image, pixels, a multiple of grid. object_size: longer side of the object, as a
+    share of its cell's. fill: RGB of a masked cell. classes: names of things, null for all. objects: so many of the val set's of
+    each class take turns. repeats: masks drawn for every number of visible cells. score, iou: a cell is found by a detection of
+    its class with at least this score and IoU. shown: an image of so many visible cells is kept. batch_size: images a pass.
     """
 
-    base: str
-    seeds: tuple[int, ...]
-    set: dict[str, Any]
+    grid: int
+    canvas: int
+    object_size: float
+    fill: tuple[int, int, int]
+    classes: tuple[str, ...] | None
+    objects: int
+    repeats: int
+    score: float
+    iou: float
+    shown: int
+    batch_size: int
+    seed: int
 
     def __post_init__(self) -> None:
-        names = list(self.overrides())
-        require(len(names) > 1, self._field, "two variants or more", names)
-        for name in names:
-            good = re.fullmatch(r"[A-Za-z0-9][\w .,=+-]*", name) is not None
-            require(good, self._field, "names of letters, digits and ' .,=+-_', which folders can have", name)
-        require(self.base in names, "base", f"one of the variants {', '.join(map(repr, names))}", self.base)
-        require(len(self.seeds) > 0, "seeds", "one or more", list(self.seeds))
-        require(len(set(self.seeds)) == len(self.seeds), "seeds", "each seed once", list(self.seeds))
-
-    def overrides(self) -> dict[str, dict[str, Any]]:
-        """The variants by name: what each overrides, by dotted key, beside `set`."""
-        raise NotImplementedError
-
-    @property
-    def varied(self) -> list[str]:
-        """The keys that make the variants differ."""
-        return list(dict.fromkeys(key for override in self.overrides().values() for key in override))
-
-    @property
-    def trains_masks(self) -> bool:
-        """Whether the mask head belongs to it."""
-        return any(key.split(".")[0] == "train_panoptic" for key in (*self.set, *self.varied))
-
-    @property
-    def _field(self) -> str:
-        return "variants"
+        for name in ("grid", "objects", "repeats", "batch_size"):
+            require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
+        require(self.canvas >= 1 and self.canvas % self.grid == 0, "canvas", f"a multiple of grid {self.grid}", self.canvas)
+        require(0 < self.object_size <= 1, "object_size", "a share above 0, at most 1", self.object_size)
+        require(all(0 <= value <= 255 for value in self.fill), "fill", "three values of 0 to 255", list(self.fill))
+        require(self.classes is None or len(self.classes) > 0, "classes", "null or one or more names", self.classes)
+        require(0 <= self.score <= 1, "score", "between 0 and 1", self.score)
+        require(0 < self.iou < 1, "iou", "an IoU between 0 and 1", self.iou)
+        require(1 <= self.shown <= self.grid**2, "shown", f"1 to all {self.grid**2} cells", self.shown)
 
 
 @dataclass(frozen=True)
-class GridStudyConfig(TrainingStudyConfig):
-    """A training study whose variants are a grid: every combination of the values of `vary`'s keys.
+class EncoderAttentionConfig(StudyConfig):
+    """Figure 3 of the paper: where the last encoder layer's self-attention goes from chosen points of the image.
 
-    A variant is named after its value, or after all its `key=value` where several keys vary.
+    pictures: so many val images, evenly spaced by id, are kept with the maps of `points` points each: the centres of their
+    largest things. batch_size and resize as in evaluation.
     """
 
-    vary: dict[str, tuple[Any, ...]]
+    pictures: int
+    points: int
+    batch_size: int
+    resize: ResizeConfig | None
 
-    def overrides(self) -> dict[str, dict[str, Any]]:
-        points = [dict(zip(self.vary, values, strict=True)) for values in itertools.product(*self.vary.values())]
-        return {self._name(point): point for point in points if point}
-
-    def _name(self, point: Mapping[str, Any]) -> str:
-        words = {key: value if isinstance(value, str) else json.dumps(value) for key, value in point.items()}
-        if len(words) == 1:
-            return next(iter(words.values()))
-        return ",".join(f"{key.rpartition('.')[2]}={word}" for key, word in words.items())
-
-    @property
-    def _field(self) -> str:
-        return "vary"
+    def __post_init__(self) -> None:
+        for name in ("pictures", "points", "batch_size"):
+            require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
 
 
 @dataclass(frozen=True)
-class NamedStudyConfig(TrainingStudyConfig):
-    """A training study whose variants are named one by one."""
+class DecoderAttentionConfig(StudyConfig):
+    """Figures 6 and 7 of the paper: where the last decoder layer looks for every object, and the boxes of every query.
 
-    variants: dict[str, dict[str, Any]]
+    pictures: so many val images, evenly spaced by id, are kept with the maps of their detections. score: of a detection, at
+    least. border: half the width of the band along a box that counts as its extremities, as a share of the box's sides.
+    batch_size and resize as in evaluation.
+    """
 
-    def overrides(self) -> dict[str, dict[str, Any]]:
-        return self.variants
+    pictures: int
+    score: float
+    border: float
+    batch_size: int
+    resize: ResizeConfig | None
+
+    def __post_init__(self) -> None:
+        for name in ("pictures", "batch_size"):
+            require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
+        require(0 <= self.score <= 1, "score", "between 0 and 1", self.score)
+        require(0 < self.border < 0.5, "border", "a share between 0 and 0.5", self.border)
 
 
-def study_kind(name: str, content: object) -> type[StudyConfig]:
-    """Which configuration the study of this name and content is."""
-    if name in EVALUATING:
-        return EVALUATING[name]
-    return GridStudyConfig if isinstance(content, Mapping) and "vary" in content else NamedStudyConfig
+@dataclass(frozen=True)
+class ScoringConfig(StudyConfig):
+    """Section 4.1 of the paper: with and without empty-slot override, and detections below a score dropped.
+
+    scores: thresholds, rising. batch_size and resize as in evaluation.
+    """
+
+    scores: tuple[float, ...]
+    batch_size: int
+    resize: ResizeConfig | None
+
+    def __post_init__(self) -> None:
+        require(len(self.scores) > 0, "scores", "one or more thresholds", list(self.scores))
+        rising = all(low < high for low, high in itertools.pairwise((-1.0, *self.scores, 1.0)))
+        require(rising and min(self.scores) >= 0, "scores", "rising thresholds from 0 to below 1", list(self.scores))
+        require(self.batch_size >= 1, "batch_size", "1 or more", self.batch_size)
 
 
-Studies = Annotated[dict[str, StudyConfig], study_kind]
-"""A profile's section `ablations`: the studies by name."""
+EVALUATING: dict[str, type[StudyConfig]] = {
+    "decoder-nms": DecoderNmsConfig,
+    "instance-count": InstanceCountConfig,
+    "encoder-attention": EncoderAttentionConfig,
+    "decoder-attention": DecoderAttentionConfig,
+    "scoring": ScoringConfig,
+}
+"""The studies that only evaluate; every other name in a profile is a study that trains."""

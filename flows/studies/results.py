@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from detr_core.config import as_dict
-from detr_core.studies.config import TrainingStudyConfig
+from detr_core.studies.training import TrainingStudyConfig
 from flows import artifacts
 from flows.paths import Paths
 from flows.settings import Profile

@@ -18,7 +18,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from detr_core.config import as_dict
 from detr_core.reporter import Reporter, Silent
-from detr_core.studies.config import TrainingStudyConfig
+from detr_core.studies.training import TrainingStudyConfig
 from flows import artifacts, launch, pages, tracking
 from flows.paths import Paths, relative
 from flows.progress import Lines, Tee

@@ -17,7 +17,7 @@ import yaml
 
 from detr_core.config import as_dict
 from detr_core.reporter import Reporter
-from detr_core.studies.config import TrainingStudyConfig
+from detr_core.studies.training import TrainingStudyConfig
 from flows import artifacts, evaluate, train_detection, train_panoptic
 from flows.paths import ROOT, Paths, whole_or_nothing
 from flows.settings import Profile, variants

@@ -126,7 +126,7 @@ def test_a_table_holds_what_is_finished_and_says_what_failed(where: Paths) -> No
 
 
 def test_a_study_of_masks_trains_the_head_and_shares_the_detector(where: Paths) -> None:
-    heads = {"maps": {}, "none": {"train_panoptic.attention_softmax": "none"}}
+    heads = {"maps": {}, "none": {"train_panoptic.attention_maps": "none"}}
     steps = STEP | {"train_panoptic.epochs": 1, "train_panoptic.steps": 1}
     content = tiny_parameters()
     content["ablations"] = {"heads": {"paper": "Table 5", "base": "maps", "seeds": [0], "set": steps, "variants": heads}}

@@ -3,7 +3,8 @@
 import pytest
 
 from detr_core.config import ConfigError, build
-from detr_core.studies.config import DecoderNmsConfig, GridStudyConfig, NamedStudyConfig, study_kind
+from detr_core.studies.config import DecoderNmsConfig
+from detr_core.studies.training import GridStudyConfig, NamedStudyConfig, study_kind
 
 GRID = {"paper": "Table 2", "base": "1", "seeds": [0], "set": {}, "vary": {"detector.encoder_layers": [0, 1]}}
 NAMED = {"paper": "Table 4", "base": "all", "seeds": [0, 1], "set": {}, "variants": {"all": {}, "no L1": {"a.l1": 0}}}
