@@ -35,7 +35,7 @@ from detr_core.model.detr import Detr
 from detr_core.model.download import digest
 from detr_core.reporter import Reporter, Silent
 from detr_core.train.config import DetectionConfig, PanopticConfig
-from detr_core.train.initial import start_from
+from detr_core.train.initial import draw_positions, start_from
 from detr_core.train.loop import Files, Validation, train
 from detr_core.train.state import Progress, fingerprint
 from detr_core.train.tasks import DetectionTask, PanopticTask
@@ -101,6 +101,8 @@ def run(job: Job, group: Group, reporter: Reporter) -> Progress:
         torch.manual_seed(config.seed)
         model = Detr(architecture, len(dataset.categories), mask_head=False)
         if job.init is None:
+            if config.positions_std is not None:
+                draw_positions(model, config.positions_std)
             backbone = model.backbone[0]
             assert isinstance(backbone, Backbone)
             load_imagenet_weights(backbone, architecture.backbone)

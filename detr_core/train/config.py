@@ -105,12 +105,18 @@ class InitConfig:
 class DetectionConfig(TrainConfig):
     """Training of the detector. targets: boxes of `instances` (things), or of `panoptic` segments (things and stuff).
 
-    init: null trains from the backbone's weights on.
+    init: null trains from the backbone's weights on. positions_std: standard deviation of learned positions' first values; null
+    as published: uniform between 0 and 1, so alike that a short training is over before they tell places apart.
     """
 
     init: InitConfig | None
+    positions_std: float | None
     targets: Literal["instances", "panoptic"]
     loss: LossConfig
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.positions_std is None or self.positions_std > 0, "positions_std", "above 0, or null", self.positions_std)
 
 
 @dataclass(frozen=True)
