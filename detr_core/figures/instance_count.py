@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +27,20 @@ def instance_count_figures(counts: Path, folder: Path) -> list[Path]:
     """Draws a `counts.json`, with the pictures beside it, into `folder`, each as SVG and PNG; returns the files written.
 
     instance_count_missed: the share of the visible objects that is missed, mean and standard deviation over the repeats, a line a
-    class. instance_count_examples: one image a class with the detections in it.
+    class. instance_count_examples: one image a class with the detections in it. Of many classes the first six.
     """
-    content = read_counts(counts)
+    content = read_counts(counts)[: len(COLORS)]
     with plot(folder, "instance_count_missed") as axes:
         most = max(each["most_in_training"] for each in content)
         if most < content[0]["visible"][-1]:
             axes.axvline(most, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+            side = 1 if most < content[0]["visible"][-1] / 2 else -1  # on which side of the line there is room
             axes.annotate(
-                f"most in a training image: {most}", (most, 1), xycoords=axes.get_xaxis_transform(), xytext=(4, -2),
-                textcoords="offset points", va="top", fontsize=9,
+                f"most in a training image: {most}", (most, 1), xycoords=axes.get_xaxis_transform(), xytext=(4 * side, -2),
+                textcoords="offset points", va="top", ha="left" if side > 0 else "right", fontsize=9,
             )  # fmt: skip
         highest = 0.0
-        for each, color in zip(content, _colors(len(content)), strict=True):
+        for each, color in zip(content, COLORS, strict=False):
             mean, std = (100 * np.asarray(each["missed"][name]) for name in ("mean", "std"))
             axes.plot(each["visible"], mean, color=color, label=each["name"])
             axes.fill_between(each["visible"], np.maximum(mean - std, 0), mean + std, color=color, alpha=0.08, linewidth=0)
@@ -54,7 +54,7 @@ def instance_count_figures(counts: Path, folder: Path) -> list[Path]:
     columns = min(4, len(content))
     rows = -(-len(content) // columns)
     with drawing(folder, "instance_count_examples", (2.05 * columns, 2.4 * rows)) as figure:
-        for place, (each, color) in enumerate(zip(content, _colors(len(content)), strict=True), start=1):
+        for place, (each, color) in enumerate(zip(content, COLORS, strict=False), start=1):
             axes, example = figure.add_subplot(rows, columns, place), each["example"]
             title = f"{each['name']}: {example['found']} of {example['visible']} found"
             picture(axes, np.asarray(Image.open(counts.parent / example["file"])), title)
@@ -79,7 +79,3 @@ def finding(content: Counts) -> str:
         f"Fewest are missed with {int(mean.argmin()) + 1} visible objects, {least:.0f} percent; up to {good} it is at most "
         f"{NEAR:.0f} points more, with all {total} it is {mean[-1]:.0f} percent; {training}."
     )
-
-
-def _colors(count: int) -> Sequence[str]:
-    return [COLORS[place % len(COLORS)] for place in range(count)]

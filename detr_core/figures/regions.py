@@ -12,9 +12,11 @@ def region_bars(metrics: Mapping[str, float], names: Mapping[str, str], folder: 
     """Draws the share of attention in each region and the region's share of the image, in percent, as SVG and PNG.
 
     metrics: with '<region>/mass', '<region>/area' and '<region>/times'. names: what each region is called; unmeasured ones are
-    left out. Returns the files written.
+    left out. Returns the files written, none where nothing was measured.
     """
     measured = [(label, region) for region, label in names.items() if f"{region}/mass" in metrics]
+    if not measured:
+        return []
     with plot(folder, name) as axes:
         for row, (_, region) in enumerate(measured):
             mass, area = (100 * metrics[f"{region}/{part}"] for part in ("mass", "area"))
@@ -28,7 +30,7 @@ def region_bars(metrics: Mapping[str, float], names: Mapping[str, str], folder: 
         axes.invert_yaxis()
         axes.grid(axis="x")
         axes.grid(visible=False, axis="y")
-        axes.set_xlim(0, 1.35 * max((100 * metrics[f"{r}/{part}"] for _, r in measured for part in ("mass", "area")), default=1))
+        axes.set_xlim(0, 1.35 * max(100 * metrics[f"{r}/{part}"] for _, r in measured for part in ("mass", "area")))
         axes.set_title(f"{title}, percent")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
     return files(folder, name)

@@ -78,8 +78,8 @@ def instance_count(
     """Counts the found cells of every class, number of visible cells and repeat.
 
     dataset: where objects are taken from. train: the split that the model was trained on, only counted.
-    Raises ConfigError, before the model runs, for a class that the checkpoint or the dataset doesn't have as a thing, or of which
-    no object stands free in its image.
+    Raises ConfigError, before the model runs, for a class of `config.classes` that the checkpoint or the dataset doesn't have as
+    a thing, or of which no object stands free in its image; where all classes are asked for, these are left out.
     """
     known = classes_in(categories, dataset)
     annotations, trained_on = (_things(split) for split in (dataset.split, train))
@@ -90,12 +90,18 @@ def instance_count(
     for name in wanted:
         require(name in names, "instance_count.classes", f"things of checkpoint and dataset ({', '.join(names)})", name)
     crops = {name: _crops(annotations, name, config) for name in wanted}
+    for name in [name for name, found in crops.items() if not found]:
+        # Of all classes some may have no such object; one that was asked for by name must.
+        require(config.classes is None, "instance_count.classes", "classes with an object that stands free in its image", name)
+        reporter.message(f"instance-count: no {name} stands free in its image; left out")
+        del crops[name]
+    require(len(crops) > 0, "instance_count.classes", "a thing that stands free in its image", names)
     most = _most_at_once(trained_on)
     training, results = model.training, []
     model.eval()
     try:
-        progress = _Progress(reporter, len(wanted) * config.grid**2 * config.repeats)
-        for place, name in enumerate(wanted):
+        progress = _Progress(reporter, len(crops) * config.grid**2 * config.repeats)
+        for place, name in enumerate(crops):
             category_id = next(category.id for category in annotations.categories if category.name == name)
             rng = np.random.default_rng([config.seed, place])
             found, example = _count(model, label_of[category_id], crops[name], config, rng, device, progress)
@@ -197,9 +203,7 @@ def _count(
 def _crops(annotations: Annotations, name: str, config: InstanceCountConfig) -> list[Crop]:
     label = next(i for i, category in enumerate(annotations.categories) if category.name == name)
     count = min(config.objects, config.repeats)
-    crops = clear_objects(annotations, label, count, config.canvas // config.grid, config.object_size)
-    require(len(crops) > 0, "instance_count.classes", "classes with an object that stands free of its image's border", name)
-    return crops
+    return clear_objects(annotations, label, count, config.canvas // config.grid, config.object_size)
 
 
 def _things(split: Split) -> Annotations:

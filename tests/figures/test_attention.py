@@ -55,6 +55,13 @@ def test_figures_from_files_alone_and_the_same_each_time(draw: object, names: li
     assert b"0.2 \xc3\x97 chance" in runs[0][2]
 
 
+def test_nothing_detected_makes_no_bars(study: Path, tmp_path: Path) -> None:
+    dump(study / "metrics.json", {"detections": 0})
+    assert {file.stem for file in decoder_attention_figures(study, tmp_path)} == {
+        "decoder_attention_maps", "decoder_attention_queries",
+    }  # fmt: skip
+
+
 def test_as_many_queries_as_in_the_paper_are_shown(study: Path, tmp_path: Path) -> None:
     svg = decoder_attention_figures(study, tmp_path)[4].read_text()
     assert svg.count(">query ") == 20

@@ -154,6 +154,21 @@ def test_a_class_that_nobody_knows_is_refused(dataset: CocoDataset, split: Split
             instance_count(model, dataset.categories, dataset, config(classes=[name]), split, CPU, Memory())
 
 
+def test_classes_without_an_object_that_stands_free_are_left_out_or_refused(dataset: CocoDataset, split: Split) -> None:
+    model, reporter = detector(dataset.categories, mask_head=False), Memory()
+    few = config(object_size=0.35, canvas=12, repeats=1)  # so small in their squares that few squares fit into an image
+    names = [each.name for each in instance_count(model, dataset.categories, dataset, few, split, CPU, reporter)]
+    left_out = {category.name for category in dataset.categories if category.isthing} - set(names)
+    assert names
+    assert left_out
+    assert reporter.messages == [f"instance-count: no {name} stands free in its image; left out" for name in sorted(left_out)]
+    asked = config(object_size=0.35, canvas=12, repeats=1, classes=sorted(left_out))
+    with pytest.raises(ConfigError, match="classes: expected classes with an object that stands free in its image, found"):
+        instance_count(model, dataset.categories, dataset, asked, split, CPU, reporter)
+    with pytest.raises(ConfigError, match="classes: expected a thing that stands free in its image, found"):
+        instance_count(model, dataset.categories, dataset, config(object_size=0.05), split, CPU, reporter)
+
+
 def test_written_counts(tmp_path: Path) -> None:
     example = Example(torch.zeros(3, 4, 4, dtype=torch.uint8), torch.tensor([[0.0, 1, 2, 3]]), torch.tensor([0.5]), 2, 1)
     results = [
