@@ -89,6 +89,8 @@ def _evaluated(name: str, settings: Profile, paths: Paths) -> dict[str, float]:
         with reporter(name) as bar:
             figures = evaluating.run(name, settings, paths, Tee(bar, record))
             links = _record_settings(record, evaluating.STUDIES[name].settings(folder))
+            if not links:
+                record.metrics(figures, step=0)
             for what, address in links.items():
                 bar.message(f"{what}: {address}")
         for file in sorted(folder.iterdir()):
@@ -106,11 +108,12 @@ def _record_settings(record: tracking.Record, settings: Sequence[evaluating.Sett
     lines: list[str] = []
     for setting in settings:
         with record.child(setting.name, setting.params) as child:
-            child.metrics(setting.metrics, setting.step)
+            for step, figures in setting.figures.items():
+                child.metrics(figures, step)
+                if setting.series:
+                    record.metrics({f"{name}/{setting.series}": value for name, value in figures.items()}, step)
+                    lines.append(f"{next(iter(figures))}/{setting.series}")
         children.append(child.run_id)
-        if setting.series:
-            record.metrics({f"{name}/{setting.series}": value for name, value in setting.metrics.items()}, setting.step)
-            lines.append(f"{next(iter(setting.metrics))}/{setting.series}")
     links = {}
     if children:
         links["its settings compared in MLflow"] = pages.compare_page(children, record.experiment_id)

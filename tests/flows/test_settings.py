@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from detr_core.config import ConfigError, build
+from detr_core.studies.config import EVALUATING
 from flows.ablations import chosen
 from flows.paths import PARAMS
 from flows.settings import Profile, load, variants
@@ -94,7 +95,7 @@ def test_two_variants_of_the_same_content_are_refused() -> None:
 
 def test_studies_are_chosen_by_name_in_the_profiles_order() -> None:
     settings = load("smoke")
-    assert chosen(settings, "smoke", []) == ["decoder-nms"]
+    assert chosen(settings, "smoke", []) == list(EVALUATING)
     assert chosen(settings, "smoke", ["losses", "encoder-depth"]) == ["encoder-depth", "losses"]
     assert chosen(settings, "smoke", ["losses", "all"]) == list(settings.ablations)
     with pytest.raises(ConfigError) as raised:
