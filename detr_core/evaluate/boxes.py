@@ -63,4 +63,5 @@ def _best_classes(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _in_pixels(boxes: Tensor, original_sizes: list[tuple[int, int]]) -> Tensor:
     sizes = boxes.new_tensor([[w, h, w, h] for h, w in original_sizes])
-    return box_convert(boxes, "cxcywh", "xyxy") * sizes[:, None]
+    pixels: Tensor = box_convert(boxes, "cxcywh", "xyxy") * sizes[:, None]
+    return pixels

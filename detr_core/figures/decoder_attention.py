@@ -98,7 +98,7 @@ def _queries(boxes: NDArray[np.float32], folder: Path) -> None:
     lines = -(-len(shown) // columns)
     with drawing(folder, "decoder_attention_queries", (1.05 * columns, 1.22 * lines + 0.25)) as figure:
         marks = [
-            Line2D([], [], color=color, marker="o", ms=5, linewidth=0, label=label)
+            Line2D([], [], color=tuple(color.tolist()), marker="o", ms=5, linewidth=0, label=label)
             for label, color in (("small boxes", _SMALL_COLOR), ("large and wide", _WIDE_COLOR), ("large and tall", _TALL_COLOR))
         ]
         figure.legend(handles=marks, loc="outside lower center", ncols=3)

@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
+from matplotlib.patheffects import AbstractPathEffect, withStroke
 from numpy.typing import NDArray
 
 # A mid-tone, because the background is the page's: the contrast is above 4 on white and on near-black. The report swaps it for
@@ -77,7 +77,7 @@ def picture(axes: Axes, pixels: NDArray[np.uint8], title: str = "") -> None:
     axes.set_title(title, loc="center", pad=5)
 
 
-def cased(width: float) -> list[withStroke]:
+def cased(width: float) -> list[AbstractPathEffect]:
     """For lines and text over images: a dark casing, so that they are seen on a ground of their own colour."""
     return [withStroke(linewidth=width, foreground="#14161c")]
 

@@ -90,7 +90,7 @@ def decoder_attention(
                 boxes[place] = last[i].numpy()
                 things = things_only(image, classes)
                 sure = things.chosen(things.scores >= config.score)
-                maps = seen.weights(i, sure.queries.to(device)).mean(0).cpu().unflatten(-1, size)
+                maps = seen.weights(i, sure.queries.to(device)).mean(0).cpu().view(-1, *size)
                 for name, regions in _regions(last[i, sure.queries], config.border, size).items():
                     masses[name].add(maps, regions)
                 count += len(sure.scores)

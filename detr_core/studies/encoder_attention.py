@@ -81,7 +81,7 @@ def encoder_attention(
                 if not thing.any():
                     continue
                 centres = target.boxes[thing, :2]
-                maps = seen.weights(i, position_of(centres, size).to(device)).mean(0).cpu().unflatten(-1, size)
+                maps = seen.weights(i, position_of(centres, size).to(device)).mean(0).cpu().view(-1, *size)
                 for name, regions in _regions(target, thing, size).items():
                     has = regions.flatten(1).any(1)
                     masses[name].add(maps[has], regions[has])

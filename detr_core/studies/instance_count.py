@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -118,7 +119,7 @@ def write_counts(results: Sequence[ClassCount], folder: Path) -> None:
     example: {file, visible, found, boxes: [[x1, y1, x2, y2], ..], scores}}, a class each. metrics.json: 'visible_<n>/missed', the
     mean over classes.
     """
-    content = []
+    content: list[dict[str, Any]] = []
     for place, each in enumerate(results):
         picture = f"example_{place}.png"
         Image.fromarray(each.example.image.permute(1, 2, 0).numpy()).save(folder / picture)
@@ -181,12 +182,13 @@ def _count(
         repeats = torch.arange(turn, config.repeats, len(crops))
         shown = visible[:, repeats].flatten(0, 1)
         counts = []
-        for part in shown.split(config.batch_size):
+        for part in torch.split(shown, config.batch_size):
             images = masked(image, part, config.fill)
             padding = torch.zeros(len(part), *size, dtype=torch.bool, device=device)
             output = model(normalise(images.to(device), padding), padding)
             every = every_query(output.logits[-1].cpu(), output.boxes[-1].cpu(), [size] * len(part))
-            scores, labels, where = (x.unflatten(0, (len(part), -1)) for x in (every.scores, every.labels, every.boxes))
+            scores, labels = every.scores.view(len(part), -1), every.labels.view(len(part), -1)
+            where = every.boxes.view(len(part), -1, 4)
             hits = found_cells(scores, labels, where, boxes, label, config.score, config.iou) & part
             counts.append(hits.sum(1))
             number = part.sum(1)
