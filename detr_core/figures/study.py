@@ -120,7 +120,9 @@ def study_texts(table: Path) -> list[str]:
 
 def _finding(measured: Mapping[str, float], metric: str, content: comparison.Table, runs: Mapping[str, Sequence[Run]]) -> str:
     best, worst = max(measured, key=measured.__getitem__), min(measured, key=measured.__getitem__)
-    text = f"{metric} is highest with {best} ({measured[best]:.1f}) and lowest with {worst} ({measured[worst]:.1f})"
+    text = f"{metric} is highest with {best!r} ({measured[best]:.1f}) and lowest with {worst!r} ({measured[worst]:.1f})"
+    if round(measured[best], 1) == round(measured[worst], 1):
+        return f"{metric} is the same with all variants ({measured[best]:.1f})."
     if content.base not in measured:
         return f"{text}."
     parts = []
@@ -128,12 +130,14 @@ def _finding(measured: Mapping[str, float], metric: str, content: comparison.Tab
         if variant != content.base:
             apart = mean_difference(runs[variant])
             sure = "" if metric != "AP" or apart is None or apart.low > 0 or apart.high < 0 else ", which may be chance"
-            parts.append(f"{variant} {signed(measured[variant] - measured[content.base])}{sure}")
-    return f"{text}; against {content.base}: {'; '.join(parts)}."
+            parts.append(f"{variant!r} {signed(measured[variant] - measured[content.base])}{sure}")
+    return f"{text}; against {content.base!r}: {'; '.join(parts)}."
 
 
 def _metric(content: comparison.Table) -> str:
-    return "PQ" if any("val/PQ" in (run.metrics or {}) and "panoptic" in content.study for run in content.runs) else "AP"
+    """What a study is about: PQ where its variants have mask heads, else AP."""
+    runs = [run for run in content.runs if run.metrics]
+    return "PQ" if runs and all("val/PQ" in (run.metrics or {}) for run in runs) else "AP"
 
 
 def _values(runs: Sequence[Run], metric: str) -> list[float]:

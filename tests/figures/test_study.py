@@ -37,7 +37,7 @@ def test_measured_stands_beside_published(tmp_path: Path) -> None:
 
 def test_the_sentence_says_what_the_figures_say_and_what_is_missing(tmp_path: Path) -> None:
     assert study_texts(write_table(TABLE, tmp_path)) == [
-        "AP is highest with 1 (41.0) and lowest with 0 (32.0); against 1: 0 −9.0.",
+        "AP is highest with '1' (41.0) and lowest with '0' (32.0); against '1': '0' −9.0.",
         "Published (Table 2), on COCO: AP from 36.7 (0 layers) to 41.6 (12 layers).",
         "Not in the table: 2, seed 0 (out of luck).",
         "AP less base has the 95% interval of bootstrap samples of the validation images, averaged over seeds. "
