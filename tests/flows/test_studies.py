@@ -126,7 +126,7 @@ def test_a_table_holds_what_is_finished_and_says_what_failed(where: Paths) -> No
 
 
 def test_a_study_of_masks_trains_the_head_and_shares_the_detector(where: Paths) -> None:
-    heads = {"maps": {}, "none": {"train_panoptic.attention_maps": "none"}}
+    heads = {"maps": {}, "none": {"train_panoptic.attention_maps": "none", "train_panoptic.attention_gain": 1}}
     steps = STEP | {"train_panoptic.epochs": 1, "train_panoptic.steps": 1}
     content = tiny_parameters()
     content["ablations"] = {"heads": {"paper": "Table 5", "base": "maps", "seeds": [0], "set": steps, "variants": heads}}
@@ -172,6 +172,7 @@ def test_the_command_names_what_failed_and_mlflow_has_each_variant(
     broken = {"detector.encoder_layers": 2, "train_detection.init": {"checkpoint": "no/such.pt", "sha256": None}}
     variants = {"none": {"detector.encoder_layers": 0}, "one + more": {"detector.encoder_layers": 1}, "broken": broken}
     content["ablations"] = {"depth": {"paper": "Table 2", "base": "one + more", "seeds": [0], "set": STEP, "variants": variants}}
+    content["resources"]["side_by_side"] = 2
     (checkout / "params" / "tiny.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     shutil.copytree(trained.paths.data, checkout / "data" / "tiny")
     nowhere = environment | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
