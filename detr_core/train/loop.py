@@ -73,7 +73,8 @@ def train(
         reporter.message(note)
     if progress.step == 0:
         torch.manual_seed(config.seed + group.rank)  # dropout; the weights were drawn before, alike in all processes
-    parallel = DistributedDataParallel(task) if group.size > 1 else task
+    # Buffers are fixed batch statistics, alike everywhere.
+    parallel = DistributedDataParallel(task, broadcast_buffers=False) if group.size > 1 else task
     record_every = max(1, total_steps // RECORDS)
     clock = _Clock(progress.step, total_steps, config.batch_size, reporter if group.first else None)
 

@@ -137,10 +137,10 @@ def test_two_processes_train_as_one(dataset: Path, tmp_path: Path, monkeypatch: 
 def assert_same_training(one: Path, other: Path) -> None:
     for a, b in zip(history(one), history(other), strict=True):
         losses = {name: value for name, value in a.items() if name.startswith(("train/", "val/"))}
-        assert losses == pytest.approx({name: b[name] for name in losses}, rel=1e-3, abs=1e-4)
-    ours, theirs = weights(one), weights(other)
+        assert losses == pytest.approx({name: b[name] for name in losses}, rel=1e-5, abs=1e-7)
+    ours, theirs = weights(one), weights(other)  # AdamW makes much of little: of a small gradient's last bits too
     for name in ours:
-        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-2, atol=2e-3)
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=2e-4)
 
 
 def test_a_loss_that_is_not_finite_names_where(dataset: Path, tmp_path: Path) -> None:
