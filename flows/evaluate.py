@@ -69,9 +69,9 @@ def evaluated(
             profile=paths.profile,
         )
         if processes == 1:
-            evaluation_worker.run(job, alone(artifacts.device()), reporter)
+            evaluation_worker.run(job, alone(artifacts.device(settings.resources.gpus)), reporter)
         else:
-            launch.run(asdict(job), processes, reporter, EVALUATION)
+            launch.run(asdict(job), processes, reporter, EVALUATION, settings.resources.gpus, paths.variant)
         return evaluate(folder, artifacts.dataset(paths)["val"])
 
 

@@ -43,7 +43,8 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
         "workers": settings.resources.workers,
         "profile": paths.profile,
     }
-    launch.run(job, launch.process_count(settings.resources), reporter)
+    resources = settings.resources
+    launch.run(job, launch.process_count(resources), reporter, gpus=resources.gpus, variant=paths.variant)
     with whole_or_nothing(paths.panoptic) as folder:
         for file in (work / "out").iterdir():
             shutil.copy2(file, folder)

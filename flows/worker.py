@@ -145,7 +145,7 @@ def run(job: Job, group: Group, reporter: Reporter) -> Progress:
 
 def with_mask_head(detector: Detr, config: PanopticConfig) -> Detr:
     """The same detector with a new mask head, whose weights for the attention maps are multiplied by `attention_gain`."""
-    model = Detr(detector.config, detector.num_classes, mask_head=True, attention_softmax=config.attention_softmax)
+    model = Detr(detector.config, detector.num_classes, mask_head=True, attention_maps=config.attention_maps)
     model.load_state_dict(detector.state_dict(), strict=False)
     with torch.no_grad():
         model.mask_head.lay1.weight[:, detector.config.width :] *= config.attention_gain

@@ -30,8 +30,8 @@ class Backbone(nn.Module):
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         norm = _norm(config.norm)
-        if config.name == "small":
-            self.body: nn.Module = SmallResNet(norm)
+        if config.name.startswith("small"):
+            self.body: nn.Module = SmallResNet(norm, 2 if config.name == "small_deep" else 1, config.dilation)
         else:
             self.body = _torchvision_resnet(config, norm)
         self.channels = [_out_channels(getattr(self.body, f"layer{stage}")) for stage in (1, 2, 3, 4)]
@@ -64,18 +64,25 @@ class FrozenBatchNorm(FrozenBatchNorm2d):
 
 
 class SmallResNet(nn.Module):
-    """A residual network of strides 3, 6, 12, 12 with one block a stage: 96 x 96 pixels become 8 x 8 positions."""
+    """A residual network of strides 3, 6, 12, 12 with so many blocks a stage: 96 x 96 pixels become 8 x 8 positions.
 
-    def __init__(self, norm: Norm) -> None:
+    dilation: stages 3 and 4 keep the stride of 6, 16 x 16 positions, and see as far by dilated convolutions.
+    """
+
+    def __init__(self, norm: Norm, blocks: int, dilation: bool) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 16, kernel_size=3, stride=3, bias=False)
         self.bn1 = norm(16)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.Identity()
-        self.layer1 = _block(16, 16, 1, norm)
-        self.layer2 = _block(16, 48, 2, norm)
-        self.layer3 = _block(48, 96, 2, norm)
-        self.layer4 = _block(96, 96, 1, norm)
+        self.layer1 = _stage(16, 16, 1, norm, blocks)
+        self.layer2 = _stage(16, 48, 2, norm, blocks)
+        self.layer3 = _stage(48, 96, 1 if dilation else 2, norm, blocks)
+        self.layer4 = _stage(96, 96, 1, norm, blocks)
+        if dilation:
+            for module in (*self.layer3.modules(), *self.layer4.modules()):
+                if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
+                    module.dilation = module.padding = (2, 2)  # torchvision's basic block takes none
 
 
 def load_imagenet_weights(backbone: Backbone, config: BackboneConfig) -> None:
@@ -133,11 +140,12 @@ def _norm(kind: str) -> Norm:
     return partial(nn.GroupNorm, 8)
 
 
-def _block(channels_in: int, channels: int, stride: int, norm: Norm) -> nn.Sequential:
+def _stage(channels_in: int, channels: int, stride: int, norm: Norm, blocks: int) -> nn.Sequential:
     shortcut = None
     if stride != 1 or channels_in != channels:
         shortcut = nn.Sequential(nn.Conv2d(channels_in, channels, 1, stride, bias=False), norm(channels))
-    return nn.Sequential(BasicBlock(channels_in, channels, stride, shortcut, norm_layer=norm))
+    first = BasicBlock(channels_in, channels, stride, shortcut, norm_layer=norm)
+    return nn.Sequential(first, *(BasicBlock(channels, channels, norm_layer=norm) for _ in range(blocks - 1)))
 
 
 def _stem_and_stages(body: nn.Module) -> list[nn.Module]:

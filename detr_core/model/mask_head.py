@@ -11,7 +11,7 @@ import math
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detr_core.model.config import AttentionSoftmax
+from detr_core.model.config import AttentionMaps
 
 
 class AttentionMap(nn.Module):
@@ -20,7 +20,7 @@ class AttentionMap(nn.Module):
     softmax: 'released' makes the heads' maps sum to one together, which released weights depend on; 'per_head' each of them.
     """
 
-    def __init__(self, width: int, heads: int, softmax: AttentionSoftmax) -> None:
+    def __init__(self, width: int, heads: int, softmax: AttentionMaps) -> None:
         super().__init__()
         self.heads, self.softmax = heads, softmax
         self.q_linear = nn.Linear(width, width)
@@ -40,6 +40,22 @@ class AttentionMap(nn.Module):
         chosen = scores[image, :, query]
         maps = chosen.softmax(-1) if self.softmax == "per_head" else chosen.flatten(1).softmax(-1)
         return maps.view(-1, self.heads, height, width)
+
+
+class QueryFeatures(nn.Module):
+    """What stands in for attention maps where there are none: as many features of the query, the same at every position.
+
+    The head then knows which object it is about, but nobody has looked for it in the image.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, heads)
+
+    def forward(self, queries: Tensor, memory: Tensor, padding: Tensor, image: Tensor, query: Tensor) -> Tensor:
+        """As AttentionMap."""
+        features: Tensor = self.linear(queries[image, query])
+        return features[:, :, None, None].expand(-1, -1, *memory.shape[-2:])
 
 
 class MaskHead(nn.Module):

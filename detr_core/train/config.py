@@ -9,7 +9,7 @@ from typing import Literal
 from detr_core.config import require
 from detr_core.data.config import AugmentationConfig, ResizeConfig
 from detr_core.loss.config import LossConfig, MaskLossConfig
-from detr_core.model.config import AttentionSoftmax
+from detr_core.model.config import AttentionMaps
 
 
 @dataclass(frozen=True)
@@ -123,15 +123,17 @@ class DetectionConfig(TrainConfig):
 class PanopticConfig(TrainConfig):
     """Training of the mask head on the frozen detector, on panoptic segments.
 
-    attention_softmax: of the mask head's attention maps, 'released' or 'per_head'.
+    attention_maps: what the mask head starts from: attention maps with a softmax as 'released' or 'per_head', or 'none'.
     attention_gain: what the initial weights of the attention maps are multiplied by, 1 as published. A map's values average one
     over heads x positions; with a gain of that size a short training needn't first learn to see them.
     """
 
-    attention_softmax: AttentionSoftmax
+    attention_maps: AttentionMaps
     attention_gain: float
     loss: MaskLossConfig
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.attention_gain > 0, "attention_gain", "above 0", self.attention_gain)
+        gains = self.attention_maps != "none" or self.attention_gain == 1
+        require(gains, "attention_gain", "1 where attention_maps is none", self.attention_gain)

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from detr_core.reporter import Memory
-from flows.launch import WorkerError, process_count, run
+from flows.launch import WorkerError, process_count, run, stop_all
 from flows.settings import ResourcesConfig
 
 WORKER = """
@@ -96,6 +96,19 @@ def test_killing_torchrun_ends_its_processes_and_the_wait(job: dict[str, object]
     assert wait_for(lambda: gone(int((tmp_path / "pid.0").read_text())))
 
 
+def test_another_thread_can_end_what_runs(job: dict[str, object], tmp_path: Path) -> None:
+    def end() -> None:
+        if wait_for(lambda: (tmp_path / "pid.0").exists() and (tmp_path / "pid.0").read_text() != ""):
+            stop_all()
+
+    ender = threading.Thread(target=end)
+    ender.start()
+    with pytest.raises(WorkerError, match=r"its log is .*toy-depth-2-seed0-detection\.log$"):
+        run(job | {"then": "sleep"}, 1, Memory(), worker="toy_worker", variant="depth/2-seed0")
+    ender.join()
+    assert wait_for(lambda: gone(int((tmp_path / "pid.0").read_text())))
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_no_process_outlives_the_one_that_trains(job: dict[str, object], tmp_path: Path, number: signal.Signals) -> None:
     code = (
@@ -111,5 +124,5 @@ def test_no_process_outlives_the_one_that_trains(job: dict[str, object], tmp_pat
 
 
 def test_a_profile_says_how_many_processes() -> None:
-    assert process_count(ResourcesConfig(processes=3, workers=0)) == 3
-    assert process_count(ResourcesConfig(processes="auto", workers=0)) >= 1
+    assert process_count(ResourcesConfig(gpus=None, processes=3, workers=0, side_by_side=1)) == 3
+    assert process_count(ResourcesConfig(gpus=None, processes="auto", workers=0, side_by_side=1)) >= 1

@@ -200,10 +200,15 @@ def test_another_profiles_detector_gets_no_mask_head(dataset: Path, tmp_path: Pa
     assert not (tmp_path / "o").exists()
 
 
-@pytest.mark.parametrize("softmax", ["released", "per_head"])
-def test_a_profile_chooses_the_softmax_of_its_mask_head(softmax: Any) -> None:
-    config = replace(tiny_settings().train_panoptic, attention_softmax=softmax)
-    assert with_mask_head(Detr(tiny_settings().detector, 3, mask_head=False), config).attention_softmax == softmax
+@pytest.mark.parametrize("maps", ["released", "per_head", "none"])
+def test_a_profile_chooses_the_attention_maps_of_its_mask_head(maps: Any) -> None:
+    config = replace(tiny_settings().train_panoptic, attention_maps=maps, attention_gain=1.0)
+    assert with_mask_head(Detr(tiny_settings().detector, 3, mask_head=False), config).attention_maps == maps
+
+
+def test_without_attention_maps_there_is_nothing_to_gain() -> None:
+    with pytest.raises(ConfigError, match="attention_gain: expected 1 where attention_maps is none, found 64"):
+        replace(tiny_settings().train_panoptic, attention_maps="none")
 
 
 def test_the_mask_head_leaves_its_detector_as_it_was(trained: Trained) -> None:
