@@ -51,7 +51,7 @@ class Backbone(nn.Module):
         return maps
 
 
-class FrozenBatchNorm(FrozenBatchNorm2d):
+class FrozenBatchNorm(FrozenBatchNorm2d):  # type: ignore[misc]
     """Batch norm with fixed statistics, weight and bias, as torchvision has it but in place.
 
     What it normalises is a convolution's output, which nothing else needs: not even its gradient.
