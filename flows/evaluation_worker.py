@@ -10,9 +10,13 @@ Results in `out`: what detr_core.evaluate.predictions.predict writes. What it pr
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from detr_core.config import build
 from detr_core.data.coco import CocoDataset
@@ -50,7 +54,20 @@ def run(job: Job, group: Group, reporter: Reporter) -> None:
         trained = artifacts.checkpoint(file, job.owner, group.device)
     split = read_dataset(Path(job.data))["val"]
     dataset = CocoDataset(split, artifacts.targets(split), masks=False, transform=evaluation_transform(config.resize), seed=0)
-    predict(trained.model, trained.categories, dataset, config, Path(job.out), group, job.workers, reporter)
+    with _sums_of_one_thread(group.device):
+        predict(trained.model, trained.categories, dataset, config, Path(job.out), group, job.workers, reporter)
+
+
+@contextmanager
+def _sums_of_one_thread(device: torch.device) -> Iterator[None]:
+    # On a CPU threads that share a sum change its last bits. Processes share images instead, and change nothing.
+    threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
-from detr_core.config import as_dict, build
+from detr_core.config import ConfigError, as_dict, build
 from detr_core.data.batching import evaluation_batches
 from detr_core.data.coco import CocoDataset
 from detr_core.data.dataset import read_dataset
@@ -123,6 +123,11 @@ def run(job: Job, group: Group, reporter: Reporter) -> Progress:
         )
         torch.manual_seed(any_config.seed)
         detector = artifacts.checkpoint(Path(job.init), job.profile, torch.device("cpu"))
+        if detector.categories != dataset.categories:
+            raise ConfigError(
+                f"train_detection.targets: expected a detector of the {len(dataset.categories)} categories of the panoptic file, "
+                f"found one of {len(detector.categories)} others: {job.init}; train it with targets: panoptic"
+            )
         model = with_mask_head(detector.model, any_config)
         task = PanopticTask(model, any_config.loss, _precision(any_config.precision))
         val = CocoDataset(

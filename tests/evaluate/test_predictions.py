@@ -111,6 +111,27 @@ def test_the_batch_size_and_the_chunks_of_masks_change_nothing(
         assert [s["category_id"] for s in ours["segments_info"]] == [s["category_id"] for s in theirs["segments_info"]]
 
 
+def test_images_of_any_sizes_give_the_same_whatever_the_batch_size(split: Split, tmp_path: Path) -> None:
+    # The scenes, cut to three sizes: were they batched together, padding would reach the backbone.
+    assert split.instances is not None
+    cut = json.loads(split.instances.read_text())
+    (tmp_path / "images").mkdir()
+    for image, (height, width) in zip(cut["images"], [(64, 64), (48, 64), (64, 48)] * 2, strict=True):
+        Image.open(split.images / image["file_name"]).crop((0, 0, width, height)).save(tmp_path / "images" / image["file_name"])
+        image |= {"height": height, "width": width}
+    (tmp_path / "instances.json").write_text(json.dumps(cut))
+    mixed = Split("val", tmp_path / "images", tmp_path / "instances.json", None, None)
+    dataset = CocoDataset(mixed, "instances", masks=False, transform=evaluation_transform(None), seed=0)
+    model = detector(dataset.categories, mask_head=False)
+    one = predicted(model, dataset, tmp_path / "one", replace(CONFIG, batch_size=1))
+    four = predicted(model, dataset, tmp_path / "four", replace(CONFIG, batch_size=4))
+    assert len(one["bbox"]) > 0
+    for ours, theirs in zip(one["bbox"], four["bbox"], strict=True):
+        assert (ours["image_id"], ours["category_id"]) == (theirs["image_id"], theirs["category_id"])
+        np.testing.assert_allclose([*ours["bbox"], ours["score"]], [*theirs["bbox"], theirs["score"]], rtol=1e-4, atol=1e-4)
+    assert evaluate(tmp_path / "four", mixed) == pytest.approx(evaluate(tmp_path / "one", mixed), abs=1e-6)
+
+
 def test_without_override_there_are_fewer_detections(model: Detr, dataset: CocoDataset, tmp_path: Path) -> None:
     every = predicted(model, dataset, tmp_path / "every")
     sure = predicted(model, dataset, tmp_path / "sure", replace(CONFIG, empty_slot_override=False))

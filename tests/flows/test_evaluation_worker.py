@@ -30,12 +30,12 @@ def evaluated(trained: Trained, processes: int, batch_size: int, out: Path) -> t
 
 # Six images: batches of four and two; and one batch, with which a process stays without any image.
 @pytest.mark.parametrize("batch_size", [4, 6])
-def test_two_processes_leave_what_one_leaves(
-    trained: Trained, tmp_path: Path, batch_size: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    torch.set_num_threads(1)
+def test_two_processes_leave_what_one_leaves(trained: Trained, tmp_path: Path, batch_size: int) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)  # of this process; two have a core each
     one, _ = evaluated(trained, 1, batch_size, tmp_path / "one")
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(threads)
     two, told = evaluated(trained, 2, batch_size, tmp_path / "two")
     assert one == two
     assert told.last_progress == (6, 6)

@@ -48,6 +48,8 @@ VARIANTS = {
     "no feed-forward": replace(SMALL, feed_forward=0),
     "a head a layer": replace(SMALL, shared_heads=False),
     "learned positions": replace(SMALL, positions=PositionsConfig("learned", "attention", cells=3)),
+    "learned positions at the input, pre-norm": replace(SMALL, positions=PositionsConfig("learned", "input", 3), pre_norm=True),
+    "learned positions in the decoder": replace(SMALL, positions=PositionsConfig("learned", "decoder", cells=3)),
     "positions at the input": replace(SMALL, positions=PositionsConfig("sine", "input", cells=4)),
     "positions in the decoder": replace(SMALL, positions=PositionsConfig("sine", "decoder", cells=4)),
     "no positions": replace(SMALL, positions=PositionsConfig("none", "attention", cells=4)),
