@@ -16,9 +16,13 @@ DEFAULT_PROFILE = "demo"
 
 @dataclass(frozen=True)
 class Paths:
-    """The artifacts of one profile; each stage writes one and reads earlier ones."""
+    """The artifacts of one profile; each stage writes one and reads earlier ones.
+
+    variant: STUDY/VARIANT for one variant of a study: it has the profile's data, and its own models and evaluation.
+    """
 
     profile: str
+    variant: str = ""
 
     @property
     def params(self) -> Path:
@@ -35,7 +39,8 @@ class Paths:
 
     @property
     def runs(self) -> Path:
-        return ROOT / "runs" / self.profile
+        runs = ROOT / "runs" / self.profile
+        return runs / "studies" / self.variant if self.variant else runs
 
     @property
     def detection(self) -> Path:
@@ -58,7 +63,7 @@ class Paths:
 
     def unfinished(self, stage: str) -> Path:
         """What an interrupted stage resumes from."""
-        return STATE / "unfinished" / self.profile / stage
+        return STATE / "unfinished" / self.profile / self.variant / stage
 
 
 def relative(path: Path) -> str:

@@ -22,7 +22,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     """Trains the detector into runs/<profile>/detection/: checkpoint.pt (the last), best.pt, metrics.json, history.jsonl.
 
     An interrupted training is taken up again from .state/. Returns metrics.json.
-    Raises DatasetError or CheckpointError before work begins, TrainingError where a process of the training fails.
+    Raises DatasetError or CheckpointError before work begins, WorkerError where a process of the training fails.
     """
     artifacts.dataset(paths)
     init = _initial_checkpoint(settings)
@@ -38,7 +38,8 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
         "workers": settings.resources.workers,
         "profile": paths.profile,
     }
-    launch.train(job, launch.training_processes(settings.resources), reporter)
+    resources = settings.resources
+    launch.run(job, launch.process_count(resources), reporter, gpus=resources.gpus, variant=paths.variant)
     with whole_or_nothing(paths.detection) as folder:
         for file in (work / "out").iterdir():
             shutil.copy2(file, folder)

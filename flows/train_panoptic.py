@@ -23,7 +23,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     """Trains the mask head into runs/<profile>/panoptic/: checkpoint.pt (the last), best.pt, metrics.json, history.jsonl.
 
     The checkpoints hold the whole model, the detector's weights as they were. An interrupted training is taken up again from
-    .state/. Returns metrics.json. Raises DatasetError or StageError before work begins, TrainingError where a process of
+    .state/. Returns metrics.json. Raises DatasetError or StageError before work begins, WorkerError where a process of
     the training fails.
     """
     for name, split in artifacts.dataset(paths).items():
@@ -43,7 +43,8 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
         "workers": settings.resources.workers,
         "profile": paths.profile,
     }
-    launch.train(job, launch.training_processes(settings.resources), reporter)
+    resources = settings.resources
+    launch.run(job, launch.process_count(resources), reporter, gpus=resources.gpus, variant=paths.variant)
     with whole_or_nothing(paths.panoptic) as folder:
         for file in (work / "out").iterdir():
             shutil.copy2(file, folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 
@@ -35,14 +36,32 @@ def detections(
     empty_slot_override: every query counts, with its best class other than no-object, as in the published figures; without
     it the queries where no-object wins are left out.
     """
-    probabilities = logits.float().softmax(-1)
-    scores, labels = probabilities[..., :-1].max(-1)
-    found = scores >= probabilities[..., -1]
+    scores, labels, nothing = _best_classes(logits)
+    pixels = _in_pixels(boxes, original_sizes)
+    found = scores >= nothing
     if empty_slot_override:
         found.fill_(True)
-    sizes = boxes.new_tensor([[w, h, w, h] for h, w in original_sizes])
-    pixels = box_convert(boxes, "cxcywh", "xyxy") * sizes[:, None]
     return [
         Detections(scores[i, queries], labels[i, queries], pixels[i, queries], queries)
         for i, queries in enumerate(row.nonzero()[:, 0] for row in found)
     ]
+
+
+def every_query(logits: Tensor, boxes: Tensor, original_sizes: list[tuple[int, int]]) -> Detections:
+    """What `detections` with `empty_slot_override` gives, of all images of the batch together, image by image: [B * Q]."""
+    scores, labels, _ = _best_classes(logits)
+    queries = torch.arange(logits.shape[1], device=logits.device).repeat(len(logits))
+    return Detections(scores.flatten(), labels.flatten(), _in_pixels(boxes, original_sizes).flatten(0, 1), queries)
+
+
+def _best_classes(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    # The score and the index of the best class other than no-object, and no-object's score.
+    probabilities = logits.float().softmax(-1)
+    scores, labels = probabilities[..., :-1].max(-1)
+    return scores, labels, probabilities[..., -1]
+
+
+def _in_pixels(boxes: Tensor, original_sizes: list[tuple[int, int]]) -> Tensor:
+    sizes = boxes.new_tensor([[w, h, w, h] for h, w in original_sizes])
+    pixels: Tensor = box_convert(boxes, "cxcywh", "xyxy") * sizes[:, None]
+    return pixels

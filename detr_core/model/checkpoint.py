@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from detr_core.config import ConfigError, as_dict, build
-from detr_core.model.config import DetectorConfig
+from detr_core.model.config import AttentionMaps, DetectorConfig
 from detr_core.model.detr import Detr
 from detr_core.model.files import CheckpointError, read_content, write_atomically
 from detr_core.model.published import from_published, is_published, to_published
@@ -43,6 +43,7 @@ def save_checkpoint(path: Path, model: Detr, categories: tuple[Category, ...], m
         "format": FORMAT,
         "detector": as_dict(model.config),
         "mask_head": model.has_mask_head,
+        "attention_maps": model.attention_maps,
         "categories": [asdict(category) for category in categories],
         "meta": dict(meta),
         "model": model.state_dict(),
@@ -82,7 +83,11 @@ def _from_ours(content: dict[str, Any], path: Path) -> Checkpoint:
     try:
         config = build(DetectorConfig, content["detector"], f"{path}: detector")
         categories = tuple(Category(**category) for category in content["categories"])
-        model = Detr(config, len(categories), content["mask_head"])
+        # Checkpoints of before there was a choice don't say.
+        maps = content.get("attention_maps", "released")
+        if maps not in get_args(AttentionMaps):
+            raise ConfigError(f"attention_maps: expected one of {get_args(AttentionMaps)}, found {maps!r}")
+        model = Detr(config, len(categories), content["mask_head"], maps)
         model.load_state_dict(content["model"])
         return Checkpoint(model, categories, content["meta"])
     except (ConfigError, KeyError, TypeError, RuntimeError) as error:

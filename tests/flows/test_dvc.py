@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from detr_core.studies.config import EVALUATING
 from flows.paths import DEFAULT_PROFILE, PARAMS, ROOT, Paths
 
 GRAPH: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())
@@ -32,12 +33,16 @@ def test_the_default_profile_is_at_the_root() -> None:
 
 def test_a_stage_depends_on_its_own_sections() -> None:
     sections = {name: set(stage["params"][0]["params/${profile}.yaml"]) for name, stage in STAGES.items()}
-    assert sections == {name: {name} | ({"detector"} if name == "train_detection" else set()) for name in STAGES}
+    own = {name: {name} for name in STAGES}
+    own["train_detection"] |= {"detector"}
+    own["ablations"] = {f"ablations.{study}" for study in EVALUATING}  # the others' budgets are none of its business
+    assert sections == own
 
 
 def test_outputs_are_where_the_stages_write_them() -> None:
     where = Paths("${profile}")
-    written = [where.data, where.detection, where.panoptic, where.evaluation, where.study("decoder_nms"), where.report]
+    studies = [where.study(name) for name in EVALUATING]
+    written = [where.data, where.detection, where.panoptic, where.evaluation, *studies, where.report]
     assert [out for stage in STAGES.values() for out in stage["outs"]] == [str(path.relative_to(ROOT)) for path in written]
 
 

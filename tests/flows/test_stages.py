@@ -85,10 +85,10 @@ def test_evaluation_measures_boxes_masks_and_panoptic_quality(trained: Trained) 
 
 
 def test_the_ablation_has_a_cell_for_each_depth_and_nms(trained: Trained) -> None:
-    cells = read(trained.paths.study("decoder_nms") / "cells.json")
+    cells = read(trained.paths.study("decoder-nms") / "cells.json")
     assert isinstance(cells, list)
     assert {(cell["decoder_depth"], cell["nms"]) for cell in cells} == {(d, nms) for d in (1, 2) for nms in (None, 0.7, 0.5)}
-    assert "depth_2/nms_off/AP" in trained.figures["ablations"]
+    assert "decoder-nms/depth_2/nms_off/AP" in trained.figures["ablations"]
 
 
 def test_the_report_is_one_page(trained: Trained) -> None:

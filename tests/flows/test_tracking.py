@@ -100,7 +100,7 @@ def test_the_cells_of_an_ablation_are_child_runs_that_the_comparison_selects(dat
     assert base == "http://127.0.0.1:5000"
     selected = {name: json.loads(unquote(value)) for name, (value,) in parse_qs(query).items()}
     assert selected == {"runs": [child.run_id for child in children], "experiments": [parent.experiment_id]}
-    assert parent.links()["the ablation's cells compared in MLflow"] == address
+    assert parent.links()["ablations compared in MLflow"] == address
 
 
 def test_a_server_that_is_not_there_stops_the_stage_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
