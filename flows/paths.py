@@ -75,15 +75,18 @@ def relative(path: Path) -> str:
 def whole_or_nothing(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder` that becomes `folder` when the block ends well, and is removed when it doesn't.
 
-    So no later stage can take a half-written result for a result.
+    So no later stage can take a half-written result, or a half-removed earlier one, for a result.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    part = folder.with_name(f".{folder.name}.part")
+    part, earlier = (folder.with_name(f".{folder.name}.{what}") for what in ("part", "earlier"))
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     try:
         yield part
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(earlier, ignore_errors=True)
+        if folder.exists():
+            folder.replace(earlier)
         part.replace(folder)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        for leftover in (part, earlier):
+            shutil.rmtree(leftover, ignore_errors=True)

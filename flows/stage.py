@@ -14,6 +14,7 @@ from prefect import Flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.attached import end_with_parent
+from flows.leaving import work_is_done
 from flows.paths import DEFAULT_PROFILE
 from flows.server import ensure_server
 from flows.settings import load
@@ -59,6 +60,7 @@ def run(stage_flow: Flow[Any, Any], profile: str, **parameters: Any) -> None:
         with temporary_settings({PREFECT_API_URL: url}):
             _errors_told_once()
             stage_flow(profile=profile, **parameters)
+    work_is_done()
 
 
 @contextmanager

@@ -161,10 +161,10 @@ def _is_of(folder: Path, digest: str) -> bool:
 
 
 def _code(stage: str) -> str:
-    """A digest of the rooms that dvc.yaml names as the stage's code."""
-    rooms = [room for room in _graph()["stages"][stage]["deps"] if room.startswith("detr_core/")]
-    files = sorted(file for room in rooms for file in (ROOT / room).rglob("*") if file.is_file() and file.suffix != ".pyc")
-    return _digest([(str(file.relative_to(ROOT)), _file(file)) for file in files])
+    """A digest of what dvc.yaml names as the stage's code."""
+    named = [ROOT / name for name in _graph()["stages"][stage]["deps"] if "${profile}" not in name]
+    found = {file for path in named for file in (path, *path.rglob("*")) if file.is_file() and file.suffix != ".pyc"}
+    return _digest([(str(file.relative_to(ROOT)), _file(file)) for file in sorted(found)])
 
 
 def _graph() -> dict[str, Any]:

@@ -166,3 +166,10 @@ def test_dvc_lock_does_not_make_a_checkout_dirty(tmp_path: Path) -> None:
     assert lineage.git(tmp_path)["git.dirty"] == "false"
     (tmp_path / "code.py").write_text("b")
     assert lineage.git(tmp_path)["git.dirty"] == "true"
+
+
+def test_a_folder_that_is_not_in_the_lock_yet_has_dvcs_hash(tmp_path: Path) -> None:
+    for name in ("b/two.txt", "a.txt", "b-c.txt"):  # in DVC's order the slash counts as a character
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    assert lineage.folder_hash(tmp_path) == "83c84aee8d73edbf59693c9e358d2ea4.dir"
