@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import box_convert
 
+from detr_core.structures import Target
+
 
 @dataclass
 class Mass:
@@ -50,6 +52,15 @@ def box_regions(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """The share of every position of a map of `size` (h, w) in each box: [K, h, w]. boxes [K, 4]: cxcywh, 0..1."""
     x1, y1, x2, y2 = box_convert(boxes, "cxcywh", "xyxy").unbind(-1)
     return _covered(y1, y2, size[0])[:, :, None] * _covered(x1, x2, size[1])[:, None, :]
+
+
+def box_masks(target: Target) -> Tensor:
+    """The boxes of the target's objects as masks, bool [T, H, W] at its size: for data without masks."""
+    (height, width), (x, y, w, h) = target.size, target.boxes.T[..., None]
+    across = ((torch.arange(width) + 0.5) / width - x).abs() <= w / 2
+    down = ((torch.arange(height) + 0.5) / height - y).abs() <= h / 2
+    inside: Tensor = down[:, :, None] & across[:, None, :]
+    return inside
 
 
 def mask_regions(masks: Tensor, size: tuple[int, int]) -> Tensor:

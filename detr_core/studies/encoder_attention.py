@@ -19,7 +19,7 @@ from detr_core.model.detr import Detr
 from detr_core.model.transformer import Attention
 from detr_core.reporter import Reporter
 from detr_core.structures import Target
-from detr_core.studies.attention_mass import Mass, mask_regions, position_of, write_regions
+from detr_core.studies.attention_mass import Mass, box_masks, mask_regions, position_of, write_regions
 from detr_core.studies.config import EncoderAttentionConfig
 from detr_core.studies.pictures import as_rows, save_picture, spread
 
@@ -55,8 +55,9 @@ def encoder_attention(
 ) -> EncoderAttention:
     """Where attention goes from the centre of every thing of the dataset, the mean over the heads.
 
-    dataset: with masks. figures, means over things: 'own/mass', the share of attention inside the thing's own mask, 'own/area',
-    the mask's share of the image, which is what attention that knows nothing would have, and 'own/times', their ratio; the same
+    dataset: with masks; where it has none an object's box stands for its mask. figures, means over things: 'own/mass', the share
+    of attention inside the thing's own mask, 'own/area', the mask's share of the image, which is what attention that
+    knows nothing would have, and 'own/times', their ratio; the same
     as 'same_class/...' inside the other things of its class in the image (of things that have any), and as 'others/...' inside
     those of other classes. Instances are separated where 'own/times' is far above 'same_class/times'.
     Raises ConfigError for a detector without encoder layers.
@@ -114,8 +115,8 @@ def write_encoder_attention(found: EncoderAttention, dataset: CocoDataset, folde
 
 def _regions(target: Target, thing: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
     # Of each thing its own mask, those of the others of its class, and those of things of other classes: [K, h, w].
-    assert target.masks is not None, "the dataset was made without masks"
-    own = mask_regions(target.masks[thing], size)
+    masks = box_masks(target) if target.masks is None else target.masks
+    own = mask_regions(masks[thing], size)
     labels = target.labels[thing]
     same = (labels[:, None] == labels).float()
     different = 1 - same

@@ -139,9 +139,11 @@ def _instance_count_figures(folder: Path, out: Path) -> list[Path]:
 
 
 def _run_encoder_attention(inputs: Inputs, folder: Path) -> None:
+    from detr_core.evaluate.ground_truth import has_masks, instances
     from detr_core.studies.encoder_attention import encoder_attention, write_encoder_attention
 
-    dataset = _dataset(inputs, masks=True)
+    split = artifacts.dataset(inputs.paths)["val"]
+    dataset = _dataset(inputs, masks=split.panoptic is not None or has_masks(instances(split)))
     found = encoder_attention(inputs.trained.model, dataset, inputs.config, inputs.device, inputs.workers, inputs.reporter)
     write_encoder_attention(found, dataset, folder)
 

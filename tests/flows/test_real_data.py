@@ -44,7 +44,9 @@ def profile(name: str) -> Profile:
         content[stage]["schedule"]["drop_epoch"] = 10
     content["train_detection"]["targets"] = "instances" if train["panoptic"] is None else "panoptic"
     content["evaluate"] |= {"resize": resize}
-    content["ablations"]["decoder-nms"] |= {"resize": resize}
+    for study in ("decoder-nms", "encoder-attention", "decoder-attention", "scoring"):
+        content["ablations"][study] |= {"resize": resize}
+    content["ablations"]["instance-count"] |= {"classes": None, "grid": 2, "canvas": 96, "shown": 2, "repeats": 2}
     content["report"]["pictures"] = 2
     content["resources"] |= {"processes": 1, "workers": 0}
     return build(Profile, content, f"{name}.yaml")

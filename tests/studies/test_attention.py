@@ -19,7 +19,8 @@ from detr_core.data.coco import CocoDataset
 from detr_core.data.dataset import Split
 from detr_core.data.transforms import evaluation_transform
 from detr_core.reporter import Memory
-from detr_core.studies.attention_mass import Mass, box_regions, mask_regions, position_of
+from detr_core.structures import Target
+from detr_core.studies.attention_mass import Mass, box_masks, box_regions, mask_regions, position_of
 from detr_core.studies.config import DecoderAttentionConfig, EncoderAttentionConfig
 from detr_core.studies.decoder_attention import decoder_attention, write_decoder_attention
 from detr_core.studies.encoder_attention import encoder_attention, write_encoder_attention
@@ -152,3 +153,8 @@ def test_decoder_attention(dataset: CocoDataset, tmp_path: Path) -> None:
     )
     assert none.figures["detections"] == 0
     assert "extremities/mass" not in none.figures
+
+
+def test_without_masks_an_object_is_its_box() -> None:
+    target = Target(1, torch.tensor([0, 0]), torch.tensor([[0.5, 0.5, 0.5, 1.0], [0.875, 0.25, 0.25, 0.5]]), None, (2, 4), (2, 4))
+    assert box_masks(target).int().tolist() == [[[0, 1, 1, 0], [0, 1, 1, 0]], [[0, 0, 0, 1], [0, 0, 0, 0]]]
