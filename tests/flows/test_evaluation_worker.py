@@ -49,7 +49,7 @@ def test_an_error_in_a_process_is_the_stages_and_leaves_nothing(trained: Trained
     settings = replace(trained.settings, resources=replace(trained.settings.resources, processes=2))
     checkpoint = trained.paths.panoptic / "checkpoint.pt"
     # Where the other process ends first, the one that speaks may be ended before it says why.
-    with pytest.raises(WorkerError, match="found one of 'tiny'|evaluation ended with exit code 1"):
+    with pytest.raises(WorkerError, match=r"found one of 'tiny'|evaluation ended with exit code 1"):
         evaluate.evaluated(checkpoint, None, "other", settings, trained.paths, tmp_path / "out", Memory())
     assert list(tmp_path.iterdir()) == []
     assert (launch.STATE / "log" / "tiny-evaluation.log").is_file()
