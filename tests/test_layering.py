@@ -23,7 +23,7 @@ ROOMS = {
     "studies": {"data", "model", "evaluate"},
     "figures": {"data", "model", "evaluate", "studies"},
 }
-TOP = {"structures", "config", "reporter"}
+TOP = {"structures", "config", "reporter", "distributed"}
 OUTSIDE = {"torch", "torchvision", "numpy", "scipy", "pycocotools", "hotcoco", "PIL", "matplotlib", "jinja2", "markupsafe"}
 
 

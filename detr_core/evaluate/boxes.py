@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 
-from detr_core.structures import MOST, AnyOutput, Output, RegionOutput
+from detr_core.structures import MOST, AnyOutput, DeformableOutput, Output, RegionOutput
 
 
 @dataclass
@@ -46,7 +46,8 @@ def found(
     logits, boxes = output.logits[layer].cpu(), output.boxes[layer].cpu()
     if isinstance(output, Output):
         return detections(logits, boxes, original_sizes, empty_slot_override)
-    return _best_pairs(logits, boxes, original_sizes)
+    scores, labels, pixels, queries = _best_pairs(logits, boxes, original_sizes)
+    return [Detections(*image) for image in zip(scores, labels, pixels, queries, strict=True)]
 
 
 def detections(
@@ -58,29 +59,50 @@ def detections(
     empty_slot_override: every query counts, with its best class other than no-object, as in the published figures; without
     it the queries where no-object wins are left out.
     """
-    probabilities = logits.float().softmax(-1)
-    scores, labels = probabilities[..., :-1].max(-1)
-    counted = scores >= probabilities[..., -1]
+    scores, labels, nothing = _best_classes(logits)
+    pixels = _in_pixels(boxes, original_sizes)
+    counted = scores >= nothing
     if empty_slot_override:
         counted.fill_(True)
-    sizes = boxes.new_tensor([[w, h, w, h] for h, w in original_sizes])
-    pixels = box_convert(boxes, "cxcywh", "xyxy") * sizes[:, None]
     return [
         Detections(scores[i, queries], labels[i, queries], pixels[i, queries], queries)
         for i, queries in enumerate(row.nonzero()[:, 0] for row in counted)
     ]
 
 
-def _best_pairs(logits: Tensor, boxes: Tensor, original_sizes: list[tuple[int, int]]) -> list[Detections]:
+def in_one_row(output: Output | DeformableOutput, original_sizes: list[tuple[int, int]], layer: int = -1) -> Detections:
+    """What `found` with `empty_slot_override` gives, of all images of the batch together, image by image: as many of each."""
+    logits, boxes = output.logits[layer].cpu(), output.boxes[layer].cpu()
+    if isinstance(output, Output):
+        scores, labels, _ = _best_classes(logits)
+        pixels, queries = _in_pixels(boxes, original_sizes), torch.arange(logits.shape[1]).expand_as(labels)
+    else:
+        scores, labels, pixels, queries = _best_pairs(logits, boxes, original_sizes)
+    return Detections(scores.flatten(), labels.flatten(), pixels.flatten(0, 1), queries.flatten())
+
+
+def _best_classes(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    # The score and the index of the best class other than no-object, and no-object's score.
+    probabilities = logits.float().softmax(-1)
+    scores, labels = probabilities[..., :-1].max(-1)
+    return scores, labels, probabilities[..., -1]
+
+
+def _best_pairs(logits: Tensor, boxes: Tensor, original_sizes: list[tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     # logits [B, Q, C] of sigmoids: the surest (query, class) pairs of each image, so that a query may count with several classes.
+    # Scores, labels, boxes and queries [B, N].
     classes = logits.shape[-1]
     scores, pairs = logits.float().sigmoid().flatten(1).topk(min(MOST, logits[0].numel()))
     queries, labels = pairs // classes, pairs % classes
-    corners = box_convert(boxes, "cxcywh", "xyxy")
-    return [
-        Detections(scores[i], labels[i], _pixels(corners[i, queries[i]], size), queries[i])
-        for i, size in enumerate(original_sizes)
-    ]
+    pixels = _in_pixels(boxes.float(), original_sizes).gather(1, queries[..., None].expand(-1, -1, 4))
+    return scores, labels, pixels, queries
+
+
+def _in_pixels(boxes: Tensor, original_sizes: list[tuple[int, int]]) -> Tensor:
+    # boxes [B, N, 4]: cxcywh, 0..1.
+    sizes = boxes.new_tensor([[w, h, w, h] for h, w in original_sizes])
+    pixels: Tensor = box_convert(boxes, "cxcywh", "xyxy") * sizes[:, None]
+    return pixels
 
 
 def _pixels(boxes: Tensor, size: tuple[int, int]) -> Tensor:

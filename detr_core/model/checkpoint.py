@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from detr_core.config import ConfigError, as_dict
-from detr_core.model.config import DetectorConfig, detector_config
+from detr_core.model.config import AttentionMaps, DetectorConfig, detector_config
 from detr_core.model.detector import Detector, build_detector
 from detr_core.model.detr import Detr
 from detr_core.model.files import CheckpointError, read_content, write_atomically
@@ -44,6 +44,7 @@ def save_checkpoint(path: Path, model: Detector, categories: tuple[Category, ...
         "format": FORMAT,
         "detector": as_dict(model.config),
         "mask_head": model.has_mask_head,
+        "attention_maps": model.attention_maps if isinstance(model, Detr) else "none",
         "categories": [asdict(category) for category in categories],
         "meta": dict(meta),
         "model": model.state_dict(),
@@ -93,7 +94,11 @@ def _from_ours(content: dict[str, Any], path: Path) -> Checkpoint:
         config = detector_config({"kind": "detr"} | content["detector"], f"{path}: detector")
         categories = tuple(Category(**category) for category in content["categories"])
         if isinstance(config, DetectorConfig):
-            model: Detector = Detr(config, len(categories), content["mask_head"])
+            # Checkpoints of before there was a choice don't say.
+            maps = content.get("attention_maps", "released")
+            if maps not in get_args(AttentionMaps):
+                raise ConfigError(f"attention_maps: expected one of {get_args(AttentionMaps)}, found {maps!r}")
+            model: Detector = Detr(config, len(categories), content["mask_head"], maps)
         else:
             model = build_detector(config, len(categories))
         model.load_state_dict(content["model"])

@@ -8,20 +8,23 @@ from typing import Any, Literal, cast
 
 from detr_core.config import as_dict, build, flatten, require
 
+AttentionMaps = Literal["released", "per_head", "none"]
+"""The mask head's attention maps: a softmax over heads and pixels together, as released, or over each head's pixels; or none."""
+
 
 @dataclass(frozen=True)
 class BackboneConfig:
     """The convolutional backbone.
 
-    name: a torchvision ResNet, or `small`: a residual network of stride 12 for images of about 100 pixels.
-    dilation: the last stage's stride becomes dilation (the paper's DC5).
+    name: a torchvision ResNet, or `small`: a residual network of stride 12 for images of about 100 pixels; `small_deep` has twice
+    its blocks. dilation: the last stride becomes dilation (the paper's DC5).
     weights: null trains from scratch, 'imagenet' takes torchvision's, else a file with a torchvision state dict.
     norm: `frozen` batch norm (as published; needs pretrained weights to be of use) or `group` norm, which trains from scratch
     and does not depend on the batch.
     frozen_stages: of the stem and the first stage, as published: 0 trains all, 2 freezes both, 5 the whole backbone.
     """
 
-    name: Literal["small", "resnet18", "resnet34", "resnet50", "resnet101"]
+    name: Literal["small", "small_deep", "resnet18", "resnet34", "resnet50", "resnet101"]
     dilation: bool
     weights: str | None
     norm: Literal["frozen", "group"]
@@ -29,9 +32,8 @@ class BackboneConfig:
 
     def __post_init__(self) -> None:
         require(0 <= self.frozen_stages <= 5, "frozen_stages", "0 (train all) to 5 (train none)", self.frozen_stages)
-        if self.name == "small":
-            require(not self.dilation, "dilation", "false for the small backbone", self.dilation)
-            require(self.weights is None, "weights", "null for the small backbone", self.weights)
+        if self.name.startswith("small"):
+            require(self.weights is None, "weights", "null for the small backbones", self.weights)
         if self.name in ("resnet18", "resnet34"):
             require(not self.dilation, "dilation", f"false: {self.name}'s blocks can't be dilated", self.dilation)
         require(self.weights is None or self.norm == "frozen", "norm", "frozen with pretrained weights", self.norm)

@@ -9,7 +9,7 @@ from typing import Literal
 from detr_core.config import require
 from detr_core.data.config import AugmentationConfig, ResizeConfig
 from detr_core.loss.config import FocalLossConfig, LossConfig, MaskLossConfig, RegionLossConfig
-from detr_core.model.config import AnyDetectorConfig
+from detr_core.model.config import AnyDetectorConfig, AttentionMaps
 
 
 @dataclass(frozen=True)
@@ -126,28 +126,39 @@ class InitConfig:
 class DetectionConfig(TrainConfig):
     """Training of the detector. targets: boxes of `instances` (things), or of `panoptic` segments (things and stuff).
 
-    init: null trains from the backbone's weights on. loss: the one that goes with the kind of detector.
+    init: null trains from the backbone's weights on. positions_std: standard deviation of learned positions' first values; null
+    as published: uniform between 0 and 1, so alike that a short training is over before they tell places apart. A detector
+    without learned positions takes no notice of it. loss: the one that goes with the kind of detector.
     """
 
     init: InitConfig | None
+    positions_std: float | None
     targets: Literal["instances", "panoptic"]
     loss: LossConfig | FocalLossConfig | RegionLossConfig
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.positions_std is None or self.positions_std > 0, "positions_std", "above 0, or null", self.positions_std)
 
 
 @dataclass(frozen=True)
 class PanopticConfig(TrainConfig):
     """Training of the mask head on the frozen detector, on panoptic segments.
 
+    attention_maps: what the mask head starts from: attention maps with a softmax as 'released' or 'per_head', or 'none'.
     attention_gain: what the initial weights of the attention maps are multiplied by, 1 as published. A map's values average one
     over heads x positions; with a gain of that size a short training needn't first learn to see them.
     """
 
+    attention_maps: AttentionMaps
     attention_gain: float
     loss: MaskLossConfig
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.attention_gain > 0, "attention_gain", "above 0", self.attention_gain)
+        gains = self.attention_maps != "none" or self.attention_gain == 1
+        require(gains, "attention_gain", "1 where attention_maps is none", self.attention_gain)
 
 
 LOSS_OF = {"detr": "softmax", "deformable": "focal", "faster_rcnn": "regions"}

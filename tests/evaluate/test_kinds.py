@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -11,7 +12,8 @@ import torch
 
 from detr_core.data.coco import CocoDataset
 from detr_core.data.dataset import Split
-from detr_core.evaluate.boxes import found
+from detr_core.distributed import alone
+from detr_core.evaluate.boxes import found, in_one_row
 from detr_core.evaluate.config import EvaluateConfig, MergingConfig
 from detr_core.evaluate.predictions import average_precision_of, evaluate, predict
 from detr_core.model.checkpoint import CheckpointError, export_published, load_checkpoint, save_checkpoint
@@ -19,7 +21,7 @@ from detr_core.model.config import detector_config
 from detr_core.model.detector import Detector, build_detector
 from detr_core.model.image import normalise
 from detr_core.reporter import Silent
-from detr_core.structures import DeformableOutput, RegionOutput
+from detr_core.structures import DeformableOutput, Output, RegionOutput
 from detr_core.studies.config import DecoderNmsConfig
 from detr_core.studies.decoder_nms import decoder_nms
 from flows.detector_model import DetectorModel
@@ -53,14 +55,14 @@ def sure(kind: str, dataset: CocoDataset) -> Detector:
 @pytest.mark.parametrize("kind", KINDS)
 def test_files_hold_what_validation_measures(kind: str, dataset: CocoDataset, split: Split, tmp_path: Path) -> None:
     model = sure(kind, dataset)
-    predict(model, dataset.categories, dataset, CONFIG, tmp_path, CPU, 0, Silent())
+    predict(model, dataset.categories, dataset, CONFIG, tmp_path, alone(CPU), 0, Silent())
     assert {path.name for path in tmp_path.iterdir()} == {"bbox.json"}
     written = json.loads((tmp_path / "bbox.json").read_text())
     things = {category.id for category in dataset.categories if category.isthing}
     assert len(written) > 0
     assert {each["category_id"] for each in written} <= things
     figures = evaluate(tmp_path, split)
-    in_memory = average_precision_of(model, dataset.categories, dataset, 4, CPU, Silent())
+    in_memory = average_precision_of(model, dataset.categories, dataset, 4, alone(CPU), 0, Silent())
     assert {name: figures[f"val/{name}"] for name in in_memory} == pytest.approx(in_memory)
 
 
@@ -101,6 +103,19 @@ def test_no_more_detections_than_average_precision_looks_at() -> None:
     assert [len(image.scores) for image in found(output, [(10, 10)] * 2, True)] == [100, 100]
 
 
+def test_a_batch_in_one_row_is_what_its_images_are_one_by_one() -> None:
+    boxes, sizes = torch.rand(2, 3, 7, 4), [(100, 200), (50, 40), (64, 64)]
+    nothing = torch.zeros(3, 8, 1, 1)
+    outputs = (
+        Output(torch.randn(2, 3, 7, 5), boxes, nothing, nothing, nothing, nothing),
+        DeformableOutput(torch.randn(2, 3, 7, 5), boxes),
+    )
+    for output, layer in itertools.product(outputs, (0, -1)):
+        row, images = in_one_row(output, sizes, layer), found(output, sizes, empty_slot_override=True, layer=layer)
+        for name in ("scores", "labels", "boxes", "queries"):
+            assert torch.equal(getattr(row, name), torch.cat([getattr(image, name) for image in images]))
+
+
 def test_an_image_in_which_faster_rcnn_finds_nothing() -> None:
     nothing = RegionOutput([torch.zeros(0, 4)], [torch.zeros(0)], [torch.zeros(0, dtype=torch.int64)])
     (image,) = found(nothing, [(10, 20)], empty_slot_override=True)
@@ -110,11 +125,11 @@ def test_an_image_in_which_faster_rcnn_finds_nothing() -> None:
 
 def test_decoder_nms_asks_for_decoder_layers(dataset: CocoDataset, split: Split) -> None:
     assert split.instances is not None
-    config = DecoderNmsConfig(nms=(None, 0.5), batch_size=4, resize=None)
+    config = DecoderNmsConfig(paper="Figure 4", nms=(None, 0.5), batch_size=4, resize=None)
     model = sure("deformable", dataset)
     cells = decoder_nms(model, dataset.categories, dataset, config, split.instances, CPU, 0, Silent())
     assert [(cell.decoder_depth, cell.nms) for cell in cells] == [(1, None), (1, 0.5), (2, None), (2, 0.5)]
-    figures = average_precision_of(model, dataset.categories, dataset, 4, CPU, Silent())
+    figures = average_precision_of(model, dataset.categories, dataset, 4, alone(CPU), 0, Silent())
     assert cells[2].figures == pytest.approx(figures)
     with pytest.raises(ValueError, match=re.escape("expected a checkpoint of a detector with decoder layers, found one of kind")):
         decoder_nms(sure("faster_rcnn", dataset), dataset.categories, dataset, config, split.instances, CPU, 0, Silent())

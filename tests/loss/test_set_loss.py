@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from detr_core.config import ConfigError
 from detr_core.loss.config import FocalLossConfig, LossConfig
 from detr_core.loss.criterion import Normalizer, set_loss
 from detr_core.loss.matcher import Matches, NonFiniteError, match
@@ -86,14 +87,28 @@ def test_layers_and_images_do_not_mix() -> None:
     torch.testing.assert_close(whole.total, parts)
 
 
-def test_a_term_that_is_off_costs_nothing_and_moves_nothing() -> None:
-    logits, boxes, targets = random_case(2, layers=1, counts=[3])
-    boxes.requires_grad_()
-    only_class = LossConfig(classification=1, l1=0, giou=1e-9, no_object=0.1, auxiliary=True)
-    matches = match(logits, boxes, targets, only_class)
-    set_loss(logits, boxes, targets, matches, Normalizer.of([3], 6, 0.1), only_class).total.backward()
-    assert boxes.grad is not None
-    assert boxes.grad.abs().max() < 1e-6
+@pytest.mark.parametrize("off", ["l1", "giou"])
+def test_a_term_that_is_off_costs_nothing_and_moves_nothing(off: str) -> None:
+    logits, boxes, targets = random_case(2, layers=2, counts=[3, 1])
+    without, normalizer = replace(CONFIG, **{off: 0.0}), Normalizer.of([3, 1], 6, 0.1)
+    matches = match(logits, boxes, targets, without)
+    losses = set_loss(logits, boxes, targets, matches, normalizer, without)
+    other = {"l1": 2 * losses.giou, "giou": 5 * losses.l1}[off]
+    torch.testing.assert_close(losses.total, (losses.classification + other).sum())
+    assert (losses.l1 > 0).all(), "it is still told"
+    # Nor does it choose the matching: a term that could not be ignored changes it.
+    matched = [match(logits, boxes, targets, replace(CONFIG, **{off: weight})).query.tolist() for weight in (0.0, 1e-6, 1e6)]
+    assert matched[0] == matched[1] != matched[2]
+
+
+def test_what_learns_nothing_is_refused() -> None:
+    for terms, field in (
+        ({"classification": 0}, "classification"),
+        ({"l1": 0, "giou": 0}, "l1"),
+        ({"no_object": 0}, "no_object"),
+    ):
+        with pytest.raises(ConfigError, match=rf"^{field}: expected .*above 0"):
+            replace(CONFIG, **terms)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
