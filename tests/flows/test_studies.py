@@ -140,6 +140,26 @@ def test_a_study_of_masks_trains_the_head_and_shares_the_detector(where: Paths) 
     assert ours.read_bytes() == theirs.read_bytes()
 
 
+def test_the_baselines_train_and_are_evaluated_as_detr_is(where: Paths) -> None:
+    content = tiny_parameters()
+    content["ablations"] = {"baselines": content["ablations"]["baselines"] | {"set": STEP}}
+    study = Study("baselines", build(Profile, content, "tiny.yaml"), where)
+    make_all(study)
+    study.write(intervals=True)
+    runs = read_table(where.study("baselines") / "study.json").runs
+    assert [(run.variant, run.status, run.varied["detector"], run.varied["train_detection.loss"]) for run in runs] == [
+        ("detr", "finished", "detr", "softmax"),
+        ("deformable", "finished", "deformable", "focal"),
+        ("faster-rcnn", "finished", "faster_rcnn", "regions"),
+        ("faster-rcnn-plus", "finished", "faster_rcnn", "regions"),
+    ]
+    for run in runs:
+        assert run.metrics is not None
+        assert {"val/AP", "train/loss"} <= run.metrics.keys()
+        assert run.cost is not None
+        assert min(run.cost[name] for name in ("parameters", "gflops", "images_per_second")) > 0
+
+
 def test_a_study_that_is_stopped_begins_nothing(where: Paths) -> None:
     study = Study("depth", settings(), where)
     study.stop()
