@@ -114,8 +114,8 @@ def test_every_kind_of_detector_trains_alike_in_two_processes_and_in_two_micro_b
 ) -> None:
     monkeypatch.setattr(launch, "STATE", tmp_path / "state")
     run(job_of(kind, dataset, tmp_path / "one"), ALONE, Silent())
-    # Two pieces: in four, a deformable detector's weights were seen to part by 2e-3. One step's gradients agree to 1e-6 there, and
-    # to 3e-15 in float64; roundings at a kink would explain it, but that isn't shown.
+    # Two pieces: in four, a deformable detector's weights were seen to part by 2e-3. The first step's gradients agree to 1e-6;
+    # roundings at a kink would explain it, but that isn't shown.
     run(job_of(kind, dataset, tmp_path / "micro", accumulation=2), ALONE, Silent())
     launch.run(asdict(job_of(kind, dataset, tmp_path / "two")), 2, Silent())
     for other in ("micro", "two"):
