@@ -207,7 +207,9 @@ def _precision(name: str) -> torch.dtype:
 
 
 def _say(**event: object) -> None:
-    print("@" + json.dumps(event), flush=True)
+    # One write a line: print() makes two of it, between which another process's line gets in.
+    sys.stdout.write(f"@{json.dumps(event)}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ from detr_core.reporter import Memory, Silent
 from detr_core.train.config import OptimizerConfig, ScheduleConfig
 from flows import launch
 from flows.worker import Job, run, with_mask_head
-from tests.conftest import Trained, tiny_settings
+from tests.conftest import ROOT, Trained, tiny_settings
 from tests.kinds import KINDS
 
 CPU = torch.device("cpu")
@@ -260,3 +263,15 @@ def test_the_mask_head_leaves_its_detector_as_it_was(trained: Trained) -> None:
     own = {name for name in panoptic if name.startswith(("bbox_attention.", "mask_head."))}
     assert panoptic.keys() - own == detector.keys()
     assert all(torch.equal(detector[name], panoptic[name]) for name in detector)
+
+
+def test_what_two_processes_say_at_once_stays_whole_lines() -> None:
+    code = "from flows.worker import _say\nfor i in range(2000): _say(kind='message', text=str(i))"
+    reading, writing = os.pipe()
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}  # as torchrun's processes are started
+    talkers = [subprocess.Popen([sys.executable, "-c", code], stdout=writing, cwd=ROOT, env=environment) for _ in range(2)]
+    os.close(writing)
+    with os.fdopen(reading) as stream:
+        said = sorted(int(json.loads(line.removeprefix("@"))["text"]) for line in stream)
+    assert [talker.wait() for talker in talkers] == [0, 0]
+    assert said == sorted([*range(2000)] * 2)
