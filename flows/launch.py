@@ -112,7 +112,8 @@ def _torchrun(processes: int, worker: str, job: Path) -> list[str]:
         port = probe.getsockname()[1]
     # An address and static rendezvous: torchrun's --standalone looks up this machine's name, which not every machine can.
     where = ["--nnodes=1", "--rdzv-backend=static", f"--master-addr={HOST}", f"--master-port={port}", f"--local-addr={HOST}"]
-    arguments = [f"--nproc-per-node={processes}", *where, "--max-restarts=0", "-m", "flows.attached", worker, str(job)]
+    logs = f"--log-dir={job.parent}"  # or it leaves a folder of each run in the system's temporary one
+    arguments = [f"--nproc-per-node={processes}", *where, logs, "--max-restarts=0", "-m", "flows.attached", worker, str(job)]
     return attached("torch.distributed.run", *arguments)
 
 

@@ -60,9 +60,15 @@ def gone(pid: int) -> bool:
         return True
 
 
-def test_events_of_the_first_of_two_processes_arrive(job: dict[str, object], tmp_path: Path) -> None:
-    memory = Memory()
+def test_events_of_the_first_of_two_processes_arrive_and_nothing_stays(
+    job: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, temporary = Memory(), tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr("tempfile.tempdir", None)
     run(job, 2, memory, worker="toy_worker")
+    assert list(temporary.iterdir()) == []
     assert memory.last_progress == (3, 9)
     assert memory.history == [(3, {"val/AP": 0.25})]
     cores = len(os.sched_getaffinity(0))
