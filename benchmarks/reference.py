@@ -28,8 +28,11 @@ from detr_core.loss.matcher import match
 from detr_core.model.config import BackboneConfig, DetectorConfig, PositionsConfig
 from detr_core.model.detr import Detr
 from detr_core.structures import Target
+from detr_core.train.config import OptimizerConfig
+from detr_core.train.optimizer import build_optimizer
 
 LOSS = LossConfig(classification=1, l1=5, giou=2, no_object=0.1, auxiliary=True)
+OPTIMIZER = OptimizerConfig(lr=1e-4, backbone_lr=1e-5, weight_decay=1e-4, clip_norm=0.1)
 MASKS = MaskLossConfig(focal=1, dice=1, alpha=0.25, gamma=2)
 CLASSES, QUERIES, LAYERS = 91, 100, 6
 SIZE = (256, 320)
@@ -99,6 +102,7 @@ def targets(images: int) -> list[Target]:
 
 def cases(build: Callable[[bool], tuple[Any, Any, Any]]) -> dict[str, tuple[Work, Work]]:
     """Name -> (the reference's work, ours), each returning what both must agree on."""
+    torch.manual_seed(0)
     their_model, their_criterion, _ = build(True)
     our_model = detector(mask_head=True)
     own = ("bbox_attention.", "mask_head.")
@@ -172,33 +176,53 @@ def cases(build: Callable[[bool], tuple[Any, Any, Any]]) -> dict[str, tuple[Work
 
     found["mask stage"] = (their_masks, our_masks)
 
-    # Training step and inference of the detector alone.
+    # Training step, and inference with the detector that no step has changed. A step is what each project does of an
+    # optimiser step.
     ours = detector(mask_head=False)
     ours.load_state_dict(plain.state_dict())
     plain.train()
     ours.train()
+    names = [name for name, p in plain.named_parameters() if p.requires_grad]
+    backbone, rest = (
+        [p for name, p in plain.named_parameters() if p.requires_grad and ("backbone" in name) == of_backbone]
+        for of_backbone in (True, False)
+    )
+    groups = [{"params": rest}, {"params": backbone, "lr": OPTIMIZER.backbone_lr}]
+    their_optimizer = torch.optim.AdamW(groups, lr=OPTIMIZER.lr, weight_decay=OPTIMIZER.weight_decay)
+    our_optimizer = build_optimizer(ours, OPTIMIZER)
+
+    def stepped(
+        total: torch.Tensor, model: torch.nn.Module, optimizer: torch.optim.Optimizer, foreach: bool | None
+    ) -> torch.Tensor:
+        optimizer.zero_grad()
+        total.backward()  # type: ignore[no-untyped-call]
+        weights = dict(model.named_parameters())
+        # A weight's gradients differ by many orders of magnitude: what is small beside the others is rounding.
+        gradients = [weights[name].grad.flatten() for name in names]  # type: ignore[union-attr]
+        compared = [
+            part for gradient in gradients for part in (gradient.norm()[None], gradient[:1000] / gradient.norm().clamp(min=1e-6))
+        ]
+        torch.nn.utils.clip_grad_norm_([weights[name] for name in names], OPTIMIZER.clip_norm, foreach=foreach)
+        optimizer.step()
+        return torch.cat([total.detach()[None], *compared])
 
     def their_step() -> torch.Tensor:
-        total = their_loss(plain_criterion, plain(nested), few_theirs)
-        return with_gradient(total, *(p for p in plain.parameters() if p.requires_grad))
+        return stepped(their_loss(plain_criterion, plain(nested), few_theirs), plain, their_optimizer, None)
 
     def our_step() -> torch.Tensor:
         output = ours(pixels, padding)
-        total = our_loss(output.logits, output.boxes, few)
-        names = [name for name, p in plain.named_parameters() if p.requires_grad]
-        weights = dict(ours.named_parameters())
-        return with_gradient(total, *(weights[name] for name in names))
+        return stepped(our_loss(output.logits, output.boxes, few), ours, our_optimizer, True)
 
     found["training step"] = (their_step, our_step)
 
     @torch.inference_mode()
     def their_inference() -> torch.Tensor:
-        logits: torch.Tensor = plain(nested)["pred_logits"]
+        logits: torch.Tensor = their_model.detr(nested)["pred_logits"]
         return logits
 
     @torch.inference_mode()
     def our_inference() -> torch.Tensor:
-        return ours(pixels, padding).logits[-1]
+        return our_model(pixels, padding).logits[-1]
 
     found["inference"] = (their_inference, our_inference)
     return found

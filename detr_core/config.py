@@ -1,8 +1,10 @@
 """From a parameters file's mappings to frozen dataclasses, refusing what they don't name.
 
 Each dataclass stands beside what it configures; this file only builds them. The type hints are the schema: bool, int, float,
-str, Literal, `X | None`, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]` and nested dataclasses. Every field must be given: the
-parameters file is the only home of values.
+str, Literal, `X | None`, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]`, nested dataclasses, and Any, which takes all that YAML
+has. `A | B` of dataclasses are told apart by a field `kind`, of one Literal value in each. `Annotated[dict[str, X], kind]` is a
+mapping whose values differ: each is built as the dataclass `kind(key, value)`. Every field must be given: the parameters file is
+the only home of values.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 T = TypeVar("T")
 
@@ -67,8 +69,17 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         if value is None and type(None) in arguments:
             return None
         kinds = [argument for argument in arguments if argument is not type(None)]
+        if len(kinds) > 1 and all(dataclasses.is_dataclass(kind) for kind in kinds):
+            return _dataclass(_told_by_kind(kinds, value, where), value, where)
         kind = next((kind for kind in kinds if type(value) is kind), kinds[0])
         return _convert(kind, value, where)
+    if kind is Any:
+        return value
+    if origin is Annotated:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: expected a mapping, found {value!r}")
+        choose = arguments[1]
+        return {str(key): _convert(choose(str(key), item), item, f"{where}.{key}") for key, item in value.items()}
     if origin is Literal:
         if value not in arguments or type(value) not in {type(argument) for argument in arguments}:
             raise ConfigError(f"{where}: expected one of {', '.join(map(repr, arguments))}, found {value!r}")
@@ -82,10 +93,21 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     return _scalar(kind, value, where)
 
 
+def _told_by_kind(kinds: list[type], value: Any, where: str) -> type:
+    known = {typing.get_args(typing.get_type_hints(kind)["kind"])[0]: kind for kind in kinds}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}: expected a mapping with kind and what belongs to it, found {value!r}")
+    found = value.get("kind")
+    if not isinstance(found, str) or found not in known:
+        what = f"found {found!r}" if "kind" in value else "found none"
+        raise ConfigError(f"{_under(where, 'kind')}: expected one of {', '.join(map(repr, known))}, {what}")
+    return known[found]
+
+
 def _dataclass(kind: type, value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where}: expected a mapping with {', '.join(_names(kind))}, found {value!r}")
-    names, hints = _names(kind), typing.get_type_hints(kind)
+    names, hints = _names(kind), typing.get_type_hints(kind, include_extras=True)
     for key in value:
         if key not in names:
             near = difflib.get_close_matches(str(key), names, n=1)

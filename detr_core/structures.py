@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+MOST = 100  # detections of an image, where queries don't bound them: COCO's average precision looks at no more
+
 
 @dataclass(frozen=True)
 class Category:
@@ -40,6 +42,8 @@ class Target:
     masks [T, H, W]: bool, at `size`; None where masks were not asked for.
     size: (h, w) of the image as the network gets it, before padding.
     original_size: (h, w) of the image on disk (EXIF rotation applied).
+    chance: a random number of this image in this epoch, for a detector that draws at random: what it draws then depends neither
+    on the other images of the batch nor on the number of processes.
     """
 
     image_id: int
@@ -48,6 +52,7 @@ class Target:
     masks: Tensor | None
     size: tuple[int, int]
     original_size: tuple[int, int]
+    chance: int = 0
 
     def to(self, device: torch.device) -> Target:
         """The same target with its tensors on `device`."""
@@ -83,7 +88,7 @@ class Batch:
 
 @dataclass
 class Output:
-    """What the detector says of a batch.
+    """What DETR says of a batch.
 
     logits [L, B, Q, C+1] and boxes [L, B, Q, 4] (cxcywh, 0..1) of every decoder layer, the last one last.
     queries [B, Q, D]: the last decoder layer's normalised output embeddings.
@@ -99,3 +104,30 @@ class Output:
     projected: Tensor
     padding: Tensor
     pyramid: tuple[Tensor, ...] = ()
+
+
+@dataclass
+class DeformableOutput:
+    """What Deformable DETR says of a batch.
+
+    logits [L, B, Q, C] (a sigmoid each; there is no no-object class) and boxes [L, B, Q, 4] (cxcywh, 0..1) of every decoder
+    layer, the last one last.
+    """
+
+    logits: Tensor
+    boxes: Tensor
+
+
+@dataclass
+class RegionOutput:
+    """What Faster R-CNN finds in each image of a batch, after its own non-maximum suppression.
+
+    boxes: [N, 4] each, xyxy, 0..1 of the unpadded image. scores, labels: [N] each, probability and class index, surest first.
+    """
+
+    boxes: list[Tensor]
+    scores: list[Tensor]
+    labels: list[Tensor]
+
+
+AnyOutput = Output | DeformableOutput | RegionOutput

@@ -2,6 +2,8 @@
 
 import os
 
+from flows import leaving  # noqa: F401  before all others, see there
+
 # Before prefect and mlflow are imported, which read these then: nothing that runs here reports home.
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")

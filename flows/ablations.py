@@ -1,95 +1,135 @@
-"""Stage: the paper's studies on the trained model. `python -m flows.ablations [--profile demo]`
+"""Stage: the paper's studies. `python -m flows.ablations [STUDY ...|all] [--profile demo]`
 
-Decoder depth x NMS (section 4.2 of the paper, its figure 4), all cells from one pass over the val split.
+A study is a section of the profile's `ablations`. Without a name, those that evaluate the trained model; `all` are the ones
+that train variants of it too.
 """
 
 from __future__ import annotations
 
-import json
+import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from prefect import flow
+from prefect import flow, get_run_logger
 
+from detr_core.config import ConfigError, as_dict, flatten
 from detr_core.reporter import Reporter
-from flows import artifacts, pages, stage, tracking
-from flows.paths import DEFAULT_PROFILE, Paths, whole_or_nothing
+from detr_core.studies.config import EVALUATING
+from flows import pages, stage, tracking
+from flows.paths import DEFAULT_PROFILE, Paths
 from flows.progress import Tee, reporter
 from flows.settings import Profile, load
 from flows.show import publish
+from flows.studies import evaluating, training
+from flows.studies.training import StudyError
+
+ALL = "all"
+
+
+def chosen(settings: Profile, profile: str, names: Sequence[str]) -> list[str]:
+    """The studies of these names, in the profile's order: all for 'all', those that only evaluate for none.
+
+    Raises ConfigError for a study that the profile doesn't have.
+    """
+    known = list(settings.ablations)
+    for name in names:
+        if name not in (*known, ALL):
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ConfigError(f"study {name!r}: profile {profile!r} has no such study; {hint}known: {', '.join(known)}, {ALL}")
+    if not names:
+        return [name for name in known if name in EVALUATING]
+    return known if ALL in names else [name for name in known if name in names]
 
 
 def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]:
-    """Writes cells.json, cells.csv and metrics.json into runs/<profile>/studies/decoder_nms/.
+    """Carries out the studies that only evaluate, each into runs/<profile>/studies/<study>/.
 
-    Returns metrics.json. Raises DatasetError, StageError or CheckpointError before work begins.
+    Returns their metrics.json as `study/name`. Raises DatasetError, StageError or CheckpointError before work begins.
     """
-    split = artifacts.dataset(paths)["val"]
-    path = artifacts.detector(paths)
-
-    from detr_core.data.coco import CocoDataset  # torch takes seconds to import
-    from detr_core.data.transforms import evaluation_transform
-    from detr_core.evaluate.ground_truth import instances
-    from detr_core.studies.decoder_nms import decoder_nms, write_cells
-
-    config, device = settings.ablations.decoder_nms, artifacts.device()
-    trained = artifacts.checkpoint(path, paths.profile, device)
-    dataset = CocoDataset(split, artifacts.targets(split), masks=False, transform=evaluation_transform(config.resize), seed=0)
-    with whole_or_nothing(paths.study("decoder_nms")) as folder:
-        cells = decoder_nms(
-            trained.model, trained.categories, dataset, config, instances(split), device, settings.resources.workers, reporter
-        )
-        write_cells(cells, folder)
-        figures: dict[str, float] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    return figures
+    found: dict[str, float] = {}
+    for name in chosen(settings, paths.profile, []):
+        found |= {f"{name}/{key}": value for key, value in evaluating.run(name, settings, paths, reporter).items()}
+    return found
 
 
 @flow(name="ablations")
-def ablations(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
-    """Runs the studies of a profile from its trained checkpoint: a run in MLflow, with one below it for each cell."""
-    settings, paths = load(profile), Paths(profile)
-    folder = paths.study("decoder_nms")
-    params = settings.flat("data", "detector", "ablations")
-    with tracking.stage_run("ablations", paths, params, [paths.data, paths.detection]) as record:
-        with reporter("ablations") as bar:
-            figures = run(settings, paths, Tee(bar, record))
-            links = _record_cells(record, folder / "cells.json")
+def ablations(profile: str = DEFAULT_PROFILE, study: str | list[str] | None = None) -> dict[str, float]:
+    """Carries out studies of a profile, one after the other: one by name, several, or `all`; without a name, those that
+    evaluate the trained model. One that fails doesn't take the others along."""
+    settings = load(profile)
+    names = chosen(settings, profile, [study] if isinstance(study, str) else study or [])
+    found: dict[str, float] = {}
+    failed: list[Exception] = []
+    for name in names:
+        try:
+            if name in EVALUATING:
+                figures = _evaluated(name, settings, Paths(profile))
+            else:
+                figures = training.carried_out(name, settings, profile)
+        except Exception as error:
+            if len(names) == 1:
+                raise
+            get_run_logger().error("study %s: %s", name, error)
+            failed.append(error)
+        else:
+            found |= {f"{name}/{key}": value for key, value in figures.items()}
+    if failed:
+        raise StudyError(f"{len(failed)} of {len(names)} studies failed: {'; '.join(map(str, failed))}") from failed[0]
+    return found
+
+
+def _evaluated(name: str, settings: Profile, paths: Paths) -> dict[str, float]:
+    """A study of the trained model: a run in MLflow, with one below it for each setting."""
+    folder = paths.study(name)
+    params = settings.flat("data", "detector") | flatten(as_dict(settings.ablations[name]), f"ablations.{name}.")
+    with tracking.stage_run("ablations", paths, params, [paths.data, paths.detection], name=name) as record:
+        record.tag("study", name)
+        with reporter(name) as bar:
+            figures = evaluating.run(name, settings, paths, Tee(bar, record))
+            links = _record_settings(record, evaluating.STUDIES[name].settings(folder))
+            if not links:
+                record.metrics(figures, step=0)
             for what, address in links.items():
                 bar.message(f"{what}: {address}")
-        from detr_core.figures.decoder_nms import decoder_nms_figure
-
-        for file in ("cells.csv", "cells.json"):
-            record.artifact(folder / file)
+        for file in sorted(folder.iterdir()):
+            if file.suffix in (".json", ".csv"):
+                record.artifact(file)
         with TemporaryDirectory() as pictures:
-            record.figures(decoder_nms_figure(folder / "cells.json", Path(pictures)))
-    publish("ablations", profile, figures, links | {"MLflow run": record.url()})
+            record.figures(evaluating.STUDIES[name].figures(folder, Path(pictures)))
+    publish(f"ablations-{name}", paths.profile, figures, links | {"MLflow run": record.url()})
     return figures
 
 
-def _record_cells(record: tracking.Record, file: Path) -> dict[str, str]:
-    """A child run for each cell, and the same figures as series over the depth in their parent; the pages that show them."""
+def _record_settings(record: tracking.Record, settings: Sequence[evaluating.Setting]) -> dict[str, str]:
+    """A child run for each setting, and the same figures as series in their parent; the pages that show them."""
     children: list[str] = []
     lines: list[str] = []
-    for cell in json.loads(file.read_text(encoding="utf-8")):
-        depth = cell["decoder_depth"]
-        nms = "off" if cell["nms"] is None else f"{cell['nms']:g}"
-        with record.child(f"depth {depth}, NMS {nms}", {"decoder_depth": depth, "nms": nms}) as child:
-            child.metrics(cell["figures"], step=depth)
+    for setting in settings:
+        with record.child(setting.name, setting.params) as child:
+            for step, figures in setting.figures.items():
+                child.metrics(figures, step)
+                if setting.series:
+                    record.metrics({f"{name}/{setting.series}": value for name, value in figures.items()}, step)
+                    lines.append(f"{next(iter(figures))}/{setting.series}")
         children.append(child.run_id)
-        record.metrics({f"{name}/nms_{nms}": value for name, value in cell["figures"].items()}, step=depth)
-        lines.append(f"AP/nms_{nms}")
-    comparison = pages.compare_page(children, record.experiment_id)
-    record.tag(tracking.COMPARISON, comparison)
-    return {
-        "the cells compared in MLflow": comparison,
-        "AP against decoder depth for each NMS": pages.chart_page(
-            record.run_id, record.experiment_id, list(dict.fromkeys(lines))
-        ),
-    }
+    links = {}
+    if children:
+        links["its settings compared in MLflow"] = pages.compare_page(children, record.experiment_id)
+        record.tag(tracking.COMPARISON, links["its settings compared in MLflow"])
+    if lines:
+        links["its curves in MLflow"] = pages.chart_page(record.run_id, record.experiment_id, list(dict.fromkeys(lines)))
+    return links
 
 
 def main() -> None:
-    stage.main(ablations)
+    parser = stage.profile_parser(ablations.description)
+    parser.add_argument("study", nargs="*", help=f"a study of the profile, several, or {ALL} (default: those that only evaluate)")
+    arguments = parser.parse_args()
+    with stage.one_line_errors():
+        chosen(load(arguments.profile), arguments.profile, arguments.study)
+    stage.run(ablations, arguments.profile, study=arguments.study)
 
 
 if __name__ == "__main__":

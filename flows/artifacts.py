@@ -85,11 +85,11 @@ def targets(split: Split) -> Literal["instances", "panoptic"]:
     return "instances" if split.panoptic is None else "panoptic"
 
 
-def device() -> torch.device:
-    """Where a stage that doesn't train computes: the first GPU, or the CPU."""
+def device(gpus: tuple[int, ...] | None = None) -> torch.device:
+    """Where a stage that doesn't train computes: the first GPU, of these where some are named, or the CPU."""
     import torch
 
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device("cuda", gpus[0] if gpus else 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def _run(paths: Paths, stage: str) -> str:

@@ -16,6 +16,8 @@ import sys
 import threading
 import time
 
+from flows.leaving import work_is_done
+
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -57,7 +59,12 @@ def main() -> None:
     """Runs the module named on the command line."""
     end_with_parent()
     del sys.argv[0]
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    except SystemExit as ending:
+        if ending.code:
+            raise
+    work_is_done()
 
 
 if __name__ == "__main__":

@@ -50,9 +50,14 @@ def named(arguments: argparse.Namespace, device: torch.device) -> Checkpoint:
     """The checkpoint that `add_arguments`' options name. Raises CheckpointError where it can't be had."""
     from detr_core.model.checkpoint import load_checkpoint
 
+    return load_checkpoint(named_file(arguments), device, arguments.dilation)
+
+
+def named_file(arguments: argparse.Namespace) -> Path:
+    """Its file. Raises CheckpointError where it can't be had."""
     where = arguments.checkpoint
     path = where if "://" in where else str(Path(where).absolute())  # typed on a command line: relative to where it is typed
-    return load_checkpoint(local_file(path, arguments.sha256), device, arguments.dilation)
+    return local_file(path, arguments.sha256)
 
 
 def empty_folder(folder: Path) -> Path:

@@ -79,7 +79,7 @@ def _images(split: Split) -> int:
 @flow(name="data")
 def data(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     """Makes the dataset of a profile."""
-    from flows import tracking  # not by the processes that draw, which import this file too: mlflow takes seconds
+    from flows import lineage, tracking  # not by the processes that draw, which import this file too: mlflow takes seconds
 
     settings, paths = load(profile), Paths(profile)
     with tracking.stage_run("data", paths, settings.flat("data"), inputs=[]) as record:
@@ -87,8 +87,8 @@ def data(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
             figures = run(settings, paths, Tee(bar, record))
         record.metrics(figures, step=0)
         record.artifact(paths.data / "dataset.json")
+        record.dataset(paths.data, lineage.folder_hash(paths.data), "source")
         if (paths.data / manifest.NAME).is_file():
-            record.dataset(paths.data, None, "source")
             record.artifact(paths.data / manifest.NAME)
     publish("data", profile, figures, {"MLflow run": record.url()})
     return figures

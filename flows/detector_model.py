@@ -18,11 +18,12 @@ from torchvision.transforms.v2 import functional as F
 from detr_core.config import build
 from detr_core.data.images import read_image, upright_size
 from detr_core.data.transforms import resized
-from detr_core.evaluate.boxes import Detections, detections
+from detr_core.evaluate.boxes import Detections, found
 from detr_core.evaluate.config import EvaluateConfig
 from detr_core.evaluate.inference import query_masks
 from detr_core.evaluate.panoptic import kept_queries, merge
 from detr_core.model.checkpoint import Checkpoint, load_checkpoint
+from detr_core.model.detr import Detr
 from detr_core.model.image import normalise
 from detr_core.structures import Output
 
@@ -49,28 +50,29 @@ class DetectorModel:
         size = resized(original_size, self.config.resize)
         images = F.resize(pixels, list(size), antialias=True)[None].to(self.device)
         padding = torch.zeros(1, *size, dtype=torch.bool, device=self.device)
-        output: Output = self.checkpoint.model(normalise(images, padding), padding)
-        logits = output.logits[-1].cpu()
-        (found,) = detections(logits, output.boxes[-1].cpu(), [original_size], self.config.empty_slot_override)
-        prediction = self._described(found)
-        if self.checkpoint.model.has_mask_head:
-            prediction |= self._panoptic(output, logits, size, original_size)
+        model = self.checkpoint.model
+        output = model(normalise(images, padding), padding)
+        (all_found,) = found(output, [original_size], self.config.empty_slot_override)
+        prediction = self._described(all_found)
+        if isinstance(model, Detr) and model.has_mask_head:
+            prediction |= self._panoptic(model, output, size, original_size)
         return prediction
 
-    def _described(self, found: Detections) -> dict[str, Any]:
-        order = found.scores.argsort(descending=True)
-        categories = [self.checkpoint.categories[label] for label in found.labels[order].tolist()]
+    def _described(self, image: Detections) -> dict[str, Any]:
+        order = image.scores.argsort(descending=True)
+        categories = [self.checkpoint.categories[label] for label in image.labels[order].tolist()]
         return {
-            "scores": found.scores[order].numpy(),
+            "scores": image.scores[order].numpy(),
             "labels": np.array([category.id for category in categories], dtype=np.int64),
             "names": [category.name for category in categories],
-            "boxes": found.boxes[order].numpy(),
+            "boxes": image.boxes[order].numpy(),
         }
 
-    def _panoptic(self, output: Output, logits: Tensor, size: tuple[int, int], original_size: tuple[int, int]) -> dict[str, Any]:
+    def _panoptic(self, model: Detr, output: Output, size: tuple[int, int], original_size: tuple[int, int]) -> dict[str, Any]:
         categories = self.checkpoint.categories
+        logits = output.logits[-1].cpu()
         kept = kept_queries(logits, self.config.panoptic.threshold)
-        masks, _ = query_masks(self.checkpoint.model, output, kept)
+        masks, _ = query_masks(model, output, kept)
         isthing = [category.isthing for category in categories]
         labels = logits[kept].argmax(-1)
         id_map, segments = merge(labels, masks, size, size, original_size, isthing, self.config.panoptic)

@@ -6,34 +6,32 @@ With `--checkpoint X --out FOLDER` it is a plain command that does this for any 
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from prefect import flow
 
 from detr_core.config import as_dict
 from detr_core.reporter import Reporter
-from flows import artifacts, checkpoints, stage, tracking
+from flows import artifacts, checkpoints, launch, stage, tracking
 from flows.paths import DEFAULT_PROFILE, Paths, whole_or_nothing
 from flows.progress import Tee, reporter
 from flows.settings import Profile, load
 from flows.show import publish
 
-if TYPE_CHECKING:
-    from detr_core.model.checkpoint import Checkpoint
-
+EVALUATION = "flows.evaluation_worker"
 PICTURES = 6  # of each kind in the record; the report has more
 
 
 def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]:
     """Writes predictions and their figures (AP of boxes and masks, PQ, kinds of errors) into runs/<profile>/evaluation/.
 
-    Returns its metrics.json. Raises DatasetError, StageError or CheckpointError before work begins.
+    Returns its metrics.json. Raises DatasetError, StageError or CheckpointError before work begins, WorkerError where one of
+    several processes fails.
     """
     artifacts.dataset(paths)
-    path, device = artifacts.whole_model(paths), artifacts.device()
-    return _evaluated(artifacts.checkpoint(path, paths.profile, device), settings, paths, paths.evaluation, reporter)
+    return evaluated(artifacts.whole_model(paths), None, paths.profile, settings, paths, paths.evaluation, reporter)
 
 
 def run_checkpoint(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, float]:
@@ -43,19 +41,38 @@ def run_checkpoint(arguments: argparse.Namespace, reporter: Reporter) -> dict[st
     """
     settings, paths, out = load(arguments.profile), Paths(arguments.profile), checkpoints.empty_folder(arguments.out)
     artifacts.dataset(paths)
-    return _evaluated(checkpoints.named(arguments, artifacts.device()), settings, paths, out, reporter)
+    return evaluated(checkpoints.named_file(arguments), arguments.dilation, None, settings, paths, out, reporter)
 
 
-def _evaluated(trained: Checkpoint, settings: Profile, paths: Paths, out: Path, reporter: Reporter) -> dict[str, float]:
-    from detr_core.data.coco import CocoDataset  # torch takes seconds to import
-    from detr_core.data.transforms import evaluation_transform
-    from detr_core.evaluate.predictions import evaluate, predict
+def evaluated(
+    checkpoint: Path, dilation: bool | None, owner: str | None, settings: Profile, paths: Paths, out: Path, reporter: Reporter
+) -> dict[str, float]:
+    """The evaluation of a checkpoint on the profile's val split, in as many processes as its `resources` say, into `out`.
 
-    split, config, device = artifacts.dataset(paths)["val"], settings.evaluate, artifacts.device()
-    dataset = CocoDataset(split, artifacts.targets(split), masks=False, transform=evaluation_transform(config.resize), seed=0)
+    dilation, owner: see flows/evaluation_worker.py.
+    """
+    from detr_core.distributed import alone  # torch takes seconds to import
+    from detr_core.evaluate.predictions import evaluate
+    from flows import evaluation_worker
+
+    processes = launch.process_count(settings.resources)
     with whole_or_nothing(out) as folder:
-        predict(trained.model, trained.categories, dataset, config, folder, device, settings.resources.workers, reporter)
-        return evaluate(folder, split)
+        job = evaluation_worker.Job(
+            config=as_dict(settings.evaluate),
+            checkpoint=str(checkpoint),
+            dilation=dilation,
+            owner=owner,
+            data=str(paths.data),
+            out=str(folder),
+            workers=settings.resources.workers,
+            stage="evaluation",
+            profile=paths.profile,
+        )
+        if processes == 1:
+            evaluation_worker.run(job, alone(artifacts.device(settings.resources.gpus)), reporter)
+        else:
+            launch.run(asdict(job), processes, reporter, EVALUATION, settings.resources.gpus, paths.variant)
+        return evaluate(folder, artifacts.dataset(paths)["val"])
 
 
 @flow(name="evaluate")

@@ -1,4 +1,4 @@
-"""A training in processes of its own, by torchrun: started, listened to, and ended with us."""
+"""A training or an evaluation in processes of its own, by torchrun: started, listened to, and ended with us."""
 
 from __future__ import annotations
 
@@ -22,27 +22,50 @@ WORKER = "flows.worker"
 HOST = "127.0.0.1"
 
 
-class TrainingError(RuntimeError):
-    """A training that failed, in one line: what its process said, or how it ended, and where its log is."""
+class WorkerError(RuntimeError):
+    """A process of a stage that failed, in one line: what it said, or how it ended, and where its log is."""
 
 
-def training_processes(resources: ResourcesConfig) -> int:
-    """How many processes a training takes: as many as the profile says; for 'auto' one a GPU, and one without."""
-    if resources.processes != "auto":
-        return int(resources.processes)
+def process_count(resources: ResourcesConfig) -> int:
+    """How many processes a training or an evaluation takes: as the profile says; for 'auto' one a GPU, and one without."""
+    return max(1, len(gpus(resources))) if resources.processes == "auto" else int(resources.processes)
+
+
+def gpus(resources: ResourcesConfig) -> tuple[int, ...]:
+    """The GPUs that a profile's work is to take, by number among those that this process sees; none where there are none."""
+    if resources.gpus is not None:
+        return resources.gpus
     if shutil.which("nvidia-smi") is None and not Path("/dev/nvidiactl").exists():
-        return 1  # torch knows no better, and takes seconds to import
+        return ()  # torch knows no better, and takes seconds to import
     import torch
 
-    return max(1, torch.cuda.device_count())
+    return tuple(range(torch.cuda.device_count()))
 
 
-def train(job: dict[str, Any], processes: int, reporter: Reporter, worker: str = WORKER) -> None:
-    """Runs a training to its end; its events go to `reporter`, all it prints into .state/log/.
+_running: set[subprocess.Popen[str]] = set()
 
-    job: as flows/worker.py describes it. Raises TrainingError. However this ends, its processes have ended then.
+
+def stop_all() -> None:
+    """Ends the workers that other threads of this process wait for; there they fail."""
+    for process in list(_running):
+        process.terminate()
+
+
+def run(
+    job: dict[str, Any],
+    processes: int,
+    reporter: Reporter,
+    worker: str = WORKER,
+    gpus: tuple[int, ...] | None = None,
+    variant: str = "",
+) -> None:
+    """Runs a worker to its end; its events go to `reporter`, all it prints into .state/log/.
+
+    job: as the module `worker` describes it, with `stage` and `profile`. gpus: of those that this process sees, None for all.
+    variant: whose work it is, where it is a study's. Raises WorkerError. However this ends, its processes have ended then.
     """
-    log = STATE / "log" / f"{job['profile']}-{job['stage']}.log"
+    name = "-".join([job["profile"], *filter(None, variant.split("/")), job["stage"]])
+    log = STATE / "log" / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, log.open("w") as stream:
         file = Path(folder) / "job.json"
@@ -50,7 +73,7 @@ def train(job: dict[str, Any], processes: int, reporter: Reporter, worker: str =
         process = subprocess.Popen(
             _torchrun(processes, worker, file),
             cwd=ROOT,
-            env=_environment(processes),
+            env=_environment(processes, gpus),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -59,6 +82,7 @@ def train(job: dict[str, Any], processes: int, reporter: Reporter, worker: str =
             start_new_session=True,  # ctrl-c reaches us alone, and we end torchrun, which ends its processes
         )
         assert process.stdout is not None
+        _running.add(process)
         error, last = "", deque[str](maxlen=200)
         try:
             for line in process.stdout:
@@ -74,11 +98,12 @@ def train(job: dict[str, Any], processes: int, reporter: Reporter, worker: str =
             code = process.wait()
         finally:
             stop(process, patience=10)
+            _running.discard(process)
             process.stdout.close()
     if error:
-        raise TrainingError(error)
+        raise WorkerError(error)
     if code != 0:
-        raise TrainingError(f"the training ended with {_ending(code)}: {_reason(list(last))}; its log is {relative(log)}")
+        raise WorkerError(f"{job['stage']} ended with {_ending(code)}: {_reason(list(last))}; its log is {relative(log)}")
 
 
 def _torchrun(processes: int, worker: str, job: Path) -> list[str]:
@@ -87,18 +112,28 @@ def _torchrun(processes: int, worker: str, job: Path) -> list[str]:
         port = probe.getsockname()[1]
     # An address and static rendezvous: torchrun's --standalone looks up this machine's name, which not every machine can.
     where = ["--nnodes=1", "--rdzv-backend=static", f"--master-addr={HOST}", f"--master-port={port}", f"--local-addr={HOST}"]
-    arguments = [f"--nproc-per-node={processes}", *where, "--max-restarts=0", "-m", "flows.attached", worker, str(job)]
+    logs = f"--log-dir={job.parent}"  # or it leaves a folder of each run in the system's temporary one
+    arguments = [f"--nproc-per-node={processes}", *where, logs, "--max-restarts=0", "-m", "flows.attached", worker, str(job)]
     return attached("torch.distributed.run", *arguments)
 
 
-def _environment(processes: int) -> dict[str, str]:
+def _environment(processes: int, gpus: tuple[int, ...] | None) -> dict[str, str]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     defaults = {
         "OMP_NUM_THREADS": str(max(1, cores // processes)),  # torchrun would give each process one
         "GLOO_SOCKET_IFNAME": "lo0" if os.uname().sysname == "Darwin" else "lo",
         "PYTHONUNBUFFERED": "1",
     }
-    return defaults | os.environ
+    return defaults | os.environ | _visible(gpus)
+
+
+def _visible(gpus: tuple[int, ...] | None) -> dict[str, str]:
+    """The environment in which a process sees only these of our GPUs."""
+    if gpus is None:
+        return {}
+    ours = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    names = ours if ours != [""] else [str(gpu) for gpu in range(max(gpus) + 1)]
+    return {"CUDA_VISIBLE_DEVICES": ",".join(names[gpu] for gpu in gpus)}
 
 
 def _event(line: str) -> dict[str, Any] | None:

@@ -1,10 +1,13 @@
 """Where a run comes from: the git commit, DVC's hashes of what it read, and the Prefect flow run around it; as tags.
 
-DVC's hashes are read from `dvc.lock`, so they are those of the last `dvc repro` or `dvc commit`.
+DVC's hashes are read from `dvc.lock`, so they are those of the last `dvc repro` or `dvc commit`. What a stage has just made is
+not there yet: `folder_hash` says what DVC will call it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -42,6 +45,17 @@ def dvc_hashes(lock: Path) -> dict[str, str]:
     stages = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages", {})
     outputs = [output for stage in stages.values() for output in stage.get("outs", [])]
     return {output["path"]: output[output["hash"]] for output in outputs if output.get("hash") in output}
+
+
+def folder_hash(folder: Path) -> str:
+    """DVC's hash of a folder as it is now: MD5 of a list of its files, each with the MD5 of its own."""
+    entries = []
+    for file in filter(Path.is_file, folder.rglob("*")):
+        with file.open("rb") as content:
+            digest = hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        entries.append({"md5": digest, "relpath": file.relative_to(folder).as_posix()})
+    listed = json.dumps(sorted(entries, key=lambda entry: entry["relpath"]), sort_keys=True)
+    return f"{hashlib.md5(listed.encode(), usedforsecurity=False).hexdigest()}.dir"
 
 
 def prefect() -> dict[str, str]:

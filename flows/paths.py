@@ -16,9 +16,13 @@ DEFAULT_PROFILE = "demo"
 
 @dataclass(frozen=True)
 class Paths:
-    """The artifacts of one profile; each stage writes one and reads earlier ones."""
+    """The artifacts of one profile; each stage writes one and reads earlier ones.
+
+    variant: STUDY/VARIANT for one variant of a study: it has the profile's data, and its own models and evaluation.
+    """
 
     profile: str
+    variant: str = ""
 
     @property
     def params(self) -> Path:
@@ -35,7 +39,8 @@ class Paths:
 
     @property
     def runs(self) -> Path:
-        return ROOT / "runs" / self.profile
+        runs = ROOT / "runs" / self.profile
+        return runs / "studies" / self.variant if self.variant else runs
 
     @property
     def detection(self) -> Path:
@@ -58,7 +63,7 @@ class Paths:
 
     def unfinished(self, stage: str) -> Path:
         """What an interrupted stage resumes from."""
-        return STATE / "unfinished" / self.profile / stage
+        return STATE / "unfinished" / self.profile / self.variant / stage
 
 
 def relative(path: Path) -> str:
@@ -70,15 +75,18 @@ def relative(path: Path) -> str:
 def whole_or_nothing(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder` that becomes `folder` when the block ends well, and is removed when it doesn't.
 
-    So no later stage can take a half-written result for a result.
+    So no later stage can take a half-written result, or a half-removed earlier one, for a result.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    part = folder.with_name(f".{folder.name}.part")
+    part, earlier = (folder.with_name(f".{folder.name}.{what}") for what in ("part", "earlier"))
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     try:
         yield part
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(earlier, ignore_errors=True)
+        if folder.exists():
+            folder.replace(earlier)
         part.replace(folder)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        for leftover in (part, earlier):
+            shutil.rmtree(leftover, ignore_errors=True)

@@ -47,6 +47,7 @@ def run(
     from detr_core.data.coco import CocoDataset  # torch takes seconds to import
     from detr_core.data.images import upright_size
     from detr_core.data.transforms import evaluation_transform
+    from detr_core.distributed import alone
     from detr_core.evaluate.predictions import predict
     from detr_core.model.published import is_unused
 
@@ -62,7 +63,6 @@ def run(
         if not is_unused(category)
     ]
     content: dict[str, Any] = {"images": described, "categories": categories, "annotations": []}
-    device = artifacts.device()
     with whole_or_nothing(out) as folder, TemporaryDirectory() as scratch:
         file = Path(scratch) / "images.json"
         file.write_text(json.dumps(content), encoding="utf-8")
@@ -72,7 +72,7 @@ def run(
         results.mkdir()
         # Where no-object wins no class reaches 0.5: those queries' masks need not be computed.
         shown = replace(config, empty_slot_override=config.empty_slot_override and threshold < 0.5)
-        predict(trained.model, trained.categories, dataset, shown, results, device, 0, reporter)
+        predict(trained.model, trained.categories, dataset, shown, results, alone(artifacts.device()), 0, reporter)
         content["annotations"] = _annotations(results, threshold)
         if trained.model.has_mask_head:
             content["panoptic"] = json.loads((results / "panoptic.json").read_text(encoding="utf-8"))["annotations"]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from prefect import flow
 
 from detr_core.reporter import Reporter
+from detr_core.studies.config import EVALUATING
 from flows import artifacts, stage, tracking
 from flows.paths import DEFAULT_PROFILE, Paths, relative, whole_or_nothing
 from flows.progress import Tee, reporter
@@ -45,7 +46,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter, links: Mapping[str,
 def report(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     """Writes the report of a profile."""
     settings, paths = load(profile), Paths(profile)
-    inputs = [paths.data, paths.detection, paths.panoptic, paths.evaluation, paths.study("decoder_nms")]
+    inputs = [paths.data, paths.detection, paths.panoptic, paths.evaluation, *map(paths.study, EVALUATING)]
     with tracking.stage_run("report", paths, settings.flat("report"), inputs) as record:
         with reporter("report") as bar:
             figures = run(settings, paths, Tee(bar, record), record.links())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import difflib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,17 +15,12 @@ import yaml
 from detr_core.config import ConfigError, as_dict, build, flatten, require
 from detr_core.data.config import DataConfig
 from detr_core.evaluate.config import EvaluateConfig
-from detr_core.model.config import DetectorConfig
-from detr_core.studies.config import DecoderNmsConfig
-from detr_core.train.config import DetectionConfig, PanopticConfig
+from detr_core.model.config import AnyDetectorConfig
+from detr_core.studies.training import GridStudyConfig, Studies, TrainingStudyConfig
+from detr_core.train.config import DetectionConfig, PanopticConfig, require_fit
 from flows.paths import PARAMS, Paths, relative
 
-
-@dataclass(frozen=True)
-class AblationsConfig:
-    """The studies of the paper that this profile runs."""
-
-    decoder_nms: DecoderNmsConfig
+VARIED = ("detector", "train_detection", "train_panoptic", "evaluate")  # sections that a study's variants may override
 
 
 @dataclass(frozen=True)
@@ -37,12 +35,21 @@ class ReportConfig:
 
 @dataclass(frozen=True)
 class ResourcesConfig:
-    """How to run a profile, not what it is. processes: of a training, or 'auto'. workers: loader processes of each."""
+    """How to run a profile, not what it is.
 
+    gpus: which of the machine's, by number; null for all. processes: of a training or an evaluation, or 'auto'. workers: loader
+    processes of each. side_by_side: variants of a study that are trained at once, each on its share of the GPUs.
+    """
+
+    gpus: tuple[int, ...] | None
     processes: str | int
     workers: int
+    side_by_side: int
 
     def __post_init__(self) -> None:
+        gpus = self.gpus
+        good = gpus is None or (len(set(gpus)) == len(gpus) > 0 and min(gpus) >= 0)
+        require(good, "gpus", "different numbers from 0 on, or null", gpus)
         require(
             self.processes == "auto" or (type(self.processes) is int and self.processes >= 1),
             "processes",
@@ -50,6 +57,7 @@ class ResourcesConfig:
             self.processes,
         )
         require(self.workers >= 0, "workers", "0 or more", self.workers)
+        require(self.side_by_side >= 1, "side_by_side", "1 or more", self.side_by_side)
 
 
 @dataclass(frozen=True)
@@ -57,17 +65,68 @@ class Profile:
     """One whole experiment; sections are named after stages."""
 
     data: DataConfig
-    detector: DetectorConfig
+    detector: AnyDetectorConfig
     train_detection: DetectionConfig
     train_panoptic: PanopticConfig
     evaluate: EvaluateConfig
-    ablations: AblationsConfig
+    ablations: Studies
     report: ReportConfig
     resources: ResourcesConfig
+
+    def __post_init__(self) -> None:
+        require_fit(self.detector, self.train_detection)
+        for name in self.ablations:
+            variants(self, name)
 
     def flat(self, *sections: str) -> dict[str, Any]:
         """The parameters of these sections as `section.key: value`, for the record."""
         return flatten({section: as_dict(getattr(self, section)) for section in sections})
+
+
+def variants(profile: Profile, study: str) -> dict[str, Profile]:
+    """The variants of a study of this profile that trains, by name, each as a whole profile; none for one that only evaluates.
+
+    Raises ConfigError, which names the study and the key, for an override of a key that doesn't exist or that a study can't
+    vary, for a variant that makes no sense, and for two that are the same.
+    """
+    config = profile.ablations[study]
+    if not isinstance(config, TrainingStudyConfig):
+        return {}
+    found: dict[str, Profile] = {}
+    plain = as_dict(dataclasses.replace(profile, ablations={}))
+    for name, override in config.overrides().items():
+        where = f"ablations.{study}.{'vary' if isinstance(config, GridStudyConfig) else 'variants'}.{name}"
+        content = _overridden(_overridden(plain, config.set, f"ablations.{study}.set"), override, where)
+        variant = build(Profile, content, where)
+        for other, earlier in found.items():
+            require(variant != earlier, where, "variants that differ", f"the same as {other}")
+        found[name] = variant
+    return found
+
+
+def _overridden(content: dict[str, Any], overrides: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A copy of a profile's content in which these dotted keys have these values."""
+    content = copy.deepcopy(content)
+    for key, value in overrides.items():
+        require(key.split(".")[0] in VARIED, where, f"keys of {', '.join(VARIED)}", key)
+        require(not key.endswith(".seed"), where, "seeds in the study's `seeds`", key)
+        known = [other for other in _keys(content) if other.split(".")[0] in VARIED]
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            raise ConfigError(f"{where}: {key}: unknown key{f'; did you mean {near[0]!r}?' if near else ''}")
+        *path, last = key.split(".")
+        section = content
+        for part in path:
+            section = section[part]
+        section[last] = value
+    return content
+
+
+def _keys(content: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in content.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _keys(value, f"{prefix}{key}.")
 
 
 def load(profile: str) -> Profile:

@@ -14,6 +14,7 @@ from prefect import Flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.attached import end_with_parent
+from flows.leaving import work_is_done
 from flows.paths import DEFAULT_PROFILE
 from flows.server import ensure_server
 from flows.settings import load
@@ -23,10 +24,11 @@ EXPECTED = {
     "ConfigError",
     "DatasetError",
     "CheckpointError",
-    "TrainingError",
+    "WorkerError",
     "ReportError",
     "TrackingError",
     "StageError",
+    "StudyError",
     "PipelineError",
     "ServerError",
 }
@@ -44,8 +46,8 @@ def profile_parser(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def run(stage_flow: Flow[Any, Any], profile: str) -> None:
-    """Runs the flow for a profile on a Prefect server that is found or started.
+def run(stage_flow: Flow[Any, Any], profile: str, **parameters: Any) -> None:
+    """Runs the flow for a profile, with these other parameters, on a Prefect server that is found or started.
 
     Exits with 1 and one line on stderr for an error that is expected (a bad profile before anything is started), with 130 when
     interrupted; any other error goes on with its traceback.
@@ -57,7 +59,8 @@ def run(stage_flow: Flow[Any, Any], profile: str) -> None:
         url = ensure_server()
         with temporary_settings({PREFECT_API_URL: url}):
             _errors_told_once()
-            stage_flow(profile=profile)
+            stage_flow(profile=profile, **parameters)
+    work_is_done()
 
 
 @contextmanager

@@ -42,7 +42,7 @@ BATCH = 500  # metrics a request; MLflow takes 1,000 at most
 SECONDS_BETWEEN_BATCHES = 5.0
 SECONDS_AFTER_FAILURE = 60.0
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # of experiment; the UI shows training's pages for it
-COMPARISON = "comparison"  # the tag of an ablation's run that holds the address of its cells, compared
+COMPARISON = "comparison"  # the tag of a study's run that holds the address of its runs, compared
 log = logging.getLogger(__name__)
 
 
@@ -178,32 +178,36 @@ class Record:
         return pages.run_page(self.run_id, self.experiment_id)
 
     def links(self) -> dict[str, str]:
-        """Pages of MLflow's UI for a reader of the profile's results: its runs, and the last ablation's cells compared."""
+        """Pages of MLflow's UI for a reader of the profile's results: its runs, and the last run of each study compared."""
         links = {"all runs in MLflow": pages.experiment_page(self.experiment_id)}
-        last = self._client.search_runs(
-            [self.experiment_id],
-            "tags.stage = 'ablations' AND attributes.status = 'FINISHED'",
-            max_results=1,
-            order_by=["attributes.start_time DESC"],
+        runs = self._client.search_runs(
+            [self.experiment_id], "tags.stage = 'ablations'", max_results=200, order_by=["attributes.start_time DESC"]
         )
-        if last and COMPARISON in last[0].data.tags:
-            links["the ablation's cells compared in MLflow"] = last[0].data.tags[COMPARISON]
+        for run in runs:
+            if COMPARISON in run.data.tags:
+                links.setdefault(f"{run.info.run_name} compared in MLflow", run.data.tags[COMPARISON])
         return links
 
 
 @contextmanager
 def stage_run(
-    stage: str, paths: Paths, params: Mapping[str, object], inputs: Sequence[Path], sample_seconds: float = 1.0
+    stage: str,
+    paths: Paths,
+    params: Mapping[str, object],
+    inputs: Sequence[Path],
+    sample_seconds: float = 1.0,
+    name: str | None = None,
 ) -> Iterator[Record]:
     """The record of a stage while it works: params, lineage and system metrics; FAILED or KILLED where it doesn't end well.
 
     inputs: what it reads of earlier stages; the profile's dataset among them becomes the run's input.
-    sample_seconds: between two samples of system metrics, unless MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL says otherwise.
+    sample_seconds: between two samples of system metrics, unless MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL says otherwise. name:
+    of the run, where it isn't the stage's.
     Raises TrackingError before any work where MLflow can't be reached.
     """
     experiment_id = prepare(f"detr {paths.profile}")
     tags = {"stage": stage, "profile": paths.profile, "mlflow.source.name": f"flows.{stage}"} | lineage.tags(paths, inputs)
-    run = mlflow.start_run(experiment_id=experiment_id, run_name=stage, tags=tags, log_system_metrics=False)
+    run = mlflow.start_run(experiment_id=experiment_id, run_name=name or stage, tags=tags, log_system_metrics=False)
     record = Record(run.info.run_id, experiment_id)
     monitor = SystemMetricsMonitor(record.run_id, sampling_interval=sample_seconds)  # type: ignore[no-untyped-call]
     monitor.start()  # type: ignore[no-untyped-call]

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from prefect import flow
 
-from detr_core.config import as_dict
 from detr_core.reporter import Reporter
-from flows import artifacts, checkpoints, launch, stage, tracking
-from flows.paths import DEFAULT_PROFILE, Paths, whole_or_nothing
+from flows import artifacts, checkpoints, stage, tracking, train
+from flows.paths import DEFAULT_PROFILE, Paths
 from flows.progress import Tee, reporter
 from flows.settings import Profile, load
 from flows.show import publish
@@ -22,29 +18,11 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     """Trains the detector into runs/<profile>/detection/: checkpoint.pt (the last), best.pt, metrics.json, history.jsonl.
 
     An interrupted training is taken up again from .state/. Returns metrics.json.
-    Raises DatasetError or CheckpointError before work begins, TrainingError where a process of the training fails.
+    Raises DatasetError or CheckpointError before work begins, WorkerError where a process of the training fails.
     """
     artifacts.dataset(paths)
     init = _initial_checkpoint(settings)
-    work = paths.unfinished("train_detection")
-    job = {
-        "stage": "detection",
-        "config": as_dict(settings.train_detection),
-        "detector": as_dict(settings.detector),
-        "data": str(paths.data),
-        "init": init and str(init),
-        "work": str(work),
-        "out": str(work / "out"),
-        "workers": settings.resources.workers,
-        "profile": paths.profile,
-    }
-    launch.train(job, launch.training_processes(settings.resources), reporter)
-    with whole_or_nothing(paths.detection) as folder:
-        for file in (work / "out").iterdir():
-            shutil.copy2(file, folder)
-    shutil.rmtree(work, ignore_errors=True)
-    figures: dict[str, float] = json.loads((paths.detection / "metrics.json").read_text(encoding="utf-8"))
-    return figures
+    return train.run("detection", settings.train_detection, settings.detector, init, settings, paths, reporter)
 
 
 @flow(name="train-detection")
@@ -59,12 +37,7 @@ def train_detection(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
 
                 record.tag("init.sha256", digest(init))  # DVC doesn't follow a file outside of the project
             figures = run(settings, paths, Tee(bar, record))
-        from detr_core.figures.curves import training_curves  # matplotlib, not before the training needs the processor
-
-        with TemporaryDirectory() as folder:
-            record.figures(training_curves(paths.detection / "history.jsonl", Path(folder), "detection"))
-        record.artifact(paths.detection / "history.jsonl")
-        record.model(paths.detection / "checkpoint.pt", as_dict(settings.evaluate))
+        train.record_results(record, "detection", settings, paths)
     publish("train-detection", profile, figures, {"MLflow run": record.url()})
     return figures
 

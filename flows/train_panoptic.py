@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
 from prefect import flow
 
-from detr_core.config import as_dict
+from detr_core.config import ConfigError
 from detr_core.data.dataset import DatasetError
 from detr_core.reporter import Reporter
-from flows import artifacts, launch, stage, tracking
-from flows.paths import DEFAULT_PROFILE, Paths, relative, whole_or_nothing
+from flows import artifacts, stage, tracking, train
+from flows.paths import DEFAULT_PROFILE, Paths, relative
 from flows.progress import Tee, reporter
 from flows.settings import Profile, load
 from flows.show import publish
@@ -23,33 +18,18 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     """Trains the mask head into runs/<profile>/panoptic/: checkpoint.pt (the last), best.pt, metrics.json, history.jsonl.
 
     The checkpoints hold the whole model, the detector's weights as they were. An interrupted training is taken up again from
-    .state/. Returns metrics.json. Raises DatasetError or StageError before work begins, TrainingError where a process of
-    the training fails.
+    .state/. Returns metrics.json. Raises ConfigError, DatasetError or StageError before work begins, WorkerError where a
+    process of the training fails.
     """
+    if settings.detector.kind != "detr":
+        expected = "'detr', which alone can have a mask head"
+        raise ConfigError(f"{relative(paths.params)}: detector.kind: expected {expected}, found {settings.detector.kind!r}")
     for name, split in artifacts.dataset(paths).items():
         if split.panoptic is None:
             where = relative(paths.data / "dataset.json")
             raise DatasetError(f"{where}: {name}.panoptic: expected panoptic annotations to train masks on, found null")
     detector = artifacts.detector(paths)
-    work = paths.unfinished("train_panoptic")
-    job = {
-        "stage": "panoptic",
-        "config": as_dict(settings.train_panoptic),
-        "detector": None,
-        "data": str(paths.data),
-        "init": str(detector),
-        "work": str(work),
-        "out": str(work / "out"),
-        "workers": settings.resources.workers,
-        "profile": paths.profile,
-    }
-    launch.train(job, launch.training_processes(settings.resources), reporter)
-    with whole_or_nothing(paths.panoptic) as folder:
-        for file in (work / "out").iterdir():
-            shutil.copy2(file, folder)
-    shutil.rmtree(work, ignore_errors=True)
-    figures: dict[str, float] = json.loads((paths.panoptic / "metrics.json").read_text(encoding="utf-8"))
-    return figures
+    return train.run("panoptic", settings.train_panoptic, None, detector, settings, paths, reporter)
 
 
 @flow(name="train-panoptic")
@@ -61,12 +41,7 @@ def train_panoptic(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     with tracking.stage_run("train_panoptic", paths, params, inputs, sample_seconds=5) as record:
         with reporter("mask head") as bar:
             figures = run(settings, paths, Tee(bar, record))
-        from detr_core.figures.curves import training_curves  # matplotlib, not before the training needs the processor
-
-        with TemporaryDirectory() as folder:
-            record.figures(training_curves(paths.panoptic / "history.jsonl", Path(folder), "panoptic"))
-        record.artifact(paths.panoptic / "history.jsonl")
-        record.model(paths.panoptic / "checkpoint.pt", as_dict(settings.evaluate))
+        train.record_results(record, "panoptic", settings, paths)
     publish("train-panoptic", profile, figures, {"MLflow run": record.url()})
     return figures
 

@@ -1,7 +1,7 @@
 """One process of a training, as torchrun starts it: `python -m flows.worker JOB.json`.
 
-JOB.json: {"stage": "detection" | "panoptic", "config": DetectionConfig | PanopticConfig, "detector": DetectorConfig (detection
-only, else null), "init": a checkpoint (panoptic: of the detector; detection: of the one to start from, ours or published, or
+JOB.json: {"stage": "detection" | "panoptic", "config": DetectionConfig | PanopticConfig, "detector": of any kind (detection only,
+else null), "init": a checkpoint (panoptic: of the detector; detection: of the one to start from, ours or published, or
 null), "data": folder with dataset.json, "work": folder of the resumable state, "out": folder of the results, "workers": loader
 processes, "profile": name for the record}.
 
@@ -16,30 +16,33 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 
-from detr_core.config import as_dict, build
+from detr_core.config import ConfigError, as_dict, build
 from detr_core.data.batching import evaluation_batches
 from detr_core.data.coco import CocoDataset
 from detr_core.data.dataset import read_dataset
 from detr_core.data.transforms import evaluation_transform, training_transform
+from detr_core.distributed import Group, process_group
 from detr_core.evaluate.predictions import average_precision_of
 from detr_core.loss.matcher import NonFiniteError
 from detr_core.model.backbone import Backbone, load_imagenet_weights
-from detr_core.model.checkpoint import load_checkpoint
-from detr_core.model.config import DetectorConfig
+from detr_core.model.checkpoint import as_detr, load_checkpoint
+from detr_core.model.config import detector_config
+from detr_core.model.detector import build_detector
 from detr_core.model.detr import Detr
 from detr_core.model.download import digest
 from detr_core.reporter import Reporter, Silent
-from detr_core.train.config import DetectionConfig, PanopticConfig
-from detr_core.train.distributed import Group, process_group
-from detr_core.train.initial import start_from
+from detr_core.train.config import DetectionConfig, PanopticConfig, require_fit
+from detr_core.train.initial import draw_positions, start_from
 from detr_core.train.loop import Files, Validation, train
 from detr_core.train.state import Progress, fingerprint
-from detr_core.train.tasks import DetectionTask, PanopticTask
+from detr_core.train.tasks import PanopticTask, Task, detector_task
 from flows import artifacts
+
+J = TypeVar("J")
 
 
 class Events:
@@ -70,9 +73,9 @@ class Job:
     profile: str
 
 
-def main() -> int:
-    """Runs the job named on the command line; 0 on success, 1 after an '@error' line."""
-    job = Job(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+def main(kind: type[J], run: Callable[[J, Group, Reporter], object]) -> int:
+    """Runs the job, a `kind`, that is named on the command line; 0 on success, 1 after an '@error' line."""
+    job = kind(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     try:
         with process_group() as group:
             run(job, group, Events() if group.first else Silent())
@@ -92,24 +95,29 @@ def run(job: Job, group: Group, reporter: Reporter) -> Progress:
     meta = {"profile": job.profile, "stage": job.stage}
     if job.stage == "detection":
         config = build(DetectionConfig, job.config, job.profile)
-        architecture = build(DetectorConfig, job.detector, job.profile)
+        architecture = detector_config(job.detector, job.profile)
+        require_fit(architecture, config)
         dataset = CocoDataset(
             splits["train"], config.targets, masks=False, transform=training_transform(config.augmentation), seed=config.seed
         )
         torch.manual_seed(config.seed)
-        model = Detr(architecture, len(dataset.categories), mask_head=False)
+        model = build_detector(architecture, len(dataset.categories))
         if job.init is None:
+            if config.positions_std is not None:
+                draw_positions(model, config.positions_std)
             backbone = model.backbone[0]
             assert isinstance(backbone, Backbone)
             load_imagenet_weights(backbone, architecture.backbone)
         else:
             trained = load_checkpoint(Path(job.init), torch.device("cpu"), architecture.backbone.dilation)
+            assert isinstance(model, Detr), "only a DETR is configured with init"
+            as_detr(trained.model, "train_detection.init", Path(job.init))
             reporter.message(start_from(model, dataset.categories, trained))
-        task: DetectionTask | PanopticTask = DetectionTask(model, config.loss, _precision(config.precision))
+        task: Task = detector_task(model, config.loss, _precision(config.precision))
         val = CocoDataset(
             splits["val"], config.targets, masks=False, transform=evaluation_transform(config.resize), seed=config.seed
         )
-        validate = _box_validation(task, val, config.batch_size, group)
+        validate = _box_validation(task, val, _fitting(config, group), group, job.workers)
         any_config: DetectionConfig | PanopticConfig = config
     else:
         assert job.init is not None, "a panoptic job names the detector's checkpoint"
@@ -119,12 +127,17 @@ def run(job: Job, group: Group, reporter: Reporter) -> Progress:
         )
         torch.manual_seed(any_config.seed)
         detector = artifacts.checkpoint(Path(job.init), job.profile, torch.device("cpu"))
-        model = with_mask_head(detector.model, any_config.attention_gain)
-        task = PanopticTask(model, any_config.loss, _precision(any_config.precision))
+        frozen = as_detr(detector.model, "the mask head", Path(job.init))
+        if detector.categories != dataset.categories:
+            raise ConfigError(
+                f"train_detection.targets: expected a detector of the {len(dataset.categories)} categories of the panoptic file, "
+                f"found one of {len(detector.categories)} others: {job.init}; train it with targets: panoptic"
+            )
+        task = PanopticTask(with_mask_head(frozen, any_config), any_config.loss, _precision(any_config.precision))
         val = CocoDataset(
             splits["val"], "panoptic", masks=True, transform=evaluation_transform(any_config.resize), seed=any_config.seed
         )
-        validate = _mask_validation(task, val, any_config.batch_size, group, job.workers)
+        validate = _mask_validation(task, val, _fitting(any_config, group), group, job.workers)
     task.to(group.device)
     annotations = [digest(file) for file in (splits["train"].instances, splits["train"].panoptic) if file is not None]
     mark = fingerprint(as_dict(any_config), job.detector, annotations, job.init and digest(Path(job.init)))
@@ -134,44 +147,48 @@ def run(job: Job, group: Group, reporter: Reporter) -> Progress:
     return progress
 
 
-def with_mask_head(detector: Detr, attention_gain: float) -> Detr:
+def with_mask_head(detector: Detr, config: PanopticConfig) -> Detr:
     """The same detector with a new mask head, whose weights for the attention maps are multiplied by `attention_gain`."""
-    model = Detr(detector.config, detector.num_classes, mask_head=True)
+    model = Detr(detector.config, detector.num_classes, mask_head=True, attention_maps=config.attention_maps)
     model.load_state_dict(detector.state_dict(), strict=False)
     with torch.no_grad():
-        model.mask_head.lay1.weight[:, detector.config.width :] *= attention_gain
+        model.mask_head.lay1.weight[:, detector.config.width :] *= config.attention_gain
     return model
 
 
-def _box_validation(
-    task: DetectionTask | PanopticTask, val: CocoDataset, batch_size: int, group: Group
-) -> Callable[[], Validation]:
+def _box_validation(task: Task, val: CocoDataset, batch_size: int, group: Group, workers: int) -> Callable[[], Validation]:
     def validate() -> Validation:
-        figures = average_precision_of(task.model, val.categories, val, batch_size, group.device, Silent())
+        figures = average_precision_of(task.model, val.categories, val, batch_size, group, workers, Silent())
         return Validation({f"val/{name}": value for name, value in figures.items()}, figures["AP"])
 
     return validate
 
 
 def _mask_validation(
-    task: DetectionTask | PanopticTask, val: CocoDataset, batch_size: int, group: Group, workers: int
+    task: PanopticTask, val: CocoDataset, batch_size: int, group: Group, workers: int
 ) -> Callable[[], Validation]:
     # The masks' loss on the val split, as in training; the panoptic quality is the evaluation stage's.
     @torch.inference_mode()
     def validate() -> Validation:
-        sums: dict[str, float] = {}
-        boxes = 0
-        for batch in evaluation_batches(val, batch_size, 0, 1, workers):
+        found: list[tuple[int, int, dict[str, float]]] = []  # of each batch its first image, its targets and what they add
+        for batch in evaluation_batches(val, batch_size, group.rank, group.size, workers):
             counts = [len(target.labels) for target in batch.targets]
             normalizer = task.normalizer(counts)
             total, parts = task(batch.to(group.device), normalizer)
-            for name, value in {"loss": total, **parts}.items():
-                sums[name] = sums.get(name, 0.0) + float(value) * normalizer.boxes
-            boxes += sum(counts)
-        means = {f"val/{name}": value / max(boxes, 1) for name, value in sums.items()}
-        return Validation(means, -means.get("val/loss", 0.0))
+            sums = {name: float(value) * normalizer.boxes for name, value in {"loss": total, **parts}.items()}
+            found.append((batch.targets[0].image_id, sum(counts), sums))
+        # Added up in one order, so that the figures are the same however many processes there are.
+        everything = sorted((each for share in group.gather(found) for each in share), key=lambda each: each[0])
+        boxes = max(sum(count for _, count, _ in everything), 1)
+        means = {f"val/{name}": sum(sums[name] for _, _, sums in everything) / boxes for name in everything[0][2]}
+        return Validation(means, -means["val/loss"])
 
     return validate
+
+
+def _fitting(config: DetectionConfig | PanopticConfig, group: Group) -> int:
+    # So many images were in the memory of one process before.
+    return max(1, config.batch_size // (group.size * config.accumulation))
 
 
 def _write_history(progress: Progress, out: Path) -> None:
@@ -190,8 +207,10 @@ def _precision(name: str) -> torch.dtype:
 
 
 def _say(**event: object) -> None:
-    print("@" + json.dumps(event), flush=True)
+    # One write a line: print() makes two of it, between which another process's line gets in.
+    sys.stdout.write(f"@{json.dumps(event)}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(Job, run))

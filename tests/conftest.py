@@ -41,7 +41,7 @@ def tiny_parameters() -> dict[str, Any]:
         content[stage] |= {"epochs": 1, "batch_size": 8, "checkpoint_every": 2}
     content["evaluate"]["panoptic"]["threshold"] = 0.05  # so that an untrained head keeps some segments
     content["report"]["pictures"] = 2
-    content["resources"] = {"processes": 1, "workers": 0}
+    content["resources"] |= {"processes": 1, "workers": 0}
     return content
 
 

@@ -23,7 +23,7 @@ ROOMS = {
     "studies": {"data", "model", "evaluate"},
     "figures": {"data", "model", "evaluate", "studies"},
 }
-TOP = {"structures", "config", "reporter", "web", "partial", "download"}
+TOP = {"structures", "config", "reporter", "distributed", "web", "partial", "download"}
 OUTSIDE = {"torch", "torchvision", "numpy", "scipy", "pycocotools", "hotcoco", "PIL", "matplotlib", "jinja2", "markupsafe"}
 
 

@@ -60,8 +60,9 @@ class CocoDataset(Dataset[Sample]):
     def __getitem__(self, key: tuple[int, int] | int) -> Sample:
         """The image at `key`: (epoch, index), or an index in epoch 0.
 
-        What the transform draws is a function of (seed, epoch, index) alone: neither the loader process, nor the number of
-        processes, nor what was read before changes it. Objects that the transform leaves without box or mask are dropped.
+        What the transform draws, and the target's `chance`, is a function of (seed, epoch, index) alone: neither the loader
+        process, nor the number of processes, nor what was read before changes it. Objects that the transform leaves without box
+        or mask are dropped.
         """
         epoch, index = key if isinstance(key, tuple) else (0, key)
         size = self.sizes[index]
@@ -70,12 +71,13 @@ class CocoDataset(Dataset[Sample]):
         image = read_image(found.files[index], size)
         boxes = torch.from_numpy(found.boxes[objects.start : objects.stop])
         masks = None if found.masks is None else found.masks.of(index, objects, size)
+        rng = np.random.default_rng([self.seed, epoch, index])
         if self.transform is not None:
             image, boxes, masks = self.transform(
                 image,
                 tv_tensors.BoundingBoxes(boxes, format=tv_tensors.BoundingBoxFormat.XYXY, canvas_size=size),
                 None if masks is None else tv_tensors.Mask(masks),
-                np.random.default_rng([self.seed, epoch, index]),
+                rng,
             )
         corners = boxes.as_subclass(Tensor).numpy()
         kept = (corners[:, 2:] > corners[:, :2]).all(axis=1)
@@ -90,6 +92,7 @@ class CocoDataset(Dataset[Sample]):
             masks,
             (height, width),
             size,
+            int(rng.integers(2**63)),
         )
         return Sample(image, target)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from hotcoco import COCO, COCOeval
+from hotcoco import COCO, COCOeval, compare
 
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
@@ -50,6 +50,16 @@ def coco_ap(ground_truth: GroundTruth, results: Results, kind: Kind) -> APResult
     )
 
 
+def bootstrap_difference(
+    ground_truth: GroundTruth, base: Results, other: Results, samples: int, kind: Kind = "bbox"
+) -> tuple[float, float, float]:
+    """By how much the AP of `other` is above that of `base`, and the bounds of its 95% interval over samples of the images."""
+    truth = read_ground_truth(ground_truth)
+    found = compare(_evaluator(truth, base, kind), _evaluator(truth, other, kind), n_bootstrap=samples, seed=0)
+    interval = found["ci"]["AP"]
+    return float(found["deltas"]["AP"]), float(interval["lower"]), float(interval["upper"])
+
+
 def error_breakdown(ground_truth: GroundTruth, results: Results, kind: Kind) -> dict[str, Any]:
     """What keeps AP50 from 1, by kind of error (TIDE, Bolya et al. 2020).
 
@@ -63,6 +73,38 @@ def error_breakdown(ground_truth: GroundTruth, results: Results, kind: Kind) -> 
         "gain": {kind: float(errors["delta_ap"][kind]) for kind in kinds},
         "count": {kind: int(errors["counts"][kind]) for kind in kinds},
     }
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Detections with what they turned out to be at one IoU, those that only hit crowds left out.
+
+    scores, true [N]: of each detection, and whether it found an object of its class. objects: how many there were to be found.
+    """
+
+    scores: np.ndarray
+    true: np.ndarray
+    objects: int
+
+
+def matched(ground_truth: GroundTruth, results: Results, iou: float) -> Matched:
+    """Boxes matched with the ground truth as for average precision: from the surest on, class by class, image by image."""
+    truth = read_ground_truth(ground_truth)
+    evaluator = COCOeval(truth, truth.load_res(str(results) if isinstance(results, Path) else results), "bbox")
+    settings = evaluator.params
+    largest = max(settings.max_dets)
+    settings.iou_thrs, settings.max_dets, settings.area_rng, settings.area_rng_lbl = [iou], [largest], [[0, 1e10]], ["all"]
+    evaluator.params = settings
+    evaluator.evaluate()
+    scores, true, objects = [np.empty(0)], [np.empty(0, dtype=np.bool_)], 0
+    for part in evaluator.eval_imgs:  # a class in an image; None where it has neither objects nor detections
+        if part is None:
+            continue
+        counts = ~np.asarray(part["dtIgnore"][0], dtype=np.bool_)
+        scores.append(np.asarray(part["dtScores"])[counts])
+        true.append(np.asarray(part["dtMatched"][0], dtype=np.bool_)[counts])
+        objects += int(np.sum(np.asarray(part["gtInDenominator"], dtype=np.bool_)))
+    return Matched(np.concatenate(scores), np.concatenate(true), objects)
 
 
 def read_ground_truth(ground_truth: GroundTruth) -> COCO:

@@ -1,19 +1,23 @@
-"""From the network's class logits and boxes to detections in the original image."""
+"""From what the network says, whatever its kind, to detections in the original image."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torchvision.ops import box_convert
+
+from detr_core.structures import MOST, AnyOutput, DeformableOutput, Output, RegionOutput
 
 
 @dataclass
 class Detections:
-    """What was found in one image, in the order of the queries.
+    """What was found in one image; of DETR in the order of its queries, else the surest first.
 
     scores [N]: probability of the class. labels [N]: class index. boxes [N, 4]: xyxy, pixels of the original image; they may
-    reach beyond it, as in the published evaluation. queries [N]: the object query that each one comes from.
+    reach beyond it, as in the published evaluation. queries [N]: the object query that each one comes from; of a detector without
+    queries its own place.
     """
 
     scores: Tensor
@@ -26,6 +30,26 @@ class Detections:
         return Detections(self.scores[which], self.labels[which], self.boxes[which], self.queries[which])
 
 
+def found(
+    output: AnyOutput, original_sizes: list[tuple[int, int]], empty_slot_override: bool, layer: int = -1
+) -> list[Detections]:
+    """The detections in each image of a batch, on the CPU; of the last decoder layer, or another one of a detector that has them.
+
+    original_sizes: (h, w) of each image on disk. empty_slot_override: see `detections`; only DETR has a no-object class.
+    """
+    if isinstance(output, RegionOutput):
+        images = zip(output.scores, output.labels, output.boxes, original_sizes, strict=True)
+        return [
+            Detections(scores.cpu(), labels.cpu(), _pixels(boxes.cpu(), size), torch.arange(len(scores)))
+            for scores, labels, boxes, size in images
+        ]
+    logits, boxes = output.logits[layer].cpu(), output.boxes[layer].cpu()
+    if isinstance(output, Output):
+        return detections(logits, boxes, original_sizes, empty_slot_override)
+    scores, labels, pixels, queries = _best_pairs(logits, boxes, original_sizes)
+    return [Detections(*image) for image in zip(scores, labels, pixels, queries, strict=True)]
+
+
 def detections(
     logits: Tensor, boxes: Tensor, original_sizes: list[tuple[int, int]], empty_slot_override: bool
 ) -> list[Detections]:
@@ -35,14 +59,52 @@ def detections(
     empty_slot_override: every query counts, with its best class other than no-object, as in the published figures; without
     it the queries where no-object wins are left out.
     """
-    probabilities = logits.float().softmax(-1)
-    scores, labels = probabilities[..., :-1].max(-1)
-    found = scores >= probabilities[..., -1]
+    scores, labels, nothing = _best_classes(logits)
+    pixels = _in_pixels(boxes, original_sizes)
+    counted = scores >= nothing
     if empty_slot_override:
-        found.fill_(True)
-    sizes = boxes.new_tensor([[w, h, w, h] for h, w in original_sizes])
-    pixels = box_convert(boxes, "cxcywh", "xyxy") * sizes[:, None]
+        counted.fill_(True)
     return [
         Detections(scores[i, queries], labels[i, queries], pixels[i, queries], queries)
-        for i, queries in enumerate(row.nonzero()[:, 0] for row in found)
+        for i, queries in enumerate(row.nonzero()[:, 0] for row in counted)
     ]
+
+
+def in_one_row(output: Output | DeformableOutput, original_sizes: list[tuple[int, int]], layer: int = -1) -> Detections:
+    """What `found` with `empty_slot_override` gives, of all images of the batch together, image by image: as many of each."""
+    logits, boxes = output.logits[layer].cpu(), output.boxes[layer].cpu()
+    if isinstance(output, Output):
+        scores, labels, _ = _best_classes(logits)
+        pixels, queries = _in_pixels(boxes, original_sizes), torch.arange(logits.shape[1]).expand_as(labels)
+    else:
+        scores, labels, pixels, queries = _best_pairs(logits, boxes, original_sizes)
+    return Detections(scores.flatten(), labels.flatten(), pixels.flatten(0, 1), queries.flatten())
+
+
+def _best_classes(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    # The score and the index of the best class other than no-object, and no-object's score.
+    probabilities = logits.float().softmax(-1)
+    scores, labels = probabilities[..., :-1].max(-1)
+    return scores, labels, probabilities[..., -1]
+
+
+def _best_pairs(logits: Tensor, boxes: Tensor, original_sizes: list[tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    # logits [B, Q, C] of sigmoids: the surest (query, class) pairs of each image, so that a query may count with several classes.
+    # Scores, labels, boxes and queries [B, N].
+    classes = logits.shape[-1]
+    scores, pairs = logits.float().sigmoid().flatten(1).topk(min(MOST, logits[0].numel()))
+    queries, labels = pairs // classes, pairs % classes
+    pixels = _in_pixels(boxes.float(), original_sizes).gather(1, queries[..., None].expand(-1, -1, 4))
+    return scores, labels, pixels, queries
+
+
+def _in_pixels(boxes: Tensor, original_sizes: list[tuple[int, int]]) -> Tensor:
+    # boxes [B, N, 4]: cxcywh, 0..1.
+    sizes = boxes.new_tensor([[w, h, w, h] for h, w in original_sizes])
+    pixels: Tensor = box_convert(boxes, "cxcywh", "xyxy") * sizes[:, None]
+    return pixels
+
+
+def _pixels(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    height, width = size
+    return boxes.float() * torch.tensor([width, height, width, height])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 import torch
@@ -13,10 +14,12 @@ from torch import Tensor
 from detr_core.data.batching import evaluation_batches
 from detr_core.data.coco import CocoDataset
 from detr_core.data.dataset import DatasetError
+from detr_core.distributed import Group
+from detr_core.model.detector import Detector
 from detr_core.model.detr import Detr
 from detr_core.model.image import normalise
 from detr_core.reporter import Reporter
-from detr_core.structures import Category, Output, Target
+from detr_core.structures import AnyOutput, Category, Output, Target
 
 # So many pixels of finest mask map are computed at once; it bounds memory and changes no result.
 MASK_PIXELS = 2**21
@@ -65,23 +68,35 @@ def classes_in(categories: Sequence[Category], dataset: CocoDataset) -> Classes:
     )
 
 
+@overload
 def forward_pass(
-    model: Detr, dataset: CocoDataset, batch_size: int, device: torch.device, workers: int, reporter: Reporter
-) -> Iterator[tuple[list[Target], tuple[int, int], Output]]:
-    """Runs the detector once over every image: yields targets, padded size (H, W) and output of each batch.
+    model: Detr, dataset: CocoDataset, batch_size: int, group: Group, workers: int, reporter: Reporter
+) -> Iterator[tuple[list[Target], tuple[int, int], Output]]: ...
+@overload
+def forward_pass(
+    model: Detector, dataset: CocoDataset, batch_size: int, group: Group, workers: int, reporter: Reporter
+) -> Iterator[tuple[list[Target], tuple[int, int], AnyOutput]]: ...
+def forward_pass(
+    model: Detector, dataset: CocoDataset, batch_size: int, group: Group, workers: int, reporter: Reporter
+) -> Iterator[tuple[list[Target], tuple[int, int], AnyOutput]]:
+    """Runs the detector over this process's share of the images: yields targets, padded size (H, W) and output of each batch.
 
+    The processes of `group` share the batches, which are the same however many they are; one may have none.
     The model is in eval mode meanwhile; afterwards each module is as it was. Iterate under `torch.inference_mode`.
     """
     training = [module for module in model.modules() if module.training]
     model.eval()
     done, start = 0, time.perf_counter()
     try:
-        for batch in evaluation_batches(dataset, batch_size, rank=0, world_size=1, workers=workers):
-            images, padding = batch.images.to(device, non_blocking=True), batch.padding.to(device, non_blocking=True)
+        batches = evaluation_batches(dataset, batch_size, group.rank, group.size, workers)
+        share = sum(map(len, batches.batch_sampler or ()))
+        for batch in batches:
+            images, padding = batch.images.to(group.device, non_blocking=True), batch.padding.to(group.device, non_blocking=True)
             height, width = images.shape[-2:]
             yield batch.targets, (height, width), model(normalise(images, padding), padding)
             done += len(batch.targets)
-            reporter.progress(done, len(dataset), done / (time.perf_counter() - start), "")
+            told = len(dataset) * done // share  # this process's progress stands for the others'
+            reporter.progress(told, len(dataset), told / (time.perf_counter() - start), "")
     finally:
         for module in training:
             module.training = True

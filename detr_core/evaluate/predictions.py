@@ -17,8 +17,9 @@ import torch
 
 from detr_core.data.coco import CocoDataset
 from detr_core.data.dataset import Split
+from detr_core.distributed import Group
 from detr_core.evaluate.average_precision import FIGURES, Kind, coco_ap, error_breakdown
-from detr_core.evaluate.boxes import detections
+from detr_core.evaluate.boxes import found
 from detr_core.evaluate.config import EvaluateConfig
 from detr_core.evaluate.ground_truth import has_masks, instances
 from detr_core.evaluate.inference import classes_in, forward_pass, query_masks
@@ -26,24 +27,27 @@ from detr_core.evaluate.masks import instance_masks
 from detr_core.evaluate.panoptic import kept_queries, merge
 from detr_core.evaluate.panoptic_quality import panoptic_quality
 from detr_core.evaluate.results import box_results, mask_results, panoptic_result, result_rows, things_only
+from detr_core.model.detector import Detector
 from detr_core.model.detr import Detr
 from detr_core.reporter import Reporter
-from detr_core.structures import Category
+from detr_core.structures import Category, Output
 
 
 @torch.inference_mode()
 def predict(
-    model: Detr,
+    model: Detector,
     categories: Sequence[Category],
     dataset: CocoDataset,
     config: EvaluateConfig,
     folder: Path,
-    device: torch.device,
+    group: Group,
     workers: int,
     reporter: Reporter,
 ) -> None:
     """Writes the detections of every image of `dataset` to `folder`, and with a mask head their masks and a panoptic map.
 
+    The processes of `group` share the images, and all see the folder. What is written, sorted by image, does not depend on how
+    many they are.
     categories: of the model's class indices; matched with the dataset's by id, and only shared ones are written. Boxes and
     masks are written of things alone. For panoptic maps the dataset's categories must be those of its panoptic file.
     The mask head runs only on the queries that are written: with `empty_slot_override` that is every query whose best class is
@@ -55,27 +59,31 @@ def predict(
     masks: list[dict[str, Any]] = []
     panoptic: list[dict[str, Any]] = []
     if model.has_mask_head:
-        (folder / "panoptic").mkdir(parents=True)
-    for targets, padded_size, output in forward_pass(model, dataset, config.batch_size, device, workers, reporter):
-        logits = output.logits[-1].cpu()
+        (folder / "panoptic").mkdir(parents=True, exist_ok=True)
+    for targets, padded_size, output in forward_pass(model, dataset, config.batch_size, group, workers, reporter):
         sizes = [target.original_size for target in targets]
-        found = detections(logits, output.boxes[-1].cpu(), sizes, config.empty_slot_override)
-        found = [things_only(image, classes) for image in found]
-        for target, image in zip(targets, found, strict=True):
+        things = [things_only(image, classes) for image in found(output, sizes, config.empty_slot_override)]
+        for target, image in zip(targets, things, strict=True):
             boxes += box_results(result_rows(image, target.image_id, classes))
         if not model.has_mask_head:
             continue
+        assert isinstance(model, Detr)
+        assert isinstance(output, Output)
+        logits = output.logits[-1].cpu()
         labels = logits.argmax(-1)
         kept = kept_queries(logits, config.panoptic.threshold) & classes.known[labels]
         needed = kept.clone()
-        for i, image in enumerate(found):
+        for i, image in enumerate(things):
             needed[i, image.queries] = True
         mask_logits, row = query_masks(model, output, needed)
-        for i, (target, image) in enumerate(zip(targets, found, strict=True)):
+        for i, (target, image) in enumerate(zip(targets, things, strict=True)):
             extent = (padded_size, target.size, target.original_size)
             masks += mask_results(image, instance_masks(mask_logits[row[i, image.queries]], *extent), target.image_id, classes)
             merged = merge(labels[i, kept[i]], mask_logits[row[i, kept[i]]], *extent, classes.isthing, config.panoptic)
             panoptic.append(panoptic_result(*merged, target.image_id, classes, folder / "panoptic"))
+    boxes, masks, panoptic = (_of_all(entries, group) for entries in (boxes, masks, panoptic))
+    if not group.first:
+        return
     _write(folder / "bbox.json", boxes)
     if model.has_mask_head:
         _write(folder / "segm.json", masks)
@@ -84,24 +92,28 @@ def predict(
 
 @torch.inference_mode()
 def average_precision_of(
-    model: Detr,
+    model: Detector,
     categories: Sequence[Category],
     dataset: CocoDataset,
     batch_size: int,
-    device: torch.device,
+    group: Group,
+    workers: int,
     reporter: Reporter,
 ) -> dict[str, float]:
     """COCO's twelve figures for boxes of things ('AP', 'AP50', ...), in memory; for validation while training.
 
-    Every query counts, with its best class other than no-object, as in the published figures.
+    Every query counts, with its best class other than no-object, as in the published figures. The processes of `group` share
+    the images, and each returns the figures of all.
     """
     classes = classes_in(categories, dataset)
-    rows = [np.empty((0, 7))]
-    for targets, _, output in forward_pass(model, dataset, batch_size, device, 0, reporter):
+    rows = []
+    for targets, _, output in forward_pass(model, dataset, batch_size, group, workers, reporter):
         sizes = [target.original_size for target in targets]
-        found = detections(output.logits[-1].cpu(), output.boxes[-1].cpu(), sizes, empty_slot_override=True)
-        rows += [result_rows(things_only(d, classes), t.image_id, classes) for t, d in zip(targets, found, strict=True)]
-    return coco_ap(instances(dataset.split), np.concatenate(rows), "bbox").figures
+        images = zip(targets, found(output, sizes, empty_slot_override=True), strict=True)
+        rows += [result_rows(things_only(image, classes), target.image_id, classes) for target, image in images]
+    everything = np.concatenate([np.empty((0, 7)), *(row for share in group.gather(rows) for row in share)])
+    by_image = everything[everything[:, 0].argsort(kind="stable")]
+    return coco_ap(instances(dataset.split), by_image, "bbox").figures
 
 
 def evaluate(folder: Path, split: Split) -> dict[str, float]:
@@ -141,6 +153,11 @@ def evaluate(folder: Path, split: Split) -> dict[str, float]:
     _write(folder / "per_class.json", per_class)
     _write(folder / "errors.json", errors)
     return metrics
+
+
+def _of_all(entries: list[dict[str, Any]], group: Group) -> list[dict[str, Any]]:
+    # An image's entries come from one process, and stay in their order.
+    return sorted((entry for share in group.gather(entries) for entry in share), key=lambda entry: int(entry["image_id"]))
 
 
 def _write(path: Path, content: Any) -> None:

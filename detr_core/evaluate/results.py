@@ -21,8 +21,11 @@ def things_only(found: Detections, classes: Classes) -> Detections:
     return found.chosen(classes.thing[found.labels])
 
 
-def result_rows(found: Detections, image_id: int, classes: Classes) -> np.ndarray:
-    """Detections of one image, on the CPU, as float64 [N, 7]: image id, x, y, w, h (pixels), score, category id."""
+def result_rows(found: Detections, image_id: int | np.ndarray, classes: Classes) -> np.ndarray:
+    """Detections, on the CPU, as float64 [N, 7]: image id, x, y, w, h (pixels), score, category id.
+
+    image_id: the image that all are of, or of each detection its own, [N].
+    """
     rows = np.empty((len(found.scores), 7))
     boxes = found.boxes.double().numpy()
     rows[:, 0] = image_id

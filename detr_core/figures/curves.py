@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from detr_core.figures.style import COLORS, files, plot
 
-PARTS = ("train/classification", "train/l1", "train/giou", "train/focal", "train/dice")
+PARTS = tuple(f"train/{part}" for part in ("classification", "l1", "giou", "focal", "dice", "objectness", "proposals", "boxes"))
 VALIDATION = ("val/AP", "val/AP50", "val/AP75", "val/PQ", "val/SQ", "val/RQ")
 
 

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +18,10 @@ from detr_core.data.annotations import read_annotations
 from detr_core.data.dataset import Split, read_dataset
 from detr_core.figures import tables
 from detr_core.figures.curves import read_history, training_curves
-from detr_core.figures.decoder_nms import decoder_nms_figure, finding, read_cells
 from detr_core.figures.detections import SHOWN_SCORE, detection_pictures
 from detr_core.figures.panoptic import panoptic_pictures
-from detr_core.figures.style import INK
-from detr_core.figures.tables import Table
+from detr_core.figures.sections import Section, inline, optional
+from detr_core.figures.study_sections import study_sections
 
 _HERE = Path(__file__).parent
 _KEY_FIGURES = {
@@ -39,19 +36,6 @@ _KEY_FIGURES = {
 
 class ReportError(ValueError):
     """A results file that the report can't do without. The message names it and says what to do."""
-
-
-@dataclass(frozen=True)
-class Section:
-    """One part of the page, in the order: text, plots, tables (title -> table), pictures. Empty ones are left out."""
-
-    id: str
-    title: str
-    text: Sequence[str]
-    plots: Sequence[Markup] = ()
-    tables: Mapping[str, Table] | None = None
-    pictures: Sequence[tuple[str, str]] = ()  # (address, what it shows)
-    pictures_text: str = ""
 
 
 def write_report(
@@ -69,8 +53,8 @@ def write_report(
 
     data: dataset folder with `dataset.json`. detection, panoptic: trainings, with `history.jsonl`. evaluation: `metrics.json`,
     `per_class.json`, `errors.json`, `bbox.json`, and `panoptic.json` with `panoptic/*.png` where there is a mask head. studies:
-    folder of study folders, of which `decoder_nms/cells.json` is shown. Only the dataset and `metrics.json` must be there; what
-    else is missing is left out of the page.
+    folder of study folders, of which those there are are shown. Only the dataset and
+    `metrics.json` must be there; what else is missing is left out of the page.
     pictures: how many images are shown. links: what is known of where the results come from, by name: an http address becomes a
     link, text of several lines is folded.
     Raises ReportError without `metrics.json`, DatasetError for a dataset that can't be read.
@@ -88,7 +72,7 @@ def write_report(
         _detection(profile, split, detection, evaluation, figures, pictures, metrics, published["detection"]),
         _errors(evaluation),
         _panoptic(profile, split, panoptic, evaluation, figures, pictures, metrics, published["panoptic"]),
-        _decoder_nms(studies / "decoder_nms" / "cells.json", figures, published["decoder_nms"]),
+        *study_sections(studies, figures, published),
     ]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
@@ -135,7 +119,7 @@ def _detection(
     published: Mapping[str, Any],
 ) -> Section:
     shown = {"Average precision and recall": tables.average_precision(metrics)}
-    per_class = _optional(evaluation / "per_class.json")
+    per_class = optional(evaluation / "per_class.json")
     if per_class.get("bbox"):
         shown["By class"] = tables.average_precision_per_class(per_class)
     shown["Beside published figures"] = tables.beside_published(metrics, published, profile)
@@ -153,7 +137,7 @@ def _detection(
 
 
 def _errors(evaluation: Path) -> Section | None:
-    breakdown = _optional(evaluation / "errors.json")
+    breakdown = optional(evaluation / "errors.json")
     if not breakdown:
         return None
     text = (
@@ -175,7 +159,7 @@ def _panoptic(
     if "val/PQ" not in metrics:
         return None
     shown = {"Panoptic quality": tables.panoptic_quality(metrics)}
-    per_class = _optional(evaluation / "per_class.json")
+    per_class = optional(evaluation / "per_class.json")
     if per_class.get("panoptic"):
         shown["By class"] = tables.panoptic_quality_per_class(per_class["panoptic"])
     shown["Beside published figures"] = tables.beside_published(metrics, published, profile)
@@ -193,34 +177,10 @@ def _panoptic(
     )  # fmt: skip
 
 
-def _decoder_nms(cells: Path, figures: Path, published: Mapping[str, Any]) -> Section | None:
-    if not cells.is_file():
-        return None
-    grid = read_cells(cells)
-    text = "Every decoder layer's output, scored as if it were the last, from one model and one pass over the validation images."
-    return Section(
-        "decoder-nms",
-        "Decoder depth and NMS",
-        [sentence for sentence in (finding(grid), text) if sentence],
-        [_inline(path) for path in decoder_nms_figure(cells, figures) if path.suffix == ".svg"],
-        {
-            "AP and AP50 by decoder layer": tables.decoder_nms(grid),
-            "Beside published figures": tables.decoder_nms_beside_published(grid, published),
-        },
-    )
-
-
 def _curves(training: Path, figures: Path, name: str) -> list[Markup]:
     if not (training / "history.jsonl").is_file():
         return []
-    return [_inline(path) for path in training_curves(training / "history.jsonl", figures, name) if path.suffix == ".svg"]
-
-
-def _inline(svg: Path) -> Markup:
-    """The SVG as part of the page: in the page's text colour, its ids told apart from other plots'."""
-    text = svg.read_text(encoding="utf-8")
-    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\1{svg.stem}-", text[text.index("<svg") :])
-    return Markup(text.replace(INK, "currentColor"))  # our own plot, whose labels matplotlib has escaped
+    return [inline(path) for path in training_curves(training / "history.jsonl", figures, name) if path.suffix == ".svg"]
 
 
 def _pictures(files: Sequence[Path], what: str) -> list[tuple[str, str]]:
@@ -231,7 +191,3 @@ def _pictures(files: Sequence[Path], what: str) -> list[tuple[str, str]]:
         )
         for file in files
     ]
-
-
-def _optional(file: Path) -> dict[str, Any]:
-    return dict(json.loads(file.read_bytes())) if file.is_file() else {}

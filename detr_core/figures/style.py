@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import AbstractPathEffect, withStroke
+from numpy.typing import NDArray
 
 # A mid-tone, because the background is the page's: the contrast is above 4 on white and on near-black. The report swaps it for
 # the page's own text colour.
 INK = "#777b83"
 COLORS = ("#2f80c9", "#dd7a2b", "#3d9e68", "#8c66cc", "#cf5261", "#2a9ba3")
+
+_SMALL = 200  # pixels: an image below it is smoothed when it is enlarged
 
 _LOOK: dict[Any, Any] = {
     "svg.hashsalt": "detr",  # ids in the SVG from its content, not at random
@@ -50,12 +55,31 @@ _LOOK: dict[Any, Any] = {
 @contextmanager
 def plot(folder: Path, name: str) -> Iterator[Axes]:
     """One plot to draw on, written to `folder` as `name`.svg and `name`.png when the block ends; `files` names them."""
-    with matplotlib.rc_context(_LOOK):
-        figure = Figure(figsize=(5.4, 3.3), layout="constrained")
+    with drawing(folder, name, (5.4, 3.3)) as figure:
         yield figure.add_subplot()
+
+
+@contextmanager
+def drawing(folder: Path, name: str, size: tuple[float, float]) -> Iterator[Figure]:
+    """An empty figure of `size` (width, height; inches) for several panels; written as `plot` writes."""
+    with matplotlib.rc_context(_LOOK):
+        figure = Figure(figsize=size, layout="constrained")
+        yield figure
         svg, png = files(folder, name)
         figure.savefig(svg, transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
         figure.savefig(png, transparent=True, dpi=200, metadata={"Software": None})
+
+
+def picture(axes: Axes, pixels: NDArray[np.uint8], title: str = "") -> None:
+    """An image, [H, W, 3] RGB, that fills its panel, with no axes around it."""
+    axes.imshow(pixels, interpolation="bicubic" if max(pixels.shape) < _SMALL else None)
+    axes.set_axis_off()
+    axes.set_title(title, loc="center", pad=5)
+
+
+def cased(width: float) -> list[AbstractPathEffect]:
+    """For lines and text over images: a dark casing, so that they are seen on a ground of their own colour."""
+    return [withStroke(linewidth=width, foreground="#14161c")]
 
 
 def files(folder: Path, name: str) -> list[Path]:

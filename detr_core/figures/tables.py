@@ -93,7 +93,7 @@ def panoptic_quality(metrics: Mapping[str, float]) -> Table:
 
 def beside_published(metrics: Mapping[str, float], published: Mapping[str, Any], run: str) -> Table:
     """This run's row above the published rows of the same figures; `published` is a section of published.json."""
-    columns = tuple(name for name in published["rows"][0] if name != "model")
+    columns = tuple(name for name in published["rows"][0] if name not in ("model", "parameters", "gflops", "images_per_second"))
     measured = (run, tuple(percent(metrics, f"val/{name}") for name in columns))
     rows = [(row["model"], tuple(row[name] for name in columns)) for row in published["rows"]]
     heads = tuple(name.replace("_", " ").replace("mask/", "mask ") for name in columns)

@@ -1,8 +1,9 @@
-"""Configuration of the set loss."""
+"""Configuration of the losses."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from detr_core.config import require
 
@@ -20,13 +21,57 @@ class LossConfig:
     giou: float
     no_object: float
     auxiliary: bool
+    kind: Literal["softmax"] = "softmax"
 
     def __post_init__(self) -> None:
-        for name in ("classification", "l1", "giou"):
-            require(getattr(self, name) >= 0, name, "0 (off) or more", getattr(self, name))
-        require(self.classification > 0, "classification", "above 0: without it no query learns a class", self.classification)
-        require(self.l1 + self.giou > 0, "l1", "this or `giou` above 0: without both no box is learned", self.l1)
+        _require_set_weights(self.classification, self.l1, self.giou)
         require(self.no_object > 0, "no_object", "above 0", self.no_object)
+
+
+@dataclass(frozen=True)
+class FocalLossConfig:
+    """The set loss with a sigmoid focal loss (alpha, gamma) for the classes and in matching, as Deformable DETR has it.
+
+    The rest as in LossConfig; there is no no-object class.
+    """
+
+    classification: float
+    l1: float
+    giou: float
+    alpha: float
+    gamma: float
+    auxiliary: bool
+    kind: Literal["focal"] = "focal"
+
+    def __post_init__(self) -> None:
+        _require_set_weights(self.classification, self.l1, self.giou)
+        _require_focal(self.alpha, self.gamma)
+
+
+@dataclass(frozen=True)
+class RegionLossConfig:
+    """Weights of Faster R-CNN's losses.
+
+    objectness, proposals: of the anchors, whether there is an object and where. classification, boxes: of the proposals, class
+    and smooth L1. giou: of the proposals' boxes beside it, as the paper's Faster R-CNN+ has it; 0 turns it off.
+    """
+
+    objectness: float
+    proposals: float
+    classification: float
+    boxes: float
+    giou: float
+    kind: Literal["regions"] = "regions"
+
+    def __post_init__(self) -> None:
+        for name in ("objectness", "proposals", "classification"):
+            require(getattr(self, name) > 0, name, "above 0", getattr(self, name))
+        for name in ("boxes", "giou"):
+            require(getattr(self, name) >= 0, name, "0 (off) or more", getattr(self, name))
+        require(self.boxes + self.giou > 0, "boxes", "this or `giou` above 0: without both no box is learned", self.boxes)
+
+
+SetLossConfig = LossConfig | FocalLossConfig
 
 
 @dataclass(frozen=True)
@@ -42,5 +87,16 @@ class MaskLossConfig:
         require(self.focal >= 0, "focal", "0 or more", self.focal)
         require(self.dice >= 0, "dice", "0 or more", self.dice)
         require(self.focal + self.dice > 0, "focal", "this or `dice` above 0", self.focal)
-        require(0 <= self.alpha <= 1, "alpha", "between 0 and 1", self.alpha)
-        require(self.gamma >= 0, "gamma", "0 or more", self.gamma)
+        _require_focal(self.alpha, self.gamma)
+
+
+def _require_set_weights(classification: float, l1: float, giou: float) -> None:
+    for name, weight in (("classification", classification), ("l1", l1), ("giou", giou)):
+        require(weight >= 0, name, "0 (off) or more", weight)
+    require(classification > 0, "classification", "above 0: without it no query learns a class", classification)
+    require(l1 + giou > 0, "l1", "this or `giou` above 0: without both no box is learned", l1)
+
+
+def _require_focal(alpha: float, gamma: float) -> None:
+    require(0 <= alpha <= 1, "alpha", "between 0 and 1", alpha)
+    require(gamma >= 0, "gamma", "0 or more", gamma)

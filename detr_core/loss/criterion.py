@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision.ops import sigmoid_focal_loss
 
 from detr_core.loss.boxes import generalized_iou
-from detr_core.loss.config import LossConfig
+from detr_core.loss.config import FocalLossConfig, SetLossConfig
 from detr_core.loss.matcher import Matches
 from detr_core.structures import Target
 
@@ -18,8 +19,9 @@ from detr_core.structures import Target
 class Normalizer:
     """What losses are divided by: sums over all images of an optimiser step, on every process and in every micro-batch.
 
-    boxes: targets, at least 1. classes: the summed weights of the class loss, which is a weighted mean over queries.
-    Both follow from the targets alone, since every image matches min(Q, T) of its queries.
+    boxes: targets, at least 1. classes: the summed weights of the class loss, which is a weighted mean over queries; the focal
+    loss is divided by the number of targets too. Both follow from the targets alone, since every image matches min(Q, T) of its
+    queries.
     """
 
     boxes: float
@@ -30,6 +32,11 @@ class Normalizer:
         """For images with `counts` targets each, Q queries and the weight of the no-object class."""
         matched = sum(min(count, queries) for count in counts)
         return cls(max(sum(counts), 1), matched + no_object * (len(counts) * queries - matched))
+
+    @classmethod
+    def of_focal(cls, counts: list[int]) -> Normalizer:
+        """The focal loss's, for images with `counts` targets each."""
+        return cls(max(sum(counts), 1), max(sum(counts), 1))
 
 
 @dataclass(frozen=True)
@@ -43,29 +50,40 @@ class Losses:
 
 
 def set_loss(
-    logits: Tensor, boxes: Tensor, targets: list[Target], matches: Matches, normalizer: Normalizer, config: LossConfig
+    logits: Tensor, boxes: Tensor, targets: list[Target], matches: Matches, normalizer: Normalizer, config: SetLossConfig
 ) -> Losses:
     """Class, L1 and GIoU losses of matched predictions.
 
-    logits [L, B, Q, C+1], boxes [L, B, Q, 4] cxcywh; matches: of the same L layers. Computed in float32 whatever comes in.
+    logits [L, B, Q, C+1] ([L, B, Q, C] with the focal loss), boxes [L, B, Q, 4] cxcywh; matches: of the same L layers. Computed
+    in float32 whatever comes in.
     """
-    layers, images, queries, classes = logits.shape
     labels = torch.cat([target.labels for target in targets])
     target_boxes = torch.cat([target.boxes for target in targets])
     at = (matches.layer, matches.image, matches.query)
 
-    no_object = classes - 1
-    wanted = torch.full((layers, images, queries), no_object, device=logits.device)
-    wanted[at] = labels[matches.target]
-    weight = torch.ones(classes, device=logits.device)
-    weight[no_object] = config.no_object
-    classification = F.cross_entropy(logits.float().flatten(0, 2), wanted.flatten(), weight, reduction="none")
-    classification = classification.view(layers, -1).sum(1) / normalizer.classes
+    classification = _class_loss(logits.float(), at, labels[matches.target], config) / normalizer.classes
 
     predicted, wanted_boxes = boxes.float()[at], target_boxes[matches.target]
-    zeros = torch.zeros(layers, device=logits.device)
+    zeros = torch.zeros(len(logits), device=logits.device)
     l1 = zeros.index_add(0, matches.layer, (predicted - wanted_boxes).abs().sum(-1)) / normalizer.boxes
     giou = zeros.index_add(0, matches.layer, 1 - generalized_iou(predicted, wanted_boxes)) / normalizer.boxes
 
     total = (config.classification * classification + config.l1 * l1 + config.giou * giou).sum()
     return Losses(classification.detach(), l1.detach(), giou.detach(), total)
+
+
+def _class_loss(logits: Tensor, at: tuple[Tensor, Tensor, Tensor], labels: Tensor, config: SetLossConfig) -> Tensor:
+    # Summed over images and queries: [L]. at, labels: layer, image and query of every match, and its class.
+    layers, images, queries, classes = logits.shape
+    if isinstance(config, FocalLossConfig):
+        there = torch.zeros_like(logits)
+        there[(*at, labels)] = 1
+        focal: Tensor = sigmoid_focal_loss(logits, there, config.alpha, config.gamma, reduction="none")
+        return focal.flatten(1).sum(1)
+    no_object = classes - 1
+    wanted = torch.full((layers, images, queries), no_object, device=logits.device)
+    wanted[at] = labels
+    weight = torch.ones(classes, device=logits.device)
+    weight[no_object] = config.no_object
+    loss = F.cross_entropy(logits.flatten(0, 2), wanted.flatten(), weight, reduction="none")
+    return loss.view(layers, -1).sum(1)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+from torch.nn import functional as F
 
 from detr_core.loss.boxes import generalized_iou
-from detr_core.loss.config import LossConfig
+from detr_core.loss.config import FocalLossConfig, SetLossConfig
 from detr_core.structures import Target
 
 
@@ -37,10 +38,11 @@ class Matches:
 
 
 @torch.no_grad()
-def match(logits: Tensor, boxes: Tensor, targets: list[Target], config: LossConfig) -> Matches:
+def match(logits: Tensor, boxes: Tensor, targets: list[Target], config: SetLossConfig) -> Matches:
     """The cheapest one-to-one assignment of queries to targets, in each layer and image.
 
-    logits [L, B, Q, C+1], boxes [L, B, Q, 4] cxcywh, B targets. The cost takes the class probability, not its logarithm.
+    logits [L, B, Q, C+1] ([L, B, Q, C] with the focal loss), boxes [L, B, Q, 4] cxcywh, B targets. The cost takes the class
+    probability, not its logarithm; with the focal loss it is what labelling a query with the class adds to that loss.
     Raises NonFiniteError where a prediction or a cost is NaN or infinite.
     """
     layers, images, queries, _ = logits.shape
@@ -53,8 +55,9 @@ def match(logits: Tensor, boxes: Tensor, targets: list[Target], config: LossConf
         labels[image, : counts[image]] = target.labels
         target_boxes[image, : counts[image]] = target.boxes
     boxes = boxes.float()[:, :, :, None]  # [L, B, Q, 1, 4]
-    probability = logits.float().softmax(-1).gather(-1, labels[None, :, None].expand(layers, -1, queries, -1))
-    cost = -config.classification * probability
+    scores = logits.float()
+    class_cost = _focal_cost(scores, config) if isinstance(config, FocalLossConfig) else -scores.softmax(-1)
+    cost = config.classification * class_cost.gather(-1, labels[None, :, None].expand(layers, -1, queries, -1))
     cost += config.l1 * (boxes - target_boxes[None, :, None]).abs().sum(-1)
     cost -= config.giou * generalized_iou(boxes, target_boxes[None, :, None])
     # Without targets there is no cost that could reveal a NaN, so the predictions' own finiteness travels along.
@@ -71,3 +74,11 @@ def match(logits: Tensor, boxes: Tensor, targets: list[Target], config: LossConf
             rows += [(layer, image, q, offsets[image] + t) for q, t in zip(matched.tolist(), target_index.tolist(), strict=True)]
     table = torch.tensor(rows, dtype=torch.int64).reshape(-1, 4).to(logits.device, non_blocking=True)
     return Matches(*table.unbind(1))
+
+
+def _focal_cost(logits: Tensor, config: FocalLossConfig) -> Tensor:
+    # The loss of a class that is there minus that of one that isn't, for every query and class; torchvision's loss in two parts.
+    probability = logits.sigmoid()
+    there = config.alpha * (1 - probability) ** config.gamma * F.softplus(-logits)
+    absent = (1 - config.alpha) * probability**config.gamma * F.softplus(logits)
+    return there - absent

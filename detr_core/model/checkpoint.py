@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
-from detr_core.config import ConfigError, as_dict, build
-from detr_core.model.config import DetectorConfig
+from detr_core.config import ConfigError, as_dict
+from detr_core.model.config import AttentionMaps, DetectorConfig, detector_config
+from detr_core.model.detector import Detector, build_detector
 from detr_core.model.detr import Detr
 from detr_core.model.files import CheckpointError, read_content, write_atomically
 from detr_core.model.published import from_published, is_published, to_published
@@ -32,17 +33,18 @@ class Checkpoint:
     published one.
     """
 
-    model: Detr
+    model: Detector
     categories: tuple[Category, ...]
     meta: dict[str, Any]
 
 
-def save_checkpoint(path: Path, model: Detr, categories: tuple[Category, ...], meta: Mapping[str, Any]) -> None:
+def save_checkpoint(path: Path, model: Detector, categories: tuple[Category, ...], meta: Mapping[str, Any]) -> None:
     """Writes `path` atomically: it holds the old content or the new, never a part."""
     content = {
         "format": FORMAT,
         "detector": as_dict(model.config),
         "mask_head": model.has_mask_head,
+        "attention_maps": model.attention_maps if isinstance(model, Detr) else "none",
         "categories": [asdict(category) for category in categories],
         "meta": dict(meta),
         "model": model.state_dict(),
@@ -75,14 +77,30 @@ def load_checkpoint(path: Path, device: torch.device, dilation: bool | None = No
 
 def export_published(checkpoint: Checkpoint, path: Path) -> None:
     """Writes `path` in the published format, atomically. Raises CheckpointError for a detector that the format can't hold."""
-    write_atomically(path, to_published(checkpoint.model, checkpoint.categories, str(path)))
+    model = as_detr(checkpoint.model, "the published format", path)
+    write_atomically(path, to_published(model, checkpoint.categories, str(path)))
+
+
+def as_detr(model: Detector, what: str, path: Path) -> Detr:
+    """`model`, if it is a DETR. Raises CheckpointError else: `what`, which is for DETR alone, can't be had of `path`."""
+    if not isinstance(model, Detr):
+        raise CheckpointError(f"{path}: {what} is for detectors of kind 'detr', found one of kind {model.config.kind!r}")
+    return model
 
 
 def _from_ours(content: dict[str, Any], path: Path) -> Checkpoint:
     try:
-        config = build(DetectorConfig, content["detector"], f"{path}: detector")
+        # Checkpoints of before there were kinds hold a DETR.
+        config = detector_config({"kind": "detr"} | content["detector"], f"{path}: detector")
         categories = tuple(Category(**category) for category in content["categories"])
-        model = Detr(config, len(categories), content["mask_head"])
+        if isinstance(config, DetectorConfig):
+            # Checkpoints of before there was a choice don't say.
+            maps = content.get("attention_maps", "released")
+            if maps not in get_args(AttentionMaps):
+                raise ConfigError(f"attention_maps: expected one of {get_args(AttentionMaps)}, found {maps!r}")
+            model: Detector = Detr(config, len(categories), content["mask_head"], maps)
+        else:
+            model = build_detector(config, len(categories))
         model.load_state_dict(content["model"])
         return Checkpoint(model, categories, content["meta"])
     except (ConfigError, KeyError, TypeError, RuntimeError) as error:

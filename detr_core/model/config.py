@@ -1,26 +1,30 @@
-"""Configuration of the detector."""
+"""Configuration of the detector: DETR, Deformable DETR or Faster R-CNN."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from detr_core.config import as_dict, flatten, require
+from detr_core.config import as_dict, build, flatten, require
+
+AttentionMaps = Literal["released", "per_head", "none"]
+"""The mask head's attention maps: a softmax over heads and pixels together, as released, or over each head's pixels; or none."""
 
 
 @dataclass(frozen=True)
 class BackboneConfig:
     """The convolutional backbone.
 
-    name: a torchvision ResNet, or `small`: a residual network of stride 12 for images of about 100 pixels.
-    dilation: the last stage's stride becomes dilation (the paper's DC5).
+    name: a torchvision ResNet, or `small`: a residual network of stride 12 for images of about 100 pixels; `small_deep` has twice
+    its blocks. dilation: the last stride becomes dilation (the paper's DC5).
     weights: null trains from scratch, 'imagenet' takes torchvision's, else a file with a torchvision state dict.
     norm: `frozen` batch norm (as published; needs pretrained weights to be of use) or `group` norm, which trains from scratch
     and does not depend on the batch.
     frozen_stages: of the stem and the first stage, as published: 0 trains all, 2 freezes both, 5 the whole backbone.
     """
 
-    name: Literal["small", "resnet18", "resnet34", "resnet50", "resnet101"]
+    name: Literal["small", "small_deep", "resnet18", "resnet34", "resnet50", "resnet101"]
     dilation: bool
     weights: str | None
     norm: Literal["frozen", "group"]
@@ -28,9 +32,8 @@ class BackboneConfig:
 
     def __post_init__(self) -> None:
         require(0 <= self.frozen_stages <= 5, "frozen_stages", "0 (train all) to 5 (train none)", self.frozen_stages)
-        if self.name == "small":
-            require(not self.dilation, "dilation", "false for the small backbone", self.dilation)
-            require(self.weights is None, "weights", "null for the small backbone", self.weights)
+        if self.name.startswith("small"):
+            require(self.weights is None, "weights", "null for the small backbones", self.weights)
         if self.name in ("resnet18", "resnet34"):
             require(not self.dilation, "dilation", f"false: {self.name}'s blocks can't be dilated", self.dilation)
         require(self.weights is None or self.norm == "frozen", "norm", "frozen with pretrained weights", self.norm)
@@ -72,20 +75,99 @@ class DetectorConfig:
     dropout: float
     pre_norm: bool
     shared_heads: bool
+    kind: Literal["detr"] = "detr"
 
     def __post_init__(self) -> None:
-        require(self.heads > 0, "heads", "at least 1", self.heads)
-        require(
-            self.width > 0 and self.width % (4 * self.heads) == 0,
-            "width",
-            f"a multiple of 4 x heads = {4 * self.heads}",
-            self.width,
-        )
+        _require_width(self.width, self.heads, 4 * self.heads)
         require(self.feed_forward >= 0, "feed_forward", "0 (none) or more", self.feed_forward)
         require(self.encoder_layers >= 0, "encoder_layers", "0 or more", self.encoder_layers)
         require(self.decoder_layers >= 1, "decoder_layers", "1 or more", self.decoder_layers)
         require(self.queries >= 1, "queries", "1 or more", self.queries)
         require(0 <= self.dropout < 1, "dropout", "a probability below 1", self.dropout)
+
+
+@dataclass(frozen=True)
+class DeformableConfig:
+    """Deformable DETR (arXiv 2010.04159): attention at a few learned points of several feature maps.
+
+    stages: the backbone's stages that are seen, finest first. levels: feature maps in all; those beyond the stages halve the last
+    one each. points: sampled by each head in each level. refine: each decoder layer corrects the boxes of the one before (the
+    paper's iterative box refinement), with heads of its own. The rest as in DetectorConfig; positions are sine.
+    """
+
+    backbone: BackboneConfig
+    stages: tuple[int, ...]
+    levels: int
+    points: int
+    width: int
+    heads: int
+    feed_forward: int
+    encoder_layers: int
+    decoder_layers: int
+    queries: int
+    dropout: float
+    pre_norm: bool
+    refine: bool
+    kind: Literal["deformable"] = "deformable"
+
+    def __post_init__(self) -> None:
+        _require_stages(self.stages)
+        require(self.levels >= len(self.stages), "levels", f"at least the {len(self.stages)} stages", self.levels)
+        require(self.points >= 1, "points", "1 or more", self.points)
+        _require_width(self.width, self.heads, math.lcm(4 * self.heads, 32))
+        require(self.feed_forward >= 0, "feed_forward", "0 (none) or more", self.feed_forward)
+        require(self.encoder_layers >= 0, "encoder_layers", "0 or more", self.encoder_layers)
+        require(self.decoder_layers >= 1, "decoder_layers", "1 or more", self.decoder_layers)
+        require(self.queries >= 1, "queries", "1 or more", self.queries)
+        require(0 <= self.dropout < 1, "dropout", "a probability below 1", self.dropout)
+
+
+@dataclass(frozen=True)
+class FasterRcnnConfig:
+    """torchvision's Faster R-CNN on a feature pyramid.
+
+    stages: the backbone's stages that the pyramid is built on, finest first; one more level halves the last. width: channels of
+    the pyramid. anchors: their size in pixels, one a level. proposals: kept of each image, after NMS; as many of each level go
+    into it. sampled_anchors, sampled_proposals: of each image, that the losses see. head_width: hidden width of the box head.
+    """
+
+    backbone: BackboneConfig
+    stages: tuple[int, ...]
+    width: int
+    anchors: tuple[float, ...]
+    proposals: int
+    sampled_anchors: int
+    sampled_proposals: int
+    head_width: int
+    kind: Literal["faster_rcnn"] = "faster_rcnn"
+
+    def __post_init__(self) -> None:
+        _require_stages(self.stages)
+        levels = len(self.stages) + 1
+        require(len(self.anchors) == levels, "anchors", f"a size for each of {levels} levels", list(self.anchors))
+        require(min(self.anchors) > 0, "anchors", "sizes above 0", list(self.anchors))
+        for name in ("width", "proposals", "head_width"):
+            require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
+        for name in ("sampled_anchors", "sampled_proposals"):
+            require(getattr(self, name) >= 2, name, "2 or more", getattr(self, name))
+
+
+AnyDetectorConfig = DetectorConfig | DeformableConfig | FasterRcnnConfig
+
+
+def detector_config(value: object, where: str) -> AnyDetectorConfig:
+    """The configuration of the `kind` that the mapping `value` names; errors as `build`."""
+    return cast(AnyDetectorConfig, build(cast(Any, AnyDetectorConfig), value, where))
+
+
+def _require_width(width: int, heads: int, multiple: int) -> None:
+    require(heads > 0, "heads", "at least 1", heads)
+    require(width > 0 and width % multiple == 0, "width", f"a multiple of {multiple} with {heads} heads", width)
+
+
+def _require_stages(stages: tuple[int, ...]) -> None:
+    ordered = len(stages) > 0 and list(stages) == sorted(set(stages)) and set(stages) <= {1, 2, 3, 4}
+    require(ordered, "stages", "some of 1, 2, 3, 4 in this order", list(stages))
 
 
 def architecture(config: DetectorConfig) -> dict[str, Any]:

@@ -12,17 +12,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detr_core.model.backbone import Backbone
-from detr_core.model.config import DetectorConfig
-from detr_core.model.mask_head import AttentionMap, MaskHead
+from detr_core.model.config import AttentionMaps, DetectorConfig
+from detr_core.model.mask_head import AttentionMap, MaskHead, QueryFeatures
 from detr_core.model.position import build_positions
 from detr_core.model.transformer import Transformer
 from detr_core.structures import Output
 
 
 class Detr(nn.Module):
-    """The detector. num_classes: C; class index C is no-object. mask_head: also predict masks."""
+    """The detector. num_classes: C; class index C is no-object. mask_head: also predict masks, from these `attention_maps`."""
 
-    def __init__(self, config: DetectorConfig, num_classes: int, mask_head: bool) -> None:
+    def __init__(
+        self, config: DetectorConfig, num_classes: int, mask_head: bool, attention_maps: AttentionMaps = "released"
+    ) -> None:
         super().__init__()
         self.config = config
         self.num_classes = num_classes
@@ -38,9 +40,15 @@ class Detr(nn.Module):
             self.class_embed = nn.ModuleList(nn.Linear(config.width, num_classes + 1) for _ in range(config.decoder_layers))
             self.bbox_embed = nn.ModuleList(BoxHead(config.width) for _ in range(config.decoder_layers))
         self.has_mask_head = mask_head
+        self.attention_maps = attention_maps
         if mask_head:
             stage1, stage2, stage3, _ = backbone.channels
-            self.bbox_attention = AttentionMap(config.width, config.heads)
+            # Under the published name also where it is no attention: what tells the head which query it is about.
+            self.bbox_attention: AttentionMap | QueryFeatures = (
+                QueryFeatures(config.width, config.heads)
+                if attention_maps == "none"
+                else AttentionMap(config.width, config.heads, attention_maps)
+            )
             self.mask_head = MaskHead(config.width, config.heads, [stage3, stage2, stage1])
 
     def forward(self, images: Tensor, padding: Tensor) -> Output:

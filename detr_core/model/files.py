@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,15 @@ def read_content(path: Path, device: torch.device) -> Any:
         with torch.serialization.safe_globals(_HARMLESS):
             return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # a torn or hostile file can make the reader fail in any way
+        if _first_bytes(path) == b"PK" and not zipfile.is_zipfile(path):  # begins as torch.save's archives do, and ends early
+            raise CheckpointError(f"{path}: not a checkpoint but part of one, cut short; copy it again or train anew") from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: not a checkpoint that can be read without running code: {reason}") from None
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(2)
 
 
 def write_atomically(path: Path, content: Any) -> None:

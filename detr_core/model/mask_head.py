@@ -11,13 +11,18 @@ import math
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detr_core.model.config import AttentionMaps
+
 
 class AttentionMap(nn.Module):
-    """How much each head of a query attends to each position: a softmax over heads and positions together, as released."""
+    """How much each head of a query attends to each position.
 
-    def __init__(self, width: int, heads: int) -> None:
+    softmax: 'released' makes the heads' maps sum to one together, which released weights depend on; 'per_head' each of them.
+    """
+
+    def __init__(self, width: int, heads: int, softmax: AttentionMaps) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.softmax = heads, softmax
         self.q_linear = nn.Linear(width, width)
         self.k_linear = nn.Linear(width, width)
         for linear in (self.q_linear, self.k_linear):
@@ -33,7 +38,24 @@ class AttentionMap(nn.Module):
         scores = (q / math.sqrt(d // self.heads)) @ k.permute(0, 2, 3, 1)
         scores = scores.masked_fill(padding.flatten(1)[:, None, None], float("-inf"))
         chosen = scores[image, :, query]
-        return chosen.flatten(1).softmax(-1).view(-1, self.heads, height, width)
+        maps = chosen.softmax(-1) if self.softmax == "per_head" else chosen.flatten(1).softmax(-1)
+        return maps.view(-1, self.heads, height, width)
+
+
+class QueryFeatures(nn.Module):
+    """What stands in for attention maps where there are none: as many features of the query, the same at every position.
+
+    The head then knows which object it is about, but nobody has looked for it in the image.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, heads)
+
+    def forward(self, queries: Tensor, memory: Tensor, padding: Tensor, image: Tensor, query: Tensor) -> Tensor:
+        """As AttentionMap."""
+        features: Tensor = self.linear(queries[image, query])
+        return features[:, :, None, None].expand(-1, -1, *memory.shape[-2:])
 
 
 class MaskHead(nn.Module):

@@ -91,6 +91,8 @@ def to_published(model: Detr, categories: Sequence[Category], file: str) -> dict
     hint = "the published format holds DETRs on torchvision ResNets with frozen batch norm, one head for all decoder layers"
     if not is_published(content):
         raise CheckpointError(f"{file}: {hint}")
+    if model.has_mask_head and model.attention_maps != "released":
+        raise CheckpointError(f"{file}: attention_maps {model.attention_maps!r} would be lost; {hint}")
     try:
         back, _ = from_published(content, file, None)
     except CheckpointError as error:
@@ -154,6 +156,7 @@ def _inferred(shapes: Shapes, mask_head: bool, arguments: Mapping[str, Any], dil
     return build(
         DetectorConfig,
         {
+            "kind": "detr",
             "backbone": as_dict(BackboneConfig(_resnet(shapes), dilation, None, "frozen", 2)),  # type: ignore[arg-type]
             "positions": as_dict(PositionsConfig(kind, "attention", cells)),  # type: ignore[arg-type]
             "width": width,

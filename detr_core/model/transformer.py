@@ -5,8 +5,9 @@ N stands for the H * W positions of the feature map. Names of modules and weight
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -76,13 +77,28 @@ class Decoder(nn.Module):
         return cast(Tensor, self.norm(torch.stack(outputs)))
 
 
+class LayerConfig(Protocol):
+    """What a layer is built from, in every detector that is a transformer."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def feed_forward(self) -> int: ...
+    @property
+    def dropout(self) -> float: ...
+    @property
+    def pre_norm(self) -> bool: ...
+
+
 class Layer(nn.Module):
     """What encoder and decoder layers share: residual sublayers with the LayerNorm before or after, and the feed-forward."""
 
-    def __init__(self, config: DetectorConfig) -> None:
+    def __init__(self, config: LayerConfig, self_attn: nn.Module) -> None:
         super().__init__()
         self.pre_norm = config.pre_norm
-        self.self_attn = Attention(config.width, config.heads, config.dropout)
+        self.self_attn = self_attn
         self.norm1 = nn.LayerNorm(config.width)
         self.norm2 = nn.LayerNorm(config.width)
         self.dropout = nn.Dropout(config.dropout)
@@ -102,7 +118,7 @@ class Layer(nn.Module):
 
 class EncoderLayer(Layer):
     def __init__(self, config: DetectorConfig) -> None:
-        super().__init__(config)
+        super().__init__(config, Attention(config.width, config.heads, config.dropout))
         if not self.has_feed_forward:
             del self.norm2
 
@@ -117,7 +133,7 @@ class EncoderLayer(Layer):
 
 class DecoderLayer(Layer):
     def __init__(self, config: DetectorConfig) -> None:
-        super().__init__(config)
+        super().__init__(config, Attention(config.width, config.heads, config.dropout))
         self.multihead_attn = Attention(config.width, config.heads, config.dropout)
         if self.has_feed_forward:
             self.norm3 = nn.LayerNorm(config.width)
@@ -150,22 +166,30 @@ class Attention(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, keep: Tensor | None) -> Tensor:
         """query [B, Q, D]; key, value [B, N, D]; keep [B, 1, 1, N], True where attention may go. Returns [B, Q, D]."""
-        d = self.width
-        if query is key:  # self-attention: both projections in one product
-            in_q, in_v = torch.split(self.in_proj_weight, [2 * d, d])
-            bias_q, bias_v = torch.split(self.in_proj_bias, [2 * d, d])
-            q, k = F.linear(query, in_q, bias_q).chunk(2, dim=-1)
-        else:
-            (in_q, in_k, in_v), (bias_q, bias_k, bias_v) = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
-            q, k = F.linear(query, in_q, bias_q), F.linear(key, in_k, bias_k)
+        q, k = self._queries_and_keys(query, key)
+        in_v, bias_v = self.in_proj_weight[2 * self.width :], self.in_proj_bias[2 * self.width :]
         v = F.linear(value, in_v, bias_v)
         dropout = self.dropout if self.training else 0.0
         x = F.scaled_dot_product_attention(self._split(q), self._split(k), self._split(v), attn_mask=keep, dropout_p=dropout)
         return cast(Tensor, self.out_proj(x.transpose(1, 2).flatten(2)))
 
+    def weights(self, query: Tensor, key: Tensor, keep: Tensor | None) -> Tensor:
+        """How much each query attends to each key, which `forward` never needs to know: [B, heads, Q, N], summing to 1 over N."""
+        q, k = (self._split(x) for x in self._queries_and_keys(query, key))
+        scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+        return (scores if keep is None else scores.masked_fill(~keep, float("-inf"))).softmax(-1)
+
+    def _queries_and_keys(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        d = self.width
+        if query is key:  # self-attention: both projections in one product
+            q, k = F.linear(query, self.in_proj_weight[: 2 * d], self.in_proj_bias[: 2 * d]).chunk(2, dim=-1)
+            return q, k
+        (in_q, in_k, _), (bias_q, bias_k, _) = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
+        return F.linear(query, in_q, bias_q), F.linear(key, in_k, bias_k)
+
     def _split(self, x: Tensor) -> Tensor:
         # [B, N, D] -> [B, heads, N, D / heads]
-        return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
+        return x.reshape(*x.shape[:2], self.heads, self.width // self.heads).transpose(1, 2)
 
 
 def _with(x: Tensor, position: Tensor | None) -> Tensor:

@@ -14,16 +14,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torchvision.ops import batched_nms
+from torchvision import ops
 
+from detr_core.config import ConfigError
 from detr_core.data.coco import CocoDataset
+from detr_core.distributed import alone
 from detr_core.evaluate.average_precision import FIGURES, GroundTruth, coco_ap, read_ground_truth
-from detr_core.evaluate.boxes import Detections, detections
+from detr_core.evaluate.boxes import Detections, in_one_row
 from detr_core.evaluate.inference import classes_in, forward_pass
-from detr_core.evaluate.results import result_rows, things_only
-from detr_core.model.detr import Detr
+from detr_core.evaluate.results import result_rows
+from detr_core.model.detector import Detector
+from detr_core.model.faster_rcnn import FasterRcnn
 from detr_core.reporter import Reporter
-from detr_core.structures import Category
+from detr_core.structures import Category, RegionOutput
 from detr_core.studies.config import DecoderNmsConfig
 
 
@@ -43,7 +46,7 @@ class Cell:
 
 @torch.inference_mode()
 def decoder_nms(
-    model: Detr,
+    model: Detector,
     categories: Sequence[Category],
     dataset: CocoDataset,
     config: DecoderNmsConfig,
@@ -55,18 +58,27 @@ def decoder_nms(
     """A cell for each decoder layer and threshold, from one pass over the images: the model gives every layer's output.
 
     ground_truth: the instances that boxes are scored against. Every query counts, with its best class other than no-object, so
-    the last layer without NMS is what evaluation with `empty_slot_override` measures.
+    the last layer without NMS is what evaluation with `empty_slot_override` measures. Raises ConfigError for a detector without
+    decoder layers.
     """
+    if isinstance(model, FasterRcnn):
+        kind = model.config.kind
+        raise ConfigError(f"decoder_nms: expected a checkpoint of a detector with decoder layers, found one of kind {kind!r}")
     classes = classes_in(categories, dataset)
     rows: dict[tuple[int, float | None], list[np.ndarray]] = {}
-    for targets, _, output in forward_pass(model, dataset, config.batch_size, device, workers, reporter):
+    for targets, _, output in forward_pass(model, dataset, config.batch_size, alone(device), workers, reporter):
         sizes = [target.original_size for target in targets]
-        for depth, (logits, boxes) in enumerate(zip(output.logits.cpu(), output.boxes.cpu(), strict=True), start=1):
-            found = [things_only(image, classes) for image in detections(logits, boxes, sizes, empty_slot_override=True)]
+        assert not isinstance(output, RegionOutput)
+        # The queries of a batch in one row, because the table has many cells: image by image each would cost a pass of its own.
+        for layer in range(len(output.logits)):
+            every = in_one_row(output, sizes, layer)
+            image_ids = np.repeat([target.image_id for target in targets], len(every.scores) // len(targets))
+            thing = classes.thing[every.labels]
+            found, of_image = every.chosen(thing), image_ids[thing.numpy()]
+            found_rows = result_rows(found, of_image, classes)
             for nms in config.nms:
-                left = found if nms is None else suppressed(found, nms, model.num_classes)
-                cell = rows.setdefault((depth, nms), [])
-                cell += [result_rows(image, target.image_id, classes) for target, image in zip(targets, left, strict=True)]
+                left = found_rows if nms is None else found_rows[kept_by_nms(found, of_image, nms)]
+                rows.setdefault((layer + 1, nms), []).append(left)
     truth = read_ground_truth(ground_truth)
     return [Cell(depth, nms, coco_ap(truth, np.concatenate(cell), "bbox").figures) for (depth, nms), cell in rows.items()]
 
@@ -83,16 +95,16 @@ def write_cells(cells: Sequence[Cell], folder: Path) -> None:
             table.writerow([cell.decoder_depth, "off" if cell.nms is None else cell.nms, *(cell.figures[n] for n in FIGURES)])
 
 
-def suppressed(found: list[Detections], threshold: float, classes: int) -> list[Detections]:
-    """NMS within each of so many classes of each image; one call for the whole batch."""
-    image = torch.cat([torch.full_like(d.labels, i) for i, d in enumerate(found)])
-    labels = torch.cat([d.labels for d in found])
-    boxes = torch.cat([d.boxes for d in found])
-    scores = torch.cat([d.scores for d in found])
-    group = image * classes + labels
-    # In float64: batched_nms moves each group's boxes far apart, which costs float32 its pixels' fractions.
-    left = batched_nms(boxes.double(), scores.double(), group, threshold)
-    stays = torch.zeros_like(labels, dtype=torch.bool)
-    stays[left] = True
-    parts = torch.split(stays, [len(d.labels) for d in found])
-    return [d.chosen(part) for d, part in zip(found, parts, strict=True)]
+def kept_by_nms(found: Detections, image: np.ndarray, threshold: float) -> np.ndarray:
+    """Which detections NMS leaves, bool [N]; it stays within a class of an image. image [N]: the image of each detection."""
+    kept = np.zeros(len(image), dtype=np.bool_)
+    if len(image) == 0:
+        return kept
+    # Each group is moved far from all others, so that one call does for the batch: in float64, since that costs float32 its
+    # pixels' fractions, and not by torchvision's batched_nms, whose distance is too small for boxes that reach out of the image.
+    boxes = found.boxes.double()
+    images = torch.from_numpy(np.unique(image, return_inverse=True)[1])
+    group = images * (found.labels.max() + 1) + found.labels
+    apart = group * (boxes.max() - boxes.min() + 1)
+    kept[ops.nms(boxes + apart[:, None], found.scores.double(), threshold).numpy()] = True
+    return kept

@@ -1,15 +1,25 @@
-"""Fine-tuning: a new detector that starts from the weights of a trained one."""
+"""What a training starts from: the first values of learned positions, or the weights of a trained detector (fine-tuning)."""
 
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from detr_core.config import ConfigError
 from detr_core.model.checkpoint import Checkpoint
 from detr_core.model.config import architecture
 from detr_core.model.detr import Detr
+from detr_core.model.position import LearnedPositions
 from detr_core.model.published import is_unused
 from detr_core.structures import Category
+
+
+def draw_positions(model: nn.Module, std: float) -> None:
+    """New normally distributed first values for learned positions; a model without them stays as it is."""
+    for module in model.modules():
+        if isinstance(module, LearnedPositions):
+            nn.init.normal_(module.row_embed.weight, std=std)
+            nn.init.normal_(module.col_embed.weight, std=std)
 
 
 def start_from(model: Detr, categories: tuple[Category, ...], checkpoint: Checkpoint) -> str:
@@ -19,6 +29,7 @@ def start_from(model: Detr, categories: tuple[Category, ...], checkpoint: Checkp
     it is in `model`, which is new. Returns a sentence for the log.
     Raises ConfigError, which names every field, where the two detectors are built differently.
     """
+    assert isinstance(checkpoint.model, Detr), "as the worker has made sure"
     _require_same_architecture(model, checkpoint.model)
     state = {name: value for name, value in checkpoint.model.state_dict().items() if name in model.state_dict()}
     rows = _class_rows(categories, checkpoint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -14,15 +15,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 from detr_core.data.batching import steps_in_epoch, training_batches
 from detr_core.data.coco import CocoDataset
+from detr_core.distributed import Group
 from detr_core.loss.matcher import NonFiniteError
 from detr_core.model.checkpoint import save_checkpoint
 from detr_core.reporter import Reporter
 from detr_core.structures import Batch
 from detr_core.train.config import TrainConfig
-from detr_core.train.distributed import Group
 from detr_core.train.optimizer import build_optimizer, learning_rate_factor
 from detr_core.train.state import Progress, load_state, save_state
-from detr_core.train.tasks import DetectionTask, PanopticTask
+from detr_core.train.tasks import Task
 
 RECORDS = 200  # points on a training curve, whatever the length of the run
 
@@ -45,7 +46,7 @@ class Files:
 
 
 def train(
-    task: DetectionTask | PanopticTask,
+    task: Task,
     dataset: CocoDataset,
     config: TrainConfig,
     validate: Callable[[], Validation],
@@ -58,18 +59,22 @@ def train(
 ) -> Progress:
     """Trains `task` on `dataset`, from the interrupted state in `files` where there is one of the same `mark`.
 
-    validate: called in the first process, every `validate_every` epochs and at the end. meta: goes into the checkpoints.
-    Raises NonFiniteError, naming the step, the images and the last good checkpoint, where a loss or gradient is not finite.
+    validate: called in every process, every `validate_every` epochs and at the end; all must find the same. meta: goes into the
+    checkpoints, of which the last and the best are written then.
+    Raises NonFiniteError, naming the loss, the images, the step and the last good checkpoint, where a loss or gradient is not
+    finite.
     """
     epoch_steps = steps_in_epoch(len(dataset), config.batch_size)
     total_steps = min(config.epochs * epoch_steps, config.steps or config.epochs * epoch_steps)
     optimizer = build_optimizer(task, config.optimizer)
     progress, note = load_state(files.state, mark, task, optimizer, group)
+    saved = progress.step
     if note and group.first:
         reporter.message(note)
     if progress.step == 0:
         torch.manual_seed(config.seed + group.rank)  # dropout; the weights were drawn before, alike in all processes
-    parallel = DistributedDataParallel(task) if group.size > 1 else task
+    # Buffers are fixed batch statistics, alike everywhere.
+    parallel = DistributedDataParallel(task, broadcast_buffers=False) if group.size > 1 else task
     record_every = max(1, total_steps // RECORDS)
     clock = _Clock(progress.step, total_steps, config.batch_size, reporter if group.first else None)
 
@@ -81,9 +86,8 @@ def train(
         try:
             parts = _step(parallel, task, micro_batches, optimizer, config.optimizer.clip_norm, group)
         except NonFiniteError as error:
-            images = [target.image_id for batch in micro_batches for target in batch.targets]
-            kept = f"{files.state} is of an earlier step" if files.state.is_file() else "no checkpoint was written yet"
-            raise NonFiniteError(f"{error} at step {progress.step + 1} (epoch {epoch}), image ids {images}; {kept}") from None
+            kept = _kept(files, saved, progress.best is not None)
+            raise NonFiniteError(f"{error}, at step {progress.step + 1} (epoch {epoch}); {kept}") from None
         progress.step += 1
         progress.summed += 1
         for name, value in parts.items():
@@ -95,22 +99,31 @@ def train(
             _record(progress, epoch_steps, values, group, reporter)
         at_end = progress.step == total_steps
         if at_end or (into_epoch == 0 and finished_epochs % config.validate_every == 0):
+            task.eval()
+            found = validate()
+            task.train()
+            _record(progress, epoch_steps, found.metrics, group, reporter)
+            better = progress.best is None or found.score > progress.best
+            if better:
+                progress.best = found.score
             if group.first:
-                task.eval()
-                found = validate()
-                task.train()
-                _record(progress, epoch_steps, found.metrics, group, reporter)
                 about = {**meta, "epoch": finished_epochs, "step": progress.step}
-                if progress.best is None or found.score > progress.best:
-                    progress.best = found.score
+                if better:
                     save_checkpoint(files.best, task.model, dataset.categories, about)
-                if at_end:
-                    save_checkpoint(files.last, task.model, dataset.categories, about)
+                save_checkpoint(files.last, task.model, dataset.categories, about)
             group.wait()
             clock.restart(progress.step)
         if at_end or progress.step % config.checkpoint_every == 0:
             save_state(files.state, mark, progress, task, optimizer, group)
+            saved = progress.step
     return progress
+
+
+def _kept(files: Files, saved: int, validated: bool) -> str:
+    kept = [f"{files.last} and {files.best} are of the last validation and the best"] if validated else []
+    if saved > 0:
+        kept.append(f"{files.state} is of step {saved}")
+    return "; ".join(kept) or "no checkpoint was written yet"
 
 
 def _steps(
@@ -134,10 +147,10 @@ def _steps(
 
 def _step(
     parallel: nn.Module,
-    task: DetectionTask | PanopticTask,
+    task: Task,
     micro_batches: list[Batch],
     optimizer: torch.optim.Optimizer,
-    clip_norm: float,
+    clip_norm: float | None,
     group: Group,
 ) -> dict[str, float]:
     # Losses are sums divided by what all processes and micro-batches hold together. DDP averages gradients over processes,
@@ -150,19 +163,30 @@ def _step(
         last = index == len(micro_batches) - 1
         hold = nullcontext() if last or not isinstance(parallel, DistributedDataParallel) else parallel.no_sync()
         with hold:
-            total, parts = parallel(batch.to(group.device), normalizer)
+            try:
+                total, parts = parallel(batch.to(group.device), normalizer)
+            except NonFiniteError as error:
+                raise NonFiniteError(f"{error}, image ids {_image_ids([batch])}") from None
             (total * group.size).backward()
         for name, value in {"loss": total.detach(), **parts}.items():
             sums[name] = sums[name] + value if name in sums else value
     trainable = [parameter for parameter in task.parameters() if parameter.requires_grad]
-    norm = nn.utils.clip_grad_norm_(trainable, clip_norm, foreach=True)
+    norm = nn.utils.clip_grad_norm_(trainable, clip_norm or float("inf"), foreach=True)
     values: list[float] = torch.stack([*sums.values(), norm]).tolist()
-    if not all(abs(value) < float("inf") for value in values):
-        found = ", ".join(f"{name} {value:g}" for name, value in zip([*sums, "gradient norm"], values, strict=True))
-        raise NonFiniteError(f"the loss is not finite ({found})")
+    if not all(map(math.isfinite, values)):
+        named = ", ".join(f"{name} {value:g}" for name, value in zip([*sums, "gradient norm"], values, strict=True))
+        found = [(all(map(math.isfinite, values[:-1])), f"({named}), image ids {_image_ids(micro_batches)}")]
+        if not math.isfinite(values[-1]):  # as in every process, for they share the gradient: so whose loss it was is known
+            found = group.gather(found[0])
+        guilty = [text for finite, text in found if not finite] or [text for _, text in found]
+        raise NonFiniteError(f"the loss is not finite {'; '.join(guilty)}")
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return dict(zip(sums, values, strict=False))
+
+
+def _image_ids(batches: list[Batch]) -> list[int]:
+    return [target.image_id for batch in batches for target in batch.targets]
 
 
 def _means_since_last_record(progress: Progress, group: Group) -> dict[str, float]:

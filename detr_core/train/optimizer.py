@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
 
-from detr_core.train.config import OptimizerConfig, ScheduleConfig
+from detr_core.train.config import OptimizerConfig, ScheduleConfig, SgdConfig
+
+SAMPLING = ("sampling_offsets.", "reference_points.")  # in the names of what places a deformable detector's sampling points
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters; the backbone has a learning rate of its own, weight decay is on everything."""
+def build_optimizer(model: nn.Module, config: OptimizerConfig | SgdConfig) -> torch.optim.Optimizer:
+    """Over the trainable parameters. The backbone has a learning rate of its own, and so has what places sampling points, where
+    the configuration gives it one; weight decay is on everything."""
     trainable = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    backbone = [parameter for name, parameter in trainable if "backbone.0." in name]
-    rest = [parameter for name, parameter in trainable if "backbone.0." not in name]
-    groups = [{"params": rest, "lr": config.lr}]
-    if backbone:
-        groups.append({"params": backbone, "lr": config.backbone_lr})
-    for group in groups:
+    sampling_lr = config.sampling_lr if isinstance(config, OptimizerConfig) else None
+    groups: dict[str, dict[str, Any]] = {"rest": {"params": [], "lr": config.lr}}
+    for name, parameter in trainable:
+        if "backbone.0." in name:
+            group = groups.setdefault("backbone", {"params": [], "lr": config.backbone_lr})
+        elif sampling_lr is not None and any(part in name for part in SAMPLING):
+            group = groups.setdefault("sampling", {"params": [], "lr": sampling_lr})
+        else:
+            group = groups["rest"]
+        group["params"].append(parameter)
+    for group in groups.values():
         group["base_lr"] = group["lr"]
-    return torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
+    if isinstance(config, SgdConfig):
+        return torch.optim.SGD(groups.values(), momentum=config.momentum, weight_decay=config.weight_decay, fused=True)
+    return torch.optim.AdamW(groups.values(), weight_decay=config.weight_decay, fused=True)
 
 
 def learning_rate_factor(step: int, steps_per_epoch: int, total_steps: int, config: ScheduleConfig) -> float:

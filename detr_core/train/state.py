@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from detr_core.distributed import Group
 from detr_core.model.files import CheckpointError, read_content, write_atomically
-from detr_core.train.distributed import Group
 
 
 @dataclass

@@ -1,15 +1,19 @@
-"""What is trained: a module from a batch to its loss, for the detector and for the mask head on a frozen detector."""
+"""What is trained: a module from a batch to its loss, for each kind of detector and for the mask head on a frozen detector."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from detr_core.loss.config import LossConfig, MaskLossConfig
+from detr_core.loss.config import FocalLossConfig, LossConfig, MaskLossConfig, RegionLossConfig, SetLossConfig
 from detr_core.loss.criterion import Normalizer, set_loss
 from detr_core.loss.masks import mask_loss, matched_masks
 from detr_core.loss.matcher import match
+from detr_core.loss.regions import region_losses
+from detr_core.model.deformable import DeformableDetr
+from detr_core.model.detector import Detector
 from detr_core.model.detr import Detr
+from detr_core.model.faster_rcnn import FasterRcnn
 from detr_core.model.image import normalise
 from detr_core.structures import Batch
 
@@ -18,14 +22,16 @@ PUBLISHED_COSTS = LossConfig(classification=1, l1=5, giou=2, no_object=0.1, auxi
 
 
 class DetectionTask(nn.Module):
-    """Trains the detector by the set loss, on every decoder layer where auxiliary losses are on."""
+    """Trains DETR or Deformable DETR by the set loss, on every decoder layer where auxiliary losses are on."""
 
-    def __init__(self, model: Detr, loss: LossConfig, precision: torch.dtype) -> None:
+    def __init__(self, model: Detr | DeformableDetr, loss: SetLossConfig, precision: torch.dtype) -> None:
         super().__init__()
         self.model, self.loss, self.precision = model, loss, precision
 
     def normalizer(self, counts: list[int]) -> Normalizer:
         """For images with so many targets each."""
+        if isinstance(self.loss, FocalLossConfig):
+            return Normalizer.of_focal(counts)
         return Normalizer.of(counts, self.model.config.queries, self.loss.no_object)
 
     def forward(self, batch: Batch, normalizer: Normalizer) -> tuple[Tensor, dict[str, Tensor]]:
@@ -38,7 +44,28 @@ class DetectionTask(nn.Module):
         matches = match(logits, boxes, batch.targets, self.loss)
         losses = set_loss(logits, boxes, batch.targets, matches, normalizer, self.loss)
         parts = {"classification": losses.classification[-1], "l1": losses.l1[-1], "giou": losses.giou[-1]}
-        return losses.total, parts
+        total = losses.total
+        if not self.loss.auxiliary:  # heads of earlier layers learn nothing, but processes share gradients of all weights
+            total = total + 0 * (output.logits[:-1].float().sum() + output.boxes[:-1].sum())
+        return total, parts
+
+
+class RegionTask(nn.Module):
+    """Trains Faster R-CNN on the anchors and proposals that it samples."""
+
+    def __init__(self, model: FasterRcnn, loss: RegionLossConfig, precision: torch.dtype) -> None:
+        super().__init__()
+        self.model, self.loss, self.precision = model, loss, precision
+
+    def normalizer(self, counts: list[int]) -> Normalizer:
+        """For as many images as there are counts: every image weighs the same, whatever it holds."""
+        return Normalizer(len(counts), len(counts))
+
+    def forward(self, batch: Batch, normalizer: Normalizer) -> tuple[Tensor, dict[str, Tensor]]:
+        images = normalise(batch.images, batch.padding)
+        with torch.autocast(images.device.type, self.precision, enabled=self.precision != torch.float32):
+            samples = self.model.samples(images, batch.padding, batch.targets)
+        return region_losses(samples, normalizer.boxes, self.loss)
 
 
 class PanopticTask(nn.Module):
@@ -76,3 +103,16 @@ class PanopticTask(nn.Module):
         masks = matched_masks(batch.targets, matches, (images.shape[-2], images.shape[-1]))
         focal, dice = mask_loss(logits, masks, normalizer.boxes, self.loss)
         return self.loss.focal * focal + self.loss.dice * dice, {"focal": focal.detach(), "dice": dice.detach()}
+
+
+DetectorTask = DetectionTask | RegionTask
+Task = DetectorTask | PanopticTask
+
+
+def detector_task(model: Detector, loss: LossConfig | FocalLossConfig | RegionLossConfig, precision: torch.dtype) -> DetectorTask:
+    """The task that trains this kind of detector; `require_fit` has seen to it that the loss is its own."""
+    if isinstance(model, FasterRcnn):
+        assert isinstance(loss, RegionLossConfig)
+        return RegionTask(model, loss, precision)
+    assert not isinstance(loss, RegionLossConfig)
+    return DetectionTask(model, loss, precision)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from itertools import chain
@@ -8,13 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from detr_core.data.batching import collate, evaluation_batches, steps_in_epoch, training_batches
 from detr_core.data.coco import CocoDataset, Sample
 from detr_core.data.config import AugmentationConfig, ResizeConfig
-from detr_core.data.dataset import DatasetError
-from detr_core.data.transforms import evaluation_transform, training_transform
+from detr_core.data.dataset import DatasetError, Split
+from detr_core.data.transforms import evaluation_transform, resized, training_transform
 from detr_core.structures import Target
 
 
@@ -148,6 +151,45 @@ def test_evaluation_sees_each_image_once_and_pads_nothing(
             assert {target.size for target in batch.targets} == {tuple(batch.images.shape[2:])}
             found += [target.image_id for target in batch.targets]
     assert sorted(found) == list(range(1, 8))
+
+
+@pytest.fixture(scope="module")
+def annotated(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., CocoDataset]:
+    """A dataset of images that are never read: their sizes say how they are batched."""
+    folder = tmp_path_factory.mktemp("annotated")
+
+    def make(sizes: list[tuple[int, int]], resize: ResizeConfig | None) -> CocoDataset:
+        entries = [{"id": i, "file_name": f"{i}.jpg", "height": h, "width": w} for i, (h, w) in enumerate(sizes)]
+        (folder / "instances.json").write_text(
+            json.dumps({"images": entries, "annotations": [], "categories": [{"id": 1, "name": "cat"}]})
+        )
+        split = Split("val", folder, folder / "instances.json", None, None)
+        return CocoDataset(split, "instances", False, evaluation_transform(resize), 0)
+
+    return make
+
+
+@given(
+    sizes=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=30),
+    short=st.none() | st.integers(1, 50),
+    batch_size=st.integers(1, 9),
+    world_size=st.integers(1, 5),
+)
+def test_whatever_the_images_evaluation_never_pads_and_counts_each_once(
+    annotated: Callable[..., CocoDataset], sizes: list[tuple[int, int]], short: int | None, batch_size: int, world_size: int
+) -> None:
+    resize = None if short is None else ResizeConfig((short,), short + 30)
+    dataset = annotated(sizes, resize)
+    shares = [
+        list(evaluation_batches(dataset, batch_size, rank, world_size, 0).batch_sampler or []) for rank in range(world_size)
+    ]
+    batches = [[index for _, index in batch] for share in shares for batch in share]
+    assert sorted(chain.from_iterable(batches)) == list(range(len(sizes)))
+    assert all(0 < len(batch) <= batch_size for batch in batches)
+    assert all(len({resized(sizes[index], resize) for index in batch}) == 1 for batch in batches), "one input size a batch"
+    alone = [[index for _, index in batch] for batch in evaluation_batches(dataset, batch_size, 0, 1, 0).batch_sampler or []]
+    assert sorted(alone) == sorted(batches), "the same batches, however many processes"
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_evaluation_refuses_training_transforms(dataset: CocoDataset) -> None:

@@ -19,6 +19,7 @@ from detr_core.data.coco import CocoDataset
 from detr_core.data.config import ResizeConfig
 from detr_core.data.dataset import Split
 from detr_core.data.transforms import evaluation_transform
+from detr_core.distributed import alone
 from detr_core.evaluate import inference
 from detr_core.evaluate.average_precision import FIGURES
 from detr_core.evaluate.boxes import detections
@@ -53,13 +54,13 @@ def model(dataset: CocoDataset) -> Detr:
 
 def predicted(model: Detr, dataset: CocoDataset, folder: Path, config: EvaluateConfig = CONFIG) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
-    predict(model, dataset.categories, dataset, config, folder, CPU, 0, Silent())
+    predict(model, dataset.categories, dataset, config, folder, alone(CPU), 0, Silent())
     return {file.stem: json.loads(file.read_text()) for file in folder.glob("*.json")}
 
 
 def test_files_of_a_pass(model: Detr, dataset: CocoDataset, tmp_path: Path) -> None:
     reporter = Memory()
-    predict(model, dataset.categories, dataset, CONFIG, tmp_path, CPU, 0, reporter)
+    predict(model, dataset.categories, dataset, CONFIG, tmp_path, alone(CPU), 0, reporter)
     assert reporter.last_progress == (6, 6)
     things = {category.id for category in dataset.categories if category.isthing}
     boxes, masks, panoptic = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("bbox", "segm", "panoptic"))
@@ -110,6 +111,27 @@ def test_the_batch_size_and_the_chunks_of_masks_change_nothing(
         assert [s["category_id"] for s in ours["segments_info"]] == [s["category_id"] for s in theirs["segments_info"]]
 
 
+def test_images_of_any_sizes_give_the_same_whatever_the_batch_size(split: Split, tmp_path: Path) -> None:
+    # The scenes, cut to three sizes: were they batched together, padding would reach the backbone.
+    assert split.instances is not None
+    cut = json.loads(split.instances.read_text())
+    (tmp_path / "images").mkdir()
+    for image, (height, width) in zip(cut["images"], [(64, 64), (48, 64), (64, 48)] * 2, strict=True):
+        Image.open(split.images / image["file_name"]).crop((0, 0, width, height)).save(tmp_path / "images" / image["file_name"])
+        image |= {"height": height, "width": width}
+    (tmp_path / "instances.json").write_text(json.dumps(cut))
+    mixed = Split("val", tmp_path / "images", tmp_path / "instances.json", None, None)
+    dataset = CocoDataset(mixed, "instances", masks=False, transform=evaluation_transform(None), seed=0)
+    model = detector(dataset.categories, mask_head=False)
+    one = predicted(model, dataset, tmp_path / "one", replace(CONFIG, batch_size=1))
+    four = predicted(model, dataset, tmp_path / "four", replace(CONFIG, batch_size=4))
+    assert len(one["bbox"]) > 0
+    for ours, theirs in zip(one["bbox"], four["bbox"], strict=True):
+        assert (ours["image_id"], ours["category_id"]) == (theirs["image_id"], theirs["category_id"])
+        np.testing.assert_allclose([*ours["bbox"], ours["score"]], [*theirs["bbox"], theirs["score"]], rtol=1e-4, atol=1e-4)
+    assert evaluate(tmp_path / "four", mixed) == pytest.approx(evaluate(tmp_path / "one", mixed), abs=1e-6)
+
+
 def test_without_override_there_are_fewer_detections(model: Detr, dataset: CocoDataset, tmp_path: Path) -> None:
     every = predicted(model, dataset, tmp_path / "every")
     sure = predicted(model, dataset, tmp_path / "sure", replace(CONFIG, empty_slot_override=False))
@@ -138,14 +160,16 @@ def test_validation_in_memory_gives_what_the_files_give(model: Detr, dataset: Co
     model.train()
     model.backbone.eval()
     before = [module.training for module in model.modules()]
-    figures = average_precision_of(model, dataset.categories, dataset, 4, CPU, Silent())
+    figures = average_precision_of(model, dataset.categories, dataset, 4, alone(CPU), 0, Silent())
     assert [module.training for module in model.modules()] == before
     assert {f"val/{name}": value for name, value in figures.items()} == pytest.approx(
         {name: value for name, value in metrics.items() if name.removeprefix("val/") in FIGURES}
     )
     # With the panoptic file alone the boxes are the same, so the figures are.
     panoptic_only = replace(split, instances=None)
-    assert average_precision_of(model, dataset.categories, dataset_of(panoptic_only), 4, CPU, Silent()) == pytest.approx(figures)
+    assert average_precision_of(
+        model, dataset.categories, dataset_of(panoptic_only), 4, alone(CPU), 0, Silent()
+    ) == pytest.approx(figures)
     assert {name for name in evaluate(tmp_path, panoptic_only) if "mask" in name} == set()
 
 

@@ -83,6 +83,6 @@ def write_results(root: Path) -> Results:
         folder.mkdir()
         history = [{"step": step, "epoch": step / 100, "train/loss": 20 / step, metric: 0.1 * step / 100} for step in (100, 200)]
         (folder / "history.jsonl").write_text("".join(json.dumps(record) + "\n" for record in history))
-    (found.studies / "decoder_nms").mkdir(parents=True)
-    write_cells(cells({None: [0.524, 0.555], 0.7: [0.532, 0.557], 0.5: [0.52, 0.545]}), found.studies / "decoder_nms")
+    (found.studies / "decoder-nms").mkdir(parents=True)
+    write_cells(cells({None: [0.524, 0.555], 0.7: [0.532, 0.557], 0.5: [0.52, 0.545]}), found.studies / "decoder-nms")
     return found

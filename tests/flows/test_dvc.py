@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from detr_core.studies.config import EVALUATING
+from flows import lineage
 from flows.paths import DEFAULT_PROFILE, PARAMS, ROOT, Paths
 from flows.settings import load
 
@@ -40,19 +45,52 @@ def test_the_default_profile_is_at_the_root() -> None:
 
 def test_a_stage_depends_on_its_own_sections() -> None:
     sections = {name: set(stage["params"][0]["params/${profile}.yaml"]) for name, stage in STAGES.items()}
-    assert sections == {name: {name} | ({"detector"} if name == "train_detection" else set()) for name in STAGES}
+    own = {name: {name} for name in STAGES}
+    own["train_detection"] |= {"detector"}
+    own["ablations"] = {f"ablations.{study}" for study in EVALUATING}  # the others' budgets are none of its business
+    assert sections == own
 
 
 def test_outputs_are_where_the_stages_write_them() -> None:
     where = Paths("${profile}")
-    written = [where.data, where.detection, where.panoptic, where.evaluation, where.study("decoder_nms"), where.report]
+    studies = [where.study(name) for name in EVALUATING]
+    written = [where.data, where.detection, where.panoptic, where.evaluation, *studies, where.report]
     assert [out for stage in STAGES.values() for out in stage["outs"]] == [str(path.relative_to(ROOT)) for path in written]
 
 
-def test_code_that_a_stage_names_exists() -> None:
-    for stage in STAGES.values():
-        for dependency in stage["deps"]:
-            assert "${" in dependency or (ROOT / dependency).is_dir(), dependency
+# The module in which a stage's work happens, and what that imports of detr_core without its result depending on it.
+WORK = {
+    "data": ("flows/data.py", {"detr_core/structures.py"}),
+    "train_detection": ("flows/worker.py", {"detr_core/evaluate"}),
+    "train_panoptic": ("flows/worker.py", {"detr_core/evaluate"}),
+    "evaluate": ("flows/evaluation_worker.py", set()),
+    "ablations": ("flows/studies/evaluating.py", {"detr_core/figures"}),
+    "report": ("flows/report.py", set()),
+}
+# What is downloaded is verified, whatever brought it; what is told decides nothing.
+NO_RESULT = {f"detr_core/{name}.py" for name in ("reporter", "web", "partial", "download")}
+
+
+def core_behind(file: Path, seen: set[Path]) -> set[Path]:
+    """The files of detr_core that this one imports, those that they import, and so on; imports in functions too."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("detr_core"):
+            parts = str(node.module).split(".")
+            for module in (parts, *([*parts, alias.name] for alias in node.names)):
+                found = ROOT.joinpath(*module).with_suffix(".py")
+                if found.is_file() and found not in seen:
+                    seen.add(found)
+                    core_behind(found, seen)
+    return seen
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_names_the_code_that_decides_its_result(stage: str) -> None:
+    work, apart = WORK[stage]
+    behind = [file.relative_to(ROOT) for file in core_behind(ROOT / work, set())]
+    rooms = {str(file.parent if len(file.parts) > 2 else file) for file in behind} - NO_RESULT - apart
+    workers = {work} if work.endswith("worker.py") else set()
+    assert {dependency for dependency in STAGES[stage]["deps"] if "${" not in dependency} == rooms | workers
 
 
 @pytest.mark.timeout(900)
@@ -73,6 +111,13 @@ def test_the_smoke_profile_from_a_clone_to_its_report(checkout: Path, environmen
     assert set(lock["stages"]) == set(STAGES)
     assert not (checkout / "dvc.lock").exists()
 
+    # In MLflow the dataset has DVC's hash from the stage on that makes it, before DVC itself knows it.
+    dataset = lineage.dvc_hashes(checkout / "params/smoke/dvc.lock")["data/smoke"]
+    with closing(sqlite3.connect(checkout / ".state/mlflow/mlflow.db")) as database:
+        assert database.execute("SELECT DISTINCT name, digest FROM datasets").fetchall() == [("smoke", dataset)]
+        used = database.execute("SELECT COUNT(*) FROM inputs WHERE source_type = 'DATASET'").fetchone()
+    assert used == (10,)  # by the data stage, both trainings, the evaluation, five studies and the report
+
     # Nothing to do, and quickly so; the bound is the promised one on a quiet machine, doubled.
     began = time.monotonic()
     assert "Data and pipelines are up to date" in run("dvc", "repro", graph)
@@ -91,3 +136,9 @@ def test_the_smoke_profile_from_a_clone_to_its_report(checkout: Path, environmen
     assert "0.6" in run("dvc", "params", "diff")
     status = json.loads(run("dvc", "status", "--json", graph))
     assert {name.rpartition(":")[2] for name in status} == {"ablations"}
+
+    # Nor does a change of what measures and draws.
+    for room in ("evaluate", "figures"):
+        (checkout / "detr_core" / room / "new.py").write_text("# another figure")
+    status = json.loads(run("dvc", "status", "--json", graph))
+    assert {name.rpartition(":")[2] for name in status} == {"evaluate", "ablations", "report"}

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from detr_core.reporter import Memory
-from flows.launch import TrainingError, train, training_processes
+from flows.launch import WorkerError, process_count, run, stop_all
 from flows.settings import ResourcesConfig
 
 WORKER = """
@@ -60,9 +60,15 @@ def gone(pid: int) -> bool:
         return True
 
 
-def test_events_of_the_first_of_two_processes_arrive(job: dict[str, object], tmp_path: Path) -> None:
-    memory = Memory()
-    train(job, 2, memory, worker="toy_worker")
+def test_events_of_the_first_of_two_processes_arrive_and_nothing_stays(
+    job: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, temporary = Memory(), tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    run(job, 2, memory, worker="toy_worker")
+    assert list(temporary.iterdir()) == []
     assert memory.last_progress == (3, 9)
     assert memory.history == [(3, {"val/AP": 0.25})]
     cores = len(os.sched_getaffinity(0))
@@ -72,13 +78,13 @@ def test_events_of_the_first_of_two_processes_arrive(job: dict[str, object], tmp
 
 
 def test_what_a_worker_says_of_its_error_is_the_error(job: dict[str, object]) -> None:
-    with pytest.raises(TrainingError, match=r"^the loss is not finite$"):
-        train(job | {"then": "error"}, 1, Memory(), worker="toy_worker")
+    with pytest.raises(WorkerError, match=r"^the loss is not finite$"):
+        run(job | {"then": "error"}, 1, Memory(), worker="toy_worker")
 
 
 def test_an_error_that_no_worker_foresaw_names_itself_and_the_log(job: dict[str, object]) -> None:
-    with pytest.raises(TrainingError, match=r"RuntimeError: out of luck; its log is .*toy-detection\.log$"):
-        train(job | {"then": "raise"}, 1, Memory(), worker="toy_worker")
+    with pytest.raises(WorkerError, match=r"RuntimeError: out of luck; its log is .*toy-detection\.log$"):
+        run(job | {"then": "raise"}, 1, Memory(), worker="toy_worker")
 
 
 def test_killing_torchrun_ends_its_processes_and_the_wait(job: dict[str, object], tmp_path: Path) -> None:
@@ -90,9 +96,22 @@ def test_killing_torchrun_ends_its_processes_and_the_wait(job: dict[str, object]
 
     killer = threading.Thread(target=kill)
     killer.start()
-    with pytest.raises(TrainingError, match="signal 9"):
-        train(job | {"then": "sleep"}, 1, Memory(), worker="toy_worker")
+    with pytest.raises(WorkerError, match="signal 9"):
+        run(job | {"then": "sleep"}, 1, Memory(), worker="toy_worker")
     killer.join()
+    assert wait_for(lambda: gone(int((tmp_path / "pid.0").read_text())))
+
+
+def test_another_thread_can_end_what_runs(job: dict[str, object], tmp_path: Path) -> None:
+    def end() -> None:
+        if wait_for(lambda: (tmp_path / "pid.0").exists() and (tmp_path / "pid.0").read_text() != ""):
+            stop_all()
+
+    ender = threading.Thread(target=end)
+    ender.start()
+    with pytest.raises(WorkerError, match=r"its log is .*toy-depth-2-seed0-detection\.log$"):
+        run(job | {"then": "sleep"}, 1, Memory(), worker="toy_worker", variant="depth/2-seed0")
+    ender.join()
     assert wait_for(lambda: gone(int((tmp_path / "pid.0").read_text())))
 
 
@@ -100,7 +119,7 @@ def test_killing_torchrun_ends_its_processes_and_the_wait(job: dict[str, object]
 def test_no_process_outlives_the_one_that_trains(job: dict[str, object], tmp_path: Path, number: signal.Signals) -> None:
     code = (
         "from detr_core.reporter import Silent; from flows import launch; import pathlib;"
-        f"launch.STATE = pathlib.Path({str(tmp_path)!r}); launch.train({job | {'then': 'sleep'}!r}, 1, Silent(), 'toy_worker')"
+        f"launch.STATE = pathlib.Path({str(tmp_path)!r}); launch.run({job | {'then': 'sleep'}!r}, 1, Silent(), 'toy_worker')"
     )
     stage = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     pid = tmp_path / "pid.0"
@@ -111,5 +130,5 @@ def test_no_process_outlives_the_one_that_trains(job: dict[str, object], tmp_pat
 
 
 def test_a_profile_says_how_many_processes() -> None:
-    assert training_processes(ResourcesConfig(processes=3, workers=0)) == 3
-    assert training_processes(ResourcesConfig(processes="auto", workers=0)) >= 1
+    assert process_count(ResourcesConfig(gpus=None, processes=3, workers=0, side_by_side=1)) == 3
+    assert process_count(ResourcesConfig(gpus=None, processes="auto", workers=0, side_by_side=1)) >= 1

@@ -18,12 +18,12 @@ from pycocotools import mask as rle
 from detr_core.config import ConfigError, as_dict
 from detr_core.data.config import AugmentationConfig, ResizeConfig, SplitConfig
 from detr_core.data.dataset import DatasetError, write_dataset
+from detr_core.distributed import Group
 from detr_core.model.checkpoint import CheckpointError, export_published, load_checkpoint
 from detr_core.model.config import DetectorConfig
 from detr_core.model.download import digest
 from detr_core.reporter import Memory, Silent
 from detr_core.train.config import InitConfig
-from detr_core.train.distributed import Group
 from flows import artifacts, checkpoints, evaluate, export, predict, train_detection
 from flows.paths import Paths
 from flows.worker import Job, run

@@ -44,9 +44,11 @@ def profile(name: str) -> Profile:
         content[stage]["schedule"]["drop_epoch"] = 10
     content["train_detection"]["targets"] = "instances" if train["panoptic"] is None else "panoptic"
     content["evaluate"] |= {"resize": resize}
-    content["ablations"]["decoder_nms"] |= {"resize": resize}
+    for study in ("decoder-nms", "encoder-attention", "decoder-attention", "scoring"):
+        content["ablations"][study] |= {"resize": resize}
+    content["ablations"]["instance-count"] |= {"classes": None, "grid": 2, "canvas": 96, "shown": 2, "repeats": 2}
     content["report"]["pictures"] = 2
-    content["resources"] = {"processes": 1, "workers": 0}
+    content["resources"] |= {"processes": 1, "workers": 0}
     return build(Profile, content, f"{name}.yaml")
 
 
@@ -63,7 +65,7 @@ def test_real_images_from_folder_to_report(name: str, project: Path) -> None:
     assert 0 <= figures["val/AP"] <= 1
     assert ("val/PQ" in figures) == has_masks
     cells = ablations.run(settings, where, Silent())
-    assert cells["depth_2/nms_off/AP"] == pytest.approx(figures["val/AP"], abs=1e-9)
+    assert cells["decoder-nms/depth_2/nms_off/AP"] == pytest.approx(figures["val/AP"], abs=1e-9)
     report.run(settings, where, Silent())
     assert (where.report / "index.html").stat().st_size > 10_000
 

@@ -15,15 +15,19 @@ import pytest
 import torch
 from PIL import Image
 
-from detr_core.config import as_dict, build
+from detr_core.config import ConfigError, as_dict, build
 from detr_core.data.dataset import DatasetError
-from detr_core.model.checkpoint import CheckpointError
+from detr_core.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from detr_core.model.config import detector_config
+from detr_core.model.detector import build_detector
 from detr_core.reporter import Reporter, Silent
 from flows import ablations, artifacts, data, evaluate, report, tracking, train_detection, train_panoptic
 from flows.artifacts import StageError
 from flows.paths import Paths
 from flows.settings import Profile
+from flows.studies import evaluating
 from tests.conftest import Trained, tiny_parameters, tiny_settings
+from tests.kinds import DEFORMABLE, KINDS
 
 Run = Callable[[Profile, Paths, Reporter], dict[str, float]]
 
@@ -51,6 +55,29 @@ def copy(trained: Trained) -> Paths:
         content["meta"]["profile"] = where.profile
         torch.save(content, folder / "checkpoint.pt")
     return where
+
+
+def test_a_mask_head_is_for_detr(trained: Trained) -> None:
+    content = tiny_parameters()
+    content["detector"] = DEFORMABLE["detector"]
+    content["train_detection"] |= {"loss": DEFORMABLE["loss"], "optimizer": DEFORMABLE["optimizer"]}
+    content["ablations"] = {}
+    with pytest.raises(
+        ConfigError, match=r"detector\.kind: expected 'detr', which alone can have a mask head, found 'deformable'"
+    ):
+        train_panoptic.run(build(Profile, content, "tiny.yaml"), trained.paths, Silent())
+
+
+@pytest.mark.parametrize("study", ["instance-count", "encoder-attention", "decoder-attention", "scoring"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_study_of_what_detr_alone_has_says_so(kind: str, study: str, copy: Paths) -> None:
+    settings, file = tiny_settings(), artifacts.detector(copy)
+    categories = load_checkpoint(file, torch.device("cpu")).categories
+    model = build_detector(detector_config(KINDS[kind]["detector"], "tiny"), len(categories))
+    save_checkpoint(file, model, categories, {"profile": copy.profile})
+    with pytest.raises(CheckpointError, match=f"the study {study} is for detectors of kind 'detr', found one of kind '{kind}'"):
+        evaluating.run(study, settings, copy, Silent())
+    assert not copy.study(study).exists()
 
 
 def test_data_is_a_dataset_in_coco_layout(trained: Trained) -> None:
@@ -85,10 +112,10 @@ def test_evaluation_measures_boxes_masks_and_panoptic_quality(trained: Trained) 
 
 
 def test_the_ablation_has_a_cell_for_each_depth_and_nms(trained: Trained) -> None:
-    cells = read(trained.paths.study("decoder_nms") / "cells.json")
+    cells = read(trained.paths.study("decoder-nms") / "cells.json")
     assert isinstance(cells, list)
     assert {(cell["decoder_depth"], cell["nms"]) for cell in cells} == {(d, nms) for d in (1, 2) for nms in (None, 0.7, 0.5)}
-    assert "depth_2/nms_off/AP" in trained.figures["ablations"]
+    assert "decoder-nms/depth_2/nms_off/AP" in trained.figures["ablations"]
 
 
 def test_the_report_is_one_page(trained: Trained) -> None:

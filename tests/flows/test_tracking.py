@@ -100,7 +100,7 @@ def test_the_cells_of_an_ablation_are_child_runs_that_the_comparison_selects(dat
     assert base == "http://127.0.0.1:5000"
     selected = {name: json.loads(unquote(value)) for name, (value,) in parse_qs(query).items()}
     assert selected == {"runs": [child.run_id for child in children], "experiments": [parent.experiment_id]}
-    assert parent.links()["the ablation's cells compared in MLflow"] == address
+    assert parent.links()["ablations compared in MLflow"] == address
 
 
 def test_a_server_that_is_not_there_stops_the_stage_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,3 +166,10 @@ def test_dvc_lock_does_not_make_a_checkout_dirty(tmp_path: Path) -> None:
     assert lineage.git(tmp_path)["git.dirty"] == "false"
     (tmp_path / "code.py").write_text("b")
     assert lineage.git(tmp_path)["git.dirty"] == "true"
+
+
+def test_a_folder_that_is_not_in_the_lock_yet_has_dvcs_hash(tmp_path: Path) -> None:
+    for name in ("b/two.txt", "a.txt", "b-c.txt"):  # in DVC's order the slash counts as a character
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    assert lineage.folder_hash(tmp_path) == "83c84aee8d73edbf59693c9e358d2ea4.dir"

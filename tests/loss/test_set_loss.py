@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from detr_core.loss.config import LossConfig
+from detr_core.config import ConfigError
+from detr_core.loss.config import FocalLossConfig, LossConfig
 from detr_core.loss.criterion import Normalizer, set_loss
-from detr_core.loss.matcher import NonFiniteError, match
+from detr_core.loss.matcher import Matches, NonFiniteError, match
 from detr_core.structures import Target
 
 CONFIG = LossConfig(classification=1, l1=5, giou=2, no_object=0.1, auxiliary=True)
@@ -84,14 +87,28 @@ def test_layers_and_images_do_not_mix() -> None:
     torch.testing.assert_close(whole.total, parts)
 
 
-def test_a_term_that_is_off_costs_nothing_and_moves_nothing() -> None:
-    logits, boxes, targets = random_case(2, layers=1, counts=[3])
-    boxes.requires_grad_()
-    only_class = LossConfig(classification=1, l1=0, giou=1e-9, no_object=0.1, auxiliary=True)
-    matches = match(logits, boxes, targets, only_class)
-    set_loss(logits, boxes, targets, matches, Normalizer.of([3], 6, 0.1), only_class).total.backward()
-    assert boxes.grad is not None
-    assert boxes.grad.abs().max() < 1e-6
+@pytest.mark.parametrize("off", ["l1", "giou"])
+def test_a_term_that_is_off_costs_nothing_and_moves_nothing(off: str) -> None:
+    logits, boxes, targets = random_case(2, layers=2, counts=[3, 1])
+    without, normalizer = replace(CONFIG, **{off: 0.0}), Normalizer.of([3, 1], 6, 0.1)
+    matches = match(logits, boxes, targets, without)
+    losses = set_loss(logits, boxes, targets, matches, normalizer, without)
+    other = {"l1": 2 * losses.giou, "giou": 5 * losses.l1}[off]
+    torch.testing.assert_close(losses.total, (losses.classification + other).sum())
+    assert (losses.l1 > 0).all(), "it is still told"
+    # Nor does it choose the matching: a term that could not be ignored changes it.
+    matched = [match(logits, boxes, targets, replace(CONFIG, **{off: weight})).query.tolist() for weight in (0.0, 1e-6, 1e6)]
+    assert matched[0] == matched[1] != matched[2]
+
+
+def test_what_learns_nothing_is_refused() -> None:
+    for terms, field in (
+        ({"classification": 0}, "classification"),
+        ({"l1": 0, "giou": 0}, "l1"),
+        ({"no_object": 0}, "no_object"),
+    ):
+        with pytest.raises(ConfigError, match=rf"^{field}: expected .*above 0"):
+            replace(CONFIG, **terms)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -108,3 +125,46 @@ def test_half_precision_predictions_are_matched_in_float32() -> None:
     same = match(logits.bfloat16().float(), boxes.bfloat16().float(), targets, CONFIG)
     assert torch.equal(half.query, same.query)
     assert torch.equal(half.target, same.target)
+
+
+FOCAL = FocalLossConfig(classification=2, l1=5, giou=2, alpha=0.25, gamma=2, auxiliary=True)
+
+
+def test_the_focal_loss_is_what_the_definition_says() -> None:
+    logits, boxes, targets = random_case(3, layers=2, counts=[2, 0, 3])
+    matches = match(logits, boxes, targets, FOCAL)
+    losses = set_loss(logits, boxes, targets, matches, Normalizer.of_focal([2, 0, 3]), FOCAL)
+    labels = torch.cat([target.labels for target in targets])
+    there = {
+        (layer, image, query, int(labels[t]))
+        for layer, image, query, t in zip(matches.layer, matches.image, matches.query, matches.target, strict=True)
+        for layer, image, query in [(int(layer), int(image), int(query))]
+    }
+    for layer in range(2):
+        total = 0.0
+        for image, query, label in itertools.product(range(3), range(6), range(4)):
+            p = logits[layer, image, query, label].sigmoid().item()
+            if (layer, image, query, label) in there:
+                total -= 0.25 * (1 - p) ** 2 * math.log(p)
+            else:
+                total -= 0.75 * p**2 * math.log(1 - p)
+        assert losses.classification[layer].item() == pytest.approx(total / 5, rel=1e-4)
+    weighted = 2 * losses.classification + 5 * losses.l1 + 2 * losses.giou
+    assert losses.total.item() == pytest.approx(weighted.sum().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_with_the_focal_loss_the_matching_is_the_cheapest_of_all(seed: int) -> None:
+    """What it minimises in the class loss is the loss itself: any other assignment has a greater one."""
+    logits, boxes, targets = random_case(seed, layers=1, counts=[3], queries=4)
+    config = replace(FOCAL, l1=0.0, giou=1e-9)
+    matches = match(logits, boxes, targets, config)
+
+    def class_loss(queries: tuple[int, ...]) -> float:
+        zeros = torch.zeros(3, dtype=torch.int64)
+        assigned = Matches(zeros, zeros, torch.tensor(queries), torch.arange(3))
+        return set_loss(logits, boxes, targets, assigned, Normalizer.of_focal([3]), config).classification.item()
+
+    found = dict(zip(matches.target.tolist(), matches.query.tolist(), strict=True))
+    least = min(class_loss(queries) for queries in itertools.permutations(range(4), 3))
+    assert class_loss((found[0], found[1], found[2])) == pytest.approx(least, abs=1e-6)

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from detr_core.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from detr_core.model.detr import Detr
 from detr_core.structures import Category
-from tests.model.test_detr import detector, images
+from tests.model.test_detr import SMALL, detector, images
 
 CATEGORIES = (Category(1, "cat", True), Category(5, "dog", True), Category(9, "sky", False))
 CPU = torch.device("cpu")
@@ -31,6 +32,36 @@ def test_round_trip(tmp_path: Path, mask_head: bool) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
 
 
+def test_the_softmax_of_the_attention_maps_goes_with_the_weights(tmp_path: Path) -> None:
+    path, of_the_paper = tmp_path / "a.pt", Detr(SMALL, 3, True, "per_head").eval()
+    save_checkpoint(path, of_the_paper, CATEGORIES, {})
+    loaded = load_checkpoint(path, CPU).model
+    assert loaded.attention_maps == loaded.bbox_attention.softmax == "per_head"
+    query = torch.zeros(1, dtype=torch.int64)
+    with torch.inference_mode():
+        ours, theirs = (model.masks(model(*images()), query, query) for model in (of_the_paper, loaded))
+    assert torch.equal(ours, theirs)
+    content = torch.load(path, weights_only=True)
+    torch.save(content | {"attention_maps": "other"}, path)
+    with pytest.raises(CheckpointError, match=r"a\.pt: .*attention_maps: expected one of .*per_head.*, found 'other'"):
+        load_checkpoint(path, CPU)
+    del content["attention_maps"]  # a checkpoint of before there was a choice
+    torch.save(content, path)
+    assert load_checkpoint(path, CPU).model.attention_maps == "released"
+
+
+def test_a_mask_head_without_attention_maps_comes_back(tmp_path: Path) -> None:
+    path, model = tmp_path / "a.pt", Detr(SMALL, 3, True, "none").eval()
+    save_checkpoint(path, model, CATEGORIES, {})
+    loaded = load_checkpoint(path, CPU).model
+    assert loaded.attention_maps == "none"
+    image, query = torch.tensor([0, 1, 1]), torch.tensor([4, 2, 4])
+    with torch.inference_mode():
+        ours, theirs = (model.masks(model(*images()), image, query) for model in (model, loaded))
+    assert torch.equal(ours, theirs)
+    assert not torch.equal(ours[1], ours[2]), "each query has a mask of its own"
+
+
 def test_missing(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"nowhere\.pt: there is no such checkpoint"):
         load_checkpoint(tmp_path / "nowhere.pt", CPU)
@@ -48,7 +79,7 @@ def test_cut_short(tmp_path: Path) -> None:
     path = tmp_path / "short.pt"
     save_checkpoint(path, detector(), CATEGORIES, {})
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(CheckpointError, match=r"short\.pt"):
+    with pytest.raises(CheckpointError, match=r"short\.pt: not a checkpoint but part of one, cut short"):
         load_checkpoint(path, CPU)
 
 

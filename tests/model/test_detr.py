@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
+from torchvision.models.resnet import BasicBlock
 
+from detr_core.model.backbone import Backbone
 from detr_core.model.config import BackboneConfig, DetectorConfig, PositionsConfig
 from detr_core.model.detr import Detr
 from detr_core.model.image import normalise
@@ -45,6 +48,8 @@ VARIANTS = {
     "no feed-forward": replace(SMALL, feed_forward=0),
     "a head a layer": replace(SMALL, shared_heads=False),
     "learned positions": replace(SMALL, positions=PositionsConfig("learned", "attention", cells=3)),
+    "learned positions at the input, pre-norm": replace(SMALL, positions=PositionsConfig("learned", "input", 3), pre_norm=True),
+    "learned positions in the decoder": replace(SMALL, positions=PositionsConfig("learned", "decoder", cells=3)),
     "positions at the input": replace(SMALL, positions=PositionsConfig("sine", "input", cells=4)),
     "positions in the decoder": replace(SMALL, positions=PositionsConfig("sine", "decoder", cells=4)),
     "no positions": replace(SMALL, positions=PositionsConfig("none", "attention", cells=4)),
@@ -72,6 +77,18 @@ def test_a_dilated_backbone_is_twice_as_fine() -> None:
     with torch.inference_mode():
         assert coarse(x, padding).memory.shape[-2:] == (2, 3)
         assert fine(x, padding).memory.shape[-2:] == (4, 6)
+
+
+@pytest.mark.parametrize(
+    ("name", "dilation", "positions"), [("small", False, (8, 8)), ("small", True, (16, 16)), ("small_deep", False, (8, 8))]
+)
+def test_the_small_backbones(name: Literal["small", "small_deep"], dilation: bool, positions: tuple[int, int]) -> None:
+    backbone = Backbone(BackboneConfig(name, dilation, None, "group", 0)).eval()
+    with torch.inference_mode():
+        maps = backbone(torch.randn(1, 3, 96, 96))
+    assert maps[0].shape[-2:] == (32, 32)
+    assert maps[3].shape == (1, 96, *positions)
+    assert sum(isinstance(module, BasicBlock) for module in backbone.modules()) == (8 if name == "small_deep" else 4)
 
 
 @torch.inference_mode()
@@ -109,6 +126,37 @@ def test_masks_of_chosen_queries_are_those_of_all() -> None:
     chosen = model.masks(output, torch.tensor([1, 0, 1]), torch.tensor([4, 2, 0]))
     torch.testing.assert_close(chosen, everything[[9, 2, 5]], rtol=1e-4, atol=1e-5)
     assert model.masks(output, torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)).shape == (0, 16, 20)
+
+
+@torch.inference_mode()
+def test_the_softmax_of_attention_maps_is_as_released_or_of_each_head() -> None:
+    x, padding = images()
+    padding[0, :, 24:] = True
+    sums = {}
+    for softmax in ("released", "per_head"):
+        torch.manual_seed(0)
+        model = Detr(SMALL, 3, True, softmax).eval()
+        output = model(x, padding)
+        assert output.padding.any()
+        maps = model.bbox_attention(output.queries, output.memory, output.padding, torch.tensor([0, 1]), torch.tensor([4, 2]))
+        assert maps.shape == (2, 4, *output.padding.shape[1:])
+        assert (maps.masked_select(output.padding[:, None]) == 0).all(), "nothing falls on padding"
+        assert (maps.masked_select(~output.padding[:, None]) > 0).all()
+        sums[softmax] = maps.sum((2, 3))
+    torch.testing.assert_close(sums["per_head"], torch.ones(2, 4))
+    torch.testing.assert_close(sums["released"].sum(1), torch.ones(2))
+
+
+@torch.inference_mode()
+def test_without_attention_maps_the_query_says_the_same_everywhere() -> None:
+    torch.manual_seed(0)
+    model = Detr(SMALL, 3, True, "none").eval()
+    output = model(*images())
+    image, query = torch.tensor([0, 1]), torch.tensor([4, 2])
+    maps = model.bbox_attention(output.queries, output.memory, output.padding, image, query)
+    assert maps.shape == (2, 4, *output.padding.shape[1:])
+    assert torch.equal(maps, maps[:, :, :1, :1].expand_as(maps))
+    assert not torch.equal(maps[0], maps[1])
 
 
 def test_normalised_images_are_zero_on_padding() -> None:

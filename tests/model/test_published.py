@@ -104,7 +104,7 @@ def test_the_architecture_is_inferred(config: DetectorConfig, mask_head: bool) -
     content["args"] = {"dilation": config.backbone.dilation, "nheads": config.heads, "dropout": config.dropout}  # type: ignore[assignment]
     model, _ = from_published(content, "a.pth", None)
     assert model.config == config
-    assert (model.num_classes, model.has_mask_head) == (12, mask_head)
+    assert (model.num_classes, model.has_mask_head, model.attention_maps) == (12, mask_head, "released")
     assert all(torch.equal(value, content["model"][name]) for name, value in published_state(model).items())
     assert {name for name, p in model.named_parameters() if not p.requires_grad} == {
         name for name, p in Detr(config, 12, mask_head).named_parameters() if not p.requires_grad
@@ -275,6 +275,8 @@ def test_what_the_format_can_not_hold_is_refused() -> None:
         to_published(Detr(replace(TINY, shared_heads=False), 1, False), categories, "a.pth")
     with pytest.raises(CheckpointError, match="torchvision ResNets with frozen batch norm"):
         to_published(detector(), categories, "a.pth")
+    with pytest.raises(CheckpointError, match="attention_maps 'per_head' would be lost"):
+        to_published(Detr(TINY, 1, True, "per_head"), categories, "a.pth")
 
 
 @cases("detr_*.keys.json")

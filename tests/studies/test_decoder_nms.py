@@ -6,18 +6,20 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torchvision.ops import nms
 
 from detr_core.data.coco import CocoDataset
 from detr_core.data.dataset import Split
+from detr_core.distributed import alone
 from detr_core.evaluate.average_precision import FIGURES
 from detr_core.evaluate.boxes import Detections
 from detr_core.evaluate.predictions import average_precision_of
 from detr_core.reporter import Memory, Silent
 from detr_core.studies.config import DecoderNmsConfig
-from detr_core.studies.decoder_nms import Cell, decoder_nms, suppressed, write_cells
+from detr_core.studies.decoder_nms import Cell, decoder_nms, kept_by_nms, write_cells
 from tests.tiny_detector import CPU, dataset_of, detector, scenes
 
 
@@ -36,33 +38,33 @@ def test_cells(dataset: CocoDataset, split: Split) -> None:
     model = detector(dataset.categories, mask_head=False)
     seen: list[int] = []
     model.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
-    config = DecoderNmsConfig(nms=(None, 0.7, 0.01), batch_size=4, resize=None)
+    config = DecoderNmsConfig(paper="Figure 4", nms=(None, 0.7, 0.01), batch_size=4, resize=None)
     reporter = Memory()
     cells = decoder_nms(model, dataset.categories, dataset, config, split.instances, CPU, 0, reporter)
     assert sum(seen) == len(dataset) == reporter.last_progress[0]
     assert [(cell.decoder_depth, cell.nms) for cell in cells] == [(d, n) for d in (1, 2, 3) for n in (None, 0.7, 0.01)]
     assert all(tuple(cell.figures) == FIGURES for cell in cells)
     last = next(cell for cell in cells if (cell.decoder_depth, cell.nms) == (3, None))
-    assert last.figures == pytest.approx(average_precision_of(model, dataset.categories, dataset, 4, CPU, Silent()))
+    assert last.figures == pytest.approx(average_precision_of(model, dataset.categories, dataset, 4, alone(CPU), 0, Silent()))
 
 
-def test_suppression_stays_within_a_class_of_an_image() -> None:
+def test_nms_stays_within_a_class_of_an_image() -> None:
     generator = torch.Generator().manual_seed(0)
-    found = []
-    for count in (30, 0, 17):
-        corner = torch.rand(count, 2, generator=generator) * 400
-        boxes = torch.cat([corner, corner + 100 + 50 * torch.rand(count, 2, generator=generator)], dim=1)
-        labels = torch.randint(0, 3, (count,), generator=generator)
-        found.append(Detections(torch.rand(count, generator=generator), labels, boxes, torch.arange(count)))
-    left = suppressed(found, 0.3, classes=3)
-    for before, after in zip(found, left, strict=True):
-        expected: list[int] = []
+    count = 60
+    corner = torch.rand(count, 2, generator=generator) * 400 - 200  # some boxes reach far out of the image
+    boxes = torch.cat([corner, corner + 100 + 50 * torch.rand(count, 2, generator=generator)], dim=1)
+    labels = torch.randint(0, 3, (count,), generator=generator)
+    found = Detections(torch.rand(count, generator=generator), labels, boxes, torch.arange(count))
+    image = np.repeat([7, 900], [40, 20])
+    kept = kept_by_nms(found, image, 0.3)
+    expected: list[int] = []
+    for image_id in (7, 900):
         for label in range(3):
-            members = (before.labels == label).nonzero()[:, 0]
-            expected += members[nms(before.boxes[members], before.scores[members], 0.3)].tolist()
-        assert after.queries.tolist() == sorted(expected)
-        torch.testing.assert_close(after.boxes, before.boxes[after.queries])
-    assert len(left[0].queries) < 30
+            members = ((labels == label) & (torch.from_numpy(image) == image_id)).nonzero()[:, 0]
+            expected += members[nms(boxes[members], found.scores[members], 0.3)].tolist()
+    assert kept.nonzero()[0].tolist() == sorted(expected)
+    assert len(expected) < count
+    assert kept_by_nms(found.chosen(labels > 5), image[:0], 0.3).tolist() == []
 
 
 def test_written_table(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The processes of one training, as torchrun starts them."""
+"""The processes that train or evaluate together, as torchrun starts them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import distributed as dist
 
 @dataclass(frozen=True)
 class Group:
-    """This process among those that train together."""
+    """This process among those that work together."""
 
     rank: int
     size: int
@@ -53,6 +53,11 @@ class Group:
         """Returns when every process has come here."""
         if self.size > 1:
             dist.barrier()
+
+
+def alone(device: torch.device) -> Group:
+    """A process that works by itself."""
+    return Group(0, 1, device)
 
 
 @contextmanager

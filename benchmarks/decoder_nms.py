@@ -1,0 +1,98 @@
+"""What decoder depth x NMS costs beside one plain evaluation: `python benchmarks/decoder_nms.py [PATH] [--short 800]`.
+
+One pass over the images and average precision of their boxes against the study's whole table, taking turns: 4 layers x 3 NMS with
+the demo's detector on generated scenes, and with PATH, a folder of `images/` and `instances.json`, 6 x 3 with a ResNet-50 on real
+images. The weights are random, which costs the same. Seconds are the process's own on the CPU: other work doesn't count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from detr_core.data.coco import CocoDataset
+from detr_core.data.config import ResizeConfig
+from detr_core.data.dataset import Split, read_dataset
+from detr_core.data.scenes import generate_scenes
+from detr_core.data.transforms import evaluation_transform
+from detr_core.distributed import alone
+from detr_core.evaluate.ground_truth import instances
+from detr_core.evaluate.predictions import average_precision_of
+from detr_core.model.detr import Detr
+from detr_core.reporter import Silent
+from detr_core.studies.config import DecoderNmsConfig
+from detr_core.studies.decoder_nms import decoder_nms
+from flows.settings import load
+
+ALLOWED = 1.25
+CPU = torch.device("cpu")
+
+
+def main() -> None:
+    """Prints the table; exits with 1 where the study costs more than ALLOWED evaluations."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("path", nargs="?", type=Path, help="folder of images/ and instances.json")
+    parser.add_argument("--short", type=int, default=800, help="short side of the real images, pixels (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=1000, help="generated scenes (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="the median of so many is reported (default: %(default)s)")
+    arguments = parser.parse_args()
+    table = Table("", "images", "plain evaluation, s", "all cells, s", "ratio", "allowed")
+    ratios = []
+    with TemporaryDirectory() as folder:
+        cases = [("4 x 3, the demo's", "demo", scenes(Path(folder), arguments.images), None)]
+        if arguments.path is not None:
+            real = Split("val", arguments.path / "images", arguments.path / "instances.json", None, None)
+            cases.append(("6 x 3, ResNet-50", "coco", real, ResizeConfig((arguments.short,), arguments.short * 5 // 3)))
+        for name, profile, split, resize in cases:
+            images, plain, study = timed(profile, split, resize, arguments.repeats)
+            ratios.append(study / plain)
+            table.add_row(name, str(images), f"{plain:.2f}", f"{study:.2f}", f"{study / plain:.2f}", f"{ALLOWED}")
+    Console().print(table)
+    if max(ratios) > ALLOWED:
+        sys.exit(f"the study costs more than {ALLOWED} evaluations")
+
+
+def scenes(folder: Path, count: int) -> Split:
+    """The demo's val split with so many images."""
+    config = load("demo").data.scenes
+    assert config is not None  # the demo's data are scenes
+    generate_scenes(replace(config, train=1, val=count), 0, folder, 1, Silent())
+    return read_dataset(folder)["val"]
+
+
+def timed(profile: str, split: Split, resize: ResizeConfig | None, repeats: int) -> tuple[int, float, float]:
+    """Images, and the median seconds of a plain evaluation and of the study, after one of each to warm up."""
+    settings = load(profile)
+    dataset = CocoDataset(split, "instances", masks=False, transform=evaluation_transform(resize), seed=0)
+    torch.manual_seed(0)
+    model = Detr(settings.detector, len(dataset.categories), mask_head=False).eval()
+    batch_size = settings.evaluate.batch_size
+    config = DecoderNmsConfig((None, 0.7, 0.5), batch_size, resize)
+    truth = instances(split)
+    common = (model, dataset.categories, dataset)
+    plain, study = [], []
+    for _ in range(repeats + 1):
+        plain.append(seconds(lambda: average_precision_of(*common, batch_size, alone(CPU), 0, Silent())))
+        study.append(seconds(lambda: decoder_nms(*common, config, truth, CPU, 0, Silent())))
+    return len(dataset), median(plain[1:]), median(study[1:])
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """The CPU seconds that `work` takes."""
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+if __name__ == "__main__":
+    main()

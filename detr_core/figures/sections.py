@@ -1,0 +1,40 @@
+"""The parts that the report's page is made of."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from detr_core.figures.style import INK
+from detr_core.figures.tables import Table
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the page, in the order: text, plots, tables (title -> table), pictures. Empty ones are left out."""
+
+    id: str
+    title: str
+    text: Sequence[str]
+    plots: Sequence[Markup] = ()
+    tables: Mapping[str, Table] | None = None
+    pictures: Sequence[tuple[str, str]] = ()  # (address, what it shows)
+    pictures_text: str = ""
+
+
+def inline(svg: Path) -> Markup:
+    """The SVG as part of the page: in the page's text colour, its ids told apart from other plots'."""
+    text = svg.read_text(encoding="utf-8")
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\1{svg.stem}-", text[text.index("<svg") :])
+    return Markup(text.replace(INK, "currentColor"))  # our own plot, whose labels matplotlib has escaped
+
+
+def optional(file: Path) -> dict[str, Any]:
+    """The content of a JSON file; nothing where there is none."""
+    return dict(json.loads(file.read_bytes())) if file.is_file() else {}

@@ -1,0 +1,157 @@
+"""The report's sections of the studies: figures, a table, a sentence of what each shows, and what the paper has of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from detr_core.figures import decoder_attention, encoder_attention, instance_count, scoring, tables
+from detr_core.figures.decoder_nms import decoder_nms_figure, finding, read_cells
+from detr_core.figures.sections import Section, inline
+from detr_core.figures.study import study_figure, study_table, study_texts
+from detr_core.figures.tables import Row, Table
+
+Draw = Callable[[Path, Path, Mapping[str, Any]], Section]
+
+
+def study_sections(studies: Path, figures: Path, published: Mapping[str, Any]) -> list[Section]:
+    """A section of each study that has a folder below `studies`: those that evaluate, then those that train, as in the paper.
+
+    figures: where its pictures go. published: the content of published.json, whose order is the paper's.
+    """
+    found = [draw(studies / name, figures, published) for name, draw in _EVALUATING.items() if (studies / name).is_dir()]
+    order = list(published)
+    trained = [file.parent.name for file in studies.glob("*/study.json")]
+    trained.sort(key=lambda name: (order.index(name) if name in order else len(order), name))
+    return found + [_trained(studies / name / "study.json", figures) for name in trained]
+
+
+def _decoder_nms(study: Path, figures: Path, published: Mapping[str, Any]) -> Section:
+    cells = study / "cells.json"
+    grid = read_cells(cells)
+    text = "Every decoder layer's output, scored as if it were the last, from one model and one pass over the validation images."
+    return Section(
+        "study-decoder-nms",
+        "Decoder depth and NMS",
+        [sentence for sentence in (finding(grid), text) if sentence],
+        _plots(decoder_nms_figure(cells, figures)),
+        {
+            "AP and AP50 by decoder layer": tables.decoder_nms(grid),
+            "Beside published figures": tables.decoder_nms_beside_published(grid, published["decoder_nms"]),
+        },
+    )
+
+
+def _instance_count(study: Path, figures: Path, published: Mapping[str, Any]) -> Section:
+    content = instance_count.read_counts(study / "counts.json")
+    cells = content[0]["visible"][-1]
+    shown = sorted({round(cells * part / 4) for part in (1, 2, 3, 4)} - {0})
+    rows: list[Row] = [
+        (each["name"], (int(each["most_in_training"]), *(100 * each["missed"]["mean"][visible - 1] for visible in shown)))
+        for each in content
+    ]
+    columns = ("most in a training image", *(f"missed of {visible}, percent" for visible in shown))
+    return Section(
+        "study-instance-count",
+        "Instances at once",
+        _said(
+            instance_count.finding(content),
+            published["instance-count"],
+            "Copies of one object on a grid whose cells are masked at random, and how many of the visible ones are not found.",
+        ),
+        _plots(instance_count.instance_count_figures(study / "counts.json", figures)),
+        {"Missed objects": Table("class", columns, rows)},
+    )
+
+
+def _encoder_attention(study: Path, figures: Path, published: Mapping[str, Any]) -> Section:
+    metrics = _metrics(study)
+    return Section(
+        "study-encoder-attention",
+        "Attention of the encoder",
+        _said(
+            encoder_attention.finding(metrics),
+            published["encoder-attention"],
+            "Where the last encoder layer's self-attention goes from the centre of every object, the mean over its heads.",
+        ),
+        _plots(encoder_attention.encoder_attention_figures(study, figures)),
+        {"Attention by region": _regions(metrics, encoder_attention.REGIONS)},
+    )
+
+
+def _decoder_attention(study: Path, figures: Path, published: Mapping[str, Any]) -> Section:
+    metrics = _metrics(study)
+    return Section(
+        "study-decoder-attention",
+        "Attention of the decoder",
+        _said(
+            decoder_attention.finding(metrics),
+            published["decoder-attention"],
+            "Where the last decoder layer looks for every detected object, and the boxes that every query says.",
+        ),
+        _plots(decoder_attention.decoder_attention_figures(study, figures)),
+        {"Attention by region": _regions(metrics, decoder_attention.REGIONS)},
+    )
+
+
+def _scoring(study: Path, figures: Path, published: Mapping[str, Any]) -> Section:
+    curves = scoring.read_scores(study / "scores.json")
+    rows: list[Row] = [
+        (f"{threshold:g}", (*(tables.percent(curves[override][threshold], "AP") for override in (True, False)),
+         *(tables.percent(on, name) for name in scoring.SHARES)))
+        for threshold, on in curves[True].items()
+    ]  # fmt: skip
+    columns = ("AP", "AP without empty slots", *scoring.SHARES)
+    return Section(
+        "study-scoring",
+        "What the score decides",
+        _said(scoring.finding(curves), published["scoring"], "Detections below a score are dropped; empty slots count or don't."),
+        _plots(scoring.scoring_figures(study / "scores.json", figures)),
+        {"By score threshold": Table("score", columns, rows)},
+    )
+
+
+def _trained(table: Path, figures: Path) -> Section:
+    name = table.parent.name
+    return Section(
+        f"study-{name}",
+        name.replace("-", " ").capitalize(),
+        study_texts(table),
+        _plots(study_figure(table, figures)),
+        {"Measured, and published": study_table(table)},
+    )
+
+
+_EVALUATING: dict[str, Draw] = {
+    "decoder-nms": _decoder_nms,
+    "instance-count": _instance_count,
+    "encoder-attention": _encoder_attention,
+    "decoder-attention": _decoder_attention,
+    "scoring": _scoring,
+}
+
+
+def _said(finding: str, published: Mapping[str, str], text: str) -> list[str]:
+    # The first of several is shown larger.
+    return [*filter(None, [finding]), f"Published: {published['finding']} ({published['source']}).", text]
+
+
+def _regions(metrics: Mapping[str, float], names: Mapping[str, str]) -> Table:
+    rows: list[Row] = [
+        (label, (100 * metrics[f"{name}/mass"], 100 * metrics[f"{name}/area"], metrics[f"{name}/times"]))
+        for name, label in names.items()
+        if f"{name}/mass" in metrics
+    ]
+    return Table("region", ("percent of the attention", "percent of the image", "times chance"), rows)
+
+
+def _plots(files: Sequence[Path]) -> list[Markup]:
+    return [inline(path) for path in files if path.suffix == ".svg"]
+
+
+def _metrics(study: Path) -> dict[str, float]:
+    return dict(json.loads((study / "metrics.json").read_bytes()))

@@ -1,0 +1,86 @@
+"""Multi-scale deformable attention (arXiv 2010.04159, section 4.1): each query looks at a few learned points of every level.
+
+N stands for the positions of all levels together, one level after the other, each row by row; P for the points of a level.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Sizes = list[tuple[int, int]]
+
+
+class DeformableAttention(nn.Module):
+    """Each head takes a weighted mean over points x levels, at offsets from a query's reference that the query itself gives."""
+
+    def __init__(self, width: int, heads: int, levels: int, points: int) -> None:
+        super().__init__()
+        self.heads, self.levels, self.points = heads, levels, points
+        self.sampling_offsets = nn.Linear(width, heads * levels * points * 2)
+        self.attention_weights = nn.Linear(width, heads * levels * points)
+        self.value_proj = nn.Linear(width, width)
+        self.output_proj = nn.Linear(width, width)
+        self.reset()
+
+    def reset(self) -> None:
+        """As published: at first every head looks in a direction of its own, its p-th point p cells away, all weighted alike."""
+        angles = torch.arange(self.heads) * (2 * math.pi / self.heads)
+        directions = torch.stack([angles.cos(), angles.sin()], -1)
+        directions = directions / directions.abs().amax(-1, keepdim=True)  # on the square around the reference
+        steps = torch.arange(1, self.points + 1)
+        offsets = (directions[:, None, None] * steps[:, None]).expand(-1, self.levels, -1, -1)
+        with torch.no_grad():
+            self.sampling_offsets.bias.copy_(offsets.flatten())
+        for linear in (self.sampling_offsets, self.attention_weights):
+            nn.init.zeros_(linear.weight)
+        nn.init.zeros_(self.attention_weights.bias)
+        for linear in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, query: Tensor, reference: Tensor, memory: Tensor, sizes: Sizes, padding: Tensor | None) -> Tensor:
+        """query [B, Q, D]; memory [B, N, D], of levels with `sizes`; padding [B, N], True where memory counts as zero.
+
+        reference [B, Q, levels, 2]: x, y in 0..1 of each level's padded extent; offsets are in cells of the level. Or [..., 4]: a
+        box cxcywh; the p-th point's offset then is in units of 1 / (2 P) of the box. Returns [B, Q, D].
+        """
+        images, queries, _ = query.shape
+        value = self.value_proj(memory)
+        if padding is not None:
+            value = value.masked_fill(padding[..., None], 0.0)
+        value = value.unflatten(-1, (self.heads, -1))
+        offsets = self.sampling_offsets(query).view(images, queries, self.heads, self.levels, self.points, 2)
+        weights = self.attention_weights(query).view(images, queries, self.heads, -1).softmax(-1)
+        weights = weights.unflatten(-1, (self.levels, self.points))
+        if reference.shape[-1] == 2:
+            unit = 1 / torch.tensor([[w, h] for h, w in sizes], dtype=reference.dtype, device=reference.device)[:, None]
+        else:
+            unit = reference[:, :, None, :, None, 2:] / (2 * self.points)
+        locations = reference[:, :, None, :, None, :2] + offsets * unit
+        exact = torch.promote_types(value.dtype, torch.float32)  # places need more digits than bfloat16 has
+        sampled = sampled_sum(value.to(exact), sizes, locations.to(exact), weights.to(exact))
+        return cast(Tensor, self.output_proj(sampled.to(value.dtype)))
+
+
+def sampled_sum(value: Tensor, sizes: Sizes, locations: Tensor, weights: Tensor) -> Tensor:
+    """The weighted sum of `value` at `locations`, bilinear between cell centres and zero outside of a level.
+
+    value [B, N, heads, d]; sizes: (h, w) of each level, N positions in all; locations [B, Q, heads, levels, P, 2]: x, y in 0..1
+    of the level, where (0, 0) is its corner; weights [B, Q, heads, levels, P]. Returns [B, Q, heads * d].
+    """
+    images, queries, heads = weights.shape[:3]
+    grid = (2 * locations - 1).transpose(1, 2).flatten(0, 1)  # [B heads, Q, levels, P, 2], -1..1
+    share = weights.transpose(1, 2).flatten(0, 1)[:, None]  # [B heads, 1, Q, levels, P]
+    sums: list[Tensor] = []
+    parts = torch.split(value, [h * w for h, w in sizes], dim=1)
+    for level, (part, (height, width)) in enumerate(zip(parts, sizes, strict=True)):
+        plane = part.permute(0, 2, 3, 1).reshape(images * heads, -1, height, width)
+        points = F.grid_sample(plane, grid[:, :, level], mode="bilinear", padding_mode="zeros", align_corners=False)
+        sums.append((points * share[..., level, :]).sum(-1))
+    total = torch.stack(sums).sum(0)  # [B heads, d, Q]
+    return total.view(images, -1, queries).transpose(1, 2)

@@ -1,0 +1,83 @@
+"""How much of an attention map lies in a region, beside how much of the image the region is."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.ops import box_convert
+
+from detr_core.structures import Target
+
+
+@dataclass
+class Mass:
+    """Attention in a region, summed over objects, and what attention that knows nothing would have there: the region's area."""
+
+    mass: float = 0.0
+    area: float = 0.0
+
+    def add(self, maps: Tensor, regions: Tensor) -> None:
+        """maps [K, h, w]: of K objects, each of sum 1. regions [K, h, w]: the share of every position that is in the region."""
+        self.mass += float((maps * regions).sum())
+        self.area += float(regions.mean((1, 2)).sum())
+
+    def figures(self, name: str, objects: int) -> dict[str, float]:
+        """'<name>/mass' and '<name>/area', means over so many objects, 0..1, and '<name>/times', their ratio."""
+        if objects == 0 or self.area == 0:
+            return {}
+        return {
+            f"{name}/mass": self.mass / objects,
+            f"{name}/area": self.area / objects,
+            f"{name}/times": self.mass / self.area,
+        }
+
+
+def write_regions(figures: Mapping[str, float], names: Sequence[str], file: Path) -> None:
+    """Writes a CSV of a row a measured region: region, mass, area, times."""
+    with file.open("w", encoding="utf-8", newline="") as content:
+        table = csv.writer(content)
+        table.writerow(["region", "mass", "area", "times"])
+        for name in names:
+            if f"{name}/mass" in figures:
+                table.writerow([name, *(figures[f"{name}/{part}"] for part in ("mass", "area", "times"))])
+
+
+def box_regions(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """The share of every position of a map of `size` (h, w) in each box: [K, h, w]. boxes [K, 4]: cxcywh, 0..1."""
+    x1, y1, x2, y2 = box_convert(boxes, "cxcywh", "xyxy").unbind(-1)
+    return _covered(y1, y2, size[0])[:, :, None] * _covered(x1, x2, size[1])[:, None, :]
+
+
+def box_masks(target: Target) -> Tensor:
+    """The boxes of the target's objects as masks, bool [T, H, W] at its size: for data without masks."""
+    (height, width), (x, y, w, h) = target.size, target.boxes.T[..., None]
+    across = ((torch.arange(width) + 0.5) / width - x).abs() <= w / 2
+    down = ((torch.arange(height) + 0.5) / height - y).abs() <= h / 2
+    inside: Tensor = down[:, :, None] & across[:, None, :]
+    return inside
+
+
+def mask_regions(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """The share of every position of a map of `size` (h, w) in each mask: [K, h, w]. masks [K, H, W]: bool."""
+    return F.interpolate(masks[:, None].float(), size=size, mode="area")[:, 0]
+
+
+def position_of(points: Tensor, size: tuple[int, int]) -> Tensor:
+    """Which position of a map of `size` (h, w), counted row by row, each point is in. points [K, 2]: x, y, 0..1. Returns [K]."""
+    height, width = size
+    column = (points[:, 0] * width).long().clamp(0, width - 1)
+    row = (points[:, 1] * height).long().clamp(0, height - 1)
+    return row * width + column
+
+
+def _covered(low: Tensor, high: Tensor, cells: int) -> Tensor:
+    # [K, cells]: the share of each of so many equal parts of 0..1 that is between low and high [K].
+    edges = torch.arange(cells + 1, device=low.device) / cells
+    overlap = torch.minimum(high[:, None], edges[1:]) - torch.maximum(low[:, None], edges[:-1])
+    return overlap.clamp(min=0) * cells

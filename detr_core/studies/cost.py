@@ -1,0 +1,96 @@
+"""What a detector costs: its parameters, its computation and its speed, as in Table 1 of the paper."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from detr_core.data.batching import evaluation_batches
+from detr_core.data.coco import CocoDataset
+from detr_core.model.image import normalise
+
+IMAGES = 100  # as in the paper: the first ones of the val split, one at a time
+WARM_UP = 5
+
+
+@dataclass(frozen=True)
+class Cost:
+    """parameters: in millions, of those that training changes. gflops: of one image; a multiply-add is one, as in the paper.
+
+    images_per_second: one image at a time, on `machine`, boxes and classes alone.
+    """
+
+    parameters: float
+    gflops: float
+    images_per_second: float
+    machine: str
+
+
+@torch.inference_mode()
+def cost(model: nn.Module, dataset: CocoDataset, device: torch.device) -> Cost:
+    """Measures `model`, which is on `device` and in eval mode, on the first images of `dataset`."""
+    images = []
+    for batch in evaluation_batches(dataset, 1, rank=0, world_size=1, workers=0):
+        pixels, padding = batch.images.to(device), batch.padding.to(device)
+        images.append((normalise(pixels, padding), padding))
+        if len(images) == IMAGES:
+            break
+    shapes = Counter(pixels.shape for pixels, _ in images)
+    counted = {shape: _flops(model, next(image for image in images if image[0].shape == shape)) for shape in shapes}
+    total = sum(counted[shape] * times for shape, times in shapes.items())
+    for image in images[:WARM_UP]:
+        model(*image)
+    _finish(device)
+    began = time.perf_counter()
+    for image in images:
+        model(*image)
+    _finish(device)
+    rate = len(images) / (time.perf_counter() - began)
+    return Cost(parameters(model), total / len(images) / 1e9, rate, machine(device))
+
+
+def parameters(model: nn.Module) -> float:
+    """Millions of parameters that training changes: a frozen stem and first stage don't count, as in the paper."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) / 1e6
+
+
+def machine(device: torch.device) -> str:
+    """The name of the GPU, or of the processor and how many of its threads torch takes."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{_processor()}, {threads} thread{'' if threads == 1 else 's'}"
+
+
+def _flops(model: nn.Module, image: tuple[torch.Tensor, torch.Tensor]) -> float:
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        for parameter in trained:
+            parameter.requires_grad_(False)  # the counter follows what has gradients, of which inference has none
+        with FlopCounterMode(display=False) as counter:
+            model(*image)
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+    return float(counter.get_total_flops()) / 2  # torch counts a multiply-add as two
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,148 @@
+"""Attention of the last decoder layer for every detected object (Figure 6 of the paper), and every query's boxes (Figure 7)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detr_core.data.coco import CocoDataset
+from detr_core.distributed import alone
+from detr_core.evaluate.boxes import detections
+from detr_core.evaluate.inference import classes_in, forward_pass
+from detr_core.evaluate.results import things_only
+from detr_core.model.attention import watched
+from detr_core.model.detr import Detr
+from detr_core.model.transformer import Attention
+from detr_core.reporter import Reporter
+from detr_core.structures import Category
+from detr_core.studies.attention_mass import Mass, box_regions, write_regions
+from detr_core.studies.config import DecoderAttentionConfig
+from detr_core.studies.pictures import as_rows, save_picture, spread
+
+REGIONS = ("extremities", "interior", "outside")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A detected object. box: cxcywh, 0..1 of the image. category: its name. map [h, w]: where its query looks, sum 1."""
+
+    box: tuple[float, ...]
+    category: str
+    score: float
+    query: int
+    map: Tensor
+
+
+@dataclass(frozen=True)
+class DecoderAttention:
+    """figures: see `decoder_attention`. pictures: by the place of an image in the dataset, its objects, surest first.
+
+    boxes [images, Q, 4]: float32, cxcywh, 0..1, of every query in every image, whatever it says of it.
+    """
+
+    figures: dict[str, float]
+    pictures: dict[int, list[Seen]]
+    boxes: np.ndarray
+
+
+@torch.inference_mode()
+def decoder_attention(
+    model: Detr,
+    categories: Sequence[Category],
+    dataset: CocoDataset,
+    config: DecoderAttentionConfig,
+    device: torch.device,
+    workers: int,
+    reporter: Reporter,
+) -> DecoderAttention:
+    """Where the last decoder layer looks in the image for every detected thing, the mean over the heads.
+
+    figures, means over detections: 'extremities/mass', the share of attention within `config.border` of the box's border,
+    'extremities/area', that band's share of the image, which is what attention that knows nothing would have, and
+    'extremities/times', their ratio; the same as 'interior/...' within the band and 'outside/...' beyond it. Attention sits on
+    extremities where 'extremities/times' is above 'interior/times'. 'queries/center' and 'queries/size': the share of the
+    variance of box centres and sizes, over images and queries, that lies between the queries: 1 where each always says the same
+    box, 0 where all are alike.
+    """
+    classes = classes_in(categories, dataset)
+    attention = cast(Attention, model.transformer.decoder.layers[-1].multihead_attn)
+    name_of = {category.id: category.name for category in dataset.categories}
+    place_of = {image_id: place for place, image_id in enumerate(dataset.image_ids)}
+    kept = set(spread(len(dataset), config.pictures))
+    masses = {name: Mass() for name in REGIONS}
+    count = 0
+    boxes = np.zeros((len(dataset), model.config.queries, 4), dtype=np.float32)
+    pictures: dict[int, list[Seen]] = {}
+    with watched(attention) as seen:
+        for targets, _, output in forward_pass(model, dataset, config.batch_size, alone(device), workers, reporter):
+            size = (output.memory.shape[-2], output.memory.shape[-1])
+            last = output.boxes[-1].cpu()
+            found = detections(output.logits[-1].cpu(), last, [t.original_size for t in targets], empty_slot_override=False)
+            for i, (target, image) in enumerate(zip(targets, found, strict=True)):
+                place = place_of[target.image_id]
+                boxes[place] = last[i].numpy()
+                things = things_only(image, classes)
+                sure = things.chosen(things.scores >= config.score)
+                maps = seen.weights(i, sure.queries.to(device)).mean(0).cpu().view(-1, *size)
+                for name, regions in _regions(last[i, sure.queries], config.border, size).items():
+                    masses[name].add(maps, regions)
+                count += len(sure.scores)
+                if place in kept:
+                    order = sure.scores.argsort(descending=True, stable=True).tolist()
+                    pictures[place] = [
+                        Seen(
+                            tuple(last[i, sure.queries[j]].tolist()),
+                            name_of[categories[int(sure.labels[j])].id],
+                            float(sure.scores[j]),
+                            int(sure.queries[j]),
+                            maps[j].clone(),
+                        )
+                        for j in order
+                    ]
+    figures = {key: value for name, mass in masses.items() for key, value in mass.figures(name, count).items()}
+    figures |= {"detections": float(count), "queries/center": _between(boxes[..., :2]), "queries/size": _between(boxes[..., 2:])}
+    return DecoderAttention(figures, dict(sorted(pictures.items())), boxes)
+
+
+def write_decoder_attention(found: DecoderAttention, dataset: CocoDataset, folder: Path) -> None:
+    """Writes `metrics.json` (the figures), `regions.csv` (a row a region), `boxes.npy` and `maps.json` with its pictures.
+
+    maps.json: a list of {image_id, file, objects: [{box, category, score, query, map}]}, box cxcywh of 0..1, map as rows of
+    numbers that sum to 1.
+    """
+    (folder / "metrics.json").write_text(json.dumps(found.figures, indent=1), encoding="utf-8")
+    write_regions(found.figures, REGIONS, folder / "regions.csv")
+    np.save(folder / "boxes.npy", found.boxes)
+    content = [
+        {
+            "image_id": dataset.image_ids[place],
+            "file": save_picture(dataset, place, folder),
+            "objects": [
+                {"box": each.box, "category": each.category, "score": each.score, "query": each.query, "map": as_rows(each.map)}
+                for each in objects
+            ],
+        }
+        for place, objects in found.pictures.items()
+    ]
+    (folder / "maps.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def _regions(boxes: Tensor, border: float, size: tuple[int, int]) -> dict[str, Tensor]:
+    """The band along each box's border, what it encloses, and the rest of the image: [K, h, w]. boxes [K, 4]: cxcywh."""
+    inner, outer = (
+        box_regions(torch.cat([boxes[:, :2], boxes[:, 2:] * scale], dim=1), size) for scale in (1 - 2 * border, 1 + 2 * border)
+    )
+    return {"extremities": outer - inner, "interior": inner, "outside": 1 - outer}
+
+
+def _between(values: np.ndarray) -> float:
+    # [images, Q, 2]: the variance of the queries' means over the whole variance, both coordinates together.
+    whole = values.var(axis=(0, 1)).sum()
+    return float(values.mean(axis=0).var(axis=0).sum() / whole) if whole > 0 else 0.0

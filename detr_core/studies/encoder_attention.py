@@ -1,0 +1,133 @@
+"""Self-attention of the last encoder layer (Figure 3 of the paper): whether it separates instances already."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from detr_core.config import require
+from detr_core.data.coco import CocoDataset
+from detr_core.distributed import alone
+from detr_core.evaluate.inference import forward_pass
+from detr_core.model.attention import watched
+from detr_core.model.detr import Detr
+from detr_core.model.transformer import Attention
+from detr_core.reporter import Reporter
+from detr_core.structures import Target
+from detr_core.studies.attention_mass import Mass, box_masks, mask_regions, position_of, write_regions
+from detr_core.studies.config import EncoderAttentionConfig
+from detr_core.studies.pictures import as_rows, save_picture, spread
+
+REGIONS = ("own", "same_class", "others")
+
+
+@dataclass(frozen=True)
+class Point:
+    """x, y: 0..1 of the image. category: of the thing whose centre it is. map [h, w]: where attention goes from there, sum 1."""
+
+    x: float
+    y: float
+    category: str
+    map: Tensor
+
+
+@dataclass(frozen=True)
+class EncoderAttention:
+    """figures: see `encoder_attention`. pictures: by the place of an image in the dataset, the maps of its points."""
+
+    figures: dict[str, float]
+    pictures: dict[int, list[Point]]
+
+
+@torch.inference_mode()
+def encoder_attention(
+    model: Detr,
+    dataset: CocoDataset,
+    config: EncoderAttentionConfig,
+    device: torch.device,
+    workers: int,
+    reporter: Reporter,
+) -> EncoderAttention:
+    """Where attention goes from the centre of every thing of the dataset, the mean over the heads.
+
+    dataset: with masks; where it has none an object's box stands for its mask. figures, means over things: 'own/mass', the share
+    of attention inside the thing's own mask, 'own/area', the mask's share of the image, which is what attention that
+    knows nothing would have, and 'own/times', their ratio; the same
+    as 'same_class/...' inside the other things of its class in the image (of things that have any), and as 'others/...' inside
+    those of other classes. Instances are separated where 'own/times' is far above 'same_class/times'.
+    Raises ConfigError for a detector without encoder layers.
+    """
+    layers = model.transformer.encoder.layers
+    require(len(layers) > 0, "detector.encoder_layers", "1 or more for encoder-attention", 0)
+    attention = cast(Attention, layers[-1].self_attn)
+    isthing = torch.tensor([category.isthing for category in dataset.categories])
+    place_of = {image_id: place for place, image_id in enumerate(dataset.image_ids)}
+    kept = set(spread(len(dataset), config.pictures))
+    masses = {name: Mass() for name in REGIONS}
+    objects = dict.fromkeys(masses, 0)
+    pictures: dict[int, list[Point]] = {}
+    with watched(attention) as seen:
+        for targets, _, output in forward_pass(model, dataset, config.batch_size, alone(device), workers, reporter):
+            size = (output.memory.shape[-2], output.memory.shape[-1])
+            for i, target in enumerate(targets):
+                thing = isthing[target.labels]
+                place = place_of[target.image_id]
+                if place in kept:
+                    pictures[place] = []
+                if not thing.any():
+                    continue
+                centres = target.boxes[thing, :2]
+                maps = seen.weights(i, position_of(centres, size).to(device)).mean(0).cpu().view(-1, *size)
+                for name, regions in _regions(target, thing, size).items():
+                    has = regions.flatten(1).any(1)
+                    masses[name].add(maps[has], regions[has])
+                    objects[name] += int(has.sum())
+                if place in kept:
+                    pictures[place] = _points(target, thing, maps, dataset, config.points)
+    figures = {key: value for name, mass in masses.items() for key, value in mass.figures(name, objects[name]).items()}
+    return EncoderAttention(figures | {"things": float(objects["own"])}, dict(sorted(pictures.items())))
+
+
+def write_encoder_attention(found: EncoderAttention, dataset: CocoDataset, folder: Path) -> None:
+    """Writes `metrics.json` (the figures), `regions.csv` (a row a region) and `maps.json` with the pictures it names.
+
+    maps.json: a list of {image_id, file, points: [{x, y, category, map}]}, map as rows of numbers that sum to 1.
+    """
+    (folder / "metrics.json").write_text(json.dumps(found.figures, indent=1), encoding="utf-8")
+    write_regions(found.figures, REGIONS, folder / "regions.csv")
+    content = [
+        {
+            "image_id": dataset.image_ids[place],
+            "file": save_picture(dataset, place, folder),
+            "points": [
+                {"x": point.x, "y": point.y, "category": point.category, "map": as_rows(point.map)} for point in points
+            ],
+        }
+        for place, points in found.pictures.items()
+    ]  # fmt: skip
+    (folder / "maps.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def _regions(target: Target, thing: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+    # Of each thing its own mask, those of the others of its class, and those of things of other classes: [K, h, w].
+    masks = box_masks(target) if target.masks is None else target.masks
+    own = mask_regions(masks[thing], size)
+    labels = target.labels[thing]
+    same = (labels[:, None] == labels).float()
+    different = 1 - same
+    flat = own.flatten(1)
+    same.fill_diagonal_(0)
+    return {"own": own, "same_class": (same @ flat).view_as(own), "others": (different @ flat).view_as(own)}
+
+
+def _points(target: Target, thing: Tensor, maps: Tensor, dataset: CocoDataset, count: int) -> list[Point]:
+    boxes, labels = target.boxes[thing], target.labels[thing]
+    largest = boxes[:, 2:].prod(-1).argsort(descending=True, stable=True)[:count].tolist()
+    return [
+        Point(float(boxes[i, 0]), float(boxes[i, 1]), dataset.categories[int(labels[i])].name, maps[i].clone()) for i in largest
+    ]

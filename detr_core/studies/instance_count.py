@@ -1,0 +1,233 @@
+"""How many instances the detector finds at once (section 4.3 and appendix of the paper).
+
+Copies of one object fill a grid, and cells are masked at random: how many of the visible ones are missed, and what happens beyond
+the numbers that training images hold.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from detr_core.config import require
+from detr_core.data.annotations import Annotations, read_annotations
+from detr_core.data.coco import CocoDataset
+from detr_core.data.dataset import Split
+from detr_core.evaluate.boxes import in_one_row
+from detr_core.evaluate.inference import classes_in
+from detr_core.model.detr import Detr
+from detr_core.model.image import normalise
+from detr_core.reporter import Reporter
+from detr_core.structures import Category
+from detr_core.studies.config import InstanceCountConfig
+from detr_core.studies.object_grid import Crop, clear_objects, masked, tiled
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image of the study. image: uint8 RGB [3, H, W]. boxes [N, 4]: detections of the class, xyxy pixels; scores [N].
+
+    visible: cells that show the object; found: how many of them were found.
+    """
+
+    image: Tensor
+    boxes: Tensor
+    scores: Tensor
+    visible: int
+    found: int
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """One class. most_in_training: instances in one training image, at most.
+
+    found [cells, repeats]: int64, found cells where 1, 2, ... cells are visible. example: with `shown` visible cells.
+    """
+
+    name: str
+    most_in_training: int
+    found: np.ndarray
+    example: Example
+
+    @property
+    def missed(self) -> np.ndarray:
+        """The share of the visible cells that is missed: [cells, repeats]."""
+        return 1 - self.found / np.arange(1, len(self.found) + 1)[:, None]
+
+
+@torch.inference_mode()
+def instance_count(
+    model: Detr,
+    categories: Sequence[Category],
+    dataset: CocoDataset,
+    config: InstanceCountConfig,
+    train: Split,
+    device: torch.device,
+    reporter: Reporter,
+) -> list[ClassCount]:
+    """Counts the found cells of every class, number of visible cells and repeat.
+
+    dataset: where objects are taken from. train: the split that the model was trained on, only counted.
+    Raises ConfigError, before the model runs, for a class of `config.classes` that the checkpoint or the dataset doesn't have as
+    a thing, or of which no object stands free in its image; where all classes are asked for, these are left out.
+    """
+    known = classes_in(categories, dataset)
+    annotations, trained_on = (_things(split) for split in (dataset.split, train))
+    # Names are the dataset's: a published checkpoint may not know its own.
+    label_of = {category.id: label for label, category in enumerate(categories) if known.thing[label]}
+    names = [category.name for category in annotations.categories if category.id in label_of]
+    wanted = names if config.classes is None else config.classes
+    for name in wanted:
+        require(name in names, "instance_count.classes", f"things of checkpoint and dataset ({', '.join(names)})", name)
+    crops = {name: _crops(annotations, name, config) for name in wanted}
+    for name in [name for name, found in crops.items() if not found]:
+        # Of all classes some may have no such object; one that was asked for by name must.
+        require(config.classes is None, "instance_count.classes", "classes with an object that stands free in its image", name)
+        reporter.message(f"instance-count: no {name} stands free in its image; left out")
+        del crops[name]
+    require(len(crops) > 0, "instance_count.classes", "a thing that stands free in its image", names)
+    most = _most_at_once(trained_on)
+    training, results = model.training, []
+    model.eval()
+    try:
+        progress = _Progress(reporter, len(crops) * config.grid**2 * config.repeats)
+        for place, name in enumerate(crops):
+            category_id = next(category.id for category in annotations.categories if category.name == name)
+            rng = np.random.default_rng([config.seed, place])
+            found, example = _count(model, label_of[category_id], crops[name], config, rng, device, progress)
+            results.append(ClassCount(name, most.get(category_id, 0), found, example))
+    finally:
+        model.train(training)
+    return results
+
+
+def write_counts(results: Sequence[ClassCount], folder: Path) -> None:
+    """Writes `counts.json`, `counts.csv` (a row a class and number of visible cells), `metrics.json` and example_<i>.png.
+
+    counts.json: a list of {name, most_in_training, visible: [1, 2, ..], missed: {mean, std}: shares of the visible cells,
+    example: {file, visible, found, boxes: [[x1, y1, x2, y2], ..], scores}}, a class each. metrics.json: 'visible_<n>/missed', the
+    mean over classes.
+    """
+    content: list[dict[str, Any]] = []
+    for place, each in enumerate(results):
+        picture = f"example_{place}.png"
+        Image.fromarray(each.example.image.permute(1, 2, 0).numpy()).save(folder / picture)
+        content.append({
+            "name": each.name,
+            "most_in_training": each.most_in_training,
+            "visible": list(range(1, len(each.found) + 1)),
+            "missed": {"mean": each.missed.mean(1).tolist(), "std": each.missed.std(1).tolist()},
+            "example": {
+                "file": picture,
+                "visible": each.example.visible,
+                "found": each.example.found,
+                "boxes": each.example.boxes.tolist(),
+                "scores": each.example.scores.tolist(),
+            },
+        })  # fmt: skip
+    (folder / "counts.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+    mean = np.mean([each.missed.mean(1) for each in results], axis=0)
+    metrics = {f"visible_{visible}/missed": value for visible, value in enumerate(mean.tolist(), start=1)}
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
+    with (folder / "counts.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["class", "visible", "missed_mean", "missed_std"])
+        for entry in content:
+            for row in zip(entry["visible"], entry["missed"]["mean"], entry["missed"]["std"], strict=True):
+                table.writerow([entry["name"], *row])
+
+
+def found_cells(scores: Tensor, labels: Tensor, boxes: Tensor, cells: Tensor, label: int, score: float, iou: float) -> Tensor:
+    """Which cells a detection of the class `label` has found: bool [B, N].
+
+    scores, labels [B, Q], boxes [B, Q, 4]: detections; cells [N, 4]: the objects' boxes; all xyxy in the same pixels. A detection
+    finds one cell at most, the one that it overlaps most, and only with the given score and IoU; several may find the same.
+    """
+    overlap, nearest = box_iou(boxes.flatten(0, 1), cells).view(*scores.shape, len(cells)).max(-1)
+    counts = (labels == label) & (scores >= score) & (overlap >= iou)
+    found = torch.zeros(len(scores), len(cells), dtype=torch.bool)
+    image, query = counts.nonzero(as_tuple=True)
+    found[image, nearest[image, query]] = True
+    return found
+
+
+def _count(
+    model: Detr,
+    label: int,
+    crops: list[Crop],
+    config: InstanceCountConfig,
+    rng: np.random.Generator,
+    device: torch.device,
+    progress: _Progress,
+) -> tuple[np.ndarray, Example]:
+    cells = config.grid**2
+    order = torch.from_numpy(rng.random((cells, config.repeats, cells)).argsort(-1))
+    visible = order < torch.arange(1, cells + 1)[:, None, None]  # [number, repeat, cell]
+    found = np.zeros((cells, config.repeats), dtype=np.int64)
+    example: Example | None = None
+    size = (config.canvas, config.canvas)
+    for turn, crop in enumerate(crops):
+        image, boxes = tiled(crop, config.grid)
+        repeats = torch.arange(turn, config.repeats, len(crops))
+        shown = visible[:, repeats].flatten(0, 1)
+        counts = []
+        for part in torch.split(shown, config.batch_size):
+            images = masked(image, part, config.fill)
+            padding = torch.zeros(len(part), *size, dtype=torch.bool, device=device)
+            output = model(normalise(images.to(device), padding), padding)
+            every = in_one_row(output, [size] * len(part))
+            scores, labels = every.scores.view(len(part), -1), every.labels.view(len(part), -1)
+            where = every.boxes.view(len(part), -1, 4)
+            hits = found_cells(scores, labels, where, boxes, label, config.score, config.iou) & part
+            counts.append(hits.sum(1))
+            number = part.sum(1)
+            if example is None and config.shown in number:
+                i = int((number == config.shown).nonzero()[0])
+                sure = (labels[i] == label) & (scores[i] >= config.score)
+                example = Example(images[i], where[i, sure], scores[i, sure], config.shown, int(hits[i].sum()))
+            progress.add(len(part))
+        found[:, repeats.numpy()] = torch.cat(counts).view(cells, len(repeats)).numpy()
+    assert example is not None  # every number of visible cells occurs with every crop
+    return found, example
+
+
+def _crops(annotations: Annotations, name: str, config: InstanceCountConfig) -> list[Crop]:
+    label = next(i for i, category in enumerate(annotations.categories) if category.name == name)
+    count = min(config.objects, config.repeats)
+    return clear_objects(annotations, label, count, config.canvas // config.grid, config.object_size)
+
+
+def _things(split: Split) -> Annotations:
+    return read_annotations(split, "panoptic" if split.instances is None else "instances", masks=False)
+
+
+def _most_at_once(annotations: Annotations) -> dict[int, int]:
+    # By category id: the most objects of it in one image.
+    counts = [
+        np.bincount(annotations.labels[first:end], minlength=len(annotations.categories))
+        for first, end in zip(annotations.first[:-1], annotations.first[1:], strict=True)
+    ]
+    most = np.max(counts, axis=0).tolist()
+    return {category.id: most[label] for label, category in enumerate(annotations.categories)}
+
+
+class _Progress:
+    """Tells the reporter how many of the images are done."""
+
+    def __init__(self, reporter: Reporter, total: int) -> None:
+        self.reporter, self.total, self.done, self.start = reporter, total, 0, time.perf_counter()
+
+    def add(self, images: int) -> None:
+        self.done += images
+        self.reporter.progress(self.done, self.total, self.done / (time.perf_counter() - self.start), "")

@@ -1,0 +1,98 @@
+"""What the score of a detection decides (section 4.1 of the paper): empty slots that count all the same, and score thresholds."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from detr_core.data.coco import CocoDataset
+from detr_core.distributed import alone
+from detr_core.evaluate.average_precision import FIGURES, GroundTruth, Matched, coco_ap, matched, read_ground_truth
+from detr_core.evaluate.boxes import detections
+from detr_core.evaluate.inference import classes_in, forward_pass
+from detr_core.evaluate.results import result_rows, things_only
+from detr_core.model.detr import Detr
+from detr_core.reporter import Reporter
+from detr_core.structures import Category
+from detr_core.studies.config import ScoringConfig
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One way to choose detections. empty_slot_override: as in evaluation. threshold: detections below this score are dropped.
+
+    figures: COCO's twelve, and at IoU 0.5 over all classes together 'precision', 'recall' and 'F1', all 0..1.
+    """
+
+    empty_slot_override: bool
+    threshold: float
+    figures: dict[str, float]
+
+    @property
+    def name(self) -> str:
+        """Such as 'override_on/score_0.5'."""
+        return f"override_{'on' if self.empty_slot_override else 'off'}/score_{self.threshold:g}"
+
+
+@torch.inference_mode()
+def scoring(
+    model: Detr,
+    categories: Sequence[Category],
+    dataset: CocoDataset,
+    config: ScoringConfig,
+    ground_truth: GroundTruth,
+    device: torch.device,
+    workers: int,
+    reporter: Reporter,
+) -> list[Scored]:
+    """Figures with and without empty-slot override for each threshold, from one pass over the images.
+
+    ground_truth: the instances that boxes are scored against.
+    """
+    classes = classes_in(categories, dataset)
+    rows: dict[bool, list[np.ndarray]] = {True: [], False: []}
+    for targets, _, output in forward_pass(model, dataset, config.batch_size, alone(device), workers, reporter):
+        logits, boxes = output.logits[-1].cpu(), output.boxes[-1].cpu()
+        sizes = [target.original_size for target in targets]
+        for override, part in rows.items():
+            found = [things_only(image, classes) for image in detections(logits, boxes, sizes, override)]
+            part += [result_rows(image, target.image_id, classes) for target, image in zip(targets, found, strict=True)]
+    truth = read_ground_truth(ground_truth)
+    results = []
+    for override, part in rows.items():
+        everything = np.concatenate(part)
+        matches = matched(truth, everything, iou=0.5)
+        for threshold in config.scores:
+            left = everything[everything[:, 5] >= threshold]
+            figures = coco_ap(truth, left, "bbox").figures | _precision_and_recall(matches, threshold)
+            results.append(Scored(override, threshold, figures))
+    return results
+
+
+def write_scores(results: Sequence[Scored], folder: Path) -> None:
+    """Writes `scores.json` (as Scored), `scores.csv` (a row each) and the flat `metrics.json`."""
+    (folder / "scores.json").write_text(json.dumps([asdict(each) for each in results], indent=1), encoding="utf-8")
+    metrics = {f"{each.name}/{name}": value for each in results for name, value in each.figures.items()}
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
+    names = (*FIGURES, "precision", "recall", "F1")
+    with (folder / "scores.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["empty_slot_override", "threshold", *names])
+        for each in results:
+            table.writerow([each.empty_slot_override, each.threshold, *(each.figures[name] for name in names)])
+
+
+def _precision_and_recall(matches: Matched, threshold: float) -> dict[str, float]:
+    # Detections are matched from the surest on, so dropping those below a threshold leaves the others' matches as they are.
+    left = matches.scores >= threshold
+    true = int(matches.true[left].sum())
+    precision = true / int(left.sum()) if left.any() else 0.0
+    recall = true / matches.objects if matches.objects else 0.0
+    f1 = 2 * precision * recall / (precision + recall) if true else 0.0
+    return {"precision": precision, "recall": recall, "F1": f1}

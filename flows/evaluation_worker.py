@@ -1,0 +1,74 @@
+"""One process of an evaluation, as torchrun starts it: `python -m flows.evaluation_worker JOB.json`.
+
+JOB.json: {"config": EvaluateConfig, "checkpoint": its file, "dilation": whether it is a DC5 (null where the file tells), "owner":
+the profile that it must be of (null: any), "data": folder with dataset.json, "out": folder of the results, "workers": loader
+processes, "stage" and "profile": names for errors and the log}.
+
+Results in `out`: what detr_core.evaluate.predictions.predict writes. What it prints is as flows/worker.py describes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from detr_core.config import build
+from detr_core.data.coco import CocoDataset
+from detr_core.data.dataset import read_dataset
+from detr_core.data.transforms import evaluation_transform
+from detr_core.distributed import Group
+from detr_core.evaluate.config import EvaluateConfig
+from detr_core.evaluate.predictions import predict
+from detr_core.model.checkpoint import load_checkpoint
+from detr_core.reporter import Reporter
+from flows import artifacts, worker
+
+
+@dataclass(frozen=True)
+class Job:
+    """What JOB.json holds; see the top of this file."""
+
+    config: dict[str, Any]
+    checkpoint: str
+    dilation: bool | None
+    owner: str | None
+    data: str
+    out: str
+    workers: int
+    stage: str
+    profile: str
+
+
+def run(job: Job, group: Group, reporter: Reporter) -> None:
+    """Carries `job` out in this process. Raises DatasetError or CheckpointError before work begins."""
+    file, config = Path(job.checkpoint), build(EvaluateConfig, job.config, job.profile)
+    if job.owner is None:
+        trained = load_checkpoint(file, group.device, job.dilation)
+    else:
+        trained = artifacts.checkpoint(file, job.owner, group.device)
+    split = read_dataset(Path(job.data))["val"]
+    dataset = CocoDataset(split, artifacts.targets(split), masks=False, transform=evaluation_transform(config.resize), seed=0)
+    with _sums_of_one_thread(group.device):
+        predict(trained.model, trained.categories, dataset, config, Path(job.out), group, job.workers, reporter)
+
+
+@contextmanager
+def _sums_of_one_thread(device: torch.device) -> Iterator[None]:
+    # On a CPU threads that share a sum change its last bits. Processes share images instead, and change nothing.
+    threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+if __name__ == "__main__":
+    sys.exit(worker.main(Job, run))

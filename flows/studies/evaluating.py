@@ -1,0 +1,224 @@
+"""The studies that evaluate the profile's trained detector: what each runs, and what of it MLflow compares."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from detr_core.reporter import Reporter
+from flows import artifacts
+from flows.paths import Paths, whole_or_nothing
+from flows.settings import Profile
+
+if TYPE_CHECKING:
+    import torch
+
+    from detr_core.data.coco import CocoDataset
+    from detr_core.model.checkpoint import Checkpoint
+    from detr_core.model.detr import Detr
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a study reads: the whole profile, its own section of it, its detector, and the paths of its data."""
+
+    settings: Profile
+    config: Any
+    trained: Checkpoint
+    paths: Paths
+    reporter: Reporter
+
+    @property
+    def device(self) -> torch.device:
+        return artifacts.device(self.settings.resources.gpus)
+
+    @property
+    def workers(self) -> int:
+        return self.settings.resources.workers
+
+    def detr(self, study: str) -> Detr:
+        """Its detector, for a study of what DETR alone has. Raises CheckpointError where it is of another kind."""
+        from detr_core.model.checkpoint import as_detr
+
+        return as_detr(self.trained.model, f"the study {study}", artifacts.detector(self.paths))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a study, as a run of its own in MLflow: its short name, what was varied, and its figures by step.
+
+    series: which curve over the steps the figures belong to, so that the study's run has them too; none where there is no such.
+    """
+
+    name: str
+    params: Mapping[str, object]
+    figures: Mapping[int, Mapping[str, float]]
+    series: str = ""
+
+
+@dataclass(frozen=True)
+class Evaluating:
+    """run: writes the study's results, `metrics.json` among them, into a folder. settings: what such a folder says of each
+    setting. figures: draws such a folder into another one; returns the pictures."""
+
+    run: Callable[[Inputs, Path], None]
+    settings: Callable[[Path], list[Setting]]
+    figures: Callable[[Path, Path], list[Path]]
+
+
+def run(name: str, settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]:
+    """Carries a study out into runs/<profile>/studies/<name>/, whole or not at all; returns its metrics.json.
+
+    Raises DatasetError, StageError or CheckpointError before work begins, and ConfigError for a detector without what it studies.
+    """
+    artifacts.dataset(paths)
+    path = artifacts.detector(paths)
+    trained = artifacts.checkpoint(path, paths.profile, artifacts.device(settings.resources.gpus))
+    inputs = Inputs(settings, settings.ablations[name], trained, paths, reporter)
+    with whole_or_nothing(paths.study(name)) as folder:
+        STUDIES[name].run(inputs, folder)
+        figures: dict[str, float] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return figures
+
+
+# The functions below import late: torch takes seconds, and a study is also asked for what it has drawn or found.
+
+
+def _dataset(inputs: Inputs, masks: bool = False) -> CocoDataset:
+    from detr_core.data.coco import CocoDataset
+    from detr_core.data.transforms import evaluation_transform
+
+    split = artifacts.dataset(inputs.paths)["val"]
+    transform = evaluation_transform(getattr(inputs.config, "resize", None))
+    return CocoDataset(split, artifacts.targets(split), masks=masks, transform=transform, seed=0)
+
+
+def _run_decoder_nms(inputs: Inputs, folder: Path) -> None:
+    from detr_core.evaluate.ground_truth import instances
+    from detr_core.studies.decoder_nms import decoder_nms, write_cells
+
+    model, categories, dataset = inputs.trained.model, inputs.trained.categories, _dataset(inputs)
+    truth = instances(dataset.split)
+    cells = decoder_nms(model, categories, dataset, inputs.config, truth, inputs.device, inputs.workers, inputs.reporter)
+    write_cells(cells, folder)
+
+
+def _decoder_nms_settings(folder: Path) -> list[Setting]:
+    settings = []
+    for cell in _read(folder / "cells.json"):
+        depth = cell["decoder_depth"]
+        nms = "off" if cell["nms"] is None else f"{cell['nms']:g}"
+        params = {"decoder_depth": depth, "nms": nms}
+        settings.append(Setting(f"depth {depth}, NMS {nms}", params, {depth: _val(cell["figures"])}, f"nms_{nms}"))
+    return settings
+
+
+def _decoder_nms_figures(folder: Path, out: Path) -> list[Path]:
+    from detr_core.figures.decoder_nms import decoder_nms_figure
+
+    return decoder_nms_figure(folder / "cells.json", out)
+
+
+def _run_instance_count(inputs: Inputs, folder: Path) -> None:
+    from detr_core.studies.instance_count import instance_count, write_counts
+
+    model, categories, dataset = inputs.detr("instance-count"), inputs.trained.categories, _dataset(inputs)
+    train = artifacts.dataset(inputs.paths)["train"]
+    write_counts(instance_count(model, categories, dataset, inputs.config, train, inputs.device, inputs.reporter), folder)
+
+
+def _instance_count_settings(folder: Path) -> list[Setting]:
+    return [
+        Setting(each["name"], {"category": each["name"]}, {
+            visible: {"missed": missed} for visible, missed in zip(each["visible"], each["missed"]["mean"], strict=True)
+        })
+        for each in _read(folder / "counts.json")
+    ]  # fmt: skip
+
+
+def _instance_count_figures(folder: Path, out: Path) -> list[Path]:
+    from detr_core.figures.instance_count import instance_count_figures
+
+    return instance_count_figures(folder / "counts.json", out)
+
+
+def _run_encoder_attention(inputs: Inputs, folder: Path) -> None:
+    from detr_core.evaluate.ground_truth import has_masks, instances
+    from detr_core.studies.encoder_attention import encoder_attention, write_encoder_attention
+
+    model = inputs.detr("encoder-attention")
+    split = artifacts.dataset(inputs.paths)["val"]
+    dataset = _dataset(inputs, masks=split.panoptic is not None or has_masks(instances(split)))
+    found = encoder_attention(model, dataset, inputs.config, inputs.device, inputs.workers, inputs.reporter)
+    write_encoder_attention(found, dataset, folder)
+
+
+def _encoder_attention_figures(folder: Path, out: Path) -> list[Path]:
+    from detr_core.figures.encoder_attention import encoder_attention_figures
+
+    return encoder_attention_figures(folder, out)
+
+
+def _run_decoder_attention(inputs: Inputs, folder: Path) -> None:
+    from detr_core.studies.decoder_attention import decoder_attention, write_decoder_attention
+
+    model, categories, dataset = inputs.detr("decoder-attention"), inputs.trained.categories, _dataset(inputs)
+    found = decoder_attention(model, categories, dataset, inputs.config, inputs.device, inputs.workers, inputs.reporter)
+    write_decoder_attention(found, dataset, folder)
+
+
+def _decoder_attention_figures(folder: Path, out: Path) -> list[Path]:
+    from detr_core.figures.decoder_attention import decoder_attention_figures
+
+    return decoder_attention_figures(folder, out)
+
+
+def _run_scoring(inputs: Inputs, folder: Path) -> None:
+    from detr_core.evaluate.ground_truth import instances
+    from detr_core.studies.scoring import scoring, write_scores
+
+    model, categories, dataset = inputs.detr("scoring"), inputs.trained.categories, _dataset(inputs)
+    truth = instances(dataset.split)
+    write_scores(
+        scoring(model, categories, dataset, inputs.config, truth, inputs.device, inputs.workers, inputs.reporter), folder
+    )
+
+
+def _scoring_settings(folder: Path) -> list[Setting]:
+    settings = []
+    for each in _read(folder / "scores.json"):
+        override, score = "on" if each["empty_slot_override"] else "off", each["threshold"]
+        params = {"empty_slot_override": override, "score": score}
+        figures = {round(100 * score): _val(each["figures"])}
+        settings.append(Setting(f"empty slots {override}, score {score:g}", params, figures, f"override_{override}"))
+    return settings
+
+
+def _scoring_figures(folder: Path, out: Path) -> list[Path]:
+    from detr_core.figures.scoring import scoring_figures
+
+    return scoring_figures(folder / "scores.json", out)
+
+
+def _no_settings(folder: Path) -> list[Setting]:
+    return []
+
+
+def _read(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _val(figures: Mapping[str, float]) -> dict[str, float]:
+    return {f"val/{name}": value for name, value in figures.items()}
+
+
+STUDIES = {
+    "decoder-nms": Evaluating(_run_decoder_nms, _decoder_nms_settings, _decoder_nms_figures),
+    "instance-count": Evaluating(_run_instance_count, _instance_count_settings, _instance_count_figures),
+    "encoder-attention": Evaluating(_run_encoder_attention, _no_settings, _encoder_attention_figures),
+    "decoder-attention": Evaluating(_run_decoder_attention, _no_settings, _decoder_attention_figures),
+    "scoring": Evaluating(_run_scoring, _scoring_settings, _scoring_figures),
+}

@@ -1,0 +1,113 @@
+"""From the folders of a study's variants to its table, `runs/<profile>/studies/<study>/study.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from detr_core.config import as_dict
+from detr_core.studies.training import TrainingStudyConfig
+from flows import artifacts
+from flows.paths import Paths
+from flows.settings import Profile
+from flows.studies import variants
+from flows.studies.variants import Variant
+
+
+def varied(variant: Variant, keys: list[str]) -> dict[str, Any]:
+    """The values that the keys a study varies have in this variant, whether it overrides them or not.
+
+    A mapping, such as a whole detector, is told by its `kind`; a key that this variant's kind doesn't have is null.
+    """
+    found = {}
+    for key in keys:
+        value: Any = as_dict(variant.settings)
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        found[key] = value.get("kind", json.dumps(value)) if isinstance(value, Mapping) else value
+    return found
+
+
+def short_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same without section and dots, as names of parameters in MLflow: 'encoder_layers', 'positions_kind'."""
+    return {(key.partition(".")[2] or key).replace(".", "_"): value for key, value in values.items()}
+
+
+def write(
+    settings: Profile,
+    paths: Paths,
+    study: str,
+    runs: Mapping[str, Variant],
+    made: set[str],
+    failed: Mapping[str, str],
+    intervals: bool,
+) -> Path:
+    """Writes the table of a study and returns its file.
+
+    runs: every variant under every seed, by label. made: labels of those that are finished. failed: label -> error. intervals:
+    also of the differences from the base, which takes a while.
+    """
+    from detr_core.evaluate.ground_truth import instances  # torch takes seconds to import
+    from detr_core.studies.comparison import Run, Table, difference, write_table
+
+    config = settings.ablations[study]
+    assert isinstance(config, TrainingStudyConfig)
+    truth = instances(artifacts.dataset(paths)["val"]) if intervals else None
+    rows = []
+    for label, variant in runs.items():
+        own = variant.paths(paths.profile)
+        about = (variant.name, variant.seed, variant.overrides, varied(variant, config.varied))
+        if label not in made:
+            rows.append(Run(*about, "failed" if label in failed else "open", failed.get(label)))
+            continue
+        base = next(each for each in runs.values() if (each.name, each.seed) == (config.base, variant.seed))
+        apart = None
+        if truth is not None and base.label in made and base.label != label:
+            apart = difference(truth, base.paths(paths.profile).evaluation / "bbox.json", own.evaluation / "bbox.json")
+        cost = json.loads((own.runs / "cost" / "cost.json").read_text(encoding="utf-8"))
+        rows.append(Run(*about, "finished", None, variants.figures(own), _curve(own), cost, apart))
+    return write_table(Table(study, paths.profile, config.paper, config.base, rows), paths.study(study))
+
+
+def is_complete(table: Path, runs: Mapping[str, Variant]) -> bool:
+    """Whether a table that is there has these runs, all of them finished, with their differences from the base."""
+    if not table.is_file():
+        return False
+    from detr_core.studies.comparison import read_table
+
+    content = read_table(table)
+    there = [(run.variant, run.seed, run.status, run.difference is not None) for run in content.runs]
+    return there == [(run.name, run.seed, "finished", run.name != content.base) for run in runs.values()]
+
+
+def key_figures(table: Path) -> dict[str, float]:
+    """AP, or PQ where there is one, of each finished run of a table."""
+    from detr_core.studies.comparison import read_table
+
+    found = {}
+    for run in read_table(table).runs:
+        if run.metrics is not None:
+            name = "val/PQ" if "val/PQ" in run.metrics else "val/AP"
+            found[f"{run.variant}-seed{run.seed}/{name}"] = run.metrics[name]
+    return found
+
+
+def cost_figures(own: Paths) -> dict[str, float]:
+    """What a finished variant costs, as scalars: 'cost/parameters' (millions), 'cost/gflops', 'cost/images_per_second'."""
+    content = json.loads((own.runs / "cost" / "cost.json").read_text(encoding="utf-8"))
+    return {f"cost/{name}": value for name, value in content.items() if name != "machine"}
+
+
+def last_step(own: Paths) -> int:
+    """The optimiser step after which a finished variant's detector was evaluated."""
+    return int(_history(own)[-1]["step"])
+
+
+def _curve(own: Paths) -> list[tuple[float, float]]:
+    return [(record["epoch"], record["val/AP"]) for record in _history(own) if "val/AP" in record]
+
+
+def _history(own: Paths) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (own.detection / "history.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -1,0 +1,187 @@
+"""A study that trains: its variants one after the other or side by side, each a Prefect task and a run in MLflow."""
+
+from __future__ import annotations
+
+import dataclasses
+import queue
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import as_completed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from detr_core.config import as_dict
+from detr_core.reporter import Reporter, Silent
+from detr_core.studies.training import TrainingStudyConfig
+from flows import artifacts, launch, pages, tracking
+from flows.paths import Paths, relative
+from flows.progress import Lines, Tee
+from flows.settings import VARIED, Profile, load
+from flows.show import publish
+from flows.studies import results, variants
+
+TRIES = 2  # of each variant; the second one goes on from where the first one stopped
+
+
+class StudyError(RuntimeError):
+    """A study of which some variant failed. The message names each with its error."""
+
+
+class Study:
+    """One training study of a profile while it runs: its variants, and which of them are made and which failed.
+
+    Raises DatasetError where the profile has no dataset.
+    """
+
+    def __init__(self, name: str, settings: Profile, paths: Paths) -> None:
+        artifacts.dataset(paths)
+        config = settings.ablations[name]
+        assert isinstance(config, TrainingStudyConfig)
+        self.name, self.settings, self.paths, self.config = name, settings, paths, config
+        self.variants = {variant.label: variant for variant in variants.variants_of(name, settings)}
+        self.digests = {label: variants.made_from(variant, paths) for label, variant in self.variants.items()}
+        self.failed: dict[str, str] = {}
+        self._stopped = threading.Event()
+        self._slots: queue.Queue[tuple[int, ...] | None] = queue.Queue()
+        for share in shares(launch.gpus(settings.resources), settings.resources.side_by_side):
+            self._slots.put(share)
+
+    def is_made(self, label: str) -> bool:
+        """Whether the variant's results are there and up to date."""
+        return variants.is_made(self.variants[label], self.paths, self.digests[label])
+
+    def make(self, label: str, reporter: Reporter) -> dict[str, float]:
+        """Trains and evaluates one variant on a share of the GPUs, as far as it isn't made; returns its figures."""
+        with self._slot() as gpus:
+            variant = self.variants[label]
+            resources = dataclasses.replace(variant.settings.resources, gpus=gpus)
+            variant = dataclasses.replace(variant, settings=dataclasses.replace(variant.settings, resources=resources))
+            listeners = Tee(_UntilStopped(self._stopped), reporter)
+            listeners.message("begins")
+            return variants.run(variant, self.paths, self.digests[label], listeners)
+
+    def stop(self) -> None:
+        """Ends what is at work; nothing begins after that."""
+        self._stopped.set()
+        launch.stop_all()
+
+    def write(self, intervals: bool) -> dict[str, float]:
+        """Writes study.json and study.csv of what is made; returns val/AP (or PQ) by variant and seed."""
+        made = {label for label in self.variants if self.is_made(label)}
+        file = results.write(self.settings, self.paths, self.name, self.variants, made, self.failed, intervals)
+        return results.key_figures(file)
+
+    @contextmanager
+    def _slot(self) -> Iterator[tuple[int, ...] | None]:
+        share = self._slots.get()
+        try:
+            yield share
+        finally:
+            self._slots.put(share)
+
+
+def shares(gpus: tuple[int, ...], side_by_side: int) -> list[tuple[int, ...] | None]:
+    """Which GPUs each of so many variants at once takes: as even as can be, one together where there are too few.
+
+    None, for no choice, where there are no GPUs.
+    """
+    if not gpus:
+        return [None] * side_by_side
+    return [gpus[slot::side_by_side] or (gpus[slot % len(gpus)],) for slot in range(side_by_side)]
+
+
+class _UntilStopped(Silent):
+    """A Reporter that ends the work it listens to once the study is to end."""
+
+    def __init__(self, stopped: threading.Event) -> None:
+        self._stopped = stopped
+
+    def progress(self, done: int, total: int, images_per_second: float, note: str) -> None:
+        self.message("")
+
+    def message(self, text: str) -> None:
+        if self._stopped.is_set():
+            raise StudyError("stopped with its study")
+
+
+def carried_out(name: str, settings: Profile, profile: str) -> dict[str, float]:
+    """The flow below as a run of the study's name, with as many variants at once as the profile says."""
+    at_once: Any = ThreadPoolTaskRunner(max_workers=settings.resources.side_by_side)
+    return study.with_options(flow_run_name=name, task_runner=at_once)(name, profile)
+
+
+@flow(name="study")
+def study(name: str, profile: str) -> dict[str, float]:
+    """Carries out a training study of a profile: a run in MLflow, with one below it for each variant and seed.
+
+    Returns its key figures. What is up to date is not done again. Raises DatasetError before work begins, StudyError at the end
+    where variants failed.
+    """
+    settings, paths = load(profile), Paths(profile)
+    work, logger = Study(name, settings, paths), get_run_logger()
+    table = paths.study(name) / "study.json"
+    open_ones = [label for label in work.variants if not work.is_made(label)]
+    if not open_ones and results.is_complete(table, work.variants):
+        logger.info(
+            "%s: all %d variants are up to date, nothing to do; their table is %s", name, len(work.variants), relative(table)
+        )
+        return results.key_figures(table)
+    logger.info("%s: %d of %d variants to be made", name, len(open_ones), len(work.variants))
+    params = settings.flat("data", *VARIED, "resources")
+    # Whole mappings: a variant's name may hold what MLflow doesn't allow in a parameter's.
+    params |= {f"ablations.{name}.{key}": value for key, value in as_dict(work.config).items()}
+    with tracking.stage_run("ablations", paths, params, [paths.data], sample_seconds=5, name=name) as record:
+        record.tag("study", name)
+        children = _make_all(work, record)
+        figures = work.write(intervals=True)
+        for file in (table, table.with_suffix(".csv")):
+            record.artifact(file)
+        comparison = pages.compare_page([children[label] for label in work.variants if label in children], record.experiment_id)
+        record.tag(tracking.COMPARISON, comparison)
+        logger.info("%s: its variants compared in MLflow: %s", name, comparison)
+        from detr_core.figures.study import study_figure
+
+        with TemporaryDirectory() as folder:
+            record.figures(study_figure(table, Path(folder)))
+        if work.failed:
+            raise StudyError(
+                f"study {name}: {len(work.failed)} of {len(work.variants)} variants failed: "
+                + "; ".join(f"{label}: {error}" for label, error in work.failed.items())
+            )
+    publish(f"ablations-{name}", profile, figures, {"MLflow run": record.url(), "The variants compared": comparison})
+    return figures
+
+
+def _make_all(work: Study, record: tracking.Record) -> dict[str, str]:
+    """Makes every variant, a task each; returns the MLflow run of each by label. What fails is noted in `work`."""
+    children: dict[str, str] = {}
+
+    def variant(label: str) -> None:
+        about, keys = work.variants[label], results.varied(work.variants[label], work.config.varied)
+        params = about.settings.flat(*VARIED) | results.short_names(keys) | {"variant": about.name, "seed": about.seed}
+        with record.child(f"{work.name} {label}", params) as child:
+            children[label] = child.run_id
+            child.tag("study", work.name)
+            figures = work.make(label, Tee(Lines(label, get_run_logger().info), child))
+            own = about.paths(work.paths.profile)
+            child.metrics(figures | results.cost_figures(own), step=results.last_step(own))
+
+    once_more = task(retries=TRIES - 1, cache_policy=NO_CACHE)(variant)  # what is made is known by its digests
+    try:
+        futures = {once_more.with_options(name=f"{work.name} {label}").submit(label): label for label in work.variants}
+        for future in as_completed(list(futures)):
+            label, outcome = futures[future], future.result(raise_on_failure=False)
+            if isinstance(outcome, BaseException):
+                work.failed[label] = " ".join(str(outcome).split()) or type(outcome).__name__
+                get_run_logger().error("%s: failed: %s", label, work.failed[label])
+            work.write(intervals=False)
+    except BaseException:  # ctrl-c, or a run that is cancelled
+        work.stop()
+        raise
+    return children

@@ -1,0 +1,181 @@
+"""One variant of a study that trains: a run of its own, made once, taken up where it was interrupted."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import threading
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from detr_core.config import as_dict
+from detr_core.reporter import Reporter
+from detr_core.studies.training import TrainingStudyConfig
+from flows import artifacts, evaluate, train_detection, train_panoptic
+from flows.paths import ROOT, Paths, whole_or_nothing
+from flows.settings import Profile, variants
+
+STAGES = {"detection": "train_detection", "panoptic": "train_panoptic", "evaluation": "evaluate"}  # folder -> stage
+
+# One at a time: hotcoco prints its summary, and its print is caught by exchanging stdout for the whole process.
+_evaluating = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One variant of a study under one seed. overrides: by dotted key, those of all variants too. settings: the whole profile
+    that they make. trains_masks: whether the mask head belongs to it."""
+
+    study: str
+    name: str
+    seed: int
+    overrides: dict[str, Any]
+    settings: Profile
+    trains_masks: bool
+
+    @property
+    def label(self) -> str:
+        """Its folder's name, such as '6-seed0'."""
+        return f"{self.name}-seed{self.seed}"
+
+    def paths(self, profile: str) -> Paths:
+        """Where its models and its evaluation lie."""
+        return Paths(profile, f"{self.study}/{self.label}")
+
+
+def variants_of(study: str, settings: Profile) -> list[Variant]:
+    """The runs of a training study of this profile: each variant under each seed."""
+    config = settings.ablations[study]
+    assert isinstance(config, TrainingStudyConfig)
+    whole, overrides = variants(settings, study), config.overrides()
+    return [
+        Variant(study, name, seed, config.set | overrides[name], _seeded(whole[name], seed), config.trains_masks)
+        for name in whole
+        for seed in config.seeds
+    ]
+
+
+def made_from(variant: Variant, paths: Paths) -> dict[str, str]:
+    """For each result folder of the variant a digest of all that makes it: settings, annotations and code.
+
+    paths: the profile's. Raises DatasetError where it has no dataset.
+    """
+    settings, digests = variant.settings, {}
+    init = settings.train_detection.init
+    before = _digest(
+        [_file(file) for split in artifacts.dataset(paths).values() for file in (split.instances, split.panoptic) if file],
+        init and ROOT.joinpath(init.checkpoint).is_file() and _file(ROOT / init.checkpoint),
+        as_dict(settings.detector),
+    )
+    for folder, stage in STAGES.items():
+        if folder != "panoptic" or variant.trains_masks:
+            before = digests[folder] = _digest(before, as_dict(getattr(settings, stage)), _code(stage))
+    return digests | {"cost": _digest(before, _code("ablations"))}
+
+
+def is_made(variant: Variant, paths: Paths, digests: dict[str, str]) -> bool:
+    """Whether the variant's results are there and were made from what these digests say. paths: the profile's."""
+    folder = variant.paths(paths.profile).runs
+    return all(_is_of(folder / name, digest) for name, digest in digests.items())
+
+
+def run(variant: Variant, paths: Paths, digests: dict[str, str], reporter: Reporter) -> dict[str, float]:
+    """Trains and evaluates what isn't made yet, into runs/<profile>/studies/<study>/<variant>-seed<k>/.
+
+    Beside each result folder a file of its name holds the digest of what it was made from. A detector that another variant of
+    the study has trained alike is copied. Returns the figures: those of the trainings, and under the same names the evaluation's.
+    Raises as the stages do.
+    """
+    own = variant.paths(paths.profile)
+    work: dict[str, Callable[[Profile, Paths, Reporter], dict[str, float]]] = {
+        "detection": train_detection.run,
+        "panoptic": train_panoptic.run,
+        "evaluation": evaluate.run,
+        "cost": _measure_cost,
+    }
+    if "panoptic" not in digests:
+        shutil.rmtree(own.panoptic, ignore_errors=True)  # of an earlier form of the study: it would be evaluated
+    for name, digest in digests.items():
+        folder = own.runs / name
+        if _is_of(folder, digest):
+            reporter.message(f"{name}: there already, made from the same settings, data and code")
+            continue
+        _note(folder).unlink(missing_ok=True)
+        like = [other for other in own.runs.parent.glob(f"*/{name}") if _is_of(other, digest)]
+        if like:
+            reporter.message(f"{name}: the same as of {like[0].parent.name}")
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(like[0], folder)
+        else:
+            with _evaluating if name in ("evaluation", "cost") else nullcontext():
+                work[name](variant.settings, own, reporter)
+        _note(folder).write_text(json.dumps({"made_from": digest}) + "\n", encoding="utf-8")
+    return figures(own)
+
+
+def figures(own: Paths) -> dict[str, float]:
+    """What a finished variant's stages measured; where two have a name in common, the later one."""
+    found: dict[str, float] = {}
+    for folder in (own.detection, own.panoptic, own.evaluation):
+        if (folder / "metrics.json").is_file():
+            found |= json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _measure_cost(settings: Profile, own: Paths, reporter: Reporter) -> dict[str, float]:
+    from detr_core.data.coco import CocoDataset  # torch takes seconds to import
+    from detr_core.data.transforms import evaluation_transform
+    from detr_core.studies.cost import cost
+
+    split, device = artifacts.dataset(own)["val"], artifacts.device(settings.resources.gpus)
+    transform = evaluation_transform(settings.evaluate.resize)
+    dataset = CocoDataset(split, artifacts.targets(split), masks=False, transform=transform, seed=0)
+    found = cost(artifacts.checkpoint(artifacts.whole_model(own), own.profile, device).model, dataset, device)
+    with whole_or_nothing(own.runs / "cost") as folder:
+        (folder / "cost.json").write_text(json.dumps(dataclasses.asdict(found), indent=1), encoding="utf-8")
+    return {}
+
+
+def _seeded(settings: Profile, seed: int) -> Profile:
+    return dataclasses.replace(
+        settings,
+        train_detection=dataclasses.replace(settings.train_detection, seed=seed),
+        train_panoptic=dataclasses.replace(settings.train_panoptic, seed=seed),
+    )
+
+
+def _note(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.json")
+
+
+def _is_of(folder: Path, digest: str) -> bool:
+    note = _note(folder)
+    return folder.is_dir() and note.is_file() and json.loads(note.read_text(encoding="utf-8")) == {"made_from": digest}
+
+
+def _code(stage: str) -> str:
+    """A digest of what dvc.yaml names as the stage's code."""
+    named = [ROOT / name for name in _graph()["stages"][stage]["deps"] if "${profile}" not in name]
+    found = {file for path in named for file in (path, *path.rglob("*")) if file.is_file() and file.suffix != ".pyc"}
+    return _digest([(str(file.relative_to(ROOT)), _file(file)) for file in sorted(found)])
+
+
+def _graph() -> dict[str, Any]:
+    graph: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+    return graph
+
+
+def _file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from detr_core.figures.instance_count import finding, instance_count_figures, read_counts
+from detr_core.studies.instance_count import ClassCount, Example, write_counts
+
+
+def write(folder: Path, found: list[list[int]], most: int = 3) -> Path:
+    folder.mkdir(exist_ok=True)
+    image = torch.full((3, 40, 40), 200, dtype=torch.uint8)
+    example = Example(image, torch.tensor([[5.0, 5, 20, 20]]), torch.tensor([0.9]), 2, 1)
+    write_counts([ClassCount(name, most, np.array(found), example) for name in ("cat", "dog")], folder)
+    return folder / "counts.json"
+
+
+def test_figures_from_files_alone_and_the_same_each_time(tmp_path: Path) -> None:
+    counts = write(tmp_path / "study", [[1, 1], [2, 1], [2, 2], [1, 2]])
+    runs = []
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        folder.mkdir()
+        files = instance_count_figures(counts, folder)
+        assert sorted(folder.iterdir()) == sorted(files)
+        runs.append([file.read_bytes() for file in files])
+    assert runs[0] == runs[1]
+    assert [file.name for file in files] == [
+        "instance_count_missed.svg", "instance_count_missed.png", "instance_count_examples.svg", "instance_count_examples.png",
+    ]  # fmt: skip
+    assert b"most in a training image: 3" in runs[0][0]
+    assert runs[0][2].count(b"1 of 2 found") == 2
+    assert Image.open(files[3]).convert("RGBA").getpixel((0, 0)) == (255, 255, 255, 0), "see-through around the pictures"
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (
+            [[1, 1], [2, 2], [2, 2], [1, 1]],
+            "Fewest are missed with 1 visible objects, 0 percent; up to 2 it is at most 5 points more, with all 4 it is "
+            "75 percent; training images hold at most 3 of a class.",
+        ),
+        (
+            [[1, 1], [2, 2], [3, 3]],
+            "Up to all 3 visible objects hardly more are missed than the least share, 0 percent; training images hold at most 3 "
+            "of a class.",
+        ),
+    ],
+)  # fmt: skip
+def test_finding(tmp_path: Path, found: list[list[int]], expected: str) -> None:
+    assert finding(read_counts(write(tmp_path, found))) == expected

@@ -1,0 +1,106 @@
+"""The profiles as they are, and what is refused before any work: above all variants of studies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from detr_core.config import ConfigError, build
+from detr_core.studies.config import EVALUATING
+from flows.ablations import chosen
+from flows.paths import PARAMS
+from flows.settings import Profile, load, variants
+from tests.conftest import tiny_parameters
+
+PROFILES = sorted(path.stem for path in PARAMS.glob("*.yaml"))
+
+
+def with_study(**changes: Any) -> Profile:
+    study = {"paper": "Table 2", "base": "1", "seeds": [0], "set": {}, "vary": {"detector.encoder_layers": [0, 1]}}
+    content = tiny_parameters()
+    content["ablations"] = {"depth": {key: value for key, value in (study | changes).items() if value is not None}}
+    return build(Profile, content, "tiny.yaml")
+
+
+def named(**overrides: dict[str, Any]) -> Profile:
+    return with_study(vary=None, variants={"base": {}, **overrides}, base="base")
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_profile_makes_sense_and_has_the_same_studies(profile: str) -> None:
+    settings = load(profile)
+    assert list(settings.ablations) == list(load("demo").ablations)
+
+
+def test_a_variant_is_the_whole_profile_with_its_overrides() -> None:
+    settings = with_study(set={"train_detection.epochs": 2, "detector.heads": 2})
+    found = variants(settings, "depth")
+    assert {name: variant.detector.encoder_layers for name, variant in found.items()} == {"0": 0, "1": 1}
+    assert {(variant.train_detection.epochs, variant.detector.heads) for variant in found.values()} == {(2, 2)}
+    assert settings.train_detection.epochs == 1, "the profile stays as it is"
+    assert variants(load("smoke"), "decoder-nms") == {}
+
+
+def test_a_whole_section_can_be_overridden() -> None:
+    loss = {"kind": "softmax", "classification": 2, "l1": 1, "giou": 1, "no_object": 0.5, "auxiliary": False}
+    assert variants(named(other={"train_detection.loss": loss}), "depth")["other"].train_detection.loss.no_object == 0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"vary": {"detector.encoder_layer": [0, 1]}},
+            "tiny.yaml: ablations.depth.vary.0: detector.encoder_layer: unknown key; did you mean 'detector.encoder_layers'?",
+        ),
+        (
+            {"set": {"train_detection.epoch": 3}},
+            "tiny.yaml: ablations.depth.set: train_detection.epoch: unknown key; did you mean 'train_detection.epochs'?",
+        ),
+        (
+            {"set": {"data.seed": 3}},
+            "tiny.yaml: ablations.depth.set: expected keys of detector, train_detection, train_panoptic, evaluate, found",
+        ),
+        (
+            {"set": {"train_detection.seed": 3}},
+            "tiny.yaml: ablations.depth.set: expected seeds in the study's `seeds`, found 'train_detection.seed'",
+        ),
+        (
+            {"vary": {"detector.encoder_layers": [1, -1]}},
+            "tiny.yaml: ablations.depth.vary.-1",
+        ),
+        (
+            {"vary": {"detector.encoder_layers": [1, "two"]}},
+            "tiny.yaml: ablations.depth.vary.two: detector.encoder_layers: expected a whole number, found 'two'",
+        ),
+        (
+            {"vary": {"detector.encoder_layers": [1, 2]}, "set": {"detector.heads": 0}},
+            "tiny.yaml: ablations.depth.vary.1: detector.heads: expected at least 1, found 0",
+        ),
+    ],
+)  # fmt: skip
+def test_a_variant_that_makes_no_sense_is_refused_with_file_and_key(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        with_study(**changes)
+    assert str(raised.value).startswith(said) or "names of letters" in str(raised.value)
+
+
+def test_two_variants_of_the_same_content_are_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"tiny\.yaml: ablations\.depth\.variants\.same: expected variants that differ, found 'the"
+    ):
+        named(same={"detector.heads": 4})
+
+
+def test_studies_are_chosen_by_name_in_the_profiles_order() -> None:
+    settings = load("smoke")
+    assert chosen(settings, "smoke", []) == list(EVALUATING)
+    assert chosen(settings, "smoke", ["losses", "encoder-depth"]) == ["encoder-depth", "losses"]
+    assert chosen(settings, "smoke", ["losses", "all"]) == list(settings.ablations)
+    with pytest.raises(ConfigError) as raised:
+        chosen(settings, "smoke", ["losses", "encoder-deph"])
+    said = str(raised.value)
+    assert said.startswith(
+        "study 'encoder-deph': profile 'smoke' has no such study; did you mean 'encoder-depth'? known: decoder-nms, "
+    )

@@ -1,0 +1,47 @@
+"""A tiny detector of each kind with what trains it, as a profile's `detector`, `loss` and `optimizer`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+BACKBONE = {"name": "small", "dilation": False, "weights": None, "norm": "group", "frozen_stages": 0}
+RATES = {"lr": 1e-3, "backbone_lr": 1e-3, "weight_decay": 1e-4, "clip_norm": 0.1}
+
+DEFORMABLE: dict[str, Any] = {
+    "detector": {
+        "kind": "deformable",
+        "backbone": BACKBONE,
+        "stages": [2, 4],
+        "levels": 2,
+        "points": 2,
+        "width": 64,
+        "heads": 4,
+        "feed_forward": 64,
+        "encoder_layers": 1,
+        "decoder_layers": 2,
+        "queries": 12,
+        "dropout": 0.0,
+        "pre_norm": True,
+        "refine": True,
+    },
+    "loss": {"kind": "focal", "classification": 2, "l1": 5, "giou": 2, "alpha": 0.25, "gamma": 2, "auxiliary": True},
+    "optimizer": {"kind": "adamw", "sampling_lr": 1e-3, **RATES},
+}
+
+FASTER_RCNN: dict[str, Any] = {
+    "detector": {
+        "kind": "faster_rcnn",
+        "backbone": BACKBONE,
+        "stages": [2, 4],
+        "width": 32,
+        "anchors": [16, 32, 64],
+        "proposals": 60,
+        "sampled_anchors": 48,
+        "sampled_proposals": 32,
+        "head_width": 64,
+    },
+    "loss": {"kind": "regions", "objectness": 1, "proposals": 1, "classification": 1, "boxes": 1, "giou": 1},
+    "optimizer": {"kind": "adamw", "sampling_lr": None, **RATES},
+}
+
+KINDS = {"deformable": DEFORMABLE, "faster_rcnn": FASTER_RCNN}

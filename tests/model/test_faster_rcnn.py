@@ -1,0 +1,215 @@
+"""Faster R-CNN: torchvision's losses and pooling where its assumptions hold, and right where they don't; edges of its targets."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import MultiScaleRoIAlign
+
+from detr_core.loss.config import RegionLossConfig
+from detr_core.loss.regions import region_losses
+from detr_core.model.config import BackboneConfig, FasterRcnnConfig
+from detr_core.model.faster_rcnn import FasterRcnn, Pooling, Sampler, Samples, _truth
+from detr_core.structures import Target
+
+SMALL = FasterRcnnConfig(
+    backbone=BackboneConfig("small", dilation=False, weights=None, norm="group", frozen_stages=0),
+    stages=(1, 2, 4),
+    width=16,
+    anchors=(12.0, 24.0, 48.0, 80.0),
+    proposals=40,
+    sampled_anchors=32,
+    sampled_proposals=16,
+    head_width=24,
+)
+RESNET = replace(
+    SMALL,
+    backbone=BackboneConfig("resnet18", dilation=False, weights=None, norm="group", frozen_stages=0),
+    stages=(1, 2, 3, 4),
+    anchors=(16.0, 32.0, 64.0, 96.0, 128.0),
+)
+LOSS = RegionLossConfig(objectness=1, proposals=1, classification=1, boxes=1, giou=0)
+
+
+def detector(config: FasterRcnnConfig = SMALL) -> FasterRcnn:
+    torch.manual_seed(0)
+    return FasterRcnn(config, num_classes=3).eval()
+
+
+def target(labels: list[int], boxes: list[list[float]], chance: int = 5, size: tuple[int, int] = (96, 96)) -> Target:
+    """boxes: cxcywh, 0..1."""
+    return Target(0, torch.tensor(labels, dtype=torch.int64), torch.tensor(boxes).reshape(-1, 4), None, size, size, chance)
+
+
+def images(count: int = 2, height: int = 96, width: int = 96) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(count, 3, height, width, generator=generator), torch.zeros(count, height, width, dtype=torch.bool)
+
+
+TARGETS = [
+    target([2, 0], [[0.3, 0.3, 0.3, 0.4], [0.7, 0.6, 0.5, 0.5]], 11),
+    target([1], [[0.5, 0.5, 0.6, 0.6]], 12),
+]
+
+
+def loss_of(samples: Samples, count: int, config: RegionLossConfig = LOSS) -> tuple[Tensor, dict[str, Tensor]]:
+    return region_losses(samples, count, config)
+
+
+def test_losses_are_torchvisions() -> None:
+    model = detector(RESNET).train()
+    x, padding = images()
+    total, parts = loss_of(model.samples(x, padding, TARGETS), 2)
+    maps = OrderedDict(enumerate(model._maps(x)))
+    shapes = [(96, 96), (96, 96)]
+    truth: list[dict[str, Any]] = [_truth(each, shape) for each, shape in zip(TARGETS, shapes, strict=True)]
+    pooling = MultiScaleRoIAlign([0, 1, 2, 3], output_size=7, sampling_ratio=2)
+    model.roi_heads.box_roi_pool = pooling
+    proposals, expected = model.rpn(ImageList(x, shapes), maps, truth)
+    _, of_proposals = model.roi_heads(maps, proposals, shapes, truth)
+    expected |= of_proposals
+    names = {
+        "objectness": "loss_objectness",
+        "proposals": "loss_rpn_box_reg",
+        "classification": "loss_classifier",
+        "boxes": "loss_box_reg",
+    }
+    for ours, theirs in names.items():
+        torch.testing.assert_close(parts[ours], expected[theirs].detach(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(total, sum(expected.values()), rtol=1e-4, atol=1e-5)
+
+
+def test_pooling_is_torchvisions_where_strides_are_powers_of_two() -> None:
+    generator = torch.Generator().manual_seed(2)
+    maps = [torch.randn(2, 4, 256 // stride, 256 // stride, generator=generator) for stride in (4, 8, 16, 32)]
+    corners = torch.rand(2, 30, 2, generator=generator) * 100
+    boxes = [torch.cat([low, low + 2 + 150 * torch.rand(30, 2, generator=generator)], 1) for low in corners]
+    theirs = MultiScaleRoIAlign([0, 1, 2, 3], output_size=7, sampling_ratio=2)
+    expected = theirs(OrderedDict(enumerate(maps)), boxes, [(256, 256)] * 2)
+    torch.testing.assert_close(Pooling([4, 8, 16, 32])(maps, boxes), expected)
+
+
+@pytest.mark.parametrize("side", [30.0, 50.0, 90.0])
+def test_pooling_looks_where_the_box_is_at_any_stride(side: float) -> None:
+    # Maps that hold at each cell the x that its anchors stand at, in pixels of the image.
+    maps = [((torch.arange(96 // stride) + 0.0) * stride).expand(1, 1, 96 // stride, -1) for stride in (3, 6, 12)]
+    box = torch.tensor([[3.0, 3.0, 3.0 + side, 3.0 + side]])
+    pooled = Pooling([3, 6, 12])(maps, [box])[0, 0]
+    centers = 3 + side * (torch.arange(7) + 0.5) / 7
+    torch.testing.assert_close(pooled[3, :6], centers[:6], rtol=0, atol=0.1)
+
+
+def test_anchors_stand_at_the_strides_of_the_backbone_whatever_the_images_size() -> None:
+    model = detector()
+    x, _ = images(1, 100, 100)
+    maps = model._maps(x)
+    (anchors,) = model.rpn.anchor_generator(ImageList(x, [(100, 100)]), maps)
+    middle = (anchors[:, :2] + anchors[:, 2:]) / 2
+    start = 0
+    for level, stride in zip(maps, (3, 6, 12, 24), strict=True):
+        height, width = level.shape[-2:]
+        of_level = middle[start : start + 3 * height * width]
+        assert of_level.amax(0).tolist() == [stride * (width - 1), stride * (height - 1)]
+        start += len(of_level)
+    assert start == len(anchors)
+
+
+def test_a_class_is_one_higher_inside_and_itself_outside() -> None:
+    model = detector().train()
+    samples = model.samples(*images(), TARGETS)
+    assert set(samples.labels.tolist()) <= {0, 1, 2, 3}
+    assert set(samples.labels[samples.proposal_image == 0].tolist()) == {0, 1, 3}, "targets 2 and 0; each is a proposal too"
+    assert set(samples.labels[samples.proposal_image == 1].tolist()) == {0, 2}
+    with torch.no_grad():  # sure that everything is of torchvision's class 3
+        model.roi_heads.box_predictor.cls_score.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 9.0]))
+    found = model.eval()(*images())
+    assert all(len(labels) > 0 and set(labels.tolist()) == {2} for labels in found.labels)
+
+
+def test_what_is_wanted_of_a_box_is_the_targets_box() -> None:
+    samples = detector().train().samples(*images(), TARGETS)
+    wanted = torch.tensor([[14.4, 9.6, 43.2, 48.0], [43.2, 33.6, 91.2, 81.6]])
+    of_first = samples.wanted_boxes[samples.positive_image == 0]
+    assert len(of_first) > 0
+    assert (torch.cdist(of_first, wanted).amin(1) < 1e-3).all()
+
+
+@pytest.mark.parametrize("giou", [0.0, 2.0])
+def test_images_without_objects_and_tiny_objects_leave_a_finite_loss_for_every_weight(giou: float) -> None:
+    model = detector().train()
+    targets = [target([], []), target([1], [[0.5, 0.5, 1e-6, 1e-6]])]
+    samples = model.samples(*images(), targets)
+    assert (samples.labels[samples.proposal_image == 0] == 0).all()
+    assert not (samples.object_image == 0).any()
+    total, parts = loss_of(samples, 2, replace(LOSS, giou=giou))
+    total.backward()
+    assert total.isfinite()
+    assert all(part.isfinite() for part in parts.values())
+    gradients = [weight.grad for weight in model.parameters()]
+    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
+
+
+def test_a_batch_of_nothing_still_has_gradients_for_every_weight() -> None:
+    model = detector().train()
+    total, parts = loss_of(model.samples(*images(), [target([], []), target([], [])]), 2)
+    total.backward()
+    assert parts["boxes"] == 0
+    assert parts["proposals"] == 0
+    assert parts["objectness"] > 0
+    assert all(weight.grad is not None for weight in model.parameters())
+
+
+def test_giou_is_added_where_it_is_asked_for() -> None:
+    samples = detector().train().samples(*images(), TARGETS)
+    plain, parts = loss_of(samples, 2)
+    with_giou, _ = loss_of(samples, 2, replace(LOSS, giou=3))
+    torch.testing.assert_close(with_giou, plain + 3 * parts["giou"])
+
+
+def test_the_loss_of_a_step_is_the_sum_over_its_parts() -> None:
+    model = detector().train()
+    x, padding = images()
+    whole, _ = loss_of(model.samples(x, padding, TARGETS), 2)
+    halves = [loss_of(model.samples(x[i : i + 1], padding[i : i + 1], TARGETS[i : i + 1]), 2)[0] for i in range(2)]
+    torch.testing.assert_close(halves[0] + halves[1], whole, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_drawn_for_an_image_depends_on_its_chance_alone() -> None:
+    model = detector().train()
+    x, padding = images()
+
+    def drawn(chance: int) -> list[float]:
+        samples = model.samples(x, padding, [TARGETS[0], replace(TARGETS[1], chance=chance)])
+        return [round(value, 4) for value in samples.objectness[samples.anchor_image == 0].tolist()]
+
+    assert drawn(1) == drawn(2)
+    samplers = [Sampler(8, 0.5) for _ in range(3)]
+    labels = torch.tensor([1.0] * 3 + [0.0] * 40 + [-1.0] * 5)
+    for sampler, seed in zip(samplers, (7, 7, 8), strict=True):
+        sampler.seeds = [seed]
+    (first, again, other) = (sampler([labels]) for sampler in samplers)
+    assert torch.equal(first[1][0], again[1][0])
+    assert not torch.equal(first[1][0], other[1][0])
+    assert first[0][0].nonzero()[:, 0].tolist() == [0, 1, 2]
+    assert int(first[1][0].sum()) == 5, "filled up with negatives"
+    assert not first[1][0][43:].any(), "neither positive nor negative"
+
+
+@torch.inference_mode()
+def test_nothing_is_found_on_padding() -> None:
+    model = detector()
+    model.roi_heads.box_predictor.cls_score.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 9.0]))
+    x, padding = images()
+    padding[1, :, 60:] = True
+    padding[1, 72:] = True
+    found = model(x.masked_fill(padding[:, None], 0), padding)
+    assert len(found.boxes[1]) > 0
+    for boxes in found.boxes:
+        assert ((boxes >= 0) & (boxes <= 1)).all()
+    assert (found.scores[0].diff() <= 0).all()

@@ -1,0 +1,160 @@
+"""The attention studies: what regions get, and what is kept of which image."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from detr_core.config import ConfigError, build
+from detr_core.data.coco import CocoDataset
+from detr_core.data.dataset import Split
+from detr_core.data.transforms import evaluation_transform
+from detr_core.reporter import Memory
+from detr_core.structures import Target
+from detr_core.studies.attention_mass import Mass, box_masks, box_regions, mask_regions, position_of
+from detr_core.studies.config import DecoderAttentionConfig, EncoderAttentionConfig
+from detr_core.studies.decoder_attention import decoder_attention, write_decoder_attention
+from detr_core.studies.encoder_attention import encoder_attention, write_encoder_attention
+from detr_core.studies.pictures import spread
+from tests.tiny_detector import CPU, detector, scenes
+
+ENCODER: dict[str, Any] = {"paper": "Figure 3", "pictures": 2, "points": 2, "batch_size": 4, "resize": None}
+DECODER: dict[str, Any] = {"paper": "Figure 6", "pictures": 2, "score": 0.1, "border": 0.1, "batch_size": 4, "resize": None}
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
+    return scenes(tmp_path_factory.mktemp("scenes"))
+
+
+@pytest.fixture(scope="module")
+def dataset(split: Split) -> CocoDataset:
+    return CocoDataset(split, "panoptic", masks=True, transform=evaluation_transform(None), seed=0)
+
+
+@pytest.mark.parametrize("changed", [{"border": 0.5}, {"border": 0}, {"score": 1.1}, {"pictures": 0}])
+def test_a_study_that_makes_no_sense_is_refused(changed: dict[str, Any]) -> None:
+    (field,) = changed
+    with pytest.raises(ConfigError, match=f"{field}: expected"):
+        build(DecoderAttentionConfig, DECODER | changed, "a.yaml")
+
+
+@given(st.data())
+def test_regions_of_boxes_are_what_counting_fine_pixels_gives(data: st.DataObject) -> None:
+    corners = [sorted(data.draw(st.integers(-8, 32)) for _ in range(2)) for _ in "xy"]
+    (x1, x2), (y1, y2) = corners
+    box = torch.tensor([[(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]]) / 24
+    fine = torch.zeros(1, 24, 24, dtype=torch.bool)
+    fine[0, max(0, y1) : max(0, y2), max(0, x1) : max(0, x2)] = True
+    torch.testing.assert_close(box_regions(box, (4, 6)), mask_regions(fine, (4, 6)), atol=1e-5, rtol=0)
+
+
+def test_points_are_in_their_positions() -> None:
+    points = torch.tensor([[0.0, 0.0], [0.99, 0.0], [0.5, 0.51], [1.0, 1.0]])
+    assert position_of(points, (2, 4)).tolist() == [0, 3, 4 + 2, 7]
+
+
+def test_mass_of_uniform_attention_is_chance() -> None:
+    regions = torch.zeros(2, 2, 4)
+    regions[0, 0] = 1
+    regions[1, 1, :1] = 1
+    mass = Mass()
+    mass.add(torch.full((2, 2, 4), 1 / 8), regions)
+    assert mass.figures("own", 2) == {"own/mass": 0.3125, "own/area": 0.3125, "own/times": 1.0}
+    mass.add(torch.eye(1, 8).view(1, 2, 4), regions[:1])  # all of it at the first position
+    assert mass.figures("own", 3)["own/mass"] == pytest.approx((0.5 + 0.125 + 1) / 3)
+    assert Mass().figures("own", 0) == {}
+
+
+@pytest.mark.parametrize(("images", "count", "expected"), [(6, 2, [0, 3]), (3, 5, [0, 1, 2]), (5, 3, [0, 1, 3])])
+def test_pictures_are_evenly_spread(images: int, count: int, expected: list[int]) -> None:
+    assert spread(images, count) == expected
+
+
+def test_encoder_attention(dataset: CocoDataset, tmp_path: Path) -> None:
+    model = detector(dataset.categories, mask_head=False)
+    with torch.no_grad():  # without queries and keys attention is the same everywhere
+        model.transformer.encoder.layers[-1].self_attn.in_proj_weight[: 2 * 32] = 0
+    config = build(EncoderAttentionConfig, ENCODER, "a.yaml")
+    reporter = Memory()
+    found = encoder_attention(model, dataset, config, CPU, 0, reporter)
+    assert reporter.last_progress == (6, 6)
+    categories = [[dataset.categories[label] for label in dataset[i].target.labels] for i in range(6)]
+    things = [[category.name for category in of_image if category.isthing] for of_image in categories]
+    assert found.figures["things"] == sum(map(len, things))
+    for region in ("own", "same_class", "others"):
+        assert found.figures[f"{region}/times"] == pytest.approx(1, abs=1e-4)
+    own = [dataset[i].target for i in range(6)]
+    areas = [
+        float(mask.float().mean())
+        for target in own
+        if target.masks is not None
+        for mask, label in zip(target.masks, target.labels, strict=True)
+        if dataset.categories[label].isthing
+    ]
+    assert found.figures["own/area"] == pytest.approx(float(np.mean(areas)), rel=0.05)
+    assert list(found.pictures) == [0, 3]
+    write_encoder_attention(found, dataset, tmp_path)
+    content = json.loads((tmp_path / "maps.json").read_text())
+    for place, picture in zip((0, 3), content, strict=True):
+        assert picture["image_id"] == dataset.image_ids[place]
+        assert np.array_equal(np.asarray(Image.open(tmp_path / picture["file"])), dataset[place].image.permute(1, 2, 0).numpy())
+        assert len(picture["points"]) == min(2, len(things[place]))
+        for point in picture["points"]:
+            assert point["category"] in things[place]
+            assert np.sum(point["map"]) == pytest.approx(1, abs=1e-3)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == found.figures
+    rows = list(csv.DictReader((tmp_path / "regions.csv").open()))
+    assert [row["region"] for row in rows] == ["own", "same_class", "others"]
+
+
+def test_an_encoder_without_layers_has_no_attention(dataset: CocoDataset) -> None:
+    model = detector(dataset.categories, mask_head=False)
+    model.transformer.encoder.layers = torch.nn.ModuleList()
+    with pytest.raises(ConfigError, match=r"detector\.encoder_layers: expected 1 or more for encoder-attention, found 0"):
+        encoder_attention(model, dataset, build(EncoderAttentionConfig, ENCODER, "a.yaml"), CPU, 0, Memory())
+
+
+def test_decoder_attention(dataset: CocoDataset, tmp_path: Path) -> None:
+    model = detector(dataset.categories, mask_head=False)
+    with torch.no_grad():
+        model.transformer.decoder.layers[-1].multihead_attn.in_proj_weight[: 2 * 32] = 0
+    config = build(DecoderAttentionConfig, DECODER, "a.yaml")
+    found = decoder_attention(model, dataset.categories, dataset, config, CPU, 0, Memory())
+    shares = [found.figures[f"{region}/mass"] for region in ("extremities", "interior", "outside")]
+    assert sum(shares) == pytest.approx(1, abs=1e-4)
+    assert found.figures["extremities/times"] == pytest.approx(1, abs=1e-4)
+    assert found.figures["detections"] > 0
+    assert 0 < found.figures["queries/center"] <= 1
+    assert found.boxes.shape == (6, 12, 4)
+    write_decoder_attention(found, dataset, tmp_path)
+    content = json.loads((tmp_path / "maps.json").read_text())
+    assert [picture["image_id"] for picture in content] == [dataset.image_ids[0], dataset.image_ids[3]]
+    boxes = np.load(tmp_path / "boxes.npy")
+    things = {category.name for category in dataset.categories if category.isthing}
+    for place, picture in zip((0, 3), content, strict=True):
+        scores = [each["score"] for each in picture["objects"]]
+        assert scores == sorted(scores, reverse=True)
+        for each in picture["objects"]:
+            assert each["score"] >= 0.1
+            assert each["category"] in things
+            assert boxes[place, each["query"]].tolist() == pytest.approx(each["box"])
+    none = decoder_attention(
+        model, dataset.categories, dataset, build(DecoderAttentionConfig, DECODER | {"score": 1.0}, "a.yaml"), CPU, 0, Memory()
+    )
+    assert none.figures["detections"] == 0
+    assert "extremities/mass" not in none.figures
+
+
+def test_without_masks_an_object_is_its_box() -> None:
+    target = Target(1, torch.tensor([0, 0]), torch.tensor([[0.5, 0.5, 0.5, 1.0], [0.875, 0.25, 0.25, 0.5]]), None, (2, 4), (2, 4))
+    assert box_masks(target).int().tolist() == [[[0, 1, 1, 0], [0, 1, 1, 0]], [[0, 0, 0, 1], [0, 0, 0, 0]]]

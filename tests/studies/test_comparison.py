@@ -1,0 +1,74 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from detr_core.evaluate.average_precision import bootstrap_difference, coco_ap
+from detr_core.studies.comparison import (
+    Difference,
+    Run,
+    Spread,
+    Table,
+    finished,
+    mean_difference,
+    read_table,
+    spread,
+    write_table,
+)  # fmt: skip
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "ap_synthetic"
+COST = {"parameters": 1.5, "gflops": 0.25, "images_per_second": 90.0, "machine": "M, 1 thread"}
+
+
+def run(variant: str, seed: int, ap: float, apart: Difference | None = None) -> Run:
+    key = {"detector.encoder_layers": int(variant)}
+    return Run(
+        variant, seed, key, key, "finished", None, {"val/AP": ap, "val/APl": -1.0}, [(1.0, ap / 2), (2.0, ap)], COST, apart
+    )
+
+
+TABLE = Table(
+    "encoder-depth", "tiny", "Table 2", "1",
+    [
+        run("0", 0, 0.30, Difference(-0.10, -0.12, -0.08)), run("0", 1, 0.34, Difference(-0.08, -0.10, -0.06)),
+        run("1", 0, 0.40), run("1", 1, 0.42),
+        Run("2", 0, {"detector.encoder_layers": 2}, {"detector.encoder_layers": 2}, "failed", "out of luck"),
+    ],
+)  # fmt: skip
+
+
+def test_a_table_is_read_as_it_was_written_and_replaces_the_former_whole(tmp_path: Path) -> None:
+    write_table(Table("encoder-depth", "tiny", "Table 2", "1", []), tmp_path)
+    file = write_table(TABLE, tmp_path)
+    again = read_table(file)
+    assert json.loads(json.dumps(again, default=vars)) == json.loads(json.dumps(TABLE, default=vars))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["study.csv", "study.json"]
+    lines = (tmp_path / "study.csv").read_text().splitlines()
+    assert lines[0] == (
+        "variant,seed,status,detector.encoder_layers,val/AP,val/APl,"
+        '"AP minus base, value","AP minus base, low","AP minus base, high",parameters,gflops,images_per_second,machine'
+    )
+    assert lines[1] == '0,0,finished,0,0.3,-1.0,-0.1,-0.12,-0.08,1.5,0.25,90.0,"M, 1 thread"'
+    assert lines[5] == "2,0,failed,2,,,,,,,,,"
+
+
+def test_figures_over_seeds() -> None:
+    runs = finished(TABLE)
+    assert list(runs) == ["0", "1"]
+    assert spread(runs["0"], "val/AP") == Spread(pytest.approx(0.32), 0.30, 0.34, 2)
+    assert spread(runs["0"], "val/APl") is None, "-1 was never measured"
+    assert spread(runs["0"], "val/PQ") is None
+    apart = mean_difference(runs["0"])
+    assert apart is not None
+    assert (apart.value, apart.low, apart.high) == pytest.approx((-0.09, -0.11, -0.07))
+    assert mean_difference(runs["1"]) is None
+
+
+def test_the_interval_of_a_difference_holds_it_and_is_nothing_for_the_same_results(tmp_path: Path) -> None:
+    results = json.loads((GOLDEN / "bbox.json").read_text())
+    worse = [each | {"score": 1 - each["score"]} for each in results]
+    value, low, high = bootstrap_difference(GOLDEN / "gt.json", results, worse, samples=50)
+    ap = [coco_ap(GOLDEN / "gt.json", each, "bbox").figures["AP"] for each in (results, worse)]
+    assert value == pytest.approx(ap[1] - ap[0])
+    assert low <= value <= high < 0
+    assert bootstrap_difference(GOLDEN / "gt.json", results, results, samples=50) == (0, 0, 0)

@@ -1,0 +1,106 @@
+"""Empty-slot override and score thresholds from one forward pass."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hotcoco import COCO
+
+from detr_core.config import ConfigError, build
+from detr_core.data.coco import CocoDataset
+from detr_core.data.dataset import Split
+from detr_core.distributed import alone
+from detr_core.evaluate.average_precision import FIGURES, matched
+from detr_core.evaluate.predictions import average_precision_of
+from detr_core.reporter import Memory, Silent
+from detr_core.studies.config import ScoringConfig
+from detr_core.studies.scoring import Scored, scoring, write_scores
+from tests.tiny_detector import CPU, dataset_of, detector, scenes
+
+VALUES: dict[str, Any] = {"paper": "section 4.1", "scores": [0, 0.2, 0.6], "batch_size": 4, "resize": None}
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
+    return scenes(tmp_path_factory.mktemp("scenes"))
+
+
+@pytest.fixture(scope="module")
+def dataset(split: Split) -> CocoDataset:
+    return dataset_of(split)
+
+
+@pytest.mark.parametrize("scores", [[], [0.5, 0.5], [0.5, 0.2], [-0.1], [0.2, 1.0]])
+def test_thresholds_that_make_no_sense_are_refused(scores: list[float]) -> None:
+    with pytest.raises(ConfigError, match="scores: expected"):
+        build(ScoringConfig, VALUES | {"scores": scores}, "a.yaml")
+
+
+def test_scores(dataset: CocoDataset, split: Split) -> None:
+    assert split.instances is not None
+    model = detector(dataset.categories, mask_head=False)
+    seen: list[int] = []
+    model.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    config = build(ScoringConfig, VALUES, "a.yaml")
+    results = scoring(model, dataset.categories, dataset, config, split.instances, CPU, 0, Memory())
+    assert sum(seen) == len(dataset)
+    assert [(each.empty_slot_override, each.threshold) for each in results] == [
+        (override, score) for override in (True, False) for score in (0, 0.2, 0.6)
+    ]
+    everything, *_ = results
+    plain = average_precision_of(model, dataset.categories, dataset, 4, alone(CPU), 0, Silent())
+    assert {name: everything.figures[name] for name in FIGURES} == pytest.approx(plain)
+    for each in results[:3], results[3:]:
+        recalls = [scored.figures["recall"] for scored in each]
+        assert recalls == sorted(recalls, reverse=True)
+    assert results[0].figures["recall"] >= results[3].figures["recall"]
+
+
+def instance(number: int, image: int, x: float, crowd: int = 0) -> dict[str, Any]:
+    box = [x, 0, 10, 10]
+    return {"id": number, "image_id": image, "category_id": 1, "bbox": box, "area": 100, "iscrowd": crowd}
+
+
+def test_detections_are_matched_once_and_crowds_do_not_count() -> None:
+    truth = COCO({
+        "images": [{"id": i, "width": 100, "height": 50} for i in (1, 2)],
+        "annotations": [instance(1, 1, 0), instance(2, 1, 40), instance(3, 1, 70, crowd=1), instance(4, 2, 0)],
+        "categories": [{"id": 1, "name": "cat"}],
+    })  # fmt: skip
+    rows = np.array([
+        [1, 0, 0, 10, 10, 0.9, 1],   # found
+        [1, 0, 0, 10, 11, 0.8, 1],   # the same again
+        [1, 41, 0, 10, 10, 0.7, 1],  # found
+        [1, 70, 0, 10, 10, 0.6, 1],  # in a crowd
+        [1, 20, 0, 10, 10, 0.5, 1],  # nothing there
+    ])  # fmt: skip
+    found = matched(truth, rows, iou=0.5)
+    assert found.objects == 3
+    assert dict(zip(found.scores.tolist(), found.true.tolist(), strict=True)) == {0.9: True, 0.8: False, 0.7: True, 0.5: False}
+    nothing = matched(truth, rows[:0], iou=0.5)
+    assert (len(nothing.scores), nothing.objects) == (0, 3)
+
+
+def test_nothing_found_is_all_zeros(dataset: CocoDataset, split: Split) -> None:
+    assert split.instances is not None
+    model = detector(dataset.categories, mask_head=False)
+    model.class_embed.bias.data[-1] = 1e4  # every query says no-object
+    config = build(ScoringConfig, VALUES, "a.yaml")
+    results = scoring(model, dataset.categories, dataset, config, split.instances, CPU, 0, Memory())
+    assert {each.figures[name] for each in results[3:] for name in ("AP", "precision", "recall", "F1")} == {0.0}
+
+
+def test_written_scores(tmp_path: Path) -> None:
+    figures = dict.fromkeys((*FIGURES, "precision", "recall", "F1"), 0.5)
+    write_scores([Scored(True, 0.0, figures), Scored(False, 0.5, figures | {"F1": 0.25})], tmp_path)
+    assert json.loads((tmp_path / "scores.json").read_text())[1]["threshold"] == 0.5
+    assert json.loads((tmp_path / "metrics.json").read_text())["override_off/score_0.5/F1"] == 0.25
+    rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
+    assert [(row["empty_slot_override"], row["threshold"], row["F1"]) for row in rows] == [
+        ("True", "0.0", "0.5"), ("False", "0.5", "0.25"),
+    ]  # fmt: skip

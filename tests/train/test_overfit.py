@@ -1,0 +1,52 @@
+"""Each kind of detector learns a handful of scenes by heart, and evaluation sees that it did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from detr_core.config import build
+from detr_core.data.batching import collate
+from detr_core.distributed import alone
+from detr_core.evaluate.predictions import average_precision_of
+from detr_core.model.config import detector_config
+from detr_core.model.detector import build_detector
+from detr_core.reporter import Silent
+from detr_core.train.config import DetectionConfig
+from detr_core.train.optimizer import build_optimizer
+from detr_core.train.tasks import detector_task
+from tests.conftest import tiny_parameters
+from tests.kinds import KINDS
+from tests.tiny_detector import CPU, dataset_of, scenes
+
+STEPS = {"deformable": 150, "faster_rcnn": 80}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_handful_of_scenes_is_learned_by_heart(kind: str, tmp_path: Path) -> None:
+    dataset = dataset_of(scenes(tmp_path))
+    recipe: dict[str, Any] = KINDS[kind]
+    content = tiny_parameters()["train_detection"] | {"loss": recipe["loss"], "optimizer": recipe["optimizer"]}
+    config = build(DetectionConfig, content, "tiny")
+    torch.manual_seed(0)
+    model = build_detector(detector_config(recipe["detector"], "tiny"), len(dataset.categories))
+    task = detector_task(model, config.loss, torch.float32)
+    optimizer = build_optimizer(task, config.optimizer)
+    batch = collate([dataset[index] for index in range(len(dataset))])
+    normalizer = task.normalizer([len(target.labels) for target in batch.targets])
+    losses = []
+    for step in range(STEPS[kind]):
+        for place, target in enumerate(batch.targets):
+            target.chance = step * len(batch.targets) + place
+        loss, _ = task(batch, normalizer)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(task.parameters(), 0.1)
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0] / 3
+    figures = average_precision_of(model, dataset.categories, dataset, 6, alone(CPU), 0, Silent())
+    assert figures["AP50"] > 0.8, figures
