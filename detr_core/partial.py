@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPResponse
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -76,16 +77,17 @@ class Part:
         return sum(piece.done for piece in self.pieces)
 
     def _pieces(self) -> list[Piece]:
-        if not self.ranges or self.size is None:
-            self.file.truncate(0)
-            return [Piece(0, self.size)]
-        pieces = [Piece(start, min(start + PIECE, self.size)) for start in range(0, self.size, PIECE)]
-        done = self._noted(pieces)
-        if done is None:
-            self.file.truncate(0)
-            return pieces
-        for piece, count in zip(pieces, done, strict=True):
-            piece.done = count
+        if self.ranges and self.size is not None:
+            pieces = [Piece(start, min(start + PIECE, self.size)) for start in range(0, self.size, PIECE)]
+            done = self._noted(pieces)
+            if done is not None:
+                for piece, count in zip(pieces, done, strict=True):
+                    piece.done = count
+                return pieces
+        else:
+            pieces = [Piece(0, self.size)]
+        self.journal.unlink(missing_ok=True)  # first: it must not speak of bytes that are no longer there
+        self.file.truncate(0)
         return pieces
 
     def _about(self) -> dict[str, Any]:
@@ -143,7 +145,7 @@ class Part:
         begin = piece.start + piece.done
         asked = f"bytes={begin}-{(piece.end or 0) - 1}" if self.ranges else None
         with opened(self.remote, asked) as answer:
-            if self.ranges and (answer.status != 206 or not starts_at(answer, begin) or version(answer) != self.version):
+            if self.ranges and not self._continues(answer, begin):
                 raise RangesRefused(self.path)
             view = memoryview(bytearray(_BLOCK))
             while not stop.is_set():
@@ -152,8 +154,15 @@ class Part:
                     return
                 if piece.start + piece.done + count > self.largest:
                     raise DownloadError(f"{self.remote.url}: expected at most {self.largest:,} bytes, found more")
-                os.pwrite(self.file.fileno(), view[:count], piece.start + piece.done)
+                written = 0
+                while written < count:  # a disk that fills up takes a part, and refuses the next
+                    written += os.pwrite(self.file.fileno(), view[written:count], piece.start + piece.done + written)
                 piece.done += count
+
+    def _continues(self, answer: HTTPResponse, begin: int) -> bool:
+        """Whether the answer is what was asked for: the same file, from byte `begin` on."""
+        same = total_size(answer) == self.size and version(answer) == self.version
+        return answer.status == 206 and starts_at(answer, begin) and same
 
     def hash_on(self) -> bool:
         """Takes the checksum further over what has come; whether there is more to do at once."""

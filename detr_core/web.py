@@ -36,14 +36,19 @@ class Remote:
 def opened(remote: Remote, byte_range: str | None) -> Iterator[HTTPResponse]:
     """The server's answer, redirects followed. byte_range: of the Range header.
 
-    Raises DownloadError for an address, also of a redirect, that isn't safe, HTTPError for a refusal, and what BROKEN names.
+    Raises DownloadError for an address, also of a redirect, that is none or isn't safe, HTTPError for a refusal, and what
+    BROKEN names.
     """
     _require_safe(remote.url, remote)
     handlers: list[urllib.request.BaseHandler] = [_SafeRedirects(remote)]
     if urlsplit(remote.url).hostname in _LOOPBACK:
         handlers.append(urllib.request.ProxyHandler({}))
     request = urllib.request.Request(remote.url, headers={} if byte_range is None else {"Range": byte_range})
-    with urllib.request.build_opener(*handlers).open(request, timeout=SILENCE) as answer:
+    try:
+        answer = urllib.request.build_opener(*handlers).open(request, timeout=SILENCE)
+    except UnicodeError as error:  # of a host's name
+        raise DownloadError(f"{remote.url}: expected an address, found one that nobody can have ({error})") from None
+    with answer:
         yield answer
 
 
@@ -84,7 +89,10 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def _require_safe(url: str, remote: Remote) -> None:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise DownloadError(f"{url}: expected an address, found none ({error})") from None
     if parts.scheme == "https" or (parts.scheme == "http" and (parts.hostname in _LOOPBACK or remote.sha256 is not None)):
         return
     raise DownloadError(f"{url}: expected an https address, or http with a checksum, found {parts.scheme!r}")

@@ -119,14 +119,15 @@ def parsed(file: Path, targets: Targets, masks: bool) -> dict[str, npt.NDArray[A
         below_root(Path(), name, f"{file}: images.file_name")
     sizes = _checked(file, "images", lambda: [(_side(image["height"]), _side(image["width"])) for image in images])
     entries = _checked(file, "annotations", lambda: _entries(content["annotations"], targets))
-    objects = [entry for entry in entries if not entry["iscrowd"]]
     place = {image_id: position for position, image_id in enumerate(image_ids)}
     classes = {number: index for index, (number, _, _) in enumerate(categories)}
-    image_of = _numbers(file, "annotations.image_id", (item.get("image_id") for item in objects), place)
-    labels = _numbers(file, "annotations.category_id", (item.get("category_id") for item in objects), classes)
-    boxes = _boxes(file, objects, np.asarray(sizes, dtype=np.float64)[image_of])
-    whole = np.flatnonzero(np.all(boxes[:, 2:] > boxes[:, :2], axis=1))
-    kept = whole[np.argsort(image_of[whole], kind="stable")]
+    image_of = _numbers(file, "annotations.image_id", (entry.get("image_id") for entry in entries), place)
+    labels = _numbers(file, "annotations.category_id", (entry.get("category_id") for entry in entries), classes)
+    boxes = _boxes(file, entries, np.asarray(sizes, dtype=np.float64)[image_of])
+    crowd = np.array([entry["iscrowd"] for entry in entries], dtype=np.bool_)
+    whole = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
+    trains = np.flatnonzero(whole & ~crowd)
+    kept = trains[np.argsort(image_of[trains], kind="stable")]
     counts = np.bincount(image_of[kept], minlength=len(images))
     name_texts = Texts.of(names)
     arrays: dict[str, npt.NDArray[Any]] = {
@@ -138,10 +139,10 @@ def parsed(file: Path, targets: Targets, masks: bool) -> dict[str, npt.NDArray[A
         "first": np.concatenate([[0], np.cumsum(counts)]),
         "labels": labels[kept],
         "boxes": boxes[kept].astype(np.float32),
-        "left_out": np.array([len(entries) - len(objects), len(objects) - len(kept)]),
+        "left_out": np.array([crowd.sum(), (~crowd & ~whole).sum()]),
     }
     if masks:
-        arrays |= _masks(file, targets, content["annotations"], [objects[number] for number in kept], image_ids)
+        arrays |= _masks(file, targets, content["annotations"], [entries[number] for number in kept], image_ids)
     return arrays
 
 
@@ -186,6 +187,12 @@ def _id(value: Any) -> int:
     return value
 
 
+def _segment(value: Any) -> int:
+    if not 0 < _id(value) < 2**24:  # three bytes of a pixel; 0 is what no segment covers
+        raise ValueError(f"expected a segment's id of 1 to {2**24 - 1:,}, found {value!r}")
+    return int(value)
+
+
 def _text(value: Any) -> str:
     if type(value) is not str:
         raise ValueError(f"expected text, found {value!r}")
@@ -213,12 +220,14 @@ def _entries(entries: list[dict[str, Any]], targets: Targets) -> list[dict[str, 
         if len(set(of)) < len(of):
             raise ValueError("expected one entry an image, found two of one image")
         for entry in entries:
+            if type(entry["segments_info"]) is not list:
+                raise ValueError(f"expected a list as segments_info, found {entry['segments_info']!r:.60}")
             ids = [segment["id"] for segment in entry["segments_info"]]
             if len(set(ids)) < len(ids):
                 raise ValueError(f"expected every segment of an image once, found one twice in image {entry['image_id']}")
         entries = [{**segment, "image_id": entry["image_id"]} for entry in entries for segment in entry["segments_info"]]
     else:
-        ids = [entry["id"] for entry in entries if "id" in entry]
+        ids = [_id(entry["id"]) for entry in entries if "id" in entry]
         if len(set(ids)) < len(ids):
             raise ValueError("expected every id once, found one twice")
     for entry in entries:
@@ -234,20 +243,20 @@ def _numbers(file: Path, field: str, ids: Iterable[Any], known: dict[int, int]) 
         raise DatasetError(f"{file}: {field}: expected an id that the file defines, found {error}") from None
 
 
-def _boxes(file: Path, objects: list[dict[str, Any]], sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _boxes(file: Path, entries: list[dict[str, Any]], sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     # xywh of the file to xyxy inside the image; float64, so that a whole image's box ends exactly at its edge.
     def read() -> npt.NDArray[np.float64]:
-        found = np.array([item["bbox"] for item in objects])
-        if len(objects) and found.dtype.kind not in "iuf":  # numbers in quotes would be taken for numbers
+        found = np.array([entry["bbox"] for entry in entries])
+        if len(entries) and found.dtype.kind not in "iuf":  # numbers in quotes would be taken for numbers
             raise ValueError("expected four numbers, found others")
-        return found.astype(np.float64).reshape(len(objects), 4)
+        return found.astype(np.float64).reshape(len(entries), 4)
 
     boxes = _checked(file, "annotations.bbox", read)
     if not np.isfinite(boxes).all():
         raise DatasetError(f"{file}: annotations.bbox: expected finite numbers, found others")
     with np.errstate(over="ignore"):  # a box that ends at infinity is cut off as any other that leaves the image
         boxes[:, 2:] += boxes[:, :2]
-    return np.clip(boxes, 0, sizes[:, [1, 0, 1, 0]]) if len(objects) else boxes
+    return np.clip(boxes, 0, sizes[:, [1, 0, 1, 0]]) if len(entries) else boxes
 
 
 def _masks(
@@ -262,8 +271,9 @@ def _masks(
         return {"masks": texts.content, "mask_starts": texts.starts}
     names = _checked(file, "annotations", lambda: {entry["image_id"]: _text(entry["file_name"]) for entry in entries})
     for name in names.values():
+        if name == "":
+            raise DatasetError(f"{file}: annotations.file_name: expected a PNG's name, found ''")
         below_root(Path(), name, f"{file}: annotations.file_name")
-    ids = _checked(file, "segments_info", lambda: [_id(item["id"]) for item in objects])
-    segments = _checked(file, "segments_info", lambda: np.array(ids, dtype=np.int32))
+    segments = _checked(file, "segments_info", lambda: np.array([_segment(item["id"]) for item in objects], dtype=np.int32))
     texts = Texts.of(names.get(number, "") for number in image_ids)
     return {"masks": texts.content, "mask_starts": texts.starts, "segments": segments}

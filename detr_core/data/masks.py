@@ -41,7 +41,9 @@ class InstanceMasks:
         try:
             if isinstance(segmentation, list):  # polygons; those of fewer than 3 points cover nothing
                 polygons = [_polygon(polygon, size) for polygon in segmentation if len(polygon) >= 6]
-                encoded = rle.merge(rle.frPyObjects(polygons, *size)) if polygons else {"size": list(size), "counts": b""}
+                if not polygons:
+                    return np.zeros(size, dtype=np.bool_)
+                encoded = rle.merge(rle.frPyObjects(polygons, *size))
             else:
                 encoded = _run_lengths(segmentation, size)
             mask = rle.decode(encoded).astype(np.bool_)
@@ -50,7 +52,7 @@ class InstanceMasks:
         return np.asarray(mask)
 
 
-# What the decoder, which is C, takes on trust.
+# What the decoder, which is C, takes on trust. Run lengths that end early it leaves as the memory was.
 
 
 def _polygon(polygon: Any, size: tuple[int, int]) -> list[float]:
@@ -64,18 +66,36 @@ def _polygon(polygon: Any, size: tuple[int, int]) -> list[float]:
 
 
 def _run_lengths(segmentation: Any, size: tuple[int, int]) -> dict[str, Any]:
+    if not isinstance(segmentation, dict) or not segmentation.keys() >= {"size", "counts"}:
+        raise ValueError(f"{segmentation!r:.60}")
     counts = segmentation["counts"]
     if list(segmentation["size"]) != list(size):
         raise ValueError(f"a mask of {segmentation['size']!r} instead of {size[0]} x {size[1]}")
-    if isinstance(counts, str):  # six bits a character, the sixth says that more follow
-        codes = np.frombuffer(counts.encode("ascii"), dtype=np.uint8)
-        if len(codes) == 0 or codes.min() < 48 or codes.max() > 111 or (int(codes[-1]) - 48) & 32:
-            raise ValueError("run lengths that aren't COCO's")
-        return {"size": list(size), "counts": counts}
-    if not all(type(count) is int and count >= 0 for count in counts) or sum(counts) != size[0] * size[1]:
+    lengths = _uncompressed(counts) if isinstance(counts, str) else counts
+    if not all(type(length) is int and length >= 0 for length in lengths) or sum(lengths) != size[0] * size[1]:
         raise ValueError(f"run lengths that don't add up to {size[0]} x {size[1]} pixels")
-    encoded: dict[str, Any] = rle.frPyObjects({"size": list(size), "counts": counts}, *size)
+    encoded: dict[str, Any] = rle.frPyObjects({"size": list(size), "counts": lengths}, *size)
     return encoded
+
+
+def _uncompressed(counts: str) -> list[int]:
+    """The run lengths of COCO's text: six bits a character, the sixth says that more of the number follow, the fifth of its last
+    one is the sign; from the fourth number on each is the difference from the last but one."""
+    lengths: list[int] = []
+    number = shift = 0
+    for code in counts.encode("ascii"):
+        bits = code - 48
+        if not 0 <= bits < 64 or shift > 60:
+            raise ValueError("run lengths that aren't COCO's")
+        number |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            number -= (bits >> 4 & 1) << shift
+            lengths.append(number + (lengths[-2] if len(lengths) > 2 else 0))
+            number = shift = 0
+    if shift:
+        raise ValueError("run lengths that end in the middle of a number")
+    return lengths
 
 
 class PanopticMasks:

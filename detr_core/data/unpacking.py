@@ -36,8 +36,9 @@ def unpack(archive: Path, folder: Path, reserved: Collection[str], reporter: Rep
         with zipfile.ZipFile(archive) as file:
             entries = {entry.filename: entry for entry in _checked(archive, file.infolist(), reserved)}
             total = sum(entry.file_size for entry in entries.values())
-            if (free := shutil.disk_usage(folder).free) < total:
-                raise DatasetError(f"{folder}: expected {total:,} bytes free for {archive.name}, found {free:,}; make room")
+            wanted = sum(entry.file_size for entry in entries.values() if not _has_size(folder / entry.filename, entry))
+            if (free := shutil.disk_usage(folder).free) < wanted:
+                raise DatasetError(f"{folder}: expected {wanted:,} bytes free for {archive.name}, found {free:,}; make room")
             done, safe = 0, {folder: folder.resolve()}
             for entry in entries.values():
                 _write(file, entry, folder, safe)
@@ -94,7 +95,7 @@ def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path, safe:
         safe[target.parent] = target.parent.resolve()
         if not safe[target.parent].is_relative_to(safe[folder]):
             raise DatasetError(f"{target.parent}: expected a folder below {folder}, found a link to {safe[target.parent]}")
-    if target.is_file() and not target.is_symlink() and target.stat().st_size == entry.file_size and _crc(target) == entry.CRC:
+    if _has_size(target, entry) and _crc(target) == entry.CRC:
         return
     part = target.with_name(f".{target.name}.part")
     part.unlink(missing_ok=True)  # where it were a link, what it points to would be written
@@ -108,6 +109,11 @@ def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path, safe:
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _has_size(file: Path, entry: zipfile.ZipInfo) -> bool:
+    # As an earlier, interrupted call leaves it.
+    return file.is_file() and not file.is_symlink() and file.stat().st_size == entry.file_size
 
 
 def _crc(file: Path) -> int:

@@ -53,17 +53,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def outcome(root: Path, content: str | bytes) -> list[Any] | str:
+def outcome(root: Path, content: str | bytes, panoptic: bool = False) -> list[Any] | str:
     """What comes of an annotation file: its targets and what was left out, or the error's text. Anything else raises."""
-    file = root / "instances.json"
+    file, before = root / "instances.json", {path.name for path in root.iterdir()}
     file.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+    split = (
+        Split("val", root / "images", None, file, root / "segments")
+        if panoptic
+        else Split("val", root / "images", file, None, None)
+    )
     try:
-        dataset = CocoDataset(Split("val", root / "images", file, None, None), "instances", True, None, 0)
+        dataset = CocoDataset(split, "panoptic" if panoptic else "instances", True, None, 0)
         targets = [dataset[index].target for index in range(len(dataset))]
     except DatasetError as error:
         return str(error)
     finally:
-        assert {path.name for path in root.iterdir()} == {"images", "instances.json"}
+        assert {path.name for path in root.iterdir()} == before | {"instances.json"}
     found: list[Any] = [dict(dataset.left_out)]
     for target in targets:
         assert target.masks is not None
@@ -73,26 +78,92 @@ def outcome(root: Path, content: str | bytes) -> list[Any] | str:
 
 
 CASES = [(section, field, value) for section, fields in FIELDS.items() for field in fields for value in ABSURD]
+TEXTS = [value for value in ABSURD if value == "a\0b" or (isinstance(value, str) and value.isprintable())]
+SAME = {  # absurd values that change nothing
+    ("annotations", "id"): [-1, 0],
+    ("annotations", "image_id"): [True],
+    ("annotations", "iscrowd"): [0],
+    ("categories", "name"): TEXTS,
+    ("segments", "iscrowd"): [0],
+}
+
+
+def is_in(value: Any, values: list[Any]) -> bool:
+    return repr(value) in map(repr, values)  # which tells True from 1, and knows nan
 
 
 def test_there_are_enough_of_them() -> None:
-    assert len(CASES) >= 200
+    assert len(CASES) + len(PANOPTIC_CASES) >= 200
 
 
 @pytest.mark.parametrize("section", FIELDS)
 def test_absurd_values(section: str, folder: Path) -> None:
     whole = outcome(folder, json.dumps(sound()))
-    assert isinstance(whole, list)
+    square = (1, [0], [[0.3125, pytest.approx(5 / 12), 0.375, 0.5]], 36)
+    assert whole == [{CROWDS: 0, EMPTY: 0}, square, (2, *square[1:])]
+    nothing = (1, [], [], 0)
     for _, field, value in [case for case in CASES if case[0] == section]:
         content = sound()
         content[section][0][field] = value
         found = outcome(folder, json.dumps(content))
-        if isinstance(found, str):
+        if is_in(value, SAME.get((section, field), [])):
+            assert found == whole, (field, value)
+        elif field == "iscrowd" and value is True:
+            assert found == [{CROWDS: 1, EMPTY: 0}, nothing, whole[2]]
+        elif field == "segmentation" and value in ([], [[]]):
+            assert found == [{CROWDS: 0, EMPTY: 0}, nothing, whole[2]], "an object without a pixel trains nothing"
+        else:
+            assert isinstance(found, str), (field, value)
             assert found.startswith(str(folder)), found  # which file, then the field or the reason
-        elif found != whole:
-            # What is taken is what the file says: another box, another name, another id; or it was counted.
-            counted = sum(found[0].values())
-            assert counted == 1 or len(found) == len(whole), (section, field, value)
+
+
+def sound_panoptic() -> dict[str, Any]:
+    segment = {"id": 300, "category_id": 3, "bbox": [0, 0, 5, 4], "iscrowd": 0}
+    return {
+        "images": sound()["images"],
+        "annotations": [{"image_id": n, "file_name": f"{n}.png", "segments_info": [dict(segment)]} for n in (1, 2)],
+        "categories": [{"id": 3, "name": "cat", "isthing": 1}],
+    }
+
+
+PANOPTIC_FIELDS = {
+    "annotations": ("image_id", "file_name", "segments_info"),
+    "segments": ("id", "category_id", "bbox", "iscrowd"),
+}
+PANOPTIC_CASES = [(section, field, value) for section, fields in PANOPTIC_FIELDS.items() for field in fields for value in ABSURD]
+
+
+@pytest.fixture(scope="module")
+def panoptic_folder(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("panoptic")
+    (root / "images").symlink_to(folder / "images")
+    (root / "segments").mkdir()
+    pixels = np.zeros((12, 16, 3), np.uint8)
+    pixels[:4, :5] = (44, 1, 0)
+    for number in (1, 2):
+        Image.fromarray(pixels).save(root / "segments" / f"{number}.png")
+    return root
+
+
+@pytest.mark.parametrize("section", PANOPTIC_FIELDS)
+def test_absurd_values_of_segments(section: str, panoptic_folder: Path) -> None:
+    whole = outcome(panoptic_folder, json.dumps(sound_panoptic()), panoptic=True)
+    assert whole[1][3] == 20
+    nothing = (1, [], [], 0)
+    for _, field, value in [case for case in PANOPTIC_CASES if case[0] == section]:
+        content = sound_panoptic()
+        entry = content["annotations"][0]
+        (entry if section == "annotations" else entry["segments_info"][0])[field] = value
+        found = outcome(panoptic_folder, json.dumps(content), panoptic=True)
+        if is_in(value, SAME.get((section, field), [])):
+            assert found == whole, (field, value)
+        elif field == "iscrowd" and value is True:
+            assert found == [{CROWDS: 1, EMPTY: 0}, nothing, whole[2]]
+        elif field == "segments_info" and value == []:
+            assert found == [{CROWDS: 0, EMPTY: 0}, nothing, whole[2]]
+        else:
+            assert isinstance(found, str), (field, value, found)
+            assert found.startswith(str(panoptic_folder)), found
 
 
 @pytest.mark.parametrize("section", FIELDS)
