@@ -46,7 +46,9 @@ def opened(remote: Remote, byte_range: str | None) -> Iterator[HTTPResponse]:
     request = urllib.request.Request(remote.url, headers={} if byte_range is None else {"Range": byte_range})
     try:
         answer = urllib.request.build_opener(*handlers).open(request, timeout=SILENCE)
-    except UnicodeError as error:  # of a host's name
+    except DownloadError:
+        raise
+    except ValueError as error:  # of a redirect's address, or a host's name
         raise DownloadError(f"{remote.url}: expected an address, found one that nobody can have ({error})") from None
     with answer:
         yield answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -69,6 +70,12 @@ def test_files_come_in_pieces_and_once(site: Site, tmp_path: Path) -> None:
     assert digest(tmp_path / "a") == SHA256
 
 
+def test_several_connections_at_once(site: Site, tmp_path: Path) -> None:
+    site.seconds = 0.01
+    get(site, tmp_path / "a")
+    assert site.at_once >= 3
+
+
 @pytest.mark.parametrize(
     "behaviour",
     [
@@ -115,7 +122,7 @@ def test_what_an_interrupted_download_brought_is_not_asked_for_again(site: Site,
     assert kept > len(CONTENT) // 4
     site.seconds, site.cut_after, site.sent = 0.0, None, 0
     get(site, tmp_path / "a")
-    assert site.sent <= len(CONTENT) - kept + 1
+    assert site.sent <= len(CONTENT) - kept + 1 + 2 * 2**16  # a block of each connection that was still under way
     assert digest(tmp_path / "a") == SHA256
 
 
@@ -164,6 +171,37 @@ def test_a_server_that_ignores_ranges_now_restarts_it(site: Site, tmp_path: Path
     interrupted(site, tmp_path / "a")
     site.ranges = False
     assert digest(get(site, tmp_path / "a")) == SHA256
+
+
+def test_what_is_noted_is_forgotten_before_the_bytes_are(site: Site, tmp_path: Path) -> None:
+    interrupted(site, tmp_path / "a", None)
+    assert (tmp_path / ".a.part.json").exists()
+    with partial.begun(tmp_path / "a", Remote(f"{site.url}/a.zip", None, None), False, LARGEST) as part:
+        assert not (tmp_path / ".a.part.json").exists(), "a kill from here on leaves nothing that speaks of bytes now gone"
+        assert part.file_path.stat().st_size == 0
+
+
+def test_a_disk_that_takes_a_part_gets_the_rest(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, data, at: write(file, data[: max(1, len(data) // 2)], at))
+    assert get(site, tmp_path / "a").read_bytes() == CONTENT
+
+
+def test_a_full_disk_is_said_and_gone_on_from(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.pwrite
+
+    def full(file: int, data: memoryview, at: int) -> int:
+        if at + len(data) > len(CONTENT) // 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(file, data, at)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(DownloadError, match="No space left on device"):
+        get(site, tmp_path / "a")
+    monkeypatch.setattr(os, "pwrite", write)
+    site.sent = 0
+    assert digest(get(site, tmp_path / "a")) == SHA256
+    assert site.sent < len(CONTENT) * 3 // 4
 
 
 def test_a_file_that_changed_meanwhile_is_not_mixed(site: Site, tmp_path: Path) -> None:
@@ -257,4 +295,31 @@ def test_a_silent_server_ends_in_an_error(site: Site, tmp_path: Path, monkeypatc
 def test_addresses_that_are_not_safe(url: str, sha256: str | None, tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match="expected an https address, or http with a checksum"):
         download({tmp_path / "a": Remote(url, None, sha256)}, 1, LARGEST, 0, Silent())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("where", ["file:///etc/passwd", "ftp://127.0.0.1/a", "http://example.invalid/a", "http://[::1/a"])
+def test_a_redirect_to_an_address_that_is_not_safe(site: Site, tmp_path: Path, where: str) -> None:
+    site.moved["/a.zip"] = where
+    with pytest.raises(DownloadError, match=r"expected an (https )?address|is not allowed"):
+        get(site, tmp_path / "a", sha256=None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_redirect_that_goes_round_ends_in_an_error(site: Site, tmp_path: Path) -> None:
+    site.moved["/a.zip"] = f"{site.url}/a.zip"
+    with pytest.raises(DownloadError, match="infinite loop"):
+        get(site, tmp_path / "a")
+    del site.moved["/a.zip"]
+    site.moved["/old.zip"] = f"{site.url}/a.zip"
+    download({tmp_path / "b": Remote(f"{site.url}/old.zip", None, SHA256)}, 2, LARGEST, 0, Silent())
+    assert digest(tmp_path / "b") == SHA256
+
+
+@pytest.mark.parametrize("url", ["https://" + "a" * 70 + ".example/a", "https://[::1/a", "https://127.0.0.1:port/a"])
+def test_addresses_that_nobody_can_have(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(DownloadError):
+        download({tmp_path / "a": Remote(url, None, SHA256)}, 1, LARGEST, 0, Silent())
     assert list(tmp_path.iterdir()) == []

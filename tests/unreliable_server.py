@@ -17,7 +17,8 @@ class Site:
 
     files: content by path, '/a.zip'. ranges: whether it does them. cut_after: bytes after which it ends each connection.
     cuts: how often it still does so, -1 for ever. wrong: bytes of an answer are changed. seconds: before each block of 64 KiB.
-    broken: answers 503 so many times first. version: its ETag. asked: the Range headers that came, by path.
+    broken: answers 503 so many times first. version: its ETag. asked: the Range headers that came, by path. moved: where
+    to, by path. answering: how many requests now. at_once: how many at most it was.
     """
 
     files: dict[str, bytes]
@@ -29,6 +30,9 @@ class Site:
     broken: int = 0
     version: str | None = '"1"'
     asked: list[tuple[str, str | None]] = field(default_factory=list)
+    moved: dict[str, str] = field(default_factory=dict)
+    answering: int = 0
+    at_once: int = 0
     sent: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
     url: str = ""
@@ -40,7 +44,14 @@ def serving(site: Site) -> Iterator[Site]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            _answer(self, site)
+            with site.lock:
+                site.answering += 1
+                site.at_once = max(site.at_once, site.answering)
+            try:
+                _answer(self, site)
+            finally:
+                with site.lock:
+                    site.answering -= 1
 
         def log_message(self, *_: object) -> None: ...
 
@@ -68,6 +79,11 @@ def _answer(request: BaseHTTPRequestHandler, site: Site) -> None:
             site.broken -= 1
             request.send_error(503)
             return
+    if request.path in site.moved:
+        request.send_response(302)
+        request.send_header("Location", site.moved[request.path])
+        request.end_headers()
+        return
     content = site.files.get(request.path)
     if content is None:
         request.send_error(404)

@@ -40,10 +40,10 @@ def write_manifest(folder: Path, root: Path, splits: dict[str, Split]) -> None:
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a dataset folder; None where it has none, as one that holds its own images."""
     try:
-        content: dict[str, Any] = json.loads((folder / NAME).read_bytes())
+        content = json.loads((folder / NAME).read_bytes())
     except (OSError, ValueError):
         return None
-    return content
+    return content if isinstance(content, dict) and isinstance(content.get("root"), str) else None
 
 
 def _described(path: Path) -> dict[str, Any]:

@@ -273,6 +273,10 @@ def test_the_disk_is_asked_for_room_before_unpacking(tmp_path: Path, monkeypatch
     with pytest.raises(DatasetError, match=r"expected 60,000 bytes free for a\.zip, found 59,999; make room"):
         unpack(tmp_path / "a.zip", tmp_path, (), Silent())
     assert os.listdir(tmp_path) == ["a.zip"]
+    for number in range(2):  # of an interrupted call: what is there needs no more room
+        (tmp_path / "train").mkdir(exist_ok=True)
+        (tmp_path / "train" / f"{number}.jpg").write_bytes(IMAGES[f"train/{number}.jpg"])
+    assert len(unpack(tmp_path / "a.zip", tmp_path, (), Silent())) == 20
 
 
 def test_notes_that_make_no_sense_are_not_believed(site: Site, tmp_path: Path) -> None:

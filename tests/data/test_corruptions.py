@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pycocotools import mask as rle
 
 from detr_core.data.annotations import CROWDS, EMPTY
 from detr_core.data.coco import CocoDataset
-from detr_core.data.dataset import DatasetError, Split
+from detr_core.data.dataset import DatasetError, Split, read_dataset
 
 ABSURD: list[Any] = [
     float("nan"), float("inf"), -float("inf"), 1e308, -1e308, 2**63, -1, 0, 1.5, 10**30, True, None, "", "1", "a", "..",
@@ -251,6 +253,49 @@ def test_run_lengths_are_decoded_whole_or_refused(folder: Path, counts: list[int
         assert found[1][1] == [], "an object without a pixel trains nothing"
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 2 ** (12 * 16) - 1), st.integers(0, 40), st.sampled_from([None, "", "0", "P", "o", "~", "ü"]))
+def test_run_lengths_as_text_are_decoded_whole_or_refused(folder: Path, bits: int, place: int, put: str | None) -> None:
+    mask = np.array([bits >> pixel & 1 for pixel in range(12 * 16)], dtype=np.uint8).reshape(12, 16)
+    text = rle.encode(np.asfortranarray(mask))["counts"].decode()
+    damaged = text if put is None else text[:place] + put + text[place + 1 :]
+    content = sound()
+    content["annotations"][0]["segmentation"] = {"size": [12, 16], "counts": damaged}
+    found = outcome(folder, json.dumps(content))
+    assert found == outcome(folder, json.dumps(content)), "what the memory held before shows"
+    if damaged == text:
+        assert found[1][3] == int(mask.sum())
+    else:
+        assert isinstance(found, str) or 0 <= found[1][3] <= 12 * 16
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 90), st.integers(0, 255)), max_size=4), st.integers(20, 2000))
+def test_panoptic_masks_with_bytes_changed_or_cut_off(panoptic_folder: Path, changes: list[tuple[int, int]], end: int) -> None:
+    file = panoptic_folder / "segments" / "1.png"
+    content = file.read_bytes()
+    damaged = bytearray(content[:end])
+    for place, value in changes:
+        damaged[place % len(damaged)] = value
+    try:
+        file.write_bytes(damaged)
+        found = outcome(panoptic_folder, json.dumps(sound_panoptic()), panoptic=True)
+        assert isinstance(found, list) or str(file) in found
+    finally:
+        file.write_bytes(content)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(["root", "train", "val"]), json_values | st.sampled_from(ABSURD))
+def test_any_value_in_the_file_that_names_a_dataset(folder: Path, field: str, value: Any) -> None:
+    split = {"images": "images", "instances": None, "panoptic": None, "panoptic_masks": None}
+    content = {"root": str(folder), "train": split, "val": split} | {field: value}
+    with TemporaryDirectory() as place:
+        (Path(place) / "dataset.json").write_text(json.dumps(content))
+        with pytest.raises(DatasetError):
+            read_dataset(Path(place))
+
+
 Corruption = Callable[[Path], None]
 
 
@@ -261,6 +306,8 @@ Corruption = Callable[[Path], None]
         (lambda file: file.write_bytes(b""), "can't be read"),
         (lambda file: (file.unlink(), file.mkdir()), "can't be read"),
         (lambda file: (file.unlink(), file.symlink_to(file)), "can't be read"),
+        (lambda file: (file.unlink(), file.symlink_to(__file__)), "can't be read"),
+        (lambda file: (file.unlink(), file.symlink_to("/dev/zero")), "can't be read"),
         (lambda file: Image.new("RGB", (30, 30)).save(file), "expected 16 x 12 pixels"),
     ],
 )
