@@ -28,6 +28,8 @@ def read_image(path: Path, size: tuple[int, int]) -> Tensor:
             upright = ImageOps.exif_transpose(image)
             image = upright if (upright.height, upright.width) == size else image
         _require_size(path, image, size, "as annotated")
+        # All pixels, though a JPEG could be decoded at half its size, or less, where it is made that small anyway. Measured on
+        # COCO's images, that changes one pixel in a hundred by more than 17 of 255; and no recipe of COCO makes one that small.
         return torch.from_numpy(_rgb(image)).permute(2, 0, 1)
 
 
