@@ -50,7 +50,7 @@ def ablations(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     settings, paths = load(profile), Paths(profile)
     folder = paths.study("decoder_nms")
     params = settings.flat("data", "detector", "ablations")
-    with tracking.stage_run("ablations", paths, params, [paths.data, paths.detection]) as record:
+    with tracking.stage_run("ablations", paths, params, [paths.data, paths.dataset, paths.detection]) as record:
         with reporter("ablations") as bar:
             figures = run(settings, paths, Tee(bar, record))
             links = _record_cells(record, folder / "cells.json")

@@ -28,7 +28,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter, links: Mapping[str,
     with whole_or_nothing(paths.report) as out:
         write_report(
             paths.profile,
-            paths.data,
+            paths.dataset,
             paths.detection,
             paths.panoptic,
             paths.evaluation,
@@ -45,7 +45,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter, links: Mapping[str,
 def report(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     """Writes the report of a profile."""
     settings, paths = load(profile), Paths(profile)
-    inputs = [paths.data, paths.detection, paths.panoptic, paths.evaluation, paths.study("decoder_nms")]
+    inputs = [paths.data, paths.dataset, paths.detection, paths.panoptic, paths.evaluation, paths.study("decoder_nms")]
     with tracking.stage_run("report", paths, settings.flat("report"), inputs) as record:
         with reporter("report") as bar:
             figures = run(settings, paths, Tee(bar, record), record.links())

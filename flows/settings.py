@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from detr_core.check.config import CheckConfig
 from detr_core.config import ConfigError, as_dict, build, flatten, require
 from detr_core.data.config import DataConfig
 from detr_core.evaluate.config import EvaluateConfig
@@ -57,9 +58,10 @@ class Profile:
     """One whole experiment; sections are named after stages."""
 
     data: DataConfig
+    check: CheckConfig
     detector: DetectorConfig
     train_detection: DetectionConfig
-    train_panoptic: PanopticConfig
+    train_panoptic: PanopticConfig | None  # null: no mask head, for data without panoptic annotations
     evaluate: EvaluateConfig
     ablations: AblationsConfig
     report: ReportConfig
@@ -67,7 +69,8 @@ class Profile:
 
     def flat(self, *sections: str) -> dict[str, Any]:
         """The parameters of these sections as `section.key: value`, for the record."""
-        return flatten({section: as_dict(getattr(self, section)) for section in sections})
+        configs = {section: getattr(self, section) for section in sections}
+        return flatten({section: None if config is None else as_dict(config) for section, config in configs.items()})
 
 
 def load(profile: str) -> Profile:

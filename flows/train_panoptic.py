@@ -22,13 +22,20 @@ from flows.show import publish
 def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]:
     """Trains the mask head into runs/<profile>/panoptic/: checkpoint.pt (the last), best.pt, metrics.json, history.jsonl.
 
+    Where the profile's section is null there is no mask head: the folder stays empty, and nothing is returned.
+
     The checkpoints hold the whole model, the detector's weights as they were. An interrupted training is taken up again from
     .state/. Returns metrics.json. Raises DatasetError or StageError before work begins, TrainingError where a process of
     the training fails.
     """
-    for name, split in artifacts.dataset(paths).items():
+    splits = artifacts.dataset(paths)
+    if settings.train_panoptic is None:
+        with whole_or_nothing(paths.panoptic):
+            reporter.message("no mask head: train_panoptic is null")
+        return {}
+    for name, split in splits.items():
         if split.panoptic is None:
-            where = relative(paths.data / "dataset.json")
+            where = relative(paths.dataset / "dataset.json")
             raise DatasetError(f"{where}: {name}.panoptic: expected panoptic annotations to train masks on, found null")
     detector = artifacts.detector(paths)
     work = paths.unfinished("train_panoptic")
@@ -36,7 +43,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
         "stage": "panoptic",
         "config": as_dict(settings.train_panoptic),
         "detector": None,
-        "data": str(paths.data),
+        "data": str(paths.dataset),
         "init": str(detector),
         "work": str(work),
         "out": str(work / "out"),
@@ -57,16 +64,17 @@ def train_panoptic(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     """Trains the mask head of a profile on its frozen detector."""
     settings, paths = load(profile), Paths(profile)
     params = settings.flat("data", "train_panoptic", "resources")
-    inputs = [paths.data, paths.detection]
+    inputs = [paths.data, paths.dataset, paths.detection]
     with tracking.stage_run("train_panoptic", paths, params, inputs, sample_seconds=5) as record:
         with reporter("mask head") as bar:
             figures = run(settings, paths, Tee(bar, record))
-        from detr_core.figures.curves import training_curves  # matplotlib, not before the training needs the processor
+        if settings.train_panoptic is not None:
+            from detr_core.figures.curves import training_curves  # matplotlib, not before the training needs the processor
 
-        with TemporaryDirectory() as folder:
-            record.figures(training_curves(paths.panoptic / "history.jsonl", Path(folder), "panoptic"))
-        record.artifact(paths.panoptic / "history.jsonl")
-        record.model(paths.panoptic / "checkpoint.pt", as_dict(settings.evaluate))
+            with TemporaryDirectory() as folder:
+                record.figures(training_curves(paths.panoptic / "history.jsonl", Path(folder), "panoptic"))
+            record.artifact(paths.panoptic / "history.jsonl")
+            record.model(paths.panoptic / "checkpoint.pt", as_dict(settings.evaluate))
     publish("train-panoptic", profile, figures, {"MLflow run": record.url()})
     return figures
 

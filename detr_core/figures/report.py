@@ -90,6 +90,20 @@ def write_report(
         _panoptic(profile, split, panoptic, evaluation, figures, pictures, metrics, published["panoptic"]),
         _decoder_nms(studies / "decoder_nms" / "cells.json", figures, published["decoder_nms"]),
     ]
+    key_figures = {name: tables.percent(metrics, key) for name, key in _KEY_FIGURES.items() if metrics.get(key, -1) >= 0}
+    shown = [section for section in sections if section is not None]
+    return write_page(profile, _summary(split, detection, panoptic), key_figures, shown, links, out)
+
+
+def write_page(
+    profile: str,
+    summary: str,
+    key_figures: Mapping[str, float | None],
+    sections: Sequence[Section],
+    links: Mapping[str, str],
+    out: Path,
+) -> Path:
+    """Writes `out`/index.html, a page that fetches nothing: summary, figures in large, sections, links."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
         autoescape=True,
@@ -99,11 +113,7 @@ def write_report(
     )
     environment.filters["number"] = tables.number
     page = environment.get_template("report.html.j2").render(
-        profile=profile,
-        summary=_summary(split, detection, panoptic),
-        key_figures={name: tables.percent(metrics, key) for name, key in _KEY_FIGURES.items() if metrics.get(key, -1) >= 0},
-        sections=[section for section in sections if section is not None],
-        links=links,
+        profile=profile, summary=summary, key_figures=key_figures, sections=sections, links=links
     )
     (out / "index.html").write_text(page, encoding="utf-8")
     return out / "index.html"
@@ -202,7 +212,7 @@ def _decoder_nms(cells: Path, figures: Path, published: Mapping[str, Any]) -> Se
         "decoder-nms",
         "Decoder depth and NMS",
         [sentence for sentence in (finding(grid), text) if sentence],
-        [_inline(path) for path in decoder_nms_figure(cells, figures) if path.suffix == ".svg"],
+        [inline(path) for path in decoder_nms_figure(cells, figures) if path.suffix == ".svg"],
         {
             "AP and AP50 by decoder layer": tables.decoder_nms(grid),
             "Beside published figures": tables.decoder_nms_beside_published(grid, published),
@@ -213,10 +223,10 @@ def _decoder_nms(cells: Path, figures: Path, published: Mapping[str, Any]) -> Se
 def _curves(training: Path, figures: Path, name: str) -> list[Markup]:
     if not (training / "history.jsonl").is_file():
         return []
-    return [_inline(path) for path in training_curves(training / "history.jsonl", figures, name) if path.suffix == ".svg"]
+    return [inline(path) for path in training_curves(training / "history.jsonl", figures, name) if path.suffix == ".svg"]
 
 
-def _inline(svg: Path) -> Markup:
+def inline(svg: Path) -> Markup:
     """The SVG as part of the page: in the page's text colour, its ids told apart from other plots'."""
     text = svg.read_text(encoding="utf-8")
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\1{svg.stem}-", text[text.index("<svg") :])
@@ -224,13 +234,12 @@ def _inline(svg: Path) -> Markup:
 
 
 def _pictures(files: Sequence[Path], what: str) -> list[tuple[str, str]]:
-    return [
-        (
-            f"data:image/jpeg;base64,{base64.b64encode(file.read_bytes()).decode()}",
-            f"{what} of image {file.stem.rpartition('_')[2]}",
-        )
-        for file in files
-    ]
+    return [(jpeg(file), f"{what} of image {file.stem.rpartition('_')[2]}") for file in files]
+
+
+def jpeg(file: Path) -> str:
+    """The picture's address as data, in place of one to fetch."""
+    return f"data:image/jpeg;base64,{base64.b64encode(file.read_bytes()).decode()}"
 
 
 def _optional(file: Path) -> dict[str, Any]:

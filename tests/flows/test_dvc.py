@@ -32,12 +32,14 @@ def test_the_default_profile_is_at_the_root() -> None:
 
 def test_a_stage_depends_on_its_own_sections() -> None:
     sections = {name: set(stage["params"][0]["params/${profile}.yaml"]) for name, stage in STAGES.items()}
-    assert sections == {name: {name} | ({"detector"} if name == "train_detection" else set()) for name in STAGES}
+    others = {"train_detection": {"detector"}, "check": {"detector.queries"}}
+    assert sections == {name: {name} | others.get(name, set()) for name in STAGES}
 
 
 def test_outputs_are_where_the_stages_write_them() -> None:
     where = Paths("${profile}")
-    written = [where.data, where.detection, where.panoptic, where.evaluation, where.study("decoder_nms"), where.report]
+    models = [where.detection, where.panoptic, where.evaluation, where.study("decoder_nms")]
+    written = [where.data, where.check, where.dataset, *models, where.report]
     assert [out for stage in STAGES.values() for out in stage["outs"]] == [str(path.relative_to(ROOT)) for path in written]
 
 
