@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 
-import yaml
 from prefect import flow
 
 from detr_core.data.dataset import DatasetError, Split, read_dataset
 from detr_core.reporter import Reporter
 from flows import artifacts, stage
+from flows.layout import yolo_names
 from flows.paths import DEFAULT_PROFILE, ROOT, Paths, relative, whole_or_nothing
 from flows.progress import Tee, reporter
 from flows.settings import Profile, load
@@ -35,20 +34,10 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
             from detr_core.data.folder import write_folder_dataset
 
             root = (ROOT / config.folder.root).resolve()
-            names = _yolo_names(root) if config.folder.format == "yolo" else ()
+            names = yolo_names(root) if config.folder.format == "yolo" else ()
             write_folder_dataset(config.folder, root, config.seed, names, folder)
         artifacts.claim(folder, paths.profile)
         return {f"{name}/images": float(_images(split)) for name, split in read_dataset(folder).items()}
-
-
-def _yolo_names(root: Path) -> list[str]:
-    """The class names in YOLO's `data.yaml`."""
-    file = root / "data.yaml"
-    try:
-        names = yaml.safe_load(file.read_text(encoding="utf-8"))["names"]
-        return [str(names[number]) for number in sorted(names)] if isinstance(names, dict) else [str(name) for name in names]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise DatasetError(f"{file}: expected YOLO's class names as `names`: {error!r}") from None
 
 
 def _images(split: Split) -> int:
