@@ -12,7 +12,9 @@ import yaml
 
 from detr_core.data.dataset import DatasetError
 
-SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "test")}  # val: the first of them that is there
+# A test set is validated on where there is no validation set, else kept for the end.
+SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+WORDS = tuple(word for words in SPLITS.values() for word in words)
 DEPTH = 3  # annotation files lie at most so many folders deep
 
 
@@ -31,7 +33,7 @@ def find_layout(folder: Path, share: float) -> dict[str, Any]:
         kind, splits = "voc", _voc(folder)
     else:
         kind, splits = "coco", _coco(folder)
-    val = splits.get("val")
+    val = splits.get("val") or splits.get("test")
     return {"format": kind, "train": splits["train"], "val": val, "val_share": None if val else share}
 
 
@@ -75,7 +77,7 @@ def _voc(folder: Path) -> dict[str, Any]:
     images = next((name for name in ("JPEGImages", "images", ".") if next(_pictures(folder / name), None)), None)
     if images is None:
         raise DatasetError(f"{folder}: expected images in JPEGImages, found none")
-    lists = {split: f"ImageSets/Main/{split}.txt" for split in SPLITS}
+    lists = {split: f"ImageSets/Main/{split}.txt" for split in ("train", "val")}
     if all((folder / name).is_file() for name in lists.values()):
         return {split: _split(images, name) for split, name in lists.items()}
     return {"train": _split(images, "Annotations")}
@@ -107,7 +109,7 @@ def _coco(folder: Path) -> dict[str, Any]:
 def _coco_split(folder: Path, part: dict[str, Path]) -> dict[str, Any]:
     file = next(iter(part.values()))
     names = [str(image.get("file_name")) for image in json.loads(file.read_bytes())["images"][:5]]
-    split = next((name for name in file.stem.split("_")[::-1] if name.startswith(SPLITS["train"] + SPLITS["val"])), "")
+    split = next((name for name in file.stem.split("_")[::-1] if name.startswith(WORDS)), "")
     images = _holding(folder, file, names, ["images", f"images/{split}", split, f"{split}/images", "."])
     panoptic = part.get("panoptic")
     masks = None
@@ -157,9 +159,6 @@ def _split_of(file: Path, folder: Path) -> str:
 
 
 def _one(files: list[Path]) -> Path:
-    if len(files) > 1:
-        # A test set beside a validation set is kept for the end.
-        files = [file for file in files if "test" not in file.as_posix().lower()] or files
     if len(files) > 1:
         raise DatasetError(f"expected one annotation file a split, found {', '.join(map(str, files))}")
     return files[0]

@@ -113,7 +113,7 @@ def _categories(entries: list[dict[str, Any]]) -> tuple[Category, ...]:
 def _objects(entries: list[dict[str, Any]], targets: str) -> list[dict[str, Any]]:
     # A panoptic annotation is an image with its segments; an instance annotation is an object. Crowds train nothing.
     if targets == "panoptic":
-        entries = [{"image_id": entry["image_id"], **segment} for entry in entries for segment in entry["segments_info"]]
+        entries = [{**segment, "image_id": entry["image_id"]} for entry in entries for segment in entry["segments_info"]]
     return [entry for entry in entries if not entry.get("iscrowd", 0)]
 
 

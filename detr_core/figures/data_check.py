@@ -88,7 +88,7 @@ def _picture(split: Split, findings: Sequence[Finding]) -> Image.Image:
     image = _opened(split, first.file)
     if image is None:
         panel = Image.new("RGB", (512, 200), _CARD)
-        ImageDraw.Draw(panel).text((256, 100), "no picture can be shown", fill=_PALE, font_size=20, anchor="mm")
+        ImageDraw.Draw(panel).text((256, 100), first.detail[:48], fill=_PALE, font_size=18, anchor="mm")
     else:
         scale = scale_of(image)
         panel = enlarged(image, scale)
