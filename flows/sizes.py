@@ -19,7 +19,6 @@ ENLARGED = 800 / 480  # what COCO's images of 640 x 480 are enlarged by
 
 # The small backbone of the demo: objects of some 28 pixels, images of 96 to 256, a feature map of every 12th pixel.
 SMALL_OBJECT, SMALL_IMAGE, SMALL_STRIDE = 28, (96, 256), 12
-SMALL_STEP = 56  # objects a step, as the demo's 16 images have: where images are crowded, steps are worth more than images
 
 
 def queries(statistics: Mapping[str, Statistics]) -> int:
@@ -40,9 +39,7 @@ def fit(content: Content, statistics: Mapping[str, Statistics], panoptic: bool, 
     short, longest = _small_size(train) if small else _published_size(train, tuned)
     detection = content["train_detection"]
     detection["targets"] = "panoptic" if panoptic else "instances"
-    crowd = max(1, sum(train.classes.values()) / images)
-    detection["batch_size"] = max(1, min(images // 8, min(16, max(4, round(SMALL_STEP / crowd))) if small else 8))
-    detection["accumulation"] = 1
+    detection["batch_size"], detection["accumulation"] = max(1, min(16 if small else 8, images // 8)), 1
     if small:
         seen, fewest, most = 40_000, 12, 300
     elif tuned:
