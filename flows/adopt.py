@@ -132,12 +132,10 @@ def _in_lines(value: dict[str, Any]) -> CommentedMap:
 
 
 def _in_one_line(value: Any) -> Any:
-    if isinstance(value, dict):
-        shown = CommentedMap({key: _in_one_line(item) for key, item in value.items()})
-    elif isinstance(value, list):
-        shown = CommentedSeq(value)
-    else:
+    if not isinstance(value, (dict, list)):
         return value
+    items = {key: _in_one_line(item) for key, item in value.items()} if isinstance(value, dict) else {}
+    shown = CommentedMap(items) if isinstance(value, dict) else CommentedSeq(value)
     shown.fa.set_flow_style()
     return shown
 

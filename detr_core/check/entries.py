@@ -48,9 +48,9 @@ def check_entries(content: dict[str, Any], split: str, source: str) -> Entries:
     for place, entry in enumerate(content["images"]):
         image, fault = _image(entry, place)
         if image is None or image.id in found.images:
-            detail = fault or f"the id {entry['id']} is an earlier entry's too"
-            known = {"image_id": _whole(entry, "id"), "file": str(entry.get("file_name", ""))} if isinstance(entry, dict) else {}
-            found.findings.append(Finding("image_entry", split, source, place=place, detail=detail, **known))
+            number, name = (_whole(entry, "id"), str(entry.get("file_name", ""))) if isinstance(entry, dict) else (None, "")
+            detail = fault or f"the id {number} is an earlier entry's too"
+            found.findings.append(Finding("image_entry", split, source, number, name, place, detail=detail))
         else:
             found.images[image.id] = image
     seen: set[int] = set()

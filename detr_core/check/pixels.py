@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base
@@ -63,7 +64,7 @@ def check_panoptic(path: Path, size: Size, segments: Mapping[int, float]) -> tup
             colors = image.convert("RGB").getcolors(size[0] * size[1])
     except (OSError, SyntaxError, ValueError, EOFError, OverflowError, MemoryError, Image.DecompressionBombError) as error:
         return [("panoptic_png", f"{path.name}: {str(error)[:120]}")], []
-    areas = {r + 256 * g + 256**2 * b: count for count, (r, g, b) in colors or ()}
+    areas = {r + 256 * g + 256**2 * b: count for count, (r, g, b) in cast(list[tuple[int, tuple[int, int, int]]], colors)}
     areas.pop(0, None)  # no segment
     strangers = sorted(set(areas) - set(segments))
     whole: Faults = [("panoptic_unknown_segment", f"{path.name}: segment {strangers[0]}")] if strangers else []

@@ -30,7 +30,8 @@ def from_yolo(root: Path, split: SplitConfig, names: Sequence[str]) -> dict[str,
         raise DatasetError(f"{images}: expected images, found none")
     if len({path.stem for path in files}) < len(files):
         raise DatasetError(f"{images}: expected each image's name once, found one with two endings: whose are its labels?")
-    entries, objects = [], []
+    entries: list[dict[str, Any]] = []
+    objects: list[dict[str, Any]] = []
     for number, path in enumerate(files, start=1):
         height, width = upright_size(path)
         entries.append({"id": number, "file_name": path.name, "height": height, "width": width})
