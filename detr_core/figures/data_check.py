@@ -90,17 +90,34 @@ def _picture(split: Split, findings: Sequence[Finding]) -> Image.Image:
         panel = Image.new("RGB", (512, 200), _CARD)
         ImageDraw.Draw(panel).text((256, 100), first.detail[:48], fill=_PALE, font_size=18, anchor="mm")
     else:
+        boxes = [finding.box for finding in findings if finding.box is not None]
+        image, left, top = _with_margin(image, boxes)
         scale = scale_of(image)
         panel = enlarged(image, scale)
         draw, size = ImageDraw.Draw(panel), text_size(panel, panels=1)
-        for finding in findings:
-            if finding.box is not None:
-                x, y, w, h = finding.box
-                limit = 4.0 * max(image.size)  # far outside is far enough to be seen as such
-                corners = [scale * min(max(value, -limit), limit) for value in (x, y, x + w, y + h)]
-                box(draw, (corners[0], corners[1], corners[2], corners[3]), _RED, line=max(2, size // 6))
+        limit = 4.0 * max(image.size)  # far outside is far enough to be seen as such
+        for x, y, w, h in boxes:
+            low, high = (x + left, y + top), (x + w + left, y + h + top)
+            x1, y1, x2, y2 = (scale * min(max(value, -limit), limit) for value in (*low, *high))
+            box(draw, (x1, y1, x2, y2), _RED, line=max(2, size // 6))
         tag(draw, (4, 4), first.detail[:80], _RED, size, panel.size)
     return side_by_side((f"{first.split}: {first.file}"[-48:],), [panel])
+
+
+def _with_margin(image: Image.Image, boxes: Sequence[tuple[float, float, float, float]]) -> tuple[Image.Image, int, int]:
+    """The image with room for what is outside of it, at most half its size to each side; how much of it is left and above."""
+    width, height = image.size
+
+    def room(beyond: list[float], side: int) -> int:
+        return round(min(side / 2, max([0.0, *beyond])))
+
+    left, right = room([-x for x, _, _, _ in boxes], width), room([x + w - width for x, _, w, _ in boxes], width)
+    top, bottom = room([-y for _, y, _, _ in boxes], height), room([y + h - height for _, y, _, h in boxes], height)
+    if not any((left, right, top, bottom)):
+        return image, 0, 0
+    ground = Image.new("RGB", (left + width + right, top + height + bottom), _CARD)
+    ground.paste(image, (left, top))
+    return ground, left, top
 
 
 def _opened(split: Split, name: str) -> Image.Image | None:
