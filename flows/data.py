@@ -7,9 +7,10 @@ import os
 
 from prefect import flow
 
-from detr_core.data.dataset import DatasetError, Split, read_dataset, write_dataset
+from detr_core.data.dataset import DatasetError, Split, read_dataset
 from detr_core.reporter import Reporter
 from flows import artifacts, stage
+from flows.layout import yolo_names
 from flows.paths import DEFAULT_PROFILE, ROOT, Paths, relative, whole_or_nothing
 from flows.progress import Tee, reporter
 from flows.settings import Profile, load
@@ -17,7 +18,7 @@ from flows.show import publish
 
 
 def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]:
-    """Makes data/<profile>/: generated scenes, or a `dataset.json` that points into a folder on disk, where nothing is copied.
+    """Makes data/<profile>/: generated scenes, or a `dataset.json` that points into a folder on disk, no image copied.
 
     Returns the number of images of each split. Raises DatasetError for a folder that isn't a dataset.
     """
@@ -30,8 +31,11 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
             processes = min(os.cpu_count() or 1, 1 + (config.scenes.train + config.scenes.val) // 2000)
             generate_scenes(config.scenes, config.seed, folder, processes, reporter)
         elif config.folder is not None:
+            from detr_core.data.folder import write_folder_dataset
+
             root = (ROOT / config.folder.root).resolve()
-            write_dataset(folder, root, config.folder.train, config.folder.val)
+            names = yolo_names(root) if config.folder.format == "yolo" else ()
+            write_folder_dataset(config.folder, root, config.seed, names, folder)
         artifacts.claim(folder, paths.profile)
         return {f"{name}/images": float(_images(split)) for name, split in read_dataset(folder).items()}
 

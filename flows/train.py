@@ -37,7 +37,7 @@ def run(
         "stage": stage,
         "config": as_dict(config),
         "detector": detector and as_dict(detector),
-        "data": str(paths.data),
+        "data": str(paths.dataset),
         "init": init and str(init),
         "work": str(work),
         "out": str(work / "out"),

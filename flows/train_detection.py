@@ -30,7 +30,7 @@ def train_detection(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     """Trains the detector of a profile."""
     settings, paths = load(profile), Paths(profile)
     params = settings.flat("data", "detector", "train_detection", "resources")
-    with tracking.stage_run("train_detection", paths, params, [paths.data], sample_seconds=5) as record:
+    with tracking.stage_run("train_detection", paths, params, [paths.data, paths.dataset], sample_seconds=5) as record:
         with reporter("detector") as bar:
             if (init := _initial_checkpoint(settings)) is not None:
                 from detr_core.model.download import digest

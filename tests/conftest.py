@@ -64,12 +64,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def trained(project: Path) -> Trained:
     """The tiny profile after all its stages, in the order of the pipeline."""
-    from flows import ablations, data, evaluate, report, train_detection, train_panoptic  # seconds, only where it is asked for
+    # Seconds, only where it is asked for.
+    from flows import ablations, check, data, evaluate, report, train_detection, train_panoptic
 
     settings, where = tiny_settings(), Paths("tiny")
     figures: dict[str, dict[str, float]] = {}
     told: dict[str, Memory] = {}
-    for stage in (data, train_detection, train_panoptic, evaluate, ablations, report):
+    for stage in (data, check, train_detection, train_panoptic, evaluate, ablations, report):
         name = stage.__name__.removeprefix("flows.")
         told[name] = Memory()
         figures[name] = stage.run(settings, where, told[name])

@@ -46,7 +46,7 @@ def read_annotations(split: Split, targets: Literal["instances", "panoptic"], ma
     file = getattr(split, targets)
     if file is None:
         raise DatasetError(f"split {split.name!r}: expected a file of {targets} annotations, found none in the dataset")
-    content = _content(file)
+    content = read_content(file)
     images = _checked(file, "images", lambda: sorted(content["images"], key=lambda image: int(image["id"])))
     if not images:
         raise DatasetError(f"{file}: images: expected at least one image, found none")
@@ -77,7 +77,11 @@ def read_annotations(split: Split, targets: Literal["instances", "panoptic"], ma
     )
 
 
-def _content(file: Path) -> dict[str, Any]:
+def read_content(file: Path) -> dict[str, Any]:
+    """The annotation file as JSON has it: lists `images`, `annotations` and `categories`, their entries unchecked.
+
+    Raises DatasetError for a file that is missing, isn't JSON or lacks one of the lists.
+    """
     try:
         content = json.loads(file.read_bytes())
     except FileNotFoundError:
@@ -109,7 +113,7 @@ def _categories(entries: list[dict[str, Any]]) -> tuple[Category, ...]:
 def _objects(entries: list[dict[str, Any]], targets: str) -> list[dict[str, Any]]:
     # A panoptic annotation is an image with its segments; an instance annotation is an object. Crowds train nothing.
     if targets == "panoptic":
-        entries = [{"image_id": entry["image_id"], **segment} for entry in entries for segment in entry["segments_info"]]
+        entries = [{**segment, "image_id": entry["image_id"]} for entry in entries for segment in entry["segments_info"]]
     return [entry for entry in entries if not entry.get("iscrowd", 0)]
 
 

@@ -144,10 +144,11 @@ def _measure_cost(settings: Profile, own: Paths, reporter: Reporter) -> dict[str
 
 
 def _seeded(settings: Profile, seed: int) -> Profile:
+    detection, panoptic = settings.train_detection, settings.train_panoptic
     return dataclasses.replace(
         settings,
-        train_detection=dataclasses.replace(settings.train_detection, seed=seed),
-        train_panoptic=dataclasses.replace(settings.train_panoptic, seed=seed),
+        train_detection=dataclasses.replace(detection, seed=seed),
+        train_panoptic=panoptic and dataclasses.replace(panoptic, seed=seed),
     )
 
 
