@@ -25,6 +25,7 @@ from detr_core.check.entries import category_names, check_entries
 from detr_core.check.statistics import Statistics, count, quantile
 from detr_core.config import ConfigError, as_dict, build
 from detr_core.data.config import FolderConfig
+from detr_core.studies.config import EVALUATING
 from flows import sizes
 from flows.artifacts import targets
 from flows.layout import find_layout, yolo_names
@@ -68,6 +69,8 @@ def adopt(folder: Path, name: str, like: str, val_share: float, checkpoint: str 
     content["data"]["source"], content["data"]["scenes"], content["data"]["folder"] = "folder", None, layout
     statistics, panoptic = _statistics(build(FolderConfig, layout, str(folder)), int(content["data"]["seed"]))
     content["check"]["mode"] = "strict"
+    for study in [study for study in content["ablations"] if study not in EVALUATING]:
+        del content["ablations"][study]  # its budgets are the model's
     if checkpoint is None:
         content["detector"]["queries"] = sizes.queries(statistics)
         content["train_detection"]["init"] = None
@@ -79,7 +82,6 @@ def adopt(folder: Path, name: str, like: str, val_share: float, checkpoint: str 
     content.yaml_set_start_comment(
         f"The dataset in {layout['root']}, with the recipe of {like}.yaml and sizes of its own.{begun}"
     )
-    _keep_studies_that_fit(content, relative(paths.params))
     text = _text(content)
     build(Profile, yaml.safe_load(text), relative(paths.params))
     _write(paths, text)
@@ -114,24 +116,16 @@ def _architecture(checkpoint: str, sha256: str | None) -> dict[str, Any]:
     return as_dict(load_checkpoint(local_file(checkpoint, sha256), torch.device("cpu")).model.config)
 
 
-def _keep_studies_that_fit(content: Any, where: str) -> None:
-    """Leaves out the studies whose variants make no sense here, such as one of mask heads without masks."""
-    plain, studies = yaml.safe_load(_text(content)), content["ablations"]
-    every = plain.pop("ablations")
-    build(Profile, plain | {"ablations": {}}, where)  # an error of the rest is no study's
-    for name in every:
-        try:
-            build(Profile, plain | {"ablations": {name: every[name]}}, where)
-        except ConfigError:
-            del studies[name]
-
-
 def _text(content: Any) -> str:
     """The profile as a person would write it: what was set in one line each, a blank line between sections."""
     for section in content.values():
         for key, value in section.items() if isinstance(section, dict) else ():
             if type(value) is dict:  # set here; what was read is ruamel's
                 section[key] = _in_lines(value) if key in ("folder", "augmentation") else _in_one_line(value)
+    for study in content["ablations"].values():
+        if type(study.get("resize")) is dict:
+            study["resize"] = _in_one_line(study["resize"])
+            study.ca.items.pop("resize", None)  # what stands below it speaks of the studies left out
     for key in ("targets", "epochs"):
         content["train_detection"].ca.items.pop(key, None)  # the model's comments on its own choices
     text = io.StringIO()

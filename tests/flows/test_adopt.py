@@ -14,6 +14,7 @@ from PIL import Image
 from detr_core.check.statistics import Statistics
 from detr_core.config import ConfigError
 from detr_core.data.dataset import DatasetError
+from detr_core.studies.config import EVALUATING
 from flows import adopt, layout, paths, settings, sizes
 from flows.paths import PARAMS, ROOT
 from flows.settings import load, read
@@ -206,12 +207,13 @@ def test_sizes_make_sense_whatever_the_data(
 ) -> None:
     content = yaml.safe_load((PARAMS / f"{like}.yaml").read_text())
     sizes.fit(content, {name: statistics(images, size, side, 5) for name in ("train", "val")}, images % 2 == 0, tuned)
+    content["ablations"] = {name: content["ablations"][name] for name in EVALUATING}  # as adopt does
     file = tmp_path / "x.yaml"
     file.write_text(yaml.safe_dump(content))
     profile = read(file)  # refuses what makes no sense
     resize = profile.evaluate.resize
     assert resize is not None
-    assert profile.train_detection.resize == resize == profile.ablations.decoder_nms.resize
+    assert profile.train_detection.resize == resize == profile.ablations["decoder-nms"].resize
     assert resize.longest <= (256 if like == "demo" else 1333)
     if like == "coco" and (tuned or size == (480, 640)):
         assert (resize.short, resize.longest) == ((800,), 1333), "the published sizes"

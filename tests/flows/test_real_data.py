@@ -45,6 +45,7 @@ def profile(name: str) -> Profile:
     content["train_detection"]["targets"] = "instances" if train["panoptic"] is None else "panoptic"
     if train["panoptic"] is None:
         content["train_panoptic"] = None
+        del content["ablations"]["panoptic"]
     content["evaluate"] |= {"resize": resize}
     for study in ("decoder-nms", "encoder-attention", "decoder-attention", "scoring"):
         content["ablations"][study] |= {"resize": resize}
