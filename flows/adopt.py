@@ -75,8 +75,11 @@ def adopt(folder: Path, name: str, like: str, val_share: float, checkpoint: str 
         content["detector"]["queries"] = sizes.queries(statistics)
         content["train_detection"]["init"] = None
     else:
-        content["train_detection"]["init"] = {"checkpoint": checkpoint, "sha256": sha256}
-        content["detector"] = _architecture(checkpoint, sha256)
+        init = {"checkpoint": checkpoint, "sha256": sha256}
+        content["train_detection"]["init"] = init
+        content["detector"], has_mask_head = _built_as(checkpoint, sha256)
+        if has_mask_head:
+            content["train_panoptic"] |= {"init": dict(init), "attention_gain": 1}
     sizes.fit(content, statistics, panoptic, tuned=checkpoint is not None)
     begun = f" Training starts from {checkpoint}." if checkpoint else ""
     content.yaml_set_start_comment(
@@ -107,13 +110,15 @@ def _statistics(config: FolderConfig, seed: int) -> tuple[dict[str, Statistics],
     return found, source == "panoptic"
 
 
-def _architecture(checkpoint: str, sha256: str | None) -> dict[str, Any]:
+def _built_as(checkpoint: str, sha256: str | None) -> tuple[dict[str, Any], bool]:
+    """The section `detector` of a checkpoint, and whether it has a mask head."""
     import torch
 
     from detr_core.model.checkpoint import load_checkpoint
     from flows.checkpoints import local_file
 
-    return as_dict(load_checkpoint(local_file(checkpoint, sha256), torch.device("cpu")).model.config)
+    model = load_checkpoint(local_file(checkpoint, sha256), torch.device("cpu")).model
+    return as_dict(model.config), getattr(model, "has_mask_head", False)
 
 
 def _text(content: Any) -> str:

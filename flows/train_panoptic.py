@@ -36,7 +36,8 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
             where = relative(paths.dataset / "dataset.json")
             raise DatasetError(f"{where}: {name}.panoptic: expected panoptic annotations to train masks on, found null")
     detector = artifacts.detector(paths)
-    return train.run("panoptic", settings.train_panoptic, None, detector, settings, paths, reporter)
+    head = train.initial_checkpoint(settings.train_panoptic)
+    return train.run("panoptic", settings.train_panoptic, None, detector, settings, paths, reporter, head)
 
 
 @flow(name="train-panoptic")
@@ -47,6 +48,8 @@ def train_panoptic(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     inputs = [paths.data, paths.dataset, paths.detection]
     with tracking.stage_run("train_panoptic", paths, params, inputs, sample_seconds=5) as record:
         with reporter("mask head") as bar:
+            if settings.train_panoptic is not None:
+                train.record_initial(record, train.initial_checkpoint(settings.train_panoptic))
             figures = run(settings, paths, Tee(bar, record))
         if settings.train_panoptic is not None:
             train.record_results(record, "panoptic", settings, paths)

@@ -26,7 +26,7 @@ from flows.artifacts import StageError
 from flows.paths import Paths
 from flows.settings import Profile
 from flows.studies import evaluating
-from tests.conftest import Trained, tiny_parameters, tiny_settings
+from tests.conftest import Trained, copy_data, tiny_parameters, tiny_settings
 from tests.kinds import DEFORMABLE, KINDS
 
 FOLDER = {"format": "coco", "val_share": None}
@@ -45,15 +45,11 @@ def names(folder: Path) -> set[str]:
 def copy(trained: Trained) -> Paths:
     """Data and trained models of the tiny profile under their own name, to be spoilt. Whatever was evaluated is not there."""
     where = Paths("tiny-copy")
-    for source, target in ((trained.paths.data, where.data), (trained.paths.runs, where.runs)):
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(source, target)
+    shutil.rmtree(where.runs, ignore_errors=True)
+    shutil.copytree(trained.paths.runs, where.runs)
+    copy_data(trained.paths, where)
     shutil.rmtree(where.evaluation)
     shutil.rmtree(where.runs / "studies")
-    for folder in (where.data, where.dataset):
-        artifacts.claim(folder, where.profile)
-    file = where.dataset / "dataset.json"
-    file.write_text(file.read_text(encoding="utf-8").replace("data/tiny", "data/tiny-copy"), encoding="utf-8")
     for folder in (where.detection, where.panoptic):
         content = torch.load(folder / "checkpoint.pt", weights_only=True)
         content["meta"]["profile"] = where.profile
