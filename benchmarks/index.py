@@ -81,7 +81,7 @@ def made_up(folder: Path) -> tuple[Split, dict[str, float]]:
     split = read_dataset(folder)["train"]
     seconds: dict[str, float] = {}
     began = time.monotonic()
-    for _, targets, _ in write_index(folder, {"train": split}):
+    for _, targets, _ in write_index({"train": split}):
         seconds[targets] = time.monotonic() - began
         began = time.monotonic()
     return split, seconds

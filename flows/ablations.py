@@ -84,7 +84,7 @@ def _evaluated(name: str, settings: Profile, paths: Paths) -> dict[str, float]:
     """A study of the trained model: a run in MLflow, with one below it for each setting."""
     folder = paths.study(name)
     params = settings.flat("data", "detector") | flatten(as_dict(settings.ablations[name]), f"ablations.{name}.")
-    with tracking.stage_run("ablations", paths, params, [paths.data, paths.detection], name=name) as record:
+    with tracking.stage_run("ablations", paths, params, [paths.data, paths.dataset, paths.detection], name=name) as record:
         record.tag("study", name)
         with reporter(name) as bar:
             figures = evaluating.run(name, settings, paths, Tee(bar, record))

@@ -27,21 +27,31 @@ def claim(folder: Path, profile: str) -> None:
 
 
 def dataset(paths: Paths) -> dict[str, Split]:
-    """The splits 'train' and 'val' of the profile's dataset.
+    """The splits 'train' and 'val' of the profile's dataset, as checked.
 
     Raises DatasetError where there is none, it can't be read or it is another profile's.
     """
-    if not paths.data.is_dir():
-        raise DatasetError(f"{relative(paths.data)}: there is no dataset of profile {paths.profile!r} yet; {_run(paths, 'data')}")
+    unchecked_dataset(paths)  # whose images it points to
+    return _owned(paths, paths.dataset, "checked dataset", "check")
+
+
+def unchecked_dataset(paths: Paths) -> dict[str, Split]:
+    """The same as the data stage made it; errors likewise."""
+    return _owned(paths, paths.data, "dataset", "data")
+
+
+def _owned(paths: Paths, folder: Path, what: str, stage: str) -> dict[str, Split]:
+    if not folder.is_dir():
+        raise DatasetError(f"{relative(folder)}: there is no {what} of profile {paths.profile!r} yet; {_run(paths, stage)}")
     try:
-        splits = read_dataset(paths.data)
-        owner = json.loads((paths.data / OWNER).read_text(encoding="utf-8"))["profile"]
+        splits = read_dataset(folder)
+        owner = json.loads((folder / OWNER).read_text(encoding="utf-8"))["profile"]
     except (DatasetError, OSError, ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{relative(paths.data)}: not a whole dataset: {error}; {_run(paths, 'data')}") from None
+        raise DatasetError(f"{relative(folder)}: not a whole dataset: {error}; {_run(paths, stage)}") from None
     if owner != paths.profile:
         raise DatasetError(
-            f"{relative(paths.data / OWNER)}: expected a dataset of profile {paths.profile!r}, "
-            f"found one of {owner!r}; {_run(paths, 'data')}"
+            f"{relative(folder / OWNER)}: expected a dataset of profile {paths.profile!r}, found one of {owner!r}; "
+            f"{_run(paths, stage)}"
         )
     return splits
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 
 import yaml
 from prefect import flow
 
 from detr_core.config import require
 from detr_core.data import manifest
-from detr_core.data.dataset import DatasetError, Split, read_dataset, write_dataset
+from detr_core.data.dataset import DatasetError, Split, read_dataset
 from detr_core.reporter import Reporter
 from flows import artifacts, stage
+from flows.layout import yolo_names
 from flows.paths import DEFAULT_PROFILE, PARAMS, ROOT, Paths, relative, whole_or_nothing
 from flows.progress import Tee, reporter
 from flows.settings import Profile, load
@@ -21,7 +21,7 @@ from flows.show import publish
 
 
 def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]:
-    """Makes data/<profile>/: generated scenes, or a `dataset.json` that points into a folder on disk, where nothing is copied.
+    """Makes data/<profile>/: generated scenes, or a `dataset.json` that points into a folder on disk, no image copied.
 
     That folder is filled by a download first where the profile says so; its `manifest.json` says what it held. Returns the
     number of images of each split. Raises ConfigError where DVC looks for changes in another folder, DatasetError for a folder
@@ -36,6 +36,8 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
             processes = min(os.cpu_count() or 1, 1 + (config.scenes.train + config.scenes.val) // 2000)
             generate_scenes(config.scenes, config.seed, folder, processes, reporter)
         elif config.folder is not None:
+            from detr_core.data.folder import write_folder_dataset
+
             root = (ROOT / config.folder.root).resolve()
             if config.download is None:
                 _require_watched(config.folder.root, paths)
@@ -43,9 +45,9 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
                 from detr_core.data.archives import fill
 
                 fill(root, config.download, reporter)
-            write_dataset(folder, root, config.folder.train, config.folder.val)
+            names = yolo_names(root) if config.folder.format == "yolo" else ()
+            write_folder_dataset(config.folder, root, config.seed, names, folder)
             manifest.write_manifest(folder, root, read_dataset(folder))
-            _index(folder, reporter)
         artifacts.claim(folder, paths.profile)
         return {f"{name}/images": float(_images(split)) for name, split in read_dataset(folder).items()}
 
@@ -57,14 +59,6 @@ def _require_watched(root: str, paths: Paths) -> None:
         source = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("source")
         expected = f"data.folder.root of {relative(paths.params)}, {root!r}, so that DVC sees changes of it"
         require(source == root, f"{relative(file)}: source", expected, source)
-
-
-def _index(folder: Path, reporter: Reporter) -> None:
-    from detr_core.data.index import write_index  # torch takes seconds to import
-
-    for name, targets, left_out in write_index(folder, read_dataset(folder)):
-        counts = ", ".join(f"{count:,} {what}" for what, count in left_out.items())
-        reporter.message(f"{name}, {targets}: left out of training are {counts}")
 
 
 def _images(split: Split) -> int:

@@ -62,7 +62,7 @@ def evaluated(
             checkpoint=str(checkpoint),
             dilation=dilation,
             owner=owner,
-            data=str(paths.data),
+            data=str(paths.dataset),
             out=str(folder),
             workers=settings.resources.workers,
             stage="evaluation",
@@ -80,7 +80,7 @@ def evaluate(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     """Evaluates the trained model of a profile on its val split."""
     settings, paths = load(profile), Paths(profile)
     params = settings.flat("data", "detector", "evaluate")
-    with tracking.stage_run("evaluate", paths, params, [paths.data, paths.detection, paths.panoptic]) as record:
+    with tracking.stage_run("evaluate", paths, params, [paths.data, paths.dataset, paths.detection, paths.panoptic]) as record:
         with reporter("evaluation") as bar:
             figures = run(settings, paths, Tee(bar, record))
         record.metrics(figures, step=0)

@@ -38,6 +38,16 @@ class Paths:
         return ROOT / "data" / self.profile
 
     @property
+    def check(self) -> Path:
+        """What the data check found."""
+        return ROOT / "runs" / self.profile / "check"
+
+    @property
+    def dataset(self) -> Path:
+        """The dataset as checked: `dataset.json` and, where something was left out, annotation files without it."""
+        return ROOT / "runs" / self.profile / "dataset"
+
+    @property
     def runs(self) -> Path:
         runs = ROOT / "runs" / self.profile
         return runs / "studies" / self.variant if self.variant else runs

@@ -29,7 +29,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter, links: Mapping[str,
     with whole_or_nothing(paths.report) as out:
         write_report(
             paths.profile,
-            paths.data,
+            paths.dataset,
             paths.detection,
             paths.panoptic,
             paths.evaluation,
@@ -46,7 +46,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter, links: Mapping[str,
 def report(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     """Writes the report of a profile."""
     settings, paths = load(profile), Paths(profile)
-    inputs = [paths.data, paths.detection, paths.panoptic, paths.evaluation, *map(paths.study, EVALUATING)]
+    inputs = [paths.data, paths.dataset, paths.detection, paths.panoptic, paths.evaluation, *map(paths.study, EVALUATING)]
     with tracking.stage_run("report", paths, settings.flat("report"), inputs) as record:
         with reporter("report") as bar:
             figures = run(settings, paths, Tee(bar, record), record.links())

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from detr_core.check.config import CheckConfig
 from detr_core.config import ConfigError, as_dict, build, flatten, require
 from detr_core.data.config import DataConfig
 from detr_core.evaluate.config import EvaluateConfig
@@ -65,9 +66,10 @@ class Profile:
     """One whole experiment; sections are named after stages."""
 
     data: DataConfig
+    check: CheckConfig
     detector: AnyDetectorConfig
     train_detection: DetectionConfig
-    train_panoptic: PanopticConfig
+    train_panoptic: PanopticConfig | None  # null: no mask head, for data without panoptic annotations
     evaluate: EvaluateConfig
     ablations: Studies
     report: ReportConfig
@@ -80,7 +82,8 @@ class Profile:
 
     def flat(self, *sections: str) -> dict[str, Any]:
         """The parameters of these sections as `section.key: value`, for the record."""
-        return flatten({section: as_dict(getattr(self, section)) for section in sections})
+        configs = {section: getattr(self, section) for section in sections}
+        return flatten({section: None if config is None else as_dict(config) for section, config in configs.items()})
 
 
 def variants(profile: Profile, study: str) -> dict[str, Profile]:

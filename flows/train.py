@@ -12,7 +12,7 @@ from detr_core.config import as_dict
 from detr_core.model.config import AnyDetectorConfig
 from detr_core.reporter import Reporter
 from detr_core.train.config import DetectionConfig, PanopticConfig
-from flows import launch, tracking
+from flows import checkpoints, launch, tracking
 from flows.paths import Paths, whole_or_nothing
 from flows.settings import Profile
 
@@ -27,18 +27,20 @@ def run(
     settings: Profile,
     paths: Paths,
     reporter: Reporter,
+    mask_head: Path | None = None,
 ) -> dict[str, float]:
     """Trains into runs/<profile>/<stage>/; an interrupted training is taken up again from .state/. Returns metrics.json.
 
-    config, detector, init: as flows/worker.py describes them. Raises WorkerError where a process of the training fails.
+    config, detector, init, mask_head: as flows/worker.py describes them. Raises WorkerError where a process of it fails.
     """
     work, resources = paths.unfinished(f"train_{stage}"), settings.resources
     job = {
         "stage": stage,
         "config": as_dict(config),
         "detector": detector and as_dict(detector),
-        "data": str(paths.data),
+        "data": str(paths.dataset),
         "init": init and str(init),
+        "mask_head": mask_head and str(mask_head),
         "work": str(work),
         "out": str(work / "out"),
         "workers": resources.workers,
@@ -50,6 +52,19 @@ def run(
     shutil.rmtree(work, ignore_errors=True)
     figures: dict[str, float] = json.loads((paths.runs / stage / "metrics.json").read_text(encoding="utf-8"))
     return figures
+
+
+def initial_checkpoint(config: DetectionConfig | PanopticConfig) -> Path | None:
+    """The file that the training starts from. Raises CheckpointError where it can't be had."""
+    return None if config.init is None else checkpoints.local_file(config.init.checkpoint, config.init.sha256)
+
+
+def record_initial(record: tracking.Record, file: Path | None) -> None:
+    """What the training starts from into the record, by its checksum: DVC doesn't follow a file outside of the project."""
+    if file is not None:
+        from detr_core.model.download import digest
+
+        record.tag("init.sha256", digest(file))
 
 
 def record_results(record: tracking.Record, stage: Stage, settings: Profile, paths: Paths) -> None:

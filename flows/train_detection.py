@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from prefect import flow
 
 from detr_core.reporter import Reporter
-from flows import artifacts, checkpoints, stage, tracking, train
+from flows import artifacts, stage, tracking, train
 from flows.paths import DEFAULT_PROFILE, Paths
 from flows.progress import Tee, reporter
 from flows.settings import Profile, load
@@ -21,7 +19,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     Raises DatasetError or CheckpointError before work begins, WorkerError where a process of the training fails.
     """
     artifacts.dataset(paths)
-    init = _initial_checkpoint(settings)
+    init = train.initial_checkpoint(settings.train_detection)
     return train.run("detection", settings.train_detection, settings.detector, init, settings, paths, reporter)
 
 
@@ -30,21 +28,13 @@ def train_detection(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     """Trains the detector of a profile."""
     settings, paths = load(profile), Paths(profile)
     params = settings.flat("data", "detector", "train_detection", "resources")
-    with tracking.stage_run("train_detection", paths, params, [paths.data], sample_seconds=5) as record:
+    with tracking.stage_run("train_detection", paths, params, [paths.data, paths.dataset], sample_seconds=5) as record:
         with reporter("detector") as bar:
-            if (init := _initial_checkpoint(settings)) is not None:
-                from detr_core.model.download import digest
-
-                record.tag("init.sha256", digest(init))  # DVC doesn't follow a file outside of the project
+            train.record_initial(record, train.initial_checkpoint(settings.train_detection))
             figures = run(settings, paths, Tee(bar, record))
         train.record_results(record, "detection", settings, paths)
     publish("train-detection", profile, figures, {"MLflow run": record.url()})
     return figures
-
-
-def _initial_checkpoint(settings: Profile) -> Path | None:
-    init = settings.train_detection.init
-    return None if init is None else checkpoints.local_file(init.checkpoint, init.sha256)
 
 
 def main() -> None:

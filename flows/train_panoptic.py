@@ -8,7 +8,7 @@ from detr_core.config import ConfigError
 from detr_core.data.dataset import DatasetError
 from detr_core.reporter import Reporter
 from flows import artifacts, stage, tracking, train
-from flows.paths import DEFAULT_PROFILE, Paths, relative
+from flows.paths import DEFAULT_PROFILE, Paths, relative, whole_or_nothing
 from flows.progress import Tee, reporter
 from flows.settings import Profile, load
 from flows.show import publish
@@ -17,19 +17,27 @@ from flows.show import publish
 def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]:
     """Trains the mask head into runs/<profile>/panoptic/: checkpoint.pt (the last), best.pt, metrics.json, history.jsonl.
 
+    Where the profile's section is null there is no mask head: the folder stays empty, and nothing is returned.
+
     The checkpoints hold the whole model, the detector's weights as they were. An interrupted training is taken up again from
     .state/. Returns metrics.json. Raises ConfigError, DatasetError or StageError before work begins, WorkerError where a
     process of the training fails.
     """
+    splits = artifacts.dataset(paths)
+    if settings.train_panoptic is None:
+        with whole_or_nothing(paths.panoptic):
+            reporter.message("no mask head: train_panoptic is null")
+        return {}
     if settings.detector.kind != "detr":
         expected = "'detr', which alone can have a mask head"
         raise ConfigError(f"{relative(paths.params)}: detector.kind: expected {expected}, found {settings.detector.kind!r}")
-    for name, split in artifacts.dataset(paths).items():
+    for name, split in splits.items():
         if split.panoptic is None:
-            where = relative(paths.data / "dataset.json")
+            where = relative(paths.dataset / "dataset.json")
             raise DatasetError(f"{where}: {name}.panoptic: expected panoptic annotations to train masks on, found null")
     detector = artifacts.detector(paths)
-    return train.run("panoptic", settings.train_panoptic, None, detector, settings, paths, reporter)
+    head = train.initial_checkpoint(settings.train_panoptic)
+    return train.run("panoptic", settings.train_panoptic, None, detector, settings, paths, reporter, head)
 
 
 @flow(name="train-panoptic")
@@ -37,11 +45,14 @@ def train_panoptic(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     """Trains the mask head of a profile on its frozen detector."""
     settings, paths = load(profile), Paths(profile)
     params = settings.flat("data", "train_panoptic", "resources")
-    inputs = [paths.data, paths.detection]
+    inputs = [paths.data, paths.dataset, paths.detection]
     with tracking.stage_run("train_panoptic", paths, params, inputs, sample_seconds=5) as record:
         with reporter("mask head") as bar:
+            if settings.train_panoptic is not None:
+                train.record_initial(record, train.initial_checkpoint(settings.train_panoptic))
             figures = run(settings, paths, Tee(bar, record))
-        train.record_results(record, "panoptic", settings, paths)
+        if settings.train_panoptic is not None:
+            train.record_results(record, "panoptic", settings, paths)
     publish("train-panoptic", profile, figures, {"MLflow run": record.url()})
     return figures
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import yaml
 
 from detr_core.config import build
 from detr_core.reporter import Memory
-from flows import launch, paths
+from flows import artifacts, launch, paths
 from flows.paths import Paths
 from flows.settings import Profile
 
@@ -64,13 +65,25 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def trained(project: Path) -> Trained:
     """The tiny profile after all its stages, in the order of the pipeline."""
-    from flows import ablations, data, evaluate, report, train_detection, train_panoptic  # seconds, only where it is asked for
+    # Seconds, only where it is asked for.
+    from flows import ablations, check, data, evaluate, report, train_detection, train_panoptic
 
     settings, where = tiny_settings(), Paths("tiny")
     figures: dict[str, dict[str, float]] = {}
     told: dict[str, Memory] = {}
-    for stage in (data, train_detection, train_panoptic, evaluate, ablations, report):
+    for stage in (data, check, train_detection, train_panoptic, evaluate, ablations, report):
         name = stage.__name__.removeprefix("flows.")
         told[name] = Memory()
         figures[name] = stage.run(settings, where, told[name])
     return Trained(settings, where, figures, told)
+
+
+def copy_data(source: Paths, target: Paths) -> None:
+    """A profile's data, as it was made and as it was checked, for another profile, in place of what that has."""
+    for earlier, folder in ((source.data, target.data), (source.dataset, target.dataset)):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(earlier, folder)
+        artifacts.claim(folder, target.profile)
+    file = target.dataset / "dataset.json"
+    text = file.read_text(encoding="utf-8").replace(f"data/{source.profile}", f"data/{target.profile}")
+    file.write_text(text, encoding="utf-8")

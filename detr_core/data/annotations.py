@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from detr_core.data import fields
 from detr_core.data.dataset import DatasetError, Split, below_root
 from detr_core.data.masks import InstanceMasks, Masks, PanopticMasks
 from detr_core.data.texts import Texts
 from detr_core.structures import Category
 
-V = TypeVar("V")
 Targets = Literal["instances", "panoptic"]
 Arrays = Mapping[str, npt.NDArray[Any]]
 
-LARGEST_SIDE = 100_000  # pixels of an image; a larger one is a slip of whoever wrote the file
-CROWDS, EMPTY = "crowds", "boxes without extent in the image"  # what trains nothing
+CROWDS, EMPTY = "crowds", "empty_boxes"  # what trains nothing; a box is empty that has no extent in the image
 
 
 @dataclass(frozen=True)
@@ -107,31 +106,36 @@ def annotations_of(arrays: Arrays, split: Split, targets: Targets) -> Annotation
 
 def parsed(file: Path, targets: Targets, masks: bool) -> dict[str, npt.NDArray[Any]]:
     """The annotation file as arrays: those of Annotations, texts as Texts has them, categories as JSON. Errors as there."""
-    content = read_content(file)
-    images = _checked(file, "images", lambda: sorted(content["images"], key=lambda image: _id(image["id"])))
+    content = fields.read_content(file)
+    images = fields.checked(file, "images", lambda: sorted(content["images"], key=lambda image: fields.whole(image["id"])))
     if not images:
         raise DatasetError(f"{file}: images: expected at least one image, found none")
-    image_ids = [image["id"] for image in images]
-    _require_once(file, "images", image_ids)
-    categories = _checked(file, "categories", lambda: _categories(content["categories"]))
-    names = _checked(file, "images.file_name", lambda: [_text(image["file_name"]) for image in images])
+    image_ids = [fields.whole(image["id"]) for image in images]
+    if len(set(image_ids)) < len(image_ids):
+        raise DatasetError(f"{file}: images: expected every id once, found one twice")
+    known = fields.checked(file, "categories", lambda: fields.category_list(content["categories"]))
+    names = fields.checked(file, "images.file_name", lambda: [fields.text(image["file_name"]) for image in images])
     for name in names:
         below_root(Path(), name, f"{file}: images.file_name")
-    sizes = _checked(file, "images", lambda: [(_side(image["height"]), _side(image["width"])) for image in images])
-    entries = _checked(file, "annotations", lambda: _entries(content["annotations"], targets))
+    sizes = fields.checked(
+        file, "images", lambda: [(fields.side(image["height"]), fields.side(image["width"])) for image in images]
+    )
+    entries = fields.checked(file, "annotations", lambda: _entries(content["annotations"], targets))
     place = {image_id: position for position, image_id in enumerate(image_ids)}
-    classes = {number: index for index, (number, _, _) in enumerate(categories)}
+    classes = {number: index for index, (number, _, _) in enumerate(known)}
     image_of = _numbers(file, "annotations.image_id", (entry.get("image_id") for entry in entries), place)
     labels = _numbers(file, "annotations.category_id", (entry.get("category_id") for entry in entries), classes)
     boxes = _boxes(file, entries, np.asarray(sizes, dtype=np.float64)[image_of])
-    crowd = np.array([entry["iscrowd"] for entry in entries], dtype=np.bool_)
+    crowd = fields.checked(
+        file, "annotations.iscrowd", lambda: np.array([fields.flag(entry.get("iscrowd", 0)) for entry in entries], dtype=np.bool_)
+    )
     whole = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
     trains = np.flatnonzero(whole & ~crowd)
     kept = trains[np.argsort(image_of[trains], kind="stable")]
     counts = np.bincount(image_of[kept], minlength=len(images))
     name_texts = Texts.of(names)
     arrays: dict[str, npt.NDArray[Any]] = {
-        "categories": np.frombuffer(json.dumps(categories).encode(), dtype=np.uint8),
+        "categories": np.frombuffer(json.dumps(known).encode(), dtype=np.uint8),
         "image_ids": np.array(image_ids, dtype=np.int64),
         "names": name_texts.content,
         "name_starts": name_texts.starts,
@@ -146,101 +150,32 @@ def parsed(file: Path, targets: Targets, masks: bool) -> dict[str, npt.NDArray[A
     return arrays
 
 
-def read_content(file: Path) -> dict[str, Any]:
-    """The annotation file as JSON has it: lists `images`, `annotations` and `categories`, their entries unchecked.
-
-    Raises DatasetError for a file that is missing, isn't JSON or lacks one of the lists.
-    """
-    try:
-        content = json.loads(file.read_bytes())
-    except FileNotFoundError:
-        raise DatasetError(f"{file}: expected an annotation file, found no such file") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DatasetError(f"{file}: not valid JSON: {error}") from None
-    for field in ("images", "annotations", "categories"):
-        if not isinstance(content, dict) or not isinstance(content.get(field), list):
-            raise DatasetError(f"{file}: {field}: expected a list, found {'none' if field not in content else 'something else'}")
-    return dict(content)
-
-
-def _checked(file: Path, field: str, read: Callable[[], V]) -> V:
-    try:
-        return read()
-    except KeyError as error:
-        raise DatasetError(f"{file}: {field}: expected {error}, found an entry without it") from None
-    except (TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise DatasetError(f"{file}: {field}: malformed entry: {error}") from None
-
-
-def _require_once(file: Path, field: str, ids: Sequence[Any]) -> None:
-    try:
-        once = len(set(ids)) == len(ids)
-    except TypeError:  # ids that are lists or mappings
-        once = False
-    if not once:
-        raise DatasetError(f"{file}: {field}: expected every id once, found one twice")
-
-
-def _id(value: Any) -> int:
-    if type(value) is not int or not -(2**63) <= value < 2**63:
-        raise ValueError(f"expected a whole number as id, found {value!r}")
-    return value
-
-
-def _segment(value: Any) -> int:
-    if not 0 < _id(value) < 2**24:  # three bytes of a pixel; 0 is what no segment covers
-        raise ValueError(f"expected a segment's id of 1 to {2**24 - 1:,}, found {value!r}")
-    return int(value)
-
-
-def _text(value: Any) -> str:
-    if type(value) is not str:
-        raise ValueError(f"expected text, found {value!r}")
-    value.encode()  # half a character of a broken escape can't be a file's name
-    return value
-
-
-def _side(value: Any) -> int:
-    if type(value) not in (int, float) or value != value // 1 or not 1 <= value <= LARGEST_SIDE:
-        raise ValueError(f"expected a side of 1 to {LARGEST_SIDE:,} pixels, found {value!r}")
-    return int(value)
-
-
-def _categories(entries: list[dict[str, Any]]) -> list[tuple[int, str, bool]]:
-    found = sorted((_id(entry["id"]), _text(entry["name"]), bool(entry.get("isthing", 1))) for entry in entries)
-    if len({number for number, _, _ in found}) < len(found):
-        raise ValueError("expected every id once, found one twice")
-    return found
-
-
 def _entries(entries: list[dict[str, Any]], targets: Targets) -> list[dict[str, Any]]:
     # A panoptic annotation is an image with its segments; an instance annotation is an object.
     if targets == "panoptic":
-        of = [entry["image_id"] for entry in entries]
+        of = [fields.whole(entry["image_id"]) for entry in entries]
         if len(set(of)) < len(of):
             raise ValueError("expected one entry an image, found two of one image")
         for entry in entries:
             if type(entry["segments_info"]) is not list:
                 raise ValueError(f"expected a list as segments_info, found {entry['segments_info']!r:.60}")
-            ids = [segment["id"] for segment in entry["segments_info"]]
+            ids = [fields.segment_id(segment["id"]) for segment in entry["segments_info"]]
             if len(set(ids)) < len(ids):
                 raise ValueError(f"expected every segment of an image once, found one twice in image {entry['image_id']}")
-        entries = [{**segment, "image_id": entry["image_id"]} for entry in entries for segment in entry["segments_info"]]
-    else:
-        ids = [_id(entry["id"]) for entry in entries if "id" in entry]
-        if len(set(ids)) < len(ids):
-            raise ValueError("expected every id once, found one twice")
-    for entry in entries:
-        if entry.setdefault("iscrowd", 0) not in (0, 1):
-            raise ValueError(f"expected iscrowd 0 or 1, found {entry['iscrowd']!r}")
+        return [{**segment, "image_id": entry["image_id"]} for entry in entries for segment in entry["segments_info"]]
+    ids = [fields.whole(entry["id"]) for entry in entries if "id" in entry]
+    if len(set(ids)) < len(ids):
+        raise ValueError("expected every id once, found one twice")
     return entries
 
 
 def _numbers(file: Path, field: str, ids: Iterable[Any], known: dict[int, int]) -> npt.NDArray[np.int64]:
     try:
-        return np.array([known[number] for number in ids], dtype=np.int64)
-    except (KeyError, TypeError) as error:
+        return np.array([known[fields.whole(number)] for number in ids], dtype=np.int64)
+    except KeyError as error:
         raise DatasetError(f"{file}: {field}: expected an id that the file defines, found {error}") from None
+    except ValueError as error:
+        raise DatasetError(f"{file}: {field}: {error}") from None
 
 
 def _boxes(file: Path, entries: list[dict[str, Any]], sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -251,7 +186,7 @@ def _boxes(file: Path, entries: list[dict[str, Any]], sizes: npt.NDArray[np.floa
             raise ValueError("expected four numbers, found others")
         return found.astype(np.float64).reshape(len(entries), 4)
 
-    boxes = _checked(file, "annotations.bbox", read)
+    boxes = fields.checked(file, "annotations.bbox", read)
     if not np.isfinite(boxes).all():
         raise DatasetError(f"{file}: annotations.bbox: expected finite numbers, found others")
     with np.errstate(over="ignore"):  # a box that ends at infinity is cut off as any other that leaves the image
@@ -263,17 +198,17 @@ def _masks(
     file: Path, targets: Targets, entries: list[dict[str, Any]], objects: list[dict[str, Any]], image_ids: list[int]
 ) -> dict[str, npt.NDArray[Any]]:
     if targets == "instances":
-        texts = _checked(
+        texts = fields.checked(
             file,
             "annotations",
             lambda: Texts.of(json.dumps(item["segmentation"], separators=(",", ":")) for item in objects),
         )
         return {"masks": texts.content, "mask_starts": texts.starts}
-    names = _checked(file, "annotations", lambda: {entry["image_id"]: _text(entry["file_name"]) for entry in entries})
+    names = fields.checked(file, "annotations", lambda: {entry["image_id"]: fields.text(entry["file_name"]) for entry in entries})
     for name in names.values():
         if name == "":
             raise DatasetError(f"{file}: annotations.file_name: expected a PNG's name, found ''")
         below_root(Path(), name, f"{file}: annotations.file_name")
-    segments = _checked(file, "segments_info", lambda: np.array([_segment(item["id"]) for item in objects], dtype=np.int32))
+    segments = fields.checked(file, "segments_info", lambda: np.array([item["id"] for item in objects], dtype=np.int32))
     texts = Texts.of(names.get(number, "") for number in image_ids)
     return {"masks": texts.content, "mask_starts": texts.starts, "segments": segments}

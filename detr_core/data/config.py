@@ -54,8 +54,8 @@ class ScenesConfig:
 class SplitConfig:
     """One split of a dataset folder, as paths below its root.
 
-    images: folder of images. instances: `instances_*.json`, or null. panoptic: `panoptic_*.json`, or null.
-    panoptic_masks: folder of the panoptic PNGs, given exactly when `panoptic` is.
+    images: folder of images. instances: `instances_*.json`, or null; of other formats what FolderConfig says.
+    panoptic: `panoptic_*.json`, or null. panoptic_masks: folder of the panoptic PNGs, given exactly when `panoptic` is.
     """
 
     images: str
@@ -77,11 +77,31 @@ class SplitConfig:
 
 @dataclass(frozen=True)
 class FolderConfig:
-    """A dataset in COCO layout that is already on disk; read in place. root: absolute, or relative to the project."""
+    """A dataset that is already on disk; its images are read in place.
+
+    root: absolute, or relative to the project. format: of the annotations. `coco`: the files that the splits name. `yolo`:
+    `instances` is a folder of label files, the class names are in `data.yaml` below the root. `voc`: `instances` is
+    `Annotations`, or a list of image names such as `ImageSets/Main/train.txt`.
+    val: null takes `val_share` of train's images for it, by class and by the section's seed; val_share is null otherwise.
+    """
 
     root: str
+    format: Literal["coco", "yolo", "voc"]
     train: SplitConfig
-    val: SplitConfig
+    val: SplitConfig | None
+    val_share: float | None
+
+    def __post_init__(self) -> None:
+        require(
+            (self.val is None) == (self.val_share is not None),
+            "val_share",
+            "a share where `val` is null, null where it is given",
+            self.val_share,
+        )
+        require(self.val_share is None or 0 < self.val_share < 1, "val_share", "between 0 and 1", self.val_share)
+        for name, split in (("train", self.train), ("val", self.val)):
+            only_boxes = split is None or (split.instances is not None and split.panoptic is None)
+            require(self.format == "coco" or only_boxes, name, f"`instances` alone with format {self.format!r}", "others")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ class Split:
 
     images: folder of images. instances: `instances_*.json`. panoptic: `panoptic_*.json`, given exactly when panoptic_masks, the
     folder of its PNGs, is. At least one of instances and panoptic is there. index: a folder that may hold the annotation files as
-    arrays (index.py).
+    arrays (index.py); it makes no other split.
     """
 
     name: str
@@ -32,28 +32,45 @@ class Split:
     instances: Path | None
     panoptic: Path | None
     panoptic_masks: Path | None
-    index: Path | None = None
+    index: Path | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
-class _DatasetFile:
+class DatasetFile:
+    """The content of `dataset.json`. root: of the images and panoptic PNGs; annotations: of the annotation files.
+
+    Both are absolute, or relative to the folder that the file is in.
+    """
+
     root: str
+    annotations: str
     train: SplitConfig
     val: SplitConfig
 
+    def splits(self, folder: Path, where: str) -> dict[str, Split]:
+        """The splits 'train' and 'val', seen from `folder`; errors, which begin with `where`, as `read_dataset`."""
+        root, annotations = (folder / self.root).resolve(), (folder / self.annotations).resolve()
+        found = {name: _located(root, annotations, name, getattr(self, name), where) for name in ("train", "val")}
+        return {name: replace(split, index=folder / INDEX / name) for name, split in found.items()}
 
-def write_dataset(folder: Path, root: Path, train: SplitConfig, val: SplitConfig) -> None:
+
+def write_dataset(folder: Path, root: Path, train: SplitConfig, val: SplitConfig, annotations: Path | None = None) -> None:
     """Writes `folder/dataset.json`, which says that the dataset of these splits lies below `root`.
 
-    A root inside `folder` is written relative to it, so that the folder can be moved; any other one absolute.
+    annotations: what the annotation files lie below; None for `root`. What is inside `folder` is written relative to it, so that
+    the folder can be moved; anything else absolute.
     Raises DatasetError where a split names a file or folder that isn't there, or one outside of `root`.
     """
-    root, folder = root.resolve(), folder.resolve()
-    for name, split in (("train", train), ("val", val)):
-        _located(root, name, split, str(root))
-    inside = root.relative_to(folder).as_posix() if root.is_relative_to(folder) else str(root)
-    content = asdict(_DatasetFile(inside, train, val))
-    (folder / NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    places = [place.resolve() for place in (root, annotations or root)]
+    folder = folder.resolve()
+    inside = [place.relative_to(folder).as_posix() if place.is_relative_to(folder) else str(place) for place in places]
+    write_dataset_file(folder, DatasetFile(inside[0], inside[1], train, val))
+
+
+def write_dataset_file(folder: Path, content: DatasetFile) -> None:
+    """Writes `folder/dataset.json` as it is given; errors as `write_dataset`."""
+    content.splits(folder, str((folder / content.root).resolve()))
+    (folder / NAME).write_text(json.dumps(asdict(content), indent=2) + "\n", encoding="utf-8")
 
 
 def read_dataset(folder: Path) -> dict[str, Split]:
@@ -61,6 +78,11 @@ def read_dataset(folder: Path) -> dict[str, Split]:
 
     Raises DatasetError for a `dataset.json` that is missing or malformed, or names what isn't there.
     """
+    return read_dataset_file(folder).splits(folder, str(folder / NAME))
+
+
+def read_dataset_file(folder: Path) -> DatasetFile:
+    """The content of `folder/dataset.json`. Raises DatasetError for one that is missing or malformed."""
     path = folder / NAME
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
@@ -69,24 +91,22 @@ def read_dataset(folder: Path) -> dict[str, Split]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path}: not valid JSON: {error}; run the data stage again") from None
     try:
-        dataset = build(_DatasetFile, content, str(path))
+        return build(DatasetFile, content, str(path))
     except ConfigError as error:
         raise DatasetError(str(error)) from None
-    root = (folder / dataset.root).resolve()
-    splits = {name: _located(root, name, split, str(path)) for name, split in (("train", dataset.train), ("val", dataset.val))}
-    return {name: replace(split, index=folder / INDEX / name) for name, split in splits.items()}
 
 
-def _located(root: Path, name: str, split: SplitConfig, where: str) -> Split:
+def _located(root: Path, annotations: Path, name: str, split: SplitConfig, where: str) -> Split:
     paths: dict[str, Path | None] = {}
-    for field, below in asdict(split).items():
-        place = f"{where}: {name}.{field}"
-        path = None if below is None else below_root(root, below, place)
-        if path is not None and field in ("images", "panoptic_masks") and not path.is_dir():
+    for what, below in asdict(split).items():
+        place = f"{where}: {name}.{what}"
+        above = annotations if what in ("instances", "panoptic") else root
+        path = None if below is None else below_root(above, below, place)
+        if path is not None and what in ("images", "panoptic_masks") and not path.is_dir():
             raise DatasetError(f"{place}: expected a folder, found none at {path}")
-        if path is not None and field in ("instances", "panoptic") and not path.is_file():
+        if path is not None and what in ("instances", "panoptic") and not path.is_file():
             raise DatasetError(f"{place}: expected a file, found none at {path}")
-        paths[field] = path
+        paths[what] = path
     images = paths.pop("images")
     assert images is not None  # SplitConfig requires it
     return Split(name, images, paths["instances"], paths["panoptic"], paths["panoptic_masks"])

@@ -8,7 +8,7 @@ fit, the annotation file itself is read. Loader processes share the mapped pages
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,8 @@ _DTYPES = {
 _OF_MASKS = {"masks", "mask_starts", "segments"}
 
 
-def write_index(folder: Path, splits: dict[str, Split]) -> Iterator[tuple[str, Targets, dict[str, int]]]:
-    """Writes the index of the dataset in `folder` there; yields split, annotations and what was left out of them, and how often.
+def write_index(splits: Mapping[str, Split]) -> Iterator[tuple[str, Targets, dict[str, int]]]:
+    """Writes the index of the splits of `read_dataset`; yields split, annotations and how many objects train nothing, by reason.
 
     Masks of instances are left out: they are large, and no training reads them. Raises DatasetError for a malformed file.
     """

@@ -5,7 +5,6 @@ Nothing in the page is fetched: plots stand in it as SVG, pictures as data. It o
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from detr_core.figures import tables
 from detr_core.figures.curves import read_history, training_curves
 from detr_core.figures.detections import SHOWN_SCORE, detection_pictures
 from detr_core.figures.panoptic import panoptic_pictures
-from detr_core.figures.sections import Section, inline, optional
+from detr_core.figures.sections import Section, inline, jpeg, optional
 from detr_core.figures.study_sections import study_sections
 
 _HERE = Path(__file__).parent
@@ -74,6 +73,20 @@ def write_report(
         _panoptic(profile, split, panoptic, evaluation, figures, pictures, metrics, published["panoptic"]),
         *study_sections(studies, figures, published),
     ]
+    key_figures = {name: tables.percent(metrics, key) for name, key in _KEY_FIGURES.items() if metrics.get(key, -1) >= 0}
+    shown = [section for section in sections if section is not None]
+    return write_page(profile, _summary(split, detection, panoptic), key_figures, shown, links, out)
+
+
+def write_page(
+    profile: str,
+    summary: str,
+    key_figures: Mapping[str, float | None],
+    sections: Sequence[Section],
+    links: Mapping[str, str],
+    out: Path,
+) -> Path:
+    """Writes `out`/index.html, a page that fetches nothing: summary, figures in large, sections, links."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
         autoescape=True,
@@ -83,11 +96,7 @@ def write_report(
     )
     environment.filters["number"] = tables.number
     page = environment.get_template("report.html.j2").render(
-        profile=profile,
-        summary=_summary(split, detection, panoptic),
-        key_figures={name: tables.percent(metrics, key) for name, key in _KEY_FIGURES.items() if metrics.get(key, -1) >= 0},
-        sections=[section for section in sections if section is not None],
-        links=links,
+        profile=profile, summary=summary, key_figures=key_figures, sections=sections, links=links
     )
     (out / "index.html").write_text(page, encoding="utf-8")
     return out / "index.html"
@@ -184,10 +193,4 @@ def _curves(training: Path, figures: Path, name: str) -> list[Markup]:
 
 
 def _pictures(files: Sequence[Path], what: str) -> list[tuple[str, str]]:
-    return [
-        (
-            f"data:image/jpeg;base64,{base64.b64encode(file.read_bytes()).decode()}",
-            f"{what} of image {file.stem.rpartition('_')[2]}",
-        )
-        for file in files
-    ]
+    return [(jpeg(file), f"{what} of image {file.stem.rpartition('_')[2]}") for file in files]

@@ -53,7 +53,7 @@ class RegionLossConfig:
     """Weights of Faster R-CNN's losses.
 
     objectness, proposals: of the anchors, whether there is an object and where. classification, boxes: of the proposals, class
-    and smooth L1. giou: of the proposals' boxes beside it, as the paper's Faster R-CNN+ has it; 0 turns it off.
+    and smooth L1. giou: of the proposals' boxes beside it, as the paper's Faster R-CNN+ has it. 0 turns any of them off.
     """
 
     objectness: float
@@ -64,11 +64,10 @@ class RegionLossConfig:
     kind: Literal["regions"] = "regions"
 
     def __post_init__(self) -> None:
-        for name in ("objectness", "proposals", "classification"):
-            require(getattr(self, name) > 0, name, "above 0", getattr(self, name))
-        for name in ("boxes", "giou"):
-            require(getattr(self, name) >= 0, name, "0 (off) or more", getattr(self, name))
-        require(self.boxes + self.giou > 0, "boxes", "this or `giou` above 0: without both no box is learned", self.boxes)
+        weights = {name: getattr(self, name) for name in ("objectness", "proposals", "classification", "boxes", "giou")}
+        for name, weight in weights.items():
+            require(weight >= 0, name, "0 (off) or more", weight)
+        require(sum(weights.values()) > 0, "objectness", "one of the weights above 0: else nothing is learned", self.objectness)
 
 
 SetLossConfig = LossConfig | FocalLossConfig
@@ -93,8 +92,9 @@ class MaskLossConfig:
 def _require_set_weights(classification: float, l1: float, giou: float) -> None:
     for name, weight in (("classification", classification), ("l1", l1), ("giou", giou)):
         require(weight >= 0, name, "0 (off) or more", weight)
-    require(classification > 0, "classification", "above 0: without it no query learns a class", classification)
-    require(l1 + giou > 0, "l1", "this or `giou` above 0: without both no box is learned", l1)
+    require(
+        classification + l1 + giou > 0, "classification", "this, `l1` or `giou` above 0: else nothing is learned", classification
+    )
 
 
 def _require_focal(alpha: float, gamma: float) -> None:

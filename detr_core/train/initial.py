@@ -1,6 +1,8 @@
-"""What a training starts from: the first values of learned positions, or the weights of a trained detector (fine-tuning)."""
+"""What a training starts from: first values of learned positions, or weights of a trained detector or mask head (fine-tuning)."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -13,6 +15,8 @@ from detr_core.model.position import LearnedPositions
 from detr_core.model.published import is_unused
 from detr_core.structures import Category
 
+MASK_HEAD = ("bbox_attention.", "mask_head.")  # what its keys begin with, as published
+
 
 def draw_positions(model: nn.Module, std: float) -> None:
     """New normally distributed first values for learned positions; a model without them stays as it is."""
@@ -23,7 +27,7 @@ def draw_positions(model: nn.Module, std: float) -> None:
 
 
 def start_from(model: Detr, categories: tuple[Category, ...], checkpoint: Checkpoint) -> str:
-    """Copies the checkpoint's weights into `model`, which detects `categories`; its mask head is left behind.
+    """Copies the checkpoint's weights into `model`, which detects `categories`; a mask head is `start_masks_from`'s to copy.
 
     Where the categories are the checkpoint's, in whatever order, the class head is copied by category; else it alone stays as
     it is in `model`, which is new. Returns a sentence for the log.
@@ -43,6 +47,32 @@ def start_from(model: Detr, categories: tuple[Category, ...], checkpoint: Checkp
     if rows is None:
         return f"the class head is new, for {len(categories)} classes; every other weight is the checkpoint's, which had {used}"
     return f"every weight is the checkpoint's; the class head keeps its {used} classes"
+
+
+def start_masks_from(model: Detr, checkpoint: Checkpoint, path: Path) -> str:
+    """Copies the checkpoint's mask head into `model`'s. path: of the checkpoint, for errors. Returns a sentence for the log.
+
+    Raises ConfigError where it has no mask head, or not the same: then every missing, extra or misshapen key is named.
+    """
+    where = f"train_panoptic.init: {path}"
+    theirs = checkpoint.model
+    if not isinstance(theirs, Detr) or not theirs.has_mask_head:
+        raise ConfigError(f"{where}: expected a checkpoint with a mask head, found none; give a panoptic one, or null")
+    ours, found = (
+        {name: value for name, value in each.state_dict().items() if name.startswith(MASK_HEAD)} for each in (model, theirs)
+    )
+    wrong = [f"{name}: missing" for name in ours if name not in found] + [
+        f"{name}: not in this mask head" for name in found.keys() - ours.keys()
+    ]
+    wrong += [
+        f"{name}: expected {list(value.shape)}, found {list(found[name].shape)}"
+        for name, value in ours.items()
+        if name in found and found[name].shape != value.shape
+    ]
+    if wrong:
+        raise ConfigError(f"{where}: its mask head is built differently: {'; '.join(sorted(wrong))}")
+    model.load_state_dict(found, strict=False)
+    return "the mask head begins with the checkpoint's weights"
 
 
 def _class_rows(categories: tuple[Category, ...], checkpoint: Checkpoint) -> torch.Tensor | None:

@@ -136,7 +136,7 @@ def study(name: str, profile: str) -> dict[str, float]:
     params = settings.flat("data", *VARIED, "resources")
     # Whole mappings: a variant's name may hold what MLflow doesn't allow in a parameter's.
     params |= {f"ablations.{name}.{key}": value for key, value in as_dict(work.config).items()}
-    with tracking.stage_run("ablations", paths, params, [paths.data], sample_seconds=5, name=name) as record:
+    with tracking.stage_run("ablations", paths, params, [paths.data, paths.dataset], sample_seconds=5, name=name) as record:
         record.tag("study", name)
         children = _make_all(work, record)
         figures = work.write(intervals=True)

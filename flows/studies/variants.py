@@ -89,9 +89,9 @@ def is_made(variant: Variant, paths: Paths, digests: dict[str, str]) -> bool:
 def run(variant: Variant, paths: Paths, digests: dict[str, str], reporter: Reporter) -> dict[str, float]:
     """Trains and evaluates what isn't made yet, into runs/<profile>/studies/<study>/<variant>-seed<k>/.
 
-    Beside each result folder a file of its name holds the digest of what it was made from. A detector that another variant of
-    the study has trained alike is copied. Returns the figures: those of the trainings, and under the same names the evaluation's.
-    Raises as the stages do.
+    Beside each result folder a file of its name holds the digest of what it was made from. What another variant, of any of the
+    profile's studies, has made from the same is copied. Returns the figures: those of the trainings, and under the same names
+    the evaluation's. Raises as the stages do.
     """
     own = variant.paths(paths.profile)
     work: dict[str, Callable[[Profile, Paths, Reporter], dict[str, float]]] = {
@@ -108,9 +108,10 @@ def run(variant: Variant, paths: Paths, digests: dict[str, str], reporter: Repor
             reporter.message(f"{name}: there already, made from the same settings, data and code")
             continue
         _note(folder).unlink(missing_ok=True)
-        like = [other for other in own.runs.parent.glob(f"*/{name}") if _is_of(other, digest)]
+        studies = own.runs.parent.parent
+        like = sorted(other for other in studies.glob(f"*/*/{name}") if _is_of(other, digest))
         if like:
-            reporter.message(f"{name}: the same as of {like[0].parent.name}")
+            reporter.message(f"{name}: the same as of {like[0].parent.relative_to(studies)}, copied")
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(like[0], folder)
         else:
@@ -144,10 +145,11 @@ def _measure_cost(settings: Profile, own: Paths, reporter: Reporter) -> dict[str
 
 
 def _seeded(settings: Profile, seed: int) -> Profile:
+    detection, panoptic = settings.train_detection, settings.train_panoptic
     return dataclasses.replace(
         settings,
-        train_detection=dataclasses.replace(settings.train_detection, seed=seed),
-        train_panoptic=dataclasses.replace(settings.train_panoptic, seed=seed),
+        train_detection=dataclasses.replace(detection, seed=seed),
+        train_panoptic=panoptic and dataclasses.replace(panoptic, seed=seed),
     )
 
 

@@ -21,29 +21,7 @@ from pycocotools import mask as rle
 from detr_core.data.annotations import CROWDS, EMPTY
 from detr_core.data.coco import CocoDataset
 from detr_core.data.dataset import DatasetError, Split, read_dataset
-
-ABSURD: list[Any] = [
-    float("nan"), float("inf"), -float("inf"), 1e308, -1e308, 2**63, -1, 0, 1.5, 10**30, True, None, "", "1", "a", "..",
-    "../x.png",     "/etc/passwd", "a\0b", "\ud800", "x" * 5000, [], [1], {}, [[]], {"counts": "nonsense", "size": [12, 16]},
-    {"counts": "o", "size": [12, 16]}, {"counts": [10**12], "size": [12, 16]}, {"counts": [-1, 193], "size": [12, 16]},
-    {"counts": "04", "size": [10**9, 10**9]}, [[1e18, 0, 0, 1e18, 5, 5]], [[1, 2, 3, 4, 5, 6, 7]], [["1"] * 6],
-]  # fmt: skip
-FIELDS = {
-    "images": ("id", "file_name", "height", "width"),
-    "annotations": ("id", "image_id", "category_id", "bbox", "iscrowd", "segmentation"),
-    "categories": ("id", "name"),
-}
-
-
-def sound() -> dict[str, Any]:
-    square = [[2, 2, 8, 2, 8, 8, 2, 8]]
-    return {
-        "images": [{"id": n, "file_name": f"{n}.png", "height": 12, "width": 16} for n in (1, 2)],
-        "annotations": [
-            {"id": n, "image_id": n, "category_id": 3, "bbox": [2, 2, 6, 6], "iscrowd": 0, "segmentation": square} for n in (1, 2)
-        ],
-        "categories": [{"id": 3, "name": "cat"}],
-    }
+from tests.corruptions import ABSURD, CASES, FIELDS, PANOPTIC_CASES, PANOPTIC_FIELDS, is_in, same, sound, sound_panoptic
 
 
 @pytest.fixture(scope="module")
@@ -79,21 +57,6 @@ def outcome(root: Path, content: str | bytes, panoptic: bool = False) -> list[An
     return found
 
 
-CASES = [(section, field, value) for section, fields in FIELDS.items() for field in fields for value in ABSURD]
-TEXTS = [value for value in ABSURD if value == "a\0b" or (isinstance(value, str) and value.isprintable())]
-SAME = {  # absurd values that change nothing
-    ("annotations", "id"): [-1, 0],
-    ("annotations", "image_id"): [True],
-    ("annotations", "iscrowd"): [0],
-    ("categories", "name"): TEXTS,
-    ("segments", "iscrowd"): [0],
-}
-
-
-def is_in(value: Any, values: list[Any]) -> bool:
-    return repr(value) in map(repr, values)  # which tells True from 1, and knows nan
-
-
 def test_there_are_enough_of_them() -> None:
     assert len(CASES) + len(PANOPTIC_CASES) >= 200
 
@@ -108,7 +71,7 @@ def test_absurd_values(section: str, folder: Path) -> None:
         content = sound()
         content[section][0][field] = value
         found = outcome(folder, json.dumps(content))
-        if is_in(value, SAME.get((section, field), [])):
+        if is_in(value, same(section, field)):
             assert found == whole, (field, value)
         elif field == "iscrowd" and value is True:
             assert found == [{CROWDS: 1, EMPTY: 0}, nothing, whole[2]]
@@ -117,22 +80,6 @@ def test_absurd_values(section: str, folder: Path) -> None:
         else:
             assert isinstance(found, str), (field, value)
             assert found.startswith(str(folder)), found  # which file, then the field or the reason
-
-
-def sound_panoptic() -> dict[str, Any]:
-    segment = {"id": 300, "category_id": 3, "bbox": [0, 0, 5, 4], "iscrowd": 0}
-    return {
-        "images": sound()["images"],
-        "annotations": [{"image_id": n, "file_name": f"{n}.png", "segments_info": [dict(segment)]} for n in (1, 2)],
-        "categories": [{"id": 3, "name": "cat", "isthing": 1}],
-    }
-
-
-PANOPTIC_FIELDS = {
-    "annotations": ("image_id", "file_name", "segments_info"),
-    "segments": ("id", "category_id", "bbox", "iscrowd"),
-}
-PANOPTIC_CASES = [(section, field, value) for section, fields in PANOPTIC_FIELDS.items() for field in fields for value in ABSURD]
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +104,7 @@ def test_absurd_values_of_segments(section: str, panoptic_folder: Path) -> None:
         entry = content["annotations"][0]
         (entry if section == "annotations" else entry["segments_info"][0])[field] = value
         found = outcome(panoptic_folder, json.dumps(content), panoptic=True)
-        if is_in(value, SAME.get((section, field), [])):
+        if is_in(value, same(section, field)):
             assert found == whole, (field, value)
         elif field == "iscrowd" and value is True:
             assert found == [{CROWDS: 1, EMPTY: 0}, nothing, whole[2]]
@@ -246,7 +193,7 @@ def test_run_lengths_are_decoded_whole_or_refused(folder: Path, counts: list[int
     content["annotations"][0]["segmentation"] = {"size": [12, 16], "counts": counts}
     found = outcome(folder, json.dumps(content))
     if sum(counts) != 12 * 16:
-        assert "don't add up to 12 x 16 pixels" in found
+        assert "expected run lengths that add up to 12 x 16 pixels" in found
     elif sum(counts[1::2]):
         assert found[1][3] == sum(counts[1::2])
     else:

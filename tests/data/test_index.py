@@ -31,9 +31,9 @@ def split(write_split: Callable[..., Any], noise: Callable[..., Any], tmp_path: 
     instances = [{"image_id": 1, "category_id": 5, "bbox": [1, 1, 4, 4]}, {"image_id": 2, "category_id": 5, "bbox": [9, 9, 0, 1]}]
     found: Split = write_split([noise(10, 20, n) for n in range(3)], instances, panoptic, [ids, ids])
     found = replace(found, index=tmp_path / "index" / "val")
-    told = list(write_index(tmp_path, {"val": found}))
+    told = list(write_index({"val": found}))
     assert [(name, targets) for name, targets, _ in told] == [("val", "instances"), ("val", "panoptic")]
-    assert told[0][2]["boxes without extent in the image"] == 1
+    assert told[0][2]["empty_boxes"] == 1
     return found
 
 

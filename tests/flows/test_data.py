@@ -14,11 +14,13 @@ from PIL import Image
 
 from detr_core import partial
 from detr_core.config import ConfigError, build
+from detr_core.data.annotations import read_annotations
 from detr_core.data.coco import CocoDataset
 from detr_core.data.dataset import read_dataset
+from detr_core.data.index import Mapped
 from detr_core.data.manifest import read_manifest
 from detr_core.reporter import Memory, Silent
-from flows import data
+from flows import check, data
 from flows.paths import Paths
 from flows.settings import Profile
 from tests.conftest import tiny_parameters
@@ -44,7 +46,7 @@ def archive() -> bytes:
 def profile(root: Path, download: dict[str, Any] | None) -> Profile:
     content = tiny_parameters()
     source = "folder" if download is None else "download"
-    folder = {"root": str(root), "train": SPLIT, "val": SPLIT}
+    folder = {"root": str(root), "format": "coco", "train": SPLIT, "val": SPLIT, "val_share": None}
     content["data"] |= {"source": source, "scenes": None, "folder": folder, "download": download}
     return build(Profile, content, "tiny.yaml")
 
@@ -69,7 +71,12 @@ def test_from_nothing_to_a_dataset(project: Path, tmp_path: Path, monkeypatch: p
     assert known is not None
     assert known["root"] == str(tmp_path / "tiny")
     assert known["train"]["images"]["files"] == 4
-    assert "train, instances: left out of training are 1 crowds, 0 boxes without extent in the image" in told.messages
+    assert {path.name for path in where.data.iterdir()} == {"dataset.json", "manifest.json", "profile.json"}
+    figures = check.run(settings, where, told)
+    assert {name: value for name, value in figures.items() if name.startswith("untrained/") and value} == {
+        f"untrained/{split}/instances/crowds": 1 for split in ("train", "val")
+    }
+    assert isinstance(read_annotations(read_dataset(where.dataset)["train"], "instances", False), Mapped)
 
 
 def test_a_folder_that_dvc_does_not_watch_is_refused(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,7 @@ def test_the_default_profile_is_at_the_root() -> None:
 def test_a_stage_depends_on_its_own_sections() -> None:
     sections = {name: set(stage["params"][0]["params/${profile}.yaml"]) for name, stage in STAGES.items()}
     own = {name: {name} for name in STAGES}
+    own["check"] |= {"detector.queries"}
     own["train_detection"] |= {"detector"}
     own["ablations"] = {f"ablations.{study}" for study in EVALUATING}  # the others' budgets are none of its business
     assert sections == own
@@ -54,13 +55,15 @@ def test_a_stage_depends_on_its_own_sections() -> None:
 def test_outputs_are_where_the_stages_write_them() -> None:
     where = Paths("${profile}")
     studies = [where.study(name) for name in EVALUATING]
-    written = [where.data, where.detection, where.panoptic, where.evaluation, *studies, where.report]
+    models = [where.detection, where.panoptic, where.evaluation, *studies]
+    written = [where.data, where.check, where.dataset, *models, where.report]
     assert [out for stage in STAGES.values() for out in stage["outs"]] == [str(path.relative_to(ROOT)) for path in written]
 
 
 # The module in which a stage's work happens, and what that imports of detr_core without its result depending on it.
 WORK = {
     "data": ("flows/data.py", {"detr_core/structures.py"}),
+    "check": ("flows/check.py", {"detr_core/structures.py", "detr_core/model", "detr_core/evaluate", "detr_core/studies"}),
     "train_detection": ("flows/worker.py", {"detr_core/evaluate"}),
     "train_panoptic": ("flows/worker.py", {"detr_core/evaluate"}),
     "evaluate": ("flows/evaluation_worker.py", set()),

@@ -24,10 +24,10 @@ from detr_core.model.config import DetectorConfig
 from detr_core.model.download import digest
 from detr_core.reporter import Memory, Silent
 from detr_core.train.config import InitConfig
-from flows import artifacts, checkpoints, evaluate, export, predict, train_detection
+from flows import artifacts, check, checkpoints, evaluate, export, predict, train_detection
 from flows.paths import Paths
 from flows.worker import Job, run
-from tests.conftest import Trained, tiny_settings
+from tests.conftest import Trained, copy_data, tiny_settings
 from tests.flows.test_real_data import REAL, needs_real_data
 from tests.model.test_published import TINY, arguments, published
 
@@ -75,7 +75,7 @@ def command(module: Any, monkeypatch: pytest.MonkeyPatch, *words: object) -> Non
     module.main()
 
 
-def check(content: dict[str, Any], mask_head: bool) -> None:
+def well_formed(content: dict[str, Any], mask_head: bool) -> None:
     sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
     known = {category["id"] for category in content["categories"]}
     assert not any("unused" in category["name"] for category in content["categories"])
@@ -101,7 +101,7 @@ def test_predictions_of_a_folder(
     assert [image["file_name"] for image in content["images"]] == ["colour.png", "grey.jpg", "turned.jpg"]
     assert [(image["height"], image["width"]) for image in content["images"]] == [(60, 90), (60, 90), (90, 60)]
     assert len(content["categories"]) == (133 if mask_head else 80)
-    check(content, mask_head)
+    well_formed(content, mask_head)
     assert sorted(path.name for path in (out / "pictures").iterdir()) == ["0001_colour.jpg", "0002_grey.jpg", "0003_turned.jpg"]
     assert ("panoptic" in content) == mask_head
     for each in content.get("panoptic", []):
@@ -178,6 +178,7 @@ def test_published_weights_on_coco_itself(
     split = SplitConfig("images", "instances.json", "panoptic.json", "panoptic")
     write_dataset(where.data, REAL / "coco_panoptic", split, split)
     artifacts.claim(where.data, where.profile)
+    check.run(settings, where, Silent())
     settings = replace(settings, evaluate=replace(settings.evaluate, resize=ResizeConfig((64,), 107)))
     monkeypatch.setattr(evaluate, "load", lambda _: settings)
     words = ("--profile", where.profile, "--checkpoint", checkpoint, "--out", tmp_path / "out")
@@ -198,7 +199,7 @@ def test_predictions_of_real_images(released: Path, tmp_path: Path) -> None:
     assert grey, "some of COCO is greyscale"
     trained = load_checkpoint(released, CPU)
     content = predict.run(trained, files[:3] + grey[:1], 0.5, predict.evaluation(trained, 64, 107), tmp_path / "out", Silent())
-    check(content, mask_head=False)
+    well_formed(content, mask_head=False)
     assert len(list((tmp_path / "out" / "pictures").iterdir())) == 4
 
 
@@ -217,7 +218,7 @@ def fine_tuning(data: Path, folder: Path, checkpoint: Path, detector: DetectorCo
     )
     config = replace(config, schedule=replace(config.schedule, warmup_steps=0))
     work, out = str(folder / "work"), str(folder / "out")
-    return Job("detection", as_dict(config), as_dict(detector), str(checkpoint), str(data), work, out, 0, "tiny")
+    return Job("detection", as_dict(config), as_dict(detector), str(checkpoint), None, str(data), work, out, 0, "tiny")
 
 
 @pytest.fixture
@@ -296,8 +297,7 @@ def test_an_initial_checkpoint_is_checked(released: Path) -> None:
 
 def test_the_training_stage_starts_from_a_checkpoint(trained: Trained) -> None:
     where, init = Paths("tiny-tuned"), trained.paths.detection / "best.pt"
-    shutil.copytree(trained.paths.data, where.data, dirs_exist_ok=True)
-    artifacts.claim(where.data, where.profile)
+    copy_data(trained.paths, where)
     config = replace(trained.settings.train_detection, init=InitConfig(str(init), digest(init)), steps=1)
     told = Memory()
     train_detection.run(replace(trained.settings, train_detection=config), where, told)

@@ -12,7 +12,7 @@ import yaml
 
 from detr_core.config import build
 from detr_core.reporter import Silent
-from flows import ablations, data, evaluate, report, train_detection, train_panoptic
+from flows import ablations, check, data, evaluate, report, train_detection, train_panoptic
 from flows.paths import Paths
 from flows.settings import Profile
 from tests.conftest import ROOT
@@ -34,7 +34,8 @@ def profile(name: str) -> Profile:
     content: dict[str, Any] = yaml.safe_load((ROOT / "params" / "coco.yaml").read_text(encoding="utf-8"))
     train, val = SETS[name]
     resize = {"short": [96], "longest": 160}
-    content["data"] |= {"source": "folder", "download": None, "folder": {"root": str(REAL / name), "train": train, "val": val}}
+    folder = {"root": str(REAL / name), "format": "coco", "train": train, "val": val, "val_share": None}
+    content["data"] |= {"source": "folder", "download": None, "folder": folder}
     content["detector"]["backbone"] |= {"weights": None, "norm": "group", "frozen_stages": 0}
     content["detector"] |= {"width": 64, "feed_forward": 64, "encoder_layers": 1, "decoder_layers": 2, "queries": 20}
     crop = {"probability": 0.5, "before": [96], "smallest": 64, "largest": 96}
@@ -43,11 +44,15 @@ def profile(name: str) -> Profile:
         content[stage]["augmentation"] = {"flip": 0.5, "crop": crop, "resize": resize}
         content[stage]["schedule"]["drop_epoch"] = 10
     content["train_detection"]["targets"] = "instances" if train["panoptic"] is None else "panoptic"
+    if train["panoptic"] is None:
+        content["train_panoptic"] = None
+        del content["ablations"]["panoptic"]
     content["evaluate"] |= {"resize": resize}
     for study in ("decoder-nms", "encoder-attention", "decoder-attention", "scoring"):
         content["ablations"][study] |= {"resize": resize}
     content["ablations"]["instance-count"] |= {"classes": None, "grid": 2, "canvas": 96, "shown": 2, "repeats": 2}
     content["report"]["pictures"] = 2
+    content["check"]["mode"] = "strict"
     content["resources"] |= {"processes": 1, "workers": 0}
     return build(Profile, content, f"{name}.yaml")
 
@@ -57,10 +62,11 @@ def profile(name: str) -> Profile:
 def test_real_images_from_folder_to_report(name: str, project: Path) -> None:
     settings, where = profile(name), Paths(name)
     assert data.run(settings, where, Silent())["train/images"] == len(json.loads(train_file(name).read_text())["images"])
+    assert check.run(settings, where, Silent())["left_out/train/images"] == 0
     assert train_detection.run(settings, where, Silent())["train/loss"] > 0
     has_masks = SETS[name][0]["panoptic"] is not None
-    if has_masks:
-        assert train_panoptic.run(settings, where, Silent())["train/loss"] > 0
+    figures = train_panoptic.run(settings, where, Silent())
+    assert figures["train/loss"] > 0 if has_masks else figures == {}
     figures = evaluate.run(settings, where, Silent())
     assert 0 <= figures["val/AP"] <= 1
     assert ("val/PQ" in figures) == has_masks

@@ -21,14 +21,15 @@ from detr_core.model.checkpoint import CheckpointError, load_checkpoint, save_ch
 from detr_core.model.config import detector_config
 from detr_core.model.detector import build_detector
 from detr_core.reporter import Reporter, Silent
-from flows import ablations, artifacts, data, evaluate, report, tracking, train_detection, train_panoptic
+from flows import ablations, artifacts, check, data, evaluate, report, tracking, train_detection, train_panoptic
 from flows.artifacts import StageError
 from flows.paths import Paths
 from flows.settings import Profile
 from flows.studies import evaluating
-from tests.conftest import Trained, tiny_parameters, tiny_settings
+from tests.conftest import Trained, copy_data, tiny_parameters, tiny_settings
 from tests.kinds import DEFORMABLE, KINDS
 
+FOLDER = {"format": "coco", "val_share": None}
 Run = Callable[[Profile, Paths, Reporter], dict[str, float]]
 
 
@@ -44,12 +45,11 @@ def names(folder: Path) -> set[str]:
 def copy(trained: Trained) -> Paths:
     """Data and trained models of the tiny profile under their own name, to be spoilt. Whatever was evaluated is not there."""
     where = Paths("tiny-copy")
-    for source, target in ((trained.paths.data, where.data), (trained.paths.runs, where.runs)):
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(source, target)
+    shutil.rmtree(where.runs, ignore_errors=True)
+    shutil.copytree(trained.paths.runs, where.runs)
+    copy_data(trained.paths, where)
     shutil.rmtree(where.evaluation)
     shutil.rmtree(where.runs / "studies")
-    artifacts.claim(where.data, where.profile)
     for folder in (where.detection, where.panoptic):
         content = torch.load(folder / "checkpoint.pt", weights_only=True)
         content["meta"]["profile"] = where.profile
@@ -135,17 +135,19 @@ def test_a_dataset_folder_is_evaluated_in_place(trained: Trained, copy: Paths) -
         }
         for name in ("train", "val")
     }
-    content["data"] |= {"source": "folder", "scenes": None, "folder": {"root": str(trained.paths.data), **splits}}
+    content["data"] |= {"source": "folder", "scenes": None, "folder": {"root": str(trained.paths.data), **FOLDER, **splits}}
     settings = build(Profile, content, "tiny-copy.yaml")
     assert data.run(settings, copy, Silent()) == trained.figures["data"]
-    assert names(copy.data) == {"dataset.json", "profile.json", "manifest.json", "index"}, "no image is copied"
+    assert names(copy.data) == {"dataset.json", "profile.json", "manifest.json"}, "no image is copied"
+    check.run(settings, copy, Silent())
+    assert names(copy.dataset) == {"dataset.json", "profile.json", "index"}
     assert evaluate.run(settings, copy, Silent()) == trained.figures["evaluate"]
 
 
 def test_a_folder_that_is_no_dataset_leaves_nothing(trained: Trained) -> None:
     content = tiny_parameters()
     split = {"images": "images", "instances": "instances.json", "panoptic": None, "panoptic_masks": None}
-    content["data"] |= {"source": "folder", "scenes": None, "folder": {"root": "no/such", "train": split, "val": split}}
+    content["data"] |= {"source": "folder", "scenes": None, "folder": {"root": "no/such", **FOLDER, "train": split, "val": split}}
     where = Paths("tiny-nowhere")
     with pytest.raises(DatasetError, match=r"train\.images"):
         data.run(build(Profile, content, "tiny.yaml"), where, Silent())
@@ -166,12 +168,13 @@ def test_a_stage_without_its_dataset_says_what_to_run(project: Path, run: Run) -
 
 @pytest.mark.parametrize("run", [train_panoptic.run, evaluate.run, ablations.run])
 def test_a_stage_without_its_checkpoint_says_what_to_run(copy: Paths, run: Run) -> None:
-    shutil.rmtree(copy.runs)
+    for folder in (copy.detection, copy.panoptic):
+        shutil.rmtree(folder)
     with pytest.raises(StageError) as raised:
         run(tiny_settings(), copy, Silent())
     assert "runs/tiny-copy/detection/checkpoint.pt" in str(raised.value)
     assert "`python -m flows.train_detection --profile tiny-copy`" in str(raised.value)
-    assert not copy.runs.exists()
+    assert names(copy.runs) == {"check", "dataset"}
 
 
 def test_a_dataset_of_another_profile_is_refused(copy: Paths) -> None:
@@ -186,7 +189,7 @@ def test_a_checkpoint_of_another_profile_is_refused(trained: Trained, copy: Path
         shutil.copy(trained.paths.runs / folder / "checkpoint.pt", copy.runs / folder / "checkpoint.pt")
     with pytest.raises(CheckpointError, match="expected a checkpoint of profile 'tiny-copy', found one of 'tiny'"):
         run(tiny_settings(), copy, Silent())
-    assert names(copy.runs) == {"detection", "panoptic"}
+    assert names(copy.runs) == {"check", "dataset", "detection", "panoptic"}
 
 
 def test_a_torn_checkpoint_is_refused_and_leaves_nothing(copy: Paths) -> None:
@@ -194,11 +197,11 @@ def test_a_torn_checkpoint_is_refused_and_leaves_nothing(copy: Paths) -> None:
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match=r"panoptic/checkpoint\.pt"):
         evaluate.run(tiny_settings(), copy, Silent())
-    assert names(copy.runs) == {"detection", "panoptic"}
+    assert names(copy.runs) == {"check", "dataset", "detection", "panoptic"}
 
 
 def test_masks_are_not_trained_without_panoptic_annotations(copy: Paths) -> None:
-    file = copy.data / "dataset.json"
+    file = copy.dataset / "dataset.json"
     content = json.loads(file.read_text(encoding="utf-8"))
     content["train"] |= {"panoptic": None, "panoptic_masks": None}
     file.write_text(json.dumps(content), encoding="utf-8")

@@ -18,11 +18,11 @@ from detr_core.config import build
 from detr_core.data.dataset import DatasetError
 from detr_core.reporter import Memory, Silent
 from detr_core.studies.comparison import read_table
-from flows import artifacts, evaluate, launch
+from flows import evaluate, launch
 from flows.paths import Paths
 from flows.settings import Profile
 from flows.studies.training import Study, StudyError, shares
-from tests.conftest import Trained, tiny_parameters
+from tests.conftest import Trained, copy_data, tiny_parameters
 
 STEP = {"train_detection.epochs": 1, "train_detection.steps": 1}
 DEPTH = {"paper": "Table 2", "base": "1", "seeds": [0], "set": STEP, "vary": {"detector.encoder_layers": [0, 1]}}
@@ -32,10 +32,8 @@ DEPTH = {"paper": "Table 2", "base": "1", "seeds": [0], "set": STEP, "vary": {"d
 def where(trained: Trained) -> Paths:
     """The tiny profile's data under another name, without any models."""
     paths = Paths("tiny-studies")
-    for folder in (paths.data, paths.runs):
-        shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(trained.paths.data, paths.data)
-    artifacts.claim(paths.data, paths.profile)
+    shutil.rmtree(paths.runs, ignore_errors=True)
+    copy_data(trained.paths, paths)
     return paths
 
 
@@ -131,13 +129,29 @@ def test_a_study_of_masks_trains_the_head_and_shares_the_detector(where: Paths) 
     content = tiny_parameters()
     content["ablations"] = {"heads": {"paper": "Table 5", "base": "maps", "seeds": [0], "set": steps, "variants": heads}}
     study = Study("heads", build(Profile, content, "tiny.yaml"), where)
-    assert make_all(study) == {"maps-seed0": ["begins"], "none-seed0": ["begins", "detection: the same as of maps-seed0"]}
+    assert make_all(study) == {
+        "maps-seed0": ["begins"],
+        "none-seed0": ["begins", "detection: the same as of heads/maps-seed0, copied"],
+    }
     study.write(intervals=False)
     for run in read_table(where.study("heads") / "study.json").runs:
         assert run.metrics is not None
         assert "val/PQ" in run.metrics
     ours, theirs = (where.study("heads") / label / "detection" / "checkpoint.pt" for label in study.variants)
     assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_a_variant_that_another_study_has_made_is_copied(where: Paths) -> None:
+    content = tiny_parameters()
+    both = {"with": {}, "without": {"detector.feed_forward": 0}}
+    content["ablations"] = {
+        "depth": DEPTH,
+        "feed-forward": {"paper": "section 4.2", "base": "with", "seeds": [0], "set": STEP, "variants": both},
+    }
+    profile = build(Profile, content, "tiny.yaml")
+    make_all(Study("depth", profile, where))
+    made = [f"{what}: the same as of depth/1-seed0, copied" for what in ("detection", "evaluation", "cost")]
+    assert make_all(Study("feed-forward", profile, where)) == {"with-seed0": ["begins", *made], "without-seed0": ["begins"]}
 
 
 def test_the_baselines_train_and_are_evaluated_as_detr_is(where: Paths) -> None:
@@ -195,6 +209,7 @@ def test_the_command_names_what_failed_and_mlflow_has_each_variant(
     content["resources"]["side_by_side"] = 2
     (checkout / "params" / "tiny.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     shutil.copytree(trained.paths.data, checkout / "data" / "tiny")
+    shutil.copytree(trained.paths.dataset, checkout / "runs" / "tiny" / "dataset")
     nowhere = environment | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:

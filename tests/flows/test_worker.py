@@ -20,9 +20,11 @@ from detr_core.data.scenes import generate_scenes
 from detr_core.distributed import Group
 from detr_core.loss.matcher import NonFiniteError
 from detr_core.model.checkpoint import CheckpointError, load_checkpoint
+from detr_core.model.config import DetectorConfig
 from detr_core.model.detr import Detr
 from detr_core.reporter import Memory, Silent
-from detr_core.train.config import OptimizerConfig, ScheduleConfig
+from detr_core.train.config import InitConfig, OptimizerConfig, ScheduleConfig
+from detr_core.train.initial import start_masks_from
 from flows import launch
 from flows.worker import Job, run, with_mask_head
 from tests.conftest import ROOT, Trained, tiny_settings
@@ -55,7 +57,7 @@ def job(dataset: Path, folder: Path, dropout: float = 0.0, **changes: Any) -> Jo
     usual: dict[str, Any] = {"targets": "instances", "epochs": 2, "batch_size": 8, "checkpoint_every": 2}
     config = replace(settings.train_detection, **usual | changes)
     work, out = str(folder / "work"), str(folder / "out")
-    return Job("detection", as_dict(config), as_dict(detector), None, str(dataset), work, out, 0, "tiny")
+    return Job("detection", as_dict(config), as_dict(detector), None, None, str(dataset), work, out, 0, "tiny")
 
 
 def job_of(kind: str, dataset: Path, folder: Path, **changes: Any) -> Job:
@@ -180,6 +182,70 @@ def test_two_processes_train_as_one(dataset: Path, tmp_path: Path, monkeypatch: 
     assert_same_training(tmp_path / "one", tmp_path / "two")
 
 
+def test_two_processes_go_on_bit_for_bit(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "STATE", tmp_path / "state")
+    whole, interrupted = (job(dataset, tmp_path / name, dropout=0.3) for name in ("whole", "interrupted"))
+    launch.run(asdict(whole), 2, Silent())
+    with pytest.raises(KeyboardInterrupt):
+        launch.run(asdict(interrupted), 2, InterruptedAt(3))
+    told = Memory()
+    launch.run(asdict(interrupted), 2, told)
+    assert told.messages[:1] == ["resuming after step 2"] or told.messages[:1] == ["resuming after step 4"]
+    expected, found = weights(tmp_path / "whole"), weights(tmp_path / "interrupted")
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert history(tmp_path / "whole") == history(tmp_path / "interrupted")
+
+
+def test_two_processes_train_the_mask_head_as_one(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "STATE", tmp_path / "state")
+    for name, processes in (("one", 1), ("two", 2)):
+        launch.run(asdict(mask_head_job(trained, tmp_path / name)), processes, Silent())
+    assert_same_training(tmp_path / "one", tmp_path / "two")
+
+
+def mask_head_job(trained: Trained, folder: Path, mask_head: Path | None = None) -> Job:
+    """A training of the mask head on the tiny profile's detector; `mask_head` is where it starts from."""
+    config = trained.settings.train_panoptic
+    assert config is not None
+    if mask_head is not None:
+        config = replace(config, init=InitConfig(str(mask_head), None), attention_gain=1.0)
+    detector = str(trained.paths.detection / "checkpoint.pt")
+    work, out = str(folder / "work"), str(folder / "out")
+    head = mask_head and str(mask_head)
+    return Job("panoptic", as_dict(config), None, detector, head, str(trained.paths.dataset), work, out, 0, "tiny")
+
+
+def test_a_mask_head_goes_on_from_a_checkpoint(trained: Trained, tmp_path: Path) -> None:
+    source, told = trained.paths.panoptic / "checkpoint.pt", Memory()
+    start = mask_head_job(trained, tmp_path, source)
+    still = replace(start, config=start.config | {"optimizer": start.config["optimizer"] | {"lr": 1e-12}})
+    run(still, ALONE, told)
+    assert told.messages == ["the mask head begins with the checkpoint's weights"]
+    before = load_checkpoint(source, CPU).model.state_dict()
+    for name, value in weights(tmp_path).items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=1e-6)
+
+
+def test_a_checkpoint_without_that_mask_head_is_refused(trained: Trained, tmp_path: Path) -> None:
+    detector = trained.paths.detection / "checkpoint.pt"
+    with pytest.raises(ConfigError, match=r"^train_panoptic\.init: .*: expected a checkpoint with a mask head, found none"):
+        run(mask_head_job(trained, tmp_path, detector), ALONE, Silent())
+    whole = load_checkpoint(trained.paths.panoptic / "checkpoint.pt", CPU)
+    config = whole.model.config
+    assert isinstance(config, DetectorConfig)
+    wide = replace(config, width=2 * config.width)
+    for built, maps, wrong in (
+        (config, "none", "bbox_attention.q_linear.weight: not in this mask head"),
+        (wide, "released", f"bbox_attention.q_linear.bias: expected [{wide.width}], found [{config.width}]"),
+    ):
+        other = Detr(built, whole.model.num_classes, mask_head=True, attention_maps=maps)  # type: ignore[arg-type]
+        with pytest.raises(ConfigError) as error:
+            start_masks_from(other, whole, Path("maps.pt"))
+        assert wrong in str(error.value)
+    with pytest.raises(ConfigError, match="attention_gain: expected 1 with `init`"):
+        replace(trained.settings.train_panoptic, init=InitConfig("a.pt", None), attention_gain=64.0)
+
+
 def assert_same_training(one: Path, other: Path) -> None:
     for a, b in zip(history(one), history(other), strict=True):
         losses = {name: value for name, value in a.items() if name.startswith(("train/", "val/"))}
@@ -229,7 +295,7 @@ def test_a_detector_of_other_categories_gets_no_mask_head(dataset: Path, tmp_pat
     run(job(dataset, tmp_path), ALONE, Silent())  # of the instances: things alone
     config = as_dict(tiny_settings().train_panoptic)
     detector = str(tmp_path / "out" / "checkpoint.pt")
-    masks = Job("panoptic", config, None, detector, str(dataset), str(tmp_path / "w"), str(tmp_path / "o"), 0, "tiny")
+    masks = Job("panoptic", config, None, detector, None, str(dataset), str(tmp_path / "w"), str(tmp_path / "o"), 0, "tiny")
     with pytest.raises(
         ConfigError, match=r"train_detection.targets: expected a detector of the \d+ categories of the panoptic file"
     ):
@@ -240,7 +306,7 @@ def test_another_profiles_detector_gets_no_mask_head(dataset: Path, tmp_path: Pa
     run(job(dataset, tmp_path), ALONE, Silent())
     config = as_dict(tiny_settings().train_panoptic)
     detector = str(tmp_path / "out" / "checkpoint.pt")
-    other = Job("panoptic", config, None, detector, str(dataset), str(tmp_path / "w"), str(tmp_path / "o"), 0, "other")
+    other = Job("panoptic", config, None, detector, None, str(dataset), str(tmp_path / "w"), str(tmp_path / "o"), 0, "other")
     with pytest.raises(CheckpointError, match="expected a checkpoint of profile 'other', found one of 'tiny'"):
         run(other, ALONE, Silent())
     assert not (tmp_path / "o").exists()

@@ -1,0 +1,201 @@
+"""The entries of one annotation file, checked one by one: what a reader would stop at, found all at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from detr_core.check.findings import Finding
+from detr_core.check.outlines import outline_fault
+from detr_core.data.dataset import DatasetError, below_root
+from detr_core.data.fields import LARGEST_SEGMENT, LARGEST_SIDE, category_list, flag, whole
+
+
+@dataclass(frozen=True)
+class ImageEntry:
+    """An image as its annotation file has it. place: in the list `images`. size: (h, w)."""
+
+    id: int
+    name: str
+    size: tuple[int, int]
+    place: int
+
+
+@dataclass
+class Entries:
+    """What is well in an annotation file, and what is not.
+
+    images: by id. objects [image id]: (category id, box xywh) of all that train something; crowds are not among them.
+    panoptic: of `panoptic_*.json`, by image id: place in `annotations`, name of the PNG, {segment id: (place among the entry's
+    segments, area)}, crowds included.
+    """
+
+    images: dict[int, ImageEntry]
+    objects: dict[int, list[tuple[int, tuple[float, float, float, float]]]]
+    panoptic: dict[int, tuple[int, str, dict[int, float]]]
+    findings: list[Finding]
+
+
+def check_entries(content: dict[str, Any], split: str, source: str) -> Entries:
+    """The entries of `instances_*.json` or `panoptic_*.json`; `content` has the three lists, see `read_content`.
+
+    Raises DatasetError for categories that are no list of ids and names: without them nothing can be said of the rest.
+    """
+    categories = category_names(content, f"{split}.{source}")
+    found = Entries({}, {}, {}, [])
+    for place, entry in enumerate(content["images"]):
+        image, fault = _image(entry, place)
+        if image is None or image.id in found.images:
+            number, name = (_whole(entry, "id"), str(entry.get("file_name", ""))) if isinstance(entry, dict) else (None, "")
+            detail = fault or f"the id {number} is an earlier entry's too"
+            found.findings.append(Finding("image_entry", split, source, number, name, place, detail=detail))
+        else:
+            found.images[image.id] = image
+    seen: set[int] = set()
+    for place, entry in enumerate(content["annotations"]):
+        blank = Finding("object_entry", split, source, place=place)
+        if not isinstance(entry, dict):
+            found.findings.append(replace(blank, detail=f"expected an object of JSON, found {str(entry)[:60]}"))
+        elif source == "panoptic":
+            found.findings += _panoptic(entry, blank, found, categories)
+        else:
+            found.findings += _object(entry, blank, found, categories, seen)
+    found.findings += _repeated(found, split, source)
+    return found
+
+
+def category_names(content: dict[str, Any], where: str) -> dict[int, str]:
+    """Category id -> name. Raises DatasetError for categories that are malformed or have an id twice."""
+    try:
+        names = {number: name for number, name, _ in category_list(content["categories"])}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DatasetError(f"{where}: categories: expected entries with `id` and `name`: {error}") from None
+    if not names:
+        raise DatasetError(f"{where}: categories: expected one or more, found none")
+    return names
+
+
+def _image(entry: Any, place: int) -> tuple[ImageEntry | None, str]:
+    numbers = [_whole(entry, field) for field in ("id", "height", "width")] if isinstance(entry, dict) else [None] * 3
+    number, height, width = numbers
+    if number is None or height is None or width is None or not isinstance(entry.get("file_name"), str):
+        return None, "expected whole numbers `id`, `height`, `width` and a text `file_name`"
+    if not (0 < height <= LARGEST_SIDE and 0 < width <= LARGEST_SIDE):
+        return None, f"expected a size of 1 to {LARGEST_SIDE} pixels, found {width} x {height}"
+    try:
+        below_root(Path(), entry["file_name"], "file_name")
+    except DatasetError as error:
+        return None, str(error)
+    return ImageEntry(number, entry["file_name"], (height, width), place), ""
+
+
+def _panoptic(entry: dict[str, Any], blank: Finding, found: Entries, categories: dict[int, str]) -> Iterator[Finding]:
+    image_id = _whole(entry, "image_id")
+    image = None if image_id is None else found.images.get(image_id)
+    if image is None:
+        yield replace(blank, kind="object_without_image", detail=f"image_id {str(entry.get('image_id'))[:40]}")
+        return
+    blank = replace(blank, image_id=image.id, file=image.name)
+    segments, name = entry.get("segments_info"), entry.get("file_name")
+    if not isinstance(segments, list) or not isinstance(name, str) or image.id in found.panoptic or Path(name).is_absolute():
+        yield replace(blank, detail="expected `segments_info`, a relative `file_name` and one entry an image")
+        return
+    areas: dict[int, float] = {}
+    found.panoptic[image.id] = (blank.place or 0, name, areas)
+    seen: set[int] = set()
+    for segment in segments:
+        number = _whole(segment, "id") if isinstance(segment, dict) else None
+        if number is None or not 0 < number <= LARGEST_SEGMENT:
+            yield replace(blank, detail="a segment without an id from 1 to 256^3 - 1")
+            continue
+        # A segment that is left out stays known: its pixels are no stranger's.
+        areas[number] = float(segment["area"]) if type(segment.get("area")) in (int, float) else math.nan
+        where = replace(blank, segment=number)
+        yield from _object(segment | {"image_id": image.id}, where, found, categories, seen)
+
+
+def _object(
+    entry: dict[str, Any], blank: Finding, found: Entries, categories: dict[int, str], seen: set[int]
+) -> Iterator[Finding]:
+    number, image_id, category = (_whole(entry, field) for field in ("id", "image_id", "category_id"))
+    image = None if image_id is None else found.images.get(image_id)
+    blank = replace(blank, image_id=image_id, file=image.name if image else "")
+    box = _box(entry.get("bbox"))
+    if number is None or image_id is None or category is None:
+        yield replace(blank, detail="expected whole numbers `id`, `image_id` and `category_id`")
+    elif number in seen:
+        yield replace(blank, kind="object_id", box=_drawn(box), detail=f"the id {number} is an earlier one's too")
+    elif image is None:
+        yield replace(blank, kind="object_without_image", detail=f"image_id {image_id}")
+    elif category not in categories:
+        yield replace(blank, kind="unknown_category", box=_drawn(box), detail=f"category_id {category}")
+    elif box is None:
+        yield replace(blank, detail=f"expected `bbox` of 4 numbers, found {str(entry.get('bbox'))[:60]}")
+    elif not _is_flag(entry.get("iscrowd", 0)):
+        yield replace(blank, box=_drawn(box), detail=f"expected `iscrowd` 0 or 1, found {str(entry['iscrowd'])[:60]}")
+    elif not _is_number(entry.get("area", 0)):
+        yield replace(blank, box=_drawn(box), detail=f"expected a number as `area`, found {str(entry['area'])[:60]}")
+    else:
+        faults = list(_box_faults(box, image.size, blank))
+        if blank.source == "instances" and (segmentation := entry.get("segmentation")) not in (None, []):
+            fault = outline_fault(segmentation, image.size)
+            if fault is not None:
+                faults.append(replace(blank, kind=fault[0], box=_drawn(box), detail=fault[1]))
+        yield from faults
+        if all(fault.leaves is None for fault in faults) and not entry.get("iscrowd", 0):
+            found.objects.setdefault(image_id, []).append((category, box))
+    if number is not None:
+        seen.add(number)
+
+
+def _box_faults(box: tuple[float, float, float, float], size: tuple[int, int], blank: Finding) -> Iterator[Finding]:
+    x, y, w, h = box
+    detail = f"x {x:g}, y {y:g}, w {w:g}, h {h:g} in {size[1]} x {size[0]} pixels"
+    if not all(map(math.isfinite, box)) or w <= 0 or h <= 0:
+        yield replace(blank, kind="box_degenerate", box=_drawn(box), detail=detail)
+    elif x >= size[1] or y >= size[0] or x + w <= 0 or y + h <= 0:
+        yield replace(blank, kind="box_outside", box=_drawn(box), detail=detail)
+    elif min(x, y) < -1 or x + w > size[1] + 1 or y + h > size[0] + 1:
+        yield replace(blank, kind="box_clipped", box=_drawn(box), detail=detail)
+
+
+def _repeated(found: Entries, split: str, source: str) -> Iterator[Finding]:
+    for image_id, objects in found.objects.items():
+        if len(set(objects)) < len(objects):
+            twice = next(each for place, each in enumerate(objects) if each in objects[:place])
+            detail = f"{len(objects) - len(set(objects))} of {len(objects)}"
+            yield Finding("object_repeated", split, source, image_id, found.images[image_id].name, box=twice[1], detail=detail)
+
+
+def _whole(entry: Any, field: str) -> int | None:
+    try:
+        return whole(entry.get(field))
+    except ValueError:
+        return None
+
+
+def _is_flag(value: Any) -> bool:
+    try:
+        flag(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 2**53
+
+
+def _box(value: Any) -> tuple[float, float, float, float] | None:
+    if not isinstance(value, list) or len(value) != 4 or not all(type(number) in (int, float) for number in value):
+        return None
+    x, y, w, h = (float(number) if abs(number) < 2**53 else math.inf for number in value)
+    return x, y, w, h
+
+
+def _drawn(box: tuple[float, float, float, float] | None) -> tuple[float, float, float, float] | None:
+    """The box for a picture; None where it can't be drawn or written as JSON."""
+    return box if box is not None and all(map(math.isfinite, box)) else None

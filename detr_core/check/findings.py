@@ -1,0 +1,76 @@
+"""What can be wrong with a dataset, in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of finding. leaves: what goes without it in a lenient check, an image or an object; None: it is only told."""
+
+    words: str
+    leaves: Literal["image", "object"] | None
+
+
+KINDS = {
+    "image_entry": Kind("an image's entry that lacks something, repeats an id or leaves the folder", "image"),
+    "image_missing": Kind("an image that isn't there", "image"),
+    "image_empty": Kind("an image file of 0 bytes", "image"),
+    "image_truncated": Kind("an image file cut short", "image"),
+    "image_unreadable": Kind("an image file that is none, or damaged", "image"),
+    "image_size": Kind("an image of another size than annotated", "image"),
+    "duplicate_across": Kind("a training image that is in val too", "image"),
+    "panoptic_png": Kind("a panoptic PNG that is missing, unreadable or of another size", "image"),
+    "panoptic_unknown_segment": Kind("a panoptic PNG with a segment that its JSON hasn't", "image"),
+    "panoptic_missing_segment": Kind("a panoptic segment without a pixel in its PNG", "object"),
+    "object_entry": Kind("an annotation that lacks something or isn't one", "object"),
+    "object_id": Kind("an annotation whose id is another's too", "object"),
+    "object_without_image": Kind("an annotation of an image that isn't listed", "object"),
+    "unknown_category": Kind("an annotation of a category that isn't listed", "object"),
+    "box_degenerate": Kind("a box without extent, or not finite", "object"),
+    "box_outside": Kind("a box wholly outside its image", "object"),
+    "polygon_broken": Kind("polygons of fewer than 3 points, of odd length, not finite or without extent", "object"),
+    "rle_broken": Kind("run lengths that don't cover the image", "object"),
+    "box_clipped": Kind("a box partly outside its image, by more than a pixel", None),
+    "object_repeated": Kind("an object annotated twice, box and category the same", None),
+    "duplicate_within": Kind("an image that is in its split twice", None),
+    "panoptic_area": Kind("a panoptic segment whose area is another than its PNG's", None),
+    "category_unused": Kind("a category without an object in train", None),
+    "many_objects": Kind("an image with more objects than the detector has queries", None),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong.
+
+    kind: of KINDS. split: 'train' or 'val'. source: which annotation file, 'instances' or 'panoptic'; '' for what concerns
+    none. image_id, file: the image, None and '' where there is none. place: of the entry in the file's list (`images` where an
+    image is left out, else `annotations`); segment: the id of a panoptic segment in that entry. box: xywh, pixels, where it is
+    known. detail: what was found.
+    """
+
+    kind: str
+    split: str
+    source: str = ""
+    image_id: int | None = None
+    file: str = ""
+    place: int | None = None
+    segment: int | None = None
+    box: tuple[float, float, float, float] | None = None
+    detail: str = ""
+
+    @property
+    def leaves(self) -> str | None:
+        """What a lenient check leaves out because of it: 'image', 'object' or None."""
+        return KINDS[self.kind].leaves
+
+
+def counts(findings: list[Finding]) -> dict[str, int]:
+    """How many there are of each kind, in the order of KINDS, also those of which there are none."""
+    counted = dict.fromkeys(KINDS, 0)
+    for finding in findings:
+        counted[finding.kind] += 1
+    return counted

@@ -1,0 +1,160 @@
+"""The data check: every annotation and every image of a dataset, read once, and what is wrong with them."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detr_core.check.entries import Entries, ImageEntry, category_names, check_entries
+from detr_core.check.findings import Finding
+from detr_core.check.pixels import Faults, Seen, check_image, check_panoptic
+from detr_core.check.statistics import Statistics, count
+from detr_core.data.dataset import DatasetError, Split, below_root
+from detr_core.data.fields import read_content
+from detr_core.reporter import Reporter
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """findings: in the order of splits and images. statistics: of each split, of panoptic segments where there are some."""
+
+    findings: list[Finding]
+    statistics: dict[str, Statistics]
+
+
+def inspect(splits: Mapping[str, Split], queries: int, reporter: Reporter) -> Inspection:
+    """Reads everything once, the images in one thread a processor, and tells all that is wrong.
+
+    queries: of the detector; images with more objects are found.
+    Raises DatasetError for an annotation file that can't be read at all, or whose categories are malformed or differ between the
+    files: nothing can be left out of it that would help.
+    """
+    findings: list[Finding] = []
+    statistics: dict[str, Statistics] = {}
+    names: dict[str, dict[int, str]] = {}
+    jobs: dict[str, dict[tuple[Path, tuple[int, int]], list[tuple[str, ImageEntry]]]] = {}
+    panoptic: dict[str, Entries] = {}
+    for split in splits.values():
+        jobs[split.name] = defaultdict(list)
+        for source in ("instances", "panoptic"):
+            file: Path | None = getattr(split, source)
+            if file is None:
+                continue
+            reporter.message(f"{split.name}: reading {file.name}")
+            content = read_content(file)
+            _require_same_categories(names, source, content, file)
+            entries = check_entries(content, split.name, source)
+            findings += entries.findings
+            for image in entries.images.values():
+                jobs[split.name][split.images / image.name, image.size].append((source, image))
+            if source == "panoptic":
+                panoptic[split.name] = entries
+            statistics[split.name] = count(entries, names[source])
+            findings += _many_objects(entries, split.name, source, queries)
+    seen = _read_images({job for part in jobs.values() for job in part}, reporter)
+    for split in splits.values():
+        for (path, size), entries_of in jobs[split.name].items():
+            findings += [
+                Finding(kind, split.name, source, image.id, image.name, image.place, detail=detail)
+                for source, image in entries_of
+                for kind, detail in seen[path, size].faults
+            ]
+        if split.name in panoptic:
+            findings += _panoptic_findings(split, panoptic[split.name], reporter)
+    findings += _duplicates(splits, jobs, seen)
+    unused = [name for name, objects in statistics["train"].classes.items() if objects == 0]
+    findings += [Finding("category_unused", "train", detail=name) for name in unused]
+    return Inspection(findings, statistics)
+
+
+def _require_same_categories(names: dict[str, dict[int, str]], source: str, content: dict[str, Any], file: Path) -> None:
+    own = category_names(content, str(file))
+    if source in names and names[source] != own:
+        both = set(names[source].items()) ^ set(own.items())
+        raise DatasetError(f"{file}: categories: expected those of the train split, found others: {sorted(both)[:3]}")
+    names[source] = own
+
+
+def _read_images(jobs: set[tuple[Path, tuple[int, int]]], reporter: Reporter) -> dict[tuple[Path, tuple[int, int]], Seen]:
+    # Threads: Pillow decodes and hashlib hashes without the interpreter's lock, and a process takes seconds to start.
+    found: dict[tuple[Path, tuple[int, int]], Seen] = {}
+    begun = time.monotonic()
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        warnings.simplefilter("ignore")  # Pillow's, of damaged metadata and large images: what matters of it is a finding
+        running = {pool.submit(check_image, path, size): (path, size) for path, size in sorted(jobs)}
+        for done, future in enumerate(as_completed(running), start=1):
+            found[running[future]] = future.result()
+            if done % 50 == 0 or done == len(jobs):
+                reporter.progress(done, len(jobs), done / max(time.monotonic() - begun, 1e-9), "")
+    return found
+
+
+def _panoptic_findings(split: Split, entries: Entries, reporter: Reporter) -> list[Finding]:
+    folder = split.panoptic_masks
+    assert folder is not None  # a split has both or none
+
+    def look(image_id: int) -> tuple[Faults, list[tuple[str, int, str]]]:
+        _, name, segments = entries.panoptic[image_id]
+        try:
+            path = below_root(folder, name, "annotations.file_name")
+        except DatasetError as error:
+            return [("panoptic_png", str(error))], []
+        return check_panoptic(path, entries.images[image_id].size, segments)
+
+    findings: list[Finding] = []
+    begun = time.monotonic()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for done, (image_id, (whole, of_segments)) in enumerate(
+            zip(entries.panoptic, pool.map(look, entries.panoptic), strict=True), start=1
+        ):
+            image, place = entries.images[image_id], entries.panoptic[image_id][0]
+            findings += [
+                Finding(kind, split.name, "panoptic", image_id, image.name, image.place, detail=text) for kind, text in whole
+            ]
+            findings += [
+                Finding(kind, split.name, "panoptic", image_id, image.name, place, number, detail=text)
+                for kind, number, text in of_segments
+            ]
+            if done % 50 == 0 or done == len(entries.panoptic):
+                reporter.progress(done, len(entries.panoptic), done / max(time.monotonic() - begun, 1e-9), "panoptic PNGs")
+    return findings
+
+
+def _many_objects(entries: Entries, split: str, source: str, queries: int) -> Iterable[Finding]:
+    for image_id, objects in entries.objects.items():
+        if len(objects) > queries:
+            detail = f"{len(objects)} objects, {queries} queries"
+            yield Finding("many_objects", split, source, image_id, entries.images[image_id].name, detail=detail)
+
+
+def _duplicates(
+    splits: Mapping[str, Split],
+    jobs: Mapping[str, Mapping[tuple[Path, tuple[int, int]], list[tuple[str, ImageEntry]]]],
+    seen: Mapping[tuple[Path, tuple[int, int]], Seen],
+) -> Iterable[Finding]:
+    """Images of the same content: the later ones of a split, and those of train that val has too."""
+    first: dict[str, dict[bytes, str]] = {name: {} for name in splits}
+    for name, part in jobs.items():
+        for job, entries_of in part.items():
+            digest, image = seen[job].digest, entries_of[0][1]
+            if digest is None:
+                continue
+            other = first[name].setdefault(digest, image.name)
+            ids = {each.id for _, each in entries_of}
+            if other != image.name or len(ids) > 1:
+                yield Finding("duplicate_within", name, "", image.id, image.name, detail=f"the same as {other}")
+    train, val = splits["train"], splits["val"]
+    if (train.instances, train.panoptic) == (val.instances, val.panoptic):
+        return  # one set for both is meant so, to try things out or to measure a published model
+    for job, entries_of in jobs["train"].items():
+        other = first["val"].get(seen[job].digest or b"", "")
+        for source, image in entries_of if other else ():
+            detail = f"the same as {other} of val"
+            yield Finding("duplicate_across", "train", source, image.id, image.name, image.place, detail=detail)

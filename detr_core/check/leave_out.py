@@ -1,0 +1,95 @@
+"""A dataset without what is broken in it: annotation files of our own, images where they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from detr_core.check.findings import Finding
+from detr_core.data.dataset import DatasetError, Split, read_dataset, read_dataset_file, write_dataset_file
+from detr_core.data.fields import read_content
+
+
+def write_checked(dataset: Path, findings: Sequence[Finding], folder: Path) -> dict[str, int]:
+    """Writes `folder`/dataset.json: the dataset of the folder `dataset`, without what the findings leave out.
+
+    Where they leave nothing out it points to the annotation files as they are. Else `folder`/annotations/ gets files of our own:
+    an image goes out of both files of its split, with its annotations. Nothing reads the originals then, so nothing can
+    forget what was left out. Paths inside of the dataset stay relative, so that both folders can be moved together.
+    Returns how many were left out: 'train/images', 'train/objects', 'val/images', 'val/objects'.
+    Raises DatasetError where no image of a split is left.
+    """
+    source, splits = read_dataset_file(dataset), read_dataset(dataset)
+    broken = [finding for finding in findings if finding.leaves is not None]
+    left = dict.fromkeys((f"{name}/{what}" for name in splits for what in ("images", "objects")), 0)
+    file = replace(source, root=_moved(source.root, dataset, folder), annotations=_moved(source.annotations, dataset, folder))
+    if broken:
+        (folder / "annotations").mkdir()
+        file = replace(file, annotations=".")
+        for name, split in splits.items():
+            own = [finding for finding in broken if finding.split == name]
+            file = replace(file, **{name: replace(getattr(file, name), **_written(split, own, folder, left))})
+    write_dataset_file(folder, file)
+    return left
+
+
+def _moved(place: str, dataset: Path, folder: Path) -> str:
+    return place if Path(place).is_absolute() else os.path.relpath((dataset / place).resolve(), folder.resolve())
+
+
+def _written(split: Split, broken: Sequence[Finding], folder: Path, left: dict[str, int]) -> dict[str, str]:
+    """The split's annotation files without what is broken; adds to `left`. Returns their names below `folder`, by source."""
+    entries = {
+        source: {finding.place for finding in broken if finding.kind == "image_entry" and finding.source == source}
+        for source in ("instances", "panoptic")
+    }
+    images = {finding.image_id for finding in broken if _leaves_image(finding) and finding.kind != "image_entry"} - {None}
+    written = {}
+    for source, bad_entries in entries.items():
+        original: Path | None = getattr(split, source)
+        if original is None:
+            continue
+        written[source] = f"annotations/{source}_{split.name}.json"
+        if not broken:
+            shutil.copyfile(original, folder / written[source])
+            continue
+        content = read_content(original)
+        objects = {finding.place for finding in broken if finding.source == source and finding.leaves == "object"}
+        empty: dict[int | None, set[int | None]] = defaultdict(set)
+        for finding in broken:
+            if finding.kind == "panoptic_missing_segment":
+                empty[finding.place].add(finding.segment)
+        if source == "panoptic":
+            objects -= set(empty)
+            left[f"{split.name}/objects"] += sum(map(len, empty.values()))
+        left[f"{split.name}/objects"] += len(objects)
+        kept = [
+            image for place, image in enumerate(content["images"]) if place not in bad_entries and int(image["id"]) not in images
+        ]
+        if not kept:
+            raise DatasetError(f"{original}: expected an image that can be used, found none")
+        ids = {int(image["id"]) for image in kept}
+        annotations = [
+            _without(annotation, empty[place]) if source == "panoptic" and place in empty else annotation
+            for place, annotation in enumerate(content["annotations"])
+            if place not in objects and int(annotation["image_id"]) in ids
+        ]
+        text = json.dumps(content | {"images": kept, "annotations": annotations})
+        (folder / written[source]).write_text(text, encoding="utf-8")
+    left[f"{split.name}/images"] = len(images) + max(map(len, entries.values()))
+    return written
+
+
+def _leaves_image(finding: Finding) -> bool:
+    # A segment can't go alone, for its pixels stay in the PNG, where nothing would account for them.
+    return finding.leaves == "image" or (finding.source == "panoptic" and finding.kind != "panoptic_missing_segment")
+
+
+def _without(annotation: dict[str, Any], segments: set[int | None]) -> dict[str, Any]:
+    return annotation | {"segments_info": [each for each in annotation["segments_info"] if each["id"] not in segments]}

@@ -1,0 +1,60 @@
+"""How many objects a split has, of what class and size: what a detector is laid out for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import sqrt
+
+from detr_core.check.entries import Entries
+
+
+@dataclass
+class Statistics:
+    """Of one split, crowds and broken objects left out.
+
+    classes: category name -> objects, in the order of category ids. objects: number of them an image -> images. sides: square
+    root of a box's area, pixels, rounded -> objects. sizes: (h, w) -> images.
+    """
+
+    classes: dict[str, int]
+    objects: Counter[int] = field(default_factory=Counter)
+    sides: Counter[int] = field(default_factory=Counter)
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+
+    @property
+    def most_objects(self) -> int:
+        """The most objects that an image has."""
+        return max(self.objects, default=0)
+
+
+def count(entries: Entries, names: Mapping[int, str]) -> Statistics:
+    """The statistics of an annotation file's entries; names: category id -> name."""
+    per_class = dict.fromkeys(sorted(names), 0)
+    found = Statistics({})
+    for image in entries.images.values():
+        objects = entries.objects.get(image.id, [])
+        found.sizes[image.size] += 1
+        found.objects[len(objects)] += 1
+        for category, (_, _, w, h) in objects:
+            per_class[category] += 1
+            found.sides[round(sqrt(w * h))] += 1
+    found.classes = {names[number]: objects for number, objects in per_class.items()}
+    return found
+
+
+def quantile(counter: Mapping[int, int], share: float) -> int:
+    """The smallest value that `share` of the counted reach at most; 0 where nothing was counted."""
+    total, seen = sum(counter.values()), 0
+    for value in sorted(counter):
+        seen += counter[value]
+        if seen >= share * total:
+            return value
+    return 0
+
+
+def by_size(sides: Mapping[int, int]) -> dict[str, int]:
+    """COCO's sizes: objects below 32² pixels, from 32² to 96², and above."""
+    bounds = {"small": (0, 32), "medium": (32, 96), "large": (96, 1 << 62)}
+    return {name: sum(n for side, n in sides.items() if low <= side < high) for name, (low, high) in bounds.items()}

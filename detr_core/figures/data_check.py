@@ -1,0 +1,169 @@
+"""The data check's page: what was found, pictures of the worst, and what the data has."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from PIL import Image, ImageDraw, ImageOps
+
+from detr_core.check.findings import KINDS, Finding
+from detr_core.check.inspect import Inspection
+from detr_core.check.statistics import Statistics, by_size
+from detr_core.data.dataset import Split, below_root
+from detr_core.figures.pictures import box, enlarged, save, scale_of, side_by_side, tag, text_size
+from detr_core.figures.report import write_page
+from detr_core.figures.sections import Section, inline, jpeg
+from detr_core.figures.style import COLORS, INK, plot
+from detr_core.figures.tables import Row, Table
+
+_RED, _CARD, _PALE = (232, 76, 61), (58, 64, 76), (232, 235, 240)
+
+
+def write_data_check(
+    profile: str, splits: Mapping[str, Split], inspection: Inspection, queries: int, lenient: bool, pictures: int, out: Path
+) -> Path:
+    """Writes `out`/index.html and returns its path.
+
+    queries: of the detector. lenient: what is broken is left out, else it stops the training. pictures: of each kind of
+    finding, of the images that have most of it.
+    """
+    broken = sum(finding.leaves is not None for finding in inspection.findings)
+    images = {name: sum(found.objects.values()) for name, found in inspection.statistics.items()}
+    told = len(inspection.findings) - broken
+    verdict = "Nothing in it is broken." if not broken else ("What is broken is left out." if lenient else "It has to be mended.")
+    with TemporaryDirectory() as temporary:
+        sections = [
+            _findings(inspection.findings, lenient),
+            *_worst(splits, inspection.findings, pictures, Path(temporary)),
+            _data(inspection.statistics, queries, Path(temporary)),
+        ]
+        return write_page(
+            profile,
+            f"The data before training: {sum(images.values()):,} images, every annotation and every file read. {verdict}",
+            {"broken": broken, "to look at": told} | {f"{name} images": count for name, count in images.items()},
+            [section for section in sections if section is not None],
+            {},
+            out,
+        )
+
+
+def _findings(findings: Sequence[Finding], lenient: bool) -> Section:
+    counted = Counter((finding.kind, finding.split) for finding in findings)
+    titles = {True: "Broken", False: "To look at"}
+    shown = {}
+    for broken, title in titles.items():
+        rows: list[Row] = [
+            (kind.words, (counted[name, "train"], counted[name, "val"]))
+            for name, kind in KINDS.items()
+            if (kind.leaves is not None) == broken and (counted[name, "train"] or counted[name, "val"])
+        ]
+        shown[title] = Table("finding", ("train", "val"), rows)
+    what = "is left out of training and evaluation" if lenient else "stops what comes after: mend it, or check leniently"
+    text = f"What is broken {what}. What is to be looked at stays in. Counts, not percentages; findings.json has every one."
+    return Section("findings", "Findings", [text if findings else "Nothing was found."], tables=shown)
+
+
+def _worst(splits: Mapping[str, Split], findings: Sequence[Finding], pictures: int, folder: Path) -> list[Section]:
+    sections = []
+    for name, kind in KINDS.items():
+        own = [finding for finding in findings if finding.kind == name and finding.file]
+        files = [file for file, _ in Counter((finding.split, finding.file) for finding in own).most_common(pictures)]
+        drawn = []
+        for number, (split, file) in enumerate(files):
+            here = [finding for finding in own if (finding.split, finding.file) == (split, file)]
+            picture = save(_picture(splits[split], here), folder / f"{name}_{number}.jpg")
+            drawn.append((jpeg(picture), f"{split}, {file}: {here[0].detail}"))
+        if drawn:
+            title = kind.words[0].upper() + kind.words[1:]
+            text = f"{len(own)} in all, of which {len(drawn)} image{'s' * (len(drawn) > 1)} with the most."
+            sections.append(Section(name, title, [], tables={}, pictures=drawn, pictures_text=text))
+    return sections
+
+
+def _picture(split: Split, findings: Sequence[Finding]) -> Image.Image:
+    """The image with the boxes that the findings name, or a card that says why there is none."""
+    first = findings[0]
+    image = _opened(split, first.file)
+    if image is None:
+        panel = Image.new("RGB", (512, 200), _CARD)
+        ImageDraw.Draw(panel).text((256, 100), first.detail[:48], fill=_PALE, font_size=18, anchor="mm")
+    else:
+        boxes = [finding.box for finding in findings if finding.box is not None]
+        image, left, top = _with_margin(image, boxes)
+        scale = scale_of(image)
+        panel = enlarged(image, scale)
+        draw, size = ImageDraw.Draw(panel), text_size(panel, panels=1)
+        limit = 4.0 * max(image.size)  # far outside is far enough to be seen as such
+        for x, y, w, h in boxes:
+            low, high = (x + left, y + top), (x + w + left, y + h + top)
+            x1, y1, x2, y2 = (scale * min(max(value, -limit), limit) for value in (*low, *high))
+            box(draw, (x1, y1, x2, y2), _RED, line=max(2, size // 6))
+        tag(draw, (4, 4), first.detail[:80], _RED, size, panel.size)
+    return side_by_side((f"{first.split}: {first.file}"[-48:],), [panel])
+
+
+def _with_margin(image: Image.Image, boxes: Sequence[tuple[float, float, float, float]]) -> tuple[Image.Image, int, int]:
+    """The image with room for what is outside of it, at most half its size to each side; how much of it is left and above."""
+    width, height = image.size
+
+    def room(beyond: list[float], side: int) -> int:
+        return round(min(side / 2, max([0.0, *beyond])))
+
+    left, right = room([-x for x, _, _, _ in boxes], width), room([x + w - width for x, _, w, _ in boxes], width)
+    top, bottom = room([-y for _, y, _, _ in boxes], height), room([y + h - height for _, y, _, h in boxes], height)
+    if not any((left, right, top, bottom)):
+        return image, 0, 0
+    ground = Image.new("RGB", (left + width + right, top + height + bottom), _CARD)
+    ground.paste(image, (left, top))
+    return ground, left, top
+
+
+def _opened(split: Split, name: str) -> Image.Image | None:
+    try:
+        with Image.open(below_root(split.images, name, "file_name")) as image:
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError):
+        return None
+
+
+def _data(statistics: Mapping[str, Statistics], queries: int, folder: Path) -> Section:
+    names = tuple(statistics)
+    classes = [(name, tuple(statistics[split].classes[name] for split in names)) for name in statistics["train"].classes]
+    sizes = [by_size(found.sides) for found in statistics.values()]
+    bounds = {"small": "below 32² px", "medium": "32² to 96² px", "large": "above 96² px"}
+    shown = {
+        "Objects by class": Table("class", names, classes, bars=True),
+        "Objects by size": Table("size", names, [(size, tuple(part[size] for part in sizes)) for size in bounds], notes=bounds),
+    }
+    most = max(found.most_objects for found in statistics.values())
+    text = f"At most {most} objects an image, {queries} queries. Crowds and what is broken are not counted."
+    plots = [_objects_plot(statistics, queries, folder), _sides_plot(statistics, folder)]
+    return Section("data", "What the data has", [text], [inline(path) for path in plots], shown)
+
+
+def _objects_plot(statistics: Mapping[str, Statistics], queries: int, folder: Path) -> Path:
+    with plot(folder, "objects") as axes:
+        for color, (name, found) in zip(COLORS, statistics.items(), strict=False):
+            share = 1 / max(1, sum(found.objects.values()))
+            counts = [100 * share * found.objects[number] for number in range(found.most_objects + 1)]
+            axes.step(range(found.most_objects + 1), counts, where="mid", color=color, label=name)
+        axes.axvline(queries, color=INK, linestyle="--", linewidth=1, label=f"{queries} queries")
+        axes.set(title="Objects an image, % of images", xlabel="objects", ylim=(0, None))
+        axes.legend()
+    return folder / "objects.svg"
+
+
+def _sides_plot(statistics: Mapping[str, Statistics], folder: Path) -> Path:
+    largest = max((max(found.sides, default=1) for found in statistics.values()), default=1)
+    edges = [largest * place / 40 for place in range(41)]
+    with plot(folder, "sides") as axes:
+        for color, (name, found) in zip(COLORS, statistics.items(), strict=False):
+            total = max(1, sum(found.sides.values()))
+            weights = [100 * count / total for count in found.sides.values()]
+            axes.hist(list(found.sides), bins=edges, weights=weights, histtype="step", color=color, label=name, linewidth=1.9)
+        axes.set(title="Object size, % of objects", xlabel="square root of a box's area, pixels", ylim=(0, None))
+        axes.legend()
+    return folder / "sides.svg"

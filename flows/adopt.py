@@ -1,0 +1,214 @@
+"""Makes a profile for a dataset of one's own: `python -m flows.adopt FOLDER --name cells`
+
+FOLDER has COCO's annotation files (boxes, masks or panoptic), YOLO's data.yaml or Pascal VOC's Annotations. Written are
+params/cells.yaml, with sizes from the dataset's statistics, and params/cells/, for `dvc repro params/cells/dvc.yaml`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
+from detr_core.check.entries import category_names, check_entries
+from detr_core.check.statistics import Statistics, count, quantile
+from detr_core.config import ConfigError, as_dict, build
+from detr_core.data.config import FolderConfig
+from detr_core.data.dataset import read_dataset
+from detr_core.data.fields import read_content
+from detr_core.studies.config import EVALUATING
+from flows import sizes
+from flows.artifacts import targets
+from flows.layout import find_layout, yolo_names
+from flows.paths import DEFAULT_PROFILE, PARAMS, ROOT, Paths, relative
+from flows.settings import Profile
+from flows.stage import one_line_errors
+
+TOOL = YAML()  # keeps the comments of the profile that is taken as a model
+TOOL.width = 130
+TOOL.representer.add_representer(type(None), lambda tool, _: tool.represent_scalar("tag:yaml.org,2002:null", "null"))
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """The profile that was made. content: of its file. statistics: of 'train' and 'val'."""
+
+    paths: Paths
+    content: dict[str, Any]
+    statistics: dict[str, Statistics]
+
+
+def adopt(folder: Path, name: str, like: str, val_share: float, checkpoint: str | None, sha256: str | None) -> Adopted:
+    """Makes params/<name>.yaml and params/<name>/ for the dataset in `folder`; nothing that exists is overwritten.
+
+    like: the profile whose recipe it takes: `demo`, small and from scratch, or `coco`, a ResNet-50. checkpoint: the trained
+    detector that fine-tuning starts from, and whose architecture the profile gets; see `flows.checkpoints.local_file`.
+    Raises ConfigError for a name that is taken or no name, DatasetError for a folder that is no dataset, CheckpointError.
+    """
+    paths = Paths(name)
+    if not re.fullmatch("[a-z0-9][a-z0-9_-]*", name):
+        raise ConfigError(f"--name: expected small letters, digits, - and _, found {name!r}")
+    for taken in (paths.params, PARAMS / name):
+        if taken.exists():
+            raise ConfigError(f"--name: {relative(taken)} exists; take another name, or remove it")
+    model = Paths(like).params
+    if not model.is_file():
+        raise ConfigError(f"--like: expected the name of a profile, found {like!r}")
+    folder = folder.absolute()
+    content = TOOL.load(model.read_text(encoding="utf-8"))
+    layout = {"root": relative(folder), **find_layout(folder, val_share)}
+    content["data"] |= {"source": "folder", "scenes": None, "folder": layout, "download": None}
+    statistics, panoptic = _statistics(build(FolderConfig, layout, str(folder)), int(content["data"]["seed"]))
+    content["check"]["mode"] = "strict"
+    for study in [study for study in content["ablations"] if study not in EVALUATING]:
+        del content["ablations"][study]  # its budgets are the model's
+    if checkpoint is None:
+        content["detector"]["queries"] = sizes.queries(statistics)
+        content["train_detection"]["init"] = None
+    else:
+        init = {"checkpoint": checkpoint, "sha256": sha256}
+        content["train_detection"]["init"] = init
+        content["detector"], has_mask_head = _built_as(checkpoint, sha256)
+        if has_mask_head:
+            content["train_panoptic"] |= {"init": dict(init), "attention_gain": 1}
+    sizes.fit(content, statistics, panoptic, tuned=checkpoint is not None)
+    begun = f" Training starts from {checkpoint}." if checkpoint else ""
+    content.yaml_set_start_comment(
+        f"The dataset in {layout['root']}, with the recipe of {like}.yaml and sizes of its own.{begun}"
+    )
+    text = _text(content)
+    build(Profile, yaml.safe_load(text), relative(paths.params))
+    _write(paths, text, layout["root"])
+    return Adopted(paths, content, statistics)
+
+
+def _statistics(config: FolderConfig, seed: int) -> tuple[dict[str, Statistics], bool]:
+    """The statistics of both splits, and whether both have panoptic annotations."""
+    from detr_core.data.folder import write_folder_dataset  # torch takes seconds to import
+
+    root = (ROOT / config.root).resolve()
+    with TemporaryDirectory() as temporary:
+        write_folder_dataset(config, root, seed, yolo_names(root) if config.format == "yolo" else (), Path(temporary))
+        splits = read_dataset(Path(temporary))
+        found = {}
+        source = targets(splits["train"] if splits["val"].panoptic is not None else splits["val"])
+        for name, split in splits.items():
+            file = getattr(split, source)
+            content = read_content(file)
+            found[name] = count(check_entries(content, name, source), category_names(content, str(file)))
+    return found, source == "panoptic"
+
+
+def _built_as(checkpoint: str, sha256: str | None) -> tuple[dict[str, Any], bool]:
+    """The section `detector` of a checkpoint, and whether it has a mask head."""
+    import torch
+
+    from detr_core.model.checkpoint import load_checkpoint
+    from flows.checkpoints import local_file
+
+    model = load_checkpoint(local_file(checkpoint, sha256), torch.device("cpu")).model
+    return as_dict(model.config), getattr(model, "has_mask_head", False)
+
+
+def _text(content: Any) -> str:
+    """The profile as a person would write it: what was set in one line each, a blank line between sections."""
+    for section in content.values():
+        for key, value in section.items() if isinstance(section, dict) else ():
+            if type(value) is dict:  # set here; what was read is ruamel's
+                section[key] = _in_lines(value) if key in ("folder", "augmentation") else _in_one_line(value)
+    for study in content["ablations"].values():
+        if type(study.get("resize")) is dict:
+            study["resize"] = _in_one_line(study["resize"])
+            study.ca.items.pop("resize", None)  # what stands below it speaks of the studies left out
+    for key in ("targets", "epochs"):
+        content["train_detection"].ca.items.pop(key, None)  # the model's comments on its own choices
+    text = io.StringIO()
+    TOOL.dump(content, text)
+    lines = [line for line in text.getvalue().splitlines() if line.strip()]
+    return "\n".join(f"\n{line}" if place > 1 and line[0].isalpha() else line for place, line in enumerate(lines)) + "\n"
+
+
+def _in_lines(value: dict[str, Any]) -> CommentedMap:
+    return CommentedMap({key: _in_one_line(item) if isinstance(item, dict) else item for key, item in value.items()})
+
+
+def _in_one_line(value: Any) -> Any:
+    if not isinstance(value, (dict, list)):
+        return value
+    items = {key: _in_one_line(item) for key, item in value.items()} if isinstance(value, dict) else {}
+    shown = CommentedMap(items) if isinstance(value, dict) else CommentedSeq(value)
+    shown.fa.set_flow_style()
+    return shown
+
+
+def _write(paths: Paths, text: str, source: str) -> None:
+    folder = PARAMS / paths.profile
+    folder.mkdir()
+    try:
+        shutil.copyfile(ROOT / "dvc.yaml", folder / "dvc.yaml")
+        profile = {"profile": paths.profile, "wd": "../..", "source": source}  # DVC watches the folder
+        (folder / "profile.yaml").write_text(yaml.safe_dump(profile, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        with paths.params.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except BaseException:
+        shutil.rmtree(folder)
+        paths.params.unlink(missing_ok=True)
+        raise
+
+
+def table(made: Adopted) -> Table:
+    """What was found and what was chosen, for a person to see before training."""
+    train, content = made.statistics["train"], made.content
+    detection = content["train_detection"]
+    shown = Table(title=f"Profile {made.paths.profile}", title_justify="left", show_header=False)
+    for name, found in made.statistics.items():
+        images, objects = sum(found.objects.values()), sum(found.classes.values())
+        shown.add_row(f"{name}", f"{images:,} images, {objects:,} objects, at most {found.most_objects} an image")
+    classes = list(train.classes)
+    shown.add_row("classes", f"{len(classes)}: {', '.join(classes[:8])}{', ...' if len(classes) > 8 else ''}")
+    shown.add_row("objects", f"half of them {quantile(train.sides, 0.5)} pixels or less across")
+    shown.add_section()
+    shown.add_row("queries", str(content["detector"]["queries"]))
+    resize = content["evaluate"]["resize"]
+    shown.add_row("resize", f"short side {resize['short'][0]}, long side at most {resize['longest']}")
+    shown.add_row("epochs", f"{detection['epochs']}, {detection['batch_size']} images a step")
+    shown.add_row(
+        "masks", "trained on the panoptic annotations" if content["train_panoptic"] else "none: boxes alone are trained"
+    )
+    return shown
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="read in place, never written to")
+    parser.add_argument("--name", required=True, help="of the profile")
+    parser.add_argument("--like", help=f"the profile whose recipe it takes (default: {DEFAULT_PROFILE}; coco with a checkpoint)")
+    parser.add_argument(
+        "--val-share", type=float, default=0.2, help="of the images, where no val split is (default: %(default)s)"
+    )
+    parser.add_argument("--checkpoint", help="fine-tune from this one, ours or published: a path, or an address with --sha256")
+    parser.add_argument("--sha256", help="of the checkpoint's file")
+    arguments = parser.parse_args()
+    like = arguments.like or ("coco" if arguments.checkpoint else DEFAULT_PROFILE)
+    with one_line_errors():
+        made = adopt(arguments.folder, arguments.name, like, arguments.val_share, arguments.checkpoint, arguments.sha256)
+    console = Console()
+    console.print(table(made))
+    graph = relative(made.paths.dvc_folder / "dvc.yaml")
+    console.print(f"Look at {relative(made.paths.params)}, then at the data, then train:\n")
+    console.print(f"    dvc repro {graph}:check\n    dvc repro {graph}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""Stage: every annotation and every image read once before training. `python -m flows.check [--profile demo]`"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefect import flow
+from rich.console import Console
+from rich.table import Table
+
+from detr_core.check.findings import KINDS, Finding, counts
+from detr_core.data.dataset import DatasetError, read_dataset
+from detr_core.model.config import AnyDetectorConfig, FasterRcnnConfig
+from detr_core.reporter import Reporter
+from flows import artifacts, stage, tracking
+from flows.paths import DEFAULT_PROFILE, Paths, relative, whole_or_nothing
+from flows.progress import Tee, reporter
+from flows.settings import Profile, load
+from flows.show import publish
+
+if TYPE_CHECKING:
+    from detr_core.check.inspect import Inspection
+
+
+def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]:
+    """Checks data/<profile>/. Writes runs/<profile>/check/: findings.json, metrics.json and the page index.html; and
+    runs/<profile>/dataset/, what later stages read, with its index: the dataset without what is broken, where the check is
+    lenient.
+
+    Returns metrics.json. Raises DatasetError for a dataset that can't be read, and for one that is broken where the check is
+    strict: then there is no runs/<profile>/dataset/, but the findings are written all the same.
+    """
+    splits = artifacts.unchecked_dataset(paths)
+
+    from detr_core.check.inspect import inspect
+    from detr_core.figures.data_check import write_data_check
+
+    config, queries = settings.check, _queries(settings.detector)
+    found = inspect(splits, queries, reporter)
+    refused: DatasetError | None = None
+    figures = _figures(found)
+    with whole_or_nothing(paths.check) as out:
+        try:
+            figures |= _checked_dataset(settings, paths, found.findings)
+        except DatasetError as error:
+            refused = error
+            shutil.rmtree(paths.dataset, ignore_errors=True)  # an earlier one would be trained on
+        findings = [{name: value for name, value in asdict(each).items() if value not in (None, "")} for each in found.findings]
+        (out / "findings.json").write_text(json.dumps(findings, indent=1) + "\n", encoding="utf-8")
+        (out / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_data_check(paths.profile, splits, found, queries, config.mode == "lenient", config.pictures, out)
+    if refused is not None:
+        raise refused
+    return figures
+
+
+def _checked_dataset(settings: Profile, paths: Paths, findings: Sequence[Finding]) -> dict[str, float]:
+    from detr_core.check.leave_out import write_checked
+    from detr_core.data.index import write_index
+    from detr_core.evaluate import ground_truth
+
+    broken = [finding for finding in findings if finding.leaves is not None]
+    if broken and settings.check.mode == "strict":
+        kinds = Counter(finding.kind for finding in broken)
+        told = "; ".join(f"{number} x {KINDS[kind].words}" for kind, number in kinds.most_common(3))
+        first, page = broken[0], relative(paths.check / "index.html")
+        raise DatasetError(
+            f"{relative(paths.data)}: expected nothing broken, found {told}; the first in {first.split}, "
+            f"{first.file or first.source}: {first.detail}. See {page}; mend it, or leave it out: `check.mode: lenient` in "
+            f"{relative(paths.params)}"
+        )
+    with whole_or_nothing(paths.dataset) as folder:
+        figures = {f"left_out/{name}": float(number) for name, number in write_checked(paths.data, findings, folder).items()}
+        # These read as training and scoring do. Should they find what the check has passed over, nothing is trained either.
+        for name, targets, untrained in write_index(read_dataset(folder)):
+            figures |= {f"untrained/{name}/{targets}/{what}": float(number) for what, number in untrained.items()}
+        ground_truth.instances(read_dataset(folder)["val"])
+        artifacts.claim(folder, paths.profile)
+    return figures
+
+
+def _queries(detector: AnyDetectorConfig) -> int:
+    """How many objects of an image it can find."""
+    return detector.proposals if isinstance(detector, FasterRcnnConfig) else detector.queries
+
+
+def _figures(found: Inspection) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    for name, statistics in found.statistics.items():
+        figures[f"{name}/images"] = float(sum(statistics.objects.values()))
+        figures[f"{name}/objects"] = float(sum(statistics.sides.values()))
+        figures[f"{name}/most_objects"] = float(statistics.most_objects)
+    return figures | {f"found/{kind}": float(number) for kind, number in counts(found.findings).items()}
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """What was found, a kind a row, with its first example."""
+    table = Table("finding", "train", "val", "the first", title="The data check", title_justify="left")
+    for name, kind in KINDS.items():
+        own = [finding for finding in findings if finding.kind == name]
+        if own:
+            splits = Counter(finding.split for finding in own)
+            words = kind.words if kind.leaves is None else f"[red]{kind.words}[/red]"
+            where = own[0].file or (f"{own[0].source} {own[0].place}" if own[0].place is not None else "")
+            table.add_row(words, *(str(splits[split] or "") for split in ("train", "val")), f"{where} {own[0].detail}".strip())
+    if not findings:
+        table.add_row("nothing", "", "", "")
+    return table
+
+
+def read_findings(file: Path) -> list[Finding]:
+    """The findings of a `findings.json`."""
+    return [Finding(**each | {"box": tuple(each["box"])} if "box" in each else each) for each in json.loads(file.read_bytes())]
+
+
+@flow(name="check")
+def check(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
+    """Checks the dataset of a profile."""
+    settings, paths = load(profile), Paths(profile)
+    params = settings.flat("data", "check") | {"detector.queries": _queries(settings.detector)}
+    with tracking.stage_run("check", paths, params, [paths.data]) as record:
+        figures: dict[str, float] = {}
+        shutil.rmtree(paths.check, ignore_errors=True)  # so that what is shown below is of this check
+        try:
+            with reporter("check") as bar:
+                figures = run(settings, paths, Tee(bar, record))
+        finally:
+            if paths.check.is_dir():  # also where the check refuses the data
+                record.metrics(json.loads((paths.check / "metrics.json").read_text(encoding="utf-8")), step=0)
+                for name in ("index.html", "findings.json"):
+                    record.artifact(paths.check / name, "check")
+                Console().print(findings_table(read_findings(paths.check / "findings.json")))
+    page = (paths.check / "index.html").as_uri()
+    publish("check", profile, figures, {"The page": page, "MLflow run": record.url()})
+    return figures
+
+
+def main() -> None:
+    stage.main(check)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Sizes for a dataset from its statistics: what `python -m flows.adopt` writes into a profile."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, MutableMapping
+from math import ceil
+from typing import Any
+
+from detr_core.check.statistics import Statistics, quantile
+
+Content = MutableMapping[str, Any]
+
+# The published recipe's short sides at 800; other sizes are these in proportion.
+SHORT = 800
+RESIZE = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
+BEFORE_CROP, CROP = (400, 500, 600), (384, 600)
+ENLARGED = 800 / 480  # what COCO's images of 640 x 480 are enlarged by
+
+# The small backbone of the demo: objects of some 28 pixels, images of 96 to 256, a feature map of every 12th pixel.
+SMALL_OBJECT, SMALL_IMAGE, SMALL_STRIDE = 28, (96, 256), 12
+
+
+def queries(statistics: Mapping[str, Statistics]) -> int:
+    """Half as many again as the most objects an image has, in tens: an object needs a slot, and slots need room to compete."""
+    most = max(found.most_objects for found in statistics.values())
+    return max(10, 10 * ceil(1.5 * most / 10))
+
+
+def fit(content: Content, statistics: Mapping[str, Statistics], panoptic: bool, tuned: bool) -> None:
+    """Sets the sizes in a profile's content: resize, crop, epochs, batch, positions.
+
+    statistics: of 'train' and 'val'. panoptic: both splits have panoptic annotations. tuned: training starts from a trained
+    detector, at the sizes that it was trained on.
+    """
+    train = statistics["train"]
+    images = sum(train.objects.values())
+    small = content["detector"]["backbone"]["name"] == "small"
+    short, longest = _small_size(train) if small else _published_size(train, tuned)
+    detection = content["train_detection"]
+    detection["targets"] = "panoptic" if panoptic else "instances"
+    detection["batch_size"], detection["accumulation"] = max(1, min(16 if small else 8, images // 8)), 1
+    if small:
+        seen, fewest, most = 120_000, 12, 600  # what the demo sees
+    elif tuned:
+        seen, fewest, most = 40_000, 12, 100
+    else:
+        seen, fewest, most = 1_000_000, 150, 500
+    _schedule(detection, images, min(most, max(fewest, seen // images)), drop=0.8)
+    if not panoptic:
+        content["train_panoptic"] = None
+    else:
+        mask_head = content["train_panoptic"]
+        mask_head["batch_size"], mask_head["accumulation"] = detection["batch_size"], 1
+        _schedule(mask_head, images, max(2, min(25, detection["epochs"] // 4)), drop=0.6)
+    if content["detector"]["positions"]["kind"] == "learned":
+        content["detector"]["positions"]["cells"] = ceil(longest / SMALL_STRIDE)
+    for stage in (detection, content["train_panoptic"]) if panoptic else (detection,):
+        stage["augmentation"] = _augmentation(short, longest, small)
+    _set_resize(content, {"short": [short], "longest": longest})
+
+
+def _schedule(training: Content, images: int, epochs: int, drop: float) -> None:
+    steps = max(1, images // training["batch_size"])
+    training["epochs"], training["steps"] = epochs, None
+    training["validate_every"] = max(1, epochs // 10)
+    training["checkpoint_every"] = max(20, steps * epochs // 50)
+    schedule = training["schedule"]
+    schedule["warmup_steps"] = min(schedule["warmup_steps"], steps * epochs // 20)
+    schedule["drop_epoch"] = max(1, int(drop * epochs)) if schedule["kind"] == "step" else None
+
+
+def _small_size(train: Statistics) -> tuple[int, int]:
+    """(short, longest): the middle object at SMALL_OBJECT pixels, the image within SMALL_IMAGE, never enlarged beyond it."""
+    short, long = _middle_image(train)
+    scale = min(1.0, SMALL_OBJECT / max(1, quantile(train.sides, 0.5)))
+    scale = min(max(scale, SMALL_IMAGE[0] / long), SMALL_IMAGE[1] / long)
+    return max(32, 8 * round(scale * short / 8)), max(32, 8 * ceil(scale * long / 8))
+
+
+def _published_size(train: Statistics, tuned: bool) -> tuple[int, int]:
+    """(short, longest): the published 800 and 1333, less for images that it would enlarge more than it does COCO's."""
+    short = SHORT if tuned else min(SHORT, 32 * ceil(ENLARGED * _middle_image(train)[0] / 32))
+    return short, round(short * 1333 / 800)
+
+
+def _middle_image(train: Statistics) -> tuple[int, int]:
+    shorts, longs = Counter[int](), Counter[int]()
+    for size, images in train.sizes.items():
+        shorts[min(size)] += images
+        longs[max(size)] += images
+    return quantile(shorts, 0.5), quantile(longs, 0.5)
+
+
+def _augmentation(short: int, longest: int, small: bool) -> dict[str, Any]:
+    if small:  # too few pixels to crop
+        shorts = sorted({8 * round(share * short / 8) for share in (0.8, 0.9, 1.0)})
+        return {"flip": 0.5, "crop": None, "resize": {"short": shorts, "longest": longest}}
+    before, shorts = ([round(side * short / SHORT) for side in sides] for sides in (BEFORE_CROP, RESIZE))
+    smallest, largest = (round(side * short / SHORT) for side in CROP)
+    crop = {"probability": 0.5, "before": before, "smallest": smallest, "largest": largest}
+    return {"flip": 0.5, "crop": crop, "resize": {"short": shorts, "longest": longest}}
+
+
+def _set_resize(section: Content, resize: dict[str, Any]) -> None:
+    """Every `resize` of validation and evaluation, wherever a stage has one; training's own is in its augmentation."""
+    for key, value in section.items():
+        if key == "resize":
+            section[key] = {"short": list(resize["short"]), "longest": resize["longest"]}
+        elif isinstance(value, MutableMapping) and key != "augmentation":
+            _set_resize(value, resize)

@@ -1,0 +1,222 @@
+"""A profile for a folder, whatever its layout, and what it is never allowed to do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from detr_core.check.statistics import Statistics
+from detr_core.config import ConfigError
+from detr_core.data.dataset import DatasetError
+from detr_core.studies.config import EVALUATING
+from flows import adopt, layout, paths, settings, sizes
+from flows.paths import PARAMS, ROOT
+from flows.settings import load, read
+from tests.check.datasets import write_whole
+
+NAME = "adopted-by-a-test"
+
+
+@pytest.fixture
+def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of profiles of its own."""
+    folder = tmp_path / "params"
+    shutil.copytree(PARAMS, folder)
+    for module in (adopt, paths, settings):
+        monkeypatch.setattr(module, "PARAMS", folder)
+    return folder
+
+
+def made(folder: Path, **options: object) -> adopt.Adopted:
+    given = {"like": "demo", "val_share": 0.25, "checkpoint": None, "sha256": None} | options
+    return adopt.adopt(folder, NAME, **given)  # type: ignore[arg-type]
+
+
+def test_boxes_only_without_val(tmp_path: Path, params: Path) -> None:
+    root = write_whole(tmp_path / "cells")
+    for name in ("instances_val.json", "panoptic_val.json", "panoptic_train.json", "dataset.json"):
+        (root / name).unlink()
+    (root / "instances_train.json").rename(root / "annotations.json")
+    found = made(root)
+    profile = load(NAME)
+    assert profile.data.folder is not None
+    assert profile.data.folder.train.instances == "annotations.json"
+    assert profile.data.folder.train.images == "train"
+    assert (profile.data.folder.val, profile.data.folder.val_share) == (None, 0.25)
+    assert profile.train_panoptic is None
+    assert profile.train_detection.targets == "instances"
+    assert profile.detector.queries == 10
+    assert sum(sum(part.objects.values()) for part in found.statistics.values()) == 4
+    assert (params / NAME / "dvc.yaml").read_text() == (ROOT / "dvc.yaml").read_text()
+    assert yaml.safe_load((params / NAME / "profile.yaml").read_text()) == {"profile": NAME, "wd": "../..", "source": str(root)}
+
+
+@pytest.mark.parametrize("like", ["demo", "smoke", "coco"])
+def test_panoptic_with_val_for_every_recipe(tmp_path: Path, params: Path, like: str) -> None:
+    root = write_whole(tmp_path / "data")
+    (root / "dataset.json").unlink()
+    made(root, like=like)
+    profile = load(NAME)
+    assert profile.data.folder is not None
+    assert profile.data.folder.val is not None
+    assert profile.data.folder.val.panoptic_masks == "panoptic_val"
+    assert profile.train_panoptic is not None
+    text = (params / f"{NAME}.yaml").read_text()
+    assert text.startswith(f"# The dataset in {root}, with the recipe of {like}.yaml")
+    assert "# loader processes of each" in text, "comments stay"
+    assert "\n\n\n" not in text
+
+
+def test_a_profile_is_never_overwritten(tmp_path: Path, params: Path) -> None:
+    root = write_whole(tmp_path / "data")
+    (root / "dataset.json").unlink()
+    made(root)
+    before = (params / f"{NAME}.yaml").read_bytes()
+    with pytest.raises(ConfigError, match=rf"--name: .*{NAME}\.yaml exists"):
+        made(root, like="coco")
+    (params / f"{NAME}.yaml").unlink()
+    with pytest.raises(ConfigError, match=rf"--name: .*{NAME} exists"):
+        made(root)
+    assert not (params / f"{NAME}.yaml").exists()
+    assert before
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "A", ".x"])
+def test_a_name_that_is_none_is_refused(tmp_path: Path, params: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="--name"):
+        adopt.adopt(tmp_path, name, "demo", 0.2, None, None)
+
+
+def test_a_folder_that_is_no_dataset_leaves_nothing(tmp_path: Path, params: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match=r"expected COCO's annotation files, YOLO's data\.yaml or Pascal VOC's Annotations"):
+        made(tmp_path / "empty")
+    with pytest.raises(DatasetError, match="expected a dataset folder"):
+        made(tmp_path / "nowhere")
+    assert not (params / NAME).exists()
+
+
+def picture(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (40, 20)).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize(
+    ("train", "told", "expected"),
+    [
+        ("images/train", "train: images/train\nval: images/val\n", ("images/train", "labels/train")),
+        ("train/images", "train: ../train/images\nval: ../valid/images\n", ("train/images", "train/labels")),
+        ("images/train", "train: /elsewhere/train.txt\n", ("images/train", "labels/train")),
+    ],
+)
+def test_yolo_layouts(folder: Path, train: str, told: str, expected: tuple[str, str]) -> None:
+    picture(folder / train / "a.jpg")
+    (folder / "data.yaml").write_text(told + "names:\n  0: cat\n  1: dog\n")
+    found = layout.find_layout(folder, 0.3)
+    assert (found["train"]["images"], found["train"]["instances"]) == expected
+    assert (found["format"], found["val"], found["val_share"]) == ("yolo", None, 0.3)
+    assert layout.yolo_names(folder) == ["cat", "dog"]
+    picture(folder / train.replace("train", "val" if "images/" in train else "valid") / "b.jpg")
+    assert layout.find_layout(folder, 0.3)["val_share"] is None
+
+
+def test_yolo_to_a_profile(folder: Path, params: Path) -> None:
+    for name in "abcdef":
+        picture(folder / "images" / "train" / f"{name}.jpg")
+        (folder / "labels" / "train").mkdir(parents=True, exist_ok=True)
+        (folder / "labels" / "train" / f"{name}.txt").write_text("1 .5 .5 .2 .2\n")
+    (folder / "data.yaml").write_text("names: [cat, dog]\n")
+    train, val = (found.classes for found in made(folder).statistics.values())
+    assert train["cat"] == val["cat"] == 0
+    assert (train["dog"] + val["dog"], val["dog"]) in ((6, 1), (6, 2))
+
+
+def test_voc_layouts(folder: Path) -> None:
+    picture(folder / "JPEGImages" / "a.jpg")
+    (folder / "Annotations").mkdir()
+    (folder / "Annotations" / "a.xml").write_text("<annotation/>")
+    found = layout.find_layout(folder, 0.2)
+    assert (found["format"], found["train"]["instances"], found["val"]) == ("voc", "Annotations", None)
+    for split in ("train", "val"):
+        (folder / "ImageSets" / "Main").mkdir(parents=True, exist_ok=True)
+        (folder / "ImageSets" / "Main" / f"{split}.txt").write_text("a\n")
+    assert layout.find_layout(folder, 0.2)["val"]["instances"] == "ImageSets/Main/val.txt"
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "images"),
+    [
+        ("annotations/instances_train2017.json", "annotations/instances_val2017.json", ("train2017", "val2017")),
+        ("train/_annotations.coco.json", "valid/_annotations.coco.json", ("train", "valid")),
+        ("train.json", "val.json", ("pictures/all", "pictures/all")),
+    ],
+)
+def test_coco_layouts(folder: Path, train: str, val: str, images: tuple[str, str]) -> None:
+    for file, place in ((train, images[0]), (val, images[1])):
+        picture(folder / place / "1.jpg")
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(json.dumps({"images": [{"file_name": "1.jpg"}], "annotations": [], "categories": []}))
+    for other in ("captions_train2017.json", "person_keypoints_train2017.json", "instances_test.json"):
+        (folder / "annotations").mkdir(exist_ok=True)
+        lists = {"images": [{"file_name": "1.jpg"}], "annotations": []}
+        content = lists if "captions" in other else lists | {"categories": []}
+        (folder / "annotations" / other).write_text(json.dumps(content))
+    if not train.startswith("annotations"):
+        (folder / "annotations" / "person_keypoints_train2017.json").unlink()
+    found = layout.find_layout(folder, 0.2)
+    assert (found["train"]["instances"], found["val"]["instances"]) == (train, val)
+    assert (found["train"]["images"], found["val"]["images"]) == images
+
+
+def test_two_files_for_one_split_are_not_guessed_between(folder: Path) -> None:
+    picture(folder / "1.jpg")
+    for name in ("train_a.json", "train_b.json"):
+        (folder / name).write_text(json.dumps({"images": [{"file_name": "1.jpg"}], "annotations": [], "categories": []}))
+    with pytest.raises(DatasetError, match=r"expected one annotation file a split, found .*train_a\.json, .*train_b\.json"):
+        layout.find_layout(folder, 0.2)
+
+
+def statistics(images: int, size: tuple[int, int], side: int, most: int) -> Statistics:
+    return Statistics({"cat": images}, Counter({most: images}), Counter({side: images}), Counter({size: images}))
+
+
+def test_queries_leave_room_above_the_most_objects() -> None:
+    for most, expected in ((0, 10), (6, 10), (7, 20), (30, 50), (63, 100)):
+        assert sizes.queries({"train": statistics(9, (10, 10), 5, 1), "val": statistics(9, (10, 10), 5, most)}) == expected
+
+
+@pytest.mark.parametrize("like", ["demo", "coco"])
+@pytest.mark.parametrize("images", [1, 7, 205, 5000, 118_000])
+@pytest.mark.parametrize("size", [(20, 20), (480, 640), (3000, 500), (4000, 6000)])
+@pytest.mark.parametrize("side", [1, 30, 2000])
+@pytest.mark.parametrize("tuned", [False, True])
+def test_sizes_make_sense_whatever_the_data(
+    tmp_path: Path, like: str, images: int, size: tuple[int, int], side: int, tuned: bool
+) -> None:
+    content = yaml.safe_load((PARAMS / f"{like}.yaml").read_text())
+    sizes.fit(content, {name: statistics(images, size, side, 5) for name in ("train", "val")}, images % 2 == 0, tuned)
+    content["ablations"] = {name: content["ablations"][name] for name in EVALUATING}  # as adopt does
+    file = tmp_path / "x.yaml"
+    file.write_text(yaml.safe_dump(content))
+    profile = read(file)  # refuses what makes no sense
+    resize = profile.evaluate.resize
+    assert resize is not None
+    assert profile.train_detection.resize == resize == profile.ablations["decoder-nms"].resize
+    assert resize.longest <= (256 if like == "demo" else 1333)
+    if like == "coco" and (tuned or size == (480, 640)):
+        assert (resize.short, resize.longest) == ((800,), 1333), "the published sizes"
+        crop = profile.train_detection.augmentation.crop
+        assert crop is not None
+        assert (crop.before, crop.smallest, crop.largest) == ((400, 500, 600), 384, 600)

@@ -1,0 +1,99 @@
+"""The stage `check`: strict and lenient, and what later stages then read."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from detr_core.config import build
+from detr_core.data.dataset import DatasetError, read_dataset
+from detr_core.reporter import Silent
+from flows import artifacts, check, data
+from flows.paths import Paths
+from flows.settings import Profile
+from tests.check.datasets import write_whole
+from tests.conftest import Trained, tiny_parameters
+
+
+def profile(root: Path, mode: str) -> Profile:
+    content = tiny_parameters()
+    splits = {
+        split: {
+            "images": split,
+            "instances": f"instances_{split}.json",
+            "panoptic": f"panoptic_{split}.json",
+            "panoptic_masks": f"panoptic_{split}",
+        }
+        for split in ("train", "val")
+    }
+    folder = {"root": str(root), "format": "coco", "val_share": None, **splits}
+    content["data"] |= {"source": "folder", "scenes": None, "folder": folder}
+    content["check"]["mode"] = mode
+    return build(Profile, content, "x.yaml")
+
+
+def test_generated_scenes_have_nothing_wrong(trained: Trained) -> None:
+    figures = trained.figures["check"]
+    assert {name: value for name, value in figures.items() if name.startswith("found/") and value} == {}
+    assert (figures["train/images"], figures["val/images"]) == (24, 6)
+    assert {path.name for path in trained.paths.dataset.iterdir()} == {"dataset.json", "profile.json", "index"}
+    assert read_dataset(trained.paths.dataset) == read_dataset(trained.paths.data)
+
+
+def test_strict_stops_with_the_findings_and_lenient_leaves_out(project: Path, tmp_path: Path) -> None:
+    root, where = write_whole(tmp_path / "data"), Paths("broken")
+    (root / "train" / "3.jpg").write_bytes(b"")
+    settings = profile(root, "lenient")
+    data.run(settings, where, Silent())
+    figures = check.run(settings, where, Silent())
+    assert figures == json.loads((where.check / "metrics.json").read_text())
+    assert (figures["found/image_empty"], figures["left_out/train/images"]) == (2, 1), "listed in both files"
+    assert [path.name for path in sorted((where.dataset / "annotations").iterdir())] == [
+        f"{source}_{split}.json" for source in ("instances", "panoptic") for split in ("train", "val")
+    ]
+    page = (where.check / "index.html").read_text(encoding="utf-8")
+    assert "an image file of 0 bytes" in page
+    assert "What is broken is left out." in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+    with pytest.raises(DatasetError) as raised:
+        check.run(profile(root, "strict"), where, Silent())
+    assert "expected nothing broken, found 2 x an image file of 0 bytes; the first in train, 3.jpg: 0 bytes" in str(raised.value)
+    assert "See runs/broken/check/index.html" in str(raised.value)
+    assert "It has to be mended." in (where.check / "index.html").read_text(encoding="utf-8")
+    with pytest.raises(DatasetError, match=r"there is no checked dataset of profile 'broken' yet; .*`python -m flows.check"):
+        artifacts.dataset(where)
+
+
+def test_the_terminal_shows_each_kind_once_with_its_first_example(project: Path, tmp_path: Path) -> None:
+    root, where = write_whole(tmp_path / "data"), Paths("shown")
+    for number in (102, 103):
+        (root / "val" / f"{number}.jpg").unlink()
+    settings = profile(root, "lenient")
+    data.run(settings, where, Silent())
+    check.run(settings, where, Silent())
+    console = Console(file=io.StringIO(), width=140)
+    findings = check.read_findings(where.check / "findings.json")
+    console.print(check.findings_table(findings))
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert said.count("an image that isn't there") == 1
+    assert "102.jpg no such file" in said
+    assert "nothing" not in said
+
+
+def test_masks_are_not_trained_where_the_profile_has_none(trained: Trained, project: Path) -> None:
+    from flows import train_panoptic
+
+    content = tiny_parameters()
+    content["train_panoptic"] = None
+    del content["ablations"]["panoptic"]
+    settings, where = build(Profile, content, "x.yaml"), Paths("boxes")
+    for stage in (data, check):
+        stage.run(settings, where, Silent())
+    assert train_panoptic.run(settings, where, Silent()) == {}
+    assert list(where.panoptic.iterdir()) == []
+    assert settings.flat("train_panoptic") == {"train_panoptic": None}
