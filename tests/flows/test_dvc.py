@@ -17,7 +17,7 @@ import yaml
 
 from detr_core.studies.config import EVALUATING
 from flows import lineage
-from flows.paths import DEFAULT_PROFILE, PARAMS, ROOT, Paths
+from flows.paths import DEFAULT_PROFILE, PARAMS, ROOT, Paths, relative
 from flows.settings import load
 
 GRAPH: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())
@@ -57,7 +57,7 @@ def test_outputs_are_where_the_stages_write_them() -> None:
     studies = [where.study(name) for name in EVALUATING]
     models = [where.detection, where.panoptic, where.evaluation, *studies]
     written = [where.data, where.check, where.dataset, *models, where.report]
-    assert [out for stage in STAGES.values() for out in stage["outs"]] == [str(path.relative_to(ROOT)) for path in written]
+    assert [out for stage in STAGES.values() for out in stage["outs"]] == [relative(path) for path in written]
 
 
 # The module in which a stage's work happens, and what that imports of detr_core without its result depending on it.
