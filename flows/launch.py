@@ -58,11 +58,13 @@ def run(
     worker: str = WORKER,
     gpus: tuple[int, ...] | None = None,
     variant: str = "",
+    side_by_side: int = 1,
 ) -> None:
     """Runs a worker to its end; its events go to `reporter`, all it prints into .state/log/.
 
     job: as the module `worker` describes it, with `stage` and `profile`. gpus: of those that this process sees, None for all.
-    variant: whose work it is, where it is a study's. Raises WorkerError. However this ends, its processes have ended then.
+    variant: whose work it is, where it is a study's. side_by_side: how many such share the processors. Raises WorkerError.
+    However this ends, its processes have ended then.
     """
     name = "-".join([job["profile"], *filter(None, variant.split("/")), job["stage"]])
     log = STATE / "log" / f"{name}.log"
@@ -73,7 +75,7 @@ def run(
         process = subprocess.Popen(
             _torchrun(processes, worker, file),
             cwd=ROOT,
-            env=_environment(processes, gpus),
+            env=_environment(processes * side_by_side, gpus),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
