@@ -42,6 +42,12 @@ def gpus(resources: ResourcesConfig) -> tuple[int, ...]:
     return tuple(range(torch.cuda.device_count()))
 
 
+def threads(processes: int) -> int:
+    """How many threads each of so many processes computes with, unless OMP_NUM_THREADS says otherwise."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // processes)
+
+
 _running: set[subprocess.Popen[str]] = set()
 
 
@@ -120,9 +126,8 @@ def _torchrun(processes: int, worker: str, job: Path) -> list[str]:
 
 
 def _environment(processes: int, gpus: tuple[int, ...] | None) -> dict[str, str]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     defaults = {
-        "OMP_NUM_THREADS": str(max(1, cores // processes)),  # torchrun would give each process one
+        "OMP_NUM_THREADS": str(threads(processes)),  # torchrun would give each process one
         "GLOO_SOCKET_IFNAME": "lo0" if os.uname().sysname == "Darwin" else "lo",
         "PYTHONUNBUFFERED": "1",
     }
