@@ -27,6 +27,7 @@ from flows import launch
 from flows.worker import Job, run, with_mask_head
 from tests.conftest import ROOT, Trained, tiny_settings
 from tests.kinds import KINDS
+from tests.worker import float64
 
 CPU = torch.device("cpu")
 ANEW = "starting anew: the interrupted training had other parameters or other data"
@@ -112,17 +113,19 @@ def test_every_kind_of_detector_goes_on_bit_for_bit(kind: str, dataset: Path, tm
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_detector_trains_alike_in_two_processes_and_in_two_micro_batches(
+def test_every_kind_of_detector_trains_alike_in_two_processes_and_in_four_micro_batches(
     kind: str, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # In float64. In float32 four micro-batches of a deformable detector part from one batch by 2e-3: one input of a ReLU is 2e-7
+    # here and -1e-6 there, the gradient jumps by half a percent, and AdamW makes whole steps of the backbone's small gradients.
     monkeypatch.setattr(launch, "STATE", tmp_path / "state")
-    run(job_of(kind, dataset, tmp_path / "one"), ALONE, Silent())
-    # Two pieces: in four, a deformable detector's weights were seen to part by 2e-3. The first step's gradients agree to 1e-6;
-    # roundings at a kink would explain it, but that isn't shown.
-    run(job_of(kind, dataset, tmp_path / "micro", accumulation=2), ALONE, Silent())
-    launch.run(asdict(job_of(kind, dataset, tmp_path / "two")), 2, Silent())
-    for other in ("micro", "two"):
-        assert_same_training(tmp_path / "one", tmp_path / other)
+    monkeypatch.setenv("FLOAT64", "1")
+    launch.run(asdict(job_of(kind, dataset, tmp_path / "two")), 2, Silent(), worker="tests.worker")
+    with float64():
+        run(job_of(kind, dataset, tmp_path / "one"), ALONE, Silent())
+        run(job_of(kind, dataset, tmp_path / "four", accumulation=4), ALONE, Silent())
+        for other in ("two", "four"):
+            assert_same_training(tmp_path / "one", tmp_path / other, relative=1e-9, weight=1e-9)
 
 
 def test_a_loss_of_another_kind_of_detector_is_refused(dataset: Path, tmp_path: Path) -> None:
@@ -180,13 +183,13 @@ def test_two_processes_train_as_one(dataset: Path, tmp_path: Path, monkeypatch: 
     assert_same_training(tmp_path / "one", tmp_path / "two")
 
 
-def assert_same_training(one: Path, other: Path) -> None:
+def assert_same_training(one: Path, other: Path, relative: float = 1e-5, weight: float = 2e-4) -> None:
     for a, b in zip(history(one), history(other), strict=True):
         losses = {name: value for name, value in a.items() if name.startswith(("train/", "val/"))}
-        assert losses == pytest.approx({name: b[name] for name in losses}, rel=1e-5, abs=1e-7)
+        assert losses == pytest.approx({name: b[name] for name in losses}, rel=relative, abs=1e-7)
     ours, theirs = weights(one), weights(other)  # AdamW makes much of little: of a small gradient's last bits too
     for name in ours:
-        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=2e-4)
+        torch.testing.assert_close(ours[name], theirs[name], rtol=weight / 2, atol=weight)
 
 
 def test_a_loss_that_is_not_finite_names_where(dataset: Path, tmp_path: Path) -> None:
