@@ -41,11 +41,16 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scenes = tiny_settings().data.scenes
     assert scenes is not None
     generate_scenes(replace(scenes, train=24, val=2), 0, folder, 1, Silent())
-    file = folder / "annotations" / "instances_train.json"
-    content = json.loads(file.read_text())
-    emptied = {image["id"] for image in content["images"][::5]}
-    content["annotations"] = [a for a in content["annotations"] if a["image_id"] not in emptied]
-    file.write_text(json.dumps(content))
+    for kind in ("instances", "panoptic"):
+        file = folder / "annotations" / f"{kind}_train.json"
+        content = json.loads(file.read_text())
+        emptied = {image["id"] for image in content["images"][::5]}
+        if kind == "instances":
+            content["annotations"] = [each for each in content["annotations"] if each["image_id"] not in emptied]
+        else:
+            for each in content["annotations"]:
+                each["segments_info"] = [] if each["image_id"] in emptied else each["segments_info"]
+        file.write_text(json.dumps(content))
     return folder
 
 
@@ -64,6 +69,13 @@ def job_of(kind: str, dataset: Path, folder: Path, **changes: Any) -> Job:
     plain, recipe = job(dataset, folder, **changes), KINDS[kind]
     config = plain.config | {"loss": recipe["loss"], "optimizer": recipe["optimizer"]}
     return replace(plain, config=config, detector=recipe["detector"])
+
+
+def mask_job(dataset: Path, folder: Path, detector: Path, **changes: Any) -> Job:
+    """The training of the mask head on the detector that another job has trained in the folder `detector`."""
+    config = as_dict(replace(tiny_settings().train_panoptic, **{"epochs": 2, "batch_size": 8, "checkpoint_every": 2} | changes))
+    work, out = str(folder / "work"), str(folder / "out")
+    return Job("panoptic", config, None, str(detector / "out" / "checkpoint.pt"), str(dataset), work, out, 0, "tiny")
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -93,6 +105,22 @@ def test_a_seed_fixes_a_run_bit_for_bit_whatever_interrupts_it(dataset: Path, tm
         with pytest.raises(KeyboardInterrupt):
             run(interrupted, ALONE, InterruptedAt(step))
     run(interrupted, ALONE, told)
+    assert told.messages == ["resuming after step 4"]
+    whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "interrupted")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert history(tmp_path / "whole") == history(tmp_path / "interrupted")
+
+
+def test_two_processes_go_on_bit_for_bit_too(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "STATE", tmp_path / "state")
+    everything: dict[str, Any] = {"dropout": 0.3, "accumulation": 2}
+    launch.run(asdict(job(dataset, tmp_path / "whole", **everything)), 2, Silent())
+    interrupted, told = asdict(job(dataset, tmp_path / "interrupted", **everything)), Memory()
+    monkeypatch.setenv("KILLED_AT", "5")  # of 6 steps in 2 epochs; the state is of step 4, within the second
+    with pytest.raises(launch.WorkerError, match="detection ended with"):
+        launch.run(interrupted, 2, Silent(), worker="tests.worker")
+    monkeypatch.delenv("KILLED_AT")
+    launch.run(interrupted, 2, told)
     assert told.messages == ["resuming after step 4"]
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "interrupted")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
@@ -183,6 +211,16 @@ def test_two_processes_train_as_one(dataset: Path, tmp_path: Path, monkeypatch: 
     assert_same_training(tmp_path / "one", tmp_path / "two")
 
 
+def test_two_processes_train_a_mask_head_as_one(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "STATE", tmp_path / "state")
+    run(job(dataset, tmp_path / "detector", targets="panoptic", steps=1), ALONE, Silent())
+    run(mask_job(dataset, tmp_path / "one", tmp_path / "detector"), ALONE, Silent())
+    launch.run(asdict(mask_job(dataset, tmp_path / "two", tmp_path / "detector")), 2, Silent())
+    assert_same_training(tmp_path / "one", tmp_path / "two")
+    detector, two = weights(tmp_path / "detector"), weights(tmp_path / "two")
+    assert all(torch.equal(detector[name], two[name]) for name in detector), "the frozen detector stays as it was"
+
+
 def assert_same_training(one: Path, other: Path, relative: float = 1e-5, weight: float = 2e-4) -> None:
     for a, b in zip(history(one), history(other), strict=True):
         losses = {name: value for name, value in a.items() if name.startswith(("train/", "val/"))}
@@ -230,9 +268,7 @@ def test_of_several_processes_the_one_whose_loss_it_was_names_its_images(
 
 def test_a_detector_of_other_categories_gets_no_mask_head(dataset: Path, tmp_path: Path) -> None:
     run(job(dataset, tmp_path), ALONE, Silent())  # of the instances: things alone
-    config = as_dict(tiny_settings().train_panoptic)
-    detector = str(tmp_path / "out" / "checkpoint.pt")
-    masks = Job("panoptic", config, None, detector, str(dataset), str(tmp_path / "w"), str(tmp_path / "o"), 0, "tiny")
+    masks = mask_job(dataset, tmp_path / "masks", tmp_path)
     with pytest.raises(
         ConfigError, match=r"train_detection.targets: expected a detector of the \d+ categories of the panoptic file"
     ):
@@ -241,12 +277,10 @@ def test_a_detector_of_other_categories_gets_no_mask_head(dataset: Path, tmp_pat
 
 def test_another_profiles_detector_gets_no_mask_head(dataset: Path, tmp_path: Path) -> None:
     run(job(dataset, tmp_path), ALONE, Silent())
-    config = as_dict(tiny_settings().train_panoptic)
-    detector = str(tmp_path / "out" / "checkpoint.pt")
-    other = Job("panoptic", config, None, detector, str(dataset), str(tmp_path / "w"), str(tmp_path / "o"), 0, "other")
+    other = replace(mask_job(dataset, tmp_path / "masks", tmp_path), profile="other")
     with pytest.raises(CheckpointError, match="expected a checkpoint of profile 'other', found one of 'tiny'"):
         run(other, ALONE, Silent())
-    assert not (tmp_path / "o").exists()
+    assert not (tmp_path / "masks").exists()
 
 
 @pytest.mark.parametrize("maps", ["released", "per_head", "none"])
