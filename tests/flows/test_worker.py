@@ -164,6 +164,17 @@ def test_a_loss_of_another_kind_of_detector_is_refused(dataset: Path, tmp_path: 
         run(replace(plain, detector=KINDS["deformable"]["detector"]), ALONE, Silent())
 
 
+@pytest.mark.parametrize(("off", "head"), [(("classification",), "class_embed."), (("l1", "giou"), "bbox_embed.")])
+def test_a_head_whose_loss_is_off_stays_as_it_is(dataset: Path, tmp_path: Path, off: tuple[str, ...], head: str) -> None:
+    loss = replace(tiny_settings().train_detection.loss, **dict.fromkeys(off, 0.0))
+    optimizer = replace(tiny_settings().train_detection.optimizer, weight_decay=0)
+    for steps in (1, 3):
+        run(job(dataset, tmp_path / str(steps), loss=loss, optimizer=optimizer, steps=steps), ALONE, Silent())
+    early, late = weights(tmp_path / "1"), weights(tmp_path / "3")
+    heads = {name for name in early if name.startswith(("class_embed.", "bbox_embed."))}
+    assert {name for name in heads if torch.equal(early[name], late[name])} == {name for name in heads if name.startswith(head)}
+
+
 def test_bfloat16_trains_what_float32_trains(dataset: Path, tmp_path: Path) -> None:
     for precision in ("float32", "bfloat16"):
         run(job(dataset, tmp_path / precision, precision=precision), ALONE, Silent())
