@@ -11,8 +11,8 @@ from typing import Literal
 from detr_core.config import as_dict
 from detr_core.model.config import AnyDetectorConfig
 from detr_core.reporter import Reporter
-from detr_core.train.config import DetectionConfig, PanopticConfig
-from flows import launch, tracking
+from detr_core.train.config import DetectionConfig, InitConfig, PanopticConfig
+from flows import checkpoints, launch, tracking
 from flows.paths import Paths, whole_or_nothing
 from flows.settings import Profile
 
@@ -24,13 +24,15 @@ def run(
     config: DetectionConfig | PanopticConfig,
     detector: AnyDetectorConfig | None,
     init: Path | None,
+    mask_head: Path | None,
     settings: Profile,
     paths: Paths,
     reporter: Reporter,
 ) -> dict[str, float]:
     """Trains into runs/<profile>/<stage>/; an interrupted training is taken up again from .state/. Returns metrics.json.
 
-    config, detector, init: as flows/worker.py describes them. Raises WorkerError where a process of the training fails.
+    config, detector, init, mask_head: as flows/worker.py describes them. Raises WorkerError where a process of the training
+    fails.
     """
     work, resources = paths.unfinished(f"train_{stage}"), settings.resources
     job = {
@@ -39,6 +41,7 @@ def run(
         "detector": detector and as_dict(detector),
         "data": str(paths.data),
         "init": init and str(init),
+        "mask_head": mask_head and str(mask_head),
         "work": str(work),
         "out": str(work / "out"),
         "workers": resources.workers,
@@ -50,6 +53,14 @@ def run(
     shutil.rmtree(work, ignore_errors=True)
     figures: dict[str, float] = json.loads((paths.runs / stage / "metrics.json").read_text(encoding="utf-8"))
     return figures
+
+
+def tag_init(record: tracking.Record, init: InitConfig | None) -> None:
+    """The checksum of what a training starts from into the record: DVC doesn't follow a file outside of the project."""
+    if (file := checkpoints.initial(init)) is not None:
+        from detr_core.model.download import digest
+
+        record.tag("init.sha256", digest(file))
 
 
 def record_results(record: tracking.Record, stage: Stage, settings: Profile, paths: Paths) -> None:

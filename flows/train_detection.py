@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from prefect import flow
 
 from detr_core.reporter import Reporter
@@ -21,8 +19,8 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     Raises DatasetError or CheckpointError before work begins, WorkerError where a process of the training fails.
     """
     artifacts.dataset(paths)
-    init = _initial_checkpoint(settings)
-    return train.run("detection", settings.train_detection, settings.detector, init, settings, paths, reporter)
+    init = checkpoints.initial(settings.train_detection.init)
+    return train.run("detection", settings.train_detection, settings.detector, init, None, settings, paths, reporter)
 
 
 @flow(name="train-detection")
@@ -32,19 +30,11 @@ def train_detection(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     params = settings.flat("data", "detector", "train_detection", "resources")
     with tracking.stage_run("train_detection", paths, params, [paths.data], sample_seconds=5) as record:
         with reporter("detector") as bar:
-            if (init := _initial_checkpoint(settings)) is not None:
-                from detr_core.model.download import digest
-
-                record.tag("init.sha256", digest(init))  # DVC doesn't follow a file outside of the project
+            train.tag_init(record, settings.train_detection.init)
             figures = run(settings, paths, Tee(bar, record))
         train.record_results(record, "detection", settings, paths)
     publish("train-detection", profile, figures, {"MLflow run": record.url()})
     return figures
-
-
-def _initial_checkpoint(settings: Profile) -> Path | None:
-    init = settings.train_detection.init
-    return None if init is None else checkpoints.local_file(init.checkpoint, init.sha256)
 
 
 def main() -> None:

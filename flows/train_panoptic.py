@@ -7,7 +7,7 @@ from prefect import flow
 from detr_core.config import ConfigError
 from detr_core.data.dataset import DatasetError
 from detr_core.reporter import Reporter
-from flows import artifacts, stage, tracking, train
+from flows import artifacts, checkpoints, stage, tracking, train
 from flows.paths import DEFAULT_PROFILE, Paths, relative
 from flows.progress import Tee, reporter
 from flows.settings import Profile, load
@@ -18,8 +18,8 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     """Trains the mask head into runs/<profile>/panoptic/: checkpoint.pt (the last), best.pt, metrics.json, history.jsonl.
 
     The checkpoints hold the whole model, the detector's weights as they were. An interrupted training is taken up again from
-    .state/. Returns metrics.json. Raises ConfigError, DatasetError or StageError before work begins, WorkerError where a
-    process of the training fails.
+    .state/. Returns metrics.json. Raises ConfigError, DatasetError, CheckpointError or StageError before work begins, WorkerError
+    where a process of the training fails.
     """
     if settings.detector.kind != "detr":
         expected = "'detr', which alone can have a mask head"
@@ -28,8 +28,8 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
         if split.panoptic is None:
             where = relative(paths.data / "dataset.json")
             raise DatasetError(f"{where}: {name}.panoptic: expected panoptic annotations to train masks on, found null")
-    detector = artifacts.detector(paths)
-    return train.run("panoptic", settings.train_panoptic, None, detector, settings, paths, reporter)
+    detector, mask_head = artifacts.detector(paths), checkpoints.initial(settings.train_panoptic.init)
+    return train.run("panoptic", settings.train_panoptic, None, detector, mask_head, settings, paths, reporter)
 
 
 @flow(name="train-panoptic")
@@ -40,6 +40,7 @@ def train_panoptic(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     inputs = [paths.data, paths.detection]
     with tracking.stage_run("train_panoptic", paths, params, inputs, sample_seconds=5) as record:
         with reporter("mask head") as bar:
+            train.tag_init(record, settings.train_panoptic.init)
             figures = run(settings, paths, Tee(bar, record))
         train.record_results(record, "panoptic", settings, paths)
     publish("train-panoptic", profile, figures, {"MLflow run": record.url()})

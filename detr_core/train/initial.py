@@ -1,4 +1,4 @@
-"""What a training starts from: the first values of learned positions, or the weights of a trained detector (fine-tuning)."""
+"""What a training starts from: first values of learned positions; weights of a trained detector or mask head (fine-tuning)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from detr_core.model.checkpoint import Checkpoint
 from detr_core.model.config import architecture
 from detr_core.model.detr import Detr
 from detr_core.model.position import LearnedPositions
-from detr_core.model.published import is_unused
+from detr_core.model.published import MASK_HEAD, is_unused
 from detr_core.structures import Category
 
 
@@ -43,6 +43,31 @@ def start_from(model: Detr, categories: tuple[Category, ...], checkpoint: Checkp
     if rows is None:
         return f"the class head is new, for {len(categories)} classes; every other weight is the checkpoint's, which had {used}"
     return f"every weight is the checkpoint's; the class head keeps its {used} classes"
+
+
+def mask_head_from(model: Detr, other: Detr) -> str:
+    """Copies the mask head of `other` into `model`, whose detector stays as it is; it doesn't depend on the classes.
+
+    Returns a sentence for the log. Raises ConfigError, which names every weight that is missing or of another shape, and for
+    attention maps of another kind.
+    """
+    ours, theirs = (
+        {name: value for name, value in each.state_dict().items() if name.startswith(MASK_HEAD)} for each in (model, other)
+    )
+    if not other.has_mask_head:
+        raise ConfigError(f"train_panoptic.init: expected a checkpoint with a mask head, found none of {', '.join(ours)}")
+    if other.attention_maps != model.attention_maps:
+        expected = f"{other.attention_maps!r}, as the checkpoint of init has"
+        raise ConfigError(f"train_panoptic.attention_maps: expected {expected}, found {model.attention_maps!r}")
+    misshapen = [
+        f"{name}: expected shape {list(ours[name].shape)}, as this detector's needs, found {list(theirs[name].shape)}"
+        for name in ours
+        if ours[name].shape != theirs[name].shape
+    ]
+    if misshapen:
+        raise ConfigError(f"train_panoptic.init: a mask head of another detector: {'; '.join(misshapen)}")
+    model.load_state_dict(theirs, strict=False)
+    return f"the mask head is the checkpoint's, all of its {len(theirs)} weights"
 
 
 def _class_rows(categories: tuple[Category, ...], checkpoint: Checkpoint) -> torch.Tensor | None:

@@ -22,6 +22,7 @@ from flows import artifacts, evaluate, launch
 from flows.paths import Paths
 from flows.settings import Profile
 from flows.studies.training import Study, StudyError, shares
+from flows.studies.variants import made_from, variants_of
 from tests.conftest import Trained, tiny_parameters
 
 STEP = {"train_detection.epochs": 1, "train_detection.steps": 1}
@@ -138,6 +139,24 @@ def test_a_study_of_masks_trains_the_head_and_shares_the_detector(where: Paths) 
         assert "val/PQ" in run.metrics
     ours, theirs = (where.study("heads") / label / "detection" / "checkpoint.pt" for label in study.variants)
     assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_another_checkpoint_to_start_from_makes_again_what_starts_from_it(where: Paths, tmp_path: Path) -> None:
+    content = tiny_parameters()
+    content["train_detection"]["init"] = {"checkpoint": str(tmp_path / "detector.pth"), "sha256": None}
+    content["train_panoptic"] |= {"init": {"checkpoint": str(tmp_path / "masks.pth"), "sha256": None}, "attention_gain": 1}
+    variants = {"a": {}, "b": {"train_panoptic.epochs": 3}}
+    content["ablations"] = {"masks": {"paper": "Table 5", "base": "a", "seeds": [0], "set": {}, "variants": variants}}
+    variant, _ = variants_of("masks", build(Profile, content, "tiny.yaml"))
+
+    def digests(detector: str, masks: str) -> dict[str, str]:
+        (tmp_path / "detector.pth").write_text(detector)
+        (tmp_path / "masks.pth").write_text(masks)
+        return made_from(variant, where)
+
+    first, other_masks, other_detector = digests("a", "a"), digests("a", "b"), digests("b", "a")
+    assert {name for name in first if first[name] == other_masks[name]} == {"detection"}
+    assert not any(first[name] == other_detector[name] for name in first)
 
 
 def test_the_baselines_train_and_are_evaluated_as_detr_is(where: Paths) -> None:
