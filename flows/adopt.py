@@ -76,9 +76,9 @@ def adopt(folder: Path, name: str, like: str, val_share: float, checkpoint: str 
     else:
         init = {"checkpoint": checkpoint, "sha256": sha256}
         content["train_detection"]["init"] = init
-        content["detector"], has_mask_head = _built_as(checkpoint, sha256)
-        if has_mask_head:
-            content["train_panoptic"] |= {"init": dict(init), "attention_gain": 1}
+        content["detector"], maps = _built_as(checkpoint, sha256)
+        if maps is not None:
+            content["train_panoptic"] |= {"init": dict(init), "attention_maps": maps, "attention_gain": 1}
     sizes.fit(content, statistics, panoptic, tuned=checkpoint is not None)
     begun = f" Training starts from {checkpoint}." if checkpoint else ""
     content.yaml_set_start_comment(
@@ -109,15 +109,16 @@ def _statistics(config: FolderConfig, seed: int) -> tuple[dict[str, Statistics],
     return found, source == "panoptic"
 
 
-def _built_as(checkpoint: str, sha256: str | None) -> tuple[dict[str, Any], bool]:
-    """The section `detector` of a checkpoint, and whether it has a mask head."""
+def _built_as(checkpoint: str, sha256: str | None) -> tuple[dict[str, Any], str | None]:
+    """The section `detector` of a checkpoint, and the attention maps of its mask head, None where it has none."""
     import torch
 
     from detr_core.model.checkpoint import load_checkpoint
+    from detr_core.model.detr import Detr
     from flows.checkpoints import local_file
 
     model = load_checkpoint(local_file(checkpoint, sha256), torch.device("cpu")).model
-    return as_dict(model.config), getattr(model, "has_mask_head", False)
+    return as_dict(model.config), model.attention_maps if isinstance(model, Detr) and model.has_mask_head else None
 
 
 def _text(content: Any) -> str:

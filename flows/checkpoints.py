@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
 
     from detr_core.model.checkpoint import Checkpoint
+    from detr_core.train.config import InitConfig
 
 
 def local_file(checkpoint: str, sha256: str | None) -> Path:
@@ -33,6 +34,11 @@ def local_file(checkpoint: str, sha256: str | None) -> Path:
     if sha256 is not None and (found := digest(path)) != sha256:
         raise CheckpointError(f"{checkpoint}: expected a file with sha256 {sha256}, found one with {found}")
     return path
+
+
+def initial(init: InitConfig | None) -> Path | None:
+    """The file that a training starts from; None where its profile names none. Raises as `local_file`."""
+    return None if init is None else local_file(init.checkpoint, init.sha256)
 
 
 def add_arguments(parser: argparse.ArgumentParser, required: bool) -> None:

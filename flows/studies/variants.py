@@ -68,15 +68,17 @@ def made_from(variant: Variant, paths: Paths) -> dict[str, str]:
     paths: the profile's. Raises DatasetError where it has no dataset.
     """
     settings, digests = variant.settings, {}
-    init = settings.train_detection.init
+    masks = settings.train_panoptic
+    inits = {"detection": settings.train_detection.init, "panoptic": masks and masks.init}
     before = _digest(
         [_file(file) for split in artifacts.dataset(paths).values() for file in (split.instances, split.panoptic) if file],
-        init and ROOT.joinpath(init.checkpoint).is_file() and _file(ROOT / init.checkpoint),
         as_dict(settings.detector),
     )
     for folder, stage in STAGES.items():
         if folder != "panoptic" or variant.trains_masks:
-            before = digests[folder] = _digest(before, as_dict(getattr(settings, stage)), _code(stage))
+            init = inits.get(folder)
+            given = init and ROOT.joinpath(init.checkpoint).is_file() and _file(ROOT / init.checkpoint)
+            before = digests[folder] = _digest(before, given, as_dict(getattr(settings, stage)), _code(stage))
     return digests | {"cost": _digest(before, _code("ablations"))}
 
 

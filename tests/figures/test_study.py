@@ -54,6 +54,7 @@ def test_a_study_that_nobody_published_and_nothing_finished_has_no_picture(tmp_p
 
 def test_every_tables_rows_are_in_the_one_file_with_their_source() -> None:
     assert [row["AP"] for row in published("encoder-depth")["rows"]] == [36.7, 40.1, 40.6, 41.6]
+    assert [(row["model"], row["AP"]) for row in published("schedule")["rows"]] == [("300 epochs", 40.6), ("500 epochs", 42.0)]
     assert [row["model"] for row in published("backbones")["rows"]] == ["DETR", "DETR-DC5", "DETR-R101", "DETR-DC5-R101"]
     for study in ("encoder-depth", "positions", "losses", "feed-forward", "schedule", "backbones", "baselines", "panoptic"):
         assert "2005.12872" in published(study)["source"]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from detr_core.config import ConfigError, build
 from detr_core.studies.config import EVALUATING
@@ -39,6 +40,22 @@ def test_a_number_is_one_however_it_is_written(number: str, tmp_path: Path) -> N
     file = tmp_path / "smoke.yaml"
     file.write_text((PARAMS / "smoke.yaml").read_text().replace("adamw, lr: 7.0e-4", f"adamw, lr: {number}", 1))
     assert read(file).train_detection.optimizer.lr == 1e-5
+
+
+def test_the_papers_schedules_are_those_of_the_study_whichever_the_profile_has() -> None:
+    content = yaml.safe_load((PARAMS / "coco.yaml").read_text(encoding="utf-8"))
+    plain = build(Profile, content, "coco.yaml")
+    assert (plain.train_detection.epochs, plain.train_detection.schedule.drop_epoch) == (300, 200)
+    assert (plain.train_panoptic.epochs, plain.train_panoptic.schedule.drop_epoch) == (25, 15)
+    content["train_detection"] |= {"epochs": 500, "schedule": content["train_detection"]["schedule"] | {"drop_epoch": 400}}
+    long = build(Profile, content, "coco.yaml")
+    assert long.train_panoptic == plain.train_panoptic
+    for profile in (plain, long):
+        found = variants(profile, "schedule")
+        assert {name: (v.train_detection.epochs, v.train_detection.schedule.drop_epoch) for name, v in found.items()} == {
+            "300 epochs": (300, 200), "500 epochs": (500, 400),
+        }  # fmt: skip
+        assert {variant.train_detection.targets for variant in found.values()} == {"instances"}
 
 
 def test_a_variant_is_the_whole_profile_with_its_overrides() -> None:

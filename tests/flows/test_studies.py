@@ -22,6 +22,7 @@ from flows import evaluate, launch
 from flows.paths import Paths
 from flows.settings import Profile
 from flows.studies.training import Study, StudyError, shares
+from flows.studies.variants import made_from, variants_of
 from tests.conftest import Trained, copy_data, tiny_parameters
 
 STEP = {"train_detection.epochs": 1, "train_detection.steps": 1}
@@ -152,6 +153,24 @@ def test_a_variant_that_another_study_has_made_is_copied(where: Paths) -> None:
     make_all(Study("depth", profile, where))
     made = [f"{what}: the same as of depth/1-seed0, copied" for what in ("detection", "evaluation", "cost")]
     assert make_all(Study("feed-forward", profile, where)) == {"with-seed0": ["begins", *made], "without-seed0": ["begins"]}
+
+
+def test_another_checkpoint_to_start_from_makes_again_what_starts_from_it(where: Paths, tmp_path: Path) -> None:
+    content = tiny_parameters()
+    content["train_detection"]["init"] = {"checkpoint": str(tmp_path / "detector.pth"), "sha256": None}
+    content["train_panoptic"] |= {"init": {"checkpoint": str(tmp_path / "masks.pth"), "sha256": None}, "attention_gain": 1}
+    variants = {"a": {}, "b": {"train_panoptic.epochs": 3}}
+    content["ablations"] = {"masks": {"paper": "Table 5", "base": "a", "seeds": [0], "set": {}, "variants": variants}}
+    variant, _ = variants_of("masks", build(Profile, content, "tiny.yaml"))
+
+    def digests(detector: str, masks: str) -> dict[str, str]:
+        (tmp_path / "detector.pth").write_text(detector)
+        (tmp_path / "masks.pth").write_text(masks)
+        return made_from(variant, where)
+
+    first, other_masks, other_detector = digests("a", "a"), digests("a", "b"), digests("b", "a")
+    assert {name for name in first if first[name] == other_masks[name]} == {"detection"}
+    assert not any(first[name] == other_detector[name] for name in first)
 
 
 def test_the_baselines_train_and_are_evaluated_as_detr_is(where: Paths) -> None:
