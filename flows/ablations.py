@@ -102,11 +102,12 @@ def ablations(profile: str = DEFAULT_PROFILE, study: str | list[str] | None = No
 
 def _draw_report(paths: Paths) -> None:
     """The page with the studies' results on it, for whoever asked for them by name."""
+    page, logger = relative(paths.report / "index.html"), get_run_logger()
     if (paths.evaluation / "metrics.json").is_file():
-        get_run_logger().info("the report is drawn anew")
+        logger.info("%s: drawn anew, to show these results", page)
         report.report(paths.profile)
     else:
-        get_run_logger().info("%s: there is no evaluation yet; the report will show the results after one", relative(paths.report))
+        logger.info("%s: not drawn, there is no evaluation yet; `dvc repro` makes it and the page", page)
 
 
 def _without(name: str, settings: Profile) -> str:
@@ -121,7 +122,7 @@ def _evaluated(name: str, settings: Profile, paths: Paths) -> dict[str, float]:
         record.tag("study", name)
         with reporter(name) as bar:
             figures = evaluating.run(name, settings, paths, Tee(bar, record))
-            links = _record_settings(record, evaluating.STUDIES[name].settings(folder))
+            links = record_settings(record, evaluating.STUDIES[name].settings(folder))
             if not links:
                 record.metrics(figures, step=0)
             for what, address in links.items():
@@ -135,7 +136,7 @@ def _evaluated(name: str, settings: Profile, paths: Paths) -> dict[str, float]:
     return figures
 
 
-def _record_settings(record: tracking.Record, settings: Sequence[evaluating.Setting]) -> dict[str, str]:
+def record_settings(record: tracking.Record, settings: Sequence[evaluating.Setting]) -> dict[str, str]:
     """A child run for each setting, and the same figures as series in their parent; the pages that show them."""
     children: list[str] = []
     lines: list[str] = []

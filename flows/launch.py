@@ -116,10 +116,14 @@ def _torchrun(processes: int, worker: str, job: Path) -> list[str]:
     return attached("torch.distributed.run", *arguments)
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _environment(processes: int, gpus: tuple[int, ...] | None) -> dict[str, str]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     defaults = {
-        "OMP_NUM_THREADS": str(max(1, cores // processes)),  # torchrun would give each process one
+        "OMP_NUM_THREADS": str(max(1, cores() // processes)),  # torchrun would give each process one
         "GLOO_SOCKET_IFNAME": "lo0" if os.uname().sysname == "Darwin" else "lo",
         "PYTHONUNBUFFERED": "1",
     }

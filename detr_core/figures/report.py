@@ -57,8 +57,8 @@ def write_report(
     folder of study folders, of which those there are are shown. Only the dataset and
     `metrics.json` must be there; what else is missing is left out of the page.
     pictures: how many images are shown. links: what is known of where the results come from, by name: an http address becomes a
-    link, text of several lines is folded. commands: for each of the profile's studies the one that carries it out, shown for those
-    that haven't been.
+    link, text of several lines is folded. commands: for each of the profile's studies the one that carries it out, shown where it
+    hasn't been.
     Raises ReportError without `metrics.json`, DatasetError for a dataset that can't be read.
     """
     split = read_dataset(data)["val"]

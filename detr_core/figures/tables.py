@@ -43,8 +43,8 @@ class Table:
     """A table of numbers. corner: head of the first column, which holds names. columns: the other heads.
 
     rows: measured; published: figures of others, shown below, marked and sorted apart, from `source`.
-    notes: small print beside a row's name. bars: draw the length of the first column's numbers. signed: write + and -. decimals: of
-    columns whose measured figures need others than one.
+    notes: small print beside a row's name. bars: draw the length of the first column's numbers. signed: write + and -.
+    decimals: of columns whose measured figures need others than one.
     """
 
     corner: str

@@ -22,6 +22,7 @@ from flows import artifacts, evaluate, launch
 from flows.paths import Paths
 from flows.settings import Profile
 from flows.studies.training import Study, StudyError, shares
+from flows.studies.variants import makers
 from tests.conftest import Trained, tiny_parameters
 
 STEP = {"train_detection.epochs": 1, "train_detection.steps": 1}
@@ -50,7 +51,7 @@ def make_all(study: Study) -> dict[str, list[str]]:
     told = {}
     for label in study.variants:
         memory = Memory()
-        study.make(label, memory)
+        study.make(label, memory, f"run of {study.name} {label}")
         told[label] = memory.messages
     return told
 
@@ -87,7 +88,7 @@ def test_a_study_is_made_once_and_again_only_as_far_as_something_changed(where: 
     other = Study("depth", settings(set=STEP | {"evaluate.empty_slot_override": False}), where)
     assert not any(other.is_made(label) for label in other.variants)
     memory = Memory()
-    other.make("0-seed0", memory)
+    other.make("0-seed0", memory, "a run")
     assert memory.messages == ["begins", there[0]], "an evaluation that changed trains nothing"
     assert [other.is_made(label) for label in other.variants] == [True, False]
 
@@ -105,17 +106,17 @@ def test_a_variant_that_was_interrupted_goes_on_where_it_was(where: Paths, monke
         patch.setattr(evaluate, "run", _fails)
         study = Study("depth", settings(), where)
         with pytest.raises(ValueError, match="out of luck"):
-            study.make("0-seed0", Silent())
+            study.make("0-seed0", Silent(), "a run")
     assert not study.is_made("0-seed0")
     memory = Memory()
-    study.make("0-seed0", memory)
+    study.make("0-seed0", memory, "a run")
     assert memory.messages == ["begins", "detection: there already, made from the same settings, data and code"]
     assert study.is_made("0-seed0")
 
 
 def test_a_table_holds_what_is_finished_and_says_what_failed(where: Paths) -> None:
     study = Study("depth", settings(), where)
-    study.make("0-seed0", Silent())
+    study.make("0-seed0", Silent(), "a run")
     study.failed["1-seed0"] = "out of luck"
     study.write(intervals=True)
     runs = read_table(where.study("depth") / "study.json").runs
@@ -131,13 +132,34 @@ def test_a_study_of_masks_trains_the_head_and_shares_the_detector(where: Paths) 
     content = tiny_parameters()
     content["ablations"] = {"heads": {"paper": "Table 5", "base": "maps", "seeds": [0], "set": steps, "variants": heads}}
     study = Study("heads", build(Profile, content, "tiny.yaml"), where)
-    assert make_all(study) == {"maps-seed0": ["begins"], "none-seed0": ["begins", "detection: the same as of maps-seed0"]}
+    assert make_all(study) == {"maps-seed0": ["begins"], "none-seed0": ["begins", "detection: the same as of heads/maps-seed0"]}
     study.write(intervals=False)
     for run in read_table(where.study("heads") / "study.json").runs:
         assert run.metrics is not None
         assert "val/PQ" in run.metrics
     ours, theirs = (where.study("heads") / label / "detection" / "checkpoint.pt" for label in study.variants)
     assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_what_another_study_has_made_from_the_same_is_taken_from_there(where: Paths) -> None:
+    content = tiny_parameters()
+    forward = {"with": {}, "without": {"detector.feed_forward": 0}}
+    content["ablations"] = {
+        "depth": DEPTH,
+        "feed-forward": {"paper": "section 4.2", "base": "with", "seeds": [0], "set": STEP, "variants": forward},
+    }
+    profile = build(Profile, content, "tiny.yaml")
+    first, second = Study("depth", profile, where), Study("feed-forward", profile, where)
+    make_all(first)
+    names = ("detection", "evaluation", "cost")
+    assert make_all(second) == {
+        "with-seed0": ["begins", *(f"{name}: the same as of depth/1-seed0" for name in names)],
+        "without-seed0": ["begins"],
+    }
+    for label, maker in (("with-seed0", "depth 1-seed0"), ("without-seed0", "feed-forward without-seed0")):
+        own = second.variants[label].paths(where.profile)
+        assert makers(own, second.digests[label]) == dict.fromkeys(names, f"run of {maker}")
+        assert second.is_made(label)
 
 
 def test_the_baselines_train_and_are_evaluated_as_detr_is(where: Paths) -> None:
@@ -164,7 +186,7 @@ def test_a_study_that_is_stopped_begins_nothing(where: Paths) -> None:
     study = Study("depth", settings(), where)
     study.stop()
     with pytest.raises(StudyError, match="stopped"):
-        study.make("0-seed0", Silent())
+        study.make("0-seed0", Silent(), "a run")
     assert not where.runs.exists()
 
 
@@ -195,6 +217,7 @@ def test_the_command_names_what_failed_and_mlflow_has_each_variant(
     content["resources"]["side_by_side"] = 2
     (checkout / "params" / "tiny.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     shutil.copytree(trained.paths.data, checkout / "data" / "tiny")
+    shutil.copytree(trained.paths.evaluation, checkout / "runs/tiny/evaluation")
     nowhere = environment | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -215,6 +238,12 @@ def test_the_command_names_what_failed_and_mlflow_has_each_variant(
     assert [run["status"] for run in table["runs"]] == ["finished", "finished", "failed"]
     assert table["runs"][0]["difference"] is not None
 
+    report = checkout / "reports/tiny/index.html"
+    assert "reports/tiny/index.html: drawn anew" in done.stdout + done.stderr
+    page = report.read_text()
+    assert 'id="study-depth"' in page
+    assert "broken, seed 0" in page
+
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{checkout / '.state/mlflow/mlflow.db'}")
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
     try:
@@ -230,15 +259,25 @@ def test_the_command_names_what_failed_and_mlflow_has_each_variant(
         assert {"val/AP", "train/loss", "cost/gflops"} <= child.data.metrics.keys()
         assert child.data.metrics["val/AP"] == table["runs"][1]["metrics"]["val/AP"]
         assert child.info.run_id in parent.data.tags["comparison"]
+        assert not [tag for tag in child.data.tags if tag.startswith("reused")]
     finally:
         mlflow.set_tracking_uri(None)
 
     del content["ablations"]["depth"]["variants"]["broken"]
     (checkout / "params" / "tiny.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     assert run("depth").returncode == 0
+    page = report.read_text()
+    assert "broken, seed 0" not in page
+    mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
+    try:
+        newest = client.search_runs([experiment.experiment_id], "params.encoder_layers = '1'")[0]
+        assert newest.data.tags["reused.detection"] == newest.data.tags["reused.evaluation"] == child.info.run_id
+    finally:
+        mlflow.set_tracking_uri(None)
     again = run("depth")
     assert again.returncode == 0
     assert "all 2 variants are up to date, nothing to do" in again.stdout + again.stderr
+    assert "drawn anew" not in again.stdout + again.stderr, "the page has it all"
 
 
 def _fails(*arguments: object) -> dict[str, float]:
