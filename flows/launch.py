@@ -44,8 +44,7 @@ def gpus(resources: ResourcesConfig) -> tuple[int, ...]:
 
 def threads(processes: int) -> int:
     """How many threads each of so many processes computes with, unless OMP_NUM_THREADS says otherwise."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // processes)
+    return max(1, cores() // processes)
 
 
 _running: set[subprocess.Popen[str]] = set()
@@ -123,6 +122,11 @@ def _torchrun(processes: int, worker: str, job: Path) -> list[str]:
     logs = f"--log-dir={job.parent}"  # or it leaves a folder of each run in the system's temporary one
     arguments = [f"--nproc-per-node={processes}", *where, logs, "--max-restarts=0", "-m", "flows.attached", worker, str(job)]
     return attached("torch.distributed.run", *arguments)
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _environment(processes: int, gpus: tuple[int, ...] | None) -> dict[str, str]:

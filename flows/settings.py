@@ -91,7 +91,8 @@ def variants(profile: Profile, study: str) -> dict[str, Profile]:
     """The variants of a study of this profile that trains, by name, each as a whole profile; none for one that only evaluates.
 
     Raises ConfigError, which names the study and the key, for an override of a key that doesn't exist or that a study can't
-    vary, for a variant that makes no sense, and for two that are the same.
+    vary, for a variant that makes no sense or whose detector can't have the mask head that the study trains,
+    and for two that are the same.
     """
     config = profile.ablations[study]
     if not isinstance(config, TrainingStudyConfig):
@@ -102,6 +103,8 @@ def variants(profile: Profile, study: str) -> dict[str, Profile]:
         where = f"ablations.{study}.{'vary' if isinstance(config, GridStudyConfig) else 'variants'}.{name}"
         content = _overridden(_overridden(plain, config.set, f"ablations.{study}.set"), override, where)
         variant = build(Profile, content, where)
+        kind = variant.detector.kind
+        require(not config.trains_masks or kind == "detr", where, "detector.kind 'detr', which alone can have a mask head", kind)
         for other, earlier in found.items():
             require(variant != earlier, where, "variants that differ", f"the same as {other}")
         found[name] = variant

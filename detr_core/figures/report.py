@@ -47,6 +47,7 @@ def write_report(
     out: Path,
     pictures: int,
     links: Mapping[str, str],
+    commands: Mapping[str, str],
 ) -> Path:
     """Writes `out`/index.html and the plots and pictures in it to `out`/figures; returns the page's path.
 
@@ -55,7 +56,8 @@ def write_report(
     folder of study folders, of which those there are are shown. Only the dataset and
     `metrics.json` must be there; what else is missing is left out of the page.
     pictures: how many images are shown. links: what is known of where the results come from, by name: an http address becomes a
-    link, text of several lines is folded.
+    link, text of several lines is folded. commands: for each of the profile's studies the one that carries it out, shown where it
+    hasn't been.
     Raises ReportError without `metrics.json`, DatasetError for a dataset that can't be read.
     """
     split = read_dataset(data)["val"]
@@ -71,7 +73,7 @@ def write_report(
         _detection(profile, split, detection, evaluation, figures, pictures, metrics, published["detection"]),
         _errors(evaluation),
         _panoptic(profile, split, panoptic, evaluation, figures, pictures, metrics, published["panoptic"]),
-        *study_sections(studies, figures, published),
+        *study_sections(studies, figures, published, commands),
     ]
     key_figures = {name: tables.percent(metrics, key) for name, key in _KEY_FIGURES.items() if metrics.get(key, -1) >= 0}
     shown = [section for section in sections if section is not None]

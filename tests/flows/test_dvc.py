@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from detr_core.studies.comparison import Run, Table, write_table
 from detr_core.studies.config import EVALUATING
 from flows import lineage
 from flows.paths import DEFAULT_PROFILE, PARAMS, ROOT, Paths
@@ -41,6 +42,7 @@ def test_a_stage_depends_on_its_own_sections() -> None:
     own["check"] |= {"detector.queries"}
     own["train_detection"] |= {"detector"}
     own["ablations"] = {f"ablations.{study}" for study in EVALUATING}  # the others' budgets are none of its business
+    own["report"] |= {"ablations"}  # it says which studies there are to be run
     assert sections == own
 
 
@@ -117,12 +119,29 @@ def test_what_dvc_does_again_and_what_it_leaves(clone: Path, command: Command) -
     run("dvc", "plots", "show", "reports/smoke/figures", "--out", "plots")
     assert list((clone / "plots").rglob("*.png")) or list((clone / "plots").rglob("*.svg"))
 
+    # A study that trains has its table in the report, and the weights of its variants are none of that stage's business.
+    study = clone / "runs/smoke/studies/feed-forward"
+    (study / "with-seed0/detection").mkdir(parents=True)
+    (study / "with-seed0/detection/checkpoint.pt").write_bytes(b"weights")
+    assert json.loads(run("dvc", "status", "--json", graph)) == {}
+    run_of = Run("with", 0, {}, {}, "finished", None, {"val/AP": 0.25}, [], None)
+    write_table(Table("feed-forward", "smoke", "section 4.2", "with", [run_of]), study)
+    status = json.loads(run("dvc", "status", "--json", graph))
+    assert {name.rpartition(":")[2] for name in status} == {"report"}
+    page = clone / "reports/smoke/index.html"
+    assert "ablations feed-forward --profile smoke" in page.read_text()
+    run("flows.report", "--profile", "smoke")
+    drawn = page.read_text()
+    assert 'id="study-feed-forward"' in drawn
+    run("dvc", "repro", graph)
+    assert page.read_text() == drawn, "the page that was drawn without dvc is dvc's page too"
+
     # An NMS threshold retrains nothing, and how a profile is run is no part of what it is.
     params = clone / "params/smoke.yaml"
     params.write_text(params.read_text().replace("nms: [null, 0.7, 0.5]", "nms: [null, 0.6]").replace("workers: 0", "workers: 1"))
     assert "0.6" in run("dvc", "params", "diff")
     status = json.loads(run("dvc", "status", "--json", graph))
-    assert {name.rpartition(":")[2] for name in status} == {"ablations"}
+    assert {name.rpartition(":")[2] for name in status} == {"ablations", "report"}
 
     # Nor does a change of what measures and draws.
     for room in ("evaluate", "figures"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import yaml
 
 from detr_core.config import ConfigError, build
 from detr_core.studies.config import EVALUATING
-from flows.ablations import chosen
+from flows.ablations import chosen, left_out
 from flows.paths import PARAMS
 from flows.settings import Profile, load, read, variants
 from tests.conftest import tiny_parameters
+from tests.kinds import DEFORMABLE, KINDS
 
 PROFILES = sorted(path.stem for path in PARAMS.glob("*.yaml"))
 
@@ -116,6 +118,29 @@ def test_two_variants_of_the_same_content_are_refused() -> None:
         ConfigError, match=r"tiny\.yaml: ablations\.depth\.variants\.same: expected variants that differ, found 'the"
     ):
         named(same={"detector.heads": 4})
+
+
+def test_a_study_of_masks_is_for_detr() -> None:
+    deformable = {"detector": DEFORMABLE["detector"]}
+    deformable |= {f"train_detection.{name}": DEFORMABLE[name] for name in ("loss", "optimizer")}
+    assert variants(named(other=deformable), "depth")["other"].detector.kind == "deformable"
+    said = r"tiny\.yaml: ablations\.depth\.variants\.other: expected detector\.kind 'detr', which alone can have a mask head"
+    with pytest.raises(ConfigError, match=rf"{said}, found 'deformable'"):
+        with_study(vary=None, variants={"base": {}, "other": deformable}, base="base", set={"train_panoptic.epochs": 1})
+
+
+@pytest.mark.parametrize(("kind", "possible"), [("deformable", ["decoder-nms"]), ("faster_rcnn", [])])
+def test_studies_that_a_kind_of_detector_cannot_do_are_left_out_or_refused(kind: str, possible: list[str]) -> None:
+    content = tiny_parameters()
+    content["detector"] = KINDS[kind]["detector"]
+    content["train_detection"] |= {name: KINDS[kind][name] for name in ("loss", "optimizer")}
+    content["ablations"] = {name: study for name, study in content["ablations"].items() if name in EVALUATING}
+    settings = build(Profile, content, "tiny.yaml")
+    assert chosen(settings, "tiny", []) == chosen(settings, "tiny", ["all"]) == possible
+    assert left_out(settings) == [name for name in EVALUATING if name not in possible]
+    said = f"study 'scoring': expected a detector of kind 'detr', found \"'{kind}' in profile 'tiny'\""
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        chosen(settings, "tiny", ["scoring"])
 
 
 def test_studies_are_chosen_by_name_in_the_profiles_order() -> None:
