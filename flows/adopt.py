@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 from ruamel.yaml import YAML
@@ -24,6 +25,8 @@ from detr_core.check.entries import category_names, check_entries
 from detr_core.check.statistics import Statistics, count, quantile
 from detr_core.config import ConfigError, as_dict, build
 from detr_core.data.config import FolderConfig
+from detr_core.data.dataset import read_dataset
+from detr_core.data.fields import read_content
 from detr_core.studies.config import EVALUATING
 from flows import sizes
 from flows.artifacts import targets
@@ -65,7 +68,7 @@ def adopt(folder: Path, name: str, like: str, val_share: float, checkpoint: str 
     folder = folder.absolute()
     content = TOOL.load(model.read_text(encoding="utf-8"))
     layout = {"root": relative(folder), **find_layout(folder, val_share)}
-    content["data"]["source"], content["data"]["scenes"], content["data"]["folder"] = "folder", None, layout
+    content["data"] |= {"source": "folder", "scenes": None, "folder": layout, "download": None}
     statistics, panoptic = _statistics(build(FolderConfig, layout, str(folder)), int(content["data"]["seed"]))
     content["check"]["mode"] = "strict"
     for study in [study for study in content["ablations"] if study not in EVALUATING]:
@@ -86,15 +89,13 @@ def adopt(folder: Path, name: str, like: str, val_share: float, checkpoint: str 
     )
     text = _text(content)
     build(Profile, parsed(text), relative(paths.params))
-    _write(paths, text)
+    _write(paths, text, layout["root"])
     return Adopted(paths, content, statistics)
 
 
 def _statistics(config: FolderConfig, seed: int) -> tuple[dict[str, Statistics], bool]:
     """The statistics of both splits, and whether both have panoptic annotations."""
-    from detr_core.data.annotations import read_content  # torch takes seconds to import
-    from detr_core.data.dataset import read_dataset
-    from detr_core.data.folder import write_folder_dataset
+    from detr_core.data.folder import write_folder_dataset  # torch takes seconds to import
 
     root = (ROOT / config.root).resolve()
     with TemporaryDirectory() as temporary:
@@ -152,12 +153,13 @@ def _in_one_line(value: Any) -> Any:
     return shown
 
 
-def _write(paths: Paths, text: str) -> None:
+def _write(paths: Paths, text: str, source: str) -> None:
     folder = PARAMS / paths.profile
     folder.mkdir()
     try:
         shutil.copyfile(ROOT / "dvc.yaml", folder / "dvc.yaml")
-        (folder / "profile.yaml").write_text(f"profile: {paths.profile}\nwd: ../..\n", encoding="utf-8")
+        profile = {"profile": paths.profile, "wd": "../..", "source": source}  # DVC watches the folder
+        (folder / "profile.yaml").write_text(yaml.safe_dump(profile, sort_keys=False, allow_unicode=True), encoding="utf-8")
         with paths.params.open("x", encoding="utf-8") as file:
             file.write(text)
     except BaseException:

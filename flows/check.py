@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from detr_core.check.findings import KINDS, Finding, counts
-from detr_core.data.dataset import DatasetError
+from detr_core.data.dataset import DatasetError, read_dataset
 from detr_core.model.config import AnyDetectorConfig, FasterRcnnConfig
 from detr_core.reporter import Reporter
 from flows import artifacts, stage, tracking
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]:
     """Checks data/<profile>/. Writes runs/<profile>/check/: findings.json, metrics.json and the page index.html; and
-    runs/<profile>/dataset/, the dataset that later stages read: without what is broken, where the check is lenient.
+    runs/<profile>/dataset/, what later stages read, with its index: the dataset without what is broken, where the check is
+    lenient.
 
     Returns metrics.json. Raises DatasetError for a dataset that can't be read, and for one that is broken where the check is
     strict: then there is no runs/<profile>/dataset/, but the findings are written all the same.
@@ -61,6 +62,8 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
 
 def _checked_dataset(settings: Profile, paths: Paths, findings: Sequence[Finding]) -> dict[str, float]:
     from detr_core.check.leave_out import write_checked
+    from detr_core.data.index import write_index
+    from detr_core.evaluate import ground_truth
 
     broken = [finding for finding in findings if finding.leaves is not None]
     if broken and settings.check.mode == "strict":
@@ -73,9 +76,13 @@ def _checked_dataset(settings: Profile, paths: Paths, findings: Sequence[Finding
             f"{relative(paths.params)}"
         )
     with whole_or_nothing(paths.dataset) as folder:
-        left = write_checked(paths.data, findings, folder)
+        figures = {f"left_out/{name}": float(number) for name, number in write_checked(paths.data, findings, folder).items()}
+        # These read as training and scoring do. Should they find what the check has passed over, nothing is trained either.
+        for name, targets, untrained in write_index(read_dataset(folder)):
+            figures |= {f"untrained/{name}/{targets}/{what}": float(number) for what, number in untrained.items()}
+        ground_truth.instances(read_dataset(folder)["val"])
         artifacts.claim(folder, paths.profile)
-    return {f"left_out/{name}": float(number) for name, number in left.items()}
+    return figures
 
 
 def _queries(detector: AnyDetectorConfig) -> int:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 
+import yaml
 from prefect import flow
 
+from detr_core.config import require
+from detr_core.data import manifest
 from detr_core.data.dataset import DatasetError, Split, read_dataset
 from detr_core.reporter import Reporter
 from flows import artifacts, stage
 from flows.layout import yolo_names
-from flows.paths import DEFAULT_PROFILE, ROOT, Paths, relative, whole_or_nothing
+from flows.paths import DEFAULT_PROFILE, PARAMS, ROOT, Paths, relative, whole_or_nothing
 from flows.progress import Tee, reporter
 from flows.settings import Profile, load
 from flows.show import publish
@@ -20,7 +23,9 @@ from flows.show import publish
 def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]:
     """Makes data/<profile>/: generated scenes, or a `dataset.json` that points into a folder on disk, no image copied.
 
-    Returns the number of images of each split. Raises DatasetError for a folder that isn't a dataset.
+    That folder is filled by a download first where the profile says so; its `manifest.json` says what it held. Returns the
+    number of images of each split. Raises ConfigError where DVC looks for changes in another folder, DatasetError for a folder
+    that isn't a dataset or can't be filled.
     """
     config = settings.data
     with whole_or_nothing(paths.data) as folder:
@@ -34,10 +39,26 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
             from detr_core.data.folder import write_folder_dataset
 
             root = (ROOT / config.folder.root).resolve()
+            if config.download is None:
+                _require_watched(config.folder.root, paths)
+            else:
+                from detr_core.data.archives import fill
+
+                fill(root, config.download, reporter)
             names = yolo_names(root) if config.folder.format == "yolo" else ()
             write_folder_dataset(config.folder, root, config.seed, names, folder)
+            manifest.write_manifest(folder, root, read_dataset(folder))
         artifacts.claim(folder, paths.profile)
         return {f"{name}/images": float(_images(split)) for name, split in read_dataset(folder).items()}
+
+
+def _require_watched(root: str, paths: Paths) -> None:
+    # Two files name the folder, for dvc.yaml can't read a profile; without the second a change of the data would go unnoticed.
+    file = PARAMS / paths.profile / "profile.yaml"
+    if file.is_file():
+        source = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("source")
+        expected = f"data.folder.root of {relative(paths.params)}, {root!r}, so that DVC sees changes of it"
+        require(source == root, f"{relative(file)}: source", expected, source)
 
 
 def _images(split: Split) -> int:
@@ -61,6 +82,8 @@ def data(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
         record.metrics(figures, step=0)
         record.artifact(paths.data / "dataset.json")
         record.dataset(paths.data, lineage.folder_hash(paths.data), "source")
+        if (paths.data / manifest.NAME).is_file():
+            record.artifact(paths.data / manifest.NAME)
     publish("data", profile, figures, {"MLflow run": record.url()})
     return figures
 

@@ -8,6 +8,7 @@ went away while a model trained for days) is told of and leaves the stage alone.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -32,6 +33,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param  # no
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor  # noqa: E402
 
+from detr_core.data.manifest import read_manifest  # noqa: E402
 from flows import lineage, origin, pages  # noqa: E402
 from flows.paths import ROOT, SHARED, Paths, relative  # noqa: E402
 
@@ -131,9 +133,16 @@ class Record:
             self._client.set_tag(self.run_id, name, value)
 
     def dataset(self, folder: Path, digest: str | None, context: str) -> None:
-        """A dataset folder as the run's input. digest: its DVC hash, None where DVC has none; context: what it is used for."""
-        source = json.dumps({"uri": relative(folder)})
-        entity = Dataset(folder.name, digest or "not-in-dvc", "local", source, profile=json.dumps({"dvc": digest}))
+        """A dataset folder as the run's input. digest: its DVC hash, None where DVC has none; context: what it is used for.
+
+        Of one that is read in place the source is where it lies, and the profile what its manifest says of it.
+        """
+        known = read_manifest(folder)
+        where = folder if known is None else Path(known["root"])
+        source = json.dumps({"uri": relative(where)})
+        profile = json.dumps({"dvc": digest, **({} if known is None else {"manifest": known})})
+        own = None if known is None else hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:32]
+        entity = Dataset(folder.name, digest or own or "not-in-dvc", "local", source, profile=profile)
         self._client.log_inputs(self.run_id, datasets=[DatasetInput(entity, [InputTag("mlflow.data.context", context)])])
 
     def figures(self, files: Sequence[Path], folder: str = "figures") -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from detr_core.check.findings import Finding
 from detr_core.check.outlines import outline_fault
 from detr_core.data.dataset import DatasetError, below_root
+from detr_core.data.fields import LARGEST_SEGMENT, LARGEST_SIDE, category_list, flag, whole
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,11 @@ def check_entries(content: dict[str, Any], split: str, source: str) -> Entries:
 def category_names(content: dict[str, Any], where: str) -> dict[int, str]:
     """Category id -> name. Raises DatasetError for categories that are malformed or have an id twice."""
     try:
-        names = {int(category["id"]): str(category["name"]) for category in content["categories"]}
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DatasetError(f"{where}: categories: expected entries with `id` and `name`: {error!r}") from None
-    if len(names) < len(content["categories"]) or not names:
-        raise DatasetError(f"{where}: categories: expected one or more, every id once")
+        names = {number: name for number, name, _ in category_list(content["categories"])}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DatasetError(f"{where}: categories: expected entries with `id` and `name`: {error}") from None
+    if not names:
+        raise DatasetError(f"{where}: categories: expected one or more, found none")
     return names
 
 
@@ -82,8 +83,8 @@ def _image(entry: Any, place: int) -> tuple[ImageEntry | None, str]:
     number, height, width = numbers
     if number is None or height is None or width is None or not isinstance(entry.get("file_name"), str):
         return None, "expected whole numbers `id`, `height`, `width` and a text `file_name`"
-    if not (0 < height < 2**16 and 0 < width < 2**16):
-        return None, f"expected a size of 1 to 65535 pixels, found {width} x {height}"
+    if not (0 < height <= LARGEST_SIDE and 0 < width <= LARGEST_SIDE):
+        return None, f"expected a size of 1 to {LARGEST_SIDE} pixels, found {width} x {height}"
     try:
         below_root(Path(), entry["file_name"], "file_name")
     except DatasetError as error:
@@ -107,7 +108,7 @@ def _panoptic(entry: dict[str, Any], blank: Finding, found: Entries, categories:
     seen: set[int] = set()
     for segment in segments:
         number = _whole(segment, "id") if isinstance(segment, dict) else None
-        if number is None or not 0 < number < 256**3:
+        if number is None or not 0 < number <= LARGEST_SEGMENT:
             yield replace(blank, detail="a segment without an id from 1 to 256^3 - 1")
             continue
         # A segment that is left out stays known: its pixels are no stranger's.
@@ -133,6 +134,10 @@ def _object(
         yield replace(blank, kind="unknown_category", box=_drawn(box), detail=f"category_id {category}")
     elif box is None:
         yield replace(blank, detail=f"expected `bbox` of 4 numbers, found {str(entry.get('bbox'))[:60]}")
+    elif not _is_flag(entry.get("iscrowd", 0)):
+        yield replace(blank, box=_drawn(box), detail=f"expected `iscrowd` 0 or 1, found {str(entry['iscrowd'])[:60]}")
+    elif not _is_number(entry.get("area", 0)):
+        yield replace(blank, box=_drawn(box), detail=f"expected a number as `area`, found {str(entry['area'])[:60]}")
     else:
         faults = list(_box_faults(box, image.size, blank))
         if blank.source == "instances" and (segmentation := entry.get("segmentation")) not in (None, []):
@@ -166,10 +171,22 @@ def _repeated(found: Entries, split: str, source: str) -> Iterator[Finding]:
 
 
 def _whole(entry: Any, field: str) -> int | None:
-    value = entry.get(field)
-    if type(value) is float and value.is_integer():
-        value = int(value)
-    return value if type(value) is int and abs(value) < 2**53 else None
+    try:
+        return whole(entry.get(field))
+    except ValueError:
+        return None
+
+
+def _is_flag(value: Any) -> bool:
+    try:
+        flag(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 2**53
 
 
 def _box(value: Any) -> tuple[float, float, float, float] | None:

@@ -16,8 +16,8 @@ from detr_core.check.entries import Entries, ImageEntry, category_names, check_e
 from detr_core.check.findings import Finding
 from detr_core.check.pixels import Faults, Seen, check_image, check_panoptic
 from detr_core.check.statistics import Statistics, count
-from detr_core.data.annotations import read_content
 from detr_core.data.dataset import DatasetError, Split, below_root
+from detr_core.data.fields import read_content
 from detr_core.reporter import Reporter
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from detr_core.check.findings import Finding
-from detr_core.data.annotations import read_content
 from detr_core.data.dataset import DatasetError, Split, read_dataset, read_dataset_file, write_dataset_file
+from detr_core.data.fields import read_content
 
 
 def write_checked(dataset: Path, findings: Sequence[Finding], folder: Path) -> dict[str, int]:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from detr_core.data import fields
 from detr_core.data.dataset import DatasetError, Split, below_root
 from detr_core.data.masks import InstanceMasks, Masks, PanopticMasks
+from detr_core.data.texts import Texts
 from detr_core.structures import Category
 
-V = TypeVar("V")
+Targets = Literal["instances", "panoptic"]
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+CROWDS, EMPTY = "crowds", "empty_boxes"  # what trains nothing; a box is empty that has no extent in the image
 
 
 @dataclass(frozen=True)
@@ -25,130 +30,185 @@ class Annotations:
     categories: sorted by id. image_ids: sorted; files, sizes ((h, w)) in that order, images without objects included.
     The objects of image i are those numbered first[i] to first[i + 1].
     labels [objects]: class index. boxes [objects, 4]: float32, xyxy pixels, clipped to the image.
-    masks: of the objects, None where they were not asked for.
+    masks: of the objects, None where they were not asked for. left_out: how many objects, by reason.
     """
 
     categories: tuple[Category, ...]
     image_ids: list[int]
-    files: list[Path]
+    files: Files
     sizes: list[tuple[int, int]]
     first: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
     boxes: npt.NDArray[np.float32]
     masks: Masks | None
+    left_out: dict[str, int]
 
 
-def read_annotations(split: Split, targets: Literal["instances", "panoptic"], masks: bool) -> Annotations:
+class Files(Sequence[Path]):
+    """Files of a folder by their names there, without a Python object for each."""
+
+    def __init__(self, folder: Path, names: Texts) -> None:
+        self.folder, self.names = folder, names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: Any) -> Any:
+        return [self.folder / name for name in self.names[index]] if isinstance(index, slice) else self.folder / self.names[index]
+
+    def __iter__(self) -> Iterator[Path]:
+        return (self.folder / name for name in self.names)
+
+
+def read_annotations(split: Split, targets: Targets, masks: bool) -> Annotations:
     """The objects of `split`: instances, or panoptic segments (things and stuff).
 
+    From the split's index where it has one of this very file, which takes a second where COCO's file takes a minute.
     Raises DatasetError, which names the file and the field, for a file that is missing or malformed.
     """
-    file = getattr(split, targets)
+    from detr_core.data.index import indexed  # which makes an index by `parsed`
+
+    return indexed(split, targets, masks) or annotations_of(
+        parsed(annotation_file(split, targets), targets, masks), split, targets
+    )
+
+
+def annotation_file(split: Split, targets: Targets) -> Path:
+    """The split's file. Raises DatasetError where it has none."""
+    file: Path | None = getattr(split, targets)
     if file is None:
         raise DatasetError(f"split {split.name!r}: expected a file of {targets} annotations, found none in the dataset")
-    content = read_content(file)
-    images = _checked(file, "images", lambda: sorted(content["images"], key=lambda image: int(image["id"])))
+    return file
+
+
+def annotations_of(arrays: Arrays, split: Split, targets: Targets) -> Annotations:
+    """What `parsed` found, as seen from `split`; its masks where they were parsed."""
+    categories = json.loads(arrays["categories"].tobytes())
+    masks: Masks | None = None
+    if "masks" in arrays and targets == "instances":
+        masks = InstanceMasks(annotation_file(split, targets), Texts(arrays["masks"], arrays["mask_starts"]))
+    elif "masks" in arrays:
+        assert split.panoptic_masks is not None  # a split has both or none
+        names = Texts(arrays["masks"], arrays["mask_starts"])
+        masks = PanopticMasks(split.panoptic_masks, names, arrays["segments"])
+    return Annotations(
+        tuple(Category(number, name, isthing) for number, name, isthing in categories),
+        arrays["image_ids"].tolist(),
+        Files(split.images, Texts(arrays["names"], arrays["name_starts"])),
+        [(height, width) for height, width in arrays["sizes"].tolist()],
+        arrays["first"],
+        arrays["labels"],
+        arrays["boxes"],
+        masks,
+        dict(zip((CROWDS, EMPTY), arrays["left_out"].tolist(), strict=True)),
+    )
+
+
+def parsed(file: Path, targets: Targets, masks: bool) -> dict[str, npt.NDArray[Any]]:
+    """The annotation file as arrays: those of Annotations, texts as Texts has them, categories as JSON. Errors as there."""
+    content = fields.read_content(file)
+    images = fields.checked(file, "images", lambda: sorted(content["images"], key=lambda image: fields.whole(image["id"])))
     if not images:
         raise DatasetError(f"{file}: images: expected at least one image, found none")
-    image_ids = [int(image["id"]) for image in images]
+    image_ids = [fields.whole(image["id"]) for image in images]
     if len(set(image_ids)) < len(image_ids):
         raise DatasetError(f"{file}: images: expected every id once, found one twice")
-    categories = _checked(file, "categories", lambda: _categories(content["categories"]))
-    names = _checked(file, "images.file_name", lambda: [str(image["file_name"]) for image in images])
-    sizes = _checked(file, "images", lambda: [(int(image["height"]), int(image["width"])) for image in images])
-    objects = _checked(file, "annotations", lambda: _objects(content["annotations"], targets))
-    place = {image_id: position for position, image_id in enumerate(image_ids)}
-    classes = {category.id: index for index, category in enumerate(categories)}
-    image_of = _numbers(file, "annotations.image_id", (item["image_id"] for item in objects), place)
-    labels = _numbers(file, "annotations.category_id", (item["category_id"] for item in objects), classes)
-    boxes = _boxes(file, objects, np.asarray(sizes, dtype=np.float64)[image_of])
-    whole = np.flatnonzero(np.all(boxes[:, 2:] > boxes[:, :2], axis=1))
-    kept = whole[np.argsort(image_of[whole], kind="stable")]
-    counts = np.bincount(image_of[kept], minlength=len(images))
-    return Annotations(
-        categories,
-        image_ids,
-        [below_root(split.images, name, f"{file}: images.file_name") for name in names],
-        sizes,
-        np.concatenate([[0], np.cumsum(counts)]),
-        labels[kept],
-        boxes[kept].astype(np.float32),
-        _masks(split, targets, content, [objects[number] for number in kept], image_ids) if masks else None,
+    known = fields.checked(file, "categories", lambda: fields.category_list(content["categories"]))
+    names = fields.checked(file, "images.file_name", lambda: [fields.text(image["file_name"]) for image in images])
+    for name in names:
+        below_root(Path(), name, f"{file}: images.file_name")
+    sizes = fields.checked(
+        file, "images", lambda: [(fields.side(image["height"]), fields.side(image["width"])) for image in images]
     )
+    entries = fields.checked(file, "annotations", lambda: _entries(content["annotations"], targets))
+    place = {image_id: position for position, image_id in enumerate(image_ids)}
+    classes = {number: index for index, (number, _, _) in enumerate(known)}
+    image_of = _numbers(file, "annotations.image_id", (entry.get("image_id") for entry in entries), place)
+    labels = _numbers(file, "annotations.category_id", (entry.get("category_id") for entry in entries), classes)
+    boxes = _boxes(file, entries, np.asarray(sizes, dtype=np.float64)[image_of])
+    crowd = fields.checked(
+        file, "annotations.iscrowd", lambda: np.array([fields.flag(entry.get("iscrowd", 0)) for entry in entries], dtype=np.bool_)
+    )
+    whole = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
+    trains = np.flatnonzero(whole & ~crowd)
+    kept = trains[np.argsort(image_of[trains], kind="stable")]
+    counts = np.bincount(image_of[kept], minlength=len(images))
+    name_texts = Texts.of(names)
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "categories": np.frombuffer(json.dumps(known).encode(), dtype=np.uint8),
+        "image_ids": np.array(image_ids, dtype=np.int64),
+        "names": name_texts.content,
+        "name_starts": name_texts.starts,
+        "sizes": np.array(sizes, dtype=np.int32),
+        "first": np.concatenate([[0], np.cumsum(counts)]),
+        "labels": labels[kept],
+        "boxes": boxes[kept].astype(np.float32),
+        "left_out": np.array([crowd.sum(), (~crowd & ~whole).sum()]),
+    }
+    if masks:
+        arrays |= _masks(file, targets, content["annotations"], [entries[number] for number in kept], image_ids)
+    return arrays
 
 
-def read_content(file: Path) -> dict[str, Any]:
-    """The annotation file as JSON has it: lists `images`, `annotations` and `categories`, their entries unchecked.
-
-    Raises DatasetError for a file that is missing, isn't JSON or lacks one of the lists.
-    """
-    try:
-        content = json.loads(file.read_bytes())
-    except FileNotFoundError:
-        raise DatasetError(f"{file}: expected an annotation file, found no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{file}: not valid JSON: {error}") from None
-    for field in ("images", "annotations", "categories"):
-        if not isinstance(content, dict) or not isinstance(content.get(field), list):
-            raise DatasetError(f"{file}: {field}: expected a list, found {'none' if field not in content else 'something else'}")
-    return dict(content)
-
-
-def _checked(file: Path, field: str, read: Callable[[], V]) -> V:
-    try:
-        return read()
-    except KeyError as error:
-        raise DatasetError(f"{file}: {field}: expected {error}, found an entry without it") from None
-    except (TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise DatasetError(f"{file}: {field}: malformed entry: {error}") from None
-
-
-def _categories(entries: list[dict[str, Any]]) -> tuple[Category, ...]:
-    found = [Category(int(entry["id"]), str(entry["name"]), bool(entry.get("isthing", 1))) for entry in entries]
-    if len({category.id for category in found}) < len(found):
-        raise ValueError("expected every id once, found one twice")
-    return tuple(sorted(found, key=lambda category: category.id))
-
-
-def _objects(entries: list[dict[str, Any]], targets: str) -> list[dict[str, Any]]:
-    # A panoptic annotation is an image with its segments; an instance annotation is an object. Crowds train nothing.
+def _entries(entries: list[dict[str, Any]], targets: Targets) -> list[dict[str, Any]]:
+    # A panoptic annotation is an image with its segments; an instance annotation is an object.
     if targets == "panoptic":
-        entries = [{**segment, "image_id": entry["image_id"]} for entry in entries for segment in entry["segments_info"]]
-    return [entry for entry in entries if not entry.get("iscrowd", 0)]
+        of = [fields.whole(entry["image_id"]) for entry in entries]
+        if len(set(of)) < len(of):
+            raise ValueError("expected one entry an image, found two of one image")
+        for entry in entries:
+            if type(entry["segments_info"]) is not list:
+                raise ValueError(f"expected a list as segments_info, found {entry['segments_info']!r:.60}")
+            ids = [fields.segment_id(segment["id"]) for segment in entry["segments_info"]]
+            if len(set(ids)) < len(ids):
+                raise ValueError(f"expected every segment of an image once, found one twice in image {entry['image_id']}")
+        return [{**segment, "image_id": entry["image_id"]} for entry in entries for segment in entry["segments_info"]]
+    ids = [fields.whole(entry["id"]) for entry in entries if "id" in entry]
+    if len(set(ids)) < len(ids):
+        raise ValueError("expected every id once, found one twice")
+    return entries
 
 
-def _numbers(file: Path, field: str, ids: Iterable[int], known: dict[int, int]) -> npt.NDArray[np.int64]:
+def _numbers(file: Path, field: str, ids: Iterable[Any], known: dict[int, int]) -> npt.NDArray[np.int64]:
     try:
-        return np.array([known[number] for number in ids], dtype=np.int64)
+        return np.array([known[fields.whole(number)] for number in ids], dtype=np.int64)
     except KeyError as error:
         raise DatasetError(f"{file}: {field}: expected an id that the file defines, found {error}") from None
+    except ValueError as error:
+        raise DatasetError(f"{file}: {field}: {error}") from None
 
 
-def _boxes(file: Path, objects: list[dict[str, Any]], sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _boxes(file: Path, entries: list[dict[str, Any]], sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     # xywh of the file to xyxy inside the image; float64, so that a whole image's box ends exactly at its edge.
-    boxes = _checked(
-        file, "annotations.bbox", lambda: np.array([item["bbox"] for item in objects], dtype=np.float64).reshape(len(objects), 4)
-    )
+    def read() -> npt.NDArray[np.float64]:
+        found = np.array([entry["bbox"] for entry in entries])
+        if len(entries) and found.dtype.kind not in "iuf":  # numbers in quotes would be taken for numbers
+            raise ValueError("expected four numbers, found others")
+        return found.astype(np.float64).reshape(len(entries), 4)
+
+    boxes = fields.checked(file, "annotations.bbox", read)
     if not np.isfinite(boxes).all():
         raise DatasetError(f"{file}: annotations.bbox: expected finite numbers, found others")
-    boxes[:, 2:] += boxes[:, :2]
-    return np.clip(boxes, 0, sizes[:, [1, 0, 1, 0]]) if len(objects) else boxes
+    with np.errstate(over="ignore"):  # a box that ends at infinity is cut off as any other that leaves the image
+        boxes[:, 2:] += boxes[:, :2]
+    return np.clip(boxes, 0, sizes[:, [1, 0, 1, 0]]) if len(entries) else boxes
 
 
 def _masks(
-    split: Split, targets: str, content: dict[str, Any], objects: list[dict[str, Any]], image_ids: list[int]
-) -> InstanceMasks | PanopticMasks:
-    file = getattr(split, targets)
+    file: Path, targets: Targets, entries: list[dict[str, Any]], objects: list[dict[str, Any]], image_ids: list[int]
+) -> dict[str, npt.NDArray[Any]]:
     if targets == "instances":
-        segmentations = _checked(file, "annotations", lambda: [item["segmentation"] for item in objects])
-        return InstanceMasks(file, segmentations)
-    folder = split.panoptic_masks
-    assert folder is not None  # a split has both or none
-    names = _checked(
-        file, "annotations", lambda: {entry["image_id"]: str(entry["file_name"]) for entry in content["annotations"]}
-    )
-    files = [
-        below_root(folder, names[number], f"{file}: annotations.file_name") if number in names else None for number in image_ids
-    ]
-    ids = _checked(file, "segments_info", lambda: np.array([item["id"] for item in objects], dtype=np.int32))
-    return PanopticMasks(files, ids)
+        texts = fields.checked(
+            file,
+            "annotations",
+            lambda: Texts.of(json.dumps(item["segmentation"], separators=(",", ":")) for item in objects),
+        )
+        return {"masks": texts.content, "mask_starts": texts.starts}
+    names = fields.checked(file, "annotations", lambda: {entry["image_id"]: fields.text(entry["file_name"]) for entry in entries})
+    for name in names.values():
+        if name == "":
+            raise DatasetError(f"{file}: annotations.file_name: expected a PNG's name, found ''")
+        below_root(Path(), name, f"{file}: annotations.file_name")
+    segments = fields.checked(file, "segments_info", lambda: np.array([item["id"] for item in objects], dtype=np.int32))
+    texts = Texts.of(names.get(number, "") for number in image_ids)
+    return {"masks": texts.content, "mask_starts": texts.starts, "segments": segments}

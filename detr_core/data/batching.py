@@ -23,7 +23,8 @@ def collate(samples: list[Sample]) -> Batch:
     """Pads images with zeros at the right and bottom to the largest of them."""
     height = max(sample.image.shape[1] for sample in samples)
     width = max(sample.image.shape[2] for sample in samples)
-    images = torch.zeros(len(samples), 3, height, width, dtype=torch.uint8)
+    # Colours of a pixel side by side, as decoders and resizing leave them: to part them here takes as long as decoding.
+    images = torch.zeros(len(samples), height, width, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
     padding = torch.ones(len(samples), height, width, dtype=torch.bool)
     for place, sample in enumerate(samples):
         _, h, w = sample.image.shape

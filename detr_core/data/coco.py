@@ -31,7 +31,8 @@ class CocoDataset(Dataset[Sample]):
     """Images with instances, or with panoptic segments (things and stuff), as targets.
 
     categories: sorted by id; a class index is a position here. image_ids: sorted, images without annotations included.
-    sizes: (h, w) of each image as annotated. transform: None leaves images and targets as they are.
+    sizes: (h, w) of each image as annotated. left_out: how many objects train nothing, by reason.
+    transform: None leaves images and targets as they are.
     Raises DatasetError here for annotation files, and when an image is read for one that is missing or broken.
     """
 
@@ -50,6 +51,7 @@ class CocoDataset(Dataset[Sample]):
         self.categories: tuple[Category, ...] = annotations.categories
         self.image_ids: list[int] = annotations.image_ids
         self.sizes: list[tuple[int, int]] = annotations.sizes
+        self.left_out = annotations.left_out
         self._annotations = annotations
 
     def __len__(self) -> int:
@@ -67,7 +69,7 @@ class CocoDataset(Dataset[Sample]):
         found = self._annotations
         objects = range(int(found.first[index]), int(found.first[index + 1]))
         image = read_image(found.files[index], size)
-        boxes = torch.from_numpy(found.boxes[objects.start : objects.stop])
+        boxes = torch.from_numpy(found.boxes[objects.start : objects.stop].copy())  # those of an index can't be written to
         masks = None if found.masks is None else found.masks.of(index, objects, size)
         rng = np.random.default_rng([self.seed, epoch, index])
         if self.transform is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -104,21 +105,67 @@ class FolderConfig:
 
 
 @dataclass(frozen=True)
-class DataConfig:
-    """Where images come from: `scenes` are generated, a `folder` is read in place. The other one's section is null."""
+class ArchiveConfig:
+    """A zip archive at an address. size: bytes. sha256: hexadecimal. null: not known, so not verified, which is said.
 
-    source: Literal["scenes", "folder"]
+    inside: archives that it brings, as paths below the dataset's folder; each is unpacked where it lies and removed.
+    """
+
+    url: str
+    size: int | None
+    sha256: str | None
+    inside: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        name = self.url.rpartition("/")[2]
+        require("://" in self.url and re.fullmatch(r"[\w.-]+\.zip", name) is not None, "url", "the address of a .zip", self.url)
+        require(self.size is None or self.size > 0, "size", "1 or more bytes, or null", self.size)
+        hexadecimal = self.sha256 is None or re.fullmatch("[0-9a-f]{64}", self.sha256) is not None
+        require(hexadecimal, "sha256", "64 lower-case hexadecimal digits, or null", self.sha256)
+
+    @property
+    def name(self) -> str:
+        """Of the file: 'train2017.zip'."""
+        return self.url.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class DownloadConfig:
+    """What is downloaded and unpacked into the dataset's folder. connections: how many at once, over all archives.
+
+    keep_archives: whether they stay, in `.archives` there, when all is unpacked.
+    """
+
+    connections: int
+    keep_archives: bool
+    archives: tuple[ArchiveConfig, ...]
+
+    def __post_init__(self) -> None:
+        require(1 <= self.connections <= 64, "connections", "between 1 and 64", self.connections)
+        names = [archive.name for archive in self.archives]
+        require(0 < len(names) == len(set(names)), "archives", "one or more, each of another file name", names)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where images come from: `scenes` are generated, a `folder` is read in place, or filled by a `download` first.
+
+    The sections of what isn't the source are null.
+    """
+
+    source: Literal["scenes", "folder", "download"]
     seed: int
     scenes: ScenesConfig | None
     folder: FolderConfig | None
+    download: DownloadConfig | None
 
     def __post_init__(self) -> None:
-        for name in ("scenes", "folder"):
-            given = getattr(self, name) is not None
+        for name, sources in (("scenes", ["scenes"]), ("folder", ["folder", "download"]), ("download", ["download"])):
+            given, wanted = getattr(self, name) is not None, self.source in sources
             require(
-                given == (self.source == name),
+                given == wanted,
                 name,
-                f"{'its settings' if self.source == name else 'null'} with source {self.source!r}",
+                f"{'its settings' if wanted else 'null'} with source {self.source!r}",
                 "settings" if given else None,
             )
 

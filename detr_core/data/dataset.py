@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from detr_core.config import ConfigError, build
 from detr_core.data.config import SplitConfig
 
 NAME = "dataset.json"
+INDEX = "index"  # below the folder of a dataset.json
 
 
 class DatasetError(ValueError):
@@ -22,7 +23,8 @@ class Split:
     """Where one split of a dataset lies; all paths are absolute.
 
     images: folder of images. instances: `instances_*.json`. panoptic: `panoptic_*.json`, given exactly when panoptic_masks, the
-    folder of its PNGs, is. At least one of instances and panoptic is there.
+    folder of its PNGs, is. At least one of instances and panoptic is there. index: a folder that may hold the annotation files as
+    arrays (index.py); it makes no other split.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Split:
     instances: Path | None
     panoptic: Path | None
     panoptic_masks: Path | None
+    index: Path | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ class DatasetFile:
     def splits(self, folder: Path, where: str) -> dict[str, Split]:
         """The splits 'train' and 'val', seen from `folder`; errors, which begin with `where`, as `read_dataset`."""
         root, annotations = (folder / self.root).resolve(), (folder / self.annotations).resolve()
-        return {name: _located(root, annotations, name, getattr(self, name), where) for name in ("train", "val")}
+        found = {name: _located(root, annotations, name, getattr(self, name), where) for name in ("train", "val")}
+        return {name: replace(split, index=folder / INDEX / name) for name, split in found.items()}
 
 
 def write_dataset(folder: Path, root: Path, train: SplitConfig, val: SplitConfig, annotations: Path | None = None) -> None:
@@ -94,18 +98,18 @@ def read_dataset_file(folder: Path) -> DatasetFile:
 
 def _located(root: Path, annotations: Path, name: str, split: SplitConfig, where: str) -> Split:
     paths: dict[str, Path | None] = {}
-    for field, below in asdict(split).items():
-        place = f"{where}: {name}.{field}"
-        above = annotations if field in ("instances", "panoptic") else root
+    for what, below in asdict(split).items():
+        place = f"{where}: {name}.{what}"
+        above = annotations if what in ("instances", "panoptic") else root
         path = None if below is None else below_root(above, below, place)
-        if path is not None and field in ("images", "panoptic_masks") and not path.is_dir():
+        if path is not None and what in ("images", "panoptic_masks") and not path.is_dir():
             raise DatasetError(f"{place}: expected a folder, found none at {path}")
-        if path is not None and field in ("instances", "panoptic") and not path.is_file():
+        if path is not None and what in ("instances", "panoptic") and not path.is_file():
             raise DatasetError(f"{place}: expected a file, found none at {path}")
-        paths[field] = path
+        paths[what] = path
     images = paths.pop("images")
     assert images is not None  # SplitConfig requires it
-    return Split(name, images, **paths)
+    return Split(name, images, paths["instances"], paths["panoptic"], paths["panoptic_masks"])
 
 
 def below_root(root: Path, name: str, where: str) -> Path:

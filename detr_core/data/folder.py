@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from detr_core.data.annotations import read_content
 from detr_core.data.config import FolderConfig, SplitConfig
 from detr_core.data.dataset import DatasetError, below_root, write_dataset
+from detr_core.data.fields import read_content
 from detr_core.data.formats import from_voc, from_yolo
 from detr_core.data.split import only, stratified
 

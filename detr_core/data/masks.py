@@ -13,7 +13,10 @@ from pycocotools import mask as rle
 from torch import Tensor
 
 from detr_core.data.dataset import DatasetError
+from detr_core.data.fields import farthest
 from detr_core.data.images import read_segment_ids
+from detr_core.data.run_lengths import run_lengths
+from detr_core.data.texts import Texts
 
 
 class Masks(Protocol):
@@ -24,52 +27,54 @@ class Masks(Protocol):
 
 
 class InstanceMasks:
-    """Polygons or run lengths of `instances_*.json`.
+    """Polygons or run lengths of `instances_*.json`, as JSON texts."""
 
-    They are kept as one long text: a Python object for every coordinate would take COCO to tens of gigabytes, and copies of
-    them into every loader process.
-    """
-
-    def __init__(self, file: Path, segmentations: list[Any]) -> None:
-        texts = [json.dumps(segmentation, separators=(",", ":")).encode() for segmentation in segmentations]
+    def __init__(self, file: Path, segmentations: Texts) -> None:
         self.file = file
-        self.texts = b"".join(texts)
-        self.starts = np.cumsum([0, *map(len, texts)], dtype=np.int64)
+        self.segmentations = segmentations
 
     def of(self, image: int, objects: range, size: tuple[int, int]) -> Tensor:
         masks = np.zeros((len(objects), *size), dtype=np.bool_)
         for place, number in enumerate(objects):
-            segmentation = json.loads(self.texts[self.starts[number] : self.starts[number + 1]])
-            masks[place] = self._decoded(segmentation, size)
+            masks[place] = self._decoded(json.loads(self.segmentations[number]), size)
         return torch.from_numpy(masks)
 
     def _decoded(self, segmentation: Any, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
         try:
             if isinstance(segmentation, list):  # polygons; those of fewer than 3 points cover nothing
-                polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
+                polygons = [_polygon(polygon, size) for polygon in segmentation if len(polygon) >= 6]
+                if not polygons:
+                    return np.zeros(size, dtype=np.bool_)
                 encoded = rle.merge(rle.frPyObjects(polygons, *size))
-            elif isinstance(segmentation["counts"], list):
-                encoded = rle.frPyObjects(segmentation, *size)
             else:
-                encoded = segmentation
+                lengths = run_lengths(segmentation, size)
+                encoded = rle.frPyObjects({"size": list(size), "counts": lengths}, *size)
             mask = rle.decode(encoded).astype(np.bool_)
-        except (TypeError, ValueError, KeyError) as error:
-            raise DatasetError(f"{self.file}: annotations.segmentation: expected polygons or RLE, found {error}") from None
-        if mask.shape != size:
-            found = " x ".join(map(str, mask.shape))
-            raise DatasetError(f"{self.file}: annotations.segmentation: expected a mask of {size[0]} x {size[1]}, found {found}")
+        except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+            raise DatasetError(f"{self.file}: annotations.segmentation: {error}") from None
         return np.asarray(mask)
 
 
-class PanopticMasks:
-    """Segments of `panoptic_*.json`: files: the PNG of each image, None where an image has none; ids: of every object."""
+def _polygon(polygon: Any, size: tuple[int, int]) -> list[float]:
+    points = np.array(polygon)
+    if points.ndim != 1 or len(points) % 2 or points.dtype.kind not in "iuf":
+        raise ValueError("expected polygons as lists of x, y, x, y, found others")
+    largest = farthest(size)
+    if not (np.abs(points.astype(np.float64)) <= largest).all():
+        raise ValueError(f"expected polygons within {largest} pixels, found one that reaches further")
+    return list(polygon)
 
-    def __init__(self, files: list[Path | None], ids: npt.NDArray[np.int32]) -> None:
-        self.files = files
+
+class PanopticMasks:
+    """Segments of `panoptic_*.json`: names: of each image's PNG in `folder`, '' where it has none; ids: of every object."""
+
+    def __init__(self, folder: Path, names: Texts, ids: npt.NDArray[np.int32]) -> None:
+        self.folder = folder
+        self.names = names
         self.ids = ids
 
     def of(self, image: int, objects: range, size: tuple[int, int]) -> Tensor:
-        file = self.files[image]
-        if file is None or len(objects) == 0:
+        name = self.names[image]
+        if name == "" or len(objects) == 0:
             return torch.zeros(0, *size, dtype=torch.bool)
-        return torch.from_numpy(read_segment_ids(file, size) == self.ids[objects.start : objects.stop, None, None])
+        return torch.from_numpy(read_segment_ids(self.folder / name, size) == self.ids[objects.start : objects.stop, None, None])

@@ -4,10 +4,13 @@ kernels, which move boxes and masks along with the image."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor
+from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
 from detr_core.config import require
@@ -81,8 +84,25 @@ def scaled(size: tuple[int, int], short: int, longest: int | None) -> tuple[int,
 
 def _short_side(parts: Parts, short: int, longest: int | None) -> Parts:
     h, w = parts[0].shape[-2:]
-    size = list(scaled((h, w), short, longest))
-    return _each(parts, lambda part: F.resize(part, size, antialias=True))
+    size = scaled((h, w), short, longest)
+    image, boxes, masks = parts
+    resized_image, resized_boxes = (F.resize(part, list(size), antialias=True) for part in (image, boxes))
+    return resized_image, resized_boxes, None if masks is None else nearest(masks, size)
+
+
+def nearest(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Masks [T, H, W] resized to `size` (h, w), pixel by pixel the same as torch's nearest interpolation, which takes ten times
+    as long: it goes by numbers, this by copies of whole rows."""
+    rows, columns = (_sources(old, new) for old, new in zip(masks.shape[-2:], size, strict=True))
+    found = masks.as_subclass(Tensor).numpy().take(columns, axis=2).take(rows, axis=1)
+    return cast(Tensor, tv_tensors.wrap(torch.from_numpy(found), like=masks))
+
+
+def _sources(old: int, new: int) -> npt.NDArray[np.intp]:
+    # Of each new pixel the old one; single precision, as torch computes it.
+    scale = np.float32(old) / np.float32(new)
+    places = np.floor(np.arange(new, dtype=np.float32) * scale).astype(np.intp)
+    return np.asarray(np.minimum(places, old - 1))
 
 
 def _cropped(parts: Parts, config: CropConfig, rng: np.random.Generator) -> Parts:

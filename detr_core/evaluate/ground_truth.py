@@ -6,16 +6,27 @@ import json
 
 from hotcoco import COCO
 
-from detr_core.data.dataset import Split
+from detr_core.data.dataset import DatasetError, Split
 
 
 def instances(split: Split) -> COCO:
-    """The instances of a split: its instances file, or the thing segments of its panoptic file, which give boxes alone."""
+    """The instances of a split: its instances file, or the thing segments of its panoptic file, which give boxes alone.
+
+    Raises DatasetError for a file that can't be scored against, though it may train.
+    """
+    try:
+        return _instances(split)
+    except (ValueError, KeyError, TypeError) as error:
+        file = split.instances or split.panoptic
+        raise DatasetError(f"{file}: expected annotations to score against, found {error}") from None
+
+
+def _instances(split: Split) -> COCO:
     if split.instances is not None:
         return COCO(str(split.instances))
     assert split.panoptic is not None  # a split has one or the other
     content = json.loads(split.panoptic.read_text(encoding="utf-8"))
-    things = {category["id"] for category in content["categories"] if category["isthing"]}
+    things = {category["id"] for category in content["categories"] if category.get("isthing", 1)}
     segments = [
         (image["image_id"], segment)
         for image in content["annotations"]

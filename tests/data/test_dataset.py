@@ -28,9 +28,14 @@ def test_a_dataset_elsewhere_is_read_in_place(source: Path, tmp_path: Path) -> N
     write_dataset(folder, source, SPLIT, SplitConfig("images", "instances.json", None, None))
     splits = read_dataset(folder)
     assert splits["train"] == Split(
-        "train", source / "images", source / "instances.json", source / "panoptic.json", source / "masks"
+        "train",
+        source / "images",
+        source / "instances.json",
+        source / "panoptic.json",
+        source / "masks",
+        folder / "index" / "train",
     )
-    assert splits["val"] == Split("val", source / "images", source / "instances.json", None, None)
+    assert splits["val"] == Split("val", source / "images", source / "instances.json", None, None, folder / "index" / "val")
 
 
 def test_a_dataset_inside_its_folder_can_be_moved(source: Path, tmp_path: Path) -> None:

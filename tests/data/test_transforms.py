@@ -13,7 +13,7 @@ from torchvision import tv_tensors
 from detr_core.config import ConfigError
 from detr_core.data.coco import CocoDataset
 from detr_core.data.config import AugmentationConfig, CropConfig, ResizeConfig
-from detr_core.data.transforms import EvaluationTransform, evaluation_transform, resized, scaled, training_transform
+from detr_core.data.transforms import EvaluationTransform, evaluation_transform, nearest, resized, scaled, training_transform
 
 RNG = np.random.default_rng(0)  # where chance has no say in what comes out
 PIXELS = tv_tensors.BoundingBoxFormat.XYXY
@@ -79,6 +79,19 @@ def test_resize_moves_boxes_and_masks() -> None:
     assert torch.equal(grown[0].nonzero().amin(0), torch.tensor([10, 20]))
     assert torch.equal(grown[0].nonzero().amax(0), torch.tensor([39, 79]))
     assert resized((30, 60), transform.resize) == (60, 120)
+
+
+@given(st.integers(1, 900), st.integers(1, 900), st.integers(1, 1300), st.integers(1, 1300))
+def test_masks_are_resized_as_torch_does(height: int, width: int, new_height: int, new_width: int) -> None:
+    # One row and one column of distinct numbers tell where every pixel comes from.
+    for shape, size in (((1, height, 1), (new_height, 1)), ((1, 1, width), (1, new_width))):
+        numbers = torch.arange(max(shape), dtype=torch.float32).view(shape)
+        expected = torch.nn.functional.interpolate(numbers[None], size, mode="nearest")[0]
+        assert torch.equal(nearest(tv_tensors.Mask(numbers), size).as_subclass(torch.Tensor), expected)
+
+
+def test_no_masks_stay_none_of_the_new_size() -> None:
+    assert nearest(tv_tensors.Mask(torch.zeros(0, 4, 6, dtype=torch.bool)), (2, 3)).shape == (0, 2, 3)
 
 
 def test_evaluation_without_resize_changes_nothing() -> None:

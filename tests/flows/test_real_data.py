@@ -34,7 +34,8 @@ def profile(name: str) -> Profile:
     content: dict[str, Any] = yaml.safe_load((ROOT / "params" / "coco.yaml").read_text(encoding="utf-8"))
     train, val = SETS[name]
     resize = {"short": [96], "longest": 160}
-    content["data"]["folder"] = {"root": str(REAL / name), "format": "coco", "train": train, "val": val, "val_share": None}
+    folder = {"root": str(REAL / name), "format": "coco", "train": train, "val": val, "val_share": None}
+    content["data"] |= {"source": "folder", "download": None, "folder": folder}
     content["detector"]["backbone"] |= {"weights": None, "norm": "group", "frozen_stages": 0}
     content["detector"] |= {"width": 64, "feed_forward": 64, "encoder_layers": 1, "decoder_layers": 2, "queries": 20}
     crop = {"probability": 0.5, "before": [96], "smallest": 64, "largest": 96}

@@ -40,7 +40,7 @@ def test_generated_scenes_have_nothing_wrong(trained: Trained) -> None:
     figures = trained.figures["check"]
     assert {name: value for name, value in figures.items() if name.startswith("found/") and value} == {}
     assert (figures["train/images"], figures["val/images"]) == (24, 6)
-    assert {path.name for path in trained.paths.dataset.iterdir()} == {"dataset.json", "profile.json"}
+    assert {path.name for path in trained.paths.dataset.iterdir()} == {"dataset.json", "profile.json", "index"}
     assert read_dataset(trained.paths.dataset) == read_dataset(trained.paths.data)
 
 

@@ -170,9 +170,9 @@ def test_a_dataset_folder_is_evaluated_in_place(trained: Trained, copy: Paths) -
     content["data"] |= {"source": "folder", "scenes": None, "folder": {"root": str(trained.paths.data), **FOLDER, **splits}}
     settings = build(Profile, content, "tiny-copy.yaml")
     assert data.run(settings, copy, Silent()) == trained.figures["data"]
-    assert names(copy.data) == {"dataset.json", "profile.json"}, "nothing is copied"
+    assert names(copy.data) == {"dataset.json", "profile.json", "manifest.json"}, "no image is copied"
     check.run(settings, copy, Silent())
-    assert names(copy.dataset) == {"dataset.json", "profile.json"}
+    assert names(copy.dataset) == {"dataset.json", "profile.json", "index"}
     assert evaluate.run(settings, copy, Silent()) == trained.figures["evaluate"]
 
 

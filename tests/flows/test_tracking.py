@@ -28,12 +28,15 @@ def stored(record: tracking.Record) -> Run:
 def test_a_run_holds_parameters_metrics_lineage_figures_and_system_metrics(database: Path, tmp_path: Path) -> None:
     figure = tmp_path / "curve.svg"
     figure.write_text("<svg/>")
+    manifest = {"root": "/where/it/lies", "val": {"images": {"files": 3, "bytes": 10, "digest": "ab"}}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))  # of a dataset that is read in place
     with tracking.stage_run(
         "train_detection", DEMO, {"a.b": 1, "a.c": None, "a.d": "x"}, [DEMO.data], sample_seconds=0.1
     ) as record:
         for step in range(1200):
             record.metrics({"train/loss": 1.0 / (step + 1)}, step)
         record.figures([figure])
+        record.dataset(tmp_path, None, "source")
         time.sleep(0.5)
     run = stored(record)
     assert run.info.status == "FINISHED"
@@ -43,9 +46,12 @@ def test_a_run_holds_parameters_metrics_lineage_figures_and_system_metrics(datab
     assert "system/cpu_utilization_percentage" in run.data.metrics
     assert run.data.tags["git.commit"] == subprocess.check_output(["git", "-C", ROOT, "rev-parse", "HEAD"], text=True).strip()
     assert run.data.tags["stage"] == "train_detection"
-    (dataset,) = run.inputs.dataset_inputs
-    assert json.loads(dataset.dataset.source) == {"uri": "data/demo"}
-    assert dataset.tags[0].value == "training"
+    used = {entry.tags[0].value: entry.dataset for entry in run.inputs.dataset_inputs}
+    assert set(used) == {"training", "source"}
+    assert json.loads(used["training"].source) == {"uri": "data/demo"}
+    assert json.loads(used["source"].source) == {"uri": "/where/it/lies"}
+    assert json.loads(used["source"].profile)["manifest"] == manifest
+    assert len(used["source"].digest) == 32
     assert [file.path for file in mlflow.MlflowClient().list_artifacts(record.run_id, "figures")] == ["figures/curve.svg"]
     assert (database.parent / "artifacts").is_dir(), "artifacts lie beside the database, wherever the process works"
 

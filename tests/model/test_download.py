@@ -10,6 +10,7 @@ from threading import Thread
 
 import pytest
 
+from detr_core import partial
 from detr_core.model import download
 from detr_core.model.download import fetch
 from detr_core.model.files import CheckpointError
@@ -23,7 +24,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.asked.append(self.path)  # type: ignore[attr-defined]
         if self.path.startswith("/away"):
             self.send_response(302)
-            self.send_header("Location", "http://example.invalid/weights.pth")
+            self.send_header("Location", "ftp://example.invalid/weights.pth")
             self.end_headers()
         elif self.path.startswith("/missing"):
             self.send_error(404)
@@ -34,6 +35,11 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(CONTENT[: -5 if self.path.startswith("/short") else None])
 
     def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partial, "PAUSES", (0.0, 0.0))
 
 
 @pytest.fixture
@@ -56,8 +62,9 @@ def test_a_file_is_fetched_once(server: ThreadingHTTPServer, tmp_path: Path) -> 
     file = fetch(url, SHA256, tmp_path / "cache")
     assert file == tmp_path / "cache" / f"{SHA256[:16]}-detr-r50.pth"
     assert file.read_bytes() == CONTENT
+    asked = len(server.asked)  # type: ignore[attr-defined]
     assert fetch(url, SHA256, tmp_path / "cache") == file
-    assert len(server.asked) == 1  # type: ignore[attr-defined]
+    assert len(server.asked) == asked  # type: ignore[attr-defined]
     file.write_bytes(b"spoilt")
     assert fetch(url, SHA256, tmp_path / "cache").read_bytes() == CONTENT
     assert [path.name for path in file.parent.iterdir()] == [file.name]
@@ -67,9 +74,9 @@ def test_a_file_is_fetched_once(server: ThreadingHTTPServer, tmp_path: Path) -> 
     ("path", "sha256", "message"),
     [
         ("a.pth", "0" * 64, f"expected a file with sha256 0000.*found one with {SHA256}; it was not kept"),
-        ("short.pth", SHA256, "as announced, found"),
+        ("short.pth", SHA256, r"can't be downloaded \(the connection ended early\)"),
         ("missing.pth", SHA256, r"can't be downloaded \(HTTP Error 404"),
-        ("away.pth", SHA256, "http://example.invalid/weights.pth: expected an https address, found 'http'"),
+        ("away.pth", SHA256, "ftp://example.invalid/weights.pth: expected an https address.* found 'ftp'"),
     ],
 )
 def test_what_is_not_asked_for_is_not_kept(
@@ -82,17 +89,17 @@ def test_what_is_not_asked_for_is_not_kept(
 
 def test_a_file_too_large_is_given_up(server: ThreadingHTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "LARGEST", 10_000)
-    with pytest.raises(CheckpointError, match="expected at most 10,000 bytes, found more"):
+    with pytest.raises(CheckpointError, match="expected at most 10,000 bytes, found 2,304,000 announced"):
         fetch(address(server, "a.pth"), SHA256, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("url", ["http://example.invalid/a.pth", "ftp://127.0.0.1/a.pth", "file:///etc/passwd"])
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1/a.pth", "file:///etc/passwd"])
 def test_addresses_that_are_not_safe(url: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="expected an https address"):
         fetch(url, SHA256, tmp_path)
 
 
 def test_nobody_answers(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"http://127.0.0.1:9/a.pth: can't be downloaded .*; download it otherwise"):
+    with pytest.raises(CheckpointError, match=r"http://127.0.0.1:9/a.pth: can't be downloaded .* download it otherwise"):
         fetch("http://127.0.0.1:9/a.pth", SHA256, tmp_path)

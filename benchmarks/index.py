@@ -1,0 +1,102 @@
+"""Start-up and memory on annotations of COCO's size: `python benchmarks/index.py [--workers 4]`.
+
+118,287 images with 860,001 objects and 1,300,000 panoptic segments are made up, their index is written as the data stage writes
+it, and an epoch is read by loader processes: its pictures are all the same tiny one, its annotations as many as COCO's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import psutil
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from detr_core.data.annotations import Targets
+from detr_core.data.batching import training_batches
+from detr_core.data.coco import CocoDataset
+from detr_core.data.config import SplitConfig
+from detr_core.data.dataset import Split, read_dataset, write_dataset
+from detr_core.data.index import write_index
+
+IMAGES, OBJECTS, SEGMENTS = 118_287, 860_001, 1_300_000
+WIDTH, HEIGHT = 32, 24
+START_UP, MEMORY = 20.0, 1.5e9  # seconds, and bytes of all loader processes together: what is allowed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workers", type=int, default=4, help="loader processes (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=IMAGES, help="of the epoch (default: all)")
+    arguments = parser.parse_args()
+    table = Table("", "without index, s", "with index, s", "allowed", "all loaders, MB", "allowed")
+    good = True
+    with TemporaryDirectory() as folder:
+        split, seconds = made_up(Path(folder))
+        kinds: tuple[Targets, Targets] = ("instances", "panoptic")
+        for targets in kinds:
+            began = time.monotonic()
+            dataset = CocoDataset(split, targets, targets == "panoptic", None, 0)
+            start_up = time.monotonic() - began
+            used = memory(dataset, arguments.workers, arguments.images)
+            good = good and start_up <= START_UP and used <= MEMORY
+            allowed = f"{START_UP:g}", f"{MEMORY / 1e6:g}"
+            table.add_row(targets, f"{seconds[targets]:.1f}", f"{start_up:.1f}", allowed[0], f"{used / 1e6:.0f}", allowed[1])
+    Console().print(table)
+    if not good:
+        sys.exit("more than is allowed")
+
+
+def made_up(folder: Path) -> tuple[Split, dict[str, float]]:
+    """A split of COCO's size with its index, and how long each file takes without one."""
+    rng = np.random.default_rng(0)
+    for name, kind in (("images", "jpg"), ("segments", "png")):
+        (folder / name).mkdir()
+        Image.new("RGB", (WIDTH, HEIGHT)).save(folder / f"one.{kind}")
+        for number in range(IMAGES):
+            (folder / name / f"{number:012}.{kind}").symlink_to(folder / f"one.{kind}")
+    images = [{"id": n, "file_name": f"{n:012}.jpg", "height": HEIGHT, "width": WIDTH} for n in range(IMAGES)]
+    categories = [{"id": n, "name": f"class {n}", "isthing": int(n <= 80)} for n in range(1, 134)]
+    of: list[list[dict[str, Any]]] = [[] for _ in range(IMAGES)]
+    for number, image in enumerate(rng.integers(IMAGES, size=SEGMENTS).tolist()):
+        of[image].append({"id": number + 1, "category_id": number % 133 + 1, "bbox": [3, 4, 20, 10], "iscrowd": 0})
+    panoptic = [{"image_id": n, "file_name": f"{n:012}.png", "segments_info": segments} for n, segments in enumerate(of)]
+    instances = [
+        {"id": number, "image_id": image, "category_id": number % 80 + 1, "bbox": [1.5, 2, 20.25, 10], "iscrowd": 0}
+        for number, image in enumerate(rng.integers(IMAGES, size=OBJECTS).tolist())
+    ]
+    for name, entries in (("instances", instances), ("panoptic", panoptic)):
+        content = {"images": images, "annotations": entries, "categories": categories}
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    config = SplitConfig("images", "instances.json", "panoptic.json", "segments")
+    write_dataset(folder, folder, config, config)
+    split = read_dataset(folder)["train"]
+    seconds: dict[str, float] = {}
+    began = time.monotonic()
+    for _, targets, _ in write_index({"train": split}):
+        seconds[targets] = time.monotonic() - began
+        began = time.monotonic()
+    return split, seconds
+
+
+def memory(dataset: CocoDataset, workers: int, images: int) -> float:
+    """Bytes of all loader processes together, at the most, during an epoch; pages that they share count once."""
+    most, batch_size = 0, 64
+    last = len(dataset) // batch_size
+    start = max(0, last - images // batch_size)
+    for step, _ in enumerate(training_batches(dataset, batch_size, 0, 0, start, 0, 1, 1, workers), start=start):
+        if step % 300 == 299 or step == last - 1:
+            most = max(most, sum(process.memory_full_info().pss for process in psutil.Process().children()))
+    return float(most)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""What a dataset that is read in place consists of, in a small file: a change of it changes what the data stage makes.
+
+Images are known by names, sizes and times, so that it takes a second where reading them would take minutes; annotation files by
+their content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from detr_core.data.dataset import DatasetError, Split
+from detr_core.download import digest
+
+NAME = "manifest.json"
+
+
+def write_manifest(folder: Path, root: Path, splits: dict[str, Split]) -> None:
+    """Writes `folder/manifest.json`: 'root', where the dataset lies, and split -> 'images', 'instances', ... -> what it is.
+
+    A file has `bytes` and `sha256`; a folder `files`, `bytes` and `digest`, the sha256 over its files' names, sizes and times.
+    Raises DatasetError where something can't be looked at.
+    """
+    known: dict[Path, dict[str, Any]] = {}
+    content: dict[str, Any] = {"root": str(root)}
+    for name, split in splits.items():
+        content[name] = {}
+        for field in ("images", "instances", "panoptic", "panoptic_masks"):
+            path: Path | None = getattr(split, field)
+            if path is not None:
+                if path not in known:
+                    known[path] = _described(path)
+                content[name][field] = known[path]
+    (folder / NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a dataset folder; None where it has none, as one that holds its own images."""
+    try:
+        content = json.loads((folder / NAME).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and isinstance(content.get("root"), str) else None
+
+
+def _described(path: Path) -> dict[str, Any]:
+    try:
+        if path.is_file():
+            return {"bytes": path.stat().st_size, "sha256": digest(path)}
+        lines, size = [], 0
+        for base, _, names in os.walk(path):
+            for name in names:
+                file = os.path.join(base, name)
+                status = os.stat(file)
+                size += status.st_size
+                lines.append(f"{os.path.relpath(file, path)}\0{status.st_size}\0{status.st_mtime_ns}\n")
+    except OSError as error:
+        raise DatasetError(f"{path}: can't be read: {error}") from None
+    text = "".join(sorted(lines)).encode("utf-8", "surrogateescape")
+    return {"files": len(lines), "bytes": size, "digest": hashlib.sha256(text).hexdigest()}

@@ -1,0 +1,38 @@
+"""Many short texts as two arrays, which processes can share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Texts(Sequence[str]):
+    """A sequence of texts. content: all of them, UTF-8, one after another; text i begins at starts[i] and ends at starts[i + 1].
+
+    As Python objects the texts of COCO would take gigabytes, and copies of them in every loader process.
+    """
+
+    def __init__(self, content: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64]) -> None:
+        self.content, self.starts = content, starts
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Texts:
+        """These texts."""
+        encoded = [text.encode() for text in texts]
+        starts = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+        return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), starts)
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        return self.content[self.starts[place] : self.starts[place + 1]].tobytes().decode()
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[place] for place in range(len(self)))

@@ -1,0 +1,131 @@
+"""Zip archives, unpacked as if their author meant harm."""
+
+from __future__ import annotations
+
+import calendar
+import datetime
+import os
+import shutil
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Collection
+from pathlib import Path, PurePosixPath
+
+from detr_core.data.dataset import DatasetError
+from detr_core.reporter import Reporter
+
+LARGEST_RATIO = 100  # of what is unpacked to the archive; COCO's annotations have 4
+SLACK = 2**20  # bytes that a tiny archive may bring all the same
+JUNK = "__MACOSX"  # a folder of resource forks
+_BLOCK = 2**20
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error, ValueError, OverflowError)
+
+
+def unpack(archive: Path, folder: Path, reserved: Collection[str], reporter: Reporter) -> dict[str, int]:
+    """Writes the files of `archive` below `folder`; returns their names there and their sizes in bytes.
+
+    A file that is there already with the same checksum is kept. A file has the archive's time, so that unpacking twice gives
+    the same. reserved: names at the top of `folder` that the archive may not use.
+    Raises DatasetError, before anything is written, for an entry with a name that leaves the folder, that is a link or a device,
+    or stands there twice, for encryption, for more than LARGEST_RATIO times the archive's bytes, and for a disk without room;
+    and where an entry is damaged, which is then not written.
+    """
+    try:
+        with zipfile.ZipFile(archive) as file:
+            entries = {entry.filename: entry for entry in _checked(archive, file.infolist(), reserved)}
+            total = sum(entry.file_size for entry in entries.values())
+            wanted = sum(entry.file_size for entry in entries.values() if not _has_size(folder / entry.filename, entry))
+            if (free := shutil.disk_usage(folder).free) < wanted:
+                raise DatasetError(f"{folder}: expected {wanted:,} bytes free for {archive.name}, found {free:,}; make room")
+            done, safe = 0, {folder: folder.resolve()}
+            for entry in entries.values():
+                _write(file, entry, folder, safe)
+                done += entry.file_size
+                reporter.progress(done // 10**6, total // 10**6, 0, f"MB of {archive.name} unpacked")
+    except DatasetError:
+        raise
+    except (*_DAMAGED, OSError) as error:
+        raise DatasetError(f"{archive}: expected a zip archive, found one that can't be unpacked ({error})") from None
+    return {name: entry.file_size for name, entry in entries.items()}
+
+
+def _checked(archive: Path, entries: list[zipfile.ZipInfo], reserved: Collection[str]) -> list[zipfile.ZipInfo]:
+    """The files among the entries, all of them fit to be written."""
+    size = archive.stat().st_size
+    if sum(entry.file_size for entry in entries) > max(LARGEST_RATIO * size, SLACK):
+        raise DatasetError(f"{archive}: expected at most {LARGEST_RATIO} times its {size:,} bytes unpacked, found more")
+    for entry in entries:
+        if reason := _reason_against(entry, reserved):
+            raise DatasetError(f"{archive}: {entry.orig_filename!r}: expected a plain file or folder, found {reason}")
+    files = [entry for entry in entries if not entry.is_dir() and PurePosixPath(entry.filename).parts[0] != JUNK]
+    names = {entry.filename for entry in files}
+    if len(names) < len(files):
+        raise DatasetError(f"{archive}: expected every name once, found one twice")
+    for name in names:
+        if any(str(parent) in names for parent in PurePosixPath(name).parents):
+            raise DatasetError(f"{archive}: {name!r}: expected a file's place to be a folder, found a file")
+    return files
+
+
+def _reason_against(entry: zipfile.ZipInfo, reserved: Collection[str]) -> str | None:
+    name = entry.orig_filename.removesuffix("/")
+    parts = name.split("/")
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if any(part in ("", ".", "..") for part in parts) or "\\" in name or ":" in parts[0]:
+        return "a name that may leave the folder"
+    if not name.isprintable() or max(len(os.fsencode(part)) for part in parts) > 250:
+        return "a name that no file should have"
+    if parts[0] in reserved:
+        return "a reserved name"
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return "a link or a device"
+    if entry.flag_bits & 1:
+        return "encryption"
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return f"compression of kind {entry.compress_type}"
+    return None
+
+
+def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path, safe: dict[Path, Path]) -> None:
+    target = folder / entry.filename
+    if target.parent not in safe:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        safe[target.parent] = target.parent.resolve()
+        if not safe[target.parent].is_relative_to(safe[folder]):
+            raise DatasetError(f"{target.parent}: expected a folder below {folder}, found a link to {safe[target.parent]}")
+    if _has_size(target, entry) and _crc(target) == entry.CRC:
+        return
+    part = target.with_name(f".{target.name}.part")
+    part.unlink(missing_ok=True)  # where it were a link, what it points to would be written
+    try:
+        with archive.open(entry) as source, part.open("xb") as sink:
+            shutil.copyfileobj(source, sink, _BLOCK)
+        if part.stat().st_size != entry.file_size:
+            raise zipfile.BadZipFile(f"{entry.filename}: {part.stat().st_size:,} bytes instead of {entry.file_size:,}")
+        seconds = _seconds(entry)
+        os.utime(part, (seconds, seconds))
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _has_size(file: Path, entry: zipfile.ZipInfo) -> bool:
+    # As an earlier, interrupted call leaves it.
+    return file.is_file() and not file.is_symlink() and file.stat().st_size == entry.file_size
+
+
+def _crc(file: Path) -> int:
+    crc = 0
+    with file.open("rb") as content:
+        while block := content.read(_BLOCK):
+            crc = zlib.crc32(block, crc)
+    return crc
+
+
+def _seconds(entry: zipfile.ZipInfo) -> int:
+    try:
+        return calendar.timegm(datetime.datetime(*entry.date_time).timetuple())
+    except ValueError:  # month 0 and the like, which some writers leave there
+        return calendar.timegm((1980, 1, 1, 0, 0, 0))

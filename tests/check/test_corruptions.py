@@ -1,0 +1,76 @@
+"""Whatever is wrong with an annotation file: where training would stop at it, the check has found it before."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detr_core.check.inspect import inspect
+from detr_core.check.leave_out import write_checked
+from detr_core.data.annotations import Targets
+from detr_core.data.coco import CocoDataset
+from detr_core.data.config import SplitConfig
+from detr_core.data.dataset import DatasetError, read_dataset, write_dataset
+from detr_core.reporter import Silent
+from tests.corruptions import CASES, FIELDS, PANOPTIC_CASES, PANOPTIC_FIELDS, sound, sound_panoptic
+
+ALL = [("instances", case) for case in CASES] + [("panoptic", case) for case in PANOPTIC_CASES]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("corrupted")
+    segments = np.zeros((12, 16, 3), np.uint8)
+    segments[:4, :5] = (44, 1, 0)
+    for name in ("images", "segments"):
+        (root / name).mkdir()
+    for number in (1, 2):
+        Image.fromarray(np.full((12, 16, 3), number * 40, np.uint8)).save(root / "images" / f"{number}.png")
+        Image.fromarray(segments).save(root / "segments" / f"{number}.png")
+    return root
+
+
+def readable(folder: Path, targets: Targets) -> bool:
+    """Whether training can read all of the dataset in this folder."""
+    try:
+        dataset = CocoDataset(read_dataset(folder)["train"], targets, targets == "panoptic", None, 0)
+        return all(dataset[index].image.shape == (3, 12, 16) for index in range(len(dataset)))
+    except DatasetError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("targets", "section"), [("instances", each) for each in FIELDS] + [("panoptic", each) for each in PANOPTIC_FIELDS]
+)
+def test_what_training_stops_at_is_found_and_what_is_left_can_be_read(folder: Path, targets: Targets, section: str) -> None:
+    panoptic = targets == "panoptic"
+    split = SplitConfig(
+        "images", None if panoptic else "a.json", "a.json" if panoptic else None, "segments" if panoptic else None
+    )
+    found = 0
+    for _, field, value in [case for kind, case in ALL if kind == targets and case[0] == section]:
+        content: dict[str, Any] = sound_panoptic() if panoptic else sound()
+        entry = content["annotations" if section == "segments" else section][0]
+        (entry["segments_info"][0] if section == "segments" else entry)[field] = value
+        (folder / "a.json").write_text(json.dumps(content))
+        with TemporaryDirectory() as place:
+            write_dataset(folder, folder, split, split)
+            try:
+                findings = inspect(read_dataset(folder), 100, Silent()).findings
+            except DatasetError:  # of categories: nothing can be left out that would help
+                assert section == "categories"
+                found += 1
+                continue
+            broken = [finding for finding in findings if finding.leaves is not None]
+            assert broken or readable(folder, targets), (field, value)
+            if broken:
+                found += 1
+                write_checked(folder, findings, Path(place))
+                assert readable(Path(place), targets), (field, value)
+    assert found > 15

@@ -1,0 +1,89 @@
+"""The data stage on a dataset that it doesn't generate: downloaded from a site that misbehaves, or watched where it lies."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from detr_core import partial
+from detr_core.config import ConfigError, build
+from detr_core.data.annotations import read_annotations
+from detr_core.data.coco import CocoDataset
+from detr_core.data.dataset import read_dataset
+from detr_core.data.index import Mapped
+from detr_core.data.manifest import read_manifest
+from detr_core.reporter import Memory, Silent
+from flows import check, data
+from flows.paths import Paths
+from flows.settings import Profile
+from tests.conftest import tiny_parameters
+from tests.unreliable_server import Site, serving
+
+SPLIT = {"images": "images", "instances": "instances.json", "panoptic": None, "panoptic_masks": None}
+
+
+def archive() -> bytes:
+    picture, content = io.BytesIO(), io.BytesIO()
+    Image.new("RGB", (40, 30)).save(picture, "PNG")
+    images = [{"id": number, "file_name": f"{number}.png", "height": 30, "width": 40} for number in range(4)]
+    box = {"image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9]}
+    annotations = [{"id": 1, **box, "iscrowd": 0}, {"id": 2, **box, "iscrowd": 1}]
+    described = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "cat"}]}
+    with zipfile.ZipFile(content, "w") as file:
+        file.writestr("instances.json", json.dumps(described))
+        for image in images:
+            file.writestr(f"images/{image['file_name']}", picture.getvalue())
+    return content.getvalue()
+
+
+def profile(root: Path, download: dict[str, Any] | None) -> Profile:
+    content = tiny_parameters()
+    source = "folder" if download is None else "download"
+    folder = {"root": str(root), "format": "coco", "train": SPLIT, "val": SPLIT, "val_share": None}
+    content["data"] |= {"source": source, "scenes": None, "folder": folder, "download": download}
+    return build(Profile, content, "tiny.yaml")
+
+
+def test_from_nothing_to_a_dataset(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partial, "PAUSES", (0.0, 0.0))
+    content, told, where = archive(), Memory(), Paths("tiny-download")
+    with serving(Site({"/tiny.zip": content}, cut_after=300, broken=1)) as site:
+        one = {
+            "url": f"{site.url}/tiny.zip",
+            "size": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "inside": [],
+        }
+        settings = profile(tmp_path / "tiny", {"connections": 2, "keep_archives": False, "archives": [one]})
+        assert data.run(settings, where, told) == {"train/images": 4, "val/images": 4}
+        asked = len(site.asked)
+        data.run(settings, where, told)
+        assert len(site.asked) == asked
+    assert len(CocoDataset(read_dataset(where.data)["train"], "instances", False, None, 0)) == 4
+    known = read_manifest(where.data)
+    assert known is not None
+    assert known["root"] == str(tmp_path / "tiny")
+    assert known["train"]["images"]["files"] == 4
+    assert {path.name for path in where.data.iterdir()} == {"dataset.json", "manifest.json", "profile.json"}
+    figures = check.run(settings, where, told)
+    assert {name: value for name, value in figures.items() if name.startswith("untrained/") and value} == {
+        f"untrained/{split}/instances/crowds": 1 for split in ("train", "val")
+    }
+    assert isinstance(read_annotations(read_dataset(where.dataset)["train"], "instances", False), Mapped)
+
+
+def test_a_folder_that_dvc_does_not_watch_is_refused(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "PARAMS", tmp_path)
+    where = Paths("tiny-watched")
+    (tmp_path / where.profile).mkdir()
+    (tmp_path / where.profile / "profile.yaml").write_text("source: data/other\n")
+    with pytest.raises(ConfigError, match=r"profile\.yaml: source: expected data\.folder\.root .*found 'data/other'"):
+        data.run(profile(tmp_path / "tiny", None), where, Silent())
+    assert not where.data.exists()
