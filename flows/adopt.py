@@ -15,7 +15,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 from ruamel.yaml import YAML
@@ -30,7 +29,7 @@ from flows import sizes
 from flows.artifacts import targets
 from flows.layout import find_layout, yolo_names
 from flows.paths import DEFAULT_PROFILE, PARAMS, ROOT, Paths, relative
-from flows.settings import Profile
+from flows.settings import Profile, parsed
 from flows.stage import one_line_errors
 
 TOOL = YAML()  # keeps the comments of the profile that is taken as a model
@@ -88,7 +87,7 @@ def adopt(folder: Path, name: str, like: str, val_share: float, checkpoint: str 
         f"The dataset in {layout['root']}, with the recipe of {like}.yaml and sizes of its own.{begun}"
     )
     text = _text(content)
-    build(Profile, yaml.safe_load(text), relative(paths.params))
+    build(Profile, parsed(text), relative(paths.params))
     _write(paths, text)
     return Adopted(paths, content, statistics)
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.paths import ROOT, STATE
+from flows.paths import ROOT, SHARED
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ def local_file(checkpoint: str, sha256: str | None) -> Path:
     if is_address(checkpoint):
         if sha256 is None:
             raise CheckpointError(f"{checkpoint}: expected the sha256 of what an address has, found none; give it")
-        return fetch(checkpoint, sha256, STATE / "checkpoints")
+        return fetch(checkpoint, sha256, SHARED / "checkpoints")
     path = ROOT / checkpoint
     if not path.is_file():
         raise CheckpointError(f"{checkpoint}: there is no such checkpoint; give a file, or an address with its sha256")

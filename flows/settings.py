@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,11 +147,23 @@ def load(profile: str) -> Profile:
     return read(Paths(profile).params)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 takes 1e-5 for text. `dvc exp run -S` writes numbers so, as YAML 1.2 has them."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789"))
+
+
+def parsed(text: str) -> Any:
+    """The content of a profile. Raises yaml.YAMLError."""
+    return yaml.load(text, _Loader)
+
+
 def read(path: Path) -> Profile:
     """The profile in this file; errors as `load`."""
     name = relative(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parsed(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = getattr(error, "problem_mark", None)
         line = f" line {where.line + 1}:" if where else ""

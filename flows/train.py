@@ -46,7 +46,8 @@ def run(
         "workers": resources.workers,
         "profile": paths.profile,
     }
-    launch.run(job, launch.process_count(resources), reporter, gpus=resources.gpus, variant=paths.variant)
+    at_once = resources.side_by_side if paths.variant else 1
+    launch.run(job, launch.process_count(resources), reporter, gpus=resources.gpus, variant=paths.variant, side_by_side=at_once)
     with whole_or_nothing(paths.runs / stage) as folder:
         shutil.copytree(work / "out", folder, dirs_exist_ok=True)
     shutil.rmtree(work, ignore_errors=True)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import ast
 import json
 import sqlite3
-import subprocess
-import sys
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import yaml
 from detr_core.studies.config import EVALUATING
 from flows import lineage
 from flows.paths import DEFAULT_PROFILE, PARAMS, ROOT, Paths
+from tests.flows.conftest import Command
 
 GRAPH: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 STAGES: dict[str, Any] = GRAPH["stages"]
@@ -87,29 +87,24 @@ def test_a_stage_names_the_code_that_decides_its_result(stage: str) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_the_smoke_profile_from_a_clone_to_its_report(checkout: Path, environment: dict[str, str]) -> None:
-    nowhere = environment | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
-
-    def run(*command: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", *command], cwd=checkout, env=nowhere, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-        return done.stdout
-
-    graph = "params/smoke/dvc.yaml"
-    run("flows.pipeline", "--profile", "smoke")
-    assert (checkout / "reports/smoke/index.html").read_text().startswith("<!")
-    lock = yaml.safe_load((checkout / "params/smoke/dvc.lock").read_text())
+def test_the_smoke_profile_from_a_clone_to_its_report(smoke: Path) -> None:
+    assert (smoke / "reports/smoke/index.html").read_text().startswith("<!")
+    lock = yaml.safe_load((smoke / "params/smoke/dvc.lock").read_text())
     assert set(lock["stages"]) == set(STAGES)
-    assert not (checkout / "dvc.lock").exists()
+    assert not (smoke / "dvc.lock").exists()
 
     # In MLflow the dataset has DVC's hash from the stage on that makes it, before DVC itself knows it.
-    dataset = lineage.dvc_hashes(checkout / "params/smoke/dvc.lock")["data/smoke"]
-    with closing(sqlite3.connect(checkout / ".state/mlflow/mlflow.db")) as database:
+    dataset = lineage.dvc_hashes(smoke / "params/smoke/dvc.lock")["data/smoke"]
+    with closing(sqlite3.connect(smoke / ".state/mlflow/mlflow.db")) as database:
         assert database.execute("SELECT DISTINCT name, digest FROM datasets").fetchall() == [("smoke", dataset)]
         used = database.execute("SELECT COUNT(*) FROM inputs WHERE source_type = 'DATASET'").fetchone()
     assert used == (11,)  # by the data stage, the check, both trainings, the evaluation, five studies and the report
+
+
+@pytest.mark.timeout(900)
+def test_what_dvc_does_again_and_what_it_leaves(clone: Path, command: Command) -> None:
+    run, graph = partial(command, clone), "params/smoke/dvc.yaml"
+    run("dvc", "checkout", "--quiet", graph)
 
     # Nothing to do, and quickly so; the bound is the promised one on a quiet machine, doubled.
     began = time.monotonic()
@@ -117,14 +112,14 @@ def test_the_smoke_profile_from_a_clone_to_its_report(checkout: Path, environmen
     assert time.monotonic() - began < 10
 
     # What dvc shows is what the evaluation wrote.
-    figures = json.loads((checkout / "runs/smoke/evaluation/metrics.json").read_text())
+    figures = json.loads((clone / "runs/smoke/evaluation/metrics.json").read_text())
     shown = json.loads(run("dvc", "metrics", "show", "--json", "runs/smoke/evaluation/metrics.json"))
     assert next(iter(shown[""]["data"].values()))["data"] == pytest.approx(figures, abs=1e-9)
     run("dvc", "plots", "show", "reports/smoke/figures", "--out", "plots")
-    assert list((checkout / "plots").rglob("*.png")) or list((checkout / "plots").rglob("*.svg"))
+    assert list((clone / "plots").rglob("*.png")) or list((clone / "plots").rglob("*.svg"))
 
     # An NMS threshold retrains nothing, and how a profile is run is no part of what it is.
-    params = checkout / "params/smoke.yaml"
+    params = clone / "params/smoke.yaml"
     params.write_text(params.read_text().replace("nms: [null, 0.7, 0.5]", "nms: [null, 0.6]").replace("workers: 0", "workers: 1"))
     assert "0.6" in run("dvc", "params", "diff")
     status = json.loads(run("dvc", "status", "--json", graph))
@@ -132,6 +127,6 @@ def test_the_smoke_profile_from_a_clone_to_its_report(checkout: Path, environmen
 
     # Nor does a change of what measures and draws.
     for room in ("evaluate", "figures"):
-        (checkout / "detr_core" / room / "new.py").write_text("# another figure")
+        (clone / "detr_core" / room / "new.py").write_text("# another figure")
     status = json.loads(run("dvc", "status", "--json", graph))
     assert {name.rpartition(":")[2] for name in status} == {"check", "evaluate", "ablations", "report"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from detr_core.config import ConfigError, build
 from detr_core.studies.config import EVALUATING
 from flows.ablations import chosen
 from flows.paths import PARAMS
-from flows.settings import Profile, load, variants
+from flows.settings import Profile, load, read, variants
 from tests.conftest import tiny_parameters
 
 PROFILES = sorted(path.stem for path in PARAMS.glob("*.yaml"))
@@ -31,6 +32,13 @@ def named(**overrides: dict[str, Any]) -> Profile:
 def test_every_profile_makes_sense_and_has_the_same_studies(profile: str) -> None:
     settings = load(profile)
     assert list(settings.ablations) == list(load("demo").ablations)
+
+
+@pytest.mark.parametrize("number", ["1e-05", "1.0e-5", "0.00001", "+1E-5"])
+def test_a_number_is_one_however_it_is_written(number: str, tmp_path: Path) -> None:
+    file = tmp_path / "smoke.yaml"
+    file.write_text((PARAMS / "smoke.yaml").read_text().replace("adamw, lr: 7.0e-4", f"adamw, lr: {number}", 1))
+    assert read(file).train_detection.optimizer.lr == 1e-5
 
 
 def test_a_variant_is_the_whole_profile_with_its_overrides() -> None:

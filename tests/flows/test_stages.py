@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import pytest
 import torch
@@ -228,18 +227,13 @@ print(json.dumps({
 
 
 def test_the_logged_model_predicts_as_evaluation_does_wherever_it_is_loaded(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, database: Path, tmp_path: Path
 ) -> None:
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    try:
-        with tracking.stage_run("evaluate", trained.paths, {}, []) as record:
-            record.model(trained.paths.panoptic / "checkpoint.pt", as_dict(trained.settings.evaluate))
-    finally:
-        mlflow.set_tracking_uri(None)
+    with tracking.stage_run("evaluate", trained.paths, {}, []) as record:
+        record.model(trained.paths.panoptic / "checkpoint.pt", as_dict(trained.settings.evaluate))
     image = sorted((trained.paths.data / "val").iterdir())[0]
     answer = subprocess.run(
-        [sys.executable, "-c", PREDICT, uri, f"runs:/{record.run_id}/model", image],
+        [sys.executable, "-c", PREDICT, f"sqlite:///{database}", f"runs:/{record.run_id}/model", image],
         cwd=tmp_path,
         env={"PATH": "", "MLFLOW_DISABLE_TELEMETRY": "true"},
         capture_output=True,

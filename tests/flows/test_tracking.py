@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, unquote
 
@@ -18,14 +17,6 @@ from flows import lineage, pages, tracking
 from flows.paths import ROOT, Paths
 
 DEMO = Paths("demo")
-
-
-@pytest.fixture
-def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    path = tmp_path / "mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
-    yield path
-    mlflow.set_tracking_uri(None)
 
 
 def stored(record: tracking.Record) -> Run:
