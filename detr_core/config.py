@@ -137,8 +137,7 @@ def _scalar(kind: Any, value: Any, where: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not kind or (kind is float and not math.isfinite(value)):
-        note = "; YAML reads 1e-4 as text, write 1.0e-4" if kind is float and isinstance(value, str) else ""
-        raise ConfigError(f"{where}: expected {_describe(kind)}, found {value!r}{note}")
+        raise ConfigError(f"{where}: expected {_describe(kind)}, found {value!r}")
     return value
 
 

@@ -1,7 +1,7 @@
 """Stage: the paper's studies. `python -m flows.ablations [STUDY ...|all] [--profile demo]`
 
 A study is a section of the profile's `ablations`. Without a name, those that evaluate the trained model; `all` are the ones
-that train variants of it too.
+that train variants of it too. After studies by name the report is drawn anew; `dvc repro` does that itself.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from tempfile import TemporaryDirectory
 
 from prefect import flow, get_run_logger
 
-from detr_core.config import ConfigError, as_dict, flatten
+from detr_core.config import ConfigError, as_dict, flatten, require
 from detr_core.reporter import Reporter
 from detr_core.studies.config import EVALUATING
-from flows import pages, stage, tracking
-from flows.paths import DEFAULT_PROFILE, Paths
+from flows import pages, report, stage, tracking
+from flows.paths import DEFAULT_PROFILE, Paths, relative
 from flows.progress import Tee, reporter
 from flows.settings import Profile, load
 from flows.show import publish
@@ -30,7 +30,8 @@ ALL = "all"
 def chosen(settings: Profile, profile: str, names: Sequence[str]) -> list[str]:
     """The studies of these names, in the profile's order: all for 'all', those that only evaluate for none.
 
-    Raises ConfigError for a study that the profile doesn't have.
+    Without those that the profile's kind of detector can't do. Raises ConfigError where one of these is asked for by name, and
+    for a study that the profile doesn't have.
     """
     known = list(settings.ablations)
     for name in names:
@@ -38,9 +39,19 @@ def chosen(settings: Profile, profile: str, names: Sequence[str]) -> list[str]:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise ConfigError(f"study {name!r}: profile {profile!r} has no such study; {hint}known: {', '.join(known)}, {ALL}")
+    kind, beyond = settings.detector.kind, left_out(settings)
+    for name in beyond:
+        expected = " or ".join(map(repr, settings.ablations[name].KINDS))
+        require(name not in names, f"study {name!r}", f"a detector of kind {expected}", f"{kind!r} in profile {profile!r}")
+    possible = [name for name in known if name not in beyond]
     if not names:
-        return [name for name in known if name in EVALUATING]
-    return known if ALL in names else [name for name in known if name in names]
+        return [name for name in possible if name in EVALUATING]
+    return possible if ALL in names else [name for name in possible if name in names]
+
+
+def left_out(settings: Profile) -> list[str]:
+    """The studies of the profile that its kind of detector can't do."""
+    return [name for name, config in settings.ablations.items() if settings.detector.kind not in config.KINDS]
 
 
 def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]:
@@ -49,6 +60,8 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     Returns their metrics.json as `study/name`. Raises DatasetError, StageError or CheckpointError before work begins.
     """
     found: dict[str, float] = {}
+    for name in left_out(settings):
+        reporter.message(_without(name, settings))
     for name in chosen(settings, paths.profile, []):
         found |= {f"{name}/{key}": value for key, value in evaluating.run(name, settings, paths, reporter).items()}
     return found
@@ -59,7 +72,11 @@ def ablations(profile: str = DEFAULT_PROFILE, study: str | list[str] | None = No
     """Carries out studies of a profile, one after the other: one by name, several, or `all`; without a name, those that
     evaluate the trained model. One that fails doesn't take the others along."""
     settings = load(profile)
-    names = chosen(settings, profile, [study] if isinstance(study, str) else study or [])
+    asked = [study] if isinstance(study, str) else study or []
+    names, logger = chosen(settings, profile, asked), get_run_logger()
+    if not asked or ALL in asked:
+        for name in left_out(settings):
+            logger.info(_without(name, settings))
     found: dict[str, float] = {}
     failed: list[Exception] = []
     for name in names:
@@ -69,15 +86,32 @@ def ablations(profile: str = DEFAULT_PROFILE, study: str | list[str] | None = No
             else:
                 figures = training.carried_out(name, settings, profile)
         except Exception as error:
-            if len(names) == 1:
-                raise
-            get_run_logger().error("study %s: %s", name, error)
+            if len(names) > 1:
+                logger.error("study %s: %s", name, error)
             failed.append(error)
         else:
             found |= {f"{name}/{key}": value for key, value in figures.items()}
+    if asked and report.is_behind(Paths(profile)):
+        _draw_report(Paths(profile))
+    if failed and len(names) == 1:
+        raise failed[0]
     if failed:
         raise StudyError(f"{len(failed)} of {len(names)} studies failed: {'; '.join(map(str, failed))}") from failed[0]
     return found
+
+
+def _draw_report(paths: Paths) -> None:
+    """The page with the studies' results on it, for whoever asked for them by name."""
+    page, logger = relative(paths.report / "index.html"), get_run_logger()
+    if (paths.evaluation / "metrics.json").is_file():
+        logger.info("%s: drawn anew, to show these results", page)
+        report.report(paths.profile)
+    else:
+        logger.info("%s: not drawn, there is no evaluation yet; `dvc repro` makes it and the page", page)
+
+
+def _without(name: str, settings: Profile) -> str:
+    return f"study {name}: left out, it is not for detectors of kind {settings.detector.kind!r}"
 
 
 def _evaluated(name: str, settings: Profile, paths: Paths) -> dict[str, float]:
@@ -88,7 +122,7 @@ def _evaluated(name: str, settings: Profile, paths: Paths) -> dict[str, float]:
         record.tag("study", name)
         with reporter(name) as bar:
             figures = evaluating.run(name, settings, paths, Tee(bar, record))
-            links = _record_settings(record, evaluating.STUDIES[name].settings(folder))
+            links = record_settings(record, evaluating.STUDIES[name].settings(folder))
             if not links:
                 record.metrics(figures, step=0)
             for what, address in links.items():
@@ -102,7 +136,7 @@ def _evaluated(name: str, settings: Profile, paths: Paths) -> dict[str, float]:
     return figures
 
 
-def _record_settings(record: tracking.Record, settings: Sequence[evaluating.Setting]) -> dict[str, str]:
+def record_settings(record: tracking.Record, settings: Sequence[evaluating.Setting]) -> dict[str, str]:
     """A child run for each setting, and the same figures as series in their parent; the pages that show them."""
     children: list[str] = []
     lines: list[str] = []

@@ -32,11 +32,11 @@ from flows import sizes
 from flows.artifacts import targets
 from flows.layout import find_layout, yolo_names
 from flows.paths import DEFAULT_PROFILE, PARAMS, ROOT, Paths, relative
-from flows.settings import Profile
+from flows.settings import Profile, parsed
 from flows.stage import one_line_errors
 
 TOOL = YAML()  # keeps the comments of the profile that is taken as a model
-TOOL.width = 130
+TOOL.width = 160
 TOOL.representer.add_representer(type(None), lambda tool, _: tool.represent_scalar("tag:yaml.org,2002:null", "null"))
 
 
@@ -54,7 +54,8 @@ def adopt(folder: Path, name: str, like: str, val_share: float, checkpoint: str 
 
     like: the profile whose recipe it takes: `demo`, small and from scratch, or `coco`, a ResNet-50. checkpoint: the trained
     detector that fine-tuning starts from, and whose architecture the profile gets; see `flows.checkpoints.local_file`.
-    Raises ConfigError for a name that is taken or no name, DatasetError for a folder that is no dataset, CheckpointError.
+    Raises ConfigError for a name that is taken or no name and for a checkpoint of another kind than DETR, DatasetError for a
+    folder that is no dataset, CheckpointError.
     """
     paths = Paths(name)
     if not re.fullmatch("[a-z0-9][a-z0-9_-]*", name):
@@ -74,21 +75,22 @@ def adopt(folder: Path, name: str, like: str, val_share: float, checkpoint: str 
     for study in [study for study in content["ablations"] if study not in EVALUATING]:
         del content["ablations"][study]  # its budgets are the model's
     if checkpoint is None:
-        content["detector"]["queries"] = sizes.queries(statistics)
+        if "queries" in content["detector"]:
+            content["detector"]["queries"] = sizes.queries(statistics)
         content["train_detection"]["init"] = None
     else:
         init = {"checkpoint": checkpoint, "sha256": sha256}
         content["train_detection"]["init"] = init
-        content["detector"], has_mask_head = _built_as(checkpoint, sha256)
-        if has_mask_head:
-            content["train_panoptic"] |= {"init": dict(init), "attention_gain": 1}
+        content["detector"], maps = _built_as(checkpoint, sha256)
+        if maps is not None and content["train_panoptic"] is not None:
+            content["train_panoptic"] |= {"init": dict(init), "attention_maps": maps, "attention_gain": 1}
     sizes.fit(content, statistics, panoptic, tuned=checkpoint is not None)
     begun = f" Training starts from {checkpoint}." if checkpoint else ""
     content.yaml_set_start_comment(
         f"The dataset in {layout['root']}, with the recipe of {like}.yaml and sizes of its own.{begun}"
     )
     text = _text(content)
-    build(Profile, yaml.safe_load(text), relative(paths.params))
+    build(Profile, parsed(text), relative(paths.params))
     _write(paths, text, layout["root"])
     return Adopted(paths, content, statistics)
 
@@ -110,15 +112,18 @@ def _statistics(config: FolderConfig, seed: int) -> tuple[dict[str, Statistics],
     return found, source == "panoptic"
 
 
-def _built_as(checkpoint: str, sha256: str | None) -> tuple[dict[str, Any], bool]:
-    """The section `detector` of a checkpoint, and whether it has a mask head."""
+def _built_as(checkpoint: str, sha256: str | None) -> tuple[dict[str, Any], str | None]:
+    """The section `detector` of a checkpoint, and the attention maps of its mask head, None where it has none."""
     import torch
 
     from detr_core.model.checkpoint import load_checkpoint
+    from detr_core.model.detr import Detr
     from flows.checkpoints import local_file
 
     model = load_checkpoint(local_file(checkpoint, sha256), torch.device("cpu")).model
-    return as_dict(model.config), getattr(model, "has_mask_head", False)
+    if not isinstance(model, Detr):
+        raise ConfigError(f"--checkpoint: expected a DETR, from which alone training can start, found {model.config.kind!r}")
+    return as_dict(model.config), model.attention_maps if model.has_mask_head else None
 
 
 def _text(content: Any) -> str:
@@ -128,11 +133,17 @@ def _text(content: Any) -> str:
             if type(value) is dict:  # set here; what was read is ruamel's
                 section[key] = _in_lines(value) if key in ("folder", "augmentation") else _in_one_line(value)
     for study in content["ablations"].values():
-        if type(study.get("resize")) is dict:
-            study["resize"] = _in_one_line(study["resize"])
-            study.ca.items.pop("resize", None)  # what stands below it speaks of the studies left out
-    for key in ("targets", "epochs"):
-        content["train_detection"].ca.items.pop(key, None)  # the model's comments on its own choices
+        for key in ("resize", "fill"):
+            if type(study.get(key)) in (dict, list):
+                study[key] = _in_one_line(study[key])
+        study.ca.items.pop("resize", None)  # what stands below it speaks of the studies left out
+    # The model's comments on its own choices.
+    for section, keys in (
+        (content["train_detection"], ("targets", "epochs")),
+        (content["ablations"]["instance-count"], ("grid", "canvas", "fill")),
+    ):
+        for key in keys:
+            section.ca.items.pop(key, None)
     text = io.StringIO()
     TOOL.dump(content, text)
     lines = [line for line in text.getvalue().splitlines() if line.strip()]

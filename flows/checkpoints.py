@@ -6,12 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.paths import ROOT, STATE
+from flows.paths import ROOT, SHARED
 
 if TYPE_CHECKING:
     import torch
 
     from detr_core.model.checkpoint import Checkpoint
+    from detr_core.train.config import InitConfig
 
 
 def local_file(checkpoint: str, sha256: str | None) -> Path:
@@ -26,13 +27,18 @@ def local_file(checkpoint: str, sha256: str | None) -> Path:
     if is_address(checkpoint):
         if sha256 is None:
             raise CheckpointError(f"{checkpoint}: expected the sha256 of what an address has, found none; give it")
-        return fetch(checkpoint, sha256, STATE / "checkpoints")
+        return fetch(checkpoint, sha256, SHARED / "checkpoints")
     path = ROOT / checkpoint
     if not path.is_file():
         raise CheckpointError(f"{checkpoint}: there is no such checkpoint; give a file, or an address with its sha256")
     if sha256 is not None and (found := digest(path)) != sha256:
         raise CheckpointError(f"{checkpoint}: expected a file with sha256 {sha256}, found one with {found}")
     return path
+
+
+def initial(init: InitConfig | None) -> Path | None:
+    """The file that a training starts from; None where its profile names none. Raises as `local_file`."""
+    return None if init is None else local_file(init.checkpoint, init.sha256)
 
 
 def add_arguments(parser: argparse.ArgumentParser, required: bool) -> None:

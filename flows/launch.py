@@ -42,6 +42,11 @@ def gpus(resources: ResourcesConfig) -> tuple[int, ...]:
     return tuple(range(torch.cuda.device_count()))
 
 
+def threads(processes: int) -> int:
+    """How many threads each of so many processes computes with, unless OMP_NUM_THREADS says otherwise."""
+    return max(1, cores() // processes)
+
+
 _running: set[subprocess.Popen[str]] = set()
 
 
@@ -58,11 +63,13 @@ def run(
     worker: str = WORKER,
     gpus: tuple[int, ...] | None = None,
     variant: str = "",
+    side_by_side: int = 1,
 ) -> None:
     """Runs a worker to its end; its events go to `reporter`, all it prints into .state/log/.
 
     job: as the module `worker` describes it, with `stage` and `profile`. gpus: of those that this process sees, None for all.
-    variant: whose work it is, where it is a study's. Raises WorkerError. However this ends, its processes have ended then.
+    variant: whose work it is, where it is a study's. side_by_side: how many such share the processors. Raises WorkerError.
+    However this ends, its processes have ended then.
     """
     name = "-".join([job["profile"], *filter(None, variant.split("/")), job["stage"]])
     log = STATE / "log" / f"{name}.log"
@@ -73,7 +80,7 @@ def run(
         process = subprocess.Popen(
             _torchrun(processes, worker, file),
             cwd=ROOT,
-            env=_environment(processes, gpus),
+            env=_environment(processes * side_by_side, gpus),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -117,10 +124,14 @@ def _torchrun(processes: int, worker: str, job: Path) -> list[str]:
     return attached("torch.distributed.run", *arguments)
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _environment(processes: int, gpus: tuple[int, ...] | None) -> dict[str, str]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     defaults = {
-        "OMP_NUM_THREADS": str(max(1, cores // processes)),  # torchrun would give each process one
+        "OMP_NUM_THREADS": str(threads(processes)),  # torchrun would give each process one
         "GLOO_SOCKET_IFNAME": "lo0" if os.uname().sysname == "Darwin" else "lo",
         "PYTHONUNBUFFERED": "1",
     }

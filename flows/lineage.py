@@ -1,41 +1,46 @@
 """Where a run comes from: the git commit, DVC's hashes of what it read, and the Prefect flow run around it; as tags.
 
-DVC's hashes are read from `dvc.lock`, so they are those of the last `dvc repro` or `dvc commit`. What a stage has just made is
-not there yet: `folder_hash` says what DVC will call it.
+Inside of a `dvc repro` DVC's hashes are read from `dvc.lock`, which it has just checked. A stage started by hand may read what no
+`dvc.lock` knows: then `folder_hash` says what DVC would call it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import os
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 from prefect.runtime import flow_run
 
 from flows.paths import ROOT, Paths, relative
 
+NOT_DVCS = (".", ":(exclude,glob)**/dvc.lock", ":(exclude).dvc")  # git's pathspecs for what isn't written by DVC
+
 
 def tags(paths: Paths, inputs: Iterable[Path]) -> dict[str, str]:
-    """All of them: `git.*`, `dvc.<path>` for each of `inputs` that dvc.lock knows, `prefect.*` inside a flow run."""
-    hashes = dvc_hashes(paths.dvc_folder / "dvc.lock")
-    made_from = {f"dvc.{name}": hashes[name] for name in map(relative, inputs) if name in hashes}
+    """All of them: `git.*`, `dvc.<path>` for each of `inputs` that is there, `prefect.*` inside a flow run."""
+    known = dvc_hashes(paths.dvc_folder / "dvc.lock") if "DVC_STAGE" in os.environ else {}
+    made_from = {
+        f"dvc.{relative(folder)}": known.get(relative(folder)) or folder_hash(folder) for folder in inputs if folder.is_dir()
+    }
     return git(ROOT) | made_from | prefect()
 
 
 def git(root: Path) -> dict[str, str]:
     """The commit that is checked out at `root`, and whether files differ from it; nothing where there is no git or no commit.
 
-    dvc.lock doesn't count as a difference: `dvc repro` writes it while the stages run.
+    dvc.lock doesn't count as a difference, `dvc repro` writes it while the stages run, and DVC's settings don't.
     """
-    commit = _git(root, "rev-parse", "HEAD")
-    status = _git(root, "status", "--porcelain", "--", ".", ":(exclude,glob)**/dvc.lock")
+    commit = git_output(root, "rev-parse", "HEAD")
+    status = git_output(root, "status", "--porcelain", "--", *NOT_DVCS)
     if commit is None or status is None:
         return {}
+    name = commit.decode().strip()
     # The name with a prefix is MLflow's own: its UI shows that one in the runs table.
-    return {"git.commit": commit, "git.dirty": str(status != "").lower(), "mlflow.source.git.commit": commit}
+    return {"git.commit": name, "git.dirty": str(status != b"").lower(), "mlflow.source.git.commit": name}
 
 
 def dvc_hashes(lock: Path) -> dict[str, str]:
@@ -48,14 +53,22 @@ def dvc_hashes(lock: Path) -> dict[str, str]:
 
 
 def folder_hash(folder: Path) -> str:
-    """DVC's hash of a folder as it is now: MD5 of a list of its files, each with the MD5 of its own."""
-    entries = []
-    for file in filter(Path.is_file, folder.rglob("*")):
-        with file.open("rb") as content:
-            digest = hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-        entries.append({"md5": digest, "relpath": file.relative_to(folder).as_posix()})
-    listed = json.dumps(sorted(entries, key=lambda entry: entry["relpath"]), sort_keys=True)
-    return f"{hashlib.md5(listed.encode(), usedforsecurity=False).hexdigest()}.dir"
+    """DVC's hash of a folder as it is now. A file that DVC has seen, unchanged since, is not read again."""
+    return str(_seen_by_dvc(folder).hash_info.value)
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """Path below the folder -> DVC's hash, its MD5, of each file as it is now."""
+    return {"/".join(key): digest.value for key, _, digest in _seen_by_dvc(folder)}
+
+
+def _seen_by_dvc(folder: Path) -> Any:
+    from dvc.repo import Repo
+    from dvc_data.hashfile.build import build
+
+    with Repo(str(ROOT), config={"core": {"no_scm": True}}) as repo:  # where there is no git, too
+        cache = repo.cache.local
+        return build(cache, str(folder), cache.fs, "md5", dry_run=True)[2]
 
 
 def prefect() -> dict[str, str]:
@@ -65,9 +78,16 @@ def prefect() -> dict[str, str]:
     return {"prefect.flow_run.id": flow_run.id, "prefect.flow_run.name": flow_run.name, "prefect.flow_run.url": flow_run.ui_url}
 
 
-def _git(root: Path, *arguments: str) -> str | None:
+def git_output(root: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> bytes | None:
+    """What git says at `root`, with these variables beside our own; None where it fails or isn't there."""
     try:
-        answer = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=30)
+        answer = subprocess.run(
+            ["git", "-C", str(root), *arguments],
+            env=os.environ | (environment or {}),
+            capture_output=True,
+            check=True,
+            timeout=60,
+        )
     except (OSError, subprocess.SubprocessError):
         return None
-    return answer.stdout.strip()
+    return answer.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-STATE = ROOT / ".state"  # servers' databases and logs, interrupted trainings: nothing that git or DVC tracks
+STATE = ROOT / ".state"  # interrupted trainings, logs, what SHARED is for: nothing that git or DVC tracks
 PARAMS = ROOT / "params"
 DEFAULT_PROFILE = "demo"
+
+
+def _main() -> Path:
+    # `dvc exp run` with --queue or --temp works in a copy, .dvc/tmp/exps/<name>, which it removes afterwards.
+    root = Path(os.environ.get("DVC_ROOT", ROOT))  # dvc's name for the checkout that the copy was made of
+    return root if ROOT.is_relative_to(root / ".dvc") else ROOT
+
+
+MAIN = _main()  # the checkout that stays
+SHARED = MAIN / ".state"  # the record, servers and downloads: the same for the checkout and its copies
 
 
 @dataclass(frozen=True)

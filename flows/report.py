@@ -37,9 +37,21 @@ def run(settings: Profile, paths: Paths, reporter: Reporter, links: Mapping[str,
             out,
             settings.report.pictures,
             dict(links or {}),
+            {name: _command(name, paths.profile) for name in settings.ablations},
         )
     reporter.message(f"the report: {relative(paths.report / 'index.html')}")
     return {}
+
+
+def is_behind(paths: Paths) -> bool:
+    """Whether a study has results that the page doesn't show, for they are younger or there is none."""
+    page = paths.report / "index.html"
+    drawn = page.stat().st_mtime if page.is_file() else 0.0
+    return any(file.stat().st_mtime > drawn for file in (paths.runs / "studies").glob("*/*.json"))
+
+
+def _command(study: str, profile: str) -> str:
+    return f"python -m flows.ablations {study}" + ("" if profile == DEFAULT_PROFILE else f" --profile {profile}")
 
 
 @flow(name="report")

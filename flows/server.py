@@ -23,12 +23,12 @@ from pathlib import Path
 import psutil
 
 from flows.attached import attached, stop
-from flows.paths import ROOT, STATE, relative
+from flows.paths import MAIN, SHARED, relative
 
-HOME = STATE / "prefect"  # PREFECT_HOME: the database
-OWNERS = STATE / "server" / "owners"
-ADDRESS = STATE / "server" / "address"
-LOG = STATE / "log" / "prefect-server.log"
+HOME = SHARED / "prefect"  # PREFECT_HOME: the database
+OWNERS = SHARED / "server" / "owners"
+ADDRESS = SHARED / "server" / "address"
+LOG = SHARED / "log" / "prefect-server.log"
 HOST = "127.0.0.1"
 START_SECONDS = 120.0
 
@@ -86,7 +86,7 @@ def start_server(port: int, log: Path, settings: dict[str, str]) -> subprocess.P
         # A session of its own: ctrl-c in the terminal is for whoever started it, who then stops it in order.
         return subprocess.Popen(
             attached("prefect", "server", "start", "--host", HOST, "--port", str(port)),
-            cwd=ROOT,
+            cwd=MAIN,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=stream,
@@ -129,7 +129,7 @@ def _start() -> str:
     ADDRESS.unlink(missing_ok=True)
     supervisor = subprocess.Popen(
         [sys.executable, "-m", "flows.server", str(port)],
-        cwd=ROOT,
+        cwd=MAIN,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,8 @@ def variants(profile: Profile, study: str) -> dict[str, Profile]:
     """The variants of a study of this profile that trains, by name, each as a whole profile; none for one that only evaluates.
 
     Raises ConfigError, which names the study and the key, for an override of a key that doesn't exist or that a study can't
-    vary, for a variant that makes no sense, and for two that are the same.
+    vary, for a variant that makes no sense or whose detector can't have the mask head that the study trains,
+    and for two that are the same.
     """
     config = profile.ablations[study]
     if not isinstance(config, TrainingStudyConfig):
@@ -101,6 +103,8 @@ def variants(profile: Profile, study: str) -> dict[str, Profile]:
         where = f"ablations.{study}.{'vary' if isinstance(config, GridStudyConfig) else 'variants'}.{name}"
         content = _overridden(_overridden(plain, config.set, f"ablations.{study}.set"), override, where)
         variant = build(Profile, content, where)
+        kind = variant.detector.kind
+        require(not config.trains_masks or kind == "detr", where, "detector.kind 'detr', which alone can have a mask head", kind)
         for other, earlier in found.items():
             require(variant != earlier, where, "variants that differ", f"the same as {other}")
         found[name] = variant
@@ -146,11 +150,23 @@ def load(profile: str) -> Profile:
     return read(Paths(profile).params)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 takes 1e-5 for text. `dvc exp run -S` writes numbers so, as YAML 1.2 has them."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789"))
+
+
+def parsed(text: str) -> Any:
+    """The content of a profile. Raises yaml.YAMLError."""
+    return yaml.load(text, _Loader)
+
+
 def read(path: Path) -> Profile:
     """The profile in this file; errors as `load`."""
     name = relative(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parsed(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = getattr(error, "problem_mark", None)
         line = f" line {where.line + 1}:" if where else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, MutableMapping
-from math import ceil
+from math import ceil, isqrt
 from typing import Any
 
 from detr_core.check.statistics import Statistics, quantile
@@ -20,6 +20,8 @@ ENLARGED = 800 / 480  # what COCO's images of 640 x 480 are enlarged by
 # The small backbone of the demo: objects of some 28 pixels, images of 96 to 256, a feature map of every 12th pixel.
 SMALL_OBJECT, SMALL_IMAGE, SMALL_STRIDE = 28, (96, 256), 12
 
+GRAY = (124, 116, 104)  # the mean of ImageNet: what is masked looks like nothing
+
 
 def queries(statistics: Mapping[str, Statistics]) -> int:
     """Half as many again as the most objects an image has, in tens: an object needs a slot, and slots need room to compete."""
@@ -28,7 +30,7 @@ def queries(statistics: Mapping[str, Statistics]) -> int:
 
 
 def fit(content: Content, statistics: Mapping[str, Statistics], panoptic: bool, tuned: bool) -> None:
-    """Sets the sizes in a profile's content: resize, crop, epochs, batch, positions.
+    """Sets the sizes in a profile's content: resize, crop, epochs, batch, positions, the grid of `instance-count`.
 
     statistics: of 'train' and 'val'. panoptic: both splits have panoptic annotations. tuned: training starts from a trained
     detector, at the sizes that it was trained on.
@@ -47,15 +49,17 @@ def fit(content: Content, statistics: Mapping[str, Statistics], panoptic: bool, 
     else:
         seen, fewest, most = 1_000_000, 150, 500
     _schedule(detection, images, min(most, max(fewest, seen // images)), drop=0.8)
-    if not panoptic:
-        content["train_panoptic"] = None
-    else:
-        mask_head = content["train_panoptic"]
+    stages = [detection]
+    mask_head = content["train_panoptic"] if panoptic else None
+    content["train_panoptic"] = mask_head
+    if mask_head is not None:
+        stages.append(mask_head)
         mask_head["batch_size"], mask_head["accumulation"] = detection["batch_size"], 1
         _schedule(mask_head, images, max(2, min(25, detection["epochs"] // 4)), drop=0.6)
-    if content["detector"]["positions"]["kind"] == "learned":
+    if content["detector"].get("positions", {}).get("kind") == "learned":
         content["detector"]["positions"]["cells"] = ceil(longest / SMALL_STRIDE)
-    for stage in (detection, content["train_panoptic"]) if panoptic else (detection,):
+    _fit_grid(content["ablations"]["instance-count"], content["detector"].get("queries"), longest if small else short)
+    for stage in stages:
         stage["augmentation"] = _augmentation(short, longest, small)
     _set_resize(content, {"short": [short], "longest": longest})
 
@@ -68,6 +72,12 @@ def _schedule(training: Content, images: int, epochs: int, drop: float) -> None:
     schedule = training["schedule"]
     schedule["warmup_steps"] = min(schedule["warmup_steps"], steps * epochs // 20)
     schedule["drop_epoch"] = max(1, int(drop * epochs)) if schedule["kind"] == "step" else None
+
+
+def _fit_grid(study: Content, queries: int | None, side: int) -> None:
+    """A grid of at most as many cells as the detector has queries, on an image of a side that it was trained on."""
+    grid = study["grid"] if queries is None else isqrt(queries)
+    study.update(grid=grid, canvas=side - side % grid, fill=list(GRAY), classes=None, shown=min(study["shown"], grid**2))
 
 
 def _small_size(train: Statistics) -> tuple[int, int]:

@@ -27,6 +27,7 @@ EXPECTED = {
     "WorkerError",
     "ReportError",
     "TrackingError",
+    "AgainError",
     "StageError",
     "StudyError",
     "PipelineError",

@@ -1,6 +1,6 @@
-"""The record: each stage's run in MLflow. The only file that imports mlflow.
+"""The record: each stage's run in MLflow. With recorded.py, which reads one back, the only file that imports mlflow.
 
-Runs go to a SQLite file of the project, or to the server that MLFLOW_TRACKING_URI names. Nothing is read back: a stage's result
+Runs go to a SQLite file of the project, or to the server that MLFLOW_TRACKING_URI names. No stage reads them back: its result
 depends on no record. So a record that can't be begun stops the stage before its work, and one that breaks later (a server that
 went away while a model trained for days) is told of and leaves the stage alone.
 """
@@ -24,6 +24,7 @@ for _name, _value in {
     # MLflow's own 7 tries of 120 s each would hold up a training for minutes.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }.items():
     os.environ.setdefault(_name, _value)  # before the import, which reads them
 
@@ -33,16 +34,17 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor  # noqa: E402
 
 from detr_core.data.manifest import read_manifest  # noqa: E402
-from flows import lineage, pages  # noqa: E402
-from flows.paths import ROOT, STATE, Paths, relative  # noqa: E402
+from flows import lineage, origin, pages  # noqa: E402
+from flows.paths import ROOT, SHARED, Paths, relative  # noqa: E402
 
-FOLDER = STATE / "mlflow"
+FOLDER = SHARED / "mlflow"
 REQUIREMENTS = ("torch", "torchvision", "numpy", "scipy", "pycocotools", "hotcoco", "pillow")  # of a model's prediction
 BATCH = 500  # metrics a request; MLflow takes 1,000 at most
 SECONDS_BETWEEN_BATCHES = 5.0
 SECONDS_AFTER_FAILURE = 60.0
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # of experiment; the UI shows training's pages for it
 COMPARISON = "comparison"  # the tag of a study's run that holds the address of its runs, compared
+AGAIN = "again.of"  # the tag of a run that does another again: that one's id
 log = logging.getLogger(__name__)
 
 
@@ -79,10 +81,14 @@ def prepare(experiment: str) -> str:
             place = None if uri.startswith("http") else (folder / "artifacts").as_uri()  # a server knows where its own go
             return str(client.create_experiment(experiment, place, tags=KIND))
     except (MlflowException, OSError) as error:
-        reason = "no server answers" if "Max retries exceeded" in str(error) else str(error).splitlines()[0][:300]
         raise TrackingError(
-            f"MLflow at {uri}: {reason}; start it, or unset MLFLOW_TRACKING_URI to record in the project"
+            f"MLflow at {uri}: {reason(error)}; start it, or unset MLFLOW_TRACKING_URI to record in the project"
         ) from None
+
+
+def reason(error: Exception) -> str:
+    """What MLflow's error says, in one line."""
+    return "no server answers" if "Max retries exceeded" in str(error) else str(error).splitlines()[0][:300]
 
 
 class Record:
@@ -179,14 +185,14 @@ class Record:
 
     def links(self) -> dict[str, str]:
         """Pages of MLflow's UI for a reader of the profile's results: its runs, and the last run of each study compared."""
-        links = {"all runs in MLflow": pages.experiment_page(self.experiment_id)}
+        links: dict[str, str] = {}
         runs = self._client.search_runs(
             [self.experiment_id], "tags.stage = 'ablations'", max_results=200, order_by=["attributes.start_time DESC"]
         )
         for run in runs:
-            if COMPARISON in run.data.tags:
+            if COMPARISON in run.data.tags and AGAIN not in run.data.tags:
                 links.setdefault(f"{run.info.run_name} compared in MLflow", run.data.tags[COMPARISON])
-        return links
+        return {"all runs in MLflow": pages.experiment_page(self.experiment_id)} | dict(sorted(links.items()))
 
 
 @contextmanager
@@ -218,7 +224,9 @@ def stage_run(
                 record.dataset(
                     paths.data, tags.get(f"dvc.{relative(paths.data)}"), "training" if "train" in stage else "evaluation"
                 )
+            origin.keep(record, paths)
             yield record
+            origin.keep_results(record, stage, paths, name)
         finally:
             monitor.finish()  # type: ignore[no-untyped-call]
 

@@ -11,7 +11,7 @@ from typing import Literal
 from detr_core.config import as_dict
 from detr_core.model.config import AnyDetectorConfig
 from detr_core.reporter import Reporter
-from detr_core.train.config import DetectionConfig, PanopticConfig
+from detr_core.train.config import DetectionConfig, InitConfig, PanopticConfig
 from flows import checkpoints, launch, tracking
 from flows.paths import Paths, whole_or_nothing
 from flows.settings import Profile
@@ -24,14 +24,15 @@ def run(
     config: DetectionConfig | PanopticConfig,
     detector: AnyDetectorConfig | None,
     init: Path | None,
+    mask_head: Path | None,
     settings: Profile,
     paths: Paths,
     reporter: Reporter,
-    mask_head: Path | None = None,
 ) -> dict[str, float]:
     """Trains into runs/<profile>/<stage>/; an interrupted training is taken up again from .state/. Returns metrics.json.
 
-    config, detector, init, mask_head: as flows/worker.py describes them. Raises WorkerError where a process of it fails.
+    config, detector, init, mask_head: as flows/worker.py describes them. Raises WorkerError where a process of the training
+    fails.
     """
     work, resources = paths.unfinished(f"train_{stage}"), settings.resources
     job = {
@@ -46,7 +47,8 @@ def run(
         "workers": resources.workers,
         "profile": paths.profile,
     }
-    launch.run(job, launch.process_count(resources), reporter, gpus=resources.gpus, variant=paths.variant)
+    at_once = resources.side_by_side if paths.variant else 1
+    launch.run(job, launch.process_count(resources), reporter, gpus=resources.gpus, variant=paths.variant, side_by_side=at_once)
     with whole_or_nothing(paths.runs / stage) as folder:
         shutil.copytree(work / "out", folder, dirs_exist_ok=True)
     shutil.rmtree(work, ignore_errors=True)
@@ -54,14 +56,9 @@ def run(
     return figures
 
 
-def initial_checkpoint(config: DetectionConfig | PanopticConfig) -> Path | None:
-    """The file that the training starts from. Raises CheckpointError where it can't be had."""
-    return None if config.init is None else checkpoints.local_file(config.init.checkpoint, config.init.sha256)
-
-
-def record_initial(record: tracking.Record, file: Path | None) -> None:
-    """What the training starts from into the record, by its checksum: DVC doesn't follow a file outside of the project."""
-    if file is not None:
+def tag_init(record: tracking.Record, init: InitConfig | None) -> None:
+    """The checksum of what a training starts from into the record: DVC doesn't follow a file outside of the project."""
+    if (file := checkpoints.initial(init)) is not None:
         from detr_core.model.download import digest
 
         record.tag("init.sha256", digest(file))

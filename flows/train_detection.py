@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from detr_core.reporter import Reporter
-from flows import artifacts, stage, tracking, train
+from flows import artifacts, checkpoints, stage, tracking, train
 from flows.paths import DEFAULT_PROFILE, Paths
 from flows.progress import Tee, reporter
 from flows.settings import Profile, load
@@ -19,8 +19,8 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     Raises DatasetError or CheckpointError before work begins, WorkerError where a process of the training fails.
     """
     artifacts.dataset(paths)
-    init = train.initial_checkpoint(settings.train_detection)
-    return train.run("detection", settings.train_detection, settings.detector, init, settings, paths, reporter)
+    init = checkpoints.initial(settings.train_detection.init)
+    return train.run("detection", settings.train_detection, settings.detector, init, None, settings, paths, reporter)
 
 
 @flow(name="train-detection")
@@ -30,7 +30,7 @@ def train_detection(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     params = settings.flat("data", "detector", "train_detection", "resources")
     with tracking.stage_run("train_detection", paths, params, [paths.data, paths.dataset], sample_seconds=5) as record:
         with reporter("detector") as bar:
-            train.record_initial(record, train.initial_checkpoint(settings.train_detection))
+            train.tag_init(record, settings.train_detection.init)
             figures = run(settings, paths, Tee(bar, record))
         train.record_results(record, "detection", settings, paths)
     publish("train-detection", profile, figures, {"MLflow run": record.url()})

@@ -7,7 +7,7 @@ from prefect import flow
 from detr_core.config import ConfigError
 from detr_core.data.dataset import DatasetError
 from detr_core.reporter import Reporter
-from flows import artifacts, stage, tracking, train
+from flows import artifacts, checkpoints, stage, tracking, train
 from flows.paths import DEFAULT_PROFILE, Paths, relative, whole_or_nothing
 from flows.progress import Tee, reporter
 from flows.settings import Profile, load
@@ -20,8 +20,8 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     Where the profile's section is null there is no mask head: the folder stays empty, and nothing is returned.
 
     The checkpoints hold the whole model, the detector's weights as they were. An interrupted training is taken up again from
-    .state/. Returns metrics.json. Raises ConfigError, DatasetError or StageError before work begins, WorkerError where a
-    process of the training fails.
+    .state/. Returns metrics.json. Raises ConfigError, DatasetError, CheckpointError or StageError before work begins, WorkerError
+    where a process of the training fails.
     """
     splits = artifacts.dataset(paths)
     if settings.train_panoptic is None:
@@ -35,9 +35,8 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
         if split.panoptic is None:
             where = relative(paths.dataset / "dataset.json")
             raise DatasetError(f"{where}: {name}.panoptic: expected panoptic annotations to train masks on, found null")
-    detector = artifacts.detector(paths)
-    head = train.initial_checkpoint(settings.train_panoptic)
-    return train.run("panoptic", settings.train_panoptic, None, detector, settings, paths, reporter, head)
+    detector, mask_head = artifacts.detector(paths), checkpoints.initial(settings.train_panoptic.init)
+    return train.run("panoptic", settings.train_panoptic, None, detector, mask_head, settings, paths, reporter)
 
 
 @flow(name="train-panoptic")
@@ -49,7 +48,7 @@ def train_panoptic(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     with tracking.stage_run("train_panoptic", paths, params, inputs, sample_seconds=5) as record:
         with reporter("mask head") as bar:
             if settings.train_panoptic is not None:
-                train.record_initial(record, train.initial_checkpoint(settings.train_panoptic))
+                train.tag_init(record, settings.train_panoptic.init)
             figures = run(settings, paths, Tee(bar, record))
         if settings.train_panoptic is not None:
             train.record_results(record, "panoptic", settings, paths)

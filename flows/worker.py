@@ -2,8 +2,9 @@
 
 JOB.json: {"stage": "detection" | "panoptic", "config": DetectionConfig | PanopticConfig, "detector": of any kind (detection only,
 else null), "init": a checkpoint (panoptic: of the detector; detection: of the one to start from, ours or published, or
-null), "mask_head": a checkpoint whose mask head a panoptic training starts from, or null, "data": folder with dataset.json,
-"work": folder of the resumable state, "out": folder of the results, "workers": loader processes, "profile": name for the record}.
+null), "mask_head": the checkpoint whose mask head to start from (panoptic only), ours or published, or null, "data": folder with
+dataset.json, "work": folder of the resumable state, "out": folder of the results, "workers": loader processes, "profile": name
+for the record}.
 
 Results in `out`: checkpoint.pt (the last), best.pt, metrics.json (the last value of every scalar), history.jsonl (all of them).
 The first process tells of its progress on stdout, a JSON object after '@' a line; every other line is log.
@@ -36,7 +37,7 @@ from detr_core.model.detr import Detr
 from detr_core.model.download import digest
 from detr_core.reporter import Reporter, Silent
 from detr_core.train.config import DetectionConfig, PanopticConfig, require_fit
-from detr_core.train.initial import draw_positions, start_from, start_masks_from
+from detr_core.train.initial import draw_positions, mask_head_from, start_from
 from detr_core.train.loop import Files, Validation, train
 from detr_core.train.state import Progress, fingerprint
 from detr_core.train.tasks import PanopticTask, Task, detector_task
@@ -66,12 +67,12 @@ class Job:
     config: dict[str, Any]
     detector: dict[str, Any] | None
     init: str | None
-    mask_head: str | None
     data: str
     work: str
     out: str
     workers: int
     profile: str
+    mask_head: str | None = None
 
 
 def main(kind: type[J], run: Callable[[J, Group, Reporter], object]) -> int:
@@ -134,19 +135,20 @@ def run(job: Job, group: Group, reporter: Reporter) -> Progress:
                 f"train_detection.targets: expected a detector of the {len(dataset.categories)} categories of the panoptic file, "
                 f"found one of {len(detector.categories)} others: {job.init}; train it with targets: panoptic"
             )
-        model = with_mask_head(frozen, any_config)
+        whole = with_mask_head(frozen, any_config)
         if job.mask_head is not None:
-            path = Path(job.mask_head)
-            reporter.message(start_masks_from(model, load_checkpoint(path, torch.device("cpu")), path))
-        task = PanopticTask(model, any_config.loss, _precision(any_config.precision))
+            file = Path(job.mask_head)
+            trained = load_checkpoint(file, torch.device("cpu"), frozen.config.backbone.dilation)
+            reporter.message(mask_head_from(whole, as_detr(trained.model, "train_panoptic.init", file)))
+        task = PanopticTask(whole, any_config.loss, _precision(any_config.precision))
         val = CocoDataset(
             splits["val"], "panoptic", masks=True, transform=evaluation_transform(any_config.resize), seed=any_config.seed
         )
         validate = _mask_validation(task, val, _fitting(any_config, group), group, job.workers)
     task.to(group.device)
     annotations = [digest(file) for file in (splits["train"].instances, splits["train"].panoptic) if file is not None]
-    begun = [file and digest(Path(file)) for file in (job.init, job.mask_head)]
-    mark = fingerprint(as_dict(any_config), job.detector, annotations, begun)
+    given = [file and digest(Path(file)) for file in (job.init, job.mask_head)]
+    mark = fingerprint(as_dict(any_config), job.detector, annotations, *given)
     progress = train(task, dataset, any_config, validate, files, mark, meta, group, job.workers, reporter)
     if group.first:
         _write_history(progress, Path(job.out))

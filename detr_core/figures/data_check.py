@@ -13,8 +13,8 @@ from detr_core.check.findings import KINDS, Finding
 from detr_core.check.inspect import Inspection
 from detr_core.check.statistics import Statistics, by_size
 from detr_core.data.dataset import Split, below_root
+from detr_core.figures.page import write_page
 from detr_core.figures.pictures import box, enlarged, save, scale_of, side_by_side, tag, text_size
-from detr_core.figures.report import write_page
 from detr_core.figures.sections import Section, inline, jpeg
 from detr_core.figures.style import COLORS, INK, plot
 from detr_core.figures.tables import Row, Table

@@ -86,9 +86,9 @@ def finding(grid: Grid) -> str:
     return f"{text}: what NMS is worth does not shrink with depth."
 
 
-def signed(points: float) -> str:
+def signed(points: float, decimals: int = 1) -> str:
     """Such as '+3.1' or '−0.8'; never a negative zero."""
-    return f"{round(points, 1) + 0.0:+.1f}".replace("-", "−")
+    return f"{round(points, decimals) + 0.0:+.{decimals}f}".replace("-", "−")
 
 
 def _finish(axes: Axes, title: str) -> None:

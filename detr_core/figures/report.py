@@ -1,7 +1,4 @@
-"""The report: one self-contained page about one profile, from the files that its stages wrote.
-
-Nothing in the page is fetched: plots stand in it as SVG, pictures as data. It opens from a disk and without a network.
-"""
+"""The report: one self-contained page about one profile, from the files that its stages wrote."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from detr_core.data.annotations import read_annotations
@@ -18,6 +14,7 @@ from detr_core.data.dataset import Split, read_dataset
 from detr_core.figures import tables
 from detr_core.figures.curves import read_history, training_curves
 from detr_core.figures.detections import SHOWN_SCORE, detection_pictures
+from detr_core.figures.page import write_page
 from detr_core.figures.panoptic import panoptic_pictures
 from detr_core.figures.sections import Section, inline, jpeg, optional
 from detr_core.figures.study_sections import study_sections
@@ -47,6 +44,7 @@ def write_report(
     out: Path,
     pictures: int,
     links: Mapping[str, str],
+    commands: Mapping[str, str],
 ) -> Path:
     """Writes `out`/index.html and the plots and pictures in it to `out`/figures; returns the page's path.
 
@@ -55,7 +53,8 @@ def write_report(
     folder of study folders, of which those there are are shown. Only the dataset and
     `metrics.json` must be there; what else is missing is left out of the page.
     pictures: how many images are shown. links: what is known of where the results come from, by name: an http address becomes a
-    link, text of several lines is folded.
+    link, text of several lines is folded. commands: for each of the profile's studies the one that carries it out, shown where it
+    hasn't been.
     Raises ReportError without `metrics.json`, DatasetError for a dataset that can't be read.
     """
     split = read_dataset(data)["val"]
@@ -71,35 +70,11 @@ def write_report(
         _detection(profile, split, detection, evaluation, figures, pictures, metrics, published["detection"]),
         _errors(evaluation),
         _panoptic(profile, split, panoptic, evaluation, figures, pictures, metrics, published["panoptic"]),
-        *study_sections(studies, figures, published),
+        *study_sections(studies, figures, published, commands),
     ]
     key_figures = {name: tables.percent(metrics, key) for name, key in _KEY_FIGURES.items() if metrics.get(key, -1) >= 0}
     shown = [section for section in sections if section is not None]
     return write_page(profile, _summary(split, detection, panoptic), key_figures, shown, links, out)
-
-
-def write_page(
-    profile: str,
-    summary: str,
-    key_figures: Mapping[str, float | None],
-    sections: Sequence[Section],
-    links: Mapping[str, str],
-    out: Path,
-) -> Path:
-    """Writes `out`/index.html, a page that fetches nothing: summary, figures in large, sections, links."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = tables.number
-    page = environment.get_template("report.html.j2").render(
-        profile=profile, summary=summary, key_figures=key_figures, sections=sections, links=links
-    )
-    (out / "index.html").write_text(page, encoding="utf-8")
-    return out / "index.html"
 
 
 def _summary(split: Split, detection: Path, panoptic: Path) -> str:

@@ -6,7 +6,7 @@ import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,19 @@ from detr_core.figures.tables import Table
 
 @dataclass(frozen=True)
 class Section:
-    """One part of the page, in the order: text, plots, tables (title -> table), pictures. Empty ones are left out."""
+    """One part of the page, in the order: text, plots, tables (title -> table), pictures. Empty ones are left out.
+
+    commands: what -> the command that makes it.
+    """
 
     id: str
     title: str
     text: Sequence[str]
     plots: Sequence[Markup] = ()
-    tables: Mapping[str, Table] | None = None
+    tables: Mapping[str, Table] = field(default_factory=dict)
     pictures: Sequence[tuple[str, str]] = ()  # (address, what it shows)
     pictures_text: str = ""
+    commands: Mapping[str, str] = field(default_factory=dict)
 
 
 def inline(svg: Path) -> Markup:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from detr_core.figures.decoder_nms import signed
 from detr_core.figures.style import COLORS, files, plot
@@ -56,6 +57,7 @@ def study_figure(table: Path, folder: Path) -> list[Path]:
                 axes.plot(epochs, [100 * value for value in values], "o-", ms=3.5, color=color, label=variant)
             axes.set_title("AP while training, percent")
             axes.set_xlabel("epochs")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set_ylim(bottom=0)
             axes.legend(loc="best")
         written += files(folder, name)
@@ -90,11 +92,15 @@ def study_table(table: Path) -> Table:
     ]
     heads = tuple(name.replace("_", " ").replace("mask/", "mask ") for name in names)
     apart_heads = ("AP less base", "from", "to")
-    return Table("variant", (*heads, *apart_heads, *_COST.values(), "seeds"), rows, others, theirs["source"])
+    columns = (*heads, *apart_heads, *_COST.values(), "seeds")
+    return Table("variant", columns, rows, others, theirs["source"], decimals=dict.fromkeys(list(_COST.values())[:2], 2))
 
 
-def study_texts(table: Path) -> list[str]:
-    """What the study shows, in a sentence made from its figures; what the paper has of it; what failed; how it was measured."""
+def study_texts(table: Path, command: str) -> list[str]:
+    """What the study shows, in a sentence made from its figures; what the paper has of it; what failed; how it was measured.
+
+    command: what makes the runs that are missing, empty where nothing does.
+    """
     content = read_table(table)
     runs, metric = finished(content), _metric(content)
     measured = {variant: values[0] for variant, each in runs.items() if (values := _mean(each, metric))}
@@ -108,7 +114,7 @@ def study_texts(table: Path) -> list[str]:
     left = [run for run in content.runs if run.status != "finished"]
     if left:
         names = ", ".join(f"{run.variant}, seed {run.seed} ({run.error or 'not finished'})" for run in left)
-        texts.append(f"Not in the table: {names}.")
+        texts.append(f"Not in the table: {names}." + (f" What is missing is made by: {command}" if command else ""))
     machines = list(dict.fromkeys(str(run.cost["machine"]) for each in runs.values() for run in each if run.cost))
     if machines:
         texts.append(

@@ -18,16 +18,23 @@ from detr_core.figures.tables import Row, Table
 Draw = Callable[[Path, Path, Mapping[str, Any]], Section]
 
 
-def study_sections(studies: Path, figures: Path, published: Mapping[str, Any]) -> list[Section]:
+def study_sections(studies: Path, figures: Path, published: Mapping[str, Any], commands: Mapping[str, str]) -> list[Section]:
     """A section of each study that has a folder below `studies`: those that evaluate, then those that train, as in the paper.
 
-    figures: where its pictures go. published: the content of published.json, whose order is the paper's.
+    The last one says of studies without results how to get them. figures: where pictures go. published: the content of
+    published.json, whose order is the paper's. commands: for each study the one that carries it out.
     """
     found = [draw(studies / name, figures, published) for name, draw in _EVALUATING.items() if (studies / name).is_dir()]
     order = list(published)
     trained = [file.parent.name for file in studies.glob("*/study.json")]
     trained.sort(key=lambda name: (order.index(name) if name in order else len(order), name))
-    return found + [_trained(studies / name / "study.json", figures) for name in trained]
+    found += [_trained(studies / name / "study.json", figures, commands.get(name, "")) for name in trained]
+    ids = {section.id for section in found}
+    missing = {_title(name): command for name, command in commands.items() if f"study-{name}" not in ids}
+    if missing:
+        text = "Studies of this profile that have no results yet, and the commands that carry them out and draw this page anew."
+        found.append(Section("studies-not-run", "Not run yet", [text], commands=missing))
+    return found
 
 
 def _decoder_nms(study: Path, figures: Path, published: Mapping[str, Any]) -> Section:
@@ -115,12 +122,16 @@ def _scoring(study: Path, figures: Path, published: Mapping[str, Any]) -> Sectio
     )
 
 
-def _trained(table: Path, figures: Path) -> Section:
+def _title(name: str) -> str:
+    return name.replace("-", " ").capitalize()
+
+
+def _trained(table: Path, figures: Path, command: str) -> Section:
     name = table.parent.name
     return Section(
         f"study-{name}",
-        name.replace("-", " ").capitalize(),
-        study_texts(table),
+        _title(name),
+        study_texts(table, command),
         _plots(study_figure(table, figures)),
         {"Measured, and published": study_table(table)},
     )

@@ -6,7 +6,7 @@ Everything is shown in percent, as papers do; files hold 0..1. COCO's -1 (nothin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from detr_core.figures.decoder_nms import Grid, gain, label, signed
@@ -44,6 +44,7 @@ class Table:
 
     rows: measured; published: figures of others, shown below, marked and sorted apart, from `source`.
     notes: small print beside a row's name. bars: draw the length of the first column's numbers. signed: write + and -.
+    decimals: of columns whose measured figures need others than one.
     """
 
     corner: str
@@ -54,6 +55,7 @@ class Table:
     notes: Mapping[str, str] | None = None
     bars: bool = False
     signed: bool = False
+    decimals: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def largest(self) -> float:
@@ -67,13 +69,13 @@ def percent(figures: Mapping[str, float], name: str) -> float | None:
     return None if value < 0 else 100 * value
 
 
-def number(value: float | None, sign: bool = False) -> str:
-    """As it stands in a table: counts whole, figures with one decimal, a dash for what could not be measured."""
+def number(value: float | None, sign: bool = False, decimals: int = 1) -> str:
+    """As it stands in a table: counts whole, figures with so many decimals, a dash for what could not be measured."""
     if value is None:
         return "–"
     if isinstance(value, int):
         return f"{value:,}"
-    return signed(value) if sign else signed(value).removeprefix("+")
+    return signed(value, decimals) if sign else signed(value, decimals).removeprefix("+")
 
 
 def average_precision(metrics: Mapping[str, float]) -> Table:

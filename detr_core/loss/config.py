@@ -12,8 +12,8 @@ from detr_core.config import require
 class LossConfig:
     """Weights of the set loss and of the matching cost, which are the same (sections 3.1 and A.2 of the paper).
 
-    classification, l1, giou: 0 turns a term off. no_object: the weight of the no-object class in the class loss.
-    auxiliary: also supervise every decoder layer before the last.
+    classification, l1, giou: 0 turns a term off, in the matching too; not all of them can be off. no_object: the weight of the
+    no-object class in the class loss. auxiliary: also supervise every decoder layer before the last.
     """
 
     classification: float
@@ -92,9 +92,8 @@ class MaskLossConfig:
 def _require_set_weights(classification: float, l1: float, giou: float) -> None:
     for name, weight in (("classification", classification), ("l1", l1), ("giou", giou)):
         require(weight >= 0, name, "0 (off) or more", weight)
-    require(
-        classification + l1 + giou > 0, "classification", "this, `l1` or `giou` above 0: else nothing is learned", classification
-    )
+    anything = classification + l1 + giou > 0
+    require(anything, "classification", "this, `l1` or `giou` above 0: without all of them nothing is learned", classification)
 
 
 def _require_focal(alpha: float, gamma: float) -> None:

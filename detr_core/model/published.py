@@ -25,7 +25,7 @@ from detr_core.model.files import CheckpointError, PlainArguments
 from detr_core.structures import Category
 
 COCO_CLASSES = (91, 250)  # of the released detectors and of the panoptic ones: COCO's highest id + 1, or more
-_MASK_HEAD = ("bbox_attention.", "mask_head.")
+MASK_HEAD = ("bbox_attention.", "mask_head.")  # what the names of its weights begin with
 _UNUSED = "unused "
 
 # Blocks of each stage, and whether they are bottlenecks of three convolutions.
@@ -59,7 +59,7 @@ def from_published(content: Mapping[str, Any], file: str, dilation: bool | None)
         if not isinstance(key, str) or not isinstance(value, Tensor) or not value.is_floating_point():
             found = value.dtype if isinstance(value, Tensor) else type(value).__name__
             raise CheckpointError(f"{file}: {key}: expected a tensor of floating point numbers, found {found}")
-    mask_head = any(key.startswith(_MASK_HEAD) for key in state)
+    mask_head = any(key.startswith(MASK_HEAD) for key in state)
     arguments = _arguments(content)
     shapes = {key.removeprefix("detr."): tuple(value.shape) for key, value in state.items()}
     classes = _agreed(shapes, [("class_embed.weight", 0), ("class_embed.bias", 0)], *(count + 1 for count in COCO_CLASSES)) - 1
@@ -107,7 +107,7 @@ def to_published(model: Detr, categories: Sequence[Category], file: str) -> dict
 def published_state(model: Detr) -> dict[str, Tensor]:
     """The model's weights under their published names, in the order of its own state dict."""
     prefix = "detr." if model.has_mask_head else ""
-    return {key if key.startswith(_MASK_HEAD) else prefix + key: value for key, value in model.state_dict().items()}
+    return {key if key.startswith(MASK_HEAD) else prefix + key: value for key, value in model.state_dict().items()}
 
 
 def is_unused(category: Category) -> bool:

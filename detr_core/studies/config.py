@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import ClassVar
 
 from detr_core.config import require
 from detr_core.data.config import ResizeConfig
@@ -11,8 +12,12 @@ from detr_core.data.config import ResizeConfig
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """paper: the table, figure or section that the study makes again, or a word of what it is where the paper has none."""
+    """paper: the table, figure or section that the study makes again, or a word of what it is where the paper has none.
 
+    KINDS: of detectors that it can be carried out on.
+    """
+
+    KINDS: ClassVar[tuple[str, ...]] = ("detr", "deformable", "faster_rcnn")
     paper: str
 
 
@@ -23,6 +28,7 @@ class DecoderNmsConfig(StudyConfig):
     nms: IoU thresholds; null stands for no NMS. batch_size and resize as in evaluation.
     """
 
+    KINDS = ("detr", "deformable")
     nms: tuple[float | None, ...]
     batch_size: int
     resize: ResizeConfig | None
@@ -45,6 +51,7 @@ class InstanceCountConfig(StudyConfig):
     its class with at least this score and IoU. shown: an image of so many visible cells is kept. batch_size: images a pass.
     """
 
+    KINDS = ("detr",)
     grid: int
     canvas: int
     object_size: float
@@ -78,6 +85,7 @@ class EncoderAttentionConfig(StudyConfig):
     largest things. batch_size and resize as in evaluation.
     """
 
+    KINDS = ("detr",)
     pictures: int
     points: int
     batch_size: int
@@ -97,6 +105,7 @@ class DecoderAttentionConfig(StudyConfig):
     batch_size and resize as in evaluation.
     """
 
+    KINDS = ("detr",)
     pictures: int
     score: float
     border: float
@@ -117,6 +126,7 @@ class ScoringConfig(StudyConfig):
     scores: thresholds, rising. batch_size and resize as in evaluation.
     """
 
+    KINDS = ("detr",)
     scores: tuple[float, ...]
     batch_size: int
     resize: ResizeConfig | None

@@ -6,9 +6,12 @@ import platform
 import time
 from collections import Counter
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
+import torchvision  # noqa: F401  its roi_align is counted
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -18,11 +21,13 @@ from detr_core.model.image import normalise
 
 IMAGES = 100  # as in the paper: the first ones of the val split, one at a time
 WARM_UP = 5
+CORNERS = 4  # that a bilinear sample is the weighted mean of
 
 
 @dataclass(frozen=True)
 class Cost:
-    """parameters: in millions, of those that training changes. gflops: of one image; a multiply-add is one, as in the paper.
+    """parameters: in millions, of those that training changes. gflops: of one image; a multiply-add is one, as in the paper, and
+    a bilinear sample of a feature map is four. What is done value by value (norms, activations) and NMS don't count.
 
     images_per_second: one image at a time, on `machine`, boxes and classes alone.
     """
@@ -74,12 +79,29 @@ def _flops(model: nn.Module, image: tuple[torch.Tensor, torch.Tensor]) -> float:
     try:
         for parameter in trained:
             parameter.requires_grad_(False)  # the counter follows what has gradients, of which inference has none
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False, custom_mapping=_SAMPLING) as counter:
             model(*image)
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
     return float(counter.get_total_flops()) / 2  # torch counts a multiply-add as two
+
+
+def _grid_sample_flops(*arguments: Any, out_shape: Any = None, **others: Any) -> int:
+    return int(2 * CORNERS * prod(out_shape))
+
+
+def _roi_align_flops(
+    maps: Any, boxes: Any, scale: float, height: int, width: int, sampling_ratio: int, aligned: bool, out_shape: Any = None
+) -> int:
+    return int(2 * CORNERS * sampling_ratio**2 * prod(out_shape))
+
+
+# Deformable DETR's attention and Faster R-CNN's pooling, of which torch knows no formula. In torch's unit, two a multiply-add.
+_SAMPLING = {
+    torch.ops.aten.grid_sampler_2d: _grid_sample_flops,
+    torch.ops.torchvision.roi_align: _roi_align_flops,
+}
 
 
 def _processor() -> str:

@@ -108,7 +108,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class InitConfig:
-    """The trained model that fine-tuning starts from, ours or a published one.
+    """The checkpoint that a training starts from, ours or a published one.
 
     checkpoint: a path, or an address. sha256: of the file, hexadecimal; null leaves a file at a path unchecked.
     """
@@ -145,8 +145,9 @@ class DetectionConfig(TrainConfig):
 class PanopticConfig(TrainConfig):
     """Training of the mask head on the frozen detector, on panoptic segments.
 
-    init: a checkpoint whose mask head this one starts from; null makes it anew. Classes are no matter to it.
-    attention_maps: what the mask head starts from: attention maps with a softmax as 'released' or 'per_head', or 'none'.
+    init: a checkpoint whose mask head is trained on, whatever its classes; null makes a new one. The detector is in any case that
+    of the training before. attention_maps: what the mask head sees: attention maps with a softmax as 'released' or 'per_head', or
+    'none'.
     attention_gain: what the initial weights of the attention maps are multiplied by, 1 as published. A map's values average one
     over heads x positions; with a gain of that size a short training needn't first learn to see them.
     """
@@ -158,11 +159,11 @@ class PanopticConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        trained = self.init is None or self.attention_gain == 1
-        require(trained, "attention_gain", "1 with `init`, whose mask head has learned to see the maps", self.attention_gain)
         require(self.attention_gain > 0, "attention_gain", "above 0", self.attention_gain)
         gains = self.attention_maps != "none" or self.attention_gain == 1
         require(gains, "attention_gain", "1 where attention_maps is none", self.attention_gain)
+        new = self.init is None or self.attention_gain == 1
+        require(new, "attention_gain", "1 where init has the weights that it would be of", self.attention_gain)
 
 
 LOSS_OF = {"detr": "softmax", "deformable": "focal", "faster_rcnn": "regions"}

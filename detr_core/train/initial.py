@@ -1,8 +1,6 @@
-"""What a training starts from: first values of learned positions, or weights of a trained detector or mask head (fine-tuning)."""
+"""What a training starts from: first values of learned positions; weights of a trained detector or mask head (fine-tuning)."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -12,10 +10,8 @@ from detr_core.model.checkpoint import Checkpoint
 from detr_core.model.config import architecture
 from detr_core.model.detr import Detr
 from detr_core.model.position import LearnedPositions
-from detr_core.model.published import is_unused
+from detr_core.model.published import MASK_HEAD, is_unused
 from detr_core.structures import Category
-
-MASK_HEAD = ("bbox_attention.", "mask_head.")  # what its keys begin with, as published
 
 
 def draw_positions(model: nn.Module, std: float) -> None:
@@ -27,7 +23,7 @@ def draw_positions(model: nn.Module, std: float) -> None:
 
 
 def start_from(model: Detr, categories: tuple[Category, ...], checkpoint: Checkpoint) -> str:
-    """Copies the checkpoint's weights into `model`, which detects `categories`; a mask head is `start_masks_from`'s to copy.
+    """Copies the checkpoint's weights into `model`, which detects `categories`; a mask head is `mask_head_from`'s to copy.
 
     Where the categories are the checkpoint's, in whatever order, the class head is copied by category; else it alone stays as
     it is in `model`, which is new. Returns a sentence for the log.
@@ -49,30 +45,29 @@ def start_from(model: Detr, categories: tuple[Category, ...], checkpoint: Checkp
     return f"every weight is the checkpoint's; the class head keeps its {used} classes"
 
 
-def start_masks_from(model: Detr, checkpoint: Checkpoint, path: Path) -> str:
-    """Copies the checkpoint's mask head into `model`'s. path: of the checkpoint, for errors. Returns a sentence for the log.
+def mask_head_from(model: Detr, other: Detr) -> str:
+    """Copies the mask head of `other` into `model`, whose detector stays as it is; it doesn't depend on the classes.
 
-    Raises ConfigError where it has no mask head, or not the same: then every missing, extra or misshapen key is named.
+    Returns a sentence for the log. Raises ConfigError, which names every weight that is missing or of another shape, and for
+    attention maps of another kind.
     """
-    where = f"train_panoptic.init: {path}"
-    theirs = checkpoint.model
-    if not isinstance(theirs, Detr) or not theirs.has_mask_head:
-        raise ConfigError(f"{where}: expected a checkpoint with a mask head, found none; give a panoptic one, or null")
-    ours, found = (
-        {name: value for name, value in each.state_dict().items() if name.startswith(MASK_HEAD)} for each in (model, theirs)
+    ours, theirs = (
+        {name: value for name, value in each.state_dict().items() if name.startswith(MASK_HEAD)} for each in (model, other)
     )
-    wrong = [f"{name}: missing" for name in ours if name not in found] + [
-        f"{name}: not in this mask head" for name in found.keys() - ours.keys()
+    if not other.has_mask_head:
+        raise ConfigError(f"train_panoptic.init: expected a checkpoint with a mask head, found none of {', '.join(ours)}")
+    if other.attention_maps != model.attention_maps:
+        expected = f"{other.attention_maps!r}, as the checkpoint of init has"
+        raise ConfigError(f"train_panoptic.attention_maps: expected {expected}, found {model.attention_maps!r}")
+    misshapen = [
+        f"{name}: expected shape {list(ours[name].shape)}, as this detector's needs, found {list(theirs[name].shape)}"
+        for name in ours
+        if ours[name].shape != theirs[name].shape
     ]
-    wrong += [
-        f"{name}: expected {list(value.shape)}, found {list(found[name].shape)}"
-        for name, value in ours.items()
-        if name in found and found[name].shape != value.shape
-    ]
-    if wrong:
-        raise ConfigError(f"{where}: its mask head is built differently: {'; '.join(sorted(wrong))}")
-    model.load_state_dict(found, strict=False)
-    return "the mask head begins with the checkpoint's weights"
+    if misshapen:
+        raise ConfigError(f"train_panoptic.init: a mask head of another detector: {'; '.join(misshapen)}")
+    model.load_state_dict(theirs, strict=False)
+    return f"the mask head is the checkpoint's, all of its {len(theirs)} weights"
 
 
 def _class_rows(categories: tuple[Category, ...], checkpoint: Checkpoint) -> torch.Tensor | None:

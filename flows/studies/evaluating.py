@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detr_core.reporter import Reporter
-from flows import artifacts
+from flows import artifacts, launch
 from flows.paths import Paths, whole_or_nothing
 from flows.settings import Profile
 
@@ -74,8 +74,11 @@ def run(name: str, settings: Profile, paths: Paths, reporter: Reporter) -> dict[
 
     Raises DatasetError, StageError or CheckpointError before work begins, and ConfigError for a detector without what it studies.
     """
+    import torch
+
     artifacts.dataset(paths)
     path = artifacts.detector(paths)
+    torch.set_num_threads(min(torch.get_num_threads(), launch.cores()))  # more only wait for one another
     trained = artifacts.checkpoint(path, paths.profile, artifacts.device(settings.resources.gpus))
     inputs = Inputs(settings, settings.ablations[name], trained, paths, reporter)
     with whole_or_nothing(paths.study(name)) as folder:

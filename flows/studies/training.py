@@ -56,15 +56,15 @@ class Study:
         """Whether the variant's results are there and up to date."""
         return variants.is_made(self.variants[label], self.paths, self.digests[label])
 
-    def make(self, label: str, reporter: Reporter) -> dict[str, float]:
-        """Trains and evaluates one variant on a share of the GPUs, as far as it isn't made; returns its figures."""
+    def make(self, label: str, reporter: Reporter, run_id: str) -> dict[str, float]:
+        """Trains and evaluates one variant on a share of the GPUs, as far as it isn't made, for a run in MLflow; its figures."""
         with self._slot() as gpus:
             variant = self.variants[label]
             resources = dataclasses.replace(variant.settings.resources, gpus=gpus)
             variant = dataclasses.replace(variant, settings=dataclasses.replace(variant.settings, resources=resources))
             listeners = Tee(_UntilStopped(self._stopped), reporter)
             listeners.message("begins")
-            return variants.run(variant, self.paths, self.digests[label], listeners)
+            return variants.run(variant, self.paths, self.digests[label], listeners, run_id)
 
     def stop(self) -> None:
         """Ends what is at work; nothing begins after that."""
@@ -168,8 +168,11 @@ def _make_all(work: Study, record: tracking.Record) -> dict[str, str]:
         with record.child(f"{work.name} {label}", params) as child:
             children[label] = child.run_id
             child.tag("study", work.name)
-            figures = work.make(label, Tee(Lines(label, get_run_logger().info), child))
+            figures = work.make(label, Tee(Lines(label, get_run_logger().info), child), child.run_id)
             own = about.paths(work.paths.profile)
+            for name, run_id in variants.makers(own, work.digests[label]).items():
+                if run_id != child.run_id:
+                    child.tag(f"reused.{name}", run_id)
             child.metrics(figures | results.cost_figures(own), step=results.last_step(own))
 
     once_more = task(retries=TRIES - 1, cache_policy=NO_CACHE)(variant)  # what is made is known by its digests

@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,15 +68,17 @@ def made_from(variant: Variant, paths: Paths) -> dict[str, str]:
     paths: the profile's. Raises DatasetError where it has no dataset.
     """
     settings, digests = variant.settings, {}
-    init = settings.train_detection.init
+    masks = settings.train_panoptic
+    inits = {"detection": settings.train_detection.init, "panoptic": masks and masks.init}
     before = _digest(
         [_file(file) for split in artifacts.dataset(paths).values() for file in (split.instances, split.panoptic) if file],
-        init and ROOT.joinpath(init.checkpoint).is_file() and _file(ROOT / init.checkpoint),
         as_dict(settings.detector),
     )
     for folder, stage in STAGES.items():
         if folder != "panoptic" or variant.trains_masks:
-            before = digests[folder] = _digest(before, as_dict(getattr(settings, stage)), _code(stage))
+            init = inits.get(folder)
+            given = init and ROOT.joinpath(init.checkpoint).is_file() and _file(ROOT / init.checkpoint)
+            before = digests[folder] = _digest(before, given, as_dict(getattr(settings, stage)), _code(stage))
     return digests | {"cost": _digest(before, _code("ablations"))}
 
 
@@ -86,12 +88,12 @@ def is_made(variant: Variant, paths: Paths, digests: dict[str, str]) -> bool:
     return all(_is_of(folder / name, digest) for name, digest in digests.items())
 
 
-def run(variant: Variant, paths: Paths, digests: dict[str, str], reporter: Reporter) -> dict[str, float]:
+def run(variant: Variant, paths: Paths, digests: dict[str, str], reporter: Reporter, run_id: str) -> dict[str, float]:
     """Trains and evaluates what isn't made yet, into runs/<profile>/studies/<study>/<variant>-seed<k>/.
 
-    Beside each result folder a file of its name holds the digest of what it was made from. What another variant, of any of the
-    profile's studies, has made from the same is copied. Returns the figures: those of the trainings, and under the same names
-    the evaluation's. Raises as the stages do.
+    Beside each result folder a file of its name holds the digest of what it was made from, and run_id, the run in MLflow that
+    made it. What another variant, of this study or of another one, has made from the same is copied with it. Returns the
+    figures: those of the trainings, and under the same names the evaluation's. Raises as the stages do.
     """
     own = variant.paths(paths.profile)
     work: dict[str, Callable[[Profile, Paths, Reporter], dict[str, float]]] = {
@@ -111,14 +113,21 @@ def run(variant: Variant, paths: Paths, digests: dict[str, str], reporter: Repor
         studies = own.runs.parent.parent
         like = sorted(other for other in studies.glob(f"*/*/{name}") if _is_of(other, digest))
         if like:
-            reporter.message(f"{name}: the same as of {like[0].parent.relative_to(studies)}, copied")
+            reporter.message(f"{name}: the same as of {like[0].parent.relative_to(studies)}")
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(like[0], folder)
+            shutil.copyfile(_note(like[0]), _note(folder))
         else:
             with _evaluating if name in ("evaluation", "cost") else nullcontext():
                 work[name](variant.settings, own, reporter)
-        _note(folder).write_text(json.dumps({"made_from": digest}) + "\n", encoding="utf-8")
+            _note(folder).write_text(json.dumps({"made_from": digest, "mlflow_run": run_id}) + "\n", encoding="utf-8")
     return figures(own)
+
+
+def makers(own: Paths, names: Iterable[str]) -> dict[str, str]:
+    """For these result folders of a finished variant the runs in MLflow that made them, as far as their notes say."""
+    notes = {name: json.loads(_note(own.runs / name).read_text(encoding="utf-8")) for name in names}
+    return {name: note["mlflow_run"] for name, note in notes.items() if "mlflow_run" in note}
 
 
 def figures(own: Paths) -> dict[str, float]:
@@ -159,7 +168,7 @@ def _note(folder: Path) -> Path:
 
 def _is_of(folder: Path, digest: str) -> bool:
     note = _note(folder)
-    return folder.is_dir() and note.is_file() and json.loads(note.read_text(encoding="utf-8")) == {"made_from": digest}
+    return folder.is_dir() and note.is_file() and json.loads(note.read_text(encoding="utf-8"))["made_from"] == digest
 
 
 def _code(stage: str) -> str:

@@ -11,6 +11,10 @@ from detr_core.figures.report import ReportError, write_report
 from tests.figures.stage_results import Results, dump, write_results
 
 LINKS = {"git commit": "0123abc", "MLflow": "http://127.0.0.1:5000/#/x?a=1&b=2", "parameters": "a: 1\nb: 2"}
+COMMANDS = {
+    "decoder-nms": "python -m flows.ablations decoder-nms --profile tiny",
+    "feed-forward": "python -m flows.ablations feed-forward --profile tiny",
+}
 VOID = {"meta", "img", "br", "input", "link"}
 
 
@@ -55,7 +59,7 @@ class Page(HTMLParser):
 
 
 def written(results: Results, out: Path, links: Mapping[str, str] = LINKS) -> str:
-    path = write_report("tiny", *astuple(results), out=out, pictures=2, links=links)
+    path = write_report("tiny", *astuple(results), out=out, pictures=2, links=links, commands=COMMANDS)
     assert path == out / "index.html"
     return path.read_text(encoding="utf-8")
 
@@ -107,6 +111,11 @@ def test_the_page_says_what_was_trained_and_where_it_comes_from(text: str) -> No
     assert "<pre>a: 1\nb: 2</pre>" in text
 
 
+def test_the_page_says_how_to_run_the_studies_that_have_not_been(text: str) -> None:
+    assert text.count("<code>") == 1
+    assert f"<dt>Feed forward</dt>\n<dd><code>{COMMANDS['feed-forward']}</code></dd>" in text
+
+
 def test_what_is_missing_is_left_out(results: Results, tmp_path: Path) -> None:
     for folder in (results.panoptic, results.studies, results.detection):
         shutil.rmtree(folder)
@@ -114,7 +123,7 @@ def test_what_is_missing_is_left_out(results: Results, tmp_path: Path) -> None:
         (results.evaluation / name).unlink()
     dump(results.evaluation / "metrics.json", {"val/AP": 0.123})
     page = Page(written(results, tmp_path / "out", links={}))
-    assert page.ids == ["detection"]
+    assert page.ids == ["contents", "detection", "studies-not-run"]
     assert ("measured", ["AP", "12.3"]) in page.rows
     assert list((tmp_path / "out" / "figures").iterdir()) == []
 

@@ -36,10 +36,10 @@ def test_measured_stands_beside_published(tmp_path: Path) -> None:
 
 
 def test_the_sentence_says_what_the_figures_say_and_what_is_missing(tmp_path: Path) -> None:
-    assert study_texts(write_table(TABLE, tmp_path)) == [
+    assert study_texts(write_table(TABLE, tmp_path), "make it") == [
         "AP is highest with '1' (41.0) and lowest with '0' (32.0); against '1': '0' −9.0.",
         "Published (Table 2), on COCO: AP from 36.7 (0 layers) to 41.6 (12 layers).",
-        "Not in the table: 2, seed 0 (out of luck).",
+        "Not in the table: 2, seed 0 (out of luck). What is missing is made by: make it",
         "AP less base has the 95% interval of bootstrap samples of the validation images, averaged over seeds. "
         "A multiply-add is one FLOP; images/s are of one image at a time on M, 1 thread.",
     ]
@@ -49,11 +49,12 @@ def test_a_study_that_nobody_published_and_nothing_finished_has_no_picture(tmp_p
     table = write_table(Table("my own", "tiny", "none", "1", TABLE.runs[4:]), tmp_path)
     assert study_figure(table, tmp_path) == []
     assert study_table(table).rows == []
-    assert study_texts(table) == ["Not in the table: 2, seed 0 (out of luck)."]
+    assert study_texts(table, "") == ["Not in the table: 2, seed 0 (out of luck)."]
 
 
 def test_every_tables_rows_are_in_the_one_file_with_their_source() -> None:
     assert [row["AP"] for row in published("encoder-depth")["rows"]] == [36.7, 40.1, 40.6, 41.6]
+    assert [(row["model"], row["AP"]) for row in published("schedule")["rows"]] == [("300 epochs", 40.6), ("500 epochs", 42.0)]
     assert [row["model"] for row in published("backbones")["rows"]] == ["DETR", "DETR-DC5", "DETR-R101", "DETR-DC5-R101"]
     for study in ("encoder-depth", "positions", "losses", "feed-forward", "schedule", "backbones", "baselines", "panoptic"):
         assert "2005.12872" in published(study)["source"]

@@ -1,4 +1,4 @@
-"""A copy of the checkout, so that what tests run as a user would leaves no trace in the project."""
+"""Copies of the checkout, so that what tests run as a user would leaves no trace in the project."""
 
 from __future__ import annotations
 
@@ -6,17 +6,24 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
+from flows import tracking
 from flows.paths import ROOT
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A git repository with the project's files as they are now, committed and without any results."""
-    folder = tmp_path_factory.mktemp("checkout")
+    return committed(tmp_path_factory.mktemp("checkout"))
+
+
+def committed(folder: Path) -> Path:
+    """Makes `folder` one."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,
@@ -30,13 +37,99 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy2(ROOT / name, folder / name)
     for lock in folder.rglob("dvc.lock"):
         lock.unlink()
-    who = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
-    for command in (["init", "-q"], ["add", "-A"], [*who, "commit", "-qm", "as it is"]):
-        subprocess.run(["git", *command], cwd=folder, check=True)
+    git(folder, "init", "-q")
+    _name_author(folder)
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "as it is")
+    return folder
+
+
+def _name_author(folder: Path) -> None:
+    for setting in ("user.name", "user.email"):
+        git(folder, "config", setting, "test@localhost")
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """What git says there."""
+    return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+Command = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def command(environment: dict[str, str]) -> Command:
+    """Runs `python -m MODULE ARGUMENT...` in a folder; what it printed. It must end well. Without any server, unless one is
+    named among further variables."""
+    nowhere = environment | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
+
+    def run(folder: Path, *module: str, **more: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", *module], cwd=folder, env=nowhere | more, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Iterator[Path]:
+    """A checkout in which the whole smoke profile has been carried out, once for all tests, and its dvc.lock committed.
+
+    To be looked at; what is to be changed is a `clone` of it. Its Prefect server is up as long as the tests are.
+    """
+    project = committed(tmp_path_factory.mktemp("smoke"))
+    owner = project / ".state/server/owners" / str(os.getpid())  # as flows/server.py has them
+    owner.parent.mkdir(parents=True)
+    owner.write_text(str(psutil.Process().create_time()))
+    command(project, "flows.pipeline", "--profile", "smoke")
+    git(project, "add", "params/smoke/dvc.lock")
+    git(project, "commit", "-qm", "the smoke profile, carried out")
+    yield project
+    owner.unlink()
+
+
+@pytest.fixture
+def clone(smoke: Path, tmp_path: Path) -> Path:
+    """A clone of it with the same cache, without any results until `dvc checkout` brings them."""
+    cloned = cloned_from(smoke, tmp_path / "clone")
+    (cloned / ".dvc/config.local").write_text(f"[cache]\n    dir = {smoke / '.dvc/cache'}\n")
+    return cloned
+
+
+def cloned_from(project: Path, folder: Path) -> Path:
+    """A git clone, in which one can commit."""
+    git(project, "clone", "-q", str(project), str(folder))
+    _name_author(folder)
     return folder
 
 
 @pytest.fixture
+def server(smoke: Path) -> dict[str, str]:
+    """The variable that names the Prefect server of `smoke`: to start one takes seconds."""
+    return {"PREFECT_API_URL": (smoke / ".state/server/address").read_text()}
+
+
+@pytest.fixture(scope="session")
+def empty_record(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's database without any run, to be copied: to make one takes seconds."""
+    path = tmp_path_factory.mktemp("record") / "mlflow.db"
+    tracking.mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def database(empty_record: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The database of an empty record, and the record that this process has for the time being."""
+    path = tmp_path / "mlflow.db"
+    shutil.copy(empty_record, path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+    yield path
+    tracking.mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
     """The environment of a command in the checkout: this Python's, and nothing of Prefect's or MLflow's."""
     mine = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_", "DVC_"))}

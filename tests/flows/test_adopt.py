@@ -14,7 +14,7 @@ from PIL import Image
 from detr_core.check.statistics import Statistics
 from detr_core.config import ConfigError
 from detr_core.data.dataset import DatasetError
-from detr_core.studies.config import EVALUATING
+from detr_core.studies.config import EVALUATING, InstanceCountConfig
 from flows import adopt, layout, paths, settings, sizes
 from flows.paths import PARAMS, ROOT
 from flows.settings import load, read
@@ -67,10 +67,30 @@ def test_panoptic_with_val_for_every_recipe(tmp_path: Path, params: Path, like: 
     assert profile.data.folder.val is not None
     assert profile.data.folder.val.panoptic_masks == "panoptic_val"
     assert profile.train_panoptic is not None
+    study = profile.ablations["instance-count"]
+    assert isinstance(study, InstanceCountConfig)
+    assert (study.classes, study.grid) == (None, 3), "no class of the recipe's own data; 10 queries"
     text = (params / f"{NAME}.yaml").read_text()
     assert text.startswith(f"# The dataset in {root}, with the recipe of {like}.yaml")
     assert "# loader processes of each" in text, "comments stay"
     assert "\n\n\n" not in text
+
+
+@pytest.mark.parametrize("kind", ["deformable", "faster-rcnn"])
+def test_another_kind_of_detector_as_the_recipe(tmp_path: Path, params: Path, kind: str) -> None:
+    root = write_whole(tmp_path / "data")
+    (root / "dataset.json").unlink()
+    content = yaml.safe_load((params / "demo.yaml").read_text())
+    for key, value in content["ablations"]["baselines"]["variants"][kind].items():
+        section, _, rest = key.partition(".")
+        content |= {section: content[section] | {rest: value} if rest else value}
+    content |= {"train_panoptic": None, "ablations": {study: content["ablations"][study] for study in EVALUATING}}
+    (params / "other.yaml").write_text(yaml.safe_dump(content))
+    made(root, like="other")
+    profile = load(NAME)
+    assert profile.detector.kind == kind.replace("-", "_")
+    assert profile.train_panoptic is None
+    assert getattr(profile.detector, "queries", 10) == 10
 
 
 def test_a_profile_is_never_overwritten(tmp_path: Path, params: Path) -> None:
@@ -215,6 +235,10 @@ def test_sizes_make_sense_whatever_the_data(
     assert resize is not None
     assert profile.train_detection.resize == resize == profile.ablations["decoder-nms"].resize
     assert resize.longest <= (256 if like == "demo" else 1333)
+    study = profile.ablations["instance-count"]
+    assert isinstance(study, InstanceCountConfig)
+    assert study.grid**2 <= profile.detector.queries  # type: ignore[union-attr]
+    assert study.canvas <= resize.longest
     if like == "coco" and (tuned or size == (480, 640)):
         assert (resize.short, resize.longest) == ((800,), 1333), "the published sizes"
         crop = profile.train_detection.augmentation.crop

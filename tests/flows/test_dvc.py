@@ -5,20 +5,21 @@ from __future__ import annotations
 import ast
 import json
 import sqlite3
-import subprocess
-import sys
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from detr_core.studies.comparison import Run, Table, write_table
 from detr_core.studies.config import EVALUATING
 from flows import lineage
 from flows.paths import DEFAULT_PROFILE, PARAMS, ROOT, Paths, relative
 from flows.settings import load
+from tests.flows.conftest import Command
 
 GRAPH: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 STAGES: dict[str, Any] = GRAPH["stages"]
@@ -46,9 +47,10 @@ def test_the_default_profile_is_at_the_root() -> None:
 def test_a_stage_depends_on_its_own_sections() -> None:
     sections = {name: set(stage["params"][0]["params/${profile}.yaml"]) for name, stage in STAGES.items()}
     own = {name: {name} for name in STAGES}
-    own["check"] |= {"detector.queries"}
+    own["check"] |= {"detector"}  # for the number of queries, or of what another kind has instead
     own["train_detection"] |= {"detector"}
     own["ablations"] = {f"ablations.{study}" for study in EVALUATING}  # the others' budgets are none of its business
+    own["report"] |= {"ablations"}  # it says which studies there are to be run
     assert sections == own
 
 
@@ -63,7 +65,7 @@ def test_outputs_are_where_the_stages_write_them() -> None:
 # The module in which a stage's work happens, and what that imports of detr_core without its result depending on it.
 WORK = {
     "data": ("flows/data.py", {"detr_core/structures.py"}),
-    "check": ("flows/check.py", {"detr_core/structures.py", "detr_core/model", "detr_core/evaluate", "detr_core/studies"}),
+    "check": ("flows/check.py", {"detr_core/structures.py", "detr_core/model", "detr_core/evaluate"}),
     "train_detection": ("flows/worker.py", {"detr_core/evaluate"}),
     "train_panoptic": ("flows/worker.py", {"detr_core/evaluate"}),
     "evaluate": ("flows/evaluation_worker.py", set()),
@@ -97,29 +99,24 @@ def test_a_stage_names_the_code_that_decides_its_result(stage: str) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_the_smoke_profile_from_a_clone_to_its_report(checkout: Path, environment: dict[str, str]) -> None:
-    nowhere = environment | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
-
-    def run(*command: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", *command], cwd=checkout, env=nowhere, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-        return done.stdout
-
-    graph = "params/smoke/dvc.yaml"
-    run("flows.pipeline", "--profile", "smoke")
-    assert (checkout / "reports/smoke/index.html").read_text().startswith("<!")
-    lock = yaml.safe_load((checkout / "params/smoke/dvc.lock").read_text())
+def test_the_smoke_profile_from_a_clone_to_its_report(smoke: Path) -> None:
+    assert (smoke / "reports/smoke/index.html").read_text().startswith("<!")
+    lock = yaml.safe_load((smoke / "params/smoke/dvc.lock").read_text())
     assert set(lock["stages"]) == set(STAGES)
-    assert not (checkout / "dvc.lock").exists()
+    assert not (smoke / "dvc.lock").exists()
 
     # In MLflow the dataset has DVC's hash from the stage on that makes it, before DVC itself knows it.
-    dataset = lineage.dvc_hashes(checkout / "params/smoke/dvc.lock")["data/smoke"]
-    with closing(sqlite3.connect(checkout / ".state/mlflow/mlflow.db")) as database:
+    dataset = lineage.dvc_hashes(smoke / "params/smoke/dvc.lock")["data/smoke"]
+    with closing(sqlite3.connect(smoke / ".state/mlflow/mlflow.db")) as database:
         assert database.execute("SELECT DISTINCT name, digest FROM datasets").fetchall() == [("smoke", dataset)]
         used = database.execute("SELECT COUNT(*) FROM inputs WHERE source_type = 'DATASET'").fetchone()
-    assert used == (10,)  # by the data stage, both trainings, the evaluation, five studies and the report
+    assert used == (11,)  # by the data stage, the check, both trainings, the evaluation, five studies and the report
+
+
+@pytest.mark.timeout(900)
+def test_what_dvc_does_again_and_what_it_leaves(clone: Path, command: Command) -> None:
+    run, graph = partial(command, clone), "params/smoke/dvc.yaml"
+    run("dvc", "checkout", "--quiet", graph)
 
     # Nothing to do, and quickly so; the bound is the promised one on a quiet machine, doubled.
     began = time.monotonic()
@@ -127,21 +124,38 @@ def test_the_smoke_profile_from_a_clone_to_its_report(checkout: Path, environmen
     assert time.monotonic() - began < 10
 
     # What dvc shows is what the evaluation wrote.
-    figures = json.loads((checkout / "runs/smoke/evaluation/metrics.json").read_text())
+    figures = json.loads((clone / "runs/smoke/evaluation/metrics.json").read_text())
     shown = json.loads(run("dvc", "metrics", "show", "--json", "runs/smoke/evaluation/metrics.json"))
     assert next(iter(shown[""]["data"].values()))["data"] == pytest.approx(figures, abs=1e-9)
     run("dvc", "plots", "show", "reports/smoke/figures", "--out", "plots")
-    assert list((checkout / "plots").rglob("*.png")) or list((checkout / "plots").rglob("*.svg"))
+    assert list((clone / "plots").rglob("*.png")) or list((clone / "plots").rglob("*.svg"))
+
+    # A study that trains has its table in the report, and the weights of its variants are none of that stage's business.
+    study = clone / "runs/smoke/studies/feed-forward"
+    (study / "with-seed0/detection").mkdir(parents=True)
+    (study / "with-seed0/detection/checkpoint.pt").write_bytes(b"weights")
+    assert json.loads(run("dvc", "status", "--json", graph)) == {}
+    run_of = Run("with", 0, {}, {}, "finished", None, {"val/AP": 0.25}, [], None)
+    write_table(Table("feed-forward", "smoke", "section 4.2", "with", [run_of]), study)
+    status = json.loads(run("dvc", "status", "--json", graph))
+    assert {name.rpartition(":")[2] for name in status} == {"report"}
+    page = clone / "reports/smoke/index.html"
+    assert "ablations feed-forward --profile smoke" in page.read_text()
+    run("flows.report", "--profile", "smoke")
+    drawn = page.read_text()
+    assert 'id="study-feed-forward"' in drawn
+    run("dvc", "repro", graph)
+    assert page.read_text() == drawn, "the page that was drawn without dvc is dvc's page too"
 
     # An NMS threshold retrains nothing, and how a profile is run is no part of what it is.
-    params = checkout / "params/smoke.yaml"
+    params = clone / "params/smoke.yaml"
     params.write_text(params.read_text().replace("nms: [null, 0.7, 0.5]", "nms: [null, 0.6]").replace("workers: 0", "workers: 1"))
     assert "0.6" in run("dvc", "params", "diff")
     status = json.loads(run("dvc", "status", "--json", graph))
-    assert {name.rpartition(":")[2] for name in status} == {"ablations"}
+    assert {name.rpartition(":")[2] for name in status} == {"ablations", "report"}
 
     # Nor does a change of what measures and draws.
     for room in ("evaluate", "figures"):
-        (checkout / "detr_core" / room / "new.py").write_text("# another figure")
+        (clone / "detr_core" / room / "new.py").write_text("# another figure")
     status = json.loads(run("dvc", "status", "--json", graph))
-    assert {name.rpartition(":")[2] for name in status} == {"evaluate", "ablations", "report"}
+    assert {name.rpartition(":")[2] for name in status} == {"check", "evaluate", "ablations", "report"}

@@ -77,6 +77,12 @@ def test_events_of_the_first_of_two_processes_arrive_and_nothing_stays(
     assert "@ not an event" in (tmp_path / "log" / "toy-detection.log").read_text()
 
 
+def test_what_runs_side_by_side_shares_the_cores(job: dict[str, object]) -> None:
+    memory = Memory()
+    run(job, 1, memory, worker="toy_worker", side_by_side=2)
+    assert memory.messages == [f"threads {max(1, len(os.sched_getaffinity(0)) // 2)}"]
+
+
 def test_what_a_worker_says_of_its_error_is_the_error(job: dict[str, object]) -> None:
     with pytest.raises(WorkerError, match=r"^the loss is not finite$"):
         run(job | {"then": "error"}, 1, Memory(), worker="toy_worker")

@@ -19,12 +19,14 @@ from detr_core.config import ConfigError, as_dict
 from detr_core.data.config import AugmentationConfig, ResizeConfig, SplitConfig
 from detr_core.data.dataset import DatasetError, write_dataset
 from detr_core.distributed import Group
-from detr_core.model.checkpoint import CheckpointError, export_published, load_checkpoint
+from detr_core.model.checkpoint import CheckpointError, export_published, load_checkpoint, save_checkpoint
 from detr_core.model.config import DetectorConfig
+from detr_core.model.detr import Detr
 from detr_core.model.download import digest
 from detr_core.reporter import Memory, Silent
+from detr_core.structures import Category
 from detr_core.train.config import InitConfig
-from flows import artifacts, check, checkpoints, evaluate, export, predict, train_detection
+from flows import artifacts, check, checkpoints, evaluate, export, launch, predict, train_detection, train_panoptic
 from flows.paths import Paths
 from flows.worker import Job, run
 from tests.conftest import Trained, copy_data, tiny_settings
@@ -218,7 +220,7 @@ def fine_tuning(data: Path, folder: Path, checkpoint: Path, detector: DetectorCo
     )
     config = replace(config, schedule=replace(config.schedule, warmup_steps=0))
     work, out = str(folder / "work"), str(folder / "out")
-    return Job("detection", as_dict(config), as_dict(detector), str(checkpoint), None, str(data), work, out, 0, "tiny")
+    return Job("detection", as_dict(config), as_dict(detector), str(checkpoint), str(data), work, out, 0, "tiny")
 
 
 @pytest.fixture
@@ -258,6 +260,30 @@ def test_fine_tuning_to_ones_own_classes(released_panoptic: Path, blood_cells: P
     files = predict.found_images(str(REAL / "bccd" / "images"))[:2]
     content = predict.run(again, files, 0.0, predict.evaluation(again, 64, 107), tmp_path / "predicted", Silent())
     assert {category["name"] for category in content["categories"]} == {"RBC", "WBC", "Platelets"}
+
+
+@needs_real_data
+def test_fine_tuning_a_panoptic_checkpoint_keeps_its_mask_head(released_panoptic: Path, tmp_path: Path) -> None:
+    split = SplitConfig("images", "instances.json", "panoptic.json", "panoptic")
+    write_dataset(tmp_path, REAL / "coco_panoptic", split, split)
+    job = fine_tuning(tmp_path, tmp_path / "tuned", released_panoptic)
+    detection = replace(job, config=job.config | {"targets": "panoptic"})
+    run(detection, Group(rank=0, size=1, device=CPU), Silent())
+    kept = set(detection.config) & set(as_dict(tiny_settings().train_panoptic)) - {"loss", "optimizer", "seed"}
+    masks = as_dict(tiny_settings().train_panoptic) | {name: detection.config[name] for name in kept} | {"attention_gain": 1}
+    tuned, told = str(tmp_path / "tuned" / "out" / "checkpoint.pt"), Memory()
+    work, out = str(tmp_path / "work"), str(tmp_path / "out")
+    config = masks | {"optimizer": masks["optimizer"] | {"lr": 1e-6}}
+    of_masks = Job("panoptic", config, None, tuned, str(tmp_path), work, out, 0, "tiny", str(released_panoptic))
+    run(of_masks, Group(rank=0, size=1, device=CPU), told)
+    assert told.messages == ["the mask head is the checkpoint's, all of its 32 weights"]
+    source = load_checkpoint(released_panoptic, CPU).model.state_dict()
+    detector = load_checkpoint(Path(tuned), CPU).model.state_dict()
+    for name, value in load_checkpoint(tmp_path / "out" / "checkpoint.pt", CPU).model.state_dict().items():
+        if name in detector:
+            assert torch.equal(value, detector[name]), name
+        else:  # one step of AdamW moves a weight by the learning rate
+            torch.testing.assert_close(value, source[name], rtol=0, atol=2e-6)
 
 
 @needs_real_data
@@ -304,3 +330,38 @@ def test_the_training_stage_starts_from_a_checkpoint(trained: Trained) -> None:
     classes = len(load_checkpoint(init, CPU).categories)
     assert f"every weight is the checkpoint's; the class head keeps its {classes} classes" in told.messages
     assert load_checkpoint(where.detection / "checkpoint.pt", CPU).meta["profile"] == "tiny-tuned"
+
+
+def test_the_mask_stage_starts_from_a_checkpoint_of_other_classes(trained: Trained, tmp_path: Path) -> None:
+    where = Paths("tiny-masks")
+    shutil.copytree(trained.paths.data, where.data, dirs_exist_ok=True)
+    artifacts.claim(where.data, where.profile)
+    content = torch.load(trained.paths.detection / "checkpoint.pt", weights_only=True)
+    where.detection.mkdir(parents=True)
+    torch.save(content | {"meta": content["meta"] | {"profile": where.profile}}, where.detection / "checkpoint.pt")
+    torch.manual_seed(5)
+    other, classes = Detr(trained.settings.detector, 2, mask_head=True), (Category(1, "cell", True), Category(2, "glass", False))
+    save_checkpoint(tmp_path / "other.pt", other, classes, {})
+
+    init, settings = InitConfig(str(tmp_path / "other.pt"), digest(tmp_path / "other.pt")), trained.settings.train_panoptic
+    slow = replace(settings.optimizer, lr=1e-6)
+    with pytest.raises(ConfigError, match="attention_gain: expected 1 where init has the weights that it would be of, found 64"):
+        replace(settings, init=init)
+    config, told = replace(settings, init=init, attention_gain=1, steps=1, optimizer=slow), Memory()
+    train_panoptic.run(replace(trained.settings, train_panoptic=config), where, told)
+    assert "the mask head is the checkpoint's, all of its 32 weights" in told.messages
+    found = load_checkpoint(where.panoptic / "checkpoint.pt", CPU).model.state_dict()
+    for name, value in found.items():
+        if name in content["model"]:
+            assert torch.equal(value, content["model"][name]), name
+        else:
+            torch.testing.assert_close(value, other.state_dict()[name], rtol=0, atol=2e-6)
+
+    shutil.rmtree(where.panoptic)
+    bare = replace(config, init=InitConfig(str(trained.paths.detection / "checkpoint.pt"), None))
+    with pytest.raises(launch.WorkerError, match=r"a checkpoint with a mask head, found none of bbox_attention\.q_linear"):
+        train_panoptic.run(replace(trained.settings, train_panoptic=bare), where, Silent())
+    missing = replace(config, init=InitConfig("no/such.pt", None))
+    with pytest.raises(CheckpointError, match=r"no/such\.pt: there is no such checkpoint"):
+        train_panoptic.run(replace(trained.settings, train_panoptic=missing), where, Silent())
+    assert not where.panoptic.exists()

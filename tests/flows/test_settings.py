@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from detr_core.config import ConfigError, build
 from detr_core.studies.config import EVALUATING
-from flows.ablations import chosen
+from flows.ablations import chosen, left_out
 from flows.paths import PARAMS
-from flows.settings import Profile, load, variants
+from flows.settings import Profile, load, read, variants
 from tests.conftest import tiny_parameters
+from tests.kinds import DEFORMABLE, KINDS
 
 PROFILES = sorted(path.stem for path in PARAMS.glob("*.yaml"))
 
@@ -31,6 +35,29 @@ def named(**overrides: dict[str, Any]) -> Profile:
 def test_every_profile_makes_sense_and_has_the_same_studies(profile: str) -> None:
     settings = load(profile)
     assert list(settings.ablations) == list(load("demo").ablations)
+
+
+@pytest.mark.parametrize("number", ["1e-05", "1.0e-5", "0.00001", "+1E-5"])
+def test_a_number_is_one_however_it_is_written(number: str, tmp_path: Path) -> None:
+    file = tmp_path / "smoke.yaml"
+    file.write_text((PARAMS / "smoke.yaml").read_text().replace("adamw, lr: 7.0e-4", f"adamw, lr: {number}", 1))
+    assert read(file).train_detection.optimizer.lr == 1e-5
+
+
+def test_the_papers_schedules_are_those_of_the_study_whichever_the_profile_has() -> None:
+    content = yaml.safe_load((PARAMS / "coco.yaml").read_text(encoding="utf-8"))
+    plain = build(Profile, content, "coco.yaml")
+    assert (plain.train_detection.epochs, plain.train_detection.schedule.drop_epoch) == (300, 200)
+    assert (plain.train_panoptic.epochs, plain.train_panoptic.schedule.drop_epoch) == (25, 15)
+    content["train_detection"] |= {"epochs": 500, "schedule": content["train_detection"]["schedule"] | {"drop_epoch": 400}}
+    long = build(Profile, content, "coco.yaml")
+    assert long.train_panoptic == plain.train_panoptic
+    for profile in (plain, long):
+        found = variants(profile, "schedule")
+        assert {name: (v.train_detection.epochs, v.train_detection.schedule.drop_epoch) for name, v in found.items()} == {
+            "300 epochs": (300, 200), "500 epochs": (500, 400),
+        }  # fmt: skip
+        assert {variant.train_detection.targets for variant in found.values()} == {"instances"}
 
 
 def test_a_variant_is_the_whole_profile_with_its_overrides() -> None:
@@ -91,6 +118,29 @@ def test_two_variants_of_the_same_content_are_refused() -> None:
         ConfigError, match=r"tiny\.yaml: ablations\.depth\.variants\.same: expected variants that differ, found 'the"
     ):
         named(same={"detector.heads": 4})
+
+
+def test_a_study_of_masks_is_for_detr() -> None:
+    deformable = {"detector": DEFORMABLE["detector"]}
+    deformable |= {f"train_detection.{name}": DEFORMABLE[name] for name in ("loss", "optimizer")}
+    assert variants(named(other=deformable), "depth")["other"].detector.kind == "deformable"
+    said = r"tiny\.yaml: ablations\.depth\.variants\.other: expected detector\.kind 'detr', which alone can have a mask head"
+    with pytest.raises(ConfigError, match=rf"{said}, found 'deformable'"):
+        with_study(vary=None, variants={"base": {}, "other": deformable}, base="base", set={"train_panoptic.epochs": 1})
+
+
+@pytest.mark.parametrize(("kind", "possible"), [("deformable", ["decoder-nms"]), ("faster_rcnn", [])])
+def test_studies_that_a_kind_of_detector_cannot_do_are_left_out_or_refused(kind: str, possible: list[str]) -> None:
+    content = tiny_parameters()
+    content["detector"] = KINDS[kind]["detector"]
+    content["train_detection"] |= {name: KINDS[kind][name] for name in ("loss", "optimizer")}
+    content["ablations"] = {name: study for name, study in content["ablations"].items() if name in EVALUATING}
+    settings = build(Profile, content, "tiny.yaml")
+    assert chosen(settings, "tiny", []) == chosen(settings, "tiny", ["all"]) == possible
+    assert left_out(settings) == [name for name in EVALUATING if name not in possible]
+    said = f"study 'scoring': expected a detector of kind 'detr', found \"'{kind}' in profile 'tiny'\""
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        chosen(settings, "tiny", ["scoring"])
 
 
 def test_studies_are_chosen_by_name_in_the_profiles_order() -> None:

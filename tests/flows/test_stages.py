@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -21,7 +22,7 @@ from detr_core.model.checkpoint import CheckpointError, load_checkpoint, save_ch
 from detr_core.model.config import detector_config
 from detr_core.model.detector import build_detector
 from detr_core.reporter import Reporter, Silent
-from flows import ablations, artifacts, check, data, evaluate, report, tracking, train_detection, train_panoptic
+from flows import ablations, artifacts, check, data, evaluate, launch, report, tracking, train_detection, train_panoptic
 from flows.artifacts import StageError
 from flows.paths import Paths
 from flows.settings import Profile
@@ -116,6 +117,37 @@ def test_the_ablation_has_a_cell_for_each_depth_and_nms(trained: Trained) -> Non
     assert isinstance(cells, list)
     assert {(cell["decoder_depth"], cell["nms"]) for cell in cells} == {(d, nms) for d in (1, 2) for nms in (None, 0.7, 0.5)}
     assert "decoder-nms/depth_2/nms_off/AP" in trained.figures["ablations"]
+
+
+def test_runs_are_found_in_mlflow_by_what_their_study_varies(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    settings = evaluating.STUDIES["decoder-nms"].settings(trained.paths.study("decoder-nms"))
+    try:
+        with tracking.stage_run("ablations", trained.paths, {}, []) as record:
+            ablations.record_settings(record, settings)
+        found = mlflow.MlflowClient().search_runs([record.experiment_id], "params.decoder_depth = '2'")
+    finally:
+        mlflow.set_tracking_uri(None)
+    assert {run.data.params["nms"] for run in found} == {"off", "0.7", "0.5"}
+    assert all({"val/AP", "val/AP50"} <= run.data.metrics.keys() for run in found)
+
+
+def test_a_study_takes_no_more_threads_than_there_are_cores(copy: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def study(inputs: evaluating.Inputs, folder: Path) -> None:
+        seen.append(torch.get_num_threads())
+        (folder / "metrics.json").write_text("{}")
+
+    monkeypatch.setitem(evaluating.STUDIES, "scoring", replace(evaluating.STUDIES["scoring"], run=study))
+    before = torch.get_num_threads()
+    for threads in (launch.cores() + 3, 1):
+        torch.set_num_threads(threads)
+        evaluating.run("scoring", tiny_settings(), copy, Silent())
+    torch.set_num_threads(before)
+    assert seen == [launch.cores(), 1]
 
 
 def test_the_report_is_one_page(trained: Trained) -> None:
@@ -228,18 +260,13 @@ print(json.dumps({
 
 
 def test_the_logged_model_predicts_as_evaluation_does_wherever_it_is_loaded(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, database: Path, tmp_path: Path
 ) -> None:
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    try:
-        with tracking.stage_run("evaluate", trained.paths, {}, []) as record:
-            record.model(trained.paths.panoptic / "checkpoint.pt", as_dict(trained.settings.evaluate))
-    finally:
-        mlflow.set_tracking_uri(None)
+    with tracking.stage_run("evaluate", trained.paths, {}, []) as record:
+        record.model(trained.paths.panoptic / "checkpoint.pt", as_dict(trained.settings.evaluate))
     image = sorted((trained.paths.data / "val").iterdir())[0]
     answer = subprocess.run(
-        [sys.executable, "-c", PREDICT, uri, f"runs:/{record.run_id}/model", image],
+        [sys.executable, "-c", PREDICT, f"sqlite:///{database}", f"runs:/{record.run_id}/model", image],
         cwd=tmp_path,
         env={"PATH": "", "MLFLOW_DISABLE_TELEMETRY": "true"},
         capture_output=True,

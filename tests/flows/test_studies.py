@@ -22,6 +22,7 @@ from flows import evaluate, launch
 from flows.paths import Paths
 from flows.settings import Profile
 from flows.studies.training import Study, StudyError, shares
+from flows.studies.variants import made_from, makers, variants_of
 from tests.conftest import Trained, copy_data, tiny_parameters
 
 STEP = {"train_detection.epochs": 1, "train_detection.steps": 1}
@@ -48,7 +49,7 @@ def make_all(study: Study) -> dict[str, list[str]]:
     told = {}
     for label in study.variants:
         memory = Memory()
-        study.make(label, memory)
+        study.make(label, memory, f"run of {study.name} {label}")
         told[label] = memory.messages
     return told
 
@@ -85,7 +86,7 @@ def test_a_study_is_made_once_and_again_only_as_far_as_something_changed(where: 
     other = Study("depth", settings(set=STEP | {"evaluate.empty_slot_override": False}), where)
     assert not any(other.is_made(label) for label in other.variants)
     memory = Memory()
-    other.make("0-seed0", memory)
+    other.make("0-seed0", memory, "a run")
     assert memory.messages == ["begins", there[0]], "an evaluation that changed trains nothing"
     assert [other.is_made(label) for label in other.variants] == [True, False]
 
@@ -103,17 +104,17 @@ def test_a_variant_that_was_interrupted_goes_on_where_it_was(where: Paths, monke
         patch.setattr(evaluate, "run", _fails)
         study = Study("depth", settings(), where)
         with pytest.raises(ValueError, match="out of luck"):
-            study.make("0-seed0", Silent())
+            study.make("0-seed0", Silent(), "a run")
     assert not study.is_made("0-seed0")
     memory = Memory()
-    study.make("0-seed0", memory)
+    study.make("0-seed0", memory, "a run")
     assert memory.messages == ["begins", "detection: there already, made from the same settings, data and code"]
     assert study.is_made("0-seed0")
 
 
 def test_a_table_holds_what_is_finished_and_says_what_failed(where: Paths) -> None:
     study = Study("depth", settings(), where)
-    study.make("0-seed0", Silent())
+    study.make("0-seed0", Silent(), "a run")
     study.failed["1-seed0"] = "out of luck"
     study.write(intervals=True)
     runs = read_table(where.study("depth") / "study.json").runs
@@ -129,10 +130,7 @@ def test_a_study_of_masks_trains_the_head_and_shares_the_detector(where: Paths) 
     content = tiny_parameters()
     content["ablations"] = {"heads": {"paper": "Table 5", "base": "maps", "seeds": [0], "set": steps, "variants": heads}}
     study = Study("heads", build(Profile, content, "tiny.yaml"), where)
-    assert make_all(study) == {
-        "maps-seed0": ["begins"],
-        "none-seed0": ["begins", "detection: the same as of heads/maps-seed0, copied"],
-    }
+    assert make_all(study) == {"maps-seed0": ["begins"], "none-seed0": ["begins", "detection: the same as of heads/maps-seed0"]}
     study.write(intervals=False)
     for run in read_table(where.study("heads") / "study.json").runs:
         assert run.metrics is not None
@@ -141,17 +139,43 @@ def test_a_study_of_masks_trains_the_head_and_shares_the_detector(where: Paths) 
     assert ours.read_bytes() == theirs.read_bytes()
 
 
-def test_a_variant_that_another_study_has_made_is_copied(where: Paths) -> None:
+def test_another_checkpoint_to_start_from_makes_again_what_starts_from_it(where: Paths, tmp_path: Path) -> None:
     content = tiny_parameters()
-    both = {"with": {}, "without": {"detector.feed_forward": 0}}
+    content["train_detection"]["init"] = {"checkpoint": str(tmp_path / "detector.pth"), "sha256": None}
+    content["train_panoptic"] |= {"init": {"checkpoint": str(tmp_path / "masks.pth"), "sha256": None}, "attention_gain": 1}
+    variants = {"a": {}, "b": {"train_panoptic.epochs": 3}}
+    content["ablations"] = {"masks": {"paper": "Table 5", "base": "a", "seeds": [0], "set": {}, "variants": variants}}
+    variant, _ = variants_of("masks", build(Profile, content, "tiny.yaml"))
+
+    def digests(detector: str, masks: str) -> dict[str, str]:
+        (tmp_path / "detector.pth").write_text(detector)
+        (tmp_path / "masks.pth").write_text(masks)
+        return made_from(variant, where)
+
+    first, other_masks, other_detector = digests("a", "a"), digests("a", "b"), digests("b", "a")
+    assert {name for name in first if first[name] == other_masks[name]} == {"detection"}
+    assert not any(first[name] == other_detector[name] for name in first)
+
+
+def test_what_another_study_has_made_from_the_same_is_taken_from_there(where: Paths) -> None:
+    content = tiny_parameters()
+    forward = {"with": {}, "without": {"detector.feed_forward": 0}}
     content["ablations"] = {
         "depth": DEPTH,
-        "feed-forward": {"paper": "section 4.2", "base": "with", "seeds": [0], "set": STEP, "variants": both},
+        "feed-forward": {"paper": "section 4.2", "base": "with", "seeds": [0], "set": STEP, "variants": forward},
     }
     profile = build(Profile, content, "tiny.yaml")
-    make_all(Study("depth", profile, where))
-    made = [f"{what}: the same as of depth/1-seed0, copied" for what in ("detection", "evaluation", "cost")]
-    assert make_all(Study("feed-forward", profile, where)) == {"with-seed0": ["begins", *made], "without-seed0": ["begins"]}
+    first, second = Study("depth", profile, where), Study("feed-forward", profile, where)
+    make_all(first)
+    names = ("detection", "evaluation", "cost")
+    assert make_all(second) == {
+        "with-seed0": ["begins", *(f"{name}: the same as of depth/1-seed0" for name in names)],
+        "without-seed0": ["begins"],
+    }
+    for label, maker in (("with-seed0", "depth 1-seed0"), ("without-seed0", "feed-forward without-seed0")):
+        own = second.variants[label].paths(where.profile)
+        assert makers(own, second.digests[label]) == dict.fromkeys(names, f"run of {maker}")
+        assert second.is_made(label)
 
 
 def test_the_baselines_train_and_are_evaluated_as_detr_is(where: Paths) -> None:
@@ -178,7 +202,7 @@ def test_a_study_that_is_stopped_begins_nothing(where: Paths) -> None:
     study = Study("depth", settings(), where)
     study.stop()
     with pytest.raises(StudyError, match="stopped"):
-        study.make("0-seed0", Silent())
+        study.make("0-seed0", Silent(), "a run")
     assert not where.runs.exists()
 
 
@@ -210,6 +234,7 @@ def test_the_command_names_what_failed_and_mlflow_has_each_variant(
     (checkout / "params" / "tiny.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     shutil.copytree(trained.paths.data, checkout / "data" / "tiny")
     shutil.copytree(trained.paths.dataset, checkout / "runs" / "tiny" / "dataset")
+    shutil.copytree(trained.paths.evaluation, checkout / "runs/tiny/evaluation")
     nowhere = environment | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -230,6 +255,12 @@ def test_the_command_names_what_failed_and_mlflow_has_each_variant(
     assert [run["status"] for run in table["runs"]] == ["finished", "finished", "failed"]
     assert table["runs"][0]["difference"] is not None
 
+    report = checkout / "reports/tiny/index.html"
+    assert "reports/tiny/index.html: drawn anew" in done.stdout + done.stderr
+    page = report.read_text()
+    assert 'id="study-depth"' in page
+    assert "broken, seed 0" in page
+
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{checkout / '.state/mlflow/mlflow.db'}")
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
     try:
@@ -245,15 +276,25 @@ def test_the_command_names_what_failed_and_mlflow_has_each_variant(
         assert {"val/AP", "train/loss", "cost/gflops"} <= child.data.metrics.keys()
         assert child.data.metrics["val/AP"] == table["runs"][1]["metrics"]["val/AP"]
         assert child.info.run_id in parent.data.tags["comparison"]
+        assert not [tag for tag in child.data.tags if tag.startswith("reused")]
     finally:
         mlflow.set_tracking_uri(None)
 
     del content["ablations"]["depth"]["variants"]["broken"]
     (checkout / "params" / "tiny.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     assert run("depth").returncode == 0
+    page = report.read_text()
+    assert "broken, seed 0" not in page
+    mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
+    try:
+        newest = client.search_runs([experiment.experiment_id], "params.encoder_layers = '1'")[0]
+        assert newest.data.tags["reused.detection"] == newest.data.tags["reused.evaluation"] == child.info.run_id
+    finally:
+        mlflow.set_tracking_uri(None)
     again = run("depth")
     assert again.returncode == 0
     assert "all 2 variants are up to date, nothing to do" in again.stdout + again.stderr
+    assert "drawn anew" not in again.stdout + again.stderr, "the page has it all"
 
 
 def _fails(*arguments: object) -> dict[str, float]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, unquote
 
@@ -14,18 +14,11 @@ import mlflow
 import pytest
 from mlflow.entities import Run
 
-from flows import lineage, pages, tracking
+from detr_core.train.config import InitConfig
+from flows import lineage, pages, tracking, train
 from flows.paths import ROOT, Paths
 
 DEMO = Paths("demo")
-
-
-@pytest.fixture
-def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    path = tmp_path / "mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
-    yield path
-    mlflow.set_tracking_uri(None)
 
 
 def stored(record: tracking.Record) -> Run:
@@ -61,6 +54,17 @@ def test_a_run_holds_parameters_metrics_lineage_figures_and_system_metrics(datab
     assert len(used["source"].digest) == 32
     assert [file.path for file in mlflow.MlflowClient().list_artifacts(record.run_id, "figures")] == ["figures/curve.svg"]
     assert (database.parent / "artifacts").is_dir(), "artifacts lie beside the database, wherever the process works"
+
+
+def test_a_run_names_the_checksum_of_the_checkpoint_that_it_started_from(database: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.pth").write_bytes(b"weights")
+    init = InitConfig(str(tmp_path / "a.pth"), None)
+    with tracking.stage_run("train_panoptic", DEMO, {}, []) as record:
+        train.tag_init(record, init)
+    assert stored(record).data.tags["init.sha256"] == hashlib.sha256(b"weights").hexdigest()
+    with tracking.stage_run("train_panoptic", DEMO, {}, []) as record:
+        train.tag_init(record, None)
+    assert "init.sha256" not in stored(record).data.tags
 
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError("no such split"), "FAILED"), (KeyboardInterrupt(), "KILLED")])

@@ -20,15 +20,14 @@ from detr_core.data.scenes import generate_scenes
 from detr_core.distributed import Group
 from detr_core.loss.matcher import NonFiniteError
 from detr_core.model.checkpoint import CheckpointError, load_checkpoint
-from detr_core.model.config import DetectorConfig
 from detr_core.model.detr import Detr
 from detr_core.reporter import Memory, Silent
-from detr_core.train.config import InitConfig, OptimizerConfig, ScheduleConfig
-from detr_core.train.initial import start_masks_from
+from detr_core.train.config import OptimizerConfig, ScheduleConfig
 from flows import launch
 from flows.worker import Job, run, with_mask_head
 from tests.conftest import ROOT, Trained, tiny_settings
 from tests.kinds import KINDS
+from tests.worker import float64
 
 CPU = torch.device("cpu")
 ANEW = "starting anew: the interrupted training had other parameters or other data"
@@ -42,11 +41,16 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scenes = tiny_settings().data.scenes
     assert scenes is not None
     generate_scenes(replace(scenes, train=24, val=2), 0, folder, 1, Silent())
-    file = folder / "annotations" / "instances_train.json"
-    content = json.loads(file.read_text())
-    emptied = {image["id"] for image in content["images"][::5]}
-    content["annotations"] = [a for a in content["annotations"] if a["image_id"] not in emptied]
-    file.write_text(json.dumps(content))
+    for kind in ("instances", "panoptic"):
+        file = folder / "annotations" / f"{kind}_train.json"
+        content = json.loads(file.read_text())
+        emptied = {image["id"] for image in content["images"][::5]}
+        if kind == "instances":
+            content["annotations"] = [each for each in content["annotations"] if each["image_id"] not in emptied]
+        else:
+            for each in content["annotations"]:
+                each["segments_info"] = [] if each["image_id"] in emptied else each["segments_info"]
+        file.write_text(json.dumps(content))
     return folder
 
 
@@ -57,7 +61,7 @@ def job(dataset: Path, folder: Path, dropout: float = 0.0, **changes: Any) -> Jo
     usual: dict[str, Any] = {"targets": "instances", "epochs": 2, "batch_size": 8, "checkpoint_every": 2}
     config = replace(settings.train_detection, **usual | changes)
     work, out = str(folder / "work"), str(folder / "out")
-    return Job("detection", as_dict(config), as_dict(detector), None, None, str(dataset), work, out, 0, "tiny")
+    return Job("detection", as_dict(config), as_dict(detector), None, str(dataset), work, out, 0, "tiny")
 
 
 def job_of(kind: str, dataset: Path, folder: Path, **changes: Any) -> Job:
@@ -65,6 +69,13 @@ def job_of(kind: str, dataset: Path, folder: Path, **changes: Any) -> Job:
     plain, recipe = job(dataset, folder, **changes), KINDS[kind]
     config = plain.config | {"loss": recipe["loss"], "optimizer": recipe["optimizer"]}
     return replace(plain, config=config, detector=recipe["detector"])
+
+
+def mask_job(dataset: Path, folder: Path, detector: Path, **changes: Any) -> Job:
+    """The training of the mask head on the detector that another job has trained in the folder `detector`."""
+    config = as_dict(replace(tiny_settings().train_panoptic, **{"epochs": 2, "batch_size": 8, "checkpoint_every": 2} | changes))
+    work, out = str(folder / "work"), str(folder / "out")
+    return Job("panoptic", config, None, str(detector / "out" / "checkpoint.pt"), str(dataset), work, out, 0, "tiny")
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -100,6 +111,22 @@ def test_a_seed_fixes_a_run_bit_for_bit_whatever_interrupts_it(dataset: Path, tm
     assert history(tmp_path / "whole") == history(tmp_path / "interrupted")
 
 
+def test_two_processes_go_on_bit_for_bit_too(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "STATE", tmp_path / "state")
+    everything: dict[str, Any] = {"dropout": 0.3, "accumulation": 2}
+    launch.run(asdict(job(dataset, tmp_path / "whole", **everything)), 2, Silent())
+    interrupted, told = asdict(job(dataset, tmp_path / "interrupted", **everything)), Memory()
+    monkeypatch.setenv("KILLED_AT", "5")  # of 6 steps in 2 epochs; the state is of step 4, within the second
+    with pytest.raises(launch.WorkerError, match="detection ended with"):
+        launch.run(interrupted, 2, Silent(), worker="tests.worker")
+    monkeypatch.delenv("KILLED_AT")
+    launch.run(interrupted, 2, told)
+    assert told.messages == ["resuming after step 4"]
+    whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "interrupted")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert history(tmp_path / "whole") == history(tmp_path / "interrupted")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_detector_goes_on_bit_for_bit(kind: str, dataset: Path, tmp_path: Path) -> None:
     run(job_of(kind, dataset, tmp_path / "whole"), ALONE, Silent())
@@ -114,17 +141,19 @@ def test_every_kind_of_detector_goes_on_bit_for_bit(kind: str, dataset: Path, tm
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_detector_trains_alike_in_two_processes_and_in_two_micro_batches(
+def test_every_kind_of_detector_trains_alike_in_two_processes_and_in_four_micro_batches(
     kind: str, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # In float64. In float32 four micro-batches of a deformable detector part from one batch by 2e-3: one input of a ReLU is 2e-7
+    # here and -1e-6 there, the gradient jumps by half a percent, and AdamW makes whole steps of the backbone's small gradients.
     monkeypatch.setattr(launch, "STATE", tmp_path / "state")
-    run(job_of(kind, dataset, tmp_path / "one"), ALONE, Silent())
-    # Two pieces: in four, a deformable detector's weights were seen to part by 2e-3. The first step's gradients agree to 1e-6;
-    # roundings at a kink would explain it, but that isn't shown.
-    run(job_of(kind, dataset, tmp_path / "micro", accumulation=2), ALONE, Silent())
-    launch.run(asdict(job_of(kind, dataset, tmp_path / "two")), 2, Silent())
-    for other in ("micro", "two"):
-        assert_same_training(tmp_path / "one", tmp_path / other)
+    monkeypatch.setenv("FLOAT64", "1")
+    launch.run(asdict(job_of(kind, dataset, tmp_path / "two")), 2, Silent(), worker="tests.worker")
+    with float64():
+        run(job_of(kind, dataset, tmp_path / "one"), ALONE, Silent())
+        run(job_of(kind, dataset, tmp_path / "four", accumulation=4), ALONE, Silent())
+        for other in ("two", "four"):
+            assert_same_training(tmp_path / "one", tmp_path / other, relative=1e-9, weight=1e-9)
 
 
 def test_a_loss_of_another_kind_of_detector_is_refused(dataset: Path, tmp_path: Path) -> None:
@@ -133,6 +162,17 @@ def test_a_loss_of_another_kind_of_detector_is_refused(dataset: Path, tmp_path: 
         ConfigError, match=r"train_detection\.loss\.kind: expected 'focal' with detector\.kind 'deformable', found 'softmax'"
     ):
         run(replace(plain, detector=KINDS["deformable"]["detector"]), ALONE, Silent())
+
+
+@pytest.mark.parametrize(("off", "head"), [(("classification",), "class_embed."), (("l1", "giou"), "bbox_embed.")])
+def test_a_head_whose_loss_is_off_stays_as_it_is(dataset: Path, tmp_path: Path, off: tuple[str, ...], head: str) -> None:
+    loss = replace(tiny_settings().train_detection.loss, **dict.fromkeys(off, 0.0))
+    optimizer = replace(tiny_settings().train_detection.optimizer, weight_decay=0)
+    for steps in (1, 3):
+        run(job(dataset, tmp_path / str(steps), loss=loss, optimizer=optimizer, steps=steps), ALONE, Silent())
+    early, late = weights(tmp_path / "1"), weights(tmp_path / "3")
+    heads = {name for name in early if name.startswith(("class_embed.", "bbox_embed."))}
+    assert {name for name in heads if torch.equal(early[name], late[name])} == {name for name in heads if name.startswith(head)}
 
 
 def test_bfloat16_trains_what_float32_trains(dataset: Path, tmp_path: Path) -> None:
@@ -182,77 +222,23 @@ def test_two_processes_train_as_one(dataset: Path, tmp_path: Path, monkeypatch: 
     assert_same_training(tmp_path / "one", tmp_path / "two")
 
 
-def test_two_processes_go_on_bit_for_bit(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_train_a_mask_head_as_one(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "STATE", tmp_path / "state")
-    whole, interrupted = (job(dataset, tmp_path / name, dropout=0.3) for name in ("whole", "interrupted"))
-    launch.run(asdict(whole), 2, Silent())
-    with pytest.raises(KeyboardInterrupt):
-        launch.run(asdict(interrupted), 2, InterruptedAt(3))
-    told = Memory()
-    launch.run(asdict(interrupted), 2, told)
-    assert told.messages[:1] == ["resuming after step 2"] or told.messages[:1] == ["resuming after step 4"]
-    expected, found = weights(tmp_path / "whole"), weights(tmp_path / "interrupted")
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
-    assert history(tmp_path / "whole") == history(tmp_path / "interrupted")
-
-
-def test_two_processes_train_the_mask_head_as_one(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "STATE", tmp_path / "state")
-    for name, processes in (("one", 1), ("two", 2)):
-        launch.run(asdict(mask_head_job(trained, tmp_path / name)), processes, Silent())
+    run(job(dataset, tmp_path / "detector", targets="panoptic", steps=1), ALONE, Silent())
+    run(mask_job(dataset, tmp_path / "one", tmp_path / "detector"), ALONE, Silent())
+    launch.run(asdict(mask_job(dataset, tmp_path / "two", tmp_path / "detector")), 2, Silent())
     assert_same_training(tmp_path / "one", tmp_path / "two")
+    detector, two = weights(tmp_path / "detector"), weights(tmp_path / "two")
+    assert all(torch.equal(detector[name], two[name]) for name in detector), "the frozen detector stays as it was"
 
 
-def mask_head_job(trained: Trained, folder: Path, mask_head: Path | None = None) -> Job:
-    """A training of the mask head on the tiny profile's detector; `mask_head` is where it starts from."""
-    config = trained.settings.train_panoptic
-    assert config is not None
-    if mask_head is not None:
-        config = replace(config, init=InitConfig(str(mask_head), None), attention_gain=1.0)
-    detector = str(trained.paths.detection / "checkpoint.pt")
-    work, out = str(folder / "work"), str(folder / "out")
-    head = mask_head and str(mask_head)
-    return Job("panoptic", as_dict(config), None, detector, head, str(trained.paths.dataset), work, out, 0, "tiny")
-
-
-def test_a_mask_head_goes_on_from_a_checkpoint(trained: Trained, tmp_path: Path) -> None:
-    source, told = trained.paths.panoptic / "checkpoint.pt", Memory()
-    start = mask_head_job(trained, tmp_path, source)
-    still = replace(start, config=start.config | {"optimizer": start.config["optimizer"] | {"lr": 1e-12}})
-    run(still, ALONE, told)
-    assert told.messages == ["the mask head begins with the checkpoint's weights"]
-    before = load_checkpoint(source, CPU).model.state_dict()
-    for name, value in weights(tmp_path).items():
-        torch.testing.assert_close(value, before[name], rtol=0, atol=1e-6)
-
-
-def test_a_checkpoint_without_that_mask_head_is_refused(trained: Trained, tmp_path: Path) -> None:
-    detector = trained.paths.detection / "checkpoint.pt"
-    with pytest.raises(ConfigError, match=r"^train_panoptic\.init: .*: expected a checkpoint with a mask head, found none"):
-        run(mask_head_job(trained, tmp_path, detector), ALONE, Silent())
-    whole = load_checkpoint(trained.paths.panoptic / "checkpoint.pt", CPU)
-    config = whole.model.config
-    assert isinstance(config, DetectorConfig)
-    wide = replace(config, width=2 * config.width)
-    for built, maps, wrong in (
-        (config, "none", "bbox_attention.q_linear.weight: not in this mask head"),
-        (wide, "released", f"bbox_attention.q_linear.bias: expected [{wide.width}], found [{config.width}]"),
-    ):
-        other = Detr(built, whole.model.num_classes, mask_head=True, attention_maps=maps)  # type: ignore[arg-type]
-        with pytest.raises(ConfigError) as error:
-            start_masks_from(other, whole, Path("maps.pt"))
-        assert wrong in str(error.value)
-    with pytest.raises(ConfigError, match="attention_gain: expected 1 with `init`"):
-        replace(trained.settings.train_panoptic, init=InitConfig("a.pt", None), attention_gain=64.0)
-
-
-def assert_same_training(one: Path, other: Path) -> None:
+def assert_same_training(one: Path, other: Path, relative: float = 1e-5, weight: float = 2e-4) -> None:
     for a, b in zip(history(one), history(other), strict=True):
         losses = {name: value for name, value in a.items() if name.startswith(("train/", "val/"))}
-        assert losses == pytest.approx({name: b[name] for name in losses}, rel=1e-5, abs=1e-7)
+        assert losses == pytest.approx({name: b[name] for name in losses}, rel=relative, abs=1e-7)
     ours, theirs = weights(one), weights(other)  # AdamW makes much of little: of a small gradient's last bits too
     for name in ours:
-        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=2e-4)
+        torch.testing.assert_close(ours[name], theirs[name], rtol=weight / 2, atol=weight)
 
 
 def test_a_loss_that_is_not_finite_names_where(dataset: Path, tmp_path: Path) -> None:
@@ -293,9 +279,7 @@ def test_of_several_processes_the_one_whose_loss_it_was_names_its_images(
 
 def test_a_detector_of_other_categories_gets_no_mask_head(dataset: Path, tmp_path: Path) -> None:
     run(job(dataset, tmp_path), ALONE, Silent())  # of the instances: things alone
-    config = as_dict(tiny_settings().train_panoptic)
-    detector = str(tmp_path / "out" / "checkpoint.pt")
-    masks = Job("panoptic", config, None, detector, None, str(dataset), str(tmp_path / "w"), str(tmp_path / "o"), 0, "tiny")
+    masks = mask_job(dataset, tmp_path / "masks", tmp_path)
     with pytest.raises(
         ConfigError, match=r"train_detection.targets: expected a detector of the \d+ categories of the panoptic file"
     ):
@@ -304,12 +288,10 @@ def test_a_detector_of_other_categories_gets_no_mask_head(dataset: Path, tmp_pat
 
 def test_another_profiles_detector_gets_no_mask_head(dataset: Path, tmp_path: Path) -> None:
     run(job(dataset, tmp_path), ALONE, Silent())
-    config = as_dict(tiny_settings().train_panoptic)
-    detector = str(tmp_path / "out" / "checkpoint.pt")
-    other = Job("panoptic", config, None, detector, None, str(dataset), str(tmp_path / "w"), str(tmp_path / "o"), 0, "other")
+    other = replace(mask_job(dataset, tmp_path / "masks", tmp_path), profile="other")
     with pytest.raises(CheckpointError, match="expected a checkpoint of profile 'other', found one of 'tiny'"):
         run(other, ALONE, Silent())
-    assert not (tmp_path / "o").exists()
+    assert not (tmp_path / "masks").exists()
 
 
 @pytest.mark.parametrize("maps", ["released", "per_head", "none"])

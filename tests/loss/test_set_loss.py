@@ -16,6 +16,7 @@ from detr_core.loss.matcher import Matches, NonFiniteError, match
 from detr_core.structures import Target
 
 CONFIG = LossConfig(classification=1, l1=5, giou=2, no_object=0.1, auxiliary=True)
+FOCAL = FocalLossConfig(classification=2, l1=5, giou=2, alpha=0.25, gamma=2, auxiliary=True)
 
 
 def target(labels: list[int], boxes: list[list[float]]) -> Target:
@@ -88,26 +89,46 @@ def test_layers_and_images_do_not_mix() -> None:
 
 
 @pytest.mark.parametrize("off", ["classification", "l1", "giou"])
-def test_a_term_that_is_off_costs_nothing_and_moves_nothing(off: str) -> None:
+@pytest.mark.parametrize("kind", ["softmax", "focal"])
+def test_a_term_that_is_off_costs_nothing_and_moves_nothing(kind: str, off: str) -> None:
+    config: LossConfig | FocalLossConfig = CONFIG if kind == "softmax" else FOCAL
     logits, boxes, targets = random_case(2, layers=2, counts=[3, 1])
-    without, normalizer = replace(CONFIG, **{off: 0.0}), Normalizer.of([3, 1], 6, 0.1)
+    normalizer = Normalizer.of([3, 1], 6, 0.1) if kind == "softmax" else Normalizer.of_focal([3, 1])
+    without = replace(config, **{off: 0.0})
     matches = match(logits, boxes, targets, without)
-    losses = set_loss(logits, boxes, targets, matches, normalizer, without)
-    terms = {"classification": losses.classification, "l1": 5 * losses.l1, "giou": 2 * losses.giou}
-    assert (terms.pop(off) > 0).all(), "it is still told"
-    torch.testing.assert_close(losses.total, sum(terms.values()).sum())
+    losses = set_loss(logits.requires_grad_(), boxes.requires_grad_(), targets, matches, normalizer, without)
+    told = {"classification": losses.classification, "l1": losses.l1, "giou": losses.giou}
+    torch.testing.assert_close(losses.total, sum(getattr(config, name) * told[name] for name in told if name != off).sum())
+    assert (told[off] > 0).all(), "it is still told"
+    of_logits, of_boxes = torch.autograd.grad(losses.total, (logits, boxes))
+    assert bool(of_logits.any()) == (off != "classification")
+    assert of_boxes.any()
     # Nor does it choose the matching: a term that could not be ignored changes it.
-    matched = [match(logits, boxes, targets, replace(CONFIG, **{off: weight})).query.tolist() for weight in (0.0, 1e-6, 1e6)]
+    matched = [match(logits, boxes, targets, replace(config, **{off: weight})).query.tolist() for weight in (0.0, 1e-6, 1e6)]
     assert matched[0] == matched[1] != matched[2]
 
 
+@pytest.mark.parametrize("kind", ["softmax", "focal"])
+def test_the_class_loss_alone_matches_by_class_and_moves_no_box(kind: str) -> None:
+    config: LossConfig | FocalLossConfig = CONFIG if kind == "softmax" else FOCAL
+    logits, boxes, targets = random_case(2, layers=2, counts=[3, 1])
+    alone = replace(config, l1=0.0, giou=0.0)
+    matches = match(logits, boxes, targets, alone)
+    assert torch.equal(matches.query, match(logits, 1 - boxes, targets, alone).query), "wherever the boxes are"
+    losses = set_loss(logits, boxes.requires_grad_(), targets, matches, Normalizer(4, 4), alone)
+    torch.testing.assert_close(losses.total, (alone.classification * losses.classification).sum())
+    assert not torch.autograd.grad(losses.total + 0 * boxes.sum(), boxes)[0].any()
+
+
 def test_what_learns_nothing_is_refused() -> None:
-    for terms, field in (
-        ({"classification": 0, "l1": 0, "giou": 0}, "classification"),
-        ({"no_object": 0}, "no_object"),
+    nothing = {"classification": 0, "l1": 0, "giou": 0}
+    for config, terms, field in (
+        (CONFIG, nothing, "classification"),
+        (FOCAL, nothing, "classification"),
+        (CONFIG, {"no_object": 0}, "no_object"),
     ):
         with pytest.raises(ConfigError, match=rf"^{field}: expected .*above 0"):
-            replace(CONFIG, **terms)
+            replace(config, **terms)  # type: ignore[type-var]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -124,9 +145,6 @@ def test_half_precision_predictions_are_matched_in_float32() -> None:
     same = match(logits.bfloat16().float(), boxes.bfloat16().float(), targets, CONFIG)
     assert torch.equal(half.query, same.query)
     assert torch.equal(half.target, same.target)
-
-
-FOCAL = FocalLossConfig(classification=2, l1=5, giou=2, alpha=0.25, gamma=2, auxiliary=True)
 
 
 def test_the_focal_loss_is_what_the_definition_says() -> None:

@@ -3,6 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.ops import roi_align
 
 from detr_core.studies.cost import cost, parameters
 from tests.tiny_detector import CPU, dataset_of, detector, scenes
@@ -37,3 +39,17 @@ def test_attention_is_counted(tmp_path: Path) -> None:
     assert parameters(many) - parameters(few) == pytest.approx(36 * 32 / 1e6)
     with torch.no_grad():
         assert cost(many, dataset, CPU).gflops > cost(few, dataset, CPU).gflops
+
+
+class Samples(nn.Module):
+    """Of maps with 3 channels: 5 x 7 bilinear samples, and 2 boxes pooled to 4 x 4 of 2 x 2 samples each."""
+
+    def forward(self, images: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
+        sampled = functional.grid_sample(images, torch.zeros(len(images), 5, 7, 2), align_corners=False)
+        boxes = torch.tensor([[0.0, 1, 1, 9, 9], [0, 2, 2, 20, 30]])
+        return sampled, roi_align(images, boxes, output_size=4, sampling_ratio=2)
+
+
+def test_what_is_sampled_of_a_map_is_counted(tmp_path: Path) -> None:
+    found = cost(Samples(), dataset_of(scenes(tmp_path)), CPU)
+    assert found.gflops == pytest.approx((3 * 5 * 7 * 4 + 2 * 3 * 4 * 4 * 2 * 2 * 4) / 1e9)

@@ -1,0 +1,154 @@
+"""Instances at once, right and in time: `python benchmarks/instance_count.py [--repeats 100]`.
+
+First the study with a stand-in for the detector: every image that it was shown and every answer that it gave is gone through
+again, cell by cell and box by box. Then the time of all numbers of visible objects, 1 to 100, with the demo's detector that has a
+query for each cell. Its weights are random, which costs the same. Seconds of processors are what counts: other work doesn't.
+"""
+
+from __future__ import annotations
+
+import flows  # noqa: F401 # isort: skip  before torch, whose threads then wait as they do in the stage
+
+import argparse
+import os
+import sys
+import time
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import cast
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from detr_core.data.annotations import read_annotations
+from detr_core.data.coco import CocoDataset
+from detr_core.data.dataset import read_dataset
+from detr_core.data.scenes import generate_scenes
+from detr_core.data.transforms import evaluation_transform
+from detr_core.model.config import DetectorConfig
+from detr_core.model.detr import Detr
+from detr_core.model.image import IMAGENET_MEAN, IMAGENET_STD
+from detr_core.reporter import Silent
+from detr_core.structures import Output
+from detr_core.studies.config import InstanceCountConfig
+from detr_core.studies.instance_count import instance_count
+from detr_core.studies.object_grid import Crop, clear_objects
+from flows.settings import load
+
+ALLOWED = 120.0  # seconds of processors: a minute of two cores
+GRID, CELL = 10, 9  # cells a side, pixels of a cell: the demo's images have 96
+CPU = torch.device("cpu")
+
+
+def main() -> None:
+    """Prints the table; exits with 1 where a count is wrong or the study takes more than ALLOWED."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=100, help="of each number of visible objects (default: %(default)s)")
+    repeats = parser.parse_args().repeats
+    settings = load("demo")
+    study, detector, data = settings.ablations["instance-count"], settings.detector, settings.data.scenes
+    assert isinstance(study, InstanceCountConfig)
+    assert isinstance(detector, DetectorConfig)
+    assert data is not None  # the demo's data are scenes
+    with TemporaryDirectory() as folder:
+        generate_scenes(replace(data, train=1, val=100), 0, Path(folder), 1, Silent())
+        split = read_dataset(Path(folder))["val"]
+        dataset = CocoDataset(split, "instances", masks=False, transform=evaluation_transform(None), seed=0)
+        name = dataset.categories[0].name
+        study = replace(study, grid=GRID, canvas=GRID * CELL, classes=(name,), shown=GRID**2)
+        wrong = mistakes(dataset, replace(study, repeats=4, objects=2))
+        torch.manual_seed(0)
+        model = Detr(replace(detector, queries=GRID**2), len(dataset.categories), mask_head=False)
+        began, worked = time.perf_counter(), time.process_time()
+        instance_count(model, dataset.categories, dataset, replace(study, repeats=repeats), split, CPU, Silent())
+        seconds, cpu = time.perf_counter() - began, time.process_time() - worked
+    table = Table("images", "cells drawn wrong", "counts wrong", "s", "s of processors", "allowed")
+    table.add_row(f"{GRID**2 * repeats:,}", *map(str, wrong), f"{seconds:.1f}", f"{cpu:.1f}", f"{ALLOWED:.0f}")
+    Console().print(table)
+    Console().print(f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}")
+    if any(wrong) or cpu > ALLOWED:
+        sys.exit(f"expected no mistake and at most {ALLOWED:.0f} s of processors")
+
+
+class Guesses(nn.Module):
+    """Answers with boxes near random cells, of random classes and scores, and remembers what it was shown and said."""
+
+    def __init__(self, classes: int, study: InstanceCountConfig) -> None:
+        super().__init__()
+        self.classes, self.study, self.generator = classes, study, torch.Generator().manual_seed(0)
+        self.images: list[Tensor] = []
+        self.outputs: list[Output] = []
+
+    def forward(self, images: Tensor, padding: Tensor) -> Output:
+        scale = 255 * torch.tensor([IMAGENET_MEAN, IMAGENET_STD]).view(2, 3, 1, 1)
+        self.images += [*(images * scale[1] + scale[0]).round().to(torch.uint8)]
+        shape = (1, len(images), GRID**2)
+        centers = (torch.randint(0, GRID, (*shape, 2), generator=self.generator) + 0.5) / GRID
+        boxes = torch.cat([centers, torch.full((*shape, 2), 0.8 / GRID)], -1)
+        boxes = boxes * (1 + 0.1 * torch.randn(*shape, 4, generator=self.generator))
+        logits = 3 * torch.randn(*shape, self.classes + 1, generator=self.generator)
+        nothing = torch.zeros(0)
+        output = Output(logits, boxes, nothing, nothing, nothing, nothing)
+        self.outputs += [replace(output, logits=logits[-1, i], boxes=boxes[-1, i]) for i in range(len(images))]
+        return output
+
+
+def mistakes(dataset: CocoDataset, study: InstanceCountConfig) -> tuple[int, int]:
+    """How many cells the study has drawn wrong, and how many images it has counted wrong, found by going through each."""
+    guesses = Guesses(len(dataset.categories), study)
+    stand_in = cast(Detr, guesses)
+    (counted,) = instance_count(stand_in, dataset.categories, dataset, study, dataset.split, CPU, Silent())
+    annotations = read_annotations(dataset.split, "instances", masks=False)
+    crops = clear_objects(annotations, 0, study.objects, CELL, study.object_size)
+    drawn_wrong = counted_wrong = 0
+    images, outputs = iter(guesses.images), iter(guesses.outputs)
+    for turn, crop in enumerate(crops):
+        for number, repeat in product(range(1, GRID**2 + 1), range(turn, study.repeats, len(crops))):
+            visible, wrong = seen(next(images), crop, study.fill)
+            drawn_wrong += wrong + abs(len(visible) - number)
+            found = hit(next(outputs), crop, study) & visible
+            counted_wrong += len(found) != counted.found[number - 1, repeat]
+    assert counted.found.sum() > 0
+    return drawn_wrong, counted_wrong
+
+
+def seen(image: Tensor, crop: Crop, fill: tuple[int, int, int]) -> tuple[set[int], int]:
+    """The cells that show the object, and how many show neither it nor the fill."""
+    visible, wrong = set(), 0
+    for cell, (row, column) in enumerate(product(range(GRID), repeat=2)):
+        pixels = image[:, row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL]
+        if torch.equal(pixels, crop.image):
+            visible.add(cell)
+        elif not (pixels == torch.tensor(fill).view(3, 1, 1)).all():
+            wrong += 1
+    return visible, wrong
+
+
+def hit(output: Output, crop: Crop, study: InstanceCountConfig) -> set[int]:
+    """The cells that a box of the class 0 finds: sure enough, nearest to it, and near enough."""
+    found = set()
+    left, top, right, bottom = crop.box.tolist()
+    places = [(x * CELL + left, y * CELL + top, x * CELL + right, y * CELL + bottom) for y, x in product(range(GRID), repeat=2)]
+    for chances, box in zip(output.logits.softmax(-1)[:, :-1].tolist(), output.boxes.tolist(), strict=True):
+        if max(chances) == chances[0] >= study.score:
+            x, y, width, height = (GRID * CELL * value for value in box)
+            corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+            overlaps = [overlap(corners, place) for place in places]
+            if max(overlaps) >= study.iou:
+                found.add(overlaps.index(max(overlaps)))
+    return found
+
+
+def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    """The IoU of two boxes xyxy."""
+    width, height = (max(0.0, min(a[i + 2], b[i + 2]) - max(a[i], b[i])) for i in (0, 1))
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+    return width * height / (sum(areas) - width * height)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""What a run needs besides its lineage to be run again and compared, kept with its record below ORIGIN; flows/again.py reads it.
+
+At its start: the whole profile, what differs from the commit, how many processes and threads work on what. At its end: a digest
+of each file of its results.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import yaml
+
+from flows import launch, lineage
+from flows.paths import ROOT, Paths
+from flows.settings import read
+
+if TYPE_CHECKING:
+    from flows.tracking import Record
+
+ORIGIN = "origin"  # folder of the run's artifacts
+PARAMS = "params.yaml"
+PATCH = "changes.patch"
+RESULTS = "results.json"  # path below the project -> digest, of each file
+NO_PATCH = "git.no_patch"  # the tag that says why changed code was not kept
+NEW_FILES = "git.new_files"  # the tag that names files that git doesn't know and the patch doesn't hold
+CODE = ("detr_core/", "flows/", "params/")  # where a file that git doesn't know yet counts as code
+LARGEST_FILE = 1_000_000
+LARGEST_PATCH = 5_000_000
+
+
+@dataclass(frozen=True)
+class Changes:
+    """How a checkout differs from its commit.
+
+    patch: for `git apply`, new files of CODE included. others: new files elsewhere. too_large: those of CODE that are.
+    """
+
+    patch: bytes
+    others: tuple[str, ...]
+    too_large: tuple[str, ...]
+
+
+def keep(record: Record, paths: Paths) -> None:
+    """The start of a run."""
+    for name, value in machine(paths).items():
+        record.tag(name, value)
+    with TemporaryDirectory() as folder:
+        if paths.params.is_file():
+            shutil.copyfile(paths.params, Path(folder) / PARAMS)
+        found = changes(ROOT)
+        if found is not None and found.others:
+            record.tag(NEW_FILES, _named(found.others))
+        if found is not None and found.too_large:
+            record.tag(NO_PATCH, f"{_named(found.too_large)}: not in git, and larger than {LARGEST_FILE / 1e6:.0f} MB")
+        elif found is not None and len(found.patch) > LARGEST_PATCH:
+            record.tag(NO_PATCH, f"{len(found.patch) / 1e6:.1f} MB of changes, more than {LARGEST_PATCH / 1e6:.0f} MB")
+        elif found is not None and (found.patch or found.others):
+            (Path(folder) / PATCH).write_bytes(found.patch)
+        for file in sorted(Path(folder).iterdir()):
+            record.artifact(file, ORIGIN)
+
+
+def keep_results(record: Record, stage: str, paths: Paths, name: str | None) -> None:
+    """The end of a run that ended well. name: of the study, where the stage carries out several."""
+    folders = [ROOT / out for out in outputs(stage, paths) if name is None or Path(out).name == name]
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / RESULTS
+        file.write_text(json.dumps(digests(folders), indent=0), encoding="utf-8")
+        record.artifact(file, ORIGIN)
+
+
+def outputs(stage: str, paths: Paths) -> list[str]:
+    """What dvc.yaml says that a stage of the profile makes, as paths below the project; nothing where it has no such stage."""
+    graph = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    return [out.replace("${profile}", paths.profile) for out in graph.get(stage, {}).get("outs", [])]
+
+
+def digests(folders: list[Path]) -> dict[str, str]:
+    """Path below the project -> MD5, of each file in these folders."""
+    found = {}
+    for folder in filter(Path.is_dir, folders):
+        for name, digest in lineage.file_hashes(folder).items():
+            file = folder / name
+            found[file.relative_to(ROOT).as_posix()] = digest if file.suffix != ".html" else _without_addresses(file)
+    return found
+
+
+def _without_addresses(page: Path) -> str:
+    # They are of MLflow's runs, which are others each time.
+    return hashlib.md5(re.sub(rb"https?://[^\s\"'<]*", b"", page.read_bytes()), usedforsecurity=False).hexdigest()
+
+
+def machine(paths: Paths) -> dict[str, str]:
+    """What else decides a result's last bits, as tags `machine.*`: the processor, PyTorch, GPUs, processes and their threads."""
+    found = {
+        "machine.processor": _processor(),
+        "machine.python": platform.python_version(),
+        "machine.torch": version("torch"),
+    }
+    if paths.params.is_file():
+        resources = read(paths.params).resources
+        processes, gpus = launch.process_count(resources), launch.gpus(resources)
+        threads = os.environ.get("OMP_NUM_THREADS", str(launch.threads(processes)))
+        found |= {"machine.processes": str(processes), "machine.threads": threads, "machine.gpus": str(len(gpus))}
+    return found
+
+
+def changes(root: Path) -> Changes | None:
+    """How the files at `root` differ from the commit that is checked out there; None where there is no git or no commit.
+
+    What DVC writes, dvc.lock and its settings, doesn't count.
+    """
+    listed = lineage.git_output(root, "ls-files", "--others", "--exclude-standard", "-z")
+    index = lineage.git_output(root, "rev-parse", "--git-path", "index")
+    if listed is None or index is None or not (root / os.fsdecode(index).strip()).is_file():
+        return None
+    new = [name for name in os.fsdecode(listed).split("\0") if name and Path(name).name != "dvc.lock"]
+    too_large = [name for name in new if name.startswith(CODE) and (root / name).stat().st_size > LARGEST_FILE]
+    code = [name for name in new if name.startswith(CODE) and name not in too_large]
+    with TemporaryDirectory() as folder:
+        # An index of our own, in which the new files are announced: so they are in the difference, and in git's index not.
+        mine = Path(folder) / "index"
+        shutil.copyfile(root / os.fsdecode(index).strip(), mine)
+        own = {"GIT_INDEX_FILE": str(mine)}
+        if code and lineage.git_output(root, "add", "--intent-to-add", "--", *code, environment=own) is None:
+            return None
+        form = ("--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--src-prefix=a/", "--dst-prefix=b/")
+        patch = lineage.git_output(root, "diff", *form, "HEAD", "--", *lineage.NOT_DVCS, environment=own)
+    others = tuple(name for name in new if not name.startswith(CODE))
+    return None if patch is None else Changes(patch, others, tuple(too_large))
+
+
+def _named(names: tuple[str, ...], most: int = 20) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.is_file() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()

@@ -1,0 +1,89 @@
+"""A run as the record has it, read back to be run again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from flows import origin, tracking  # before mlflow, whose settings tracking has
+
+import mlflow  # isort: skip
+from mlflow.exceptions import MlflowException  # isort: skip
+
+PARENT = "mlflow.parentRunId"
+
+# By name, its values by step; those of a run below this one as `run's name: metric`.
+Metrics = Mapping[str, Mapping[int, float]]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A run. params, patch: of flows/origin.py, None where the run has none. results: the digest of each file, by its path."""
+
+    run_id: str
+    experiment_id: str
+    status: str
+    tags: Mapping[str, str]
+    metrics: Metrics
+    params: bytes | None
+    patch: bytes | None
+    results: Mapping[str, str]
+
+
+def recorded(run_id: str) -> Recorded:
+    """The run of that id. Raises TrackingError where MLflow can't be reached, or has no such run."""
+    uri = tracking.tracking_uri()
+    file = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and not file.is_file():  # MLflow would make one
+        raise tracking.TrackingError(f"MLflow at {uri}: no runs are recorded there; MLFLOW_TRACKING_URI names another place")
+    mlflow.set_tracking_uri(uri)
+    client = mlflow.MlflowClient()
+    try:
+        run = client.get_run(run_id)
+        below = client.search_runs([run.info.experiment_id], f"tags.`{PARENT}` = '{run_id}'", max_results=1000)
+        metrics = _metrics(client, run_id, run.data.metrics)
+        for child in below:
+            own = _metrics(client, child.info.run_id, child.data.metrics)
+            metrics |= {f"{child.info.run_name}: {name}": values for name, values in own.items()}
+        with TemporaryDirectory() as folder:
+            kept = {Path(file.path).name for file in client.list_artifacts(run_id, origin.ORIGIN)}
+            if kept:
+                client.download_artifacts(run_id, origin.ORIGIN, folder)
+            content = {name: (Path(folder) / origin.ORIGIN / name).read_bytes() for name in kept}
+    except (MlflowException, OSError) as error:
+        raise tracking.TrackingError(f"MLflow at {uri}: run {run_id!r}: {tracking.reason(error)}") from None
+    return Recorded(
+        run_id,
+        run.info.experiment_id,
+        run.info.status,
+        run.data.tags,
+        metrics,
+        content.get(origin.PARAMS),
+        content.get(origin.PATCH),
+        json.loads(content.get(origin.RESULTS, b"{}")),
+    )
+
+
+def repetition(run: Recorded) -> str | None:
+    """The id of the last run that was begun as `run` done again, under the tag `again.of`."""
+    query = f"tags.`{tracking.AGAIN}` = '{run.run_id}' AND tags.stage = '{run.tags['stage']}'"
+    found = mlflow.MlflowClient().search_runs([run.experiment_id], query, order_by=["attributes.start_time DESC"])
+    return next((each.info.run_id for each in found if PARENT not in each.data.tags), None)
+
+
+def tag(run_id: str, name: str, value: str) -> None:
+    """Adds a word to a run that has ended."""
+    mlflow.MlflowClient().set_tag(run_id, name, value)
+
+
+def _metrics(client: Any, run_id: str, names: Mapping[str, float]) -> dict[str, dict[int, float]]:
+    """The system's own metrics left out: they are of the machine, not of the work."""
+    return {
+        name: {metric.step: metric.value for metric in client.get_metric_history(run_id, name)}
+        for name in names
+        if not name.startswith("system/")
+    }
