@@ -16,7 +16,7 @@ import yaml
 
 from detr_core.studies.comparison import Run, Table, write_table
 from detr_core.studies.config import EVALUATING
-from flows import lineage
+from flows import lineage, paths
 from flows.paths import DEFAULT_PROFILE, PARAMS, ROOT, Paths, relative
 from flows.settings import load
 from tests.flows.conftest import Command
@@ -26,6 +26,12 @@ STAGES: dict[str, Any] = GRAPH["stages"]
 # What the data stage depends on besides its parameters; a profile that reads a folder in place names that folder.
 SOURCES = {"scenes": "detr_core/data/scenes.py", "download": "detr_core/data/archives.py"}
 OTHERS = sorted(path.stem for path in PARAMS.glob("*.yaml") if path.stem != DEFAULT_PROFILE)
+
+
+@pytest.fixture(autouse=True)
+def _own_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Other tests have put a temporary folder in the project's place.
+    monkeypatch.setattr(paths, "ROOT", ROOT)
 
 
 @pytest.mark.parametrize("profile", OTHERS)

@@ -334,8 +334,7 @@ def test_the_training_stage_starts_from_a_checkpoint(trained: Trained) -> None:
 
 def test_the_mask_stage_starts_from_a_checkpoint_of_other_classes(trained: Trained, tmp_path: Path) -> None:
     where = Paths("tiny-masks")
-    shutil.copytree(trained.paths.data, where.data, dirs_exist_ok=True)
-    artifacts.claim(where.data, where.profile)
+    copy_data(trained.paths, where)
     content = torch.load(trained.paths.detection / "checkpoint.pt", weights_only=True)
     where.detection.mkdir(parents=True)
     torch.save(content | {"meta": content["meta"] | {"profile": where.profile}}, where.detection / "checkpoint.pt")
