@@ -16,5 +16,4 @@ def normalise(images: Tensor, padding: Tensor) -> Tensor:
     """
     mean = torch.tensor(IMAGENET_MEAN, device=images.device).mul_(255).view(3, 1, 1)
     std = torch.tensor(IMAGENET_STD, device=images.device).mul_(255).view(3, 1, 1)
-    pixels = images.to(torch.float32, memory_format=torch.contiguous_format)
-    return pixels.sub_(mean).div_(std).masked_fill_(padding[:, None], 0.0)
+    return images.contiguous().float().sub_(mean).div_(std).masked_fill_(padding[:, None], 0.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -203,7 +202,7 @@ def test_a_study_that_is_stopped_begins_nothing(where: Paths) -> None:
     study.stop()
     with pytest.raises(StudyError, match="stopped"):
         study.make("0-seed0", Silent(), "a run")
-    assert not where.runs.exists()
+    assert not where.study("depth").exists()
 
 
 def test_a_study_without_its_dataset_says_what_to_run(project: Path) -> None:
@@ -261,8 +260,9 @@ def test_the_command_names_what_failed_and_mlflow_has_each_variant(
     assert 'id="study-depth"' in page
     assert "broken, seed 0" in page
 
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{checkout / '.state/mlflow/mlflow.db'}")
-    mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
+    record = f"sqlite:///{checkout / '.state/mlflow/mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", record)
+    mlflow.set_tracking_uri(record)
     try:
         client = mlflow.MlflowClient()
         experiment = client.get_experiment_by_name("detr tiny")
@@ -285,7 +285,7 @@ def test_the_command_names_what_failed_and_mlflow_has_each_variant(
     assert run("depth").returncode == 0
     page = report.read_text()
     assert "broken, seed 0" not in page
-    mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
+    mlflow.set_tracking_uri(record)
     try:
         newest = client.search_runs([experiment.experiment_id], "params.encoder_layers = '1'")[0]
         assert newest.data.tags["reused.detection"] == newest.data.tags["reused.evaluation"] == child.info.run_id
