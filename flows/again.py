@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from flows import comparison, launch, origin, pages, recorded, stage, tracking, worktree
-from flows.attached import stop
+from flows.attached import attached, stop
 from flows.comparison import TOLERANCE, Comparison
 from flows.paths import Paths, relative
 from flows.recorded import Recorded
@@ -106,7 +106,7 @@ def _remarks(run: Recorded, tree: Path) -> list[str]:
 def _carried_out(run: Recorded, tree: Path) -> str:
     """The stage in the tree, recorded where the first run is; the id of its run. Raises AgainError where it fails."""
     study = [run.tags["study"]] if "study" in run.tags else []
-    command = [sys.executable, "-m", f"flows.{run.tags['stage']}", *study, "--profile", run.tags["profile"]]
+    command = attached(f"flows.{run.tags['stage']}", *study, "--profile", run.tags["profile"])
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_", "OMP_NUM"))}
     environment |= {
         "PYTHONPATH": str(tree),

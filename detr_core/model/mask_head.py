@@ -92,7 +92,7 @@ class MaskHead(nn.Module):
         # computed once an image instead of once a query.
         weight = self.lay1.weight
         of_image = F.conv2d(projected, weight[:, : self.width], self.lay1.bias, padding=1)
-        x = of_image[image] + F.conv2d(maps, weight[:, self.width :], padding=1)
+        x = _of_queries(of_image, image) + F.conv2d(maps, weight[:, self.width :], padding=1)
         x = F.relu(self.gn1(x))
         x = F.relu(self.gn2(self.lay2(x)))
         x = _join(x, self.adapter1(pyramid[0]), image)
@@ -106,7 +106,12 @@ class MaskHead(nn.Module):
 
 
 def _join(x: Tensor, features: Tensor, image: Tensor) -> Tensor:
-    return features[image] + F.interpolate(x, size=features.shape[-2:], mode="nearest")
+    return _of_queries(features, image) + F.interpolate(x, size=features.shape[-2:], mode="nearest")
+
+
+def _of_queries(features: Tensor, image: Tensor) -> Tensor:
+    # Not features[image]: where queries share an image several threads would add up its gradient in the order they come.
+    return features.index_select(0, image)
 
 
 def _convolution(channels_in: int, channels: int) -> nn.Conv2d:

@@ -13,6 +13,7 @@ from detr_core.model.backbone import Backbone
 from detr_core.model.config import BackboneConfig, DetectorConfig, PositionsConfig
 from detr_core.model.detr import Detr
 from detr_core.model.image import normalise
+from detr_core.model.mask_head import MaskHead
 from detr_core.model.position import LearnedPositions
 
 SMALL = DetectorConfig(
@@ -183,3 +184,23 @@ def test_frozen_stages_do_not_learn() -> None:
     trained = {name.split(".")[0] for name, weight in body.named_parameters() if weight.requires_grad}
     assert frozen == {"conv1", "layer1"}  # frozen batch norm has no parameters
     assert trained == {"layer2", "layer3", "layer4"}
+
+
+def test_gradients_of_the_mask_head_are_the_same_bit_for_bit_on_several_threads() -> None:
+    torch.manual_seed(0)
+    head = MaskHead(32, 4, [16, 16, 16])
+    maps, image = torch.randn(24, 4, 4, 4), torch.zeros(24, dtype=torch.long)  # queries that share an image
+    pyramid = (torch.randn(1, 16, 8, 8), torch.randn(1, 16, 16, 16), torch.randn(1, 16, 32, 32))
+    projected = torch.randn(1, 32, 4, 4)
+
+    def gradients() -> list[torch.Tensor]:
+        return list(torch.autograd.grad(head(projected, maps, pyramid, image).square().mean(), list(head.parameters())))
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        first = gradients()
+        again = [gradients() for _ in range(20)]
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for each in again for a, b in zip(first, each, strict=True))
