@@ -7,7 +7,7 @@ that train variants of it too. After studies by name the report is drawn anew; `
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,9 +17,9 @@ from detr_core.config import ConfigError, as_dict, flatten, require
 from detr_core.reporter import Reporter
 from detr_core.studies.config import EVALUATING
 from flows import pages, report, stage, tracking
-from flows.paths import DEFAULT_PROFILE, Paths, relative
+from flows.paths import DEFAULT_PROFILE, Paths, relative, whole_or_nothing
 from flows.progress import Tee, reporter
-from flows.settings import Profile, load
+from flows.settings import Profile, left_out, load
 from flows.show import publish
 from flows.studies import evaluating, training
 from flows.studies.training import StudyError
@@ -49,19 +49,13 @@ def chosen(settings: Profile, profile: str, names: Sequence[str]) -> list[str]:
     return possible if ALL in names else [name for name in possible if name in names]
 
 
-def left_out(settings: Profile) -> list[str]:
-    """The studies of the profile that its kind of detector can't do."""
-    return [name for name, config in settings.ablations.items() if settings.detector.kind not in config.KINDS]
-
-
 def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]:
     """Carries out the studies that only evaluate, each into runs/<profile>/studies/<study>/.
 
     Returns their metrics.json as `study/name`. Raises DatasetError, StageError or CheckpointError before work begins.
     """
     found: dict[str, float] = {}
-    for name in left_out(settings):
-        reporter.message(_without(name, settings))
+    _leave_out(settings, paths, reporter.message)
     for name in chosen(settings, paths.profile, []):
         found |= {f"{name}/{key}": value for key, value in evaluating.run(name, settings, paths, reporter).items()}
     return found
@@ -75,8 +69,7 @@ def ablations(profile: str = DEFAULT_PROFILE, study: str | list[str] | None = No
     asked = [study] if isinstance(study, str) else study or []
     names, logger = chosen(settings, profile, asked), get_run_logger()
     if not asked or ALL in asked:
-        for name in left_out(settings):
-            logger.info(_without(name, settings))
+        _leave_out(settings, Paths(profile), logger.info)
     found: dict[str, float] = {}
     failed: list[Exception] = []
     for name in names:
@@ -110,8 +103,13 @@ def _draw_report(paths: Paths) -> None:
         logger.info("%s: not drawn, there is no evaluation yet; `dvc repro` makes it and the page", page)
 
 
-def _without(name: str, settings: Profile) -> str:
-    return f"study {name}: left out, it is not for detectors of kind {settings.detector.kind!r}"
+def _leave_out(settings: Profile, paths: Paths, say: Callable[[str], None]) -> None:
+    """Says which studies the profile's detector can't do. Their folders are empty, for DVC expects them."""
+    for name in left_out(settings):
+        say(f"study {name}: left out, it is not for detectors of kind {settings.detector.kind!r}")
+        if name in EVALUATING:
+            with whole_or_nothing(paths.study(name)):
+                pass
 
 
 def _evaluated(name: str, settings: Profile, paths: Paths) -> dict[str, float]:

@@ -11,7 +11,7 @@ from detr_core.studies.config import EVALUATING
 from flows import artifacts, stage, tracking
 from flows.paths import DEFAULT_PROFILE, Paths, relative, whole_or_nothing
 from flows.progress import Tee, reporter
-from flows.settings import Profile, load
+from flows.settings import Profile, left_out, load
 from flows.show import publish
 
 
@@ -37,7 +37,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter, links: Mapping[str,
             out,
             settings.report.pictures,
             dict(links or {}),
-            {name: _command(name, paths.profile) for name in settings.ablations},
+            {name: _command(name, paths.profile) for name in settings.ablations if name not in left_out(settings)},
         )
     reporter.message(f"the report: {relative(paths.report / 'index.html')}")
     return {}

@@ -136,6 +136,11 @@ def _keys(content: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield from _keys(value, f"{prefix}{key}.")
 
 
+def left_out(settings: Profile) -> list[str]:
+    """The studies of the profile that its kind of detector can't do."""
+    return [name for name, config in settings.ablations.items() if settings.detector.kind not in config.KINDS]
+
+
 def load(profile: str) -> Profile:
     """The profile of that name.
 
@@ -171,4 +176,8 @@ def read(path: Path) -> Profile:
         where = getattr(error, "problem_mark", None)
         line = f" line {where.line + 1}:" if where else ""
         raise ConfigError(f"{name}:{line} not valid YAML: {getattr(error, 'problem', error)}") from None
-    return build(Profile, content, name)
+    profile: Profile = build(Profile, content, name)
+    kind = profile.detector.kind
+    fits = kind == "detr" or profile.train_panoptic is None
+    require(fits, f"{name}: train_panoptic", f"null with detector.kind {kind!r}, which can't have a mask head", "a section")
+    return profile

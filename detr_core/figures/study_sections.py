@@ -19,12 +19,16 @@ Draw = Callable[[Path, Path, Mapping[str, Any]], Section]
 
 
 def study_sections(studies: Path, figures: Path, published: Mapping[str, Any], commands: Mapping[str, str]) -> list[Section]:
-    """A section of each study that has a folder below `studies`: those that evaluate, then those that train, as in the paper.
+    """A section of each study that has results below `studies`: those that evaluate, then those that train, as in the paper.
 
     The last one says of studies without results how to get them. figures: where pictures go. published: the content of
     published.json, whose order is the paper's. commands: for each study the one that carries it out.
     """
-    found = [draw(studies / name, figures, published) for name, draw in _EVALUATING.items() if (studies / name).is_dir()]
+    found = [
+        draw(studies / name, figures, published)
+        for name, draw in _EVALUATING.items()
+        if (studies / name / "metrics.json").is_file()
+    ]
     order = list(published)
     trained = [file.parent.name for file in studies.glob("*/study.json")]
     trained.sort(key=lambda name: (order.index(name) if name in order else len(order), name))

@@ -11,9 +11,9 @@ import yaml
 
 from detr_core.config import ConfigError, build
 from detr_core.studies.config import EVALUATING
-from flows.ablations import chosen, left_out
+from flows.ablations import chosen
 from flows.paths import PARAMS
-from flows.settings import Profile, load, read, variants
+from flows.settings import Profile, left_out, load, read, variants
 from tests.conftest import tiny_parameters
 from tests.kinds import DEFORMABLE, KINDS
 
@@ -154,3 +154,15 @@ def test_studies_are_chosen_by_name_in_the_profiles_order() -> None:
     assert said.startswith(
         "study 'encoder-deph': profile 'smoke' has no such study; did you mean 'encoder-depth'? known: decoder-nms, "
     )
+
+
+def test_a_profile_of_a_detector_without_mask_head_says_null(tmp_path: Path) -> None:
+    content = yaml.safe_load((PARAMS / "smoke.yaml").read_text(encoding="utf-8"))
+    content["detector"], content["ablations"] = DEFORMABLE["detector"], {}
+    content["train_detection"] |= {"loss": DEFORMABLE["loss"], "optimizer": DEFORMABLE["optimizer"]}
+    file = tmp_path / "deformable.yaml"
+    file.write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match=r"deformable\.yaml: train_panoptic: expected null with detector\.kind 'deformable'"):
+        read(file)
+    file.write_text(yaml.safe_dump(content | {"train_panoptic": None}))
+    assert read(file).train_panoptic is None

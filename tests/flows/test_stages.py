@@ -22,6 +22,7 @@ from detr_core.model.checkpoint import CheckpointError, load_checkpoint, save_ch
 from detr_core.model.config import detector_config
 from detr_core.model.detector import build_detector
 from detr_core.reporter import Reporter, Silent
+from detr_core.studies.config import EVALUATING
 from flows import ablations, artifacts, check, data, evaluate, launch, report, tracking, train_detection, train_panoptic
 from flows.artifacts import StageError
 from flows.paths import Paths
@@ -67,6 +68,22 @@ def test_a_mask_head_is_for_detr(trained: Trained) -> None:
         ConfigError, match=r"detector\.kind: expected 'detr', which alone can have a mask head, found 'deformable'"
     ):
         train_panoptic.run(build(Profile, content, "tiny.yaml"), trained.paths, Silent())
+
+
+def test_another_kind_of_detector_goes_through_all_stages(trained: Trained) -> None:
+    content, where = tiny_parameters(), Paths("tiny-deformable")
+    content["detector"], content["train_panoptic"] = DEFORMABLE["detector"], None
+    content["train_detection"] |= {"loss": DEFORMABLE["loss"], "optimizer": DEFORMABLE["optimizer"], "steps": 1}
+    content["ablations"] = {name: content["ablations"][name] for name in EVALUATING}
+    settings = build(Profile, content, "tiny.yaml")
+    copy_data(trained.paths, where)
+    for stage in (train_detection, train_panoptic, evaluate, ablations, report):
+        stage.run(settings, where, Silent())
+    made = {name for name in EVALUATING if any(where.study(name).iterdir())}  # all are there, for DVC expects them
+    assert made == {"decoder-nms"}
+    page = (where.report / "index.html").read_text(encoding="utf-8")
+    assert 'id="study-decoder-nms"' in page
+    assert "flows.ablations" not in page, "what can't be done has no command"
 
 
 @pytest.mark.parametrize("study", ["instance-count", "encoder-attention", "decoder-attention", "scoring"])
