@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     import torch
 
     from detr_core.model.checkpoint import Checkpoint
-    from detr_core.train.config import InitConfig
+    from detr_core.model.config import DetectorConfig
+    from detr_core.train.config import InitConfig, PanopticConfig
 
 
 def local_file(checkpoint: str, sha256: str | None) -> Path:
@@ -39,6 +40,23 @@ def local_file(checkpoint: str, sha256: str | None) -> Path:
 def initial(init: InitConfig | None) -> Path | None:
     """The file that a training starts from; None where its profile names none. Raises as `local_file`."""
     return None if init is None else local_file(init.checkpoint, init.sha256)
+
+
+def initial_mask_head(config: PanopticConfig, detector: DetectorConfig) -> Path | None:
+    """The file whose mask head a training starts from; None where its profile names none. Raises as `local_file`, and
+    ConfigError where that file has no mask head for this detector."""
+    file = initial(config.init)
+    if file is not None:
+        import torch
+
+        from detr_core.model.checkpoint import as_detr, load_checkpoint
+        from detr_core.model.detr import Detr
+        from detr_core.train.initial import mask_head_from
+
+        trained = load_checkpoint(file, torch.device("cpu"), detector.backbone.dilation)
+        whole = Detr(detector, num_classes=1, mask_head=True, attention_maps=config.attention_maps)
+        mask_head_from(whole, as_detr(trained.model, "train_panoptic.init", file))
+    return file
 
 
 def add_arguments(parser: argparse.ArgumentParser, required: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
+from detr_core.model.config import DetectorConfig
 from detr_core.reporter import Reporter
 from flows import artifacts, checkpoints, stage, tracking, train
 from flows.paths import DEFAULT_PROFILE, Paths
@@ -16,10 +17,12 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     """Trains the detector into runs/<profile>/detection/: checkpoint.pt (the last), best.pt, metrics.json, history.jsonl.
 
     An interrupted training is taken up again from .state/. Returns metrics.json.
-    Raises DatasetError or CheckpointError before work begins, WorkerError where a process of the training fails.
+    Raises ConfigError, DatasetError or CheckpointError before work begins, WorkerError where a process of the training fails.
     """
     artifacts.dataset(paths)
-    init = checkpoints.initial(settings.train_detection.init)
+    init, masks = checkpoints.initial(settings.train_detection.init), settings.train_panoptic
+    if masks is not None and isinstance(settings.detector, DetectorConfig):
+        checkpoints.initial_mask_head(masks, settings.detector)  # what can't go on from it is told before hours of training
     return train.run("detection", settings.train_detection, settings.detector, init, None, settings, paths, reporter)
 
 

@@ -6,6 +6,7 @@ from prefect import flow
 
 from detr_core.config import ConfigError
 from detr_core.data.dataset import DatasetError
+from detr_core.model.config import DetectorConfig
 from detr_core.reporter import Reporter
 from flows import artifacts, checkpoints, stage, tracking, train
 from flows.paths import DEFAULT_PROFILE, Paths, relative, whole_or_nothing
@@ -28,14 +29,14 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
         with whole_or_nothing(paths.panoptic):
             reporter.message("no mask head: train_panoptic is null")
         return {}
-    if settings.detector.kind != "detr":
+    if not isinstance(settings.detector, DetectorConfig):
         expected = "'detr', which alone can have a mask head"
         raise ConfigError(f"{relative(paths.params)}: detector.kind: expected {expected}, found {settings.detector.kind!r}")
     for name, split in splits.items():
         if split.panoptic is None:
             where = relative(paths.dataset / "dataset.json")
             raise DatasetError(f"{where}: {name}.panoptic: expected panoptic annotations to train masks on, found null")
-    detector, mask_head = artifacts.detector(paths), checkpoints.initial(settings.train_panoptic.init)
+    detector, mask_head = artifacts.detector(paths), checkpoints.initial_mask_head(settings.train_panoptic, settings.detector)
     return train.run("panoptic", settings.train_panoptic, None, detector, mask_head, settings, paths, reporter)
 
 
