@@ -74,6 +74,8 @@ def require_a_stage(run: Recorded) -> None:
         raise AgainError(f"run {run.run_id}: one setting of a study; do the study's run again, {parent}")
     if "stage" not in run.tags or "profile" not in run.tags:
         raise AgainError(f"run {run.run_id}: not a run of one of this project's stages")
+    if not run.tags["stage"].isidentifier() or Path(run.tags["profile"]).name != run.tags["profile"]:
+        raise AgainError(f"run {run.run_id}: expected the names of a stage and a profile, found {run.tags['stage']!r} and others")
     if run.status != "FINISHED":
         raise AgainError(f"run {run.run_id}: expected a run that ended well, found {run.status}: there is nothing to compare")
 

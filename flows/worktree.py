@@ -107,6 +107,9 @@ def _data(run: Recorded, tree: Path) -> None:
     from dvc_data.hashfile.hash_info import HashInfo
 
     read = {tag.removeprefix("dvc."): digest for tag, digest in run.tags.items() if tag.startswith("dvc.")}
+    for name in read:
+        if not (tree / name).resolve().is_relative_to(tree.resolve()):
+            raise AgainError(f"run {run.run_id}: tag dvc.{name}: expected a path below the project, found one that leaves it")
     with Repo(str(MAIN)) as repo:
         cache = repo.cache.local
         for name, digest in read.items():

@@ -83,6 +83,8 @@ NO_DATA = {"dvc.data/smoke": f"{'0' * 32}.dir"}
         ({"git.dirty": "true", origin.NO_PATCH: "9.1 MB of changes"}, None, "its changes were not kept: 9.1 MB of changes"),
         ({"git.dirty": "true"}, b"no patch\n", "git can't make the work tree: "),
         ({"profile": "mine"}, None, "its profile 'mine' was neither committed nor kept with the run"),
+        ({"dvc.../../out": f"{'0' * 32}.dir"}, None, "tag dvc.../../out: expected a path below the project, found one that"),
+        ({"dvc./out": f"{'0' * 32}.dir"}, None, "tag dvc./out: expected a path below the project, found one that leaves it"),
         (
             NO_DATA,
             None,
@@ -111,6 +113,8 @@ def test_what_no_run_of_a_stage_is_is_refused() -> None:
     for other, said in (
         (dataclasses.replace(run, status="KILLED"), "expected a run that ended well, found KILLED"),
         (dataclasses.replace(run, tags={}), "not a run of one of this project's stages"),
+        (dataclasses.replace(run, tags={**run.tags, "stage": "evaluate --out x"}), "expected the names of a stage and a profile"),
+        (dataclasses.replace(run, tags={**run.tags, "profile": "../../out"}), "expected the names of a stage and a profile"),
         (
             dataclasses.replace(run, tags={**run.tags, recorded.PARENT: "0c"}),
             "one setting of a study; do the study's run again, 0c",
