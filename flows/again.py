@@ -7,7 +7,6 @@ On a CPU every value at every step and every file of its results must be the sam
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import subprocess
@@ -15,7 +14,7 @@ import sys
 from pathlib import Path
 
 from flows import comparison, launch, origin, pages, recorded, stage, tracking, worktree
-from flows.attached import attached, stop
+from flows.attached import attached, ended
 from flows.comparison import TOLERANCE, Comparison
 from flows.paths import Paths, relative
 from flows.recorded import Recorded
@@ -133,14 +132,8 @@ def _threads(run: Recorded) -> dict[str, str]:
 
 def _run(command: list[str], folder: Path, environment: dict[str, str]) -> int:
     process = subprocess.Popen(command, cwd=folder, env=environment, text=True)
-    try:
+    with ended(process):
         return process.wait()
-    except KeyboardInterrupt:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(20)  # ctrl-c has reached it too
-        raise
-    finally:
-        stop(process, patience=10)
 
 
 def _say(found: Comparison, how: str) -> None:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
 from flows.leaving import work_is_done
 
@@ -35,6 +36,19 @@ def stop(process: subprocess.Popen[str] | subprocess.Popen[bytes], patience: flo
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+@contextlib.contextmanager
+def ended(process: subprocess.Popen[str]) -> Iterator[None]:
+    """However this ends, the process has ended then. ctrl-c in the terminal reaches it too, and it may take its time."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+        raise
+    finally:
+        stop(process, patience=10)
 
 
 def end_with_parent() -> None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows import stage
-from flows.attached import attached, stop
+from flows.attached import attached, ended
 from flows.paths import DEFAULT_PROFILE, ROOT, Paths, relative
 from flows.settings import load
 
@@ -89,17 +88,11 @@ def _run(command: list[str]) -> tuple[int, str]:
         text=True,
         errors="replace",
     )
-    try:
+    with ended(process):
         for line in process.stdout or ():
             logger.info(line.rstrip())
             last.append(line.strip())
         code = process.wait()
-    except KeyboardInterrupt:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(20)  # ctrl-c has reached it too
-        raise
-    finally:
-        stop(process, patience=10)
     named = [line for line in last if line.startswith("error: ")]
     return code, named[0].removeprefix("error: ") if named else ""
 

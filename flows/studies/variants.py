@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from detr_core import download
 from detr_core.config import as_dict
 from detr_core.reporter import Reporter
 from detr_core.studies.training import TrainingStudyConfig
@@ -71,13 +72,18 @@ def made_from(variant: Variant, paths: Paths) -> dict[str, str]:
     masks = settings.train_panoptic
     inits = {"detection": settings.train_detection.init, "panoptic": masks and masks.init}
     before = _digest(
-        [_file(file) for split in artifacts.dataset(paths).values() for file in (split.instances, split.panoptic) if file],
+        [
+            download.digest(file)
+            for split in artifacts.dataset(paths).values()
+            for file in (split.instances, split.panoptic)
+            if file
+        ],
         as_dict(settings.detector),
     )
     for folder, stage in STAGES.items():
         if folder != "panoptic" or variant.trains_masks:
             init = inits.get(folder)
-            given = init and ROOT.joinpath(init.checkpoint).is_file() and _file(ROOT / init.checkpoint)
+            given = init and ROOT.joinpath(init.checkpoint).is_file() and download.digest(ROOT / init.checkpoint)
             before = digests[folder] = _digest(before, given, as_dict(getattr(settings, stage)), _code(stage))
     return digests | {"cost": _digest(before, _code("ablations"))}
 
@@ -175,17 +181,12 @@ def _code(stage: str) -> str:
     """A digest of what dvc.yaml names as the stage's code."""
     named = [ROOT / name for name in _graph()["stages"][stage]["deps"] if "${profile}" not in name]
     found = {file for path in named for file in (path, *path.rglob("*")) if file.is_file() and file.suffix != ".pyc"}
-    return _digest([(str(file.relative_to(ROOT)), _file(file)) for file in sorted(found)])
+    return _digest([(str(file.relative_to(ROOT)), download.digest(file)) for file in sorted(found)])
 
 
 def _graph() -> dict[str, Any]:
     graph: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
     return graph
-
-
-def _file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest(*parts: Any) -> str:
