@@ -24,6 +24,15 @@ ROOT = paths.ROOT
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist, which looks at the marks in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs the smoke profile's results is one process's, so that they are made once, and comes first: it takes longest."""
+    for item in items:
+        if "smoke" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("smoke"))
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
 @dataclass(frozen=True)
 class Trained:
     """A profile whose stages have all run. figures: what each returned. told: what each told of its progress."""
