@@ -17,6 +17,7 @@ class Kind:
 KINDS = {
     "image_entry": Kind("an image's entry that lacks something, repeats an id or leaves the folder", "image"),
     "image_missing": Kind("an image that isn't there", "image"),
+    "image_link": Kind("an image that is a link to a file outside of its folder", "image"),
     "image_empty": Kind("an image file of 0 bytes", "image"),
     "image_truncated": Kind("an image file cut short", "image"),
     "image_unreadable": Kind("an image file that is none, or damaged", "image"),

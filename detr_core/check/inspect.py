@@ -58,7 +58,7 @@ def inspect(splits: Mapping[str, Split], queries: int, reporter: Reporter) -> In
                 panoptic[split.name] = entries
             statistics[split.name] = count(entries, names[source])
             findings += _many_objects(entries, split.name, source, queries)
-    seen = _read_images({job for part in jobs.values() for job in part}, reporter)
+    seen = _read_images({job: split.images.resolve() for split in splits.values() for job in jobs[split.name]}, reporter)
     for split in splits.values():
         for (path, size), entries_of in jobs[split.name].items():
             findings += [
@@ -82,13 +82,15 @@ def _require_same_categories(names: dict[str, dict[int, str]], source: str, cont
     names[source] = own
 
 
-def _read_images(jobs: set[tuple[Path, tuple[int, int]]], reporter: Reporter) -> dict[tuple[Path, tuple[int, int]], Seen]:
+def _read_images(
+    jobs: Mapping[tuple[Path, tuple[int, int]], Path], reporter: Reporter
+) -> dict[tuple[Path, tuple[int, int]], Seen]:
     # Threads: Pillow decodes and hashlib hashes without the interpreter's lock, and a process takes seconds to start.
     found: dict[tuple[Path, tuple[int, int]], Seen] = {}
     begun = time.monotonic()
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore")  # Pillow's, of damaged metadata and large images: what matters of it is a finding
-        running = {pool.submit(check_image, path, size): (path, size) for path, size in sorted(jobs)}
+        running = {pool.submit(check_image, *job, jobs[job]): job for job in sorted(jobs)}
         for done, future in enumerate(as_completed(running), start=1):
             found[running[future]] = future.result()
             if done % 50 == 0 or done == len(jobs):
@@ -99,6 +101,7 @@ def _read_images(jobs: set[tuple[Path, tuple[int, int]]], reporter: Reporter) ->
 def _panoptic_findings(split: Split, entries: Entries, reporter: Reporter) -> list[Finding]:
     folder = split.panoptic_masks
     assert folder is not None  # a split has both or none
+    real = folder.resolve()
 
     def look(image_id: int) -> tuple[Faults, list[tuple[str, int, str]]]:
         _, name, segments = entries.panoptic[image_id]
@@ -106,7 +109,7 @@ def _panoptic_findings(split: Split, entries: Entries, reporter: Reporter) -> li
             path = below_root(folder, name, "annotations.file_name")
         except DatasetError as error:
             return [("panoptic_png", str(error))], []
-        return check_panoptic(path, entries.images[image_id].size, segments)
+        return check_panoptic(path, entries.images[image_id].size, segments, real)
 
     findings: list[Finding] = []
     begun = time.monotonic()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,9 @@ from PIL.ExifTags import Base
 Size = tuple[int, int]  # (h, w)
 Faults = list[tuple[str, str]]  # kind of finding, detail
 
+# A file named by the hash of its content, as in a cache that holds big files once: links into it are as good as copies.
+_BY_CONTENT = re.compile(r"/[0-9a-f]{2}/[0-9a-f]{30}$")
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -24,9 +29,9 @@ class Seen:
     faults: Faults
 
 
-def check_image(path: Path, size: Size) -> Seen:
-    """Reads and decodes the image, which `size` says the annotated size of."""
-    data, fault = _read(path)
+def check_image(path: Path, size: Size, folder: Path) -> Seen:
+    """Reads and decodes the image, which `size` says the annotated size of. folder: where it lies, without links."""
+    data, fault = _read(path, folder)
     if fault is not None:
         return Seen(None, [fault])
     digest = hashlib.blake2b(data, digest_size=16).digest()
@@ -48,12 +53,14 @@ def check_image(path: Path, size: Size) -> Seen:
     return Seen(digest, [])
 
 
-def check_panoptic(path: Path, size: Size, segments: Mapping[int, float]) -> tuple[Faults, list[tuple[str, int, str]]]:
-    """Compares a panoptic PNG with `segments`, the area that the JSON gives each segment id.
+def check_panoptic(
+    path: Path, size: Size, segments: Mapping[int, float], folder: Path
+) -> tuple[Faults, list[tuple[str, int, str]]]:
+    """Compares a panoptic PNG with `segments`, the area that the JSON gives each segment id. folder: its own, no link.
 
     Returns what is wrong with the whole file, and (kind, segment id, detail) of its segments.
     """
-    data, fault = _read(path)
+    data, fault = _read(path, folder)
     if fault is not None:
         return [("panoptic_png", f"{path.name}: {fault[1]}")], []
     try:
@@ -77,8 +84,13 @@ def check_panoptic(path: Path, size: Size, segments: Mapping[int, float]) -> tup
     return whole, of_segments
 
 
-def _read(path: Path) -> tuple[bytes, tuple[str, str] | None]:
+def _read(path: Path, folder: Path) -> tuple[bytes, tuple[str, str] | None]:
     try:
+        real = os.path.realpath(path)
+        if not real.startswith(f"{folder}{os.sep}") and not _BY_CONTENT.search(real):
+            return b"", ("image_link", f"a link to {real}")
+        if os.path.lexists(real) and not os.path.isfile(real):
+            return b"", ("image_unreadable", "not a file")  # a device or a pipe may never end
         data = path.read_bytes()
     except FileNotFoundError:
         return b"", ("image_missing", "no such file")

@@ -68,13 +68,14 @@ def _findings(findings: Sequence[Finding], lenient: bool) -> Section:
 
 def _worst(splits: Mapping[str, Split], findings: Sequence[Finding], pictures: int, folder: Path) -> list[Section]:
     sections = []
+    unread = {(finding.split, finding.file) for finding in findings if finding.kind in ("image_link", "image_unreadable")}
     for name, kind in KINDS.items():
         own = [finding for finding in findings if finding.kind == name and finding.file]
         files = [file for file, _ in Counter((finding.split, finding.file) for finding in own).most_common(pictures)]
         drawn = []
         for number, (split, file) in enumerate(files):
             here = [finding for finding in own if (finding.split, finding.file) == (split, file)]
-            picture = save(_picture(splits[split], here), folder / f"{name}_{number}.jpg")
+            picture = save(_picture(None if (split, file) in unread else splits[split], here), folder / f"{name}_{number}.jpg")
             drawn.append((jpeg(picture), f"{split}, {file}: {here[0].detail}"))
         if drawn:
             title = kind.words[0].upper() + kind.words[1:]
@@ -83,10 +84,10 @@ def _worst(splits: Mapping[str, Split], findings: Sequence[Finding], pictures: i
     return sections
 
 
-def _picture(split: Split, findings: Sequence[Finding]) -> Image.Image:
-    """The image with the boxes that the findings name, or a card that says why there is none."""
+def _picture(split: Split | None, findings: Sequence[Finding]) -> Image.Image:
+    """The image with the boxes that the findings name, or a card that says why there is none. split: None opens no image."""
     first = findings[0]
-    image = _opened(split, first.file)
+    image = None if split is None else _opened(split, first.file)
     if image is None:
         panel = Image.new("RGB", (512, 200), _CARD)
         ImageDraw.Draw(panel).text((256, 100), first.detail[:48], fill=_PALE, font_size=18, anchor="mm")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -56,8 +57,15 @@ def cut(path: Path, size: int) -> None:
     path.write_bytes(path.read_bytes()[:size])
 
 
+def linked(path: Path, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(place)
+    path.symlink_to(place)
+
+
 IMAGE_FAULTS: dict[str, Callable[[Path], object]] = {
     "image_missing": lambda path: path.unlink(),
+    "image_link": lambda path: linked(path, path.parents[1] / "secret.jpg"),
     "image_empty": lambda path: path.write_bytes(b""),
     "image_truncated": lambda path: cut(path, path.stat().st_size // 2),
     "image_unreadable": lambda path: path.write_bytes(b"no image" * 50),
@@ -71,6 +79,26 @@ def test_an_image_that_is_not_as_it_should_be(whole: Path, kind: str) -> None:
     found = inspected(whole).findings
     assert [(each.kind, each.split, each.source, each.image_id, each.file) for each in found] == [
         (kind, "train", source, 2, "2.jpg") for source in ("instances", "panoptic")
+    ]
+
+
+def test_what_is_no_file_is_not_read(whole: Path) -> None:
+    for name in ("2.jpg", "3.jpg"):
+        (whole / "train" / name).unlink()
+    os.mkfifo(whole / "train" / "2.jpg")
+    (whole / "train" / "3.jpg").symlink_to("/dev/zero")
+    found = [(each.kind, each.detail) for each in inspected(whole).findings if each.source == "instances"]
+    assert found == [("image_unreadable", "not a file"), ("image_link", "a link to /dev/zero")]
+
+
+def test_a_link_within_its_folder_or_into_a_cache_is_as_good_as_a_copy(whole: Path, tmp_path: Path) -> None:
+    linked(whole / "train" / "2.jpg", whole / "train" / "more" / "2.jpg")
+    linked(whole / "train" / "3.jpg", tmp_path / "cache" / "files" / "md5" / "0a" / ("1b" * 15))
+    linked(whole / "val", tmp_path / "disk" / "val")  # a folder that a profile names may be a link itself
+    assert kinds(whole) == set()
+    linked(whole / "panoptic_train" / "1.png", tmp_path / "1.png")
+    assert [(each.kind, each.detail) for each in inspected(whole).findings] == [
+        ("panoptic_png", f"1.png: a link to {tmp_path / '1.png'}")
     ]
 
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from detr_core.config import build
@@ -67,6 +68,22 @@ def test_strict_stops_with_the_findings_and_lenient_leaves_out(project: Path, tm
     assert "It has to be mended." in (where.check / "index.html").read_text(encoding="utf-8")
     with pytest.raises(DatasetError, match=r"there is no checked dataset of profile 'broken' yet; .*`python -m flows.check"):
         artifacts.dataset(where)
+
+
+def test_the_page_shows_nothing_from_outside_of_the_folder(project: Path, tmp_path: Path) -> None:
+    root, where = write_whole(tmp_path / "data"), Paths("linked")
+    file, secret, pages = root / "train" / "3.jpg", tmp_path / "secret.jpg", []
+    size = Image.open(file).size
+    file.unlink()
+    file.symlink_to(secret)
+    settings = profile(root, "lenient")
+    for color in ("red", "blue"):
+        Image.new("RGB", size, color).save(secret)
+        data.run(settings, where, Silent())
+        assert check.run(settings, where, Silent())["found/image_link"] == 2
+        pages.append((where.check / "index.html").read_text(encoding="utf-8"))
+    assert pages[0] == pages[1]
+    assert f"a link to {secret}" in pages[0]
 
 
 def test_the_terminal_shows_each_kind_once_with_its_first_example(project: Path, tmp_path: Path) -> None:
