@@ -20,6 +20,7 @@ from detr_core.config import as_dict
 from detr_core.reporter import Reporter
 from detr_core.studies.training import TrainingStudyConfig
 from flows import artifacts, evaluate, train_detection, train_panoptic
+from flows.alone import alone
 from flows.paths import ROOT, Paths, whole_or_nothing
 from flows.settings import Profile, variants
 
@@ -108,26 +109,17 @@ def run(variant: Variant, paths: Paths, digests: dict[str, str], reporter: Repor
         "evaluation": evaluate.run,
         "cost": _measure_cost,
     }
-    if "panoptic" not in digests:
-        shutil.rmtree(own.panoptic, ignore_errors=True)  # of an earlier form of the study: it would be evaluated
-    for name, digest in digests.items():
-        folder = own.runs / name
-        if _is_of(folder, digest):
-            reporter.message(f"{name}: there already, made from the same settings, data and code")
-            continue
-        _note(folder).unlink(missing_ok=True)
-        studies = own.runs.parent.parent
-        like = sorted(other for other in studies.glob(f"*/*/{name}") if _is_of(other, digest))
-        if like:
-            reporter.message(f"{name}: the same as of {like[0].parent.relative_to(studies)}")
-            shutil.rmtree(folder, ignore_errors=True)
-            shutil.copytree(like[0], folder)
-            shutil.copyfile(_note(like[0]), _note(folder))
-        else:
-            with _evaluating if name in ("evaluation", "cost") else nullcontext():
-                work[name](variant.settings, own, reporter)
-            _note(folder).write_text(json.dumps({"made_from": digest, "mlflow_run": run_id}) + "\n", encoding="utf-8")
-    return figures(own)
+    with alone(str(own.runs), reporter):
+        if "panoptic" not in digests:
+            shutil.rmtree(own.panoptic, ignore_errors=True)  # of an earlier form of the study: it would be evaluated
+        for name, digest in digests.items():
+            with alone(digest, reporter):
+                if not _is_there(own.runs / name, digest, reporter):
+                    with _evaluating if name in ("evaluation", "cost") else nullcontext():
+                        work[name](variant.settings, own, reporter)
+                    note = {"made_from": digest, "mlflow_run": run_id}
+                    _note(own.runs / name).write_text(json.dumps(note) + "\n", encoding="utf-8")
+        return figures(own)
 
 
 def makers(own: Paths, names: Iterable[str]) -> dict[str, str]:
@@ -143,6 +135,22 @@ def figures(own: Paths) -> dict[str, float]:
         if (folder / "metrics.json").is_file():
             found |= json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     return found
+
+
+def _is_there(folder: Path, digest: str, reporter: Reporter) -> bool:
+    """Whether a result folder is made from what the digest says; it is copied where only another variant has it."""
+    if _is_of(folder, digest):
+        reporter.message(f"{folder.name}: there already, made from the same settings, data and code")
+        return True
+    _note(folder).unlink(missing_ok=True)
+    studies = folder.parents[2]
+    like = sorted(other for other in studies.glob(f"*/*/{folder.name}") if _is_of(other, digest))
+    if like:
+        reporter.message(f"{folder.name}: the same as of {like[0].parent.relative_to(studies)}")
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(like[0], folder)
+        shutil.copyfile(_note(like[0]), _note(folder))
+    return bool(like)
 
 
 def _measure_cost(settings: Profile, own: Paths, reporter: Reporter) -> dict[str, float]:

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from detr_core.data.dataset import DatasetError
 from detr_core.reporter import Memory, Silent
 from detr_core.studies.comparison import read_table
 from flows import evaluate, launch
+from flows.alone import alone
 from flows.paths import Paths
 from flows.settings import Profile
 from flows.studies.training import Study, StudyError, shares
@@ -175,6 +177,32 @@ def test_what_another_study_has_made_from_the_same_is_taken_from_there(where: Pa
         own = second.variants[label].paths(where.profile)
         assert makers(own, second.digests[label]) == dict.fromkeys(names, f"run of {maker}")
         assert second.is_made(label)
+
+
+def test_two_commands_at_once_make_a_variant_once(where: Paths) -> None:
+    studies = [Study("depth", settings(), where) for _ in range(2)]
+    told = [Memory(), Memory()]
+    with ThreadPoolExecutor() as pool:
+        made = [pool.submit(each.make, "1-seed0", memory, "a run") for each, memory in zip(studies, told, strict=True)]
+        assert made[0].result() == made[1].result()
+    first, second = sorted((memory.messages for memory in told), key=len)
+    there = [f"{name}: there already, made from the same settings, data and code" for name in ("detection", "evaluation", "cost")]
+    assert first == ["begins"]
+    assert [*dict.fromkeys(second)] == ["begins", "waits: another command or variant makes the same", *there]
+
+
+def test_who_waits_ends_with_its_study(where: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.alone.TELL", 0.0)
+    study = Study("depth", settings(), where)
+    own = study.variants["1-seed0"].paths(where.profile)
+    with alone(str(own.runs), Silent()), ThreadPoolExecutor() as pool:
+        waits = pool.submit(study.make, "1-seed0", Silent(), "a run")
+        with pytest.raises(TimeoutError):
+            waits.result(timeout=1)
+        study.stop()
+        with pytest.raises(StudyError, match="stopped"):
+            waits.result(timeout=10)
+    assert not own.runs.exists()
 
 
 def test_the_baselines_train_and_are_evaluated_as_detr_is(where: Paths) -> None:
