@@ -52,7 +52,7 @@ def _download(
     with ExitStack() as stack:
         parts: list[Part] = []
         for path, remote in files.items():
-            if not _is_there(path, remote):
+            if not _is_there(path, remote, reporter):
                 parts.append(stack.enter_context(begun(path, remote, path not in whole, largest)))
         if not parts:
             return
@@ -116,7 +116,10 @@ def _work(queue: SimpleQueue[tuple[Part, Piece]], stop: Event, errors: list[Base
         errors.append(error)
 
 
-def _is_there(path: Path, remote: Remote) -> bool:
+def _is_there(path: Path, remote: Remote, reporter: Reporter) -> bool:
     if not path.is_file() or (remote.size is not None and path.stat().st_size != remote.size):
         return False
-    return remote.sha256 is None or digest(path) == remote.sha256
+    if remote.sha256 is None:
+        return True
+    reporter.message(f"{path.name}: there already; computing the checksum of its {path.stat().st_size / 1e6:,.0f} MB")
+    return digest(path) == remote.sha256
