@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import re
 import shutil
 from dataclasses import dataclass
@@ -49,13 +50,22 @@ class Adopted:
     statistics: dict[str, Statistics]
 
 
-def adopt(folder: Path, name: str, like: str, val_share: float, checkpoint: str | None, sha256: str | None) -> Adopted:
+def adopt(
+    folder: Path,
+    name: str,
+    like: str,
+    val_share: float,
+    checkpoint: str | None = None,
+    sha256: str | None = None,
+    detector: str | None = None,
+) -> Adopted:
     """Makes params/<name>.yaml and params/<name>/ for the dataset in `folder`; nothing that exists is overwritten.
 
-    like: the profile whose recipe it takes: `demo`, small and from scratch, or `coco`, a ResNet-50. checkpoint: the trained
+    like: the profile whose recipe it takes: `demo`, small and from scratch, or `coco`, a ResNet-50. detector: one that its study
+    `baselines` trains beside its own, such as `deformable`, by that variant's recipe. checkpoint: the trained
     detector that fine-tuning starts from, and whose architecture the profile gets; see `flows.checkpoints.local_file`.
-    Raises ConfigError for a name that is taken or no name and for a checkpoint of another kind than DETR, DatasetError for a
-    folder that is no dataset, CheckpointError.
+    Raises ConfigError for a name that is taken or none, an unknown detector, a checkpoint of another kind than DETR or beside a
+    detector; DatasetError for a folder that is no dataset, CheckpointError.
     """
     paths = Paths(name)
     if not re.fullmatch("[a-z0-9][a-z0-9_-]*", name):
@@ -72,6 +82,10 @@ def adopt(folder: Path, name: str, like: str, val_share: float, checkpoint: str 
     content["data"] |= {"source": "folder", "scenes": None, "folder": layout, "download": None}
     statistics, panoptic = _statistics(build(FolderConfig, layout, str(folder)), int(content["data"]["seed"]))
     content["check"]["mode"] = "strict"
+    if detector is not None:
+        if checkpoint is not None:
+            raise ConfigError("--detector: a checkpoint brings its own; give one of the two")
+        _take_detector(content, detector, relative(model))
     for study in [study for study in content["ablations"] if study not in EVALUATING]:
         del content["ablations"][study]  # its budgets are the model's
     if checkpoint is None:
@@ -84,7 +98,8 @@ def adopt(folder: Path, name: str, like: str, val_share: float, checkpoint: str 
         content["detector"], maps = _built_as(checkpoint, sha256)
         if maps is not None and content["train_panoptic"] is not None:
             content["train_panoptic"] |= {"init": dict(init), "attention_maps": maps, "attention_gain": 1}
-    sizes.fit(content, statistics, panoptic, tuned=checkpoint is not None)
+    masks = panoptic and content["train_panoptic"] is not None
+    sizes.fit(content, statistics, masks, tuned=checkpoint is not None)
     begun = f" Training starts from {checkpoint}." if checkpoint else ""
     content.yaml_set_start_comment(
         f"The dataset in {layout['root']}, with the recipe of {like}.yaml and sizes of its own.{begun}"
@@ -93,6 +108,22 @@ def adopt(folder: Path, name: str, like: str, val_share: float, checkpoint: str 
     build(Profile, parsed(text), relative(paths.params))
     _write(paths, text, layout["root"])
     return Adopted(paths, content, statistics)
+
+
+def _take_detector(content: Any, name: str, where: str) -> None:
+    """Makes `name`, a variant of the study `baselines`, the profile's own detector."""
+    variants = content["ablations"].get("baselines", {}).get("variants", {})
+    if name not in variants:
+        known = ", ".join(variants) or "none"
+        raise ConfigError(f"--detector: expected a variant of ablations.baselines in {where} ({known}), found {name!r}")
+    for key, value in json.loads(json.dumps(variants[name])).items():  # plain: without anchors and comments
+        section, _, inner = key.partition(".")
+        target, place = content, section
+        while inner:
+            target, (place, _, inner) = target[place], inner.partition(".")
+        target[place] = value
+    if content["detector"]["kind"] != "detr":
+        content["train_panoptic"] = None
 
 
 def _statistics(config: FolderConfig, seed: int) -> tuple[dict[str, Statistics], bool]:
@@ -208,12 +239,23 @@ def main() -> None:
     parser.add_argument(
         "--val-share", type=float, default=0.2, help="of the images, where no val split is (default: %(default)s)"
     )
+    parser.add_argument(
+        "--detector", help="another one than that recipe's own: a variant of its study `baselines`, such as deformable"
+    )
     parser.add_argument("--checkpoint", help="fine-tune from this one, ours or published: a path, or an address with --sha256")
     parser.add_argument("--sha256", help="of the checkpoint's file")
     arguments = parser.parse_args()
     like = arguments.like or ("coco" if arguments.checkpoint else DEFAULT_PROFILE)
     with one_line_errors():
-        made = adopt(arguments.folder, arguments.name, like, arguments.val_share, arguments.checkpoint, arguments.sha256)
+        made = adopt(
+            arguments.folder,
+            arguments.name,
+            like,
+            arguments.val_share,
+            arguments.checkpoint,
+            arguments.sha256,
+            arguments.detector,
+        )
     console = Console()
     console.print(table(made))
     graph = relative(made.paths.dvc_folder / "dvc.yaml")

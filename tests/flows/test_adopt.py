@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections import Counter
@@ -14,6 +15,7 @@ from PIL import Image
 from detr_core.check.statistics import Statistics
 from detr_core.config import ConfigError
 from detr_core.data.dataset import DatasetError
+from detr_core.model.config import DeformableConfig
 from detr_core.studies.config import EVALUATING, InstanceCountConfig
 from flows import adopt, layout, paths, settings, sizes
 from flows.paths import PARAMS, ROOT
@@ -34,7 +36,7 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def made(folder: Path, **options: object) -> adopt.Adopted:
-    given = {"like": "demo", "val_share": 0.25, "checkpoint": None, "sha256": None} | options
+    given = {"like": "demo", "val_share": 0.25, "detector": None, "checkpoint": None, "sha256": None} | options
     return adopt.adopt(folder, NAME, **given)  # type: ignore[arg-type]
 
 
@@ -76,21 +78,30 @@ def test_panoptic_with_val_for_every_recipe(tmp_path: Path, params: Path, like: 
     assert "\n\n\n" not in text
 
 
-@pytest.mark.parametrize("kind", ["deformable", "faster-rcnn"])
-def test_another_kind_of_detector_as_the_recipe(tmp_path: Path, params: Path, kind: str) -> None:
+@pytest.mark.parametrize("like", ["demo", "coco"])
+@pytest.mark.parametrize("detector", ["deformable", "faster-rcnn"])
+def test_another_detector_than_the_recipes_own(tmp_path: Path, params: Path, detector: str, like: str) -> None:
     root = write_whole(tmp_path / "data")
     (root / "dataset.json").unlink()
-    content = yaml.safe_load((params / "demo.yaml").read_text())
-    for key, value in content["ablations"]["baselines"]["variants"][kind].items():
-        section, _, rest = key.partition(".")
-        content |= {section: content[section] | {rest: value} if rest else value}
-    content |= {"train_panoptic": None, "ablations": {study: content["ablations"][study] for study in EVALUATING}}
-    (params / "other.yaml").write_text(yaml.safe_dump(content))
-    made(root, like="other")
-    profile = load(NAME)
-    assert profile.detector.kind == kind.replace("-", "_")
+    made(root, like=like, detector=detector)
+    profile, recipe = load(NAME), settings.variants(load(like), "baselines")[detector]
+    assert profile.detector == (
+        dataclasses.replace(recipe.detector, queries=10) if isinstance(recipe.detector, DeformableConfig) else recipe.detector
+    )
+    assert profile.train_detection.loss == recipe.train_detection.loss
+    assert profile.train_detection.optimizer == recipe.train_detection.optimizer
     assert profile.train_panoptic is None
-    assert getattr(profile.detector, "queries", 10) == 10
+    assert "train_detection." not in (params / f"{NAME}.yaml").read_text(), "keys stand in their sections"
+
+
+def test_a_detector_that_is_not_known_or_is_the_checkpoints(tmp_path: Path, params: Path) -> None:
+    root = write_whole(tmp_path / "data")
+    (root / "dataset.json").unlink()
+    known = "detr, deformable, faster-rcnn, faster-rcnn-plus"
+    with pytest.raises(ConfigError, match=rf"a variant of ablations\.baselines in .*demo\.yaml \({known}\), found 'yolo'"):
+        made(root, detector="yolo")
+    with pytest.raises(ConfigError, match="--detector: a checkpoint brings its own"):
+        made(root, detector="deformable", checkpoint="x.pth")
 
 
 def test_a_profile_is_never_overwritten(tmp_path: Path, params: Path) -> None:
