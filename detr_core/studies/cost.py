@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torchvision  # noqa: F401  its roi_align is counted
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from detr_core.data.batching import evaluation_batches
@@ -30,7 +30,7 @@ class Cost:
     """parameters: in millions, of those that training changes. gflops: of one image; a multiply-add is one, as in the paper, and
     a bilinear sample of a feature map is four. What is done value by value (norms, activations) and NMS don't count.
 
-    images_per_second: one image at a time, on `machine`, boxes and classes alone; by the median, which other work disturbs least.
+    images_per_second: one image at a time, on `machine`, boxes and classes alone: by the median, which other work disturbs least.
     """
 
     parameters: float
@@ -51,16 +51,24 @@ def cost(model: nn.Module, dataset: CocoDataset, device: torch.device) -> Cost:
     shapes = Counter(pixels.shape for pixels, _ in images)
     counted = {shape: _flops(model, next(image for image in images if image[0].shape == shape)) for shape in shapes}
     total = sum(counted[shape] * times for shape, times in shapes.items())
-    for image in images[:WARM_UP]:
-        model(*image)
-    seconds = []
-    for image in images:
-        _finish(device)
-        began = time.perf_counter()
-        model(*image)
-        _finish(device)
-        seconds.append(time.perf_counter() - began)
-    return Cost(parameters(model), total / len(images) / 1e9, 1 / median(seconds), machine(device))
+    rate = 1 / median(_seconds(model, images, device))
+    return Cost(parameters(model), total / len(images) / 1e9, rate, machine(device))
+
+
+def _seconds(model: nn.Module, images: list[tuple[Tensor, Tensor]], device: torch.device) -> list[float]:
+    """Of each image. On one thread: several wait for one another, for how long depends on what else the process does."""
+    seconds, threads = [], torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for image in (*images[:WARM_UP], *images):
+            _finish(device)
+            began = time.perf_counter()
+            model(*image)
+            _finish(device)
+            seconds.append(time.perf_counter() - began)
+    finally:
+        torch.set_num_threads(threads)
+    return seconds[-len(images) :]
 
 
 def parameters(model: nn.Module) -> float:
@@ -69,11 +77,10 @@ def parameters(model: nn.Module) -> float:
 
 
 def machine(device: torch.device) -> str:
-    """The name of the GPU, or of the processor and how many of its threads torch takes."""
+    """The name of the GPU, or of the processor, of which one thread is measured."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"{_processor()}, {threads} thread{'' if threads == 1 else 's'}"
+    return f"{_processor()}, 1 thread"
 
 
 def _flops(model: nn.Module, image: tuple[torch.Tensor, torch.Tensor]) -> float:
