@@ -122,6 +122,7 @@ def _take_detector(content: Any, name: str, where: str) -> None:
         while inner:
             target, (place, _, inner) = target[place], inner.partition(".")
         target[place] = value
+        target.ca.items.pop(place, None)  # a comment on what it was
     if content["detector"]["kind"] != "detr":
         content["train_panoptic"] = None
 
@@ -161,7 +162,7 @@ def _text(content: Any) -> str:
     """The profile as a person would write it: what was set in one line each, a blank line between sections."""
     for section in content.values():
         for key, value in section.items() if isinstance(section, dict) else ():
-            if type(value) is dict:  # set here; what was read is ruamel's
+            if type(value) in (dict, list):  # set here; what was read is ruamel's
                 section[key] = _in_lines(value) if key in ("folder", "augmentation") else _in_one_line(value)
     for study in content["ablations"].values():
         for key in ("resize", "fill"):

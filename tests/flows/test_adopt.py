@@ -91,7 +91,10 @@ def test_another_detector_than_the_recipes_own(tmp_path: Path, params: Path, det
     assert profile.train_detection.loss == recipe.train_detection.loss
     assert profile.train_detection.optimizer == recipe.train_detection.optimizer
     assert profile.train_panoptic is None
-    assert "train_detection." not in (params / f"{NAME}.yaml").read_text(), "keys stand in their sections"
+    text = (params / f"{NAME}.yaml").read_text()
+    assert "train_detection." not in text, "keys stand in their sections"
+    assert "  stages: [" in text
+    assert "no_object" not in text, "nor in a comment on another loss"
 
 
 def test_a_detector_that_is_not_known_or_is_the_checkpoints(tmp_path: Path, params: Path) -> None:
