@@ -20,6 +20,10 @@ ENLARGED = 800 / 480  # what COCO's images of 640 x 480 are enlarged by
 # The small backbone of the demo: objects of some 28 pixels, images of 96 to 256, a feature map of every 12th pixel.
 SMALL_OBJECT, SMALL_IMAGE, SMALL_STRIDE = 28, (96, 256), 12
 
+# DETR needs the longest schedule: 300 or 500 epochs of COCO where Deformable DETR has 50 and Faster R-CNN 37. With few images,
+# more than they need is not only slow, it overfits.
+DETR_SCHEDULE = 6
+
 GRAY = (124, 116, 104)  # the mean of ImageNet: what is masked looks like nothing
 
 
@@ -48,6 +52,8 @@ def fit(content: Content, statistics: Mapping[str, Statistics], panoptic: bool, 
         seen, fewest, most = 40_000, 12, 100
     else:
         seen, fewest, most = 1_000_000, 150, 500
+    if content["detector"]["kind"] != "detr":
+        seen, fewest, most = seen // DETR_SCHEDULE, max(12, fewest // DETR_SCHEDULE), most // DETR_SCHEDULE
     _schedule(detection, images, min(most, max(fewest, seen // images)), drop=0.8)
     stages = [detection]
     mask_head = content["train_panoptic"] if panoptic else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import shutil
@@ -229,6 +230,29 @@ def statistics(images: int, size: tuple[int, int], side: int, most: int) -> Stat
 def test_queries_leave_room_above_the_most_objects() -> None:
     for most, expected in ((0, 10), (6, 10), (7, 20), (30, 50), (63, 100)):
         assert sizes.queries({"train": statistics(9, (10, 10), 5, 1), "val": statistics(9, (10, 10), 5, most)}) == expected
+
+
+@pytest.mark.parametrize(
+    ("like", "images", "detr", "others"),
+    [
+        ("demo", 205, 585, 97),
+        ("demo", 100_000, 12, 12),
+        ("demo", 10, 600, 100),
+        ("coco", 118_287, 150, 25),
+        ("coco", 3000, 333, 55),
+    ],
+)
+def test_detr_has_the_longest_schedule(like: str, images: int, detr: int, others: int) -> None:
+    whole = {name: statistics(images, (480, 640), 100, 5) for name in ("train", "val")}
+    recipe = yaml.safe_load((PARAMS / f"{like}.yaml").read_text())
+    variants = recipe["ablations"]["baselines"]["variants"]
+    for detector, epochs in (
+        (recipe["detector"], detr),
+        *((variants[name]["detector"], others) for name in ("deformable", "faster-rcnn")),
+    ):
+        content = copy.deepcopy(recipe) | {"detector": detector}
+        sizes.fit(content, whole, panoptic=False, tuned=False)
+        assert content["train_detection"]["epochs"] == epochs
 
 
 @pytest.mark.parametrize("like", ["demo", "coco"])
