@@ -71,6 +71,11 @@ def train(
     saved = progress.step
     if note and group.first:
         reporter.message(note)
+    if group.first:
+        for record in progress.history:  # a record of the run that goes on is as whole as that of one never interrupted
+            reporter.metrics(
+                {name: value for name, value in record.items() if name not in ("step", "epoch")}, int(record["step"])
+            )
     if progress.step == 0:
         torch.manual_seed(config.seed + group.rank)  # dropout; the weights were drawn before, alike in all processes
     # Buffers are fixed batch statistics, alike everywhere.

@@ -109,6 +109,9 @@ def test_a_seed_fixes_a_run_bit_for_bit_whatever_interrupts_it(dataset: Path, tm
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "interrupted")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert history(tmp_path / "whole") == history(tmp_path / "interrupted")
+    assert [{"step": step, **values} for step, values in told.history] == [
+        {name: value for name, value in record.items() if name != "epoch"} for record in history(tmp_path / "whole")
+    ], "told whole, so that a record of the last part has the first too"
 
 
 def test_two_processes_go_on_bit_for_bit_too(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
