@@ -17,8 +17,8 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: setup  ## the whole pipeline on generated scenes, then a summary
 	$(BIN)/python -m flows.pipeline --profile demo
 
-test: setup
-	$(BIN)/python -m pytest
+test: setup  ## in two processes, a thread each: more only wait for one another
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 serve: setup  ## Prefect server, a worker and the MLflow UI, until ctrl-c
 	@exec $(BIN)/python -m flows.serve
