@@ -12,6 +12,8 @@ import json
 import re
 import shutil
 from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,7 +35,7 @@ from flows import sizes
 from flows.artifacts import targets
 from flows.layout import find_layout, yolo_names
 from flows.paths import DEFAULT_PROFILE, PARAMS, ROOT, Paths, relative
-from flows.settings import Profile, parsed
+from flows.settings import Profile, overridden, parsed, read
 from flows.stage import one_line_errors
 
 TOOL = YAML()  # keeps the comments of the profile that is taken as a model
@@ -76,16 +78,17 @@ def adopt(
     model = Paths(like).params
     if not model.is_file():
         raise ConfigError(f"--like: expected the name of a profile, found {like!r}")
-    folder = folder.absolute()
+    if detector is not None and checkpoint is not None:
+        raise ConfigError("--detector: a checkpoint brings its own; give one of the two")
+    read(model)  # as a whole: what is wrong with it is told with its name, before any work
     content = TOOL.load(model.read_text(encoding="utf-8"))
+    if detector is not None:
+        content = _with_detector(content, detector, relative(model))
+    folder = folder.absolute()
     layout = {"root": relative(folder), **find_layout(folder, val_share)}
     content["data"] |= {"source": "folder", "scenes": None, "folder": layout, "download": None}
     statistics, panoptic = _statistics(build(FolderConfig, layout, str(folder)), int(content["data"]["seed"]))
     content["check"]["mode"] = "strict"
-    if detector is not None:
-        if checkpoint is not None:
-            raise ConfigError("--detector: a checkpoint brings its own; give one of the two")
-        _take_detector(content, detector, relative(model))
     for study in [study for study in content["ablations"] if study not in EVALUATING]:
         del content["ablations"][study]  # its budgets are the model's
     if checkpoint is None:
@@ -110,21 +113,20 @@ def adopt(
     return Adopted(paths, content, statistics)
 
 
-def _take_detector(content: Any, name: str, where: str) -> None:
-    """Makes `name`, a variant of the study `baselines`, the profile's own detector."""
+def _with_detector(content: Any, name: str, where: str) -> Any:
+    """A copy of a profile's content whose own detector is `name`, a variant of its study `baselines`."""
     variants = content["ablations"].get("baselines", {}).get("variants", {})
     if name not in variants:
         known = ", ".join(variants) or "none"
         raise ConfigError(f"--detector: expected a variant of ablations.baselines in {where} ({known}), found {name!r}")
-    for key, value in json.loads(json.dumps(variants[name])).items():  # plain: without anchors and comments
-        section, _, inner = key.partition(".")
-        target, place = content, section
-        while inner:
-            target, (place, _, inner) = target[place], inner.partition(".")
-        target[place] = value
-        target.ca.items.pop(place, None)  # a comment on what it was
+    overrides = json.loads(json.dumps(variants[name]))  # plain: without anchors and comments
+    content = overridden(content, overrides, f"{where}: ablations.baselines.variants.{name}")
+    for key in overrides:
+        *path, last = key.split(".")
+        reduce(getitem, path, content).ca.items.pop(last, None)  # a comment on what it was
     if content["detector"]["kind"] != "detr":
         content["train_panoptic"] = None
+    return content
 
 
 def _statistics(config: FolderConfig, seed: int) -> tuple[dict[str, Statistics], bool]:
@@ -222,7 +224,8 @@ def table(made: Adopted) -> Table:
     shown.add_row("classes", f"{len(classes)}: {', '.join(classes[:8])}{', ...' if len(classes) > 8 else ''}")
     shown.add_row("objects", f"half of them {quantile(train.sides, 0.5)} pixels or less across")
     shown.add_section()
-    shown.add_row("queries", str(content["detector"]["queries"]))
+    detector = content["detector"]
+    shown.add_row("detector", detector["kind"] + (f", {detector['queries']} queries" if "queries" in detector else ""))
     resize = content["evaluate"]["resize"]
     shown.add_row("resize", f"short side {resize['short'][0]}, long side at most {resize['longest']}")
     shown.add_row("epochs", f"{detection['epochs']}, {detection['batch_size']} images a step")

@@ -101,7 +101,7 @@ def variants(profile: Profile, study: str) -> dict[str, Profile]:
     plain = as_dict(dataclasses.replace(profile, ablations={}))
     for name, override in config.overrides().items():
         where = f"ablations.{study}.{'vary' if isinstance(config, GridStudyConfig) else 'variants'}.{name}"
-        content = _overridden(_overridden(plain, config.set, f"ablations.{study}.set"), override, where)
+        content = overridden(overridden(plain, config.set, f"ablations.{study}.set"), override, where)
         variant = build(Profile, content, where)
         kind = variant.detector.kind
         require(not config.trains_masks or kind == "detr", where, "detector.kind 'detr', which alone can have a mask head", kind)
@@ -111,8 +111,11 @@ def variants(profile: Profile, study: str) -> dict[str, Profile]:
     return found
 
 
-def _overridden(content: dict[str, Any], overrides: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """A copy of a profile's content in which these dotted keys have these values."""
+def overridden(content: dict[str, Any], overrides: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A copy of a profile's content in which these dotted keys have these values.
+
+    Raises ConfigError, which names `where` and the key, for a key that doesn't exist or that a study can't vary.
+    """
     content = copy.deepcopy(content)
     for key, value in overrides.items():
         require(key.split(".")[0] in VARIED, where, f"keys of {', '.join(VARIED)}", key)

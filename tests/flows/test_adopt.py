@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import io
 import json
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from PIL import Image
+from rich.console import Console
 
 from detr_core.check.statistics import Statistics
 from detr_core.config import ConfigError
@@ -84,7 +87,12 @@ def test_panoptic_with_val_for_every_recipe(tmp_path: Path, params: Path, like: 
 def test_another_detector_than_the_recipes_own(tmp_path: Path, params: Path, detector: str, like: str) -> None:
     root = write_whole(tmp_path / "data")
     (root / "dataset.json").unlink()
-    made(root, like=like, detector=detector)
+    adopted = made(root, like=like, detector=detector)
+    shown = io.StringIO()
+    Console(file=shown, width=100).print(adopt.table(adopted))
+    assert re.search(
+        "detector +│ " + {"deformable": "deformable, 10 queries", "faster-rcnn": "faster_rcnn "}[detector], shown.getvalue()
+    )
     profile, recipe = load(NAME), settings.variants(load(like), "baselines")[detector]
     assert profile.detector == (
         dataclasses.replace(recipe.detector, queries=10) if isinstance(recipe.detector, DeformableConfig) else recipe.detector
@@ -106,6 +114,22 @@ def test_a_detector_that_is_not_known_or_is_the_checkpoints(tmp_path: Path, para
         made(root, detector="yolo")
     with pytest.raises(ConfigError, match="--detector: a checkpoint brings its own"):
         made(root, detector="deformable", checkpoint="x.pth")
+    made(root)
+    with pytest.raises(ConfigError, match=r"ablations\.baselines in .* \(none\), found 'deformable'"):
+        adopt.adopt(root, "another", like=NAME, val_share=0.25, detector="deformable")
+
+
+def test_a_recipe_that_makes_no_sense_is_told_before_any_work(tmp_path: Path, params: Path) -> None:
+    recipe = (params / "demo.yaml").read_text()
+    (params / "torn.yaml").write_text(recipe[: len(recipe) // 2])
+    (params / "other.yaml").write_text(recipe.replace("train_detection.loss:", "train_detection.los:"))
+    for like, message in (
+        ("torn", r"torn\.yaml"),
+        ("other", r"ablations\.baselines\.variants\.deformable: train_detection\.los"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            made(tmp_path / "no such folder", like=like, detector="deformable")
+    assert not (params / NAME).exists()
 
 
 def test_a_profile_is_never_overwritten(tmp_path: Path, params: Path) -> None:
