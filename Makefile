@@ -12,13 +12,16 @@ export UV_PYTHON_DOWNLOADS = never
 # Without compiled bytecode every command imports for twice as long.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test serve setup lint lock
+.PHONY: demo test test-long serve setup lint lock
 
 demo: setup  ## the whole pipeline on generated scenes, then a summary
 	$(BIN)/python -m flows.pipeline --profile demo
 
 test: setup  ## in two processes, a thread each: more only wait for one another
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+test-long: setup  ## kills, concurrency and generated input: minutes to hours
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 0 -m long
 
 serve: setup  ## Prefect server, a worker and the MLflow UI, until ctrl-c
 	@exec $(BIN)/python -m flows.serve

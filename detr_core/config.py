@@ -17,10 +17,12 @@ import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
+from detr_core.errors import ExpectedError
+
 T = TypeVar("T")
 
 
-class ConfigError(ValueError):
+class ConfigError(ExpectedError, ValueError):
     """A parameters file that can't be used. The message names the file, the key, what was expected and what was found."""
 
 

@@ -11,12 +11,14 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
+from detr_core.errors import ExpectedError
+
 SILENCE = 60.0  # seconds without a byte after which a connection counts as broken
 BROKEN = (OSError, HTTPException)  # what asking and reading raise where a server or the way to it fails
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-class DownloadError(ValueError):
+class DownloadError(ExpectedError, ValueError):
     """A file that can't be had, or isn't what was expected. The message names the address, and says what to do."""
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from detr_core.data.dataset import DatasetError, Split, read_dataset
+from detr_core.errors import ExpectedError
 from flows.paths import DEFAULT_PROFILE, Paths, relative
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 OWNER = "profile.json"  # in a dataset folder: the profile that it was made for
 
 
-class StageError(ValueError):
+class StageError(ExpectedError, ValueError):
     """A stage that can't begin, for an earlier one has not run. The message names what is missing and what makes it."""
 
 

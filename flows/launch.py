@@ -13,6 +13,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+from detr_core.errors import ExpectedError
 from detr_core.reporter import Reporter
 from flows.attached import attached, stop
 from flows.paths import ROOT, STATE, relative
@@ -22,7 +23,7 @@ WORKER = "flows.worker"
 HOST = "127.0.0.1"
 
 
-class WorkerError(RuntimeError):
+class WorkerError(ExpectedError, RuntimeError):
     """A process of a stage that failed, in one line: what it said, or how it ended, and where its log is."""
 
 

@@ -16,6 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from rich.console import Console
 from rich.table import Table
 
+from detr_core.errors import ExpectedError
 from flows import stage
 from flows.attached import attached, ended
 from flows.paths import DEFAULT_PROFILE, ROOT, Paths, relative
@@ -32,7 +33,7 @@ SUMMARY = {
 }
 
 
-class PipelineError(RuntimeError):
+class PipelineError(ExpectedError, RuntimeError):
     """A stage of the pipeline that failed, in one line."""
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import psutil
 
+from detr_core.errors import ExpectedError
 from flows.attached import attached, stop
 from flows.paths import MAIN, SHARED, relative
 
@@ -33,7 +34,7 @@ HOST = "127.0.0.1"
 START_SECONDS = 120.0
 
 
-class ServerError(RuntimeError):
+class ServerError(ExpectedError, RuntimeError):
     """A server didn't start. The message names its log."""
 
 

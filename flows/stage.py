@@ -13,26 +13,12 @@ from typing import Any
 from prefect import Flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from detr_core.errors import ExpectedError
 from flows.attached import end_with_parent
 from flows.leaving import work_is_done
 from flows.paths import DEFAULT_PROFILE
 from flows.server import ensure_server
 from flows.settings import load
-
-# Errors whose message is written for whoever started the stage. By name: to import them costs torch and MLflow.
-EXPECTED = {
-    "ConfigError",
-    "DatasetError",
-    "CheckpointError",
-    "WorkerError",
-    "ReportError",
-    "TrackingError",
-    "AgainError",
-    "StageError",
-    "StudyError",
-    "PipelineError",
-    "ServerError",
-}
 
 
 def main(stage_flow: Flow[Any, Any]) -> None:
@@ -72,10 +58,8 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except Exception as error:
-        if any(kind.__name__ in EXPECTED for kind in type(error).__mro__):
-            sys.exit(_line(error))
-        raise
+    except ExpectedError as error:
+        sys.exit(_line(error))
 
 
 def _line(error: Exception) -> str:

@@ -34,6 +34,7 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor  # noqa: E402
 
 from detr_core.data.manifest import read_manifest  # noqa: E402
+from detr_core.errors import ExpectedError  # noqa: E402
 from flows import lineage, origin, pages  # noqa: E402
 from flows.paths import ROOT, SHARED, Paths, relative  # noqa: E402
 
@@ -48,7 +49,7 @@ AGAIN = "again.of"  # the tag of a run that does another again: that one's id
 log = logging.getLogger(__name__)
 
 
-class TrackingError(RuntimeError):
+class TrackingError(ExpectedError, RuntimeError):
     """The record can't be begun. The message names the address and says what to do."""
 
 

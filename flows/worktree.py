@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from detr_core.errors import ExpectedError
 from flows import lineage, origin
 from flows.paths import MAIN, SHARED, Paths, relative
 from flows.recorded import Recorded
@@ -17,7 +18,7 @@ from flows.settings import parsed
 LOCK = "requirements.lock"
 
 
-class AgainError(RuntimeError):
+class AgainError(ExpectedError, RuntimeError):
     """A run that can't be run again. The message says what can't be had, and what would help."""
 
 

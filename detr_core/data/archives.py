@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from detr_core.atomic import write_text
 from detr_core.data.config import ArchiveConfig, DownloadConfig
 from detr_core.data.dataset import DatasetError, below_root
 from detr_core.data.unpacking import unpack
@@ -67,9 +68,7 @@ def _unpack(archive: ArchiveConfig, root: Path, reporter: Reporter) -> None:
         inner.unlink()
     os.sync()  # the note must not outlive a power cut that the files don't
     note = _note(root, archive)
-    part = note.with_name(f"{note.name}.part")
-    part.write_text(json.dumps(_about(archive) | {"files": brought}), encoding="utf-8")
-    part.replace(note)
+    write_text(note, json.dumps(_about(archive) | {"files": brought}))
 
 
 def _is_unpacked(root: Path, archive: ArchiveConfig) -> bool:

@@ -9,12 +9,13 @@ from typing import Any
 
 from detr_core.config import ConfigError, build
 from detr_core.data.config import SplitConfig
+from detr_core.errors import ExpectedError
 
 NAME = "dataset.json"
 INDEX = "index"  # below the folder of a dataset.json
 
 
-class DatasetError(ValueError):
+class DatasetError(ExpectedError, ValueError):
     """A dataset that can't be used. The message names the file and the field, what was expected and what was found."""
 
 

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from detr_core.data.annotations import read_annotations
 from detr_core.data.dataset import Split, read_dataset
+from detr_core.errors import ExpectedError
 from detr_core.figures import tables
 from detr_core.figures.curves import read_history, training_curves
 from detr_core.figures.detections import SHOWN_SCORE, detection_pictures
@@ -30,7 +31,7 @@ _KEY_FIGURES = {
 }
 
 
-class ReportError(ValueError):
+class ReportError(ExpectedError, ValueError):
     """A results file that the report can't do without. The message names it and says what to do."""
 
 

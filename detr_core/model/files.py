@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from detr_core.atomic import atomic_file
+from detr_core.errors import ExpectedError
 
-class CheckpointError(ValueError):
+
+class CheckpointError(ExpectedError, ValueError):
     """A checkpoint that is missing, torn, hostile or of another kind; the message says which file and what to do."""
 
 
@@ -58,10 +60,5 @@ def _first_bytes(path: Path) -> bytes:
 
 def write_atomically(path: Path, content: Any) -> None:
     """torch.save to `path` through a temporary file beside it that is on disk before it takes the name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
         torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

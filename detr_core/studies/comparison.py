@@ -8,13 +8,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from detr_core.atomic import write_text
 from detr_core.evaluate.average_precision import GroundTruth, bootstrap_difference
 
 SAMPLES = 1000  # of the images, for an interval
@@ -85,8 +85,8 @@ def write_table(table: Table, folder: Path) -> Path:
     writer = csv.DictWriter(text, columns)
     writer.writeheader()
     writer.writerows(rows)
-    _replace(folder / "study.csv", text.getvalue())
-    _replace(folder / "study.json", json.dumps(asdict(table), indent=1) + "\n")
+    write_text(folder / "study.csv", text.getvalue())
+    write_text(folder / "study.json", json.dumps(asdict(table), indent=1) + "\n")
     return folder / "study.json"
 
 
@@ -130,9 +130,3 @@ def _row(run: Run) -> dict[str, Any]:
     if run.difference is not None:
         row |= {f"AP minus base, {name}": value for name, value in asdict(run.difference).items()}
     return row | dict(run.cost or {})
-
-
-def _replace(file: Path, text: str) -> None:
-    part = file.with_name(f".{file.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, file)

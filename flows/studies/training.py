@@ -17,6 +17,7 @@ from prefect.futures import as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from detr_core.config import as_dict
+from detr_core.errors import ExpectedError
 from detr_core.reporter import Reporter, Silent
 from detr_core.studies.training import TrainingStudyConfig
 from flows import artifacts, launch, pages, tracking
@@ -29,7 +30,7 @@ from flows.studies import results, variants
 TRIES = 2  # of each variant; the second one goes on from where the first one stopped
 
 
-class StudyError(RuntimeError):
+class StudyError(ExpectedError, RuntimeError):
     """A study of which some variant failed. The message names each with its error."""
 
 
