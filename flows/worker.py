@@ -38,8 +38,8 @@ from detr_core.model.download import digest
 from detr_core.reporter import Reporter, Silent
 from detr_core.train.config import DetectionConfig, PanopticConfig, require_fit
 from detr_core.train.initial import draw_positions, mask_head_from, start_from
-from detr_core.train.loop import Files, Validation, train
-from detr_core.train.state import Progress, fingerprint
+from detr_core.train.loop import Validation, train
+from detr_core.train.state import Files, Progress, fingerprint
 from detr_core.train.tasks import PanopticTask, Task, detector_task
 from flows import artifacts
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,23 @@ def _first_bytes(path: Path) -> bytes:
 
 
 def write_atomically(path: Path, content: Any) -> None:
-    """torch.save to `path` through a temporary file beside it that is on disk before it takes the name."""
-    with atomic_file(path) as temporary, temporary.open("wb") as file:
-        torch.save(content, file)
+    """torch.save to `path` through a temporary file beside it that is on disk before it takes the name.
+
+    Raises StorageError where the file system does not take the file.
+    """
+    with atomic_file(path, tensor_bytes(content)) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # torch's writer hides a full disk behind an error of its own
+                raise error.__context__ from None
+            raise
+
+
+def tensor_bytes(content: Any) -> int:
+    """The bytes of all tensors in nested dictionaries, lists and tuples: what their file takes, but for some kilobytes."""
+    if isinstance(content, torch.Tensor):
+        return content.numel() * content.element_size()
+    if isinstance(content, Mapping):
+        content = list(content.values())
+    return sum(map(tensor_bytes, content)) if isinstance(content, list | tuple) else 0
