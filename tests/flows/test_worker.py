@@ -120,7 +120,7 @@ def test_two_processes_go_on_bit_for_bit_too(dataset: Path, tmp_path: Path, monk
     launch.run(asdict(job(dataset, tmp_path / "whole", **everything)), 2, Silent())
     interrupted, told = asdict(job(dataset, tmp_path / "interrupted", **everything)), Memory()
     monkeypatch.setenv("KILLED_AT", "5")  # of 6 steps in 2 epochs; the state is of step 4, within the second
-    with pytest.raises(launch.WorkerError, match="detection ended with"):
+    with pytest.raises(launch.WorkerError, match=r"detection failed: process 1 of 2 \(rank 0\) was killed by signal 9"):
         launch.run(interrupted, 2, Silent(), worker="tests.worker")
     monkeypatch.delenv("KILLED_AT")
     launch.run(interrupted, 2, told)
