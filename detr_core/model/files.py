@@ -74,9 +74,21 @@ def write_atomically(path: Path, content: Any) -> None:
 
 
 def tensor_bytes(content: Any) -> int:
-    """The bytes of all tensors in nested dictionaries, lists and tuples: what their file takes, but for some kilobytes."""
+    """The bytes of all tensors in nested dictionaries, lists and tuples: what their file takes, but for some kilobytes.
+
+    Tensors that share their memory count once, as torch.save writes it once.
+    """
+    return sum(_storages(content).values())
+
+
+def _storages(content: Any) -> dict[int, int]:
+    # Bytes by the address of a tensor's memory.
     if isinstance(content, torch.Tensor):
-        return content.numel() * content.element_size()
+        storage = content.untyped_storage()
+        return {storage.data_ptr(): storage.nbytes()}
     if isinstance(content, Mapping):
         content = list(content.values())
-    return sum(map(tensor_bytes, content)) if isinstance(content, list | tuple) else 0
+    found: dict[int, int] = {}
+    for part in content if isinstance(content, list | tuple) else ():
+        found |= _storages(part)
+    return found

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from detr_core.atomic import remove_leftovers
 from detr_core.distributed import Group
 from detr_core.model.files import CheckpointError, read_content, tensor_bytes, write_atomically
 from detr_core.storage import require_space
@@ -101,8 +102,11 @@ def load_state(
 def require_room(files: Files, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Raises StorageError where the file system has no room for what a training writes.
 
-    That is the state and two checkpoints, and beside them one more of each while it replaces an earlier one.
+    That is the state and two checkpoints, and beside them one more of each while it replaces an earlier one. What a killed
+    training left of a file that it was writing is removed first.
     """
+    for file in (files.state, files.last, files.best):
+        remove_leftovers(file)
     weights = tensor_bytes(model.state_dict())
     learned = sum(tensor_bytes(parameters["params"]) for parameters in optimizer.param_groups)
     moments = 1 if isinstance(optimizer, torch.optim.SGD) else 2  # of every learned weight

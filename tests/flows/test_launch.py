@@ -35,6 +35,15 @@ if job["then"] == "raise":
     raise RuntimeError("out of luck")
 if job["then"] == "sleep":
     time.sleep(100)
+if job["then"] in ("save", "stay"):
+    def save(number, frame):
+        if job["then"] == "save":
+            print("@" + json.dumps({"kind": "error", "time": time.time(), "text": "interrupted after step 7"}))
+            sys.exit(128 + number)
+    signal.signal(signal.SIGTERM, save)
+    print("@" + json.dumps({"kind": "message", "text": "ready"}))
+    while True:
+        time.sleep(0.1)
 if job["then"] == "exit":
     sys.exit(3)
 if job["then"] == "error of both":
@@ -162,6 +171,36 @@ def test_another_thread_can_end_what_runs(job: dict[str, object], tmp_path: Path
         run(job | {"then": "sleep"}, 1, Memory(), worker="toy_worker", variant="depth/2-seed0")
     ender.join()
     assert wait_for(lambda: gone(int((tmp_path / "pid.0").read_text())))
+
+
+class Impatient(Memory):
+    """Interrupts the stage, as ctrl-c does, once its processes are ready."""
+
+    def message(self, text: str) -> None:
+        super().message(text)
+        if text == "ready":
+            raise KeyboardInterrupt
+
+
+def test_processes_of_an_interrupted_stage_save_their_state_and_say_how_far_they_came(
+    job: dict[str, object], tmp_path: Path
+) -> None:
+    told = Impatient()
+    with pytest.raises(KeyboardInterrupt):
+        run(job | {"then": "save"}, 2, told, worker="toy_worker")
+    assert told.messages[-1] == "interrupted after step 7"
+    assert all(gone(pid_of(tmp_path, rank) or 0) for rank in (0, 1))
+
+
+def test_processes_that_do_not_end_when_asked_are_ended_by_force(
+    job: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.launch.SECONDS_TO_SAVE", 0.5)
+    told = Impatient()
+    with pytest.raises(KeyboardInterrupt):
+        run(job | {"then": "stay"}, 1, told, worker="toy_worker")
+    assert "ended by force" in told.messages[-1]
+    assert gone(pid_of(tmp_path, 0) or 0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

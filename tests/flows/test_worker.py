@@ -26,6 +26,7 @@ from detr_core.loss.matcher import NonFiniteError
 from detr_core.model.checkpoint import CheckpointError, load_checkpoint
 from detr_core.model.detr import Detr
 from detr_core.reporter import Memory, Silent
+from detr_core.storage import StorageError
 from detr_core.train.config import OptimizerConfig, ScheduleConfig
 from detr_core.train.interruption import Interrupted
 from flows import launch
@@ -169,6 +170,9 @@ def test_a_signal_during_the_validation_ends_it_at_once_and_loses_no_step(
 
     run(job(dataset, tmp_path / "whole", checkpoint_every=100), ALONE, Silent())
     interrupted, told = job(dataset, tmp_path / "interrupted", checkpoint_every=100), Memory()
+    leftover = tmp_path / "interrupted/work/.state.pt.k1ll3d_0.tmp"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_bytes(b"part of a state, whose writer was killed")
     for _ in range(2):
         with monkeypatch.context() as patch:
             patch.setattr("flows.worker.average_precision_of", signalled)
@@ -176,6 +180,7 @@ def test_a_signal_during_the_validation_ends_it_at_once_and_loses_no_step(
                 run(interrupted, ALONE, told)
     run(interrupted, ALONE, told)
     assert told.messages == ["resuming after step 3"] * 2
+    assert not leftover.exists()
     assert_identical(tmp_path / "whole", tmp_path / "interrupted")
 
 
@@ -341,6 +346,24 @@ def assert_same_training(one: Path, other: Path, relative: float = 1e-5, weight:
     ours, theirs = weights(one), weights(other)  # AdamW makes much of little: of a small gradient's last bits too
     for name in ours:
         torch.testing.assert_close(ours[name], theirs[name], rtol=weight / 2, atol=weight)
+
+
+def test_a_training_without_room_for_its_files_is_refused_before_the_first_step(
+    dataset: Path, disk: Path, tmp_path: Path
+) -> None:
+    (disk / "full").write_bytes(b"\0" * 900_000)
+    with pytest.raises(StorageError, match=rf"^{disk}/work: expected .* bytes\) free for the state and the checkpoints"):
+        run(job(dataset, disk), ALONE, Silent())
+    assert [path.name for path in disk.iterdir()] == ["full"]
+
+
+def test_a_disk_that_is_full_during_a_training_is_told_of(
+    dataset: Path, disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detr_core.train.loop.require_room", lambda *_: None)  # something else fills the disk meanwhile
+    with pytest.raises(StorageError, match=rf"^{disk}/work/state.pt: it cannot be written, because no space is left"):
+        run(job(dataset, disk), ALONE, Silent())
+    assert list((disk / "work").iterdir()) == []
 
 
 def test_a_loss_that_is_not_finite_names_where(dataset: Path, tmp_path: Path) -> None:
