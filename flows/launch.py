@@ -119,13 +119,14 @@ def _end_in_order(ranks: Ranks, reporter: Reporter, stream: BinaryIO) -> None:
     """Ends processes whose work isn't wanted any more; tells how far they came."""
     began = time.monotonic()
     ranks.stop(SECONDS_TO_SAVE)
+    with suppress(ExpectedError):  # of a reporter that ends the work it listens to
+        reporter.message("waiting for its processes to end; interrupt it again to end them at once")
     _listen(ranks, Silent(), stream)
     cause = ranks.cause()
-    if cause is not None and cause.error is not None:
-        with suppress(ExpectedError):  # of a reporter that ends the work it listens to
+    with suppress(ExpectedError):
+        if cause is not None and cause.error is not None:
             reporter.message(str(cause.error["text"]))
-    elif time.monotonic() - began >= SECONDS_TO_SAVE:
-        with suppress(ExpectedError):
+        elif time.monotonic() - began >= SECONDS_TO_SAVE:
             reporter.message(f"ended by force after {SECONDS_TO_SAVE:.0f} s; what was done since the last saved state is lost")
 
 

@@ -24,7 +24,7 @@ SECONDS_TO_DRAIN = 10.0  # that output may still come after a process has ended:
 POLL = 0.2
 
 
-@dataclass
+@dataclass(eq=False)
 class Rank:
     """One rank process. lines: the last ones it printed other than events. error: its first 'error' event."""
 

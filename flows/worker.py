@@ -7,7 +7,8 @@ dataset.json, "work": folder of the resumable state, "out": folder of the result
 for the record}.
 
 Results in `out`: checkpoint.pt (the last), best.pt, metrics.json (the last value of every scalar), history.jsonl (all of them).
-The first process tells of its progress on stdout, a JSON object after '@' a line; every other line is log.
+The first process tells of its progress on stdout, and each of its failure, a JSON object after '@' a line; every other line is
+log. SIGINT or SIGTERM during a training ends it between two steps, with its state saved, and the exit code is 130 or 143.
 """
 
 from __future__ import annotations
