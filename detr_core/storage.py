@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from detr_core.errors import ExpectedError
@@ -42,7 +42,7 @@ def as_storage_error(error: OSError, path: Path | None = None, needed: int | Non
     if number not in ABOUT_SPACE:
         return StorageError(f"{what}: it cannot be read or written, because {REFUSALS[number]}; change that, and {_AGAIN}")
     size = "" if needed is None else f"it needs {readable(needed)}, "
-    space = _space([path] if path is not None else _usual_folders())
+    space = _space([_existing(path)] if path is not None else _file_systems())
     return StorageError(f"{what}: it cannot be written, because {REFUSALS[number]}; {size}{space}; make room there, and {_AGAIN}")
 
 
@@ -86,13 +86,21 @@ def _number_and_file(error: OSError) -> tuple[int | None, str | None]:
     return error.errno, None if error.filename is None else os.fsdecode(error.filename)
 
 
-def _space(paths: list[Path]) -> str:
-    folders = {(folder := _existing(path)): shutil.disk_usage(folder).free for path in paths}
-    return ", ".join(f"{readable(free)} are free in {folder}" for folder, free in folders.items())
+def _space(folders: list[Path]) -> str:
+    free = {folder: shutil.disk_usage(folder).free for folder in folders}
+    shown = sorted(free, key=lambda folder: free[folder])[:3]
+    return ", ".join(f"{readable(free[folder])} are free in {folder}" for folder in shown)
 
 
-def _usual_folders() -> list[Path]:
-    return [Path.cwd(), Path(os.environ.get("TMPDIR", "/tmp"))]
+def _file_systems() -> list[Path]:
+    """A folder of each file system that a command may write to: those of the working folder and of the temporary one."""
+    here = Path.cwd()
+    folders = [here, Path(os.environ.get("TMPDIR", "/tmp")), *here.glob("*/"), *here.glob("*/*/")]
+    found: dict[int, Path] = {}
+    for folder in folders:
+        with suppress(OSError):
+            found.setdefault(folder.stat().st_dev, folder)
+    return list(found.values())
 
 
 def _existing(path: Path) -> Path:
