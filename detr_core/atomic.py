@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from detr_core.storage import storage_errors
+
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path, needed: int | None = None) -> Iterator[Path]:
     """Yields the path of an empty temporary file beside `path`, which replaces `path` when the block ends without an error.
 
     Each writer gets a temporary file of its own, so two writers at once never mix their bytes: the last one to finish wins.
     The bytes are on disk before the file gets its name. If the block raises, the temporary file is removed and `path` is left
     as it was. The folder of `path` is created where it does not exist.
+    needed: the bytes that will be written, if known, for the message where the disk is full. Raises StorageError where the file
+    system does not take the file.
     """
+    with storage_errors(path, needed), _replacement(path) as temporary:
+        yield temporary
+
+
+@contextmanager
+def _replacement(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(descriptor)
@@ -30,6 +41,12 @@ def atomic_file(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_leftovers(path: Path) -> None:
+    """Removes the temporary files that writers of `path` left when they were killed. No writer may be at work meanwhile."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        leftover.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""The processes that train or evaluate together, as torchrun starts them."""
+"""The processes that train or evaluate together, whether the project started them on one machine or torchrun on several."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -60,15 +61,25 @@ def alone(device: torch.device) -> Group:
     return Group(0, 1, device)
 
 
+STORE_FILE = "DETR_STORE_FILE"  # the environment variable that names the file by which the processes of one machine meet
+
+
 @contextmanager
 def process_group() -> Iterator[Group]:
-    """Joins the processes that torchrun started (one alone is fine too): NCCL on GPUs, gloo on CPUs."""
-    rank, size, local = (int(os.environ.get(name, default)) for name, default in _TORCHRUN)
+    """Joins this process to the others of its training or evaluation: with NCCL on GPUs, with gloo on CPUs.
+
+    RANK, WORLD_SIZE and LOCAL_RANK in the environment say which process this is; without them it works alone, and joins nothing.
+    The processes find each other through the file that DETR_STORE_FILE names. Where that is not set, they do so through the
+    server at MASTER_ADDR and MASTER_PORT, as torchrun intends; that server listens on all network interfaces.
+    """
+    rank, size, local = (int(os.environ.get(name, default)) for name, default in _RANK)
     device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if size > 1:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", rank=rank, world_size=size)
+        store = os.environ.get(STORE_FILE)
+        where = "env://" if store is None else Path(store).as_uri()
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", where, rank=rank, world_size=size)
     try:
         yield Group(rank, size, device)
     finally:
@@ -76,4 +87,4 @@ def process_group() -> Iterator[Group]:
             dist.destroy_process_group()
 
 
-_TORCHRUN = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
+_RANK = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))

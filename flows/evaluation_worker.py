@@ -1,4 +1,4 @@
-"""One process of an evaluation, as torchrun starts it: `python -m flows.evaluation_worker JOB.json`.
+"""One process of an evaluation, as flows/launch.py or torchrun starts it: `python -m flows.evaluation_worker JOB.json`.
 
 JOB.json: {"config": EvaluateConfig, "checkpoint": its file, "dilation": whether it is a DC5 (null where the file tells), "owner":
 the profile that it must be of (null: any), "data": folder with dataset.json, "out": folder of the results, "workers": loader

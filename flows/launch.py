@@ -1,26 +1,29 @@
-"""A training or an evaluation in processes of its own, by torchrun: started, listened to, and ended with us."""
+"""A training or an evaluation in processes of its own on this machine: started, listened to, and ended with this one.
+
+The processes meet through a file in a private temporary folder, so that none of them listens on any address but the loopback
+one. A single process meets nobody and listens on nothing. On several machines torchrun starts the same workers.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
-import socket
-import subprocess
 import tempfile
-from collections import deque
+import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from detr_core.errors import ExpectedError
-from detr_core.reporter import Reporter
-from flows.attached import attached, stop
-from flows.paths import ROOT, STATE, relative
+from detr_core.reporter import Reporter, Silent
+from flows.attached import attached
+from flows.paths import STATE, relative
+from flows.ranks import Ranks, environment_of, event, failure
 from flows.settings import ResourcesConfig
 
 WORKER = "flows.worker"
-HOST = "127.0.0.1"
+SECONDS_TO_SAVE = 120.0  # that processes have to finish a step in and to save their state, before they are ended by force
 
 
 class WorkerError(ExpectedError, RuntimeError):
@@ -48,13 +51,13 @@ def threads(processes: int) -> int:
     return max(1, cores() // processes)
 
 
-_running: set[subprocess.Popen[str]] = set()
+_running: set[Ranks] = set()
 
 
 def stop_all() -> None:
     """Ends the workers that other threads of this process wait for; there they fail."""
-    for process in list(_running):
-        process.terminate()
+    for ranks in list(_running):
+        ranks.stop(SECONDS_TO_SAVE)
 
 
 def run(
@@ -69,60 +72,62 @@ def run(
     """Runs a worker to its end; its events go to `reporter`, all it prints into .state/log/.
 
     job: as the module `worker` describes it, with `stage` and `profile`. gpus: of those that this process sees, None for all.
-    variant: whose work it is, where it is a study's. side_by_side: how many such share the processors. Raises WorkerError.
-    However this ends, its processes have ended then.
+    variant: whose work it is, where it is a study's. side_by_side: how many such share the processors.
+    Raises WorkerError, which tells of the process that failed first. However this ends, its processes have ended then: an
+    exception that ends it early, such as KeyboardInterrupt, asks them to save their state, for which they have SECONDS_TO_SAVE.
     """
     name = "-".join([job["profile"], *filter(None, variant.split("/")), job["stage"]])
     log = STATE / "log" / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, log.open("w") as stream:
-        file = Path(folder) / "job.json"
+    with tempfile.TemporaryDirectory() as folder, log.open("wb", buffering=0) as stream:
+        file, store = Path(folder) / "job.json", str(Path(folder) / "store")
         file.write_text(json.dumps(job))
-        process = subprocess.Popen(
-            _torchrun(processes, worker, file),
-            cwd=ROOT,
-            env=_environment(processes * side_by_side, gpus),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,  # ctrl-c reaches us alone, and we end torchrun, which ends its processes
-        )
-        assert process.stdout is not None
-        _running.add(process)
-        error, last = "", deque[str](maxlen=200)
+        common = _environment(processes * side_by_side, gpus)
+        environments = [common | environment_of(rank, processes, store) for rank in range(processes)]
+        ranks = Ranks([attached(worker, str(file))] * processes, environments)
+        _running.add(ranks)
         try:
-            for line in process.stdout:
-                stream.write(line)
-                stream.flush()
-                event = _event(line)
-                if event is None:
-                    last.append(line.strip())
-                elif event["kind"] == "error":
-                    error = error or event["text"]  # what follows from it is said later
-                else:
-                    _tell(event, reporter)
-            code = process.wait()
+            _listen(ranks, reporter, stream)
+        except BaseException:
+            _end_in_order(ranks, reporter, stream)
+            raise
         finally:
-            stop(process, patience=10)
-            _running.discard(process)
-            process.stdout.close()
-    if error:
-        raise WorkerError(error)
-    if code != 0:
-        raise WorkerError(f"{job['stage']} ended with {_ending(code)}: {_reason(list(last))}; its log is {relative(log)}")
+            ranks.kill()
+            _running.discard(ranks)
+    failed = ranks.cause()
+    if failed is not None:
+        said = failure(failed, processes, relative(log))
+        foreseen = failed.error is not None and failed.error.get("expected", True)
+        raise WorkerError(said if foreseen else f"{job['stage']} failed: {said}")
 
 
-def _torchrun(processes: int, worker: str, job: Path) -> list[str]:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port = probe.getsockname()[1]
-    # An address and static rendezvous: torchrun's --standalone looks up this machine's name, which not every machine can.
-    where = ["--nnodes=1", "--rdzv-backend=static", f"--master-addr={HOST}", f"--master-port={port}", f"--local-addr={HOST}"]
-    logs = f"--log-dir={job.parent}"  # or it leaves a folder of each run in the system's temporary one
-    arguments = [f"--nproc-per-node={processes}", *where, logs, "--max-restarts=0", "-m", "flows.attached", worker, str(job)]
-    return attached("torch.distributed.run", *arguments)
+def _listen(ranks: Ranks, reporter: Reporter, stream: BinaryIO) -> None:
+    """Passes the events of the processes on to `reporter` until all have ended, and every line into `stream`."""
+    for rank, line in ranks.lines():
+        with suppress(OSError):  # a full disk, which the processes notice too where it matters
+            stream.write((line if rank.number == 0 else f"[rank {rank.number}] {line}").encode())
+        found = event(line)
+        if found is None:
+            rank.lines.append(line.strip())
+        elif found["kind"] == "error":
+            rank.error = rank.error or found  # what follows from it is said later
+        else:
+            _tell(found, reporter)
+
+
+def _end_in_order(ranks: Ranks, reporter: Reporter, stream: BinaryIO) -> None:
+    """Ends processes whose work isn't wanted any more; tells how far they came."""
+    began = time.monotonic()
+    ranks.stop(SECONDS_TO_SAVE)
+    with suppress(ExpectedError):  # of a reporter that ends the work it listens to
+        reporter.message("waiting for its processes to end; interrupt it again to end them at once")
+    _listen(ranks, Silent(), stream)
+    cause = ranks.cause()
+    with suppress(ExpectedError):
+        if cause is not None and cause.error is not None:
+            reporter.message(str(cause.error["text"]))
+        elif time.monotonic() - began >= SECONDS_TO_SAVE:
+            reporter.message(f"ended by force after {SECONDS_TO_SAVE:.0f} s; what was done since the last saved state is lost")
 
 
 def cores() -> int:
@@ -131,11 +136,7 @@ def cores() -> int:
 
 
 def _environment(processes: int, gpus: tuple[int, ...] | None) -> dict[str, str]:
-    defaults = {
-        "OMP_NUM_THREADS": str(threads(processes)),  # torchrun would give each process one
-        "GLOO_SOCKET_IFNAME": "lo0" if os.uname().sysname == "Darwin" else "lo",
-        "PYTHONUNBUFFERED": "1",
-    }
+    defaults = {"OMP_NUM_THREADS": str(threads(processes)), "PYTHONUNBUFFERED": "1"}
     return defaults | os.environ | _visible(gpus)
 
 
@@ -148,16 +149,6 @@ def _visible(gpus: tuple[int, ...] | None) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": ",".join(names[gpu] for gpu in gpus)}
 
 
-def _event(line: str) -> dict[str, Any] | None:
-    if not line.startswith("@{"):
-        return None
-    try:
-        event = json.loads(line[1:])
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) and "kind" in event else None
-
-
 def _tell(event: dict[str, Any], reporter: Reporter) -> None:
     if event["kind"] == "progress":
         reporter.progress(event["done"], event["total"], event["images_per_second"], event["note"])
@@ -165,14 +156,3 @@ def _tell(event: dict[str, Any], reporter: Reporter) -> None:
         reporter.metrics(event["values"], event["step"])
     elif event["kind"] == "message":
         reporter.message(event["text"])
-
-
-def _ending(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"exit code {code}"
-
-
-def _reason(lines: list[str]) -> str:
-    """The line that says most: the first Python error, else what torchrun says of the process, else the last line."""
-    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception): ", line) and "ChildFailedError" not in line]
-    ended = [line.removeprefix("traceback :").strip() for line in lines if line.startswith("traceback : Signal")]
-    return next(iter(errors + ended + [line for line in reversed(lines) if line]), "it printed nothing")

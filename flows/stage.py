@@ -14,6 +14,7 @@ from prefect import Flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from detr_core.errors import ExpectedError
+from detr_core.storage import as_storage_error
 from flows.attached import end_with_parent
 from flows.leaving import work_is_done
 from flows.paths import DEFAULT_PROFILE
@@ -60,6 +61,11 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(130)
     except ExpectedError as error:
         sys.exit(_line(error))
+    except OSError as error:
+        refusal = as_storage_error(error)
+        if refusal is None:
+            raise
+        sys.exit(_line(refusal))
 
 
 def _line(error: Exception) -> str:

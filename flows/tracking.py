@@ -196,6 +196,15 @@ class Record:
         return {"all runs in MLflow": pages.experiment_page(self.experiment_id)} | dict(sorted(links.items()))
 
 
+class _SystemMetrics(SystemMetricsMonitor):
+    """MLflow's monitor of the machine. That one ends at the first failure of MLflow's server; this one begins again later."""
+
+    def monitor(self) -> None:
+        while not self._shutdown_event.is_set():
+            super().monitor()  # type: ignore[no-untyped-call]
+            self._shutdown_event.wait(SECONDS_AFTER_FAILURE)
+
+
 @contextmanager
 def stage_run(
     stage: str,
@@ -216,7 +225,7 @@ def stage_run(
     tags = {"stage": stage, "profile": paths.profile, "mlflow.source.name": f"flows.{stage}"} | lineage.tags(paths, inputs)
     run = mlflow.start_run(experiment_id=experiment_id, run_name=name or stage, tags=tags, log_system_metrics=False)
     record = Record(run.info.run_id, experiment_id)
-    monitor = SystemMetricsMonitor(record.run_id, sampling_interval=sample_seconds)  # type: ignore[no-untyped-call]
+    monitor = _SystemMetrics(record.run_id, sampling_interval=sample_seconds)  # type: ignore[no-untyped-call]
     monitor.start()  # type: ignore[no-untyped-call]
     with _ending(record, mlflow.end_run):
         try:

@@ -1,4 +1,4 @@
-"""One process of a training, as torchrun starts it: `python -m flows.worker JOB.json`.
+"""One process of a training, as flows/launch.py or torchrun starts it: `python -m flows.worker JOB.json`.
 
 JOB.json: {"stage": "detection" | "panoptic", "config": DetectionConfig | PanopticConfig, "detector": of any kind (detection only,
 else null), "init": a checkpoint (panoptic: of the detector; detection: of the one to start from, ours or published, or
@@ -7,13 +7,16 @@ dataset.json, "work": folder of the resumable state, "out": folder of the result
 for the record}.
 
 Results in `out`: checkpoint.pt (the last), best.pt, metrics.json (the last value of every scalar), history.jsonl (all of them).
-The first process tells of its progress on stdout, a JSON object after '@' a line; every other line is log.
+The first process tells of its progress on stdout, and each of its failure, a JSON object after '@' a line; every other line is
+log. SIGINT or SIGTERM during a training ends it between two steps, with its state saved, and the exit code is 130 or 143.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +30,7 @@ from detr_core.data.coco import CocoDataset
 from detr_core.data.dataset import read_dataset
 from detr_core.data.transforms import evaluation_transform, training_transform
 from detr_core.distributed import Group, process_group
+from detr_core.errors import ExpectedError
 from detr_core.evaluate.predictions import average_precision_of
 from detr_core.loss.matcher import NonFiniteError
 from detr_core.model.backbone import Backbone, load_imagenet_weights
@@ -36,10 +40,12 @@ from detr_core.model.detector import build_detector
 from detr_core.model.detr import Detr
 from detr_core.model.download import digest
 from detr_core.reporter import Reporter, Silent
+from detr_core.storage import as_storage_error
 from detr_core.train.config import DetectionConfig, PanopticConfig, require_fit
 from detr_core.train.initial import draw_positions, mask_head_from, start_from
-from detr_core.train.loop import Files, Validation, train
-from detr_core.train.state import Progress, fingerprint
+from detr_core.train.interruption import Interrupted
+from detr_core.train.loop import Validation, train
+from detr_core.train.state import Files, Progress, fingerprint
 from detr_core.train.tasks import PanopticTask, Task, detector_task
 from flows import artifacts
 
@@ -76,15 +82,29 @@ class Job:
 
 
 def main(kind: type[J], run: Callable[[J, Group, Reporter], object]) -> int:
-    """Runs the job, a `kind`, that is named on the command line; 0 on success, 1 after an '@error' line."""
+    """Runs the job, a `kind`, that is named on the command line. Returns the exit code: 0 on success, 128 + the number of the
+    signal that interrupted it, else 1; every failure is told of in an 'error' event."""
     job = kind(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
-    try:
-        with process_group() as group:
+    with process_group() as group:
+        try:
             run(job, group, Events() if group.first else Silent())
-    except (ValueError, NonFiniteError) as error:
-        _say(kind="error", text=str(error))
-        return 1
+        except Interrupted as interruption:
+            _say_error(interruption, str(interruption))
+            return 128 + interruption.signal
+        except Exception as error:  # told before the group is left: what other processes make of that comes later
+            told = (as_storage_error(error) if isinstance(error, OSError) else None) or error
+            if not isinstance(told, ExpectedError | NonFiniteError):
+                traceback.print_exc()
+            if isinstance(told, ExpectedError | NonFiniteError | ValueError):
+                _say_error(told, str(told))
+            else:
+                _say_error(told, f"{type(told).__name__}: {told}", expected=False)
+            return 1
     return 0
+
+
+def _say_error(error: BaseException, text: str, expected: bool = True) -> None:
+    _say(kind="error", time=time.time(), expected=expected, text=" ".join(text.split()) or type(error).__name__)
 
 
 def run(job: Job, group: Group, reporter: Reporter) -> Progress:

@@ -1,9 +1,8 @@
-"""flows.worker as tests start it: in float64 where the environment has FLOAT64, killed at step KILLED_AT where it has that."""
+"""flows.worker as tests start it: in float64 where the environment has FLOAT64, and with a signal at the step of SIGNAL_AT."""
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -29,23 +28,23 @@ def float64() -> Iterator[None]:
         torch.Tensor.float = as_float  # type: ignore[method-assign]
 
 
-class KilledAt(worker.Events):
-    """Ends the process, as kill -9 does, when a step is recorded and its state isn't saved yet."""
+class SignalAt(worker.Events):
+    """Sends this process a signal when a step is recorded and its state isn't saved yet."""
 
-    def __init__(self, step: int) -> None:
-        self.step = step
+    def __init__(self, number: int, step: int) -> None:
+        self.number, self.step = number, step
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         super().metrics(values, step)
         if step == self.step:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.number)
 
 
 def run(job: worker.Job, group: Group, reporter: Reporter) -> Any:
-    """As flows.worker.run."""
-    killed_at = os.environ.get("KILLED_AT")
-    if group.first and killed_at is not None:
-        reporter = KilledAt(int(killed_at))
+    """As flows.worker.run. SIGNAL_AT: `NUMBER:STEP`, the signal that the first process gets and the step it gets it at."""
+    if group.first and "SIGNAL_AT" in os.environ:
+        number, step = os.environ["SIGNAL_AT"].split(":")
+        reporter = SignalAt(int(number), int(step))
     with float64() if "FLOAT64" in os.environ else nullcontext():
         return worker.run(job, group, reporter)
 

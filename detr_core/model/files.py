@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,35 @@ def _first_bytes(path: Path) -> bytes:
 
 
 def write_atomically(path: Path, content: Any) -> None:
-    """torch.save to `path` through a temporary file beside it that is on disk before it takes the name."""
-    with atomic_file(path) as temporary, temporary.open("wb") as file:
-        torch.save(content, file)
+    """torch.save to `path` through a temporary file beside it that is on disk before it takes the name.
+
+    Raises StorageError where the file system does not take the file.
+    """
+    with atomic_file(path, tensor_bytes(content)) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # torch's writer hides a full disk behind an error of its own
+                raise error.__context__ from None
+            raise
+
+
+def tensor_bytes(content: Any) -> int:
+    """The bytes of all tensors in nested dictionaries, lists and tuples: what their file takes, but for some kilobytes.
+
+    Tensors that share their memory count once, as torch.save writes it once.
+    """
+    return sum(_storages(content).values())
+
+
+def _storages(content: Any) -> dict[int, int]:
+    # Bytes by the address of a tensor's memory.
+    if isinstance(content, torch.Tensor):
+        storage = content.untyped_storage()
+        return {storage.data_ptr(): storage.nbytes()}
+    if isinstance(content, Mapping):
+        content = list(content.values())
+    found: dict[int, int] = {}
+    for part in content if isinstance(content, list | tuple) else ():
+        found |= _storages(part)
+    return found

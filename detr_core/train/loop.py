@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from detr_core.data.batching import steps_in_epoch, training_batches
@@ -18,11 +14,13 @@ from detr_core.data.coco import CocoDataset
 from detr_core.distributed import Group
 from detr_core.loss.matcher import NonFiniteError
 from detr_core.model.checkpoint import save_checkpoint
-from detr_core.reporter import Reporter
+from detr_core.reporter import Reporter, Silent
 from detr_core.structures import Batch
 from detr_core.train.config import TrainConfig
+from detr_core.train.interruption import Interrupted, StopRequest, stop_request
 from detr_core.train.optimizer import build_optimizer, learning_rate_factor
-from detr_core.train.state import Progress, load_state, save_state
+from detr_core.train.state import Files, Progress, load_state, require_room, save_state
+from detr_core.train.step import take_step
 from detr_core.train.tasks import Task
 
 RECORDS = 200  # points on a training curve, whatever the length of the run
@@ -34,15 +32,6 @@ class Validation:
 
     metrics: dict[str, float]
     score: float
-
-
-@dataclass(frozen=True)
-class Files:
-    """Where a training writes. state: to resume from; last, best: checkpoints of the detector."""
-
-    state: Path
-    last: Path
-    best: Path
 
 
 def train(
@@ -62,66 +51,131 @@ def train(
     validate: called in every process, every `validate_every` epochs and at the end; all must find the same. meta: goes into the
     checkpoints, of which the last and the best are written then.
     Raises NonFiniteError, naming the loss, the images, the step and the last good checkpoint, where a loss or gradient is not
-    finite.
+    finite; StorageError where the files have no room, if possible before the first step; and Interrupted, with the state saved,
+    where SIGINT or SIGTERM asks one of the processes to stop.
     """
-    epoch_steps = steps_in_epoch(len(dataset), config.batch_size)
-    total_steps = min(config.epochs * epoch_steps, config.steps or config.epochs * epoch_steps)
     optimizer = build_optimizer(task, config.optimizer)
     progress, note = load_state(files.state, mark, task, optimizer, group)
-    saved = progress.step
-    if note and group.first:
-        reporter.message(note)
+    work = _Training(task, dataset, config, files, mark, meta, group, reporter if group.first else Silent(), optimizer, progress)
+    if note:
+        work.reporter.message(note)
     if group.first:
-        for record in progress.history:  # a record of the run that goes on is as whole as that of one never interrupted
-            reporter.metrics(
-                {name: value for name, value in record.items() if name not in ("step", "epoch")}, int(record["step"])
-            )
+        require_room(files, task, optimizer)
+    for record in progress.history:  # a record of the run that goes on is as whole as that of one never interrupted
+        values = {name: value for name, value in record.items() if name not in ("step", "epoch")}
+        work.reporter.metrics(values, int(record["step"]))
     if progress.step == 0:
         torch.manual_seed(config.seed + group.rank)  # dropout; the weights were drawn before, alike in all processes
-    # Buffers are fixed batch statistics, alike everywhere.
-    parallel = DistributedDataParallel(task, broadcast_buffers=False) if group.size > 1 else task
-    record_every = max(1, total_steps // RECORDS)
-    clock = _Clock(progress.step, total_steps, config.batch_size, reporter if group.first else None)
-
-    task.train()
-    for epoch, micro_batches in _steps(dataset, config, epoch_steps, progress, total_steps, group, workers):
-        factor = learning_rate_factor(progress.step, epoch_steps, total_steps, config.schedule)
-        for parameters in optimizer.param_groups:
-            parameters["lr"] = parameters["base_lr"] * factor
+    with stop_request() as stop:
         try:
-            parts = _step(parallel, task, micro_batches, optimizer, config.optimizer.clip_norm, group)
-        except NonFiniteError as error:
-            kept = _kept(files, saved, progress.best is not None)
-            raise NonFiniteError(f"{error}, at step {progress.step + 1} (epoch {epoch}); {kept}") from None
-        progress.step += 1
-        progress.summed += 1
-        for name, value in parts.items():
-            progress.sums[name] = progress.sums.get(name, 0.0) + value
-        clock.tell(progress.step, parts["loss"] * group.size)  # its share of the loss stands for the others'
-        finished_epochs, into_epoch = divmod(progress.step, epoch_steps)
-        if progress.step % record_every == 0 or progress.step == total_steps:
-            values = _means_since_last_record(progress, group) | {"train/lr": config.optimizer.lr * factor}
-            _record(progress, epoch_steps, values, group, reporter)
-        at_end = progress.step == total_steps
-        if at_end or (into_epoch == 0 and finished_epochs % config.validate_every == 0):
-            task.eval()
-            found = validate()
-            task.train()
-            _record(progress, epoch_steps, found.metrics, group, reporter)
-            better = progress.best is None or found.score > progress.best
-            if better:
-                progress.best = found.score
-            if group.first:
-                about = {**meta, "epoch": finished_epochs, "step": progress.step}
-                if better:
-                    save_checkpoint(files.best, task.model, dataset.categories, about)
-                save_checkpoint(files.last, task.model, dataset.categories, about)
-            group.wait()
-            clock.restart(progress.step)
-        if at_end or progress.step % config.checkpoint_every == 0:
-            save_state(files.state, mark, progress, task, optimizer, group)
-            saved = progress.step
+            work.carry_out(validate, workers, stop)
+        except Interrupted as interruption:
+            work.save_once()
+            raise Interrupted(work.interruption_note(), interruption.signal) from None
     return progress
+
+
+@dataclass
+class _Training:
+    """One call of `train` while it runs. saved: the step that the state on disk is of."""
+
+    task: Task
+    dataset: CocoDataset
+    config: TrainConfig
+    files: Files
+    mark: str
+    meta: dict[str, str]
+    group: Group
+    reporter: Reporter
+    optimizer: torch.optim.Optimizer
+    progress: Progress
+
+    def __post_init__(self) -> None:
+        self.saved = self.progress.step
+        self.epoch_steps = steps_in_epoch(len(self.dataset), self.config.batch_size)
+        all_epochs = self.config.epochs * self.epoch_steps
+        self.total_steps = min(all_epochs, self.config.steps or all_epochs)
+        self.record_every = max(1, self.total_steps // RECORDS)
+        self.clock = _Clock(self.progress.step, self.total_steps, self.config.batch_size, self.reporter)
+
+    def carry_out(self, validate: Callable[[], Validation], workers: int, stop: StopRequest) -> None:
+        """Takes every step that is left. Raises Interrupted, in all processes, between two steps or during a validation."""
+        progress, group = self.progress, self.group
+        # Buffers are fixed batch statistics, alike everywhere.
+        parallel = DistributedDataParallel(self.task, broadcast_buffers=False) if group.size > 1 else self.task
+        self.task.train()
+        if self.validation_is_due():  # the interruption was during the validation
+            self.validated(validate, stop)
+        for epoch, micro_batches in _steps(
+            self.dataset, self.config, self.epoch_steps, progress, self.total_steps, group, workers
+        ):
+            factor = learning_rate_factor(progress.step, self.epoch_steps, self.total_steps, self.config.schedule)
+            for parameters in self.optimizer.param_groups:
+                parameters["lr"] = parameters["base_lr"] * factor
+            try:
+                parts = take_step(
+                    parallel, self.task, micro_batches, self.optimizer, self.config.optimizer.clip_norm, group, stop
+                )
+            except NonFiniteError as error:
+                kept = _kept(self.files, self.saved, progress.best is not None)
+                raise NonFiniteError(f"{error}, at step {progress.step + 1} (epoch {epoch}); {kept}") from None
+            progress.add(parts)
+            self.clock.tell(progress.step, parts["loss"] * group.size)  # its share of the loss stands for the others'
+            if progress.step % self.record_every == 0 or progress.step == self.total_steps:
+                self.record(_means_since_last_record(progress, group) | {"train/lr": self.config.optimizer.lr * factor})
+            if self.validation_is_due():
+                self.validated(validate, stop)
+            if progress.step == self.total_steps or progress.step % self.config.checkpoint_every == 0:
+                self.save()
+
+    def validation_is_due(self) -> bool:
+        """Whether the training stands where it is to be validated, and was not yet."""
+        step, (epochs, into_epoch) = self.progress.step, divmod(self.progress.step, self.epoch_steps)
+        due = step == self.total_steps or (step > 0 and into_epoch == 0 and epochs % self.config.validate_every == 0)
+        return due and not self.progress.is_validated()
+
+    def validated(self, validate: Callable[[], Validation], stop: StopRequest) -> None:
+        """Validates, and writes the checkpoints. An interruption of the validation ends it at once: the state is saved before."""
+        self.save_once()
+        self.task.eval()
+        with stop.at_once():
+            found = validate()
+        self.task.train()
+        progress = self.progress
+        self.record(found.metrics)
+        better = progress.best is None or found.score > progress.best
+        if better:
+            progress.best = found.score
+        if self.group.first:
+            about = {**self.meta, "epoch": progress.step // self.epoch_steps, "step": progress.step}
+            if better:
+                save_checkpoint(self.files.best, self.task.model, self.dataset.categories, about)
+            save_checkpoint(self.files.last, self.task.model, self.dataset.categories, about)
+        self.group.wait()
+        self.clock.restart(progress.step)
+
+    def record(self, values: dict[str, float]) -> None:
+        """Keeps these scalars of the step that was just taken, and tells of them."""
+        step = self.progress.step
+        self.progress.history.append({"step": step, "epoch": step / self.epoch_steps, **values})
+        self.reporter.metrics(values, step)
+
+    def save(self) -> None:
+        """Saves the state; all processes must call it together."""
+        save_state(self.files.state, self.mark, self.progress, self.task, self.optimizer, self.group)
+        self.saved = self.progress.step
+
+    def save_once(self) -> None:
+        """Saves the state unless that on disk is of the same step; a training without any step needs none."""
+        if self.saved != self.progress.step:
+            self.save()
+
+    def interruption_note(self) -> str:
+        """At which point the training was interrupted, and what to do about it."""
+        step = self.progress.step
+        where = "during the validation after" if self.validation_is_due() else "after"
+        point = f"{where} step {step} of {self.total_steps}" if step > 0 else "before the first step"
+        return f"interrupted {point}; run the same command again to go on"
 
 
 def _kept(files: Files, saved: int, validated: bool) -> str:
@@ -150,50 +204,6 @@ def _steps(
                     return
 
 
-def _step(
-    parallel: nn.Module,
-    task: Task,
-    micro_batches: list[Batch],
-    optimizer: torch.optim.Optimizer,
-    clip_norm: float | None,
-    group: Group,
-) -> dict[str, float]:
-    # Losses are sums divided by what all processes and micro-batches hold together. DDP averages gradients over processes,
-    # so each multiplies by their number.
-    counts = [len(target.labels) for batch in micro_batches for target in batch.targets]
-    all_counts = [count for of_process in group.gather(counts) for count in of_process]
-    normalizer = task.normalizer(all_counts)
-    sums: dict[str, Tensor] = {}
-    for index, batch in enumerate(micro_batches):
-        last = index == len(micro_batches) - 1
-        hold = nullcontext() if last or not isinstance(parallel, DistributedDataParallel) else parallel.no_sync()
-        with hold:
-            try:
-                total, parts = parallel(batch.to(group.device), normalizer)
-            except NonFiniteError as error:
-                raise NonFiniteError(f"{error}, image ids {_image_ids([batch])}") from None
-            (total * group.size).backward()
-        for name, value in {"loss": total.detach(), **parts}.items():
-            sums[name] = sums[name] + value if name in sums else value
-    trainable = [parameter for parameter in task.parameters() if parameter.requires_grad]
-    norm = nn.utils.clip_grad_norm_(trainable, clip_norm or float("inf"), foreach=True)
-    values: list[float] = torch.stack([*sums.values(), norm]).tolist()
-    if not all(map(math.isfinite, values)):
-        named = ", ".join(f"{name} {value:g}" for name, value in zip([*sums, "gradient norm"], values, strict=True))
-        found = [(all(map(math.isfinite, values[:-1])), f"({named}), image ids {_image_ids(micro_batches)}")]
-        if not math.isfinite(values[-1]):  # as in every process, for they share the gradient: so whose loss it was is known
-            found = group.gather(found[0])
-        guilty = [text for finite, text in found if not finite] or [text for _, text in found]
-        raise NonFiniteError(f"the loss is not finite {'; '.join(guilty)}")
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return dict(zip(sums, values, strict=False))
-
-
-def _image_ids(batches: list[Batch]) -> list[int]:
-    return [target.image_id for batch in batches for target in batch.targets]
-
-
 def _means_since_last_record(progress: Progress, group: Group) -> dict[str, float]:
     # Each process holds its share of a loss that is already normalised over all of them: their sum is the loss.
     names = sorted(progress.sums)
@@ -203,16 +213,10 @@ def _means_since_last_record(progress: Progress, group: Group) -> dict[str, floa
     return means
 
 
-def _record(progress: Progress, epoch_steps: int, values: dict[str, float], group: Group, reporter: Reporter) -> None:
-    progress.history.append({"step": progress.step, "epoch": progress.step / epoch_steps, **values})
-    if group.first:
-        reporter.metrics(values, progress.step)
-
-
 class _Clock:
     """Tells the reporter of progress a few times a second at most."""
 
-    def __init__(self, step: int, total: int, images: int, reporter: Reporter | None) -> None:
+    def __init__(self, step: int, total: int, images: int, reporter: Reporter) -> None:
         self.total, self.images, self.reporter = total, images, reporter
         self.told = 0.0
         self.restart(step)
@@ -222,7 +226,7 @@ class _Clock:
 
     def tell(self, step: int, loss: float) -> None:
         now = time.perf_counter()
-        if self.reporter is None or (now - self.told < 0.25 and step < self.total):
+        if now - self.told < 0.25 and step < self.total:
             return
         self.told = now
         rate = (step - self.first_step) * self.images / max(now - self.started, 1e-9)

@@ -11,8 +11,19 @@ from typing import Any
 import torch
 from torch import nn
 
+from detr_core.atomic import remove_leftovers
 from detr_core.distributed import Group
-from detr_core.model.files import CheckpointError, read_content, write_atomically
+from detr_core.model.files import CheckpointError, read_content, tensor_bytes, write_atomically
+from detr_core.storage import require_space
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where a training writes. state: to resume from; last, best: checkpoints of the detector."""
+
+    state: Path
+    last: Path
+    best: Path
 
 
 @dataclass
@@ -28,6 +39,18 @@ class Progress:
     summed: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
+
+    def add(self, parts: dict[str, float]) -> None:
+        """Counts one more step, whose loss had these parts."""
+        self.step += 1
+        self.summed += 1
+        for name, value in parts.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def is_validated(self) -> bool:
+        """Whether the figures of a validation at this step are recorded."""
+        last = self.history[-1] if self.history else {"step": -1}
+        return last["step"] == self.step and any(name.startswith("val/") for name in last)
 
 
 def fingerprint(*parts: Any) -> str:
@@ -74,6 +97,22 @@ def load_state(
         _set_generator_state(content["generators"][group.rank], group.device)
     progress = Progress(**content["progress"])
     return progress, f"resuming after step {progress.step}"
+
+
+def require_room(files: Files, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Raises StorageError where the file system has no room for what a training writes.
+
+    That is the state and two checkpoints, and beside them one more of each while it replaces an earlier one. What a killed
+    training left of a file that it was writing is removed first.
+    """
+    for file in (files.state, files.last, files.best):
+        remove_leftovers(file)
+    weights = tensor_bytes(model.state_dict())
+    learned = sum(tensor_bytes(parameters["params"]) for parameters in optimizer.param_groups)
+    moments = 1 if isinstance(optimizer, torch.optim.SGD) else 2  # of every learned weight
+    state = weights + moments * learned
+    there = sum(file.stat().st_size for file in (files.state, files.last, files.best) if file.is_file())
+    require_space(files.state.parent, max(0, 2 * state + 3 * weights - there), "the state and the checkpoints of the training")
 
 
 def _generator_state(device: torch.device) -> list[torch.Tensor]:

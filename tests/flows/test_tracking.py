@@ -56,6 +56,26 @@ def test_a_run_holds_parameters_metrics_lineage_figures_and_system_metrics(datab
     assert (database.parent / "artifacts").is_dir(), "artifacts lie beside the database, wherever the process works"
 
 
+def test_system_metrics_go_on_after_mlflow_failed_for_a_while(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "SECONDS_AFTER_FAILURE", 0.05)
+    working, failures = mlflow.MlflowClient.get_run, []
+
+    def failing(client: mlflow.MlflowClient, run_id: str) -> Run:
+        if len(failures) < 3:
+            failures.append(run_id)
+            raise OSError("the server is away")
+        return working(client, run_id)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "get_run", failing)
+    with tracking.stage_run("train_detection", DEMO, {}, [], sample_seconds=0.05) as record:
+        deadline = time.monotonic() + 20
+        while len(failures) < 3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.5)
+    assert failures == [record.run_id] * 3
+    assert "system/cpu_utilization_percentage" in stored(record).data.metrics
+
+
 def test_a_run_names_the_checksum_of_the_checkpoint_that_it_started_from(database: Path, tmp_path: Path) -> None:
     (tmp_path / "a.pth").write_bytes(b"weights")
     init = InitConfig(str(tmp_path / "a.pth"), None)

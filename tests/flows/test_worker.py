@@ -6,12 +6,16 @@ import json
 import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -22,7 +26,9 @@ from detr_core.loss.matcher import NonFiniteError
 from detr_core.model.checkpoint import CheckpointError, load_checkpoint
 from detr_core.model.detr import Detr
 from detr_core.reporter import Memory, Silent
+from detr_core.storage import StorageError
 from detr_core.train.config import OptimizerConfig, ScheduleConfig
+from detr_core.train.interruption import Interrupted
 from flows import launch
 from flows.worker import Job, run, with_mask_head
 from tests.conftest import ROOT, Trained, tiny_settings
@@ -86,6 +92,26 @@ def history(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "out" / "history.jsonl").read_text().splitlines()]
 
 
+def assert_identical(one: Path, other: Path) -> None:
+    """The same weights and the same history, bit for bit."""
+    ours, theirs = weights(one), weights(other)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert history(one) == history(other)
+    for name in ("checkpoint.pt", "best.pt", "metrics.json"):
+        assert (one / "out" / name).read_bytes() == (other / "out" / name).read_bytes(), name
+
+
+class SignalledAt(Silent):
+    """A signal arrives when a step is recorded."""
+
+    def __init__(self, step: int, number: int, told: Memory) -> None:
+        self.step, self.number, self.message = step, number, told.message  # type: ignore[method-assign]
+
+    def metrics(self, values: Any, step: int) -> None:
+        if step == self.step:
+            os.kill(os.getpid(), self.number)
+
+
 class InterruptedAt(Silent):
     def __init__(self, step: int) -> None:
         self.step = step
@@ -114,20 +140,79 @@ def test_a_seed_fixes_a_run_bit_for_bit_whatever_interrupts_it(dataset: Path, tm
     ], "told whole, so that a record of the last part has the first too"
 
 
-def test_two_processes_go_on_bit_for_bit_too(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_at_any_step_loses_no_step(dataset: Path, tmp_path: Path) -> None:
+    everything: dict[str, Any] = {"dropout": 0.3, "checkpoint_every": 100}
+    run(job(dataset, tmp_path / "whole", **everything), ALONE, Silent())
+    interrupted, state, told = (
+        job(dataset, tmp_path / "interrupted", **everything),
+        tmp_path / "interrupted/work/state.pt",
+        Memory(),
+    )
+    for step, number in ((1, signal.SIGINT), (2, signal.SIGTERM), (4, signal.SIGTERM), (5, signal.SIGINT)):
+        with pytest.raises(
+            Interrupted, match=rf"^interrupted after step {step} of 6; run the same command again"
+        ) as interruption:
+            run(interrupted, ALONE, SignalledAt(step, number, told))
+        assert interruption.value.signal == number
+        assert torch.load(state, weights_only=True)["progress"]["step"] == step
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, "as it was before"
+    run(interrupted, ALONE, told)
+    assert told.messages == [f"resuming after step {step}" for step in (1, 2, 4, 5)]
+    assert_identical(tmp_path / "whole", tmp_path / "interrupted")
+
+
+def test_a_signal_during_the_validation_ends_it_at_once_and_loses_no_step(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def signalled(*_: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("the validation goes on")
+
+    run(job(dataset, tmp_path / "whole", checkpoint_every=100), ALONE, Silent())
+    interrupted, told = job(dataset, tmp_path / "interrupted", checkpoint_every=100), Memory()
+    leftover = tmp_path / "interrupted/work/.state.pt.k1ll3d_0.tmp"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_bytes(b"part of a state, whose writer was killed")
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr("flows.worker.average_precision_of", signalled)
+            with pytest.raises(Interrupted, match=r"^interrupted during the validation after step 3 of 6"):
+                run(interrupted, ALONE, told)
+    run(interrupted, ALONE, told)
+    assert told.messages == ["resuming after step 3"] * 2
+    assert not leftover.exists()
+    assert_identical(tmp_path / "whole", tmp_path / "interrupted")
+
+
+def test_two_processes_go_on_bit_for_bit_too_whoever_starts_them(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(launch, "STATE", tmp_path / "state")
     everything: dict[str, Any] = {"dropout": 0.3, "accumulation": 2}
-    launch.run(asdict(job(dataset, tmp_path / "whole", **everything)), 2, Silent())
+    run_by_torchrun(job(dataset, tmp_path / "whole", **everything), tmp_path / "job.json")
     interrupted, told = asdict(job(dataset, tmp_path / "interrupted", **everything)), Memory()
-    monkeypatch.setenv("KILLED_AT", "5")  # of 6 steps in 2 epochs; the state is of step 4, within the second
-    with pytest.raises(launch.WorkerError, match="detection ended with"):
+    monkeypatch.setenv("SIGNAL_AT", f"{int(signal.SIGTERM)}:1")  # of 6 steps in 2 epochs; one of two processes gets it
+    with pytest.raises(launch.WorkerError, match=r"^interrupted after step 1 of 6; run the same command again to go on$"):
         launch.run(interrupted, 2, Silent(), worker="tests.worker")
-    monkeypatch.delenv("KILLED_AT")
+    monkeypatch.setenv("SIGNAL_AT", f"{int(signal.SIGKILL)}:5")  # the state is of step 4, within the second epoch
+    with pytest.raises(launch.WorkerError, match=r"detection failed: process 1 of 2 \(rank 0\) was killed by signal 9"):
+        launch.run(interrupted, 2, told, worker="tests.worker")
+    monkeypatch.delenv("SIGNAL_AT")
     launch.run(interrupted, 2, told)
-    assert told.messages == ["resuming after step 4"]
-    whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "interrupted")
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    assert history(tmp_path / "whole") == history(tmp_path / "interrupted")
+    assert told.messages == ["resuming after step 1", "resuming after step 4"]
+    assert_identical(tmp_path / "whole", tmp_path / "interrupted")
+
+
+def run_by_torchrun(job: Job, file: Path) -> None:
+    """Two processes as torchrun starts them, on this machine."""
+    file.write_text(json.dumps(asdict(job)))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    where = ["--rdzv-backend=static", "--master-addr=127.0.0.1", f"--master-port={port}", "--local-addr=127.0.0.1"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", *where, "-m", "flows.worker", str(file)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo"}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -221,8 +306,27 @@ def test_micro_batches_change_nothing(dataset: Path, tmp_path: Path) -> None:
 def test_two_processes_train_as_one(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "STATE", tmp_path / "state")
     run(job(dataset, tmp_path / "one"), ALONE, Silent())
-    launch.run(asdict(job(dataset, tmp_path / "two")), 2, Silent())
+    listening = Listening()
+    launch.run(asdict(job(dataset, tmp_path / "two")), 2, listening)
     assert_same_training(tmp_path / "one", tmp_path / "two")
+    assert listening.processes >= 2
+    assert listening.addresses == {"127.0.0.1"}
+
+
+class Listening(Silent):
+    """Collects the addresses on which this process's children, and theirs, listen while they train."""
+
+    def __init__(self) -> None:
+        self.addresses: set[str] = set()
+        self.processes = 0
+
+    def metrics(self, values: Any, step: int) -> None:
+        children = psutil.Process().children(recursive=True)
+        self.processes = max(self.processes, len(children))
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                sockets = child.net_connections(kind="inet")
+                self.addresses |= {found.laddr.ip for found in sockets if found.status == psutil.CONN_LISTEN}
 
 
 def test_two_processes_train_a_mask_head_as_one(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,6 +346,24 @@ def assert_same_training(one: Path, other: Path, relative: float = 1e-5, weight:
     ours, theirs = weights(one), weights(other)  # AdamW makes much of little: of a small gradient's last bits too
     for name in ours:
         torch.testing.assert_close(ours[name], theirs[name], rtol=weight / 2, atol=weight)
+
+
+def test_a_training_without_room_for_its_files_is_refused_before_the_first_step(
+    dataset: Path, disk: Path, tmp_path: Path
+) -> None:
+    (disk / "full").write_bytes(b"\0" * 900_000)
+    with pytest.raises(StorageError, match=rf"^{disk}/work: expected .* bytes\) free for the state and the checkpoints"):
+        run(job(dataset, disk), ALONE, Silent())
+    assert [path.name for path in disk.iterdir()] == ["full"]
+
+
+def test_a_disk_that_is_full_during_a_training_is_told_of(
+    dataset: Path, disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detr_core.train.loop.require_room", lambda *_: None)  # something else fills the disk meanwhile
+    with pytest.raises(StorageError, match=rf"^{disk}/work/state.pt: it cannot be written, because no space is left"):
+        run(job(dataset, disk), ALONE, Silent())
+    assert list((disk / "work").iterdir()) == []
 
 
 def test_a_loss_that_is_not_finite_names_where(dataset: Path, tmp_path: Path) -> None:

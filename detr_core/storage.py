@@ -1,0 +1,110 @@
+"""Errors of a file system that cannot take a result, told with the folder, the bytes needed and the bytes that are free."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from detr_core.errors import ExpectedError
+
+REFUSALS = {
+    errno.ENOSPC: "no space is left on the file system",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file would be larger than the limit on the size of files",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission is denied",
+}
+ABOUT_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class StorageError(ExpectedError, OSError):
+    """A file or folder cannot be written. The message names it and says why, and where space is short how much is free."""
+
+
+def as_storage_error(error: OSError, path: Path | None = None, needed: int | None = None) -> StorageError | None:
+    """The refusal of a file system as an expected error; None for every other error.
+
+    path: what was to be written, where `error` does not name it: the system names a file that cannot be opened, but not the one
+    that a write did not fit into. needed: the bytes to be written, where that is known.
+    """
+    if isinstance(error, StorageError):
+        return error
+    number, named = _number_and_file(error)
+    if number not in REFUSALS:
+        return None
+    path = Path(named) if named is not None else path
+    what = str(path) if path is not None else "a result"
+    if number not in ABOUT_SPACE:
+        return StorageError(f"{what}: it cannot be read or written, because {REFUSALS[number]}; change that, and {_AGAIN}")
+    size = "" if needed is None else f"it needs {readable(needed)}, "
+    space = _space([_existing(path)] if path is not None else _file_systems())
+    return StorageError(f"{what}: it cannot be written, because {REFUSALS[number]}; {size}{space}; make room there, and {_AGAIN}")
+
+
+@contextmanager
+def storage_errors(path: Path, needed: int | None = None) -> Iterator[None]:
+    """Raises StorageError where the file system refuses the writing of `path` in this block. needed: the bytes, if known."""
+    try:
+        yield
+    except OSError as error:
+        expected = as_storage_error(error, path, needed)
+        if expected is None:
+            raise
+        raise expected from error
+
+
+def require_space(folder: Path, needed: int, what: str) -> None:
+    """Raises StorageError unless `folder`, which need not exist yet, can be written and has `needed` bytes free for `what`."""
+    existing = _existing(folder)
+    if not os.access(existing, os.W_OK):
+        raise StorageError(f"{folder}: expected a folder that can be written, for {what}, found that {existing} cannot be")
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise StorageError(f"{folder}: expected {readable(needed)} free for {what}, found {readable(free)}; make room there")
+
+
+def readable(size: int) -> str:
+    """A number of bytes as a person reads it: '2.41 GB (2,411,724,800 bytes)'."""
+    for power, unit in ((3, "GB"), (2, "MB"), (1, "kB")):
+        if size >= 1000**power:
+            return f"{size / 1000**power:.2f} {unit} ({size:,} bytes)"
+    return f"{size} bytes"
+
+
+_AGAIN = "run the command again"
+
+
+def _number_and_file(error: OSError) -> tuple[int | None, str | None]:
+    if error.errno is None and isinstance(error, shutil.Error):  # shutil.copytree collects (source, target, message) triples
+        numbers = [(re.search(r"\[Errno (\d+)\]", str(reason)), target) for _, target, reason in error.args[0]]
+        return next(((int(found[1]), str(target)) for found, target in numbers if found), (None, None))
+    return error.errno, None if error.filename is None else os.fsdecode(error.filename)
+
+
+def _space(folders: list[Path]) -> str:
+    free = {folder: shutil.disk_usage(folder).free for folder in folders}
+    shown = sorted(free, key=lambda folder: free[folder])[:3]
+    return ", ".join(f"{readable(free[folder])} are free in {folder}" for folder in shown)
+
+
+def _file_systems() -> list[Path]:
+    """A folder of each file system that a command may write to: those of the working folder and of the temporary one."""
+    here = Path.cwd()
+    folders = [here, Path(os.environ.get("TMPDIR", "/tmp")), *here.glob("*/"), *here.glob("*/*/")]
+    found: dict[int, Path] = {}
+    for folder in folders:
+        with suppress(OSError):
+            found.setdefault(folder.stat().st_dev, folder)
+    return list(found.values())
+
+
+def _existing(path: Path) -> Path:
+    path = path.absolute()
+    while not path.is_dir():
+        path = path.parent
+    return path

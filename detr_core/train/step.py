@@ -1,0 +1,70 @@
+"""One step of a training: the loss of a batch, its gradient, and what the optimiser makes of it."""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from detr_core.distributed import Group
+from detr_core.loss.matcher import NonFiniteError
+from detr_core.structures import Batch
+from detr_core.train.interruption import Interrupted, StopRequest
+from detr_core.train.tasks import Task
+
+
+def take_step(
+    parallel: nn.Module,
+    task: Task,
+    micro_batches: list[Batch],
+    optimizer: torch.optim.Optimizer,
+    clip_norm: float | None,
+    group: Group,
+    stop: StopRequest,
+) -> dict[str, float]:
+    """One step of the optimiser, over this process's micro-batches of the batch.
+
+    parallel: `task`, or DistributedDataParallel around it. Returns this process's share of the loss and its parts by name.
+    Raises NonFiniteError, and before anything is computed Interrupted, in all processes, where one was asked to stop.
+    """
+    # Losses are sums divided by what all processes and micro-batches hold together. DDP averages gradients over processes,
+    # so each multiplies by their number.
+    counts = [len(target.labels) for batch in micro_batches for target in batch.targets]
+    gathered = group.gather((counts, stop.signal))
+    asked = [number for _, number in gathered if number is not None]
+    if asked:
+        raise Interrupted("asked to stop", asked[0])
+    all_counts = [count for of_process, _ in gathered for count in of_process]
+    normalizer = task.normalizer(all_counts)
+    sums: dict[str, Tensor] = {}
+    for index, batch in enumerate(micro_batches):
+        last = index == len(micro_batches) - 1
+        hold = nullcontext() if last or not isinstance(parallel, DistributedDataParallel) else parallel.no_sync()
+        with hold:
+            try:
+                total, parts = parallel(batch.to(group.device), normalizer)
+            except NonFiniteError as error:
+                raise NonFiniteError(f"{error}, image ids {_image_ids([batch])}") from None
+            (total * group.size).backward()
+        for name, value in {"loss": total.detach(), **parts}.items():
+            sums[name] = sums[name] + value if name in sums else value
+    trainable = [parameter for parameter in task.parameters() if parameter.requires_grad]
+    norm = nn.utils.clip_grad_norm_(trainable, clip_norm or float("inf"), foreach=True)
+    values: list[float] = torch.stack([*sums.values(), norm]).tolist()
+    if not all(map(math.isfinite, values)):
+        named = ", ".join(f"{name} {value:g}" for name, value in zip([*sums, "gradient norm"], values, strict=True))
+        found = [(all(map(math.isfinite, values[:-1])), f"({named}), image ids {_image_ids(micro_batches)}")]
+        if not math.isfinite(values[-1]):  # as in every process, for they share the gradient: so whose loss it was is known
+            found = group.gather(found[0])
+        guilty = [text for finite, text in found if not finite] or [text for _, text in found]
+        raise NonFiniteError(f"the loss is not finite {'; '.join(guilty)}")
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return dict(zip(sums, values, strict=False))
+
+
+def _image_ids(batches: list[Batch]) -> list[int]:
+    return [target.image_id for batch in batches for target in batch.targets]
