@@ -51,10 +51,10 @@ def run(stage_flow: Flow[Any, Any], profile: str, **parameters: Any) -> None:
     interrupted and 143 when asked to end by SIGTERM, both after the flow's own tidying up; any other error goes on with its
     traceback. A flow whose work is complete has succeeded, even where no Prefect server is left that it could tell.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) == signal.SIG_DFL:  # nohup's remains
-            signal.signal(number, _end_in_order)
     with one_line_errors():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) == signal.SIG_DFL:  # nohup's remains
+                signal.signal(number, _end_in_order)
         load(profile)
         url = ensure_server()
         with temporary_settings({PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: RETRIES}), tags(*dead_runs.prefect_tags()):
@@ -64,14 +64,18 @@ def run(stage_flow: Flow[Any, Any], profile: str, **parameters: Any) -> None:
     work_is_done()
 
 
-def _carry_out(stage_flow: Flow[Any, Any], url: str, parameters: dict[str, Any]) -> None:
-    """Runs the flow; once its own function has ended well, an error of the connection to Prefect is no more than a warning."""
-    complete = False
+def _carry_out(stage_flow: Flow[Any, Any], url: str, parameters: dict[str, Any], tries: int = 2) -> None:
+    """Runs the flow; once its own function has ended well, an error of the connection to Prefect is no more than a warning.
+
+    Where the server is lost before the function begins and comes back, the flow is tried again.
+    """
+    begun = complete = False
     observed, without_server = copy(stage_flow), ExitStack()
 
     @functools.wraps(stage_flow.fn)
     def function(*arguments: Any, **keywords: Any) -> Any:
-        nonlocal complete
+        nonlocal begun, complete
+        begun = True
         _take_signals()  # from Prefect, whose handler ends the tidying up too when the signal comes twice
         result = stage_flow.fn(*arguments, **keywords)
         complete = True
@@ -85,6 +89,9 @@ def _carry_out(stage_flow: Flow[Any, Any], url: str, parameters: dict[str, Any])
         with without_server:
             observed(**parameters)
     except httpx.HTTPError as error:
+        if not begun and tries > 1 and came_back(url):
+            _carry_out(stage_flow, url, parameters, tries - 1)
+            return
         if not complete and isinstance(error, httpx.TransportError):
             raise ServerError(f"the Prefect server at {url} was lost before the work was complete: {error!r}") from None
         if not complete:

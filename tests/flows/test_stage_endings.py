@@ -110,3 +110,29 @@ def test_a_start_without_progress_is_given_up(tmp_path: Path, monkeypatch: pytes
         wait_until_ready("the server", lambda: False, process.pid, tmp_path / "log")
     process.kill()
     process.wait()
+
+
+class LosesItsServerOnce:
+    """Like a flow whose server is away at the first try, before its function is called."""
+
+    tries = 0
+
+    def __init__(self, function: Any) -> None:
+        self.fn = function
+
+    def __call__(self, **parameters: Any) -> None:
+        LosesItsServerOnce.tries += 1
+        if LosesItsServerOnce.tries == 1:
+            raise httpx.ConnectError("All connection attempts failed")
+        self.fn(**parameters)
+
+
+def test_a_server_that_is_lost_before_the_work_and_comes_back_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "came_back", lambda _url: True)
+    worked: list[str] = []
+
+    def work(profile: str) -> None:
+        worked.append(profile)
+
+    stage._carry_out(LosesItsServerOnce(work), NOWHERE, {"profile": "tiny"})  # type: ignore[arg-type]
+    assert worked == ["tiny"]
