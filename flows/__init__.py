@@ -1,8 +1,15 @@
 """Carrying the stages out: Prefect flows around detr_core, MLflow records, and the servers they talk to."""
 
 import os
+import sys
 
-from flows import leaving  # noqa: F401  before all others, see there
+from flows import leaving, orphans  # noqa: F401  leaving before all others, see there
+
+# Before all that takes seconds: whoever has started this process may end meanwhile.
+if "DVC_STAGE" in os.environ:
+    orphans.follow_dvc()
+elif "prefect.engine" in sys.orig_argv:
+    orphans.follow_worker()
 
 # Before prefect and mlflow are imported, which read these then: nothing that runs here reports home.
 os.environ.setdefault("DO_NOT_TRACK", "true")

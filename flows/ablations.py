@@ -16,7 +16,7 @@ from prefect import flow, get_run_logger
 from detr_core.config import ConfigError, as_dict, flatten, require
 from detr_core.reporter import Reporter
 from detr_core.studies.config import EVALUATING
-from flows import pages, report, stage, tracking
+from flows import dead_runs, pages, report, stage, tracking
 from flows.paths import DEFAULT_PROFILE, Paths, relative, whole_or_nothing
 from flows.progress import Tee, reporter
 from flows.settings import Profile, left_out, load
@@ -61,7 +61,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     return found
 
 
-@flow(name="ablations")
+@flow(name="ablations", on_running=[dead_runs.claim])
 def ablations(profile: str = DEFAULT_PROFILE, study: str | list[str] | None = None) -> dict[str, float]:
     """Carries out studies of a profile, one after the other: one by name, several, or `all`; without a name, those that
     evaluate the trained model. One that fails doesn't take the others along."""

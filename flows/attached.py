@@ -1,7 +1,10 @@
 """A Python module as a process that ends when the one that started it ends, however that ends: kill -9 too.
 
-`python -m flows.attached MODULE ARGUMENT...` is `python -m MODULE ARGUMENT...` with that promise. Without it, killing torchrun
-leaves the processes of a training at work, and killing a pipeline leaves its server.
+`python -m flows.attached [--parent=PID] MODULE ARGUMENT...` is `python -m MODULE ARGUMENT...` with that promise. Without it,
+killing a stage leaves the processes of a training at work, and killing a pipeline leaves its server. --parent names the process
+that the starter is: where another one has inherited this process before it could ask for the promise, it ends at once.
+
+A module that starts processes of its own, which know nothing of the promise, is started with `guarded` instead.
 """
 
 from __future__ import annotations
@@ -20,11 +23,17 @@ from collections.abc import Iterator
 from flows.leaving import work_is_done
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+PARENT = "--parent="
 
 
 def attached(module: str, *arguments: str) -> list[str]:
-    """The command line of that module, attached to the process that starts it."""
-    return [sys.executable, "-m", "flows.attached", module, *arguments]
+    """The command line of that module, attached to this process, which is to start it."""
+    return [sys.executable, "-m", "flows.attached", f"{PARENT}{os.getpid()}", module, *arguments]
+
+
+def guarded(module: str, *arguments: str) -> list[str]:
+    """The command line of that module, attached to this process with every process that the module starts; see guard.py."""
+    return [sys.executable, "-m", "flows.guard", f"{PARENT}{os.getpid()}", module, *arguments]
 
 
 def stop(process: subprocess.Popen[str] | subprocess.Popen[bytes], patience: float) -> None:
@@ -51,27 +60,36 @@ def ended(process: subprocess.Popen[str]) -> Iterator[None]:
         stop(process, patience=10)
 
 
-def end_with_parent() -> None:
-    """From now on this process is killed when its parent ends."""
-    parent = os.getppid()
+def end_with_parent(parent: int | None, number: signal.Signals = signal.SIGKILL) -> None:
+    """From now on this process gets the signal when its parent ends; it ends now where that isn't `parent` any more.
+
+    parent: None where it isn't known, so that only the adoption by the system's first process can be told.
+    """
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        # It may have ended before the call, which then waits for the end of another.
-        if os.getppid() != parent:
-            os._exit(1)
-    else:
-        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number)
+    # It may have ended before the call, which then waits for the end of another.
+    if os.getppid() != parent and (parent is not None or os.getppid() == 1):
+        os._exit(1)
+    if sys.platform != "linux":
+        threading.Thread(target=_watch, args=(os.getppid(), number), daemon=True).start()
 
 
-def _watch(parent: int) -> None:
+def parent_of_command_line() -> int | None:
+    """The process that `--parent` names, which is taken out of the command line."""
+    if len(sys.argv) > 1 and sys.argv[1].startswith(PARENT):
+        return int(sys.argv.pop(1).removeprefix(PARENT))
+    return None
+
+
+def _watch(parent: int, number: signal.Signals) -> None:
     while os.getppid() == parent:
         time.sleep(1)
-    os._exit(1)
+    os.kill(os.getpid(), number)
 
 
 def main() -> None:
     """Runs the module named on the command line."""
-    end_with_parent()
+    end_with_parent(parent_of_command_line())
     del sys.argv[0]
     try:
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

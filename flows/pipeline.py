@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from detr_core.errors import ExpectedError
-from flows import stage
+from flows import dead_runs, stage
 from flows.attached import attached, ended
 from flows.paths import DEFAULT_PROFILE, ROOT, Paths, relative
 from flows.settings import load
@@ -37,7 +37,7 @@ class PipelineError(ExpectedError, RuntimeError):
     """A stage of the pipeline that failed, in one line."""
 
 
-@flow(name="detr-pipeline")
+@flow(name="detr-pipeline", on_running=[dead_runs.claim])
 def pipeline(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     """Runs every stage of a profile that isn't up to date. Returns the figures of its evaluation."""
     load(profile)

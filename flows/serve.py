@@ -14,15 +14,15 @@ import urllib.request
 from pathlib import Path
 from types import FrameType
 
-import psutil
-
-from flows.attached import attached, stop
+from flows import dead_runs, guard
+from flows.attached import guarded, stop
 from flows.paths import ROOT, STATE, relative
-from flows.server import HOST, ServerError, address, start_server, wait_until_answers
+from flows.server import HOST, address, answers, start_server
+from flows.starting import ServerError, wait_until_ready
 
 POOL = "detr"  # the work pool of prefect.yaml
 LOGS = STATE / "log"
-MLFLOW_SECONDS = 120.0
+SECONDS_FOR_A_PORT = 5.0  # a server of an earlier `make serve` that was killed needs some to end
 
 
 def main() -> None:
@@ -41,22 +41,32 @@ def main() -> None:
 
 
 def serve(prefect_port: int, mlflow_port: int) -> None:
-    """Starts all three, prints where they answer, and watches them. Raises ServerError; none of them is left either way."""
+    """Starts all three, prints where they answer, and watches them. Raises ServerError.
+
+    However this ends, nothing of them is left then, nor of the runs that the worker has started: each ends with this process,
+    and what a killed one leaves is inherited and ended here.
+    """
+    guard.inherit_orphans()
     for name, port in {"Prefect": prefect_port, "MLflow": mlflow_port}.items():
         _require_free(name, port)
     url = os.environ["PREFECT_API_URL"] = address(prefect_port)  # for all that is started below
     with contextlib.ExitStack() as stack:
-        server = start_server(prefect_port, LOGS / "serve-prefect.log", {})
+        stack.callback(guard.end_descendants, patience=1)  # the last
+        log = LOGS / "serve-prefect.log"
+        log.unlink(missing_ok=True)
+        server = start_server(prefect_port, log, {})
         stack.callback(stop, server, patience=5)
         print("starting the Prefect server, a worker and the MLflow UI ...", flush=True)
         mlflow = _start_mlflow(mlflow_port)
-        stack.callback(stop, mlflow, patience=5)
-        wait_until_answers(url, server, LOGS / "serve-prefect.log")
+        stack.callback(stop, mlflow, patience=guard.SECONDS + 2)
+        wait_until_ready("the Prefect server", lambda: answers(url), server.pid, log)
+        dead_runs.mark_in_prefect(url)
         _prefect("work-pool", "create", POOL, "--type", "process", "--overwrite")
         worker = _start_worker()
-        stack.callback(_stop_worker, worker)
+        stack.callback(stop, worker, patience=guard.SECONDS + 2)
+        stack.callback(mlflow.terminate)  # meanwhile
         _prefect("deploy", "--all")
-        _wait_for_mlflow(mlflow_port, mlflow)
+        wait_until_ready("the MLflow UI", lambda: _mlflow_answers(mlflow_port), mlflow.pid, LOGS / "serve-mlflow.log")
         print(f"Prefect  http://{HOST}:{prefect_port}")
         print(f"MLflow   http://{HOST}:{mlflow_port}")
         print("run      prefect deployment run detr-ablations      (or detr-pipeline; -p profile=coco for another profile)")
@@ -73,16 +83,25 @@ def serve(prefect_port: int, mlflow_port: int) -> None:
 
 
 def _require_free(name: str, port: int) -> None:
+    deadline = time.monotonic() + SECONDS_FOR_A_PORT
+    while (problem := _problem(port)) is not None:
+        if time.monotonic() > deadline:
+            option = f"--{name.lower()}-port"
+            raise ServerError(
+                f"port {port} for {name} can't be had: {problem}; stop what uses it (another `make serve`?), "
+                f"or run `.venv/bin/python -m flows.serve {option} {port + 1}`"
+            )
+        time.sleep(0.2)
+
+
+def _problem(port: int) -> str | None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except OSError as error:
-            option = f"--{name.lower()}-port"
-            raise ServerError(
-                f"port {port} for {name} can't be had: {error.strerror}; stop what uses it (another `make serve`?), "
-                f"or run `.venv/bin/python -m flows.serve {option} {port + 1}`"
-            ) from None
+            return error.strerror
+    return None
 
 
 def _start_mlflow(port: int) -> subprocess.Popen[bytes]:
@@ -90,15 +109,16 @@ def _start_mlflow(port: int) -> subprocess.Popen[bytes]:
 
     try:
         tracking.prepare("Default")  # the database, which two that make it at once would break
+        tracking.mark_dead_runs()
     except tracking.TrackingError as error:
         raise ServerError(str(error)) from None
     settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # half the time to start
     arguments = ("--backend-store-uri", tracking.tracking_uri(), "--host", HOST, "--port", str(port), "--workers", "1")
-    return _start(attached("mlflow", "ui", *arguments), LOGS / "serve-mlflow.log", settings)
+    return _start(guarded("mlflow", "ui", *arguments), LOGS / "serve-mlflow.log", settings)
 
 
 def _start_worker() -> subprocess.Popen[bytes]:
-    return _start(attached("prefect", "worker", "start", "--pool", POOL, "--name", "serve"), LOGS / "serve-worker.log", {})
+    return _start(guarded("prefect", "worker", "start", "--pool", POOL, "--name", "serve"), LOGS / "serve-worker.log", {})
 
 
 def _start(command: list[str], log: Path, settings: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -115,17 +135,6 @@ def _start(command: list[str], log: Path, settings: dict[str, str]) -> subproces
         )
 
 
-def _stop_worker(worker: subprocess.Popen[bytes]) -> None:
-    """Stops the worker and the runs it has started, which would go on without it."""
-    runs = []
-    with contextlib.suppress(psutil.NoSuchProcess):
-        runs = psutil.Process(worker.pid).children(recursive=True)
-    stop(worker, patience=15)
-    for run in runs:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            run.kill()
-
-
 def _prefect(*arguments: str) -> None:
     command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -133,17 +142,13 @@ def _prefect(*arguments: str) -> None:
         raise ServerError(f"`prefect {' '.join(arguments)}` failed: {' '.join((done.stdout + done.stderr).split())[-500:]}")
 
 
-def _wait_for_mlflow(port: int, process: subprocess.Popen[bytes]) -> None:
+def _mlflow_answers(port: int) -> bool:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    deadline = time.monotonic() + MLFLOW_SECONDS
-    while True:
-        try:
-            opener.open(f"http://{HOST}:{port}/health", timeout=5).close()
-            return
-        except OSError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise ServerError(f"the MLflow UI didn't start; its log is {relative(LOGS / 'serve-mlflow.log')}") from None
-            time.sleep(0.5)
+    try:
+        opener.open(f"http://{HOST}:{port}/health", timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

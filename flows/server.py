@@ -1,13 +1,13 @@
 """The Prefect server that flows report to: one that answers, else one of our own for as long as somebody needs it.
 
-A stage started by hand needs it until it ends, the stages of one `dvc repro` until dvc ends: each such owner is a file in
-OWNERS. A supervisor (this file, run as a module) starts the server and stops it when the last owner has ended, however it
-ended. So a whole pipeline shares one server, two pipelines at once do too, and none is left behind.
+A stage started by hand needs it until it ends, the stages of one `dvc repro` until dvc ends: owners.py. A supervisor (this file,
+run as a module) starts the server, starts it again at the same address when it ends while an owner lives, and stops it when the
+last owner has ended, however that ended. So a whole pipeline shares one server, two pipelines at once do too, and none is left
+behind; a training whose server is killed goes on and finds it again.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
@@ -16,26 +16,22 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
-
-from detr_core.errors import ExpectedError
+from detr_core.atomic import write_text
+from flows import owners, processes
 from flows.attached import attached, stop
-from flows.paths import MAIN, SHARED, relative
+from flows.paths import MAIN, SHARED
+from flows.starting import wait_until_ready
 
 HOME = SHARED / "prefect"  # PREFECT_HOME: the database
-OWNERS = SHARED / "server" / "owners"
 ADDRESS = SHARED / "server" / "address"
+SUPERVISOR = SHARED / "server" / "supervisor"  # its identity
 LOG = SHARED / "log" / "prefect-server.log"
 HOST = "127.0.0.1"
-START_SECONDS = 120.0
-
-
-class ServerError(ExpectedError, RuntimeError):
-    """A server didn't start. The message names its log."""
+NAME = "the Prefect server"
+STARTS = 5  # that may fail, one after the other, after one that didn't
+SECONDS_OF_RESTART = 60.0
 
 
 def ensure_server() -> str:
@@ -49,9 +45,12 @@ def ensure_server() -> str:
     if url is None or not answers(url):
         if "PREFECT_API_URL" in os.environ:
             print(f"no Prefect server answers at {url} (PREFECT_API_URL): using one of the project's own", file=sys.stderr)
-        with _lock():
-            _register(_owner())
+        with owners.lock():
+            owners.register()
             url = _running() or _start()
+    elif url == _own_address():
+        with owners.lock():
+            owners.register()  # whoever started it may end before us
     os.environ["PREFECT_API_URL"] = url
     return url
 
@@ -67,15 +66,14 @@ def answers(url: str) -> bool:
         return False
 
 
-def wait_until_answers(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Waits for a server that was just started. Raises ServerError when it ended or took longer than START_SECONDS."""
-    deadline = time.monotonic() + START_SECONDS
+def came_back(url: str) -> bool:
+    """Whether a server answers at this address; the project's own is waited for while its supervisor starts it again."""
+    deadline = time.monotonic() + SECONDS_OF_RESTART
     while not answers(url):
-        if process.poll() is not None:
-            raise ServerError(f"the Prefect server ended as it started; its log is {relative(log)}")
-        if time.monotonic() > deadline:
-            raise ServerError(f"the Prefect server didn't answer at {url} in {START_SECONDS:.0f} s; its log is {relative(log)}")
-        time.sleep(0.2)
+        if url != _own_address() or not _supervised() or time.monotonic() > deadline:
+            return False
+        time.sleep(0.5)
+    return True
 
 
 def start_server(port: int, log: Path, settings: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -83,7 +81,7 @@ def start_server(port: int, log: Path, settings: dict[str, str]) -> subprocess.P
     HOME.mkdir(parents=True, exist_ok=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"PREFECT_HOME": str(HOME), "PREFECT_API_URL": address(port)} | settings
-    with log.open("w") as stream:
+    with log.open("a") as stream:
         # A session of its own: ctrl-c in the terminal is for whoever started it, who then stops it in order.
         return subprocess.Popen(
             attached("prefect", "server", "start", "--host", HOST, "--port", str(port)),
@@ -102,25 +100,53 @@ def address(port: int) -> str:
 
 
 def supervise(port: int) -> None:
-    """Runs the server at `port` until it ends or the last owner has ended."""
-    # No scheduler: deployments run on the server of `make serve`, whose database this one shares.
-    server = start_server(port, LOG, {"PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false"})
+    """Keeps a server at `port` until the last owner has ended, or the server doesn't start any more."""
+    write_text(SUPERVISOR, processes.identity())
+    LOG.unlink(missing_ok=True)
+    server = _start_own(port)
+    tries_left = 0  # that begins with the first success: a server that can't start at all says why in its log, once
     try:
-        ADDRESS.write_text(address(port))
-        while server.poll() is None:
-            time.sleep(1)
-            if not _owners():
-                with _lock():  # nobody becomes an owner while we make sure
-                    if not _owners():
+        write_text(ADDRESS, address(port))
+        while True:
+            time.sleep(0.5)
+            if server.poll() is not None:
+                if tries_left == 0:
+                    return
+                tries_left -= 1
+                server = _start_own(port)
+            elif tries_left < STARTS and answers(address(port)):
+                tries_left = STARTS
+            if not owners.exist():
+                with owners.lock():  # nobody becomes an owner while we make sure
+                    if not owners.exist():
                         ADDRESS.unlink(missing_ok=True)
                         return
     finally:
-        stop(server, patience=5)
+        stop(server, patience=2)
+
+
+def _start_own(port: int) -> subprocess.Popen[bytes]:
+    # No scheduler: deployments run on the server of `make serve`, whose database this one shares.
+    return start_server(port, LOG, {"PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false"})
+
+
+def _own_address() -> str | None:
+    return ADDRESS.read_text(encoding="utf-8") if ADDRESS.exists() else None
+
+
+def _supervised() -> bool:
+    return SUPERVISOR.exists() and processes.lives(SUPERVISOR.read_text(encoding="utf-8")) is True
 
 
 def _running() -> str | None:
-    url = ADDRESS.read_text() if ADDRESS.exists() else ""
-    return url if url and answers(url) else None
+    """The address of the project's own server, once it answers; None where nobody is starting one either."""
+    url = _own_address()
+    if url is None or answers(url):
+        return url
+    if not _supervised():
+        return None
+    wait_until_ready(NAME, lambda: answers(url), int(SUPERVISOR.read_text(encoding="utf-8").split("-")[1]), LOG)
+    return url
 
 
 def _start() -> str:
@@ -136,49 +162,8 @@ def _start() -> str:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    wait_until_answers(address(port), supervisor, LOG)
+    wait_until_ready(NAME, lambda: answers(address(port)), supervisor.pid, LOG)
     return address(port)
-
-
-def _owner() -> psutil.Process:
-    """Whose end is the end of the need: the dvc that runs us as its stage (the outermost one), else this process."""
-    process = psutil.Process()
-    while "DVC_STAGE" in process.environ():
-        parent = process.parent()
-        if parent is None:
-            break
-        process = parent
-    return process
-
-
-def _register(owner: psutil.Process) -> None:
-    OWNERS.mkdir(parents=True, exist_ok=True)
-    (OWNERS / str(owner.pid)).write_text(str(owner.create_time()))
-
-
-def _owners() -> list[Path]:
-    """The owners that live; files of those that don't are removed."""
-    alive = []
-    for file in OWNERS.glob("*"):
-        try:
-            process = psutil.Process(int(file.name))
-            # The start tells it from a later process of the same number.
-            lives = str(process.create_time()) == file.read_text() and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            lives = False
-        if lives:
-            alive.append(file)
-        else:
-            file.unlink(missing_ok=True)
-    return alive
-
-
-@contextmanager
-def _lock() -> Iterator[None]:
-    OWNERS.mkdir(parents=True, exist_ok=True)
-    with (OWNERS.parent / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 if __name__ == "__main__":

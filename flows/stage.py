@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
-import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from copy import copy
+from types import FrameType
 from typing import Any
 
-from prefect import Flow
-from prefect.settings import PREFECT_API_URL, temporary_settings
+import httpx
+from prefect import Flow, tags
+from prefect.exceptions import TerminationSignal
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from detr_core.errors import ExpectedError
 from detr_core.storage import as_storage_error
-from flows.attached import end_with_parent
+from flows import dead_runs
 from flows.leaving import work_is_done
 from flows.paths import DEFAULT_PROFILE
-from flows.server import ensure_server
+from flows.server import came_back, ensure_server
 from flows.settings import load
+from flows.starting import ServerError
+
+RETRIES = 2  # of a request to Prefect, 2 and 4 seconds apart: its own 5 add up to a minute for each request
+log = logging.getLogger(__name__)
+_ending = False
 
 
 def main(stage_flow: Flow[Any, Any]) -> None:
@@ -38,27 +49,81 @@ def run(stage_flow: Flow[Any, Any], profile: str, **parameters: Any) -> None:
     """Runs the flow for a profile, with these other parameters, on a Prefect server that is found or started.
 
     Exits with 1 and one line on stderr for an error that is expected (a bad profile before anything is started), with 130 when
-    interrupted; any other error goes on with its traceback.
+    interrupted and 143 when asked to end by SIGTERM, both after the flow's own tidying up; any other error goes on with its
+    traceback. A flow whose work is complete has succeeded, even where no Prefect server is left that it could tell.
     """
-    if "DVC_STAGE" in os.environ:
-        end_with_parent()  # dvc, killed, would leave us at work
     with one_line_errors():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) == signal.SIG_DFL:  # nohup's remains
+                signal.signal(number, _end_in_order)
         load(profile)
         url = ensure_server()
-        with temporary_settings({PREFECT_API_URL: url}):
+        with temporary_settings({PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: RETRIES}), tags(*dead_runs.prefect_tags()):
+            dead_runs.mark_in_prefect(url)
             _errors_told_once()
-            stage_flow(profile=profile, **parameters)
+            _carry_out(stage_flow, url, {"profile": profile, **parameters})
     work_is_done()
+
+
+def _carry_out(stage_flow: Flow[Any, Any], url: str, parameters: dict[str, Any], tries: int = 2) -> None:
+    """Runs the flow; once its own function has ended well, an error of the connection to Prefect is no more than a warning.
+
+    Where the server is lost before the function begins and comes back, the flow is tried again.
+    """
+    begun = complete = False
+    observed, without_server = copy(stage_flow), ExitStack()
+
+    @functools.wraps(stage_flow.fn)
+    def function(*arguments: Any, **keywords: Any) -> Any:
+        nonlocal begun, complete
+        begun = True
+        _take_signals()  # from Prefect, whose handler ends the tidying up too when the signal comes twice
+        result = stage_flow.fn(*arguments, **keywords)
+        complete = True
+        if not came_back(url):  # no further tries, and no complaint for each
+            without_server.enter_context(temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}))
+            logging.raiseExceptions = False
+        return result
+
+    observed.fn = function
+    try:
+        with without_server:
+            observed(**parameters)
+    except httpx.HTTPError as error:
+        if not begun and tries > 1 and came_back(url):
+            _carry_out(stage_flow, url, parameters, tries - 1)
+            return
+        if not complete and isinstance(error, httpx.TransportError):
+            raise ServerError(f"the Prefect server at {url} was lost before the work was complete: {error!r}") from None
+        if not complete:
+            raise
+        log.warning("the work is complete, but no Prefect server answers at %s: its page of this run stays as it is", url)
+
+
+def _take_signals() -> None:
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _end_in_order)
+
+
+def _end_in_order(number: int, _frame: FrameType | None) -> None:
+    """Ends the main thread's work by an exception that no stage takes for an error. Once: what follows is its tidying up."""
+    global _ending
+    if not _ending:
+        _ending = True
+        raise TerminationSignal(number)
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Around a command's work: exits with 1 and one line on stderr for an expected error, with 130 when interrupted."""
+    """Around a command's work: exits with 1 and one line for an expected error, 130 when interrupted, 143 after SIGTERM."""
     try:
         yield
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except TerminationSignal as error:
+        print("ended by a signal", file=sys.stderr)
+        sys.exit(128 + error.signal)
     except ExpectedError as error:
         sys.exit(_line(error))
     except OSError as error:

@@ -35,7 +35,7 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor  #
 
 from detr_core.data.manifest import read_manifest  # noqa: E402
 from detr_core.errors import ExpectedError  # noqa: E402
-from flows import lineage, origin, pages  # noqa: E402
+from flows import dead_runs, lineage, origin, pages, processes  # noqa: E402
 from flows.paths import ROOT, SHARED, Paths, relative  # noqa: E402
 
 FOLDER = SHARED / "mlflow"
@@ -174,7 +174,8 @@ class Record:
     @contextmanager
     def child(self, name: str, params: Mapping[str, object]) -> Iterator[Record]:
         """A run below this one: one setting of an ablation."""
-        run_id = self._client.create_run(self.experiment_id, run_name=name, tags={"mlflow.parentRunId": self.run_id}).info.run_id
+        tags = {"mlflow.parentRunId": self.run_id} | processes.described()
+        run_id = self._client.create_run(self.experiment_id, run_name=name, tags=tags).info.run_id
         child = Record(run_id, self.experiment_id)
         with _ending(child, partial(self._client.set_terminated, run_id)):
             child.params(params)
@@ -223,6 +224,8 @@ def stage_run(
     """
     experiment_id = prepare(f"detr {paths.profile}")
     tags = {"stage": stage, "profile": paths.profile, "mlflow.source.name": f"flows.{stage}"} | lineage.tags(paths, inputs)
+    tags |= processes.described()
+    mark_dead_runs()
     run = mlflow.start_run(experiment_id=experiment_id, run_name=name or stage, tags=tags, log_system_metrics=False)
     record = Record(run.info.run_id, experiment_id)
     monitor = _SystemMetrics(record.run_id, sampling_interval=sample_seconds)  # type: ignore[no-untyped-call]
@@ -239,6 +242,12 @@ def stage_run(
             origin.keep_results(record, stage, paths, name)
         finally:
             monitor.finish()  # type: ignore[no-untyped-call]
+
+
+def mark_dead_runs() -> None:
+    """Runs of this machine whose process has ended are marked; see dead_runs.py. To be called after `prepare`."""
+    with _told("the mark of runs whose process has ended"):
+        dead_runs.mark_in_mlflow(mlflow.MlflowClient())
 
 
 @contextmanager

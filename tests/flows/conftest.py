@@ -9,10 +9,9 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
-from flows import tracking
+from flows import processes, tracking
 from flows.paths import ROOT
 
 
@@ -80,9 +79,9 @@ def smoke(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Iterato
     To be looked at; what is to be changed is a `clone` of it. Its Prefect server is up as long as the tests are.
     """
     project = committed(tmp_path_factory.mktemp("smoke"))
-    owner = project / ".state/server/owners" / str(os.getpid())  # as flows/server.py has them
+    owner = project / ".state/server/owners" / str(os.getpid())  # as flows/owners.py has them
     owner.parent.mkdir(parents=True)
-    owner.write_text(str(psutil.Process().create_time()))
+    owner.write_text(processes.identity())
     command(project, "flows.pipeline", "--profile", "smoke")
     git(project, "add", "params/smoke/dvc.lock")
     git(project, "commit", "-qm", "the smoke profile, carried out")

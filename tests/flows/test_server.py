@@ -44,7 +44,9 @@ def nowhere(environment: dict[str, str]) -> dict[str, str]:
     return environment | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
 
 
-def test_two_at_once_share_one_and_the_last_ends_it(checkout: Path, nowhere: dict[str, str]) -> None:
+def test_two_at_once_share_one_which_is_started_again_when_killed_and_the_last_ends_it(
+    checkout: Path, nowhere: dict[str, str]
+) -> None:
     first, second = start(checkout, nowhere), start(checkout, nowhere)
     try:
         url = address_of(first)
@@ -54,6 +56,15 @@ def test_two_at_once_share_one_and_the_last_ends_it(checkout: Path, nowhere: dic
         first.wait()
         time.sleep(3)
         assert answers(url)  # the second needs it
+        for process in processes_in(checkout):
+            if "flows.attached" in process.cmdline():
+                process.kill()  # the server itself
+        deadline = time.monotonic() + 120
+        while answers(url) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        while not answers(url) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert answers(url)  # started again, where the second looks for it
     finally:
         for stage in (first, second):
             stage.kill()

@@ -1,0 +1,81 @@
+"""Runs whose process has ended without a word (kill -9, a power cut) are marked as such, in MLflow and in Prefect.
+
+A run names its process: in MLflow by the tags `process.host`, `process.pid`, `process.started` and `process` (the identity), in
+Prefect by `host:NAME` and `process:IDENTITY`. Every command marks, at its start, the running runs of this machine whose
+process has ended. Runs of other machines, and those without an identity, are left as they are.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import TYPE_CHECKING, Any
+
+from flows import processes
+
+if TYPE_CHECKING:  # prefect takes seconds to import
+    from prefect import Flow, State
+    from prefect.client.schemas.objects import FlowRun
+
+ENDED = "its process has ended without saying so: it was killed, or its machine was switched off"
+MANY = 200  # runs that are looked at; so many are never at work
+PREFIX = "process:"  # of the Prefect tag that holds the identity
+log = logging.getLogger(__name__)
+
+
+def mark_in_mlflow(client: Any) -> None:
+    """Runs of this machine whose process has ended become KILLED. client: an MlflowClient. Raises what MLflow raises."""
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    mine = f"attributes.status = 'RUNNING' and tags.process LIKE '{processes.machine()}-%'"
+    for run in client.search_runs(experiments, mine, max_results=MANY) if experiments else []:
+        if processes.lives(run.data.tags["process"]) is False:
+            client.set_tag(run.info.run_id, "error", ENDED)
+            client.set_terminated(run.info.run_id, "KILLED")
+
+
+def prefect_tags() -> list[str]:
+    """The tags of a Prefect flow run of this process."""
+    return [f"host:{socket.gethostname()}", f"{PREFIX}{processes.identity()}"]
+
+
+def claim(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """A flow's hook `on_running`: a run that a Prefect worker has begun gets the tags too."""
+    from prefect.client.orchestration import get_client
+
+    if not any(tag.startswith(PREFIX) for tag in flow_run.tags):
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(flow_run.id, tags=[*flow_run.tags, *prefect_tags()])
+
+
+def mark_in_prefect(url: str) -> None:
+    """Flow runs, and their task runs, of this machine whose process has ended become CRASHED. url: of the server, which answers.
+
+    Where the server doesn't answer any more that is logged, no more: the work doesn't depend on it.
+    """
+    import httpx
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, TaskRunFilter
+    from prefect.exceptions import PrefectException
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.states import Crashed
+
+    running: dict[str, Any] = {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}
+    try:
+        with temporary_settings({PREFECT_API_URL: url}), get_client(sync_client=True) as client:
+            runs = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(running), limit=MANY)
+            dead = [run.id for run in runs if any(_is_dead(tag) for tag in run.tags)]
+            # A flow may have said how it ended, and not have come to say it of its tasks.
+            tasks = client.read_task_runs(task_run_filter=TaskRunFilter.model_validate(running), limit=MANY)
+            of_tasks = [task.flow_run_id for task in tasks if task.flow_run_id is not None]
+            flows = client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=of_tasks))) if of_tasks else []
+            ended = {run.id for run in flows if any(_is_dead(tag) for tag in run.tags)}
+            for task in (task for task in tasks if task.flow_run_id in ended):
+                client.set_task_run_state(task.id, Crashed(message=ENDED), force=True)
+            for run_id in dead:
+                client.set_flow_run_state(run_id, Crashed(message=ENDED), force=True)
+    except (httpx.HTTPError, PrefectException) as error:
+        log.warning("runs in Prefect whose process has ended could not be marked: %s", error)
+
+
+def _is_dead(tag: str) -> bool:
+    return tag.startswith(PREFIX) and processes.lives(tag.removeprefix(PREFIX)) is False

@@ -1,0 +1,95 @@
+"""A Python module that ends together with all that it has started, whether its starter ends, it is stopped, or it ends itself.
+
+`python -m flows.guard --parent=PID MODULE ARGUMENT...`. `mlflow ui` and a Prefect worker start processes that would outlive them
+when they are killed, and hold a port or train on. This process starts the module, inherits what the module loses, and ends
+everything within SECONDS. Whoever starts a guard can end what a killed guard has left with `end_descendants`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import signal
+import subprocess
+import sys
+from types import FrameType
+
+import psutil
+
+from flows.attached import attached, end_with_parent, parent_of_command_line
+
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+PATIENCE = (1.5, 4.5)  # seconds for the module alone, then for each process of those it has left
+SECONDS = sum(PATIENCE) + 0.5
+
+
+class Stopped(BaseException):
+    """The guard was asked to end."""
+
+
+def inherit_orphans() -> None:
+    """From now on a process becomes this one's child when its parent, a descendant of this one, ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def descendants() -> list[psutil.Process]:
+    """The processes that this one has started or inherited, and theirs."""
+    return psutil.Process().children(recursive=True)
+
+
+def end_descendants(patience: float, known: list[psutil.Process] | None = None) -> None:
+    """Ends all descendants and those in `known`: in order, and after `patience` seconds by force."""
+    left = {*descendants(), *(known or [])}
+    _signal(left, signal.SIGTERM)
+    _, alive = psutil.wait_procs(left, timeout=patience)
+    while alive := [process for process in {*alive, *descendants()} if _is_alive(process)]:  # some start others meanwhile
+        _signal(alive, signal.SIGKILL)
+        psutil.wait_procs(alive, timeout=1)
+
+
+def main() -> None:
+    """Runs the module of the command line as a child; exits as it does."""
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
+    parent = parent_of_command_line()
+    inherit_orphans()
+    child: subprocess.Popen[bytes] | None = None
+    known: list[psutil.Process] = []
+    try:
+        end_with_parent(parent, signal.SIGTERM)
+        child = subprocess.Popen(attached(*sys.argv[1:]))
+        child.wait()
+    except Stopped:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        known = descendants()
+        if child is not None:
+            child.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(PATIENCE[0])
+    finally:
+        end_descendants(PATIENCE[1], known)
+    code = child.returncode if child is not None else None
+    sys.exit(143 if code is None else code if code >= 0 else 128 - code)
+
+
+def _signal(processes: set[psutil.Process] | list[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise Stopped
+
+
+if __name__ == "__main__":
+    main()

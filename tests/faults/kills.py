@@ -1,0 +1,266 @@
+"""Kills a process of a running training at a random moment, again and again: `python -m tests.faults.kills --kills 60 --seed 0`.
+
+After each kill -9 three things must hold: 10 seconds later no process is left, the next `dvc repro` ends with the very bytes of a
+training that was never disturbed, and then no run is said to be running in MLflow or Prefect. Where the Prefect server is killed
+the training itself must go on and succeed. All of it happens in a temporary copy of the project, with a tiny profile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import random
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import yaml
+
+from tests.conftest import tiny_parameters
+from tests.flows.conftest import committed, git
+
+PROFILE = "smoke"
+STAGE = f"params/{PROFILE}/dvc.yaml:train_detection"
+SECONDS_TO_END = 10.0
+SLOW = 600.0  # seconds that anything may take on a busy machine
+MARK = "DETR_FAULTS"  # the variable by which the processes of a trial are known, wherever they were inherited
+
+# What is killed: how its command line is known, and whether it is killed while a model trains (else in the first seconds of dvc).
+ROLES: dict[str, Callable[[list[str]], bool]] = {
+    "dvc in its first seconds": lambda words: "repro" in words,
+    "dvc": lambda words: "repro" in words,
+    "stage": lambda words: "flows.train_detection" in words,
+    "rank": lambda words: "flows.worker" in words,
+    "launcher of ranks": lambda words: "torch.distributed.run" in words,
+    "Prefect server": lambda words: "flows.attached" in words and "server" in words,
+    "Prefect worker": lambda words: "flows.attached" in words and "worker" in words,
+    "guard of the Prefect worker": lambda words: "flows.guard" in words and "worker" in words,
+    "serve": lambda words: "flows.serve" in words,
+}
+ON_A_WORKER = ("Prefect worker", "guard of the Prefect worker", "serve")
+
+
+@dataclass
+class Trials:
+    """A copy of the project in which trainings are disturbed. reference: the results of one that wasn't."""
+
+    project: Path
+    environment: dict[str, str]
+    reference: dict[str, str]
+
+    @classmethod
+    def prepared(cls, folder: Path) -> Trials:
+        """The copy, with its data made and its detector trained once."""
+        project = committed(folder)
+        parameters = tiny_parameters()
+        parameters["train_detection"] |= {"epochs": 12, "checkpoint_every": 2, "validate_every": 6}
+        (project / "params" / f"{PROFILE}.yaml").write_text(yaml.safe_dump(parameters, sort_keys=False))
+        (project / ".venv").symlink_to(Path(sys.prefix))
+        git(project, "commit", "-qam", "a tiny profile")
+        trials = cls(project, marked_environment(), {})
+        try:
+            trials.carry_out("dvc", "repro", STAGE)
+        except BaseException:
+            trials.end_all()
+            raise
+        trials.reference = results_in(project)
+        return trials
+
+    def carry_out(self, *module: str) -> None:
+        """Runs a module to its end, which must be a good one, and leave no process."""
+        assert self.start(*module).wait(SLOW) == 0, self.said()
+        assert wait_for(lambda: not self.processes(), SECONDS_TO_END), self.described()
+
+    def start(self, *module: str, log: str = "command.log") -> subprocess.Popen[bytes]:
+        with (self.project / log).open("wb") as stream:
+            return subprocess.Popen(
+                [sys.executable, "-m", *module],
+                cwd=self.project,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def said(self, log: str = "command.log") -> str:
+        return (self.project / log).read_text(errors="replace")[-3000:]
+
+    def processes(self) -> list[psutil.Process]:
+        """All that live and were started by a trial, whoever is their parent now."""
+        return list(_marked(self.environment[MARK]))
+
+    def described(self) -> str:
+        lines = []
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):
+                lines.append(f"{process.pid} {' '.join(process.cmdline())[-120:]}")
+        return "; ".join(lines)
+
+    def trains(self) -> bool:
+        """Whether a training has saved a state, and so is at work."""
+        return any((self.project / ".state").rglob("state.pt"))
+
+    def running(self) -> list[str]:
+        """The runs that MLflow and Prefect say are at work."""
+        mlflow = _select(self.project / ".state/mlflow/mlflow.db", "select run_uuid from runs where status = 'RUNNING'")
+        flows = _select(self.project / ".state/prefect/prefect.db", "select id from flow_run where state_type = 'RUNNING'")
+        tasks = _select(self.project / ".state/prefect/prefect.db", "select id from task_run where state_type = 'RUNNING'")
+        return [f"{kind} {key}" for kind, keys in (("MLflow", mlflow), ("flow", flows), ("task", tasks)) for key in keys]
+
+    def kill(self, role: str, moment: float) -> list[str]:
+        """Starts a training, kills the process of this role at this moment (0 to 1), and returns what is wrong afterwards."""
+        command = self._begun(role)
+        if role == "dvc in its first seconds":
+            time.sleep(3 * moment)
+        elif not wait_for(lambda: self.trains() or command.poll() is not None, SLOW) or not self.trains():
+            return [f"the training did not begin: {self.said()}"]
+        else:
+            time.sleep(moment)
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):
+                if ROLES[role](process.cmdline()):
+                    process.kill()
+                    break
+        else:
+            return ["there was nothing to kill"]
+        problems = []
+        if role == "Prefect server" and command.wait(SLOW) != 0:
+            problems.append(f"the training failed: {self.said()}")
+        if role == "rank":
+            command.wait(SLOW)  # its stage reports it
+        if not wait_for(lambda: not self.processes(), SECONDS_TO_END):
+            problems.append(f"left after {SECONDS_TO_END:.0f} s: {self.described()}")
+            self.end_all()
+        command.wait(SLOW)
+        return problems + self._repeated()
+
+    def _begun(self, role: str) -> subprocess.Popen[bytes]:
+        """A forced training by dvc, or by the deployment of the pipeline on a worker."""
+        if role not in ON_A_WORKER:
+            return self.start("dvc", "repro", "--force", "--single-item", STAGE)
+        for file in (self.project / "runs" / PROFILE / "detection").iterdir():
+            file.unlink()
+        ports = [str(port) for port in _free_ports(2)]
+        command = self.start("flows.serve", "--prefect-port", ports[0], "--mlflow-port", ports[1])
+        wait_for(lambda: "ctrl-c" in self.said() or command.poll() is not None, SLOW)
+        subprocess.run(
+            [sys.executable, "-m", "prefect", "deployment", "run", "detr-pipeline/detr-pipeline", "-p", f"profile={PROFILE}"],
+            cwd=self.project,
+            env=self.environment | {"PREFECT_API_URL": f"http://127.0.0.1:{ports[0]}/api"},
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+        return command
+
+    def _repeated(self) -> list[str]:
+        """What is wrong after the next training."""
+        problems = []
+        again = self.start("dvc", "repro", "--force", "--single-item", STAGE)
+        if again.wait(SLOW) != 0:
+            problems.append(f"the next command failed: {self.said()}")
+        if results_in(self.project) != self.reference:
+            problems.append("the results differ")
+        if running := self.running():
+            problems.append(f"said to be running: {', '.join(running)}")
+        if not wait_for(lambda: not self.processes(), SECONDS_TO_END):
+            problems.append(f"left after the next command: {self.described()}")
+            self.end_all()
+        return problems
+
+    def end_all(self) -> None:
+        """Ends the processes of the trials, and of nothing else."""
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def marked_environment() -> dict[str, str]:
+    """The environment of a trial: without any server, and with a mark of its own."""
+    mine = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_", "DVC_"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{mine['PATH']}"
+    return mine | {"PATH": path, "OMP_NUM_THREADS": "1", "PREFECT_API_URL": "http://127.0.0.1:9/api", MARK: uuid.uuid4().hex}
+
+
+def results_in(project: Path) -> dict[str, str]:
+    """The digest of each file that the training of a detector has left there."""
+    folder = project / "runs" / PROFILE / "detection"
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not (holds := condition()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return holds
+
+
+def _marked(mark: str) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                yield process
+
+
+def _select(database: Path, query: str) -> list[str]:
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as connection:
+        return [str(row[0]) for row in connection.execute(query)]
+
+
+def _free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
+        probe.bind(("127.0.0.1", 0))
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+def plan(kills: int, seed: int, roles: list[str]) -> list[tuple[str, float]]:
+    """Whom to kill, and when: each role as often as the others, in a random order."""
+    chance = random.Random(seed)
+    chosen: list[str] = []
+    while len(chosen) < kills:
+        chosen += chance.sample(roles, len(roles))
+    return [(role, chance.random()) for role in chosen[:kills]]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--roles", nargs="*", choices=list(ROLES), default=list(ROLES))
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    bad = 0
+    with tempfile.TemporaryDirectory() as folder:
+        trials = Trials.prepared(Path(folder))
+        try:
+            for number, (role, moment) in enumerate(plan(arguments.kills, arguments.seed, arguments.roles), start=1):
+                began = time.monotonic()
+                problems = trials.kill(role, moment)
+                bad += bool(problems)
+                result = "; ".join(problems) or "identical, no process left, no run running"
+                seconds = time.monotonic() - began
+                print(f"{number}/{arguments.kills} {role} at {moment:.2f}: {result} ({seconds:.0f} s)", flush=True)
+        finally:
+            trials.end_all()
+    print(f"{bad} of {arguments.kills} kills did harm")
+    return int(bad > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
