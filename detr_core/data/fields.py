@@ -49,6 +49,11 @@ def whole(value: Any) -> int:
     return int(value)
 
 
+def annotation_id(value: Any) -> int | str:
+    """The id of an annotation: a whole number or a text, as some exporters write it; 7 and "7" are two ids. Raises ValueError."""
+    return text(value) if isinstance(value, str) else whole(value)
+
+
 def side(value: Any) -> int:
     """Height or width of an image, pixels. Raises ValueError."""
     if not 1 <= (found := whole(value)) <= LARGEST_SIDE:
