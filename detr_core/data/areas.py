@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from detr_core.data.masks import decoded
 
-SLACK = (
-    2  # pixels: exporters that count the last pixel in, or that rasterise a polygon, give a slightly larger area than the box's
-)
+LARGEST = 2**53  # no image has as many pixels; infinity and nan are refused with it
+# Pixels by which an area may reach beyond its box: some exporters count the last pixel in, or rasterise a polygon.
+SLACK = 2
 
 
 def is_plausible(area: Any, box: Sequence[float]) -> bool:
@@ -19,7 +18,7 @@ def is_plausible(area: Any, box: Sequence[float]) -> bool:
     An object fits into its box and reaches all four of its sides, so its area is neither larger than the box nor a tiny part
     of it. Areas of 0 everywhere, of normalised coordinates, or of an image before it was resized are not plausible.
     """
-    if type(area) not in (int, float) or not math.isfinite(area) or area <= 0:
+    if type(area) not in (int, float) or not 0 < area < LARGEST:
         return False
     width, height = box[2:]
     return bool(area <= (width + SLACK) * (height + SLACK) and 2 * area >= max(width, height))
