@@ -67,6 +67,10 @@ class Finding:
     box: tuple[float, float, float, float] | None = None
     detail: str = ""
 
+    def __post_init__(self) -> None:
+        for name in ("file", "detail"):  # a file may hold half a character, which no terminal and no page can show
+            object.__setattr__(self, name, getattr(self, name).encode("utf-8", "backslashreplace").decode())
+
     @property
     def leaves(self) -> str | None:
         """What a lenient check leaves out because of it: 'image', 'object' or None."""

@@ -93,6 +93,9 @@ def category_list(entries: list[dict[str, Any]]) -> list[tuple[int, str, bool]]:
 
     Raises ValueError, KeyError, TypeError or AttributeError, of which `checked` makes a DatasetError.
     """
+    for entry in entries:
+        if not isinstance(entry, dict) or not {"id", "name"} <= set(entry):
+            raise ValueError(f"expected an object with `id` and `name`, found {entry!r:.60}")
     found = sorted((whole(entry["id"]), text(entry["name"]), flag(entry.get("isthing", 1))) for entry in entries)
     if len({number for number, _, _ in found}) < len(found):
         raise ValueError("expected every id once, found one twice")
