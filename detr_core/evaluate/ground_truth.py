@@ -99,11 +99,17 @@ def _annotations(entries: list[dict[str, Any]], images: dict[int, dict[str, Any]
             "id": number,
             "image_id": image["id"],
             "category_id": fields.whole(entry["category_id"]),
-            "bbox": [float(side) for side in entry["bbox"]],
+            "bbox": _box(entry["bbox"]),
             "area": scored_area(entry, (image["height"], image["width"])),
             "iscrowd": int(fields.flag(entry.get("iscrowd", 0))),
             **segmentation,
         }
+
+
+def _box(value: Any) -> list[float]:
+    if not isinstance(value, list) or len(value) != 4 or any(type(side) not in (int, float) for side in value):
+        raise ValueError(f"expected `bbox` of 4 numbers, found {value!r:.60}")
+    return [float(side) for side in value]
 
 
 def _things(content: dict[str, Any]) -> dict[str, Any]:
