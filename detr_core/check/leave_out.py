@@ -75,6 +75,8 @@ def _written(split: Split, broken: Sequence[Finding], folder: Path, left: dict[s
         ]
         if not kept:
             raise DatasetError(f"{original}: expected an image that can be used, found none")
+        gone = len(content["images"]) - len(kept)  # an image that both files list is one
+        left[f"{split.name}/images"] = max(left[f"{split.name}/images"], gone)
         ids = {int(image["id"]) for image in kept}
         annotations = [
             _without(annotation, empty[place]) if source == "panoptic" and place in empty else annotation
@@ -83,7 +85,6 @@ def _written(split: Split, broken: Sequence[Finding], folder: Path, left: dict[s
         ]
         text = json.dumps(content | {"images": kept, "annotations": annotations})
         (folder / written[source]).write_text(text, encoding="utf-8")
-    left[f"{split.name}/images"] = len(images) + max(map(len, entries.values()))
     return written
 
 

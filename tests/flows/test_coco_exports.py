@@ -142,6 +142,7 @@ def test_two_images_with_one_id(tmp_path: Path, field: Path, outcome: Callable[.
     found = outcome(root, "lenient")
     assert found.found["image_id"] == 6
     assert sums(found, "images") == {"supplied": 32, "used": 26, "left_out": 6}
+    assert found.figures["left_out/train/images"] == 6
     shared = [each for each in content["annotations"] if each["image_id"] <= 3]
     assert sums(found, "objects") == {"supplied": 65, "used": 65 - len(shared), "left_out": len(shared)}
 
