@@ -12,6 +12,7 @@ import yaml
 
 from detr_core.errors import ExpectedError
 from detr_core.reporter import Silent
+from detr_core.studies.config import EVALUATING
 from flows import adopt, check, data
 from flows.paths import Paths
 from flows.settings import load
@@ -29,11 +30,18 @@ class Outcome:
     error: str = ""
 
 
+def write_recipe(params: Path) -> None:
+    """Writes params/plain.yaml: the smoke profile without its studies that train, which take most of the time to parse."""
+    content = yaml.safe_load((params / "smoke.yaml").read_text(encoding="utf-8"))
+    content["ablations"] = {name: study for name, study in content["ablations"].items() if name in EVALUATING}
+    (params / "plain.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+
+
 def carried(folder: Path, name: str, params: Path, mode: str = "strict", **options: Any) -> Outcome:
-    """What comes of the folder. An error that is none of a user's goes on."""
+    """What comes of the folder with the recipe of `write_recipe`. An error that is none of a user's goes on."""
     outcome = Outcome(Paths(name))
     try:
-        made = adopt.adopt(folder, name, "smoke", **({"val_share": 0.25} | options))
+        made = adopt.adopt(folder, name, "plain", **({"val_share": 0.25} | options))
         outcome.told = made.told
         file = params / f"{name}.yaml"
         content = yaml.safe_load(file.read_text())

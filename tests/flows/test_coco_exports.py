@@ -21,7 +21,7 @@ from detr_core.evaluate.average_precision import coco_ap
 from detr_core.evaluate.ground_truth import has_masks, instances
 from flows import adopt, data, paths, settings
 from flows.paths import PARAMS
-from tests.adopting import Outcome, carried
+from tests.adopting import Outcome, carried, write_recipe
 
 Content = dict[str, Any]
 BOXES = [[10, 12, 60, 40], [80, 20, 30, 30]]
@@ -40,6 +40,7 @@ def params(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     """A folder of profiles of its own."""
     folder = tmp_path / "params"
     shutil.copytree(PARAMS, folder)
+    write_recipe(folder)
     for module in (adopt, paths, settings, data):
         monkeypatch.setattr(module, "PARAMS", folder)
     return folder
