@@ -25,6 +25,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from detr_core.check.entries import category_names, check_entries
+from detr_core.check.findings import Finding
 from detr_core.check.statistics import Statistics, count, quantile
 from detr_core.config import ConfigError, as_dict, build
 from detr_core.data.config import FolderConfig
@@ -33,10 +34,12 @@ from detr_core.data.fields import read_content
 from detr_core.studies.config import EVALUATING
 from flows import sizes
 from flows.artifacts import targets
+from flows.coco_layout import coco_layout
 from flows.layout import find_layout, yolo_names
 from flows.paths import DEFAULT_PROFILE, PARAMS, ROOT, Paths, relative
 from flows.settings import Profile, overridden, parsed, read
 from flows.stage import one_line_errors
+from flows.told import require_images, told, unused
 
 TOOL = YAML()  # keeps the comments of the profile that is taken as a model
 TOOL.width = 160
@@ -45,11 +48,12 @@ TOOL.representer.add_representer(type(None), lambda tool, _: tool.represent_scal
 
 @dataclass(frozen=True)
 class Adopted:
-    """The profile that was made. content: of its file. statistics: of 'train' and 'val'."""
+    """The profile that was made. content: of its file. statistics: of 'train' and 'val'. told: lines on what was found."""
 
     paths: Paths
     content: dict[str, Any]
     statistics: dict[str, Statistics]
+    told: list[str]
 
 
 def adopt(
@@ -87,7 +91,9 @@ def adopt(
     folder = folder.absolute()
     layout = {"root": relative(folder), **find_layout(folder, val_share)}
     content["data"] |= {"source": "folder", "scenes": None, "folder": layout, "download": None}
-    statistics, panoptic = _statistics(build(FolderConfig, layout, str(folder)), int(content["data"]["seed"]))
+    statistics, findings, panoptic = _statistics(build(FolderConfig, layout, str(folder)), int(content["data"]["seed"]))
+    require_images(statistics, findings, folder)
+    files = coco_layout(folder).unused if layout["format"] == "coco" else []
     content["check"]["mode"] = "strict"
     for study in [study for study in content["ablations"] if study not in EVALUATING]:
         del content["ablations"][study]  # its budgets are the model's
@@ -110,7 +116,7 @@ def adopt(
     text = _text(content)
     build(Profile, parsed(text), relative(paths.params))
     _write(paths, text, layout["root"])
-    return Adopted(paths, content, statistics)
+    return Adopted(paths, content, statistics, [*told(findings), *unused(files, folder)])
 
 
 def _with_detector(content: Any, name: str, where: str) -> Any:
@@ -129,21 +135,24 @@ def _with_detector(content: Any, name: str, where: str) -> Any:
     return content
 
 
-def _statistics(config: FolderConfig, seed: int) -> tuple[dict[str, Statistics], bool]:
-    """The statistics of both splits, and whether both have panoptic annotations."""
+def _statistics(config: FolderConfig, seed: int) -> tuple[dict[str, Statistics], list[Finding], bool]:
+    """The statistics of both splits, what is wrong with their annotations, and whether both have panoptic ones."""
     from detr_core.data.folder import write_folder_dataset  # torch takes seconds to import
 
     root = (ROOT / config.root).resolve()
     with TemporaryDirectory() as temporary:
         write_folder_dataset(config, root, seed, yolo_names(root) if config.format == "yolo" else (), Path(temporary))
         splits = read_dataset(Path(temporary))
-        found = {}
+        found: dict[str, Statistics] = {}
+        findings: list[Finding] = []
         source = targets(splits["train"] if splits["val"].panoptic is not None else splits["val"])
         for name, split in splits.items():
             file = getattr(split, source)
             content = read_content(file)
-            found[name] = count(check_entries(content, name, source), category_names(content, str(file)))
-    return found, source == "panoptic"
+            entries = check_entries(content, name, source)
+            findings += entries.findings
+            found[name] = count(entries, category_names(content, str(file)))
+    return found, findings, source == "panoptic"
 
 
 def _built_as(checkpoint: str, sha256: str | None) -> tuple[dict[str, Any], str | None]:
@@ -262,6 +271,8 @@ def main() -> None:
         )
     console = Console()
     console.print(table(made))
+    for line in made.told:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     graph = relative(made.paths.dvc_folder / "dvc.yaml")
     console.print(f"Look at {relative(made.paths.params)}, then at the data, then train:\n")
     console.print(f"    dvc repro {graph}:check\n    dvc repro {graph}", highlight=False, soft_wrap=True)

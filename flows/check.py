@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from detr_core.check.findings import KINDS, Finding, counts
-from detr_core.data.dataset import DatasetError, read_dataset
+from detr_core.data.dataset import DatasetError, Split, read_dataset
 from detr_core.model.config import AnyDetectorConfig, FasterRcnnConfig
 from detr_core.reporter import Reporter
 from flows import artifacts, stage, tracking
@@ -47,7 +47,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     figures = _figures(found)
     with whole_or_nothing(paths.check) as out:
         try:
-            figures |= _checked_dataset(settings, paths, found.findings)
+            figures |= _checked_dataset(settings, paths, splits, found)
         except DatasetError as error:
             refused = error
             shutil.rmtree(paths.dataset, ignore_errors=True)  # an earlier one would be trained on
@@ -60,11 +60,13 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     return figures
 
 
-def _checked_dataset(settings: Profile, paths: Paths, findings: Sequence[Finding]) -> dict[str, float]:
+def _checked_dataset(settings: Profile, paths: Paths, splits: dict[str, Split], found: Inspection) -> dict[str, float]:
+    from detr_core.check.accounting import accounts
     from detr_core.check.leave_out import write_checked
     from detr_core.data.index import write_index
     from detr_core.evaluate import ground_truth
 
+    findings = found.findings
     broken = [finding for finding in findings if finding.leaves is not None]
     if broken and settings.check.mode == "strict":
         kinds = Counter(finding.kind for finding in broken)
@@ -81,6 +83,7 @@ def _checked_dataset(settings: Profile, paths: Paths, findings: Sequence[Finding
         for name, targets, untrained in write_index(read_dataset(folder)):
             figures |= {f"untrained/{name}/{targets}/{what}": float(number) for what, number in untrained.items()}
         ground_truth.instances(read_dataset(folder)["val"])
+        figures |= accounts(splits, found.supplied, read_dataset(folder), findings)
         artifacts.claim(folder, paths.profile)
     return figures
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 import yaml
@@ -10,7 +9,8 @@ from prefect import flow
 
 from detr_core.config import require
 from detr_core.data import manifest
-from detr_core.data.dataset import DatasetError, Split, read_dataset
+from detr_core.data.dataset import Split, read_dataset
+from detr_core.data.fields import read_content
 from detr_core.reporter import Reporter
 from flows import artifacts, stage
 from flows.layout import yolo_names
@@ -64,10 +64,7 @@ def _require_watched(root: str, paths: Paths) -> None:
 def _images(split: Split) -> int:
     file = split.panoptic or split.instances
     assert file is not None  # a split has one of the two
-    try:
-        return len(json.loads(file.read_text(encoding="utf-8"))["images"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{relative(file)}: expected a COCO annotation file with a list `images`: {error!r}") from None
+    return len(read_content(file)["images"])
 
 
 @flow(name="data")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -11,11 +10,8 @@ from typing import Any
 import yaml
 
 from detr_core.data.dataset import DatasetError
-
-# A test set is validated on where there is no validation set, else kept for the end.
-SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
-WORDS = tuple(word for words in SPLITS.values() for word in words)
-DEPTH = 3  # annotation files lie at most so many folders deep
+from flows.coco_layout import coco_layout, split_entry
+from flows.split_names import SPLITS
 
 
 def find_layout(folder: Path, share: float) -> dict[str, Any]:
@@ -32,7 +28,7 @@ def find_layout(folder: Path, share: float) -> dict[str, Any]:
     elif next((folder / "Annotations").glob("*.xml"), None) is not None:
         kind, splits = "voc", _voc(folder)
     else:
-        kind, splits = "coco", _coco(folder)
+        kind, splits = "coco", coco_layout(folder).splits
     val = splits.get("val") or splits.get("test")
     return {"format": kind, "train": splits["train"], "val": val, "val_share": None if val else share}
 
@@ -67,7 +63,7 @@ def _yolo(folder: Path) -> dict[str, Any]:
         images = next((place for place in wanted if _below(folder, place) and (folder / place).is_dir()), None)
         if images is not None:
             labels = "/".join("labels" if part == "images" else part for part in Path(images).parts)
-            found[split] = _split(images, labels)
+            found[split] = split_entry(images, labels)
     if "train" not in found:
         raise DatasetError(f"{folder / 'data.yaml'}: train: expected a folder of images below {folder}, found none")
     return found
@@ -79,93 +75,8 @@ def _voc(folder: Path) -> dict[str, Any]:
         raise DatasetError(f"{folder}: expected images in JPEGImages, found none")
     lists = {split: f"ImageSets/Main/{split}.txt" for split in ("train", "val")}
     if all((folder / name).is_file() for name in lists.values()):
-        return {split: _split(images, name) for split, name in lists.items()}
-    return {"train": _split(images, "Annotations")}
-
-
-def _coco(folder: Path) -> dict[str, Any]:
-    files: dict[tuple[str, str], list[Path]] = {}
-    for file in sorted(_annotation_files(folder)):
-        content = json.loads(file.read_bytes())
-        # Captions have no categories; keypoints have them, and the same boxes as the instances.
-        if isinstance(content, dict) and all(
-            isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
-        ):
-            source = "panoptic" if any("segments_info" in entry for entry in content["annotations"][:1]) else "instances"
-            files.setdefault((_split_of(file, folder), source), []).append(file)
-    chosen = {key: _one([file for file in found if "keypoints" not in file.name] or found) for key, found in files.items()}
-    if not chosen:
-        raise DatasetError(
-            f"{folder}: expected COCO's annotation files, YOLO's data.yaml or Pascal VOC's Annotations, found none"
-        )
-    unnamed = {source: file for (split, source), file in chosen.items() if split == ""}
-    parts = {split: {source: file for (own, source), file in chosen.items() if own == split} for split in SPLITS}
-    parts["train"] = parts["train"] or unnamed
-    if not parts["train"]:
-        raise DatasetError(f"{folder}: expected annotations of a train split, found only {_names(chosen.values(), folder)}")
-    return {split: _coco_split(folder, part) for split, part in parts.items() if part}
-
-
-def _coco_split(folder: Path, part: dict[str, Path]) -> dict[str, Any]:
-    file = next(iter(part.values()))
-    names = [str(image.get("file_name")) for image in json.loads(file.read_bytes())["images"][:5]]
-    split = next((name for name in file.stem.split("_")[::-1] if name.startswith(WORDS)), "")
-    images = _holding(folder, file, names, ["images", f"images/{split}", split, f"{split}/images", "."])
-    panoptic = part.get("panoptic")
-    masks = None
-    if panoptic is not None:
-        pngs = [str(entry.get("file_name")) for entry in json.loads(panoptic.read_bytes())["annotations"][:5]]
-        beside = (panoptic.parent / panoptic.stem).relative_to(folder).as_posix()
-        masks = _holding(folder, panoptic, pngs, [beside, "panoptic", f"annotations/{panoptic.stem}"])
-    below = {source: path.relative_to(folder).as_posix() for source, path in part.items()}
-    return _split(images, below.get("instances"), below.get("panoptic"), masks)
-
-
-def _holding(folder: Path, file: Path, names: list[str], likely: list[str]) -> str:
-    """The folder below `folder` in which most of the files that an annotation file names are: a likely one, or any other."""
-    others = (path.relative_to(folder).as_posix() for path in [file.parent, *_folders(folder, DEPTH)])
-    best, most = "", 0
-    for place in [*likely, *others]:
-        there = sum((folder / place / name).is_file() for name in names if _below(folder, name))
-        if there > most:
-            best, most = place, there
-        if most == len(names):
-            break
-    if not most:
-        raise DatasetError(f"{file}: file_name: expected files below {folder}, found none such as {names[:1]}")
-    return best
-
-
-def _annotation_files(folder: Path) -> Iterator[Path]:
-    for place in (folder, *_folders(folder, DEPTH)):
-        yield from (path for path in place.glob("*.json") if path.is_file())
-
-
-def _folders(folder: Path, depth: int) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()) if depth else ():
-        if path.is_dir() and not path.is_symlink() and not path.name.startswith("."):
-            yield path
-            yield from _folders(path, depth - 1)
-
-
-def _split_of(file: Path, folder: Path) -> str:
-    """Which split a file's name, or else its folder's, says it is of: 'train', 'val', or '' where they don't say."""
-    for text in (file.stem, file.parent.relative_to(folder).as_posix()):
-        words = text.lower().replace("-", "_").replace("/", "_").replace(".", "_").split("_")
-        for split, names in SPLITS.items():
-            if any(word.rstrip("0123456789") in names for word in words):
-                return split
-    return ""
-
-
-def _one(files: list[Path]) -> Path:
-    if len(files) > 1:
-        raise DatasetError(f"expected one annotation file a split, found {', '.join(map(str, files))}")
-    return files[0]
-
-
-def _names(files: Any, folder: Path) -> str:
-    return ", ".join(str(file.relative_to(folder)) for file in files)
+        return {split: split_entry(images, name) for split, name in lists.items()}
+    return {"train": split_entry(images, "Annotations")}
 
 
 def _pictures(folder: Path) -> Iterator[Path]:
@@ -175,7 +86,3 @@ def _pictures(folder: Path) -> Iterator[Path]:
 
 def _below(folder: Path, place: str) -> bool:
     return not Path(place).is_absolute() and ".." not in Path(place).parts
-
-
-def _split(images: str, instances: str | None, panoptic: str | None = None, panoptic_masks: str | None = None) -> dict[str, Any]:
-    return {"images": images, "instances": instances, "panoptic": panoptic, "panoptic_masks": panoptic_masks}

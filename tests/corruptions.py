@@ -46,7 +46,7 @@ PANOPTIC_CASES = [(section, field, value) for section, fields in PANOPTIC_FIELDS
 CASES = [(section, field, value) for section, fields in FIELDS.items() for field in fields for value in ABSURD]
 TEXTS = [value for value in ABSURD if value == "a\0b" or (isinstance(value, str) and value.isprintable())]
 SAME = {  # absurd values that change nothing
-    ("annotations", "id"): [0],
+    ("annotations", "id"): [0, *TEXTS],  # some exporters write text
     ("annotations", "iscrowd"): [0],
     ("categories", "name"): TEXTS,
     ("segments", "iscrowd"): [0],

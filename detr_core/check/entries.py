@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from detr_core.check.findings import Finding
+from detr_core.check.masks import objects_without_mask
 from detr_core.check.outlines import outline_fault
+from detr_core.data.areas import is_plausible
 from detr_core.data.dataset import DatasetError, below_root
-from detr_core.data.fields import LARGEST_SEGMENT, LARGEST_SIDE, category_list, flag, whole
+from detr_core.data.fields import LARGEST_SEGMENT, LARGEST_SIDE, annotation_id, category_list, flag, text, whole
+from detr_core.data.image_entries import SIZE_READ
 
 
 @dataclass(frozen=True)
@@ -46,15 +50,9 @@ def check_entries(content: dict[str, Any], split: str, source: str) -> Entries:
     """
     categories = category_names(content, f"{split}.{source}")
     found = Entries({}, {}, {}, [])
-    for place, entry in enumerate(content["images"]):
-        image, fault = _image(entry, place)
-        if image is None or image.id in found.images:
-            number, name = (_whole(entry, "id"), str(entry.get("file_name", ""))) if isinstance(entry, dict) else (None, "")
-            detail = fault or f"the id {number} is an earlier entry's too"
-            found.findings.append(Finding("image_entry", split, source, number, name, place, detail=detail))
-        else:
-            found.images[image.id] = image
-    seen: set[int] = set()
+    _check_images(content["images"], found, split, source)
+    repeated = {each.image_id for each in found.findings if each.kind == "image_id" and each.image_id is not None}
+    seen: set[int | str] = set()
     for place, entry in enumerate(content["annotations"]):
         blank = Finding("object_entry", split, source, place=place)
         if not isinstance(entry, dict):
@@ -63,8 +61,32 @@ def check_entries(content: dict[str, Any], split: str, source: str) -> Entries:
             found.findings += _panoptic(entry, blank, found, categories)
         else:
             found.findings += _object(entry, blank, found, categories, seen)
+    for number in repeated:  # known until here, so that their annotations are not taken for those of an unknown image
+        found.images.pop(number, None)
+        found.objects.pop(number, None)
+        found.panoptic.pop(number, None)
     found.findings += _repeated(found, split, source)
+    if source == "instances":
+        found.findings += objects_without_mask(content["annotations"], found.images, found.findings, split)
     return found
+
+
+def _check_images(entries: list[Any], found: Entries, split: str, source: str) -> None:
+    """Adds to `found` the images that are well, the first one of each id that several have, and what is wrong with the others."""
+    often = Counter(_whole(entry, "id") for entry in entries if isinstance(entry, dict))
+    for place, entry in enumerate(entries):
+        image, fault = _image(entry, place)
+        number, name = (_whole(entry, "id"), str(entry.get("file_name", ""))) if isinstance(entry, dict) else (None, "")
+        blank = Finding("image_entry", split, source, number, name, place)
+        if image is None:
+            found.findings.append(replace(blank, detail=fault))
+            continue
+        if often[number] > 1:
+            found.findings.append(replace(blank, kind="image_id", detail=f"{often[number]} images have the id {number}"))
+        elif entry.get(SIZE_READ) is True:
+            height, width = image.size
+            found.findings.append(replace(blank, kind="image_size_read", detail=f"{width} x {height} pixels"))
+        found.images.setdefault(image.id, image)
 
 
 def category_names(content: dict[str, Any], where: str) -> dict[int, str]:
@@ -79,10 +101,15 @@ def category_names(content: dict[str, Any], where: str) -> dict[int, str]:
 
 
 def _image(entry: Any, place: int) -> tuple[ImageEntry | None, str]:
-    numbers = [_whole(entry, field) for field in ("id", "height", "width")] if isinstance(entry, dict) else [None] * 3
-    number, height, width = numbers
-    if number is None or height is None or width is None or not isinstance(entry.get("file_name"), str):
-        return None, "expected whole numbers `id`, `height`, `width` and a text `file_name`"
+    if not isinstance(entry, dict):
+        return None, f"expected an object of JSON, found {str(entry)[:60]}"
+    for field, kind, expected in (("id", whole, "a whole number"), ("width", whole, "pixels"), ("height", whole, "pixels"),
+                                  ("file_name", text, "text")):  # fmt: skip
+        try:
+            kind(entry.get(field))
+        except ValueError:
+            return None, f"{field}: expected {expected}, found {str(entry[field])[:60] if field in entry else 'nothing'}"
+    number, height, width = (whole(entry[field]) for field in ("id", "height", "width"))
     if not (0 < height <= LARGEST_SIDE and 0 < width <= LARGEST_SIDE):
         return None, f"expected a size of 1 to {LARGEST_SIDE} pixels, found {width} x {height}"
     try:
@@ -105,7 +132,7 @@ def _panoptic(entry: dict[str, Any], blank: Finding, found: Entries, categories:
         return
     areas: dict[int, float] = {}
     found.panoptic[image.id] = (blank.place or 0, name, areas)
-    seen: set[int] = set()
+    seen: set[int | str] = set()
     for segment in segments:
         number = _whole(segment, "id") if isinstance(segment, dict) else None
         if number is None or not 0 < number <= LARGEST_SEGMENT:
@@ -118,14 +145,17 @@ def _panoptic(entry: dict[str, Any], blank: Finding, found: Entries, categories:
 
 
 def _object(
-    entry: dict[str, Any], blank: Finding, found: Entries, categories: dict[int, str], seen: set[int]
+    entry: dict[str, Any], blank: Finding, found: Entries, categories: dict[int, str], seen: set[int | str]
 ) -> Iterator[Finding]:
-    number, image_id, category = (_whole(entry, field) for field in ("id", "image_id", "category_id"))
+    number, image_id, category = _annotation_id(entry), *(_whole(entry, field) for field in ("image_id", "category_id"))
     image = None if image_id is None else found.images.get(image_id)
     blank = replace(blank, image_id=image_id, file=image.name if image else "")
     box = _box(entry.get("bbox"))
-    if number is None or image_id is None or category is None:
-        yield replace(blank, detail="expected whole numbers `id`, `image_id` and `category_id`")
+    if image_id is None and entry.get("image_id") is not None:
+        detail = f"image_id {str(entry['image_id'])[:40]!r}, which is no whole number as the ids of images are"
+        yield replace(blank, kind="object_without_image", detail=detail)
+    elif number is None or image_id is None or category is None:
+        yield replace(blank, detail="expected an `id`, and whole numbers as `image_id` and `category_id`")
     elif number in seen:
         yield replace(blank, kind="object_id", box=_drawn(box), detail=f"the id {number} is an earlier one's too")
     elif image is None:
@@ -136,14 +166,15 @@ def _object(
         yield replace(blank, detail=f"expected `bbox` of 4 numbers, found {str(entry.get('bbox'))[:60]}")
     elif not _is_flag(entry.get("iscrowd", 0)):
         yield replace(blank, box=_drawn(box), detail=f"expected `iscrowd` 0 or 1, found {str(entry['iscrowd'])[:60]}")
-    elif not _is_number(entry.get("area", 0)):
-        yield replace(blank, box=_drawn(box), detail=f"expected a number as `area`, found {str(entry['area'])[:60]}")
     else:
         faults = list(_box_faults(box, image.size, blank))
         if blank.source == "instances" and (segmentation := entry.get("segmentation")) not in (None, []):
             fault = outline_fault(segmentation, image.size)
             if fault is not None:
                 faults.append(replace(blank, kind=fault[0], box=_drawn(box), detail=fault[1]))
+        if not faults and "area" in entry and not is_plausible(entry["area"], box):
+            detail = f"area {str(entry['area'])[:40]}, box {box[2]:g} x {box[3]:g} pixels"
+            faults.append(replace(blank, kind="object_area", box=_drawn(box), detail=detail))
         yield from faults
         if all(fault.leaves is None for fault in faults) and not entry.get("iscrowd", 0):
             found.objects.setdefault(image_id, []).append((category, box))
@@ -185,8 +216,11 @@ def _is_flag(value: Any) -> bool:
     return True
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 2**53
+def _annotation_id(entry: dict[str, Any]) -> int | str | None:
+    try:
+        return annotation_id(entry.get("id"))
+    except ValueError:
+        return None
 
 
 def _box(value: Any) -> tuple[float, float, float, float] | None:

@@ -15,7 +15,8 @@ class Kind:
 
 
 KINDS = {
-    "image_entry": Kind("an image's entry that lacks something, repeats an id or leaves the folder", "image"),
+    "image_entry": Kind("an image's entry that lacks something or leaves the folder", "image"),
+    "image_id": Kind("an image with the id of another one: whose annotations are whose isn't known", "image"),
     "image_missing": Kind("an image that isn't there", "image"),
     "image_link": Kind("an image that is a link to a file outside of its folder", "image"),
     "image_empty": Kind("an image file of 0 bytes", "image"),
@@ -28,12 +29,15 @@ KINDS = {
     "panoptic_missing_segment": Kind("a panoptic segment without a pixel in its PNG", "object"),
     "object_entry": Kind("an annotation that lacks something or isn't one", "object"),
     "object_id": Kind("an annotation whose id is another's too", "object"),
-    "object_without_image": Kind("an annotation of an image that isn't listed", "object"),
+    "object_without_image": Kind("an annotation of an unknown image", "object"),
     "unknown_category": Kind("an annotation of a category that isn't listed", "object"),
     "box_degenerate": Kind("a box without extent, or not finite", "object"),
     "box_outside": Kind("a box wholly outside its image", "object"),
     "polygon_broken": Kind("polygons of fewer than 3 points, of odd length, not finite or without extent", "object"),
     "rle_broken": Kind("run lengths that don't cover the image", "object"),
+    "image_size_read": Kind("an image without a width and height, which were read from its file", None),
+    "object_area": Kind("an annotation whose area contradicts its box: it is scored with the area of its mask or box", None),
+    "object_without_mask": Kind("an object without a mask where others have one: masks are not scored", None),
     "box_clipped": Kind("a box partly outside its image, by more than a pixel", None),
     "object_repeated": Kind("an object annotated twice, box and category the same", None),
     "duplicate_within": Kind("an image that is in its split twice", None),
@@ -62,6 +66,10 @@ class Finding:
     segment: int | None = None
     box: tuple[float, float, float, float] | None = None
     detail: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("file", "detail"):  # a file may hold half a character, which no terminal and no page can show
+            object.__setattr__(self, name, getattr(self, name).encode("utf-8", "backslashreplace").decode())
 
     @property
     def leaves(self) -> str | None:

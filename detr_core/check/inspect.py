@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from detr_core.check.accounting import Listed, listed
 from detr_core.check.entries import Entries, ImageEntry, category_names, check_entries
 from detr_core.check.findings import Finding
 from detr_core.check.pixels import Faults, Seen, check_image, check_panoptic
@@ -23,10 +24,14 @@ from detr_core.reporter import Reporter
 
 @dataclass(frozen=True)
 class Inspection:
-    """findings: in the order of splits and images. statistics: of each split, of panoptic segments where there are some."""
+    """findings: in the order of splits and images. statistics: of each split, of panoptic segments where there are some.
+
+    supplied: what each annotation file lists, by (split, source), before anything is left out.
+    """
 
     findings: list[Finding]
     statistics: dict[str, Statistics]
+    supplied: dict[tuple[str, str], Listed]
 
 
 def inspect(splits: Mapping[str, Split], queries: int, reporter: Reporter) -> Inspection:
@@ -38,6 +43,7 @@ def inspect(splits: Mapping[str, Split], queries: int, reporter: Reporter) -> In
     """
     findings: list[Finding] = []
     statistics: dict[str, Statistics] = {}
+    supplied: dict[tuple[str, str], Listed] = {}
     names: dict[str, dict[int, str]] = {}
     jobs: dict[str, dict[tuple[Path, tuple[int, int]], list[tuple[str, ImageEntry]]]] = {}
     panoptic: dict[str, Entries] = {}
@@ -49,6 +55,7 @@ def inspect(splits: Mapping[str, Split], queries: int, reporter: Reporter) -> In
                 continue
             reporter.message(f"{split.name}: reading {file.name}")
             content = read_content(file)
+            supplied[split.name, source] = listed(content)
             _require_same_categories(names, source, content, file)
             entries = check_entries(content, split.name, source)
             findings += entries.findings
@@ -71,7 +78,7 @@ def inspect(splits: Mapping[str, Split], queries: int, reporter: Reporter) -> In
     findings += _duplicates(splits, jobs, seen)
     unused = [name for name, objects in statistics["train"].classes.items() if objects == 0]
     findings += [Finding("category_unused", "train", detail=name) for name in unused]
-    return Inspection(findings, statistics)
+    return Inspection(findings, statistics, supplied)
 
 
 def _require_same_categories(names: dict[str, dict[int, str]], source: str, content: dict[str, Any], file: Path) -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from detr_core.check.accounting import leaves_image
 from detr_core.check.findings import Finding
 from detr_core.data.dataset import DatasetError, Split, read_dataset, read_dataset_file, write_dataset_file
 from detr_core.data.fields import read_content
@@ -49,7 +50,7 @@ def _written(split: Split, broken: Sequence[Finding], folder: Path, left: dict[s
         source: {finding.place for finding in broken if finding.kind == "image_entry" and finding.source == source}
         for source in ("instances", "panoptic")
     }
-    images = {finding.image_id for finding in broken if _leaves_image(finding) and finding.kind != "image_entry"} - {None}
+    images = {finding.image_id for finding in broken if leaves_image(finding) and finding.kind != "image_entry"} - {None}
     written = {}
     for source, bad_entries in entries.items():
         original: Path | None = getattr(split, source)
@@ -74,6 +75,8 @@ def _written(split: Split, broken: Sequence[Finding], folder: Path, left: dict[s
         ]
         if not kept:
             raise DatasetError(f"{original}: expected an image that can be used, found none")
+        gone = len(content["images"]) - len(kept)  # an image that both files list is one
+        left[f"{split.name}/images"] = max(left[f"{split.name}/images"], gone)
         ids = {int(image["id"]) for image in kept}
         annotations = [
             _without(annotation, empty[place]) if source == "panoptic" and place in empty else annotation
@@ -82,13 +85,7 @@ def _written(split: Split, broken: Sequence[Finding], folder: Path, left: dict[s
         ]
         text = json.dumps(content | {"images": kept, "annotations": annotations})
         (folder / written[source]).write_text(text, encoding="utf-8")
-    left[f"{split.name}/images"] = len(images) + max(map(len, entries.values()))
     return written
-
-
-def _leaves_image(finding: Finding) -> bool:
-    # A segment can't go alone, for its pixels stay in the PNG, where nothing would account for them.
-    return finding.leaves == "image" or (finding.source == "panoptic" and finding.kind != "panoptic_missing_segment")
 
 
 def _without(annotation: dict[str, Any], segments: set[int | None]) -> dict[str, Any]:

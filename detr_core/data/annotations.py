@@ -163,8 +163,8 @@ def _entries(entries: list[dict[str, Any]], targets: Targets) -> list[dict[str, 
             if len(set(ids)) < len(ids):
                 raise ValueError(f"expected every segment of an image once, found one twice in image {entry['image_id']}")
         return [{**segment, "image_id": entry["image_id"]} for entry in entries for segment in entry["segments_info"]]
-    ids = [fields.whole(entry["id"]) for entry in entries if "id" in entry]
-    if len(set(ids)) < len(ids):
+    own = [fields.annotation_id(entry["id"]) for entry in entries if "id" in entry]
+    if len(set(own)) < len(own):
         raise ValueError("expected every id once, found one twice")
     return entries
 

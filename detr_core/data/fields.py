@@ -49,6 +49,11 @@ def whole(value: Any) -> int:
     return int(value)
 
 
+def annotation_id(value: Any) -> int | str:
+    """The id of an annotation: a whole number or a text, as some exporters write it; 7 and "7" are two ids. Raises ValueError."""
+    return text(value) if isinstance(value, str) else whole(value)
+
+
 def side(value: Any) -> int:
     """Height or width of an image, pixels. Raises ValueError."""
     if not 1 <= (found := whole(value)) <= LARGEST_SIDE:
@@ -88,6 +93,9 @@ def category_list(entries: list[dict[str, Any]]) -> list[tuple[int, str, bool]]:
 
     Raises ValueError, KeyError, TypeError or AttributeError, of which `checked` makes a DatasetError.
     """
+    for entry in entries:
+        if not isinstance(entry, dict) or not {"id", "name"} <= set(entry):
+            raise ValueError(f"expected an object with `id` and `name`, found {entry!r:.60}")
     found = sorted((whole(entry["id"]), text(entry["name"]), flag(entry.get("isthing", 1))) for entry in entries)
     if len({number for number, _, _ in found}) < len(found):
         raise ValueError("expected every id once, found one twice")

@@ -8,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from detr_core.data.account import Account
 from detr_core.data.config import FolderConfig, SplitConfig
 from detr_core.data.dataset import DatasetError, below_root, write_dataset
 from detr_core.data.fields import read_content
 from detr_core.data.formats import from_voc, from_yolo
-from detr_core.data.split import only, stratified
+from detr_core.data.image_entries import completed, image_file
+from detr_core.data.split import id_in, parted, same_content, stratified
 
 Contents = dict[str, dict[str, Any]]  # 'instances', 'panoptic' -> the content of that annotation file
 
@@ -20,17 +22,19 @@ Contents = dict[str, dict[str, Any]]  # 'instances', 'panoptic' -> the content o
 def write_folder_dataset(config: FolderConfig, root: Path, seed: int, names: Sequence[str], folder: Path) -> None:
     """Writes `folder`/dataset.json, which points to the dataset below `root`; no image is copied.
 
-    Where it has no validation split, or annotations in another format than COCO's, `folder`/annotations/ gets files of our own:
-    `instances_train.json`, `panoptic_val.json` and so on. seed: of the division. names: of YOLO's classes.
+    Where the dataset has no validation split, annotations in another format than COCO's, or images without a size,
+    `folder`/annotations/ gets files of our own: `instances_train.json`, `panoptic_val.json` and so on.
+    seed: of the division. names: of YOLO's classes.
+    Every image and annotation that was supplied is in them, however broken it is: the check decides what is left out.
     Raises DatasetError, which names the file, for a folder that isn't such a dataset.
     """
-    if config.format == "coco" and config.val is not None:
+    if config.format == "coco" and config.val is not None and not _needs_own_files(config.train, config.val, root):
         write_dataset(folder, root, config.train, config.val)
         return
     contents = {"train": _contents(config, config.train, root, names)}
     if config.val is None:
         assert config.val_share is not None  # FolderConfig requires it
-        contents |= _divided(contents["train"], config.val_share, seed, root)
+        contents |= _divided(contents["train"], config.val_share, seed, below_root(root, config.train.images, "train.images"))
     else:
         contents["val"] = _contents(config, config.val, root, names)
     splits = {"train": config.train, "val": config.val or config.train}
@@ -48,21 +52,55 @@ def _contents(config: FolderConfig, split: SplitConfig, root: Path, names: Seque
         return {"instances": from_yolo(root, split, names)}
     if config.format == "voc":
         return {"instances": from_voc(root, split)}
+    return {kind: _completed_file(file, root, split)[0] for kind, file in _coco_files(split, root).items()}
+
+
+def _needs_own_files(train: SplitConfig, val: SplitConfig, root: Path) -> bool:
+    """Whether an image of COCO's annotation files lacks something that the image's file has. One file is read at a time."""
+    return any(_completed_file(file, root, split)[1] for split in (train, val) for file in _coco_files(split, root).values())
+
+
+def _coco_files(split: SplitConfig, root: Path) -> dict[str, Path]:
     files = {kind: getattr(split, kind) for kind in ("instances", "panoptic")}
-    return {kind: read_content(below_root(root, file, kind)) for kind, file in files.items() if file is not None}
+    return {kind: below_root(root, file, kind) for kind, file in files.items() if file is not None}
 
 
-def _divided(contents: Contents, share: float, seed: int, root: Path) -> dict[str, Contents]:
-    try:
-        classes: dict[int, set[int]] = {image["id"]: set() for content in contents.values() for image in content["images"]}
-        for content in contents.values():
-            for entry in content["annotations"]:
-                if entry["image_id"] in classes:
-                    classes[entry["image_id"]] |= {each["category_id"] for each in entry.get("segments_info", [entry])}
-        val = stratified({image: sorted(found) for image, found in classes.items()}, share, seed)
-        if not val or len(val) == len(classes):
-            raise DatasetError(f"{root}: expected two images or more to divide, found {len(classes)}")
-        parts = {"train": set(classes) - val, "val": val}
-        return {name: {kind: only(content, ids) for kind, content in contents.items()} for name, ids in parts.items()}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DatasetError(f"{root}: an annotation file has an entry without what divides it by class: {error!r}") from None
+def _completed_file(file: Path, root: Path, split: SplitConfig) -> tuple[dict[str, Any], bool]:
+    """The content of a COCO annotation file, its images completed, and whether one of them had to be."""
+    content = read_content(file)
+    images = completed(content["images"], below_root(root, split.images, "images"))
+    changed = any(new is not old for new, old in zip(images, content["images"], strict=True))
+    return {**content, "images": images}, changed
+
+
+def _divided(contents: Contents, share: float, seed: int, images: Path) -> dict[str, Contents]:
+    """The contents of 'train' and 'val', which have every entry of `contents` between them. images: the folder of the images."""
+    classes: dict[int, set[int]] = {}
+    files: dict[int, Path] = {}
+    for content in contents.values():
+        for entry in content["images"]:
+            if (number := id_in(entry, "id")) is not None:
+                classes.setdefault(number, set())
+                if (file := image_file(images, entry.get("file_name"))) is not None:
+                    files[number] = file
+    for content in contents.values():
+        for entry in content["annotations"]:
+            number = id_in(entry, "image_id")
+            if number is not None and number in classes:
+                segments = entry.get("segments_info", [entry])
+                found = [id_in(each, "category_id") for each in segments] if isinstance(segments, list) else []
+                classes[number] |= {category for category in found if category is not None}
+    val = stratified({number: sorted(found) for number, found in classes.items()}, share, seed, same_content(files))
+    if not val or len(val) == len(classes):
+        raise DatasetError(
+            f"{images}: expected two images of different content or more, to divide them into train and val, "
+            f"found {len(classes)} images"
+        )
+    parts: dict[str, Contents] = {"train": {}, "val": {}}
+    for kind, content in contents.items():
+        halves = parted(content, val)
+        for what in ("images", "annotations"):
+            Account(f"{images}: {kind}: {what}", len(content[what]), sum(len(half[what]) for half in halves.values()), 0)
+        for name, half in halves.items():
+            parts[name][kind] = half
+    return parts

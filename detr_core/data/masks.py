@@ -41,18 +41,25 @@ class InstanceMasks:
 
     def _decoded(self, segmentation: Any, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
         try:
-            if isinstance(segmentation, list):  # polygons; those of fewer than 3 points cover nothing
-                polygons = [_polygon(polygon, size) for polygon in segmentation if len(polygon) >= 6]
-                if not polygons:
-                    return np.zeros(size, dtype=np.bool_)
-                encoded = rle.merge(rle.frPyObjects(polygons, *size))
-            else:
-                lengths = run_lengths(segmentation, size)
-                encoded = rle.frPyObjects({"size": list(size), "counts": lengths}, *size)
-            mask = rle.decode(encoded).astype(np.bool_)
+            return decoded(segmentation, size)
         except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
             raise DatasetError(f"{self.file}: annotations.segmentation: {error}") from None
-        return np.asarray(mask)
+
+
+def decoded(segmentation: Any, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """The pixels [h, w] of polygons or run lengths in an image of `size` (h, w).
+
+    Raises TypeError, ValueError, KeyError, AttributeError or OverflowError for a segmentation that is malformed.
+    """
+    if isinstance(segmentation, list):  # polygons; those of fewer than 3 points cover nothing
+        polygons = [_polygon(polygon, size) for polygon in segmentation if len(polygon) >= 6]
+        if not polygons:
+            return np.zeros(size, dtype=np.bool_)
+        encoded = rle.merge(rle.frPyObjects(polygons, *size))
+    else:
+        lengths = run_lengths(segmentation, size)
+        encoded = rle.frPyObjects({"size": list(size), "counts": lengths}, *size)
+    return np.asarray(rle.decode(encoded).astype(np.bool_))
 
 
 def _polygon(polygon: Any, size: tuple[int, int]) -> list[float]:

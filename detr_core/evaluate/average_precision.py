@@ -11,6 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from hotcoco import COCO, COCOeval, compare
 
+from detr_core.evaluate.ground_truth import read_instances
+
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 GroundTruth = Path | COCO
@@ -109,7 +111,7 @@ def matched(ground_truth: GroundTruth, results: Results, iou: float) -> Matched:
 
 def read_ground_truth(ground_truth: GroundTruth) -> COCO:
     """The instances, read from their file if they weren't yet."""
-    return COCO(str(ground_truth)) if isinstance(ground_truth, Path) else ground_truth
+    return read_instances(ground_truth) if isinstance(ground_truth, Path) else ground_truth
 
 
 def _evaluator(ground_truth: GroundTruth, results: Results, kind: Kind) -> COCOeval:

@@ -1,11 +1,20 @@
-"""The ground truth of a split that average precision is measured against."""
+"""The ground truth that predictions are scored against: what scoring needs of an annotation file, and nothing else of it.
+
+hotcoco parses a whole file strictly, but exporters write the year as text, licences without a name, or annotation ids as text.
+Scoring reads none of these, so the project's own reader takes images, annotations and categories from the file and passes only
+them on.
+"""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 from hotcoco import COCO
 
+from detr_core.data import fields
+from detr_core.data.areas import scored_area
 from detr_core.data.dataset import DatasetError, Split
 
 
@@ -14,31 +23,118 @@ def instances(split: Split) -> COCO:
 
     Raises DatasetError for a file that can't be scored against, though it may train.
     """
-    try:
-        return _instances(split)
-    except (ValueError, KeyError, TypeError) as error:
-        file = split.instances or split.panoptic
-        raise DatasetError(f"{file}: expected annotations to score against, found {error}") from None
-
-
-def _instances(split: Split) -> COCO:
     if split.instances is not None:
-        return COCO(str(split.instances))
+        return read_instances(split.instances)
     assert split.panoptic is not None  # a split has one or the other
-    content = json.loads(split.panoptic.read_text(encoding="utf-8"))
-    things = {category["id"] for category in content["categories"] if category.get("isthing", 1)}
-    segments = [
-        (image["image_id"], segment)
-        for image in content["annotations"]
-        for segment in image["segments_info"]
-        if segment["category_id"] in things
-    ]
-    # Segment ids are unique in an image only, COCO wants them unique in the file.
-    annotations = [{**segment, "id": i, "image_id": image_id} for i, (image_id, segment) in enumerate(segments, start=1)]
-    categories = [category for category in content["categories"] if category["id"] in things]
-    return COCO({"images": content["images"], "annotations": annotations, "categories": categories})
+    return _scorable(split.panoptic, _things)
+
+
+def read_instances(file: Path) -> COCO:
+    """The instances in an `instances_*.json`, crowds included. Errors as `instances`."""
+    return _scorable(file, lambda content: content)
+
+
+def read_panoptic(file: Path) -> dict[str, Any]:
+    """The content of a `panoptic_*.json` that panoptic quality is computed from. Errors as `instances`."""
+    content = fields.read_content(file)
+    return {
+        "images": list(_images(file, content).values()),
+        "annotations": fields.checked(file, "annotations", lambda: [_segments(entry) for entry in content["annotations"]]),
+        "categories": [
+            {"id": number, "name": name, "isthing": int(isthing)} for number, name, isthing in _categories(file, content)
+        ],
+    }
 
 
 def has_masks(truth: COCO) -> bool:
-    """Whether masks can be scored against it: a file of boxes alone would give every mask 0."""
-    return any(annotation.get("segmentation") for annotation in truth.load_anns(truth.get_ann_ids()[:1]))
+    """Whether masks can be scored against it: every object, crowds aside, has one. A mask can't match an object without one."""
+    objects = [entry for entry in truth.load_anns(truth.get_ann_ids()) if not entry.get("iscrowd")]
+    return bool(objects) and all(entry.get("segmentation") for entry in objects)
+
+
+def _scorable(file: Path, chosen: Callable[[dict[str, Any]], dict[str, Any]]) -> COCO:
+    content = fields.read_content(file)
+    try:
+        content = chosen(content)
+        images = _images(file, content)
+        annotations = fields.checked(file, "annotations", lambda: list(_annotations(content["annotations"], images)))
+        categories = [{"id": number, "name": name} for number, name, _ in _categories(file, content)]
+        return COCO({"images": list(images.values()), "annotations": annotations, "categories": categories})
+    except DatasetError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DatasetError(f"{file}: expected annotations to score against, found {error}") from None
+
+
+def _images(file: Path, content: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    """The images by id, in the file's order."""
+
+    def read() -> dict[int, dict[str, Any]]:
+        return {
+            fields.whole(image["id"]): {
+                "id": fields.whole(image["id"]),
+                "file_name": fields.text(image["file_name"]),
+                "height": fields.side(image["height"]),
+                "width": fields.side(image["width"]),
+            }
+            for image in content["images"]
+        }
+
+    images = fields.checked(file, "images", read)
+    if len(images) < len(content["images"]):
+        raise DatasetError(f"{file}: images: expected every id once, found one twice")
+    return images
+
+
+def _categories(file: Path, content: dict[str, Any]) -> list[tuple[int, str, bool]]:
+    return fields.checked(file, "categories", lambda: fields.category_list(content["categories"]))
+
+
+def _annotations(entries: list[dict[str, Any]], images: dict[int, dict[str, Any]]) -> Iterable[dict[str, Any]]:
+    """The annotations in the file's order, numbered from 1: ids may be text, those of segments are unique in an image only."""
+    for number, entry in enumerate(entries, start=1):
+        image = images[fields.whole(entry["image_id"])]
+        segmentation = {"segmentation": entry["segmentation"]} if entry.get("segmentation") else {}
+        yield {
+            "id": number,
+            "image_id": image["id"],
+            "category_id": fields.whole(entry["category_id"]),
+            "bbox": _box(entry["bbox"]),
+            "area": scored_area(entry, (image["height"], image["width"])),
+            "iscrowd": int(fields.flag(entry.get("iscrowd", 0))),
+            **segmentation,
+        }
+
+
+def _box(value: Any) -> list[float]:
+    if not isinstance(value, list) or len(value) != 4 or any(type(side) not in (int, float) for side in value):
+        raise ValueError(f"expected `bbox` of 4 numbers, found {value!r:.60}")
+    return [float(side) for side in value]
+
+
+def _things(content: dict[str, Any]) -> dict[str, Any]:
+    """The thing segments of a panoptic file as instances."""
+    categories = [category for category in content["categories"] if category.get("isthing", 1)]
+    things = {category["id"] for category in categories}
+    annotations = [
+        {**segment, "image_id": entry["image_id"]}
+        for entry in content["annotations"]
+        for segment in entry["segments_info"]
+        if segment["category_id"] in things
+    ]
+    return {"images": content["images"], "annotations": annotations, "categories": categories}
+
+
+def _segments(entry: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "image_id": fields.whole(entry["image_id"]),
+        "file_name": fields.text(entry["file_name"]),
+        "segments_info": [
+            {
+                "id": fields.segment_id(segment["id"]),
+                "category_id": fields.whole(segment["category_id"]),
+                "iscrowd": int(fields.flag(segment.get("iscrowd", 0))),
+            }
+            for segment in entry["segments_info"]
+        ],
+    }

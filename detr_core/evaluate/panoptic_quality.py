@@ -7,6 +7,8 @@ from typing import TypedDict
 
 from hotcoco.panoptic import PanopticEval
 
+from detr_core.evaluate.ground_truth import read_panoptic
+
 
 class Quality(TypedDict):
     """Figures of one class: 0..1."""
@@ -34,7 +36,7 @@ def panoptic_quality(gt_json: Path, gt_folder: Path, pred_json: Path, pred_folde
 
     gt_json, pred_json: COCO panoptic files; gt_folder, pred_folder: their PNGs. The categories are the ground truth's.
     """
-    evaluator = PanopticEval(str(gt_json), str(pred_json), gt_folder=str(gt_folder), pred_folder=str(pred_folder))
+    evaluator = PanopticEval(read_panoptic(gt_json), str(pred_json), gt_folder=str(gt_folder), pred_folder=str(pred_folder))
     evaluator.evaluate()
     results = evaluator.results()
     return {

@@ -17,6 +17,7 @@ import torch
 
 from detr_core.data.coco import CocoDataset
 from detr_core.data.dataset import Split
+from detr_core.data.fields import category_list, read_content
 from detr_core.distributed import Group
 from detr_core.evaluate.average_precision import FIGURES, Kind, coco_ap, error_breakdown
 from detr_core.evaluate.boxes import found
@@ -146,8 +147,7 @@ def evaluate(folder: Path, split: Split) -> dict[str, float]:
                 f"{split.name}/SQ{suffix}": row["sq"],
                 f"{split.name}/RQ{suffix}": row["rq"],
             }
-        categories = json.loads(split.panoptic.read_text(encoding="utf-8"))["categories"]
-        names = {category["id"]: category["name"] for category in categories}
+        names = {number: name for number, name, _ in category_list(read_content(split.panoptic)["categories"])}
         per_class["panoptic"] = {names[category]: row for category, row in quality["per_class"].items()}
     _write(folder / "metrics.json", metrics)
     _write(folder / "per_class.json", per_class)

@@ -121,9 +121,11 @@ INSTANCE_FAULTS: dict[str, list[Callable[[dict[str, Any]], object]]] = {
         lambda found: found["images"][1].update(height=1e9),
         lambda found: found["images"][1].update(file_name="../train/2.jpg"),
         lambda found: found["images"][1].update(file_name="/etc/hostname"),
-        lambda found: found["images"].append(dict(found["images"][1])),
         lambda found: found["images"].append(7),
     ],
+    "image_size_read": [lambda found: found["images"][1].update(size_read_from_file=True)],
+    "object_area": [edited(area=0), edited(area=-1), edited(area="120"), edited(area=None), edited(area=500), edited(area=1)],
+    "object_without_mask": [lambda found: found["annotations"][1].pop("segmentation"), edited(segmentation=[])],
     "object_entry": [
         lambda found: found["annotations"].append(None),
         lambda found: found["annotations"][1].pop("bbox"),
@@ -133,7 +135,7 @@ INSTANCE_FAULTS: dict[str, list[Callable[[dict[str, Any]], object]]] = {
         edited(category_id=[3]),
     ],
     "object_id": [edited(id=1)],
-    "object_without_image": [edited(image_id=99)],
+    "object_without_image": [edited(image_id=99), edited(image_id="2")],
     "unknown_category": [edited(category_id=4)],
     "box_degenerate": [
         edited(bbox=[4, 6, 0, 12]),
@@ -355,6 +357,14 @@ def test_whatever_is_in_a_file_what_is_left_can_be_read(faults: list[tuple[tuple
 
 
 def test_every_kind_has_a_test() -> None:
-    tested = {*IMAGE_FAULTS, *INSTANCE_FAULTS, "duplicate_within", "duplicate_across", "many_objects", "category_unused"}
+    tested = {
+        *IMAGE_FAULTS,
+        *INSTANCE_FAULTS,
+        "image_id",
+        "duplicate_within",
+        "duplicate_across",
+        "many_objects",
+        "category_unused",
+    }
     assert tested | {kind for kind in KINDS if kind.startswith("panoptic")} == set(KINDS)
     assert Finding("box_outside", "train").leaves == "object"

@@ -161,9 +161,9 @@ def test_a_folder_that_is_no_dataset_leaves_nothing(tmp_path: Path, params: Path
     assert not (params / NAME).exists()
 
 
-def picture(path: Path) -> None:
+def picture(path: Path, shade: int = 0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (40, 20)).save(path)
+    Image.new("RGB", (40, 20), (shade, 0, 0)).save(path)
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_yolo_layouts(folder: Path, train: str, told: str, expected: tuple[str, 
 
 def test_yolo_to_a_profile(folder: Path, params: Path) -> None:
     for name in "abcdef":
-        picture(folder / "images" / "train" / f"{name}.jpg")
+        picture(folder / "images" / "train" / f"{name}.jpg", ord(name))
         (folder / "labels" / "train").mkdir(parents=True, exist_ok=True)
         (folder / "labels" / "train" / f"{name}.txt").write_text("1 .5 .5 .2 .2\n")
     (folder / "data.yaml").write_text("names: [cat, dog]\n")

@@ -1,0 +1,92 @@
+"""The account of a checked dataset: every image and object that was supplied is used, or it is left out by a finding."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from detr_core.check.findings import Finding
+from detr_core.data.account import Account
+from detr_core.data.annotations import read_annotations
+from detr_core.data.dataset import Split
+from detr_core.data.fields import read_content
+from detr_core.data.split import id_in
+
+Source = Literal["instances", "panoptic"]
+SOURCES: tuple[Source, Source] = ("instances", "panoptic")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """How many images and objects an annotation file lists; the objects of a panoptic file are its segments."""
+
+    images: int
+    objects: int
+
+
+def listed(content: Mapping[str, Any]) -> Listed:
+    """What an annotation file lists, well or not."""
+    return Listed(len(content["images"]), sum(map(_objects, content["annotations"])))
+
+
+def accounts(
+    supplied: Mapping[str, Split],
+    sizes: Mapping[tuple[str, str], Listed],
+    checked: Mapping[str, Split],
+    findings: Sequence[Finding],
+) -> dict[str, float]:
+    """The account of each annotation file as metrics: 'account/train/instances/images/supplied', '.../used', '.../left_out'.
+
+    supplied: the splits as the check read them, and `sizes` what (split, source) listed there. checked: the splits that later
+    stages read, whose objects are counted as these read them, those that train nothing included. findings: of the check.
+    Raises UnaccountedError where what was supplied isn't what is used and what the findings leave out.
+    """
+    figures: dict[str, float] = {}
+    for (name, source), own in sizes.items():
+        broken = [finding for finding in findings if finding.split == name and finding.leaves is not None]
+        file: Path = getattr(supplied[name], source)
+        left = left_out(read_content(file), source, broken) if broken else Listed(0, 0)
+        annotations = read_annotations(checked[name], "panoptic" if source == "panoptic" else "instances", masks=False)
+        used = Listed(len(annotations.image_ids), len(annotations.labels) + sum(annotations.left_out.values()))
+        for what in ("images", "objects"):
+            account = Account(f"{file}: {what}", getattr(own, what), getattr(used, what), getattr(left, what))
+            place = f"account/{name}/{source}/{what}"
+            figures |= {f"{place}/{part}": float(getattr(account, part)) for part in ("supplied", "used", "left_out")}
+    return figures
+
+
+def left_out(content: Mapping[str, Any], source: str, findings: Sequence[Finding]) -> Listed:
+    """How many images and objects of an annotation file the findings of its split leave out; an image takes its objects along."""
+    entries = {finding.place for finding in findings if finding.kind == "image_entry" and finding.source == source}
+    ids = {finding.image_id for finding in findings if leaves_image(finding) and finding.kind != "image_entry"} - {None}
+    places = {finding.place for finding in findings if finding.source == source and finding.leaves == "object"}
+    segments: dict[int | None, set[int | None]] = defaultdict(set)
+    if source == "panoptic":
+        for finding in findings:
+            if finding.kind == "panoptic_missing_segment":
+                segments[finding.place].add(finding.segment)
+        places -= set(segments)
+    objects = 0
+    for place, entry in enumerate(content["annotations"]):
+        if place in places or id_in(entry, "image_id") in ids:
+            objects += _objects(entry)
+        elif place in segments:
+            objects += len(segments[place])
+    images = sum(place in entries or id_in(entry, "id") in ids for place, entry in enumerate(content["images"]))
+    return Listed(images, objects)
+
+
+def leaves_image(finding: Finding) -> bool:
+    """Whether an image goes because of the finding.
+
+    A segment can't go alone, for its pixels stay in the PNG, where nothing would account for them.
+    """
+    return finding.leaves == "image" or (finding.source == "panoptic" and finding.kind != "panoptic_missing_segment")
+
+
+def _objects(annotation: Any) -> int:
+    segments = annotation.get("segments_info") if isinstance(annotation, dict) else None
+    return len(segments) if isinstance(segments, list) else 1

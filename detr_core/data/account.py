@@ -1,0 +1,29 @@
+"""The rule that no entry of a dataset is lost: what was supplied is used, or it is left out and counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class UnaccountedError(RuntimeError):
+    """Entries were lost on the way, or counted twice: a bug of the project and no fault of the dataset."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """What became of one list of entries. where: the list, such as 'train: instances: annotations'.
+
+    Raises UnaccountedError where `supplied` differs from `used` + `left_out`.
+    """
+
+    where: str
+    supplied: int
+    used: int
+    left_out: int
+
+    def __post_init__(self) -> None:
+        if self.supplied != self.used + self.left_out:
+            raise UnaccountedError(
+                f"{self.where}: {self.supplied} supplied, but {self.used} used and {self.left_out} left out; "
+                "this is a bug: please report it with these numbers"
+            )

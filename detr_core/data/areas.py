@@ -1,0 +1,39 @@
+"""The area of an object, by which average precision tells small, medium and large objects apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from detr_core.data.masks import decoded
+
+LARGEST = 2**53  # no image has as many pixels; infinity and nan are refused with it
+# Pixels by which an area may reach beyond its box: some exporters count the last pixel in, or rasterise a polygon.
+SLACK = 2
+
+
+def is_plausible(area: Any, box: Sequence[float]) -> bool:
+    """Whether `area` (square pixels) can be that of an object whose box (x, y, w, h) is `box`.
+
+    An object fits into its box and reaches all four of its sides, so its area is neither larger than the box nor a tiny part
+    of it. Areas of 0 everywhere, of normalised coordinates, or of an image before it was resized are not plausible.
+    """
+    if type(area) not in (int, float) or not 0 < area < LARGEST:
+        return False
+    width, height = box[2:]
+    return bool(area <= (width + SLACK) * (height + SLACK) and 2 * area >= max(width, height))
+
+
+def scored_area(entry: dict[str, Any], size: tuple[int, int]) -> float:
+    """The area that an annotation is scored with: its own where that is plausible, else its mask's, else its box's.
+
+    size: (h, w) of the image. Raises ValueError and its like for a mask that can't be decoded.
+    """
+    area, box = entry.get("area"), entry["bbox"]
+    if is_plausible(area, box):
+        return float(entry["area"])
+    if entry.get("segmentation"):
+        pixels = int(decoded(entry["segmentation"], size).sum())
+        if pixels:
+            return float(pixels)
+    return float(box[2]) * float(box[3])

@@ -1,0 +1,185 @@
+"""Which files of a folder are COCO's annotation files, of which split each is, and where its images are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from detr_core.data.dataset import DatasetError
+from detr_core.data.image_entries import image_file
+from flows.split_names import SPLITS, WORDS, split_named
+
+DEPTH = 3  # annotation files lie at most so many folders deep
+SAMPLE = 20  # so many files that an annotation file names are looked for, to find the folder that they are in
+LISTS = ("images", "annotations", "categories")
+
+
+@dataclass(frozen=True)
+class AnnotationFile:
+    """What adopting a folder needs to know of one of its COCO annotation files.
+
+    split: 'train', 'val', 'test', or '' where neither its name nor its folder says it. images, annotations: how many it lists.
+    names: of some of its images. pngs: of some of its panoptic PNGs.
+    """
+
+    path: Path
+    source: Literal["instances", "panoptic"]
+    split: str
+    images: int
+    annotations: int
+    names: list[str]
+    pngs: list[str]
+
+
+@dataclass(frozen=True)
+class CocoLayout:
+    """splits: 'train', 'val' and 'test', those that are there, as in the section `data.folder`. unused: files of no split."""
+
+    splits: dict[str, dict[str, Any]]
+    unused: list[AnnotationFile]
+
+
+def coco_layout(folder: Path) -> CocoLayout:
+    """The layout of a folder with COCO annotation files. Files of the system, empty ones and other JSON are passed over.
+
+    Raises DatasetError where no file can be train's, where one that should be of the set can't be read, and where two files
+    could be the same split's.
+    """
+    found, others = _annotation_files(folder)
+    if not found:
+        listed = f" ({'; '.join(others[:3])})" if others else ""
+        raise DatasetError(
+            f"{folder}: expected COCO's annotation files, YOLO's data.yaml or Pascal VOC's Annotations, found none{listed}"
+        )
+    chosen: dict[tuple[str, str], AnnotationFile] = {}
+    for key in dict.fromkeys((file.split, file.source) for file in found):
+        files = [file for file in found if (file.split, file.source) == key]
+        # Keypoints have the same boxes as the instances.
+        chosen[key] = _one([file for file in files if "keypoints" not in file.path.name] or files)
+    parts = {split: {source: file for (own, source), file in chosen.items() if own == split} for split in (*SPLITS, "")}
+    unnamed = parts.pop("")
+    parts["train"] = parts["train"] or unnamed
+    if not parts["train"]:
+        names = ", ".join(str(file.path.relative_to(folder)) for file in chosen.values())
+        raise DatasetError(f"{folder}: expected annotations of a train split, found only {names}")
+    used = [file for part in parts.values() for file in part.values()]
+    unused = [file for file in found if file not in used]
+    return CocoLayout({split: _split(folder, part) for split, part in parts.items() if part}, unused)
+
+
+def split_entry(
+    images: str, instances: str | None, panoptic: str | None = None, panoptic_masks: str | None = None
+) -> dict[str, Any]:
+    """One split as the section `data.folder` has it."""
+    return {"images": images, "instances": instances, "panoptic": panoptic, "panoptic_masks": panoptic_masks}
+
+
+def _annotation_files(folder: Path) -> tuple[list[AnnotationFile], list[str]]:
+    """COCO's annotation files below the folder, and why other JSON files are none of them."""
+    found, others = [], []
+    for place in (folder, *_folders(folder, DEPTH)):
+        for path in sorted(place.glob("*.json")):
+            if path.name.startswith(".") or not path.is_file():
+                continue
+            file = _described(path, folder)
+            if isinstance(file, str):
+                others.append(f"{path.relative_to(folder)}: {file}")
+            else:
+                found.append(file)
+    return found, others
+
+
+def _described(path: Path, folder: Path) -> AnnotationFile | str:
+    """The annotation file, or why it is none. Raises DatasetError for a damaged file whose name says that it is of the set."""
+    try:
+        text = path.read_bytes()
+        content = json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        fault = "empty" if isinstance(error, ValueError) and not text.strip() else f"not valid JSON: {error}"
+        if split_named(path.stem) or set(_words(path.stem)) & {"instances", "panoptic", "annotations", "coco"}:
+            raise DatasetError(f"{path}: {fault}; mend the file, or move it out of the folder") from None
+        return fault
+    if not isinstance(content, dict) or len(set(LISTS) & set(content)) < 2:
+        return "not COCO's format"
+    missing = [field for field in LISTS if field not in content]
+    if missing:  # captions have no categories, the lists of images to test on have no annotations
+        return f"no list `{missing[0]}`"
+    for field in LISTS:
+        if not isinstance(content[field], list):
+            raise DatasetError(f"{path}: {field}: expected a list, found {str(content[field])[:40]!r}")
+    entries = [entry for entry in content["annotations"] if isinstance(entry, dict)]
+    return AnnotationFile(
+        path,
+        "panoptic" if entries and "segments_info" in entries[0] else "instances",
+        split_named(path.stem) or split_named(path.parent.relative_to(folder).as_posix()),
+        len(content["images"]),
+        len(content["annotations"]),
+        _sample(content["images"]),
+        _sample(content["annotations"]),
+    )
+
+
+def _words(text: str) -> list[str]:
+    return text.lower().replace("-", "_").replace(".", "_").split("_")
+
+
+def _sample(entries: list[Any]) -> list[str]:
+    """Some of the file names in the entries, from the first to the last."""
+    step = max(1, len(entries) // SAMPLE)
+    named = [
+        entry["file_name"] for entry in entries[::step] if isinstance(entry, dict) and isinstance(entry.get("file_name"), str)
+    ]
+    return named[:SAMPLE]
+
+
+def _split(folder: Path, part: dict[str, AnnotationFile]) -> dict[str, Any]:
+    file = next(iter(part.values()))
+    word = next((name for name in file.path.stem.split("_")[::-1] if name.startswith(WORDS)), "")
+    images = _holding(folder, file.path, "images", file.names, ["images", f"images/{word}", word, f"{word}/images", "."])
+    panoptic, masks = part.get("panoptic"), None
+    if panoptic is not None:
+        beside = (panoptic.path.parent / panoptic.path.stem).relative_to(folder).as_posix()
+        masks = _holding(
+            folder, panoptic.path, "annotations", panoptic.pngs, [beside, "panoptic", f"annotations/{panoptic.path.stem}"]
+        )
+    below = {source: own.path.relative_to(folder).as_posix() for source, own in part.items()}
+    return split_entry(images, below.get("instances"), below.get("panoptic"), masks)
+
+
+def _holding(folder: Path, file: Path, field: str, names: list[str], likely: list[str]) -> str:
+    """The folder below `folder` in which most of the files that an annotation file names are: a likely one, or any other."""
+    if not names:
+        raise DatasetError(f"{file}: {field}: expected entries with a text `file_name`, found none")
+    others = (path.relative_to(folder).as_posix() for path in [file.parent, *_folders(folder, DEPTH)])
+    best, most = "", 0
+    for place in [*likely, *others]:
+        there = sum(image_file(folder / place, name) is not None for name in names)
+        there = there or sum(image_file(folder / place, name.replace("\\", "/")) is not None for name in names)
+        if there > most:
+            best, most = place, there
+        if most == len(names):
+            break
+    if not most:
+        raise DatasetError(f"{file}: {field}.file_name: expected files below {folder}, found none such as {names[0]!r}")
+    return best
+
+
+def _folders(folder: Path, depth: int) -> Iterator[Path]:
+    try:
+        inside: Iterable[Path] = sorted(folder.iterdir()) if depth else ()
+    except OSError as error:
+        raise DatasetError(f"{folder}: expected a folder that can be read: {error}") from None
+    for path in inside:
+        if path.is_dir() and not path.is_symlink() and not path.name.startswith(".") and path.name != "__MACOSX":
+            yield path
+            yield from _folders(path, depth - 1)
+
+
+def _one(files: list[AnnotationFile]) -> AnnotationFile:
+    if len(files) > 1:
+        listed = ", ".join(str(file.path) for file in files)
+        raise DatasetError(f"expected one annotation file a split, found {listed}")
+    return files[0]

@@ -1,0 +1,58 @@
+"""A dataset folder carried through `adopt`, the data stage and the check, in this process and in a temporary project."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from detr_core.errors import ExpectedError
+from detr_core.reporter import Silent
+from detr_core.studies.config import EVALUATING
+from flows import adopt, check, data
+from flows.paths import Paths
+from flows.settings import load
+
+
+@dataclass
+class Outcome:
+    """told: by `adopt`. figures: of the check. found: how many findings of each kind. error: the line a command ends with."""
+
+    paths: Paths
+    told: list[str] = field(default_factory=list)
+    images: dict[str, int] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
+    found: dict[str, int] = field(default_factory=dict)
+    error: str = ""
+
+
+def write_recipe(params: Path) -> None:
+    """Writes params/plain.yaml: the smoke profile without its studies that train, which take most of the time to parse."""
+    content = yaml.safe_load((params / "smoke.yaml").read_text(encoding="utf-8"))
+    content["ablations"] = {name: study for name, study in content["ablations"].items() if name in EVALUATING}
+    (params / "plain.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+
+
+def carried(folder: Path, name: str, params: Path, mode: str = "strict", **options: Any) -> Outcome:
+    """What comes of the folder with the recipe of `write_recipe`. An error that is none of a user's goes on."""
+    outcome = Outcome(Paths(name))
+    try:
+        made = adopt.adopt(folder, name, "plain", **({"val_share": 0.25} | options))
+        outcome.told = made.told
+        file = params / f"{name}.yaml"
+        content = yaml.safe_load(file.read_text())
+        content["check"] |= {"mode": mode, "pictures": 0}
+        file.write_text(yaml.safe_dump(content))
+        settings = load(name)
+        outcome.images = {key: int(number) for key, number in data.run(settings, outcome.paths, Silent()).items()}
+        outcome.figures = check.run(settings, outcome.paths, Silent())
+    except ExpectedError as error:
+        outcome.error = " ".join(str(error).split())
+    if (outcome.paths.check / "findings.json").is_file():
+        findings = json.loads((outcome.paths.check / "findings.json").read_text())
+        outcome.found = dict(Counter(finding["kind"] for finding in findings))
+    return outcome
