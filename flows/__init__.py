@@ -3,6 +3,9 @@
 import os
 
 from flows import leaving  # noqa: F401  before all others, see there
+from flows.tracking_address import separate_credentials
+
+separate_credentials(os.environ)  # before MLflow is imported, and before any other process is started
 
 # Before prefect and mlflow are imported, which read these then: nothing that runs here reports home.
 os.environ.setdefault("DO_NOT_TRACK", "true")

@@ -23,6 +23,7 @@ from pathlib import Path
 import psutil
 
 from detr_core.errors import ExpectedError
+from detr_core.redaction import without_credentials
 from flows.attached import attached, stop
 from flows.paths import MAIN, SHARED, relative
 
@@ -48,7 +49,10 @@ def ensure_server() -> str:
     url = os.environ.get("PREFECT_API_URL") or get_current_settings().api.url
     if url is None or not answers(url):
         if "PREFECT_API_URL" in os.environ:
-            print(f"no Prefect server answers at {url} (PREFECT_API_URL): using one of the project's own", file=sys.stderr)
+            print(
+                f"no Prefect server answers at {without_credentials(url)} (PREFECT_API_URL): using one of the project's own",
+                file=sys.stderr,
+            )
         with _lock():
             _register(_owner())
             url = _running() or _start()

@@ -35,10 +35,11 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor  #
 
 from detr_core.data.manifest import read_manifest  # noqa: E402
 from detr_core.errors import ExpectedError  # noqa: E402
+from detr_core.redaction import without_credentials  # noqa: E402
 from flows import lineage, origin, pages  # noqa: E402
-from flows.paths import ROOT, SHARED, Paths, relative  # noqa: E402
+from flows.paths import ROOT, Paths, relative  # noqa: E402
+from flows.tracking_address import FOLDER, shown, tracking_uri  # noqa: E402
 
-FOLDER = SHARED / "mlflow"
 REQUIREMENTS = ("torch", "torchvision", "numpy", "scipy", "pycocotools", "hotcoco", "pillow")  # of a model's prediction
 BATCH = 500  # metrics a request; MLflow takes 1,000 at most
 SECONDS_BETWEEN_BATCHES = 5.0
@@ -51,11 +52,6 @@ log = logging.getLogger(__name__)
 
 class TrackingError(ExpectedError, RuntimeError):
     """The record can't be begun. The message names the address and says what to do."""
-
-
-def tracking_uri() -> str:
-    """Where runs are recorded: MLFLOW_TRACKING_URI, else the project's own database, whatever the working directory."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{FOLDER / 'mlflow.db'}"
 
 
 def prepare(experiment: str) -> str:
@@ -83,13 +79,14 @@ def prepare(experiment: str) -> str:
             return str(client.create_experiment(experiment, place, tags=KIND))
     except (MlflowException, OSError) as error:
         raise TrackingError(
-            f"MLflow at {uri}: {reason(error)}; start it, or unset MLFLOW_TRACKING_URI to record in the project"
+            f"MLflow at {shown()}: {reason(error)}; start it, or unset MLFLOW_TRACKING_URI to record in the project"
         ) from None
 
 
 def reason(error: Exception) -> str:
-    """What MLflow's error says, in one line."""
-    return "no server answers" if "Max retries exceeded" in str(error) else str(error).splitlines()[0][:300]
+    """What MLflow's error says, in one line without credentials."""
+    text = str(error).strip() or type(error).__name__
+    return "no server answers" if "Max retries exceeded" in text else without_credentials(text.splitlines()[0])[:300]
 
 
 class Record:
@@ -123,15 +120,16 @@ class Record:
             self._send_at = time.monotonic() + SECONDS_BETWEEN_BATCHES
 
     def params(self, values: Mapping[str, object]) -> None:
-        """Flat parameters, `section.key: value`; null, true and lists as JSON has them."""
-        params = [Param(key, value if isinstance(value, str) else json.dumps(value)) for key, value in values.items()]
+        """Flat parameters, `section.key: value`; null, true and lists as JSON has them. Credentials of addresses are removed."""
+        texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+        params = [Param(key, without_credentials(text)) for key, text in texts.items()]
         for start in range(0, len(params), 100):  # MLflow's limit of a batch
             self._client.log_batch(self.run_id, params=params[start : start + 100])
 
     def tag(self, name: str, value: str) -> None:
-        """A word about the run that isn't a parameter."""
+        """A word about the run that isn't a parameter. Credentials of addresses in it are removed."""
         with _told(f"the tag {name}"):
-            self._client.set_tag(self.run_id, name, value)
+            self._client.set_tag(self.run_id, name, without_credentials(value))
 
     def dataset(self, folder: Path, digest: str | None, context: str) -> None:
         """A dataset folder as the run's input. digest: its DVC hash, None where DVC has none; context: what it is used for.
@@ -214,6 +212,7 @@ def stage_run(
     """
     experiment_id = prepare(f"detr {paths.profile}")
     tags = {"stage": stage, "profile": paths.profile, "mlflow.source.name": f"flows.{stage}"} | lineage.tags(paths, inputs)
+    tags = {name: without_credentials(value) for name, value in tags.items()}
     run = mlflow.start_run(experiment_id=experiment_id, run_name=name or stage, tags=tags, log_system_metrics=False)
     record = Record(run.info.run_id, experiment_id)
     monitor = SystemMetricsMonitor(record.run_id, sampling_interval=sample_seconds)  # type: ignore[no-untyped-call]
@@ -257,4 +256,4 @@ def _told(what: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:
-        log.warning("MLflow at %s doesn't take %s: %s", tracking_uri(), what, str(error).splitlines()[0][:300])
+        log.warning("MLflow at %s doesn't take %s: %s", shown(), what, reason(error))
