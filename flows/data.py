@@ -70,7 +70,7 @@ def _images(split: Split) -> int:
         raise DatasetError(f"{relative(file)}: expected a COCO annotation file with a list `images`: {error!r}") from None
 
 
-@flow(name="data")
+@flow(name="data", flow_run_name="data {profile}")
 def data(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     """Makes the dataset of a profile."""
     from flows import lineage, tracking  # not by the processes that draw, which import this file too: mlflow takes seconds

@@ -16,6 +16,7 @@ from types import FrameType
 
 import psutil
 
+from flows import pages, tracking_address
 from flows.attached import attached, stop
 from flows.paths import ROOT, STATE, relative
 from flows.server import HOST, ServerError, address, start_server, wait_until_answers
@@ -42,29 +43,34 @@ def main() -> None:
 
 def serve(prefect_port: int, mlflow_port: int) -> None:
     """Starts all three, prints where they answer, and watches them. Raises ServerError; none of them is left either way."""
-    for name, port in {"Prefect": prefect_port, "MLflow": mlflow_port}.items():
+    elsewhere = tracking_address.server()  # an MLflow server, which shows its records itself
+    for name, port in {"Prefect": prefect_port, **({} if elsewhere else {"MLflow": mlflow_port})}.items():
         _require_free(name, port)
+    if elsewhere is None:
+        os.environ[pages.SERVED] = f"http://{HOST}:{mlflow_port}"  # the worker's runs link to it
     url = os.environ["PREFECT_API_URL"] = address(prefect_port)  # for all that is started below
     with contextlib.ExitStack() as stack:
         server = start_server(prefect_port, LOGS / "serve-prefect.log", {})
         stack.callback(stop, server, patience=5)
         print("starting the Prefect server, a worker and the MLflow UI ...", flush=True)
-        mlflow = _start_mlflow(mlflow_port)
-        stack.callback(stop, mlflow, patience=5)
+        mlflow = None if elsewhere else _start_mlflow(mlflow_port)
+        if mlflow is not None:
+            stack.callback(stop, mlflow, patience=5)
         wait_until_answers(url, server, LOGS / "serve-prefect.log")
         _prefect("work-pool", "create", POOL, "--type", "process", "--overwrite")
         worker = _start_worker()
         stack.callback(_stop_worker, worker)
         _prefect("deploy", "--all")
-        _wait_for_mlflow(mlflow_port, mlflow)
+        if mlflow is not None:
+            _wait_for_mlflow(mlflow_port, mlflow)
         print(f"Prefect  http://{HOST}:{prefect_port}")
-        print(f"MLflow   http://{HOST}:{mlflow_port}")
+        print(f"MLflow   {elsewhere or f'http://{HOST}:{mlflow_port}'}")
         print("run      prefect deployment run detr-ablations      (or detr-pipeline; -p profile=coco for another profile)")
         if prefect_port != 4200:
             print(f"         with PREFECT_API_URL={url} set")
         print(f"logs     {relative(LOGS)}/serve-*.log")
         print("stop     ctrl-c", flush=True)
-        parts = {"the Prefect server": server, "the MLflow UI": mlflow, "the worker": worker}
+        parts = {"the Prefect server": server, "the worker": worker, **({} if mlflow is None else {"the MLflow UI": mlflow})}
         while True:
             time.sleep(1)
             for name, process in parts.items():
@@ -92,8 +98,11 @@ def _start_mlflow(port: int) -> subprocess.Popen[bytes]:
         tracking.prepare("Default")  # the database, which two that make it at once would break
     except tracking.TrackingError as error:
         raise ServerError(str(error)) from None
-    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # half the time to start
-    arguments = ("--backend-store-uri", tracking.tracking_uri(), "--host", HOST, "--port", str(port), "--workers", "1")
+    settings = {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # half the time to start
+        "MLFLOW_BACKEND_STORE_URI": tracking.tracking_uri(),  # not an argument: everybody can read those, and it may hold a password
+    }
+    arguments = ("--host", HOST, "--port", str(port), "--workers", "1")
     return _start(attached("mlflow", "ui", *arguments), LOGS / "serve-mlflow.log", settings)
 
 

@@ -50,7 +50,7 @@ def ensure_server() -> str:
     if url is None or not answers(url):
         if "PREFECT_API_URL" in os.environ:
             print(
-                f"no Prefect server answers at {without_credentials(url)} (PREFECT_API_URL): using one of the project's own",
+                f"no Prefect server answers at {without_credentials(url or '')} (PREFECT_API_URL): using one of the project's own",
                 file=sys.stderr,
             )
         with _lock():

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 for _name, _value in {
@@ -36,11 +35,11 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor  #
 from detr_core.data.manifest import read_manifest  # noqa: E402
 from detr_core.errors import ExpectedError  # noqa: E402
 from detr_core.redaction import without_credentials  # noqa: E402
-from flows import lineage, origin, pages  # noqa: E402
-from flows.paths import ROOT, Paths, relative  # noqa: E402
-from flows.tracking_address import FOLDER, shown, tracking_uri  # noqa: E402
+from flows import lineage, model_record, origin, pages  # noqa: E402
+from flows.paths import Paths, relative  # noqa: E402
+from flows.tracking_address import FOLDER, shown  # noqa: E402
+from flows.tracking_address import tracking_uri as tracking_uri  # noqa: E402  others ask for it here
 
-REQUIREMENTS = ("torch", "torchvision", "numpy", "scipy", "pycocotools", "hotcoco", "pillow")  # of a model's prediction
 BATCH = 500  # metrics a request; MLflow takes 1,000 at most
 SECONDS_BETWEEN_BATCHES = 5.0
 SECONDS_AFTER_FAILURE = 60.0
@@ -154,20 +153,10 @@ class Record:
         with _told(file.name):
             self._client.log_artifact(self.run_id, str(file), folder)
 
-    def model(self, checkpoint: Path, evaluate: Mapping[str, object]) -> None:
-        """The checkpoint as the run's model, so that `mlflow.pyfunc.load_model('runs:/<id>/model')` predicts on an image.
-
-        evaluate: the section of parameters by which its output is read. flows/detector_model.py says what goes in and out.
-        """
+    def model(self, checkpoint: Path, evaluate: Mapping[str, object], masks: bool = False) -> None:
+        """The checkpoint as the run's model; see flows/model_record.py for `evaluate` and `masks`."""
         with _told("the model"):
-            mlflow.pyfunc.log_model(
-                name="model",
-                loader_module="detector_model",
-                data_path=str(checkpoint),
-                model_config=dict(evaluate),
-                code_paths=[str(ROOT / "detr_core"), str(ROOT / "flows" / "detector_model.py")],
-                pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],  # inferring them takes 9 s
-            )
+            model_record.log_model(checkpoint, evaluate, masks)
 
     @contextmanager
     def child(self, name: str, params: Mapping[str, object]) -> Iterator[Record]:
@@ -190,7 +179,8 @@ class Record:
         )
         for run in runs:
             if COMPARISON in run.data.tags and AGAIN not in run.data.tags:
-                links.setdefault(f"{run.info.run_name} compared in MLflow", run.data.tags[COMPARISON])
+                study = run.data.tags.get("study", run.data.tags["stage"])
+                links.setdefault(f"{study} compared in MLflow", pages.restored(run.data.tags[COMPARISON]))
         return {"all runs in MLflow": pages.experiment_page(self.experiment_id)} | dict(sorted(links.items()))
 
 
