@@ -61,9 +61,8 @@ def report(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     inputs = [paths.data, paths.dataset, paths.detection, paths.panoptic, paths.evaluation, *map(paths.study, EVALUATING)]
     with tracking.stage_run("report", paths, settings.flat("report"), inputs) as record:
         with reporter("report") as bar:
-            figures = run(
-                settings, paths, Tee(bar, record), {name: pages.to_open(address) for name, address in record.links().items()}
-            )
+            links = {name: pages.to_open(address) for name, address in record.links().items()}
+            figures = run(settings, paths, Tee(bar, record), links)
         record.artifact(paths.report / "index.html", "report")
     page = relative(paths.report / "index.html")
     publish("report", profile, figures, {"The report": page, "MLflow run": record.url()})

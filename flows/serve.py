@@ -100,7 +100,8 @@ def _start_mlflow(port: int) -> subprocess.Popen[bytes]:
         raise ServerError(str(error)) from None
     settings = {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # half the time to start
-        "MLFLOW_BACKEND_STORE_URI": tracking.tracking_uri(),  # not an argument: everybody can read those, and it may hold a password
+        # Not an argument: everybody on the machine can read those, and the address of a database may hold a password.
+        "MLFLOW_BACKEND_STORE_URI": tracking.tracking_uri(),
     }
     arguments = ("--host", HOST, "--port", str(port), "--workers", "1")
     return _start(attached("mlflow", "ui", *arguments), LOGS / "serve-mlflow.log", settings)

@@ -49,10 +49,8 @@ def ensure_server() -> str:
     url = os.environ.get("PREFECT_API_URL") or get_current_settings().api.url
     if url is None or not answers(url):
         if "PREFECT_API_URL" in os.environ:
-            print(
-                f"no Prefect server answers at {without_credentials(url or '')} (PREFECT_API_URL): using one of the project's own",
-                file=sys.stderr,
-            )
+            named = without_credentials(url or "")
+            print(f"no Prefect server answers at {named} (PREFECT_API_URL): using one of the project's own", file=sys.stderr)
         with _lock():
             _register(_owner())
             url = _running() or _start()
