@@ -44,7 +44,8 @@ BATCH = 500  # metrics a request; MLflow takes 1,000 at most
 SECONDS_BETWEEN_BATCHES = 5.0
 SECONDS_AFTER_FAILURE = 60.0
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # of experiment; the UI shows training's pages for it
-COMPARISON = "comparison"  # the tag of a study's run that holds the address of its runs, compared
+SHOWN = {"val/AP": "AP", "val/AP50": "AP50", "val/mask/AP": "mask AP", "val/PQ": "PQ"}  # metric: its name in the list of runs
+COMPARISON = "comparison"  # the tag of a study's run that holds the page of its runs, compared
 AGAIN = "again.of"  # the tag of a run that does another again: that one's id
 log = logging.getLogger(__name__)
 
@@ -73,9 +74,12 @@ def prepare(experiment: str) -> str:
             client = mlflow.MlflowClient()
             known = client.get_experiment_by_name(experiment)
             if known is not None:
+                for name, value in (KIND | pages.VIEW).items():
+                    if known.tags.get(name) != value:  # made by an earlier version
+                        client.set_experiment_tag(known.experiment_id, name, value)
                 return str(known.experiment_id)
             place = None if uri.startswith("http") else (folder / "artifacts").as_uri()  # a server knows where its own go
-            return str(client.create_experiment(experiment, place, tags=KIND))
+            return str(client.create_experiment(experiment, place, tags=KIND | pages.VIEW))
     except (MlflowException, OSError) as error:
         raise TrackingError(
             f"MLflow at {shown()}: {reason(error)}; start it, or unset MLFLOW_TRACKING_URI to record in the project"
@@ -96,6 +100,7 @@ class Record:
         self.experiment_id = experiment_id
         self._client = mlflow.MlflowClient()
         self._pending: list[Metric] = []
+        self._reached: dict[str, float] = {}  # what a reader of the list of runs looks for
         self._send_at = time.monotonic() + SECONDS_BETWEEN_BATCHES
 
     def progress(self, done: int, total: int, images_per_second: float, note: str) -> None: ...
@@ -106,6 +111,7 @@ class Record:
         """Named scalars at a step; they reach MLflow in batches, the last of them when the run ends."""
         now = int(time.time() * 1000)
         self._pending += [Metric(name, float(value), now, step) for name, value in values.items()]
+        self._reached |= {label: values[name] for name, label in SHOWN.items() if name in values}
         if time.monotonic() >= self._send_at:
             self.send()
 
@@ -129,6 +135,12 @@ class Record:
         """A word about the run that isn't a parameter. Credentials of addresses in it are removed."""
         with _told(f"the tag {name}"):
             self._client.set_tag(self.run_id, name, without_credentials(value))
+
+    def describe(self, name: str, about: str) -> None:
+        """The run's name and description for the list of runs, with the figures that it has reached."""
+        reached = [f"{label} {value:.3f}" for label, value in self._reached.items()]
+        self.tag("mlflow.runName", f"{name}, {reached[0]}" if reached else name)
+        self.tag("mlflow.note.content", f"{about}{': ' if reached else ''}{', '.join(reached)}.")
 
     def dataset(self, folder: Path, digest: str | None, context: str) -> None:
         """A dataset folder as the run's input. digest: its DVC hash, None where DVC has none; context: what it is used for.
@@ -203,7 +215,8 @@ def stage_run(
     experiment_id = prepare(f"detr {paths.profile}")
     tags = {"stage": stage, "profile": paths.profile, "mlflow.source.name": f"flows.{stage}"} | lineage.tags(paths, inputs)
     tags = {name: without_credentials(value) for name, value in tags.items()}
-    run = mlflow.start_run(experiment_id=experiment_id, run_name=name or stage, tags=tags, log_system_metrics=False)
+    title = f"{name or stage} {paths.profile}"
+    run = mlflow.start_run(experiment_id=experiment_id, run_name=title, tags=tags, log_system_metrics=False)
     record = Record(run.info.run_id, experiment_id)
     monitor = SystemMetricsMonitor(record.run_id, sampling_interval=sample_seconds)  # type: ignore[no-untyped-call]
     monitor.start()  # type: ignore[no-untyped-call]
@@ -216,6 +229,8 @@ def stage_run(
                 )
             origin.keep(record, paths)
             yield record
+            what = f"Study {name}" if name else f"Stage {stage}"
+            record.describe(title, f"{what} of profile {paths.profile}")
             origin.keep_results(record, stage, paths, name)
         finally:
             monitor.finish()  # type: ignore[no-untyped-call]
