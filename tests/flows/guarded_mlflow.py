@@ -13,8 +13,8 @@ import pytest
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 USER = "recorder"
-PASSWORD = "s3cr3t/of?the#wörkbench@night"
-ENCODED = "s3cr3t%2Fof%3Fthe%23w%C3%B6rkbench%40night"
+PASSWORD = "zq7Geheim/of?the#wörkbench@night"
+ENCODED = "zq7Geheim%2Fof%3Fthe%23w%C3%B6rkbench%40night"
 
 
 class _Silent(WSGIRequestHandler):

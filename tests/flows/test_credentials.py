@@ -24,7 +24,7 @@ from tests.conftest import tiny_parameters
 from tests.flows.conftest import Command, committed
 from tests.flows.guarded_mlflow import ENCODED, PASSWORD, guarded_mlflow
 
-SECRETS = [PASSWORD, ENCODED, PASSWORD.replace("ö", "\\u00f6"), "s3cr3t"]  # the last is a part of all of them
+SECRETS = [PASSWORD, ENCODED, PASSWORD.replace("ö", "\\u00f6"), "zq7Geheim"]  # the last is a part of all of them
 
 
 @pytest.mark.parametrize(
@@ -64,13 +64,13 @@ def test_no_password_of_a_database_is_left(password: str) -> None:
 
 def test_a_profile_with_credentials_is_refused() -> None:
     content = tiny_parameters()
-    init = {"checkpoint": "https://host/a.pt?token=s3cr3t", "sha256": "0" * 64}
+    init = {"checkpoint": "https://host/a.pt?token=zq7Geheim", "sha256": "0" * 64}
     content["train_detection"]["init"] = init
     with pytest.raises(
         ConfigError, match=r"tiny\.yaml: train_detection\.init\.checkpoint: expected an address without"
     ) as raised:
         profile_from(content, "tiny.yaml")
-    assert "s3cr3t" not in str(raised.value)
+    assert "zq7Geheim" not in str(raised.value)
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_the_address_of_a_server_goes_without_its_password(login: None, monkeypa
         tracking.prepare("detr demo")
     tracking.mlflow.set_tracking_uri(None)
     assert "MLflow at nosuch://127.0.0.1:9/db: " in str(raised.value)
-    assert "s3cr3t" not in str(raised.value)
+    assert "zq7Geheim" not in str(raised.value)
 
 
 def leaks(*folders: Path) -> list[Path]:
@@ -138,7 +138,7 @@ def test_a_stage_leaves_the_password_nowhere(
     project = committed(tmp_path / "project")
     with guarded_mlflow(tmp_path, monkeypatch) as address, watched() as lines:
         said = command(project, "flows.data", "--profile", "smoke", MLFLOW_TRACKING_URI=address, **server)
-    assert "s3cr3t" not in said
+    assert "zq7Geheim" not in said
     assert lines == []
     assert (tmp_path / "mlflow.db").stat().st_size > 0, "the server let the stage in"
     assert any((tmp_path / "artifacts").rglob("dataset.json"))
@@ -177,7 +177,7 @@ def test_the_whole_pipeline_leaves_the_password_nowhere(
     assert failed.returncode == 1
     assert gone.returncode == 1
     assert "no server answers" in gone.stderr
-    assert "s3cr3t" not in said + failed.stdout + failed.stderr + gone.stdout + gone.stderr
+    assert "zq7Geheim" not in said + failed.stdout + failed.stderr + gone.stdout + gone.stderr
     assert lines == []
     page = (project / "reports/smoke/index.html").read_text()
     assert f"http://{address.rpartition('@')[2]}/#/experiments/" in page
