@@ -20,6 +20,7 @@ from threading import Event
 from typing import Any
 from urllib.error import HTTPError
 
+from detr_core.redaction import without_credentials
 from detr_core.web import BROKEN, DownloadError, Remote, is_final, opened, starts_at, total_size, unreachable, version
 
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before each further try of a connection that brought nothing
@@ -91,7 +92,8 @@ class Part:
         return pieces
 
     def _about(self) -> dict[str, Any]:
-        return {"url": self.remote.url, "size": self.size, "sha256": self.remote.sha256, "version": self.version, "piece": PIECE}
+        url = without_credentials(self.remote.url)  # it is written to a file; and signed anew it is the same address
+        return {"url": url, "size": self.size, "sha256": self.remote.sha256, "version": self.version, "piece": PIECE}
 
     def _noted(self, pieces: list[Piece]) -> list[int] | None:
         """The bytes of each piece that an earlier call left here; None where they may be another file's."""

@@ -97,6 +97,8 @@ def _require_safe(url: str, remote: Remote) -> None:
         parts = urlsplit(url)
     except ValueError as error:
         raise DownloadError(f"{url}: expected an address, found none ({error})") from None
+    if "@" in parts.netloc:  # Python's client takes the password for a port, and its error shows it
+        raise DownloadError(f"{url}: expected an address without a user's name and password, found one with them")
     if parts.scheme == "https" or (parts.scheme == "http" and (parts.hostname in _LOOPBACK or remote.sha256 is not None)):
         return
     raise DownloadError(f"{url}: expected an https address, or http with a checksum, found {parts.scheme!r}")

@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from prefect import flow, get_run_logger
+from prefect.runtime import flow_run
 
 from detr_core.config import ConfigError, as_dict, flatten, require
 from detr_core.reporter import Reporter
@@ -61,7 +62,13 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     return found
 
 
-@flow(name="ablations", on_running=[dead_runs.claim])
+def _flow_run_name() -> str:
+    asked = flow_run.parameters.get("study")
+    names = [asked] if isinstance(asked, str) else asked or ["ablations"]
+    return f"{', '.join(names)} {flow_run.parameters.get('profile', DEFAULT_PROFILE)}"
+
+
+@flow(name="ablations", flow_run_name=_flow_run_name, on_running=[dead_runs.claim])
 def ablations(profile: str = DEFAULT_PROFILE, study: str | list[str] | None = None) -> dict[str, float]:
     """Carries out studies of a profile, one after the other: one by name, several, or `all`; without a name, those that
     evaluate the trained model. One that fails doesn't take the others along."""
@@ -124,7 +131,7 @@ def _evaluated(name: str, settings: Profile, paths: Paths) -> dict[str, float]:
             if not links:
                 record.metrics(figures, step=0)
             for what, address in links.items():
-                bar.message(f"{what}: {address}")
+                bar.message(f"{what}: {pages.to_open(address)}")
         for file in sorted(folder.iterdir()):
             if file.suffix in (".json", ".csv"):
                 record.artifact(file)
@@ -149,7 +156,7 @@ def record_settings(record: tracking.Record, settings: Sequence[evaluating.Setti
     links = {}
     if children:
         links["its settings compared in MLflow"] = pages.compare_page(children, record.experiment_id)
-        record.tag(tracking.COMPARISON, links["its settings compared in MLflow"])
+        record.tag(tracking.COMPARISON, pages.stored(links["its settings compared in MLflow"]))
     if lines:
         links["its curves in MLflow"] = pages.chart_page(record.run_id, record.experiment_id, list(dict.fromkeys(lines)))
     return links

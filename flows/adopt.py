@@ -37,7 +37,7 @@ from flows.artifacts import targets
 from flows.coco_layout import coco_layout
 from flows.layout import find_layout, yolo_names
 from flows.paths import DEFAULT_PROFILE, PARAMS, ROOT, Paths, relative
-from flows.settings import Profile, overridden, parsed, read
+from flows.settings import overridden, parsed, profile_from, read
 from flows.stage import one_line_errors
 from flows.told import require_images, told, unused
 
@@ -114,7 +114,7 @@ def adopt(
         f"The dataset in {layout['root']}, with the recipe of {like}.yaml and sizes of its own.{begun}"
     )
     text = _text(content)
-    build(Profile, parsed(text), relative(paths.params))
+    profile_from(parsed(text), relative(paths.params))
     _write(paths, text, layout["root"])
     return Adopted(paths, content, statistics, [*told(findings), *unused(files, folder)])
 

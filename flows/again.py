@@ -59,7 +59,7 @@ def again(run_id: str, tolerance: float = TOLERANCE, keep: bool = False) -> bool
     how = f"within {tolerance:g}" if gpus else "bit for bit"
     _say(found, how)
     recorded.tag(run_id, "again", f"{'the same' if found.same else 'different'}, {how}: run {after.run_id}")
-    print(f"both in MLflow: {pages.compare_page([run_id, after.run_id], run.experiment_id)}")
+    print(f"both in MLflow: {pages.to_open(pages.compare_page([run_id, after.run_id], run.experiment_id))}")
     if found.same and not keep:
         worktree.remove(tree)
     else:

@@ -122,7 +122,7 @@ def read_findings(file: Path) -> list[Finding]:
     return [Finding(**each | {"box": tuple(each["box"])} if "box" in each else each) for each in json.loads(file.read_bytes())]
 
 
-@flow(name="check")
+@flow(name="check", flow_run_name="check {profile}")
 def check(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     """Checks the dataset of a profile."""
     settings, paths = load(profile), Paths(profile)
@@ -139,7 +139,7 @@ def check(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
                 for name in ("index.html", "findings.json"):
                     record.artifact(paths.check / name, "check")
                 Console().print(findings_table(read_findings(paths.check / "findings.json")))
-    page = (paths.check / "index.html").as_uri()
+    page = relative(paths.check / "index.html")
     publish("check", profile, figures, {"The page": page, "MLflow run": record.url()})
     return figures
 

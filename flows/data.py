@@ -67,7 +67,7 @@ def _images(split: Split) -> int:
     return len(read_content(file)["images"])
 
 
-@flow(name="data")
+@flow(name="data", flow_run_name="data {profile}")
 def data(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     """Makes the dataset of a profile."""
     from flows import lineage, tracking  # not by the processes that draw, which import this file too: mlflow takes seconds

@@ -24,6 +24,8 @@ async def setup_environment(*, ctx: HookContext) -> None:
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
     from prefect.exceptions import PrefectException
 
+    from detr_core.redaction import without_credentials
+
     named = DeploymentFilter(name=DeploymentFilterName(any_=[sys.argv[place]]))
     try:
         async with get_client() as client:
@@ -33,7 +35,7 @@ async def setup_environment(*, ctx: HookContext) -> None:
                 sys.argv[place] = f"{flow.name}/{found[0].name}"
     except (httpx.HTTPError, PrefectException, RuntimeError):
         # Prefect would only complain about the form of the name.
-        print(f"no Prefect server answers at {ctx.api_url}; `make serve` starts one", file=sys.stderr)
+        print(f"no Prefect server answers at {without_credentials(ctx.api_url)}; `make serve` starts one", file=sys.stderr)
 
 
 def bare_name(arguments: list[str]) -> int | None:

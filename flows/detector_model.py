@@ -1,22 +1,26 @@
-"""The detector as MLflow loads it: `mlflow.pyfunc.load_model("runs:/<run id>/model").predict(image)`.
+"""The detector as MLflow loads and serves it: `mlflow.pyfunc.load_model("runs:/<run id>/model").predict(image)`.
 
 MLflow keeps this file and detr_core beside the checkpoint and imports both from there, so it imports nothing else of the project.
-Loading runs no code out of the checkpoint.
+Loading runs no code out of the checkpoint. A server reads no file outside of one folder: see `readable_folder`.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from detr_core.config import build
-from detr_core.data.images import read_image, upright_size
+from detr_core.data.image_inputs import images_of
 from detr_core.data.transforms import resized
 from detr_core.evaluate.boxes import Detections, found
 from detr_core.evaluate.config import EvaluateConfig
@@ -27,25 +31,40 @@ from detr_core.model.detr import Detr
 from detr_core.model.image import normalise
 from detr_core.structures import Output
 
+FOLDER = "DETR_IMAGE_FOLDER"  # the environment's variable for the folder below which a server reads images
+
 
 class DetectorModel:
-    """A checkpoint that predicts on one image at a time, read as `evaluate` reads it."""
+    """A checkpoint that predicts on images one at a time, read as `evaluate` reads it."""
 
     def __init__(self, checkpoint: Checkpoint, config: EvaluateConfig, device: torch.device) -> None:
         self.checkpoint = checkpoint
         self.config = config
         self.device = device
 
-    @torch.inference_mode()
-    def predict(self, image: str | Path | np.ndarray) -> dict[str, Any]:
-        """What the detector finds in an image: a path, or a uint8 RGB array [h, w, 3].
+    def predict(self, images: Any, params: Mapping[str, Any] | None = None) -> dict[str, Any] | list[dict[str, Any]]:
+        """What the detector finds: a prediction for a single image, a list of predictions for several.
 
-        Returns arrays with a row for each detection, the surest first: 'scores' [N] 0..1, 'labels' [N] category ids, 'names' (a
-        list), 'boxes' [N, 4] xyxy in pixels of the image. With a mask head also 'panoptic' [h, w], the segment id of each pixel
-        (0: none), and 'segments', a list of {id, category_id, name, isthing, area}.
-        Raises ValueError for anything else than such an image, DatasetError for a file that can't be read.
+        images: a path, base64 text or RGB pixels [h, w, 3], or several of them, in the forms that `images_of` names.
+        params: `threshold`, the lowest score of a detection, 0 if it is not given.
+        A prediction has arrays with a row for each detection, the highest score first: 'scores' [N] 0..1, 'labels' [N] category
+        ids, 'names' (a list), 'boxes' [N, 4] xyxy in pixels of the image. With a mask head also 'panoptic' [h, w], the segment id
+        of each pixel (0: none), and 'segments', a list of {id, category_id, name, isthing, area}.
+        Raises ValueError for anything that is no image, DatasetError for a file that can't be read; a server answers 400.
         """
-        pixels = _pixels(image)
+        folder = readable_folder()
+        try:
+            pixels, single = images_of(images, folder)
+        except ValueError as error:
+            if folder is None:
+                raise
+            raise MlflowException(str(error), error_code=BAD_REQUEST) from None  # its message is in the answer as it is
+        threshold = float((params or {}).get("threshold", 0.0))
+        predictions = [self._predicted(each, threshold) for each in pixels]
+        return predictions[0] if single else predictions
+
+    @torch.inference_mode()
+    def _predicted(self, pixels: Tensor, threshold: float) -> dict[str, Any]:
         original_size = (int(pixels.shape[1]), int(pixels.shape[2]))
         size = resized(original_size, self.config.resize)
         images = F.resize(pixels, list(size), antialias=True)[None].to(self.device)
@@ -53,13 +72,14 @@ class DetectorModel:
         model = self.checkpoint.model
         output = model(normalise(images, padding), padding)
         (all_found,) = found(output, [original_size], self.config.empty_slot_override)
-        prediction = self._described(all_found)
+        prediction = self._described(all_found, threshold)
         if isinstance(model, Detr) and model.has_mask_head:
             prediction |= self._panoptic(model, output, size, original_size)
         return prediction
 
-    def _described(self, image: Detections) -> dict[str, Any]:
+    def _described(self, image: Detections, threshold: float) -> dict[str, Any]:
         order = image.scores.argsort(descending=True)
+        order = order[image.scores[order] >= threshold]
         categories = [self.checkpoint.categories[label] for label in image.labels[order].tolist()]
         return {
             "scores": image.scores[order].numpy(),
@@ -96,13 +116,11 @@ def _load_pyfunc(path: str, model_config: Mapping[str, Any]) -> DetectorModel:
     return DetectorModel(load_checkpoint(Path(path), device), config, device)
 
 
-def _pixels(image: object) -> Tensor:
-    if isinstance(image, (str, Path)):
-        path = Path(image)
-        if not path.is_file():
-            raise ValueError(f"{path}: expected an image, found no such file")
-        return read_image(path, upright_size(path))
-    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
-        return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-    found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
-    raise ValueError(f"image: expected a path, or a uint8 RGB array [h, w, 3]; found {found}")
+def readable_folder() -> Path | None:
+    """The folder below which paths may lie; None for anywhere, where no server but the program itself asks.
+
+    A request comes from another machine, perhaps: it must not choose files of this one. DETR_IMAGE_FOLDER names the folder, by
+    default it is the one in which the server was started.
+    """
+    served = os.environ.get("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "").lower() == "true" or "mlserver" in sys.modules
+    return Path(os.environ.get(FOLDER) or Path.cwd()).absolute() if served else None

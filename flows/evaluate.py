@@ -75,7 +75,7 @@ def evaluated(
         return evaluate(folder, artifacts.dataset(paths)["val"])
 
 
-@flow(name="evaluate")
+@flow(name="evaluate", flow_run_name="evaluate {profile}")
 def evaluate(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     """Evaluates the trained model of a profile on its val split."""
     settings, paths = load(profile), Paths(profile)
@@ -88,7 +88,7 @@ def evaluate(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
             record.artifact(paths.evaluation / name)
         with TemporaryDirectory() as folder:
             record.figures(_pictures(paths, Path(folder)))
-        record.model(artifacts.whole_model(paths), as_dict(settings.evaluate))
+        record.model(artifacts.whole_model(paths), as_dict(settings.evaluate), masks=settings.train_panoptic is not None)
     publish("evaluate", profile, figures, {"MLflow run": record.url()})
     return figures
 

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from prefect.runtime import flow_run
 
+from flows import pages, server
 from flows.paths import ROOT, Paths, relative
 
 NOT_DVCS = (".", ":(exclude,glob)**/dvc.lock", ":(exclude).dvc")  # git's pathspecs for what isn't written by DVC
@@ -75,7 +76,11 @@ def prefect() -> dict[str, str]:
     """The Prefect flow run that this is called in: its id, name and address; nothing outside of one."""
     if flow_run.id is None:
         return {}
-    return {"prefect.flow_run.id": flow_run.id, "prefect.flow_run.name": flow_run.name, "prefect.flow_run.url": flow_run.ui_url}
+    # A server that only this run needs has gone when somebody reads the address; `make serve` has its database.
+    own = server.ADDRESS.read_text(encoding="utf-8") if server.ADDRESS.is_file() else None
+    temporary = own is not None and os.environ.get("PREFECT_API_URL") == own
+    page = pages.to_open(pages.flow_run_page(flow_run.id)) if temporary else flow_run.ui_url
+    return {"prefect.flow_run.id": flow_run.id, "prefect.flow_run.name": flow_run.name, "prefect.flow_run.url": page}
 
 
 def git_output(root: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> bytes | None:

@@ -97,7 +97,9 @@ def digests(folders: list[Path]) -> dict[str, str]:
 
 def _without_addresses(page: Path) -> str:
     # They are of MLflow's runs, which are others each time.
-    return hashlib.md5(re.sub(rb"https?://[^\s\"'<]*", b"", page.read_bytes()), usedforsecurity=False).hexdigest()
+    return hashlib.md5(
+        re.sub(rb"(?:make serve, then )?https?://[^\s\"'<]*", b"", page.read_bytes()), usedforsecurity=False
+    ).hexdigest()
 
 
 def machine(paths: Paths) -> dict[str, str]:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from detr_core.errors import ExpectedError
-from flows import dead_runs, stage
+from flows import dead_runs, pages, stage
 from flows.attached import attached, ended
 from flows.paths import DEFAULT_PROFILE, ROOT, Paths, relative
 from flows.settings import load
@@ -37,13 +37,13 @@ class PipelineError(ExpectedError, RuntimeError):
     """A stage of the pipeline that failed, in one line."""
 
 
-@flow(name="detr-pipeline", on_running=[dead_runs.claim])
+@flow(name="detr-pipeline", flow_run_name="pipeline {profile}", on_running=[dead_runs.claim])
 def pipeline(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     """Runs every stage of a profile that isn't up to date. Returns the figures of its evaluation."""
     load(profile)
     paths = Paths(profile)
     for name in stages(paths):
-        reproduce.with_options(name=name)(name, profile)
+        reproduce.with_options(name=name, task_run_name=f"{name} {profile}")(name, profile)
     figures: dict[str, float] = json.loads((paths.evaluation / "metrics.json").read_text(encoding="utf-8"))
     Console().print(summary(figures, paths))
     return figures
@@ -72,7 +72,7 @@ def summary(figures: dict[str, float], paths: Paths) -> Table:
     table.add_section()
     table.add_row("The report", relative(paths.report / "index.html"))
     table.add_row("All figures", "dvc metrics show")
-    table.add_row("Every run", "make serve, then http://127.0.0.1:5000")
+    table.add_row("Every run", pages.to_open(pages.home()))
     return table
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from flows import origin, tracking  # before mlflow, whose settings tracking has
+from flows import origin, tracking, tracking_address  # before mlflow, whose settings tracking has
 
 import mlflow  # isort: skip
 from mlflow.exceptions import MlflowException  # isort: skip
@@ -39,7 +39,9 @@ def recorded(run_id: str) -> Recorded:
     uri = tracking.tracking_uri()
     file = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:///") and not file.is_file():  # MLflow would make one
-        raise tracking.TrackingError(f"MLflow at {uri}: no runs are recorded there; MLFLOW_TRACKING_URI names another place")
+        raise tracking.TrackingError(
+            f"MLflow at {tracking_address.shown()}: no runs are recorded there; MLFLOW_TRACKING_URI names another place"
+        )
     mlflow.set_tracking_uri(uri)
     client = mlflow.MlflowClient()
     try:
@@ -55,7 +57,7 @@ def recorded(run_id: str) -> Recorded:
                 client.download_artifacts(run_id, origin.ORIGIN, folder)
             content = {name: (Path(folder) / origin.ORIGIN / name).read_bytes() for name in kept}
     except (MlflowException, OSError) as error:
-        raise tracking.TrackingError(f"MLflow at {uri}: run {run_id!r}: {tracking.reason(error)}") from None
+        raise tracking.TrackingError(f"MLflow at {tracking_address.shown()}: run {run_id!r}: {tracking.reason(error)}") from None
     return Recorded(
         run_id,
         run.info.experiment_id,

@@ -8,7 +8,7 @@ from prefect import flow
 
 from detr_core.reporter import Reporter
 from detr_core.studies.config import EVALUATING
-from flows import artifacts, stage, tracking
+from flows import artifacts, pages, stage, tracking
 from flows.paths import DEFAULT_PROFILE, Paths, relative, whole_or_nothing
 from flows.progress import Tee, reporter
 from flows.settings import Profile, left_out, load
@@ -54,16 +54,17 @@ def _command(study: str, profile: str) -> str:
     return f"python -m flows.ablations {study}" + ("" if profile == DEFAULT_PROFILE else f" --profile {profile}")
 
 
-@flow(name="report")
+@flow(name="report", flow_run_name="report {profile}")
 def report(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     """Writes the report of a profile."""
     settings, paths = load(profile), Paths(profile)
     inputs = [paths.data, paths.dataset, paths.detection, paths.panoptic, paths.evaluation, *map(paths.study, EVALUATING)]
     with tracking.stage_run("report", paths, settings.flat("report"), inputs) as record:
         with reporter("report") as bar:
-            figures = run(settings, paths, Tee(bar, record), record.links())
+            links = {name: pages.to_open(address) for name, address in record.links().items()}
+            figures = run(settings, paths, Tee(bar, record), links)
         record.artifact(paths.report / "index.html", "report")
-    page = (paths.report / "index.html").as_uri()
+    page = relative(paths.report / "index.html")
     publish("report", profile, figures, {"The report": page, "MLflow run": record.url()})
     return figures
 

@@ -14,7 +14,7 @@ import urllib.request
 from pathlib import Path
 from types import FrameType
 
-from flows import dead_runs, guard
+from flows import dead_runs, guard, pages, tracking_address
 from flows.attached import guarded, stop
 from flows.paths import ROOT, STATE, relative
 from flows.server import HOST, address, answers, start_server
@@ -47,8 +47,11 @@ def serve(prefect_port: int, mlflow_port: int) -> None:
     and what a killed one leaves is inherited and ended here.
     """
     guard.inherit_orphans()
-    for name, port in {"Prefect": prefect_port, "MLflow": mlflow_port}.items():
+    elsewhere = tracking_address.server()  # an MLflow server, which shows its records itself
+    for name, port in {"Prefect": prefect_port, **({} if elsewhere else {"MLflow": mlflow_port})}.items():
         _require_free(name, port)
+    if elsewhere is None:
+        os.environ[pages.SERVED] = f"http://{HOST}:{mlflow_port}"  # the worker's runs link to it
     url = os.environ["PREFECT_API_URL"] = address(prefect_port)  # for all that is started below
     with contextlib.ExitStack() as stack:
         stack.callback(guard.end_descendants, patience=1)  # the last
@@ -57,24 +60,27 @@ def serve(prefect_port: int, mlflow_port: int) -> None:
         server = start_server(prefect_port, log, {})
         stack.callback(stop, server, patience=5)
         print("starting the Prefect server, a worker and the MLflow UI ...", flush=True)
-        mlflow = _start_mlflow(mlflow_port)
-        stack.callback(stop, mlflow, patience=guard.SECONDS + 2)
+        mlflow = None if elsewhere else _start_mlflow(mlflow_port)
+        if mlflow is not None:
+            stack.callback(stop, mlflow, patience=guard.SECONDS + 2)
         wait_until_ready("the Prefect server", lambda: answers(url), server.pid, log)
         dead_runs.mark_in_prefect(url)
         _prefect("work-pool", "create", POOL, "--type", "process", "--overwrite")
         worker = _start_worker()
         stack.callback(stop, worker, patience=guard.SECONDS + 2)
-        stack.callback(mlflow.terminate)  # meanwhile
+        if mlflow is not None:
+            stack.callback(mlflow.terminate)  # meanwhile
         _prefect("deploy", "--all")
-        wait_until_ready("the MLflow UI", lambda: _mlflow_answers(mlflow_port), mlflow.pid, LOGS / "serve-mlflow.log")
+        if mlflow is not None:
+            wait_until_ready("the MLflow UI", lambda: _mlflow_answers(mlflow_port), mlflow.pid, LOGS / "serve-mlflow.log")
         print(f"Prefect  http://{HOST}:{prefect_port}")
-        print(f"MLflow   http://{HOST}:{mlflow_port}")
+        print(f"MLflow   {elsewhere or f'http://{HOST}:{mlflow_port}'}")
         print("run      prefect deployment run detr-ablations      (or detr-pipeline; -p profile=coco for another profile)")
         if prefect_port != 4200:
             print(f"         with PREFECT_API_URL={url} set")
         print(f"logs     {relative(LOGS)}/serve-*.log")
         print("stop     ctrl-c", flush=True)
-        parts = {"the Prefect server": server, "the MLflow UI": mlflow, "the worker": worker}
+        parts = {"the Prefect server": server, "the worker": worker, **({} if mlflow is None else {"the MLflow UI": mlflow})}
         while True:
             time.sleep(1)
             for name, process in parts.items():
@@ -112,8 +118,12 @@ def _start_mlflow(port: int) -> subprocess.Popen[bytes]:
         tracking.mark_dead_runs()
     except tracking.TrackingError as error:
         raise ServerError(str(error)) from None
-    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # half the time to start
-    arguments = ("--backend-store-uri", tracking.tracking_uri(), "--host", HOST, "--port", str(port), "--workers", "1")
+    settings = {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # half the time to start
+        # Not an argument: everybody on the machine can read those, and the address of a database may hold a password.
+        "MLFLOW_BACKEND_STORE_URI": tracking.tracking_uri(),
+    }
+    arguments = ("--host", HOST, "--port", str(port), "--workers", "1")
     return _start(guarded("mlflow", "ui", *arguments), LOGS / "serve-mlflow.log", settings)
 
 

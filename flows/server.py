@@ -19,6 +19,7 @@ import urllib.request
 from pathlib import Path
 
 from detr_core.atomic import write_text
+from detr_core.redaction import without_credentials
 from flows import owners, processes
 from flows.attached import attached, stop
 from flows.paths import MAIN, SHARED
@@ -44,7 +45,8 @@ def ensure_server() -> str:
     url = os.environ.get("PREFECT_API_URL") or get_current_settings().api.url
     if url is None or not answers(url):
         if "PREFECT_API_URL" in os.environ:
-            print(f"no Prefect server answers at {url} (PREFECT_API_URL): using one of the project's own", file=sys.stderr)
+            named = without_credentials(url or "")
+            print(f"no Prefect server answers at {named} (PREFECT_API_URL): using one of the project's own", file=sys.stderr)
         with owners.lock():
             owners.register()
             url = _running() or _start()

@@ -18,6 +18,7 @@ from detr_core.config import ConfigError, as_dict, build, flatten, require
 from detr_core.data.config import DataConfig
 from detr_core.evaluate.config import EvaluateConfig
 from detr_core.model.config import AnyDetectorConfig
+from detr_core.redaction import holds_credentials
 from detr_core.studies.training import GridStudyConfig, Studies, TrainingStudyConfig
 from detr_core.train.config import DetectionConfig, PanopticConfig, require_fit
 from flows.paths import PARAMS, Paths, relative
@@ -158,6 +159,26 @@ def load(profile: str) -> Profile:
     return read(Paths(profile).params)
 
 
+def profile_from(content: Any, name: str) -> Profile:
+    """The profile with this content. name: of its file, for errors. Raises ConfigError."""
+    profile: Profile = build(Profile, content, name)
+    _require_no_credentials(content, name)
+    return profile
+
+
+def _require_no_credentials(value: Any, where: str) -> None:
+    """Raises ConfigError where an address in a profile holds credentials: git, dvc.lock and MLflow store what a profile says."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _require_no_credentials(inner, f"{where}: {key}" if where.endswith(".yaml") else f"{where}.{key}")
+    elif isinstance(value, list):
+        for inner in value:
+            _require_no_credentials(inner, where)
+    elif isinstance(value, str):
+        expected = "an address without a password, token or signature, for git, dvc.lock and MLflow store it"
+        require(not holds_credentials(value), where, f"{expected}; download the file and give its path", value)
+
+
 class _Loader(yaml.SafeLoader):
     """YAML 1.1 takes 1e-5 for text. `dvc exp run -S` writes numbers so, as YAML 1.2 has them."""
 
@@ -179,7 +200,7 @@ def read(path: Path) -> Profile:
         where = getattr(error, "problem_mark", None)
         line = f" line {where.line + 1}:" if where else ""
         raise ConfigError(f"{name}:{line} not valid YAML: {getattr(error, 'problem', error)}") from None
-    profile: Profile = build(Profile, content, name)
+    profile = profile_from(content, name)
     kind = profile.detector.kind
     fits = kind == "detr" or profile.train_panoptic is None
     require(fits, f"{name}: train_panoptic", f"null with detector.kind {kind!r}, which can't have a mask head", "a section")

@@ -9,6 +9,8 @@ import httpx
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
+from detr_core.redaction import without_credentials
+from flows import pages
 from flows.server import came_back
 
 
@@ -17,14 +19,22 @@ def publish(stage: str, profile: str, figures: Mapping[str, float], links: Mappi
 
     The work is done by then: where no Prefect server answers, that is a warning.
     """
-    where = [f"- [{text}]({address})" for text, address in links.items()]
+    where = [f"- {text}: {_shown(address)}" for text, address in links.items()]
     table = ["| figure | value |", "|---|---|", *(f"| {name} | {value:.4g} |" for name, value in figures.items())]
-    lines = [f"# {stage}, profile {profile}", *where, "", *(table if figures else [])]
+    text = without_credentials("\n".join([f"# {stage}, profile {profile}", *where, "", *(table if figures else [])]))
     url = os.environ.get("PREFECT_API_URL")
     if url is not None and not came_back(url):
-        get_run_logger().warning("the figures of this run are not shown in Prefect: no server answers at %s", url)
+        warning = "the figures of this run are not shown in Prefect: no server answers at %s"
+        get_run_logger().warning(warning, without_credentials(url))
         return
     try:
-        create_markdown_artifact("\n".join(lines), key=f"{stage}-{profile}".lower().replace("_", "-"))
+        create_markdown_artifact(text, key=f"{stage}-{profile}".lower().replace("_", "-"))
     except httpx.HTTPError as error:
-        get_run_logger().warning("the figures of this run are not shown in Prefect: %r", error)
+        get_run_logger().warning("the figures of this run are not shown in Prefect: %s", without_credentials(repr(error)))
+
+
+def _shown(address: str) -> str:
+    """A link where the address answers without more, or after `make serve`; a path as it is."""
+    before, http, rest = pages.to_open(address).partition("http")
+    command = f"`{before.removesuffix(', then ')}`, then " if before and http else ""
+    return f"{command}<{http}{rest}>" if http else f"`{before}`"

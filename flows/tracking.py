@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 for _name, _value in {
@@ -35,27 +34,24 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor  #
 
 from detr_core.data.manifest import read_manifest  # noqa: E402
 from detr_core.errors import ExpectedError  # noqa: E402
-from flows import dead_runs, lineage, origin, pages, processes  # noqa: E402
-from flows.paths import ROOT, SHARED, Paths, relative  # noqa: E402
+from detr_core.redaction import without_credentials  # noqa: E402
+from flows import dead_runs, lineage, model_record, origin, pages, processes  # noqa: E402
+from flows.paths import Paths, relative  # noqa: E402
+from flows.tracking_address import FOLDER, shown  # noqa: E402
+from flows.tracking_address import tracking_uri as tracking_uri  # noqa: E402  others ask for it here
 
-FOLDER = SHARED / "mlflow"
-REQUIREMENTS = ("torch", "torchvision", "numpy", "scipy", "pycocotools", "hotcoco", "pillow")  # of a model's prediction
 BATCH = 500  # metrics a request; MLflow takes 1,000 at most
 SECONDS_BETWEEN_BATCHES = 5.0
 SECONDS_AFTER_FAILURE = 60.0
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # of experiment; the UI shows training's pages for it
-COMPARISON = "comparison"  # the tag of a study's run that holds the address of its runs, compared
+SHOWN = {"val/AP": "AP", "val/AP50": "AP50", "val/mask/AP": "mask AP", "val/PQ": "PQ"}  # metric: its name in the list of runs
+COMPARISON = "comparison"  # the tag of a study's run that holds the page of its runs, compared
 AGAIN = "again.of"  # the tag of a run that does another again: that one's id
 log = logging.getLogger(__name__)
 
 
 class TrackingError(ExpectedError, RuntimeError):
     """The record can't be begun. The message names the address and says what to do."""
-
-
-def tracking_uri() -> str:
-    """Where runs are recorded: MLFLOW_TRACKING_URI, else the project's own database, whatever the working directory."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{FOLDER / 'mlflow.db'}"
 
 
 def prepare(experiment: str) -> str:
@@ -78,18 +74,22 @@ def prepare(experiment: str) -> str:
             client = mlflow.MlflowClient()
             known = client.get_experiment_by_name(experiment)
             if known is not None:
+                for name, value in (KIND | pages.VIEW).items():
+                    if known.tags.get(name) != value:  # made by an earlier version
+                        client.set_experiment_tag(known.experiment_id, name, value)
                 return str(known.experiment_id)
             place = None if uri.startswith("http") else (folder / "artifacts").as_uri()  # a server knows where its own go
-            return str(client.create_experiment(experiment, place, tags=KIND))
+            return str(client.create_experiment(experiment, place, tags=KIND | pages.VIEW))
     except (MlflowException, OSError) as error:
         raise TrackingError(
-            f"MLflow at {uri}: {reason(error)}; start it, or unset MLFLOW_TRACKING_URI to record in the project"
+            f"MLflow at {shown()}: {reason(error)}; start it, or unset MLFLOW_TRACKING_URI to record in the project"
         ) from None
 
 
 def reason(error: Exception) -> str:
-    """What MLflow's error says, in one line."""
-    return "no server answers" if "Max retries exceeded" in str(error) else str(error).splitlines()[0][:300]
+    """What MLflow's error says, in one line without credentials."""
+    text = str(error).strip() or type(error).__name__
+    return "no server answers" if "Max retries exceeded" in text else without_credentials(text.splitlines()[0])[:300]
 
 
 class Record:
@@ -100,6 +100,7 @@ class Record:
         self.experiment_id = experiment_id
         self._client = mlflow.MlflowClient()
         self._pending: list[Metric] = []
+        self._reached: dict[str, float] = {}  # what a reader of the list of runs looks for
         self._send_at = time.monotonic() + SECONDS_BETWEEN_BATCHES
 
     def progress(self, done: int, total: int, images_per_second: float, note: str) -> None: ...
@@ -110,6 +111,7 @@ class Record:
         """Named scalars at a step; they reach MLflow in batches, the last of them when the run ends."""
         now = int(time.time() * 1000)
         self._pending += [Metric(name, float(value), now, step) for name, value in values.items()]
+        self._reached |= {label: values[name] for name, label in SHOWN.items() if name in values}
         if time.monotonic() >= self._send_at:
             self.send()
 
@@ -123,15 +125,22 @@ class Record:
             self._send_at = time.monotonic() + SECONDS_BETWEEN_BATCHES
 
     def params(self, values: Mapping[str, object]) -> None:
-        """Flat parameters, `section.key: value`; null, true and lists as JSON has them."""
-        params = [Param(key, value if isinstance(value, str) else json.dumps(value)) for key, value in values.items()]
+        """Flat parameters, `section.key: value`; null, true and lists as JSON has them. Credentials of addresses are removed."""
+        texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+        params = [Param(key, without_credentials(text)) for key, text in texts.items()]
         for start in range(0, len(params), 100):  # MLflow's limit of a batch
             self._client.log_batch(self.run_id, params=params[start : start + 100])
 
     def tag(self, name: str, value: str) -> None:
-        """A word about the run that isn't a parameter."""
+        """A word about the run that isn't a parameter. Credentials of addresses in it are removed."""
         with _told(f"the tag {name}"):
-            self._client.set_tag(self.run_id, name, value)
+            self._client.set_tag(self.run_id, name, without_credentials(value))
+
+    def describe(self, name: str, about: str) -> None:
+        """The run's name and description for the list of runs, with the figures that it has reached."""
+        reached = [f"{label} {value:.3f}" for label, value in self._reached.items()]
+        self.tag("mlflow.runName", f"{name}, {reached[0]}" if reached else name)
+        self.tag("mlflow.note.content", f"{about}{': ' if reached else ''}{', '.join(reached)}.")
 
     def dataset(self, folder: Path, digest: str | None, context: str) -> None:
         """A dataset folder as the run's input. digest: its DVC hash, None where DVC has none; context: what it is used for.
@@ -156,20 +165,10 @@ class Record:
         with _told(file.name):
             self._client.log_artifact(self.run_id, str(file), folder)
 
-    def model(self, checkpoint: Path, evaluate: Mapping[str, object]) -> None:
-        """The checkpoint as the run's model, so that `mlflow.pyfunc.load_model('runs:/<id>/model')` predicts on an image.
-
-        evaluate: the section of parameters by which its output is read. flows/detector_model.py says what goes in and out.
-        """
+    def model(self, checkpoint: Path, evaluate: Mapping[str, object], masks: bool = False) -> None:
+        """The checkpoint as the run's model; see flows/model_record.py for `evaluate` and `masks`."""
         with _told("the model"):
-            mlflow.pyfunc.log_model(
-                name="model",
-                loader_module="detector_model",
-                data_path=str(checkpoint),
-                model_config=dict(evaluate),
-                code_paths=[str(ROOT / "detr_core"), str(ROOT / "flows" / "detector_model.py")],
-                pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],  # inferring them takes 9 s
-            )
+            model_record.log_model(checkpoint, evaluate, masks)
 
     @contextmanager
     def child(self, name: str, params: Mapping[str, object]) -> Iterator[Record]:
@@ -193,7 +192,8 @@ class Record:
         )
         for run in runs:
             if COMPARISON in run.data.tags and AGAIN not in run.data.tags:
-                links.setdefault(f"{run.info.run_name} compared in MLflow", run.data.tags[COMPARISON])
+                study = run.data.tags.get("study", run.data.tags["stage"])
+                links.setdefault(f"{study} compared in MLflow", pages.restored(run.data.tags[COMPARISON]))
         return {"all runs in MLflow": pages.experiment_page(self.experiment_id)} | dict(sorted(links.items()))
 
 
@@ -225,8 +225,10 @@ def stage_run(
     experiment_id = prepare(f"detr {paths.profile}")
     tags = {"stage": stage, "profile": paths.profile, "mlflow.source.name": f"flows.{stage}"} | lineage.tags(paths, inputs)
     tags |= processes.described()
+    tags = {name: without_credentials(value) for name, value in tags.items()}
     mark_dead_runs()
-    run = mlflow.start_run(experiment_id=experiment_id, run_name=name or stage, tags=tags, log_system_metrics=False)
+    title = f"{name or stage} {paths.profile}"
+    run = mlflow.start_run(experiment_id=experiment_id, run_name=title, tags=tags, log_system_metrics=False)
     record = Record(run.info.run_id, experiment_id)
     monitor = _SystemMetrics(record.run_id, sampling_interval=sample_seconds)  # type: ignore[no-untyped-call]
     monitor.start()  # type: ignore[no-untyped-call]
@@ -239,6 +241,8 @@ def stage_run(
                 )
             origin.keep(record, paths)
             yield record
+            what = f"Study {name}" if name else f"Stage {stage}"
+            record.describe(title, f"{what} of profile {paths.profile}")
             origin.keep_results(record, stage, paths, name)
         finally:
             monitor.finish()  # type: ignore[no-untyped-call]
@@ -275,4 +279,4 @@ def _told(what: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:
-        log.warning("MLflow at %s doesn't take %s: %s", tracking_uri(), what, str(error).splitlines()[0][:300])
+        log.warning("MLflow at %s doesn't take %s: %s", shown(), what, reason(error))

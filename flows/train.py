@@ -72,4 +72,4 @@ def record_results(record: tracking.Record, stage: Stage, settings: Profile, pat
     with TemporaryDirectory() as folder:
         record.figures(training_curves(results / "history.jsonl", Path(folder), stage))
     record.artifact(results / "history.jsonl")
-    record.model(results / "checkpoint.pt", as_dict(settings.evaluate))
+    record.model(results / "checkpoint.pt", as_dict(settings.evaluate), masks=stage == "panoptic")

@@ -26,7 +26,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     return train.run("detection", settings.train_detection, settings.detector, init, None, settings, paths, reporter)
 
 
-@flow(name="train-detection")
+@flow(name="train-detection", flow_run_name="train-detection {profile}")
 def train_detection(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     """Trains the detector of a profile."""
     settings, paths = load(profile), Paths(profile)

@@ -40,7 +40,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     return train.run("panoptic", settings.train_panoptic, None, detector, mask_head, settings, paths, reporter)
 
 
-@flow(name="train-panoptic")
+@flow(name="train-panoptic", flow_run_name="train-panoptic {profile}")
 def train_panoptic(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     """Trains the mask head of a profile on its frozen detector."""
     settings, paths = load(profile), Paths(profile)

@@ -114,7 +114,7 @@ class _UntilStopped(Silent):
 def carried_out(name: str, settings: Profile, profile: str) -> dict[str, float]:
     """The flow below as a run of the study's name, with as many variants at once as the profile says."""
     at_once: Any = ThreadPoolTaskRunner(max_workers=settings.resources.side_by_side)
-    return study.with_options(flow_run_name=name, task_runner=at_once)(name, profile)
+    return study.with_options(flow_run_name=f"{name} {profile}", task_runner=at_once)(name, profile)
 
 
 @flow(name="study")
@@ -144,8 +144,8 @@ def study(name: str, profile: str) -> dict[str, float]:
         for file in (table, table.with_suffix(".csv")):
             record.artifact(file)
         comparison = pages.compare_page([children[label] for label in work.variants if label in children], record.experiment_id)
-        record.tag(tracking.COMPARISON, comparison)
-        logger.info("%s: its variants compared in MLflow: %s", name, comparison)
+        record.tag(tracking.COMPARISON, pages.stored(comparison))
+        logger.info("%s: its variants compared in MLflow: %s", name, pages.to_open(comparison))
         from detr_core.figures.study import study_figure
 
         with TemporaryDirectory() as folder:
@@ -178,7 +178,11 @@ def _make_all(work: Study, record: tracking.Record) -> dict[str, str]:
 
     once_more = task(retries=TRIES - 1, cache_policy=NO_CACHE)(variant)  # what is made is known by its digests
     try:
-        futures = {once_more.with_options(name=f"{work.name} {label}").submit(label): label for label in work.variants}
+        futures = {}
+        for label in work.variants:
+            name = f"{work.name} {label}"
+            named = once_more.with_options(name=name, task_run_name=f"{name} {work.paths.profile}")
+            futures[named.submit(label)] = label
         for future in as_completed(list(futures)):
             label, outcome = futures[future], future.result(raise_on_failure=False)
             if isinstance(outcome, BaseException):

@@ -40,7 +40,7 @@ def test_a_run_is_the_same_bit_for_bit(stage: str, smoke: Path, clone: Path, ser
     record.parent.mkdir(parents=True)
     shutil.copy(smoke / ".state/mlflow/mlflow.db", record)
     with closing(sqlite3.connect(record)) as database:
-        (run_id,) = database.execute("SELECT run_uuid FROM runs WHERE name = ?", [stage]).fetchone()
+        (run_id,) = database.execute("SELECT run_uuid FROM tags WHERE key = 'stage' AND value = ?", [stage]).fetchone()
         said = command(clone, "flows.again", run_id, **server)
         (verdict,) = database.execute("SELECT value FROM tags WHERE key = 'again' AND run_uuid = ?", [run_id]).fetchone()
     assert "the same, bit for bit: " in said

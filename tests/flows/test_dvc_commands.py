@@ -92,7 +92,7 @@ def test_experiments_and_an_earlier_state(smoke: Path, clone: Path, server: dict
         assert time.monotonic() < until, run("queue", "status")
         time.sleep(0.5)
     with closing(sqlite3.connect(clone / ".state/mlflow/mlflow.db")) as database:
-        assert database.execute("SELECT name, status FROM runs").fetchall() == [("report", "FINISHED")], "in the one record"
+        assert database.execute("SELECT name, status FROM runs").fetchall() == [("report smoke", "FINISHED")], "in the one record"
     assert contents(clone) == before
 
     # In the checkout itself; of the same change DVC has the result.

@@ -296,7 +296,7 @@ def test_the_command_names_what_failed_and_mlflow_has_each_variant(
         experiment = client.get_experiment_by_name("detr tiny")
         assert experiment is not None
         (parent,) = client.search_runs([experiment.experiment_id], "tags.stage = 'ablations'")
-        assert (parent.info.run_name, parent.info.status) == ("depth", "FAILED")
+        assert (parent.info.run_name, parent.info.status) == ("depth tiny", "FAILED")
         (child,) = client.search_runs([experiment.experiment_id], "params.encoder_layers = '1'")
         assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert child.data.params["variant"] == "one + more"

@@ -115,7 +115,7 @@ def test_the_cells_of_an_ablation_are_child_runs_that_the_comparison_selects(dat
             children.append(child)
             parent.metrics({"AP/nms_off": depth / 10}, step=depth)
         address = pages.compare_page([child.run_id for child in children], parent.experiment_id)
-        parent.tag(tracking.COMPARISON, address)
+        parent.tag(tracking.COMPARISON, pages.stored(address))
     for depth, child in enumerate(children, start=1):
         run = stored(child)
         assert run.data.tags["mlflow.parentRunId"] == parent.run_id
@@ -131,6 +131,22 @@ def test_the_cells_of_an_ablation_are_child_runs_that_the_comparison_selects(dat
     selected = {name: json.loads(unquote(value)) for name, (value,) in parse_qs(query).items()}
     assert selected == {"runs": [child.run_id for child in children], "experiments": [parent.experiment_id]}
     assert parent.links()["ablations compared in MLflow"] == address
+    assert stored(parent).data.tags[tracking.COMPARISON] == address.removeprefix(base + "/"), "wherever the UI is later"
+    assert pages.to_open(address) == f"make serve, then {address}", "nothing answers there before"
+    assert pages.to_open("http://elsewhere:5000/#/runs") == "http://elsewhere:5000/#/runs"
+
+
+def test_the_list_of_runs_shows_profile_and_figures(database: Path) -> None:
+    with tracking.stage_run("evaluate", DEMO, {}, []) as record:
+        assert stored(record).info.run_name == "evaluate demo"
+        record.metrics({"val/AP": 0.5642, "val/PQ": 0.75, "val/AP/circle": 0.1}, step=0)
+    run = stored(record)
+    assert run.info.run_name == "evaluate demo, AP 0.564"
+    assert run.data.tags["mlflow.note.content"] == "Stage evaluate of profile demo: AP 0.564, PQ 0.750."
+    experiment = mlflow.MlflowClient().get_experiment(record.experiment_id)
+    columns = json.loads(experiment.tags["mlflow.sharedViewState.detr"])["selectedColumns"]
+    assert {"tags.`profile`", "metrics.`val/AP`"} <= set(columns)
+    assert pages.experiment_page("7").endswith("/#/experiments/7/runs?viewStateShareKey=detr")
 
 
 def test_a_server_that_is_not_there_stops_the_stage_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,65 @@
+"""The checkpoint of a run as its model in MLflow: with its code, its signature and an example, so that it predicts anywhere."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+from mlflow.types.schema import Array, Object, Property
+from PIL import Image
+
+from flows.paths import ROOT
+
+REQUIREMENTS = ("torch", "torchvision", "numpy", "scipy", "pycocotools", "hotcoco", "pillow")  # of a model's prediction
+
+
+def log_model(checkpoint: Path, evaluate: Mapping[str, object], masks: bool) -> None:
+    """Logs the checkpoint as the model of the active run; flows/detector_model.py says what goes in and out.
+
+    evaluate: the section of parameters by which its output is read. masks: whether it has a mask head.
+    """
+    mlflow.pyfunc.log_model(
+        name="model",
+        loader_module="detector_model",
+        data_path=str(checkpoint),
+        model_config=dict(evaluate),
+        code_paths=[str(ROOT / "detr_core"), str(ROOT / "flows" / "detector_model.py")],
+        pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],  # inferring them takes 9 s
+        signature=signature(masks),
+        input_example=[example()],
+    )
+
+
+def signature(masks: bool) -> ModelSignature:
+    """What a prediction consists of, and the parameter `threshold`.
+
+    The input has no schema: an image is a text or an array, and MLflow's schemas have no type that allows both. With one, MLflow
+    would turn down paths or pixels before the model sees them.
+    """
+    numbers, whole = Array(DataType.double), Array(DataType.long)
+    columns: list[ColSpec | TensorSpec] = [
+        ColSpec(numbers, "scores"),
+        ColSpec(whole, "labels"),
+        ColSpec(Array(DataType.string), "names"),
+        ColSpec(Array(numbers), "boxes"),
+    ]
+    if masks:
+        fields = {"id": "long", "category_id": "long", "name": "string", "isthing": "boolean", "area": "long"}
+        segment = Object([Property(name, kind) for name, kind in fields.items()])
+        columns += [ColSpec(Array(whole), "panoptic"), ColSpec(Array(segment), "segments")]
+    return ModelSignature(outputs=Schema(columns), params=ParamSchema([ParamSpec("threshold", DataType.double, 0.0)]))
+
+
+def example() -> str:
+    """A picture of a red rectangle, as base64 of a PNG file."""
+    picture = Image.new("RGB", (64, 48), "white")
+    picture.paste("red", (16, 12, 48, 36))
+    file = io.BytesIO()
+    picture.save(file, "png")
+    return base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,50 @@
+"""Where MLflow's records are: the address without credentials, which stay in the variables of the environment that hold them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import MutableMapping
+from urllib.parse import unquote
+
+from detr_core.redaction import without_credentials, without_user_information
+from flows.paths import SHARED
+
+VARIABLE = "MLFLOW_TRACKING_URI"
+FOLDER = SHARED / "mlflow"
+
+
+def tracking_uri() -> str:
+    """Where runs are recorded: MLFLOW_TRACKING_URI, else the project's own database, whatever the working directory.
+
+    The address of a server is without credentials; that of a database may hold a password, so it is never shown: use `shown`.
+    """
+    separate_credentials(os.environ)
+    return os.environ.get(VARIABLE) or f"sqlite:///{FOLDER / 'mlflow.db'}"
+
+
+def shown() -> str:
+    """The same for people: without credentials."""
+    return without_credentials(tracking_uri())
+
+
+def server() -> str | None:
+    """The address of the MLflow server that MLFLOW_TRACKING_URI names; None where runs go to a database or a folder."""
+    uri = shown()
+    return uri.rstrip("/") if uri.lower().startswith(("http://", "https://")) else None
+
+
+def separate_credentials(environment: MutableMapping[str, str]) -> None:
+    """Moves the user and password of the server's address into the variables that MLflow has for them.
+
+    So no address that MLflow keeps, prints or puts into an error has them, neither here nor in processes started from here.
+    """
+    uri = environment.get(VARIABLE, "")
+    scheme, _, rest = uri.partition("://")
+    if scheme.lower() not in ("http", "https") or (address := without_user_information(uri)) == uri:
+        return
+    place = address.partition("://")[2]
+    name, colon, password = rest.removesuffix(place).removesuffix("@").partition(":")
+    if colon:
+        environment["MLFLOW_TRACKING_USERNAME"] = unquote(name)
+        environment["MLFLOW_TRACKING_PASSWORD"] = unquote(password)
+    environment[VARIABLE] = address
