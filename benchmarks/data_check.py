@@ -30,7 +30,7 @@ ALLOWED = 150.0  # images a second on 2 processors
 
 def enlarge(folder: Path, out: Path, least: int) -> int:
     """Writes the train split of `folder` into `out`, repeated, as both splits of a dataset; returns its number of images."""
-    layout = find_layout(folder, 0.2)["train"]
+    layout = find_layout(folder, 0.2).section["train"]
     sources = [source for source in ("instances", "panoptic") if layout[source] is not None]
     contents: dict[str, dict[str, Any]] = {source: json.loads((folder / layout[source]).read_bytes()) for source in sources}
     names = [image["file_name"] for image in contents[sources[0]]["images"]]

@@ -3,8 +3,8 @@
 Each dataclass stands beside what it configures; this file only builds them. The type hints are the schema: bool, int, float,
 str, Literal, `X | None`, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]`, nested dataclasses, and Any, which takes all that YAML
 has. `A | B` of dataclasses are told apart by a field `kind`, of one Literal value in each. `Annotated[dict[str, X], kind]` is a
-mapping whose values differ: each is built as the dataclass `kind(key, value)`. Every field must be given: the parameters file is
-the only home of values.
+mapping whose values differ: each is built as the dataclass `kind(key, value)`. Every field must be given, for the parameters
+file is the only home of values; but for one with the metadata `optional`, which profiles written before it existed do not have.
 """
 
 from __future__ import annotations
@@ -115,10 +115,11 @@ def _dataclass(kind: type, value: Any, where: str) -> Any:
             near = difflib.get_close_matches(str(key), names, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(names)}"
             raise ConfigError(f"{_under(where, key)}: unknown key; {hint}")
+    optional = {field.name for field in dataclasses.fields(kind) if field.metadata.get("optional")}
     for name in names:
-        if name not in value:
+        if name not in value and name not in optional:
             raise ConfigError(f"{_under(where, name)}: missing; expected {_describe(hints[name])}")
-    fields = {name: _convert(hints[name], value[name], _under(where, name)) for name in names}
+    fields = {name: _convert(hints[name], value[name], _under(where, name)) for name in names if name in value}
     try:
         return kind(**fields)
     except ConfigError as error:

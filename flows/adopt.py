@@ -16,7 +16,7 @@ from functools import reduce
 from operator import getitem
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from rich.console import Console
@@ -24,6 +24,7 @@ from rich.table import Table
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
+from detr_core.check.conversion import unreadable_images
 from detr_core.check.entries import category_names, check_entries
 from detr_core.check.findings import Finding
 from detr_core.check.statistics import Statistics, count, quantile
@@ -31,19 +32,28 @@ from detr_core.config import ConfigError, as_dict, build
 from detr_core.data.config import FolderConfig
 from detr_core.data.dataset import read_dataset
 from detr_core.data.fields import read_content
+from detr_core.data.yolo_rows import Labels
 from detr_core.studies.config import EVALUATING
 from flows import sizes
 from flows.artifacts import targets
-from flows.coco_layout import coco_layout
-from flows.layout import find_layout, yolo_names
+from flows.layout import find_layout
 from flows.paths import DEFAULT_PROFILE, PARAMS, ROOT, Paths, relative
 from flows.settings import overridden, parsed, profile_from, read
 from flows.stage import one_line_errors
-from flows.told import require_images, told, unused
+from flows.told import require_images, told
+from flows.yolo_layout import yolo_set
 
 TOOL = YAML()  # keeps the comments of the profile that is taken as a model
 TOOL.width = 160
 TOOL.representer.add_representer(type(None), lambda tool, _: tool.represent_scalar("tag:yaml.org,2002:null", "null"))
+
+
+@dataclass(frozen=True)
+class Start:
+    """The checkpoint that fine-tuning starts from: a path, or an address with the checksum of its file."""
+
+    checkpoint: str
+    sha256: str | None
 
 
 @dataclass(frozen=True)
@@ -61,15 +71,16 @@ def adopt(
     name: str,
     like: str,
     val_share: float,
-    checkpoint: str | None = None,
-    sha256: str | None = None,
+    start: Start | None = None,
     detector: str | None = None,
+    labels: Labels | None = None,
 ) -> Adopted:
     """Makes params/<name>.yaml and params/<name>/ for the dataset in `folder`; nothing that exists is overwritten.
 
     like: the profile whose recipe it takes: `demo`, small and from scratch, or `coco`, a ResNet-50. detector: one that its study
-    `baselines` trains beside its own, such as `deformable`, by that variant's recipe. checkpoint: the trained
+    `baselines` trains beside its own, such as `deformable`, by that variant's recipe. start: the trained
     detector that fine-tuning starts from, and whose architecture the profile gets; see `flows.checkpoints.local_file`.
+    labels: how the rows of YOLO's label files are to be read; None decides it over the whole set.
     Raises ConfigError for a name that is taken or none, an unknown detector, a checkpoint of another kind than DETR or beside a
     detector; DatasetError for a folder that is no dataset, CheckpointError.
     """
@@ -82,41 +93,41 @@ def adopt(
     model = Paths(like).params
     if not model.is_file():
         raise ConfigError(f"--like: expected the name of a profile, found {like!r}")
-    if detector is not None and checkpoint is not None:
+    if detector is not None and start is not None:
         raise ConfigError("--detector: a checkpoint brings its own; give one of the two")
     read(model)  # as a whole: what is wrong with it is told with its name, before any work
     content = TOOL.load(model.read_text(encoding="utf-8"))
     if detector is not None:
         content = _with_detector(content, detector, relative(model))
     folder = folder.absolute()
-    layout = {"root": relative(folder), **find_layout(folder, val_share)}
+    found = find_layout(folder, val_share, labels)
+    layout = {"root": relative(folder), **found.section}
     content["data"] |= {"source": "folder", "scenes": None, "folder": layout, "download": None}
     statistics, findings, panoptic = _statistics(build(FolderConfig, layout, str(folder)), int(content["data"]["seed"]))
     require_images(statistics, findings, folder)
-    files = coco_layout(folder).unused if layout["format"] == "coco" else []
     content["check"]["mode"] = "strict"
     for study in [study for study in content["ablations"] if study not in EVALUATING]:
         del content["ablations"][study]  # its budgets are the model's
-    if checkpoint is None:
+    if start is None:
         if "queries" in content["detector"]:
             content["detector"]["queries"] = sizes.queries(statistics)
         content["train_detection"]["init"] = None
     else:
-        init = {"checkpoint": checkpoint, "sha256": sha256}
+        init = {"checkpoint": start.checkpoint, "sha256": start.sha256}
         content["train_detection"]["init"] = init
-        content["detector"], maps = _built_as(checkpoint, sha256)
+        content["detector"], maps = _built_as(start)
         if maps is not None and content["train_panoptic"] is not None:
             content["train_panoptic"] |= {"init": dict(init), "attention_maps": maps, "attention_gain": 1}
     masks = panoptic and content["train_panoptic"] is not None
-    sizes.fit(content, statistics, masks, tuned=checkpoint is not None)
-    begun = f" Training starts from {checkpoint}." if checkpoint else ""
+    sizes.fit(content, statistics, masks, tuned=start is not None)
+    begun = f" Training starts from {start.checkpoint}." if start else ""
     content.yaml_set_start_comment(
         f"The dataset in {layout['root']}, with the recipe of {like}.yaml and sizes of its own.{begun}"
     )
     text = _text(content)
     profile_from(parsed(text), relative(paths.params))
     _write(paths, text, layout["root"])
-    return Adopted(paths, content, statistics, [*told(findings), *unused(files, folder)])
+    return Adopted(paths, content, statistics, [*found.notes, *told(findings)])
 
 
 def _with_detector(content: Any, name: str, where: str) -> Any:
@@ -141,7 +152,7 @@ def _statistics(config: FolderConfig, seed: int) -> tuple[dict[str, Statistics],
 
     root = (ROOT / config.root).resolve()
     with TemporaryDirectory() as temporary:
-        write_folder_dataset(config, root, seed, yolo_names(root) if config.format == "yolo" else (), Path(temporary))
+        write_folder_dataset(config, root, seed, yolo_set(root) if config.format == "yolo" else None, Path(temporary))
         splits = read_dataset(Path(temporary))
         found: dict[str, Statistics] = {}
         findings: list[Finding] = []
@@ -150,12 +161,12 @@ def _statistics(config: FolderConfig, seed: int) -> tuple[dict[str, Statistics],
             file = getattr(split, source)
             content = read_content(file)
             entries = check_entries(content, name, source)
-            findings += entries.findings
+            findings += [*entries.findings, *unreadable_images(content, name, source)]
             found[name] = count(entries, category_names(content, str(file)))
     return found, findings, source == "panoptic"
 
 
-def _built_as(checkpoint: str, sha256: str | None) -> tuple[dict[str, Any], str | None]:
+def _built_as(start: Start) -> tuple[dict[str, Any], str | None]:
     """The section `detector` of a checkpoint, and the attention maps of its mask head, None where it has none."""
     import torch
 
@@ -163,7 +174,7 @@ def _built_as(checkpoint: str, sha256: str | None) -> tuple[dict[str, Any], str 
     from detr_core.model.detr import Detr
     from flows.checkpoints import local_file
 
-    model = load_checkpoint(local_file(checkpoint, sha256), torch.device("cpu")).model
+    model = load_checkpoint(local_file(start.checkpoint, start.sha256), torch.device("cpu")).model
     if not isinstance(model, Detr):
         raise ConfigError(f"--checkpoint: expected a DETR, from which alone training can start, found {model.config.kind!r}")
     return as_dict(model.config), model.attention_maps if model.has_mask_head else None
@@ -257,6 +268,11 @@ def main() -> None:
     )
     parser.add_argument("--checkpoint", help="fine-tune from this one, ours or published: a path, or an address with --sha256")
     parser.add_argument("--sha256", help="of the checkpoint's file")
+    parser.add_argument(
+        "--labels",
+        choices=get_args(Labels),
+        help="how the rows of YOLO's label files are read (default: decided over the whole set; refused where it is not clear)",
+    )
     arguments = parser.parse_args()
     like = arguments.like or ("coco" if arguments.checkpoint else DEFAULT_PROFILE)
     with one_line_errors():
@@ -265,9 +281,9 @@ def main() -> None:
             arguments.name,
             like,
             arguments.val_share,
-            arguments.checkpoint,
-            arguments.sha256,
+            Start(arguments.checkpoint, arguments.sha256) if arguments.checkpoint else None,
             arguments.detector,
+            arguments.labels,
         )
     console = Console()
     console.print(table(made))

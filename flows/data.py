@@ -13,11 +13,11 @@ from detr_core.data.dataset import Split, read_dataset
 from detr_core.data.fields import read_content
 from detr_core.reporter import Reporter
 from flows import artifacts, stage
-from flows.layout import yolo_names
 from flows.paths import DEFAULT_PROFILE, PARAMS, ROOT, Paths, relative, whole_or_nothing
 from flows.progress import Tee, reporter
 from flows.settings import Profile, load
 from flows.show import publish
+from flows.yolo_layout import yolo_set
 
 
 def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]:
@@ -45,8 +45,8 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
                 from detr_core.data.archives import fill
 
                 fill(root, config.download, reporter)
-            names = yolo_names(root) if config.folder.format == "yolo" else ()
-            write_folder_dataset(config.folder, root, config.seed, names, folder)
+            described = yolo_set(root) if config.folder.format == "yolo" else None
+            write_folder_dataset(config.folder, root, config.seed, described, folder)
             manifest.write_manifest(folder, root, read_dataset(folder))
         artifacts.claim(folder, paths.profile)
         return {f"{name}/images": float(_images(split)) for name, split in read_dataset(folder).items()}

@@ -2,87 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from detr_core.config import ConfigError, build
+from detr_core.data.config import SplitConfig
 from detr_core.data.dataset import DatasetError
-from flows.coco_layout import coco_layout, split_entry
-from flows.split_names import SPLITS
+from detr_core.data.picture_files import is_file
+from detr_core.data.yolo import YoloSet, split_pictures, yolo_labels
+from detr_core.data.yolo_rows import Labels
+from flows.coco_layout import coco_layout
+from flows.told import unused
+from flows.voc_layout import voc_folders, voc_layout
+from flows.yolo_layout import yolo_description, yolo_layout, yolo_set
 
 
-def find_layout(folder: Path, share: float) -> dict[str, Any]:
-    """The content of `data.folder` for this folder, except for `root`.
+@dataclass(frozen=True)
+class Layout:
+    """section: the content of `data.folder`, except for `root`. notes: what changes which images are trained on, in words."""
 
-    share: of train's images for val, where the folder has no validation split.
+    section: dict[str, Any]
+    notes: list[str]
+
+
+def find_layout(folder: Path, share: float, labels: Labels | None = None) -> Layout:
+    """The layout of a dataset's folder.
+
+    share: of train's images for val, where the folder has no validation split. labels: how YOLO's rows are to be read; None
+    decides it over the whole set.
     Raises DatasetError for a folder that is none of the three, and one in which it isn't clear what is what: it names what was
-    found, for the profile to be written by hand.
+    found, for the profile to be written by hand. Raises ConfigError for labels with another format than YOLO's.
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: expected a dataset folder, found none")
-    if (folder / "data.yaml").is_file():
-        kind, splits = "yolo", _yolo(folder)
-    elif next((folder / "Annotations").glob("*.xml"), None) is not None:
-        kind, splits = "voc", _voc(folder)
-    else:
-        kind, splits = "coco", coco_layout(folder).splits
-    val = splits.get("val") or splits.get("test")
-    return {"format": kind, "train": splits["train"], "val": val, "val_share": None if val else share}
-
-
-def yolo_names(root: Path) -> list[str]:
-    """The class names in YOLO's `data.yaml`, in order. Raises DatasetError where there are none."""
-    names = _yolo_file(root).get("names")
-    if isinstance(names, dict) and names and sorted(names) == list(range(len(names))):
-        return [str(names[number]) for number in range(len(names))]
-    if isinstance(names, list) and names:
-        return [str(name) for name in names]
-    raise DatasetError(f"{root / 'data.yaml'}: names: expected a list of class names, or numbers from 0 with names")
-
-
-def _yolo_file(root: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load((root / "data.yaml").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DatasetError(f"{root / 'data.yaml'}: expected YOLO's description of a dataset: {error}") from None
-    return content if isinstance(content, dict) else {}
+        return _layout(folder, share, labels)
+    except (OSError, ValueError) as error:
+        if isinstance(error, (DatasetError, ConfigError)):
+            raise
+        raise DatasetError(f"{folder}: expected a folder that can be read: {error}") from None
 
 
-def _yolo(folder: Path) -> dict[str, Any]:
-    yolo_names(folder)
-    told = _yolo_file(folder)
-    found = {}
-    for split, names in SPLITS.items():
-        written = told.get(split)
-        # `../train/images` is below the folder all the same: exporters write it for another working directory.
-        wanted = [written.removeprefix("../").removeprefix("./")] if isinstance(written, str) else []
-        wanted += [f"{first}/{second}" for name in names for first, second in (("images", name), (name, "images"))]
-        images = next((place for place in wanted if _below(folder, place) and (folder / place).is_dir()), None)
-        if images is not None:
-            labels = "/".join("labels" if part == "images" else part for part in Path(images).parts)
-            found[split] = split_entry(images, labels)
-    if "train" not in found:
-        raise DatasetError(f"{folder / 'data.yaml'}: train: expected a folder of images below {folder}, found none")
-    return found
+def _layout(folder: Path, share: float, labels: Labels | None) -> Layout:
+    more: dict[str, Any] = {}
+    if yolo_description(folder) is not None:
+        kind, (splits, notes) = "yolo", yolo_layout(folder)
+        described = yolo_set(folder)
+        configs = {name: build(SplitConfig, entry, described.file) for name, entry in splits.items()}
+        notes += [note for name, config in configs.items() if (note := _unlabelled(folder, name, config, described))]
+        more = {"labels": labels or yolo_labels(folder, configs, described)}
+    elif places := voc_folders(folder):
+        kind, (splits, notes) = "voc", voc_layout(folder, places)
+    else:
+        kind, found = "coco", coco_layout(folder)
+        splits, notes = found.splits, unused(found.unused, folder)
+    if labels is not None and kind != "yolo":
+        raise ConfigError(f"--labels: expected with a YOLO dataset alone, found one in the format {kind!r}")
+    val = splits.get("val") or splits.get("test")
+    section = {"format": kind, "train": splits["train"], "val": val, "val_share": None if val else share, **more}
+    return Layout(section, notes)
 
 
-def _voc(folder: Path) -> dict[str, Any]:
-    images = next((name for name in ("JPEGImages", "images", ".") if next(_pictures(folder / name), None)), None)
-    if images is None:
-        raise DatasetError(f"{folder}: expected images in JPEGImages, found none")
-    lists = {split: f"ImageSets/Main/{split}.txt" for split in ("train", "val")}
-    if all((folder / name).is_file() for name in lists.values()):
-        return {split: split_entry(images, name) for split, name in lists.items()}
-    return {"train": split_entry(images, "Annotations")}
-
-
-def _pictures(folder: Path) -> Iterator[Path]:
-    endings = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-    return islice((path for path in folder.glob("*") if path.suffix.lower() in endings), 1)
-
-
-def _below(folder: Path, place: str) -> bool:
-    return not Path(place).is_absolute() and ".." not in Path(place).parts
+def _unlabelled(folder: Path, name: str, config: SplitConfig, described: YoloSet) -> str:
+    pictures = split_pictures(folder, name, config, described)
+    without = sum(not is_file(picture.labels) for picture in pictures)
+    if not without or without == len(pictures):  # where none has labels, the set is refused
+        return ""
+    are = "has no label file: it is used as an image" if without == 1 else "have no label file: they are used as images"
+    return f"{name}: {without} of {len(pictures)} images {are} without objects"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from detr_core.check.conversion import conversion_findings
 from detr_core.check.findings import Finding
 from detr_core.check.masks import objects_without_mask
 from detr_core.check.outlines import outline_fault
@@ -68,6 +69,7 @@ def check_entries(content: dict[str, Any], split: str, source: str) -> Entries:
     found.findings += _repeated(found, split, source)
     if source == "instances":
         found.findings += objects_without_mask(content["annotations"], found.images, found.findings, split)
+        found.findings = conversion_findings(content, found.findings, split, source)
     return found
 
 

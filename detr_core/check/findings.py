@@ -38,6 +38,7 @@ KINDS = {
     "image_size_read": Kind("an image without a width and height, which were read from its file", None),
     "object_area": Kind("an annotation whose area contradicts its box: it is scored with the area of its mask or box", None),
     "object_without_mask": Kind("an object without a mask where others have one: masks are not scored", None),
+    "columns_left_out": Kind("an object whose label has more than its box (keypoints, a confidence, a track id): left out", None),
     "box_clipped": Kind("a box partly outside its image, by more than a pixel", None),
     "object_repeated": Kind("an object annotated twice, box and category the same", None),
     "duplicate_within": Kind("an image that is in its split twice", None),

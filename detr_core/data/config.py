@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from detr_core.config import require
@@ -80,8 +80,12 @@ class FolderConfig:
     """A dataset that is already on disk; its images are read in place.
 
     root: absolute, or relative to the project. format: of the annotations. `coco`: the files that the splits name. `yolo`:
-    `instances` is a folder of label files, the class names are in `data.yaml` below the root. `voc`: `instances` is
+    `instances` is a folder of label files, or the name of the set's description (`data.yaml`), whose entry for the split then
+    says where its images are; the class names are in that description. `voc`: `instances` is a folder of XML files, such as
     `Annotations`, or a list of image names such as `ImageSets/Main/train.txt`.
+    labels: how the rows of YOLO's label files are read: `boxes` (center and size, and at most a confidence and a track id, which
+    are left out), `polygons` (boxes may stand among them) or `keypoints` (a box, and keypoints, which are left out). null, as
+    where the key isn't given, decides it over the whole set, and refuses one of which it is not clear. null for other formats.
     val: null takes `val_share` of train's images for it, by class and by the section's seed; val_share is null otherwise.
     """
 
@@ -90,8 +94,10 @@ class FolderConfig:
     train: SplitConfig
     val: SplitConfig | None
     val_share: float | None
+    labels: Literal["boxes", "polygons", "keypoints"] | None = field(default=None, metadata={"optional": True})
 
     def __post_init__(self) -> None:
+        require(self.labels is None or self.format == "yolo", "labels", f"null with format {self.format!r}", self.labels)
         require(
             (self.val is None) == (self.val_share is not None),
             "val_share",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,31 +11,30 @@ from detr_core.data.account import Account
 from detr_core.data.config import FolderConfig, SplitConfig
 from detr_core.data.dataset import DatasetError, below_root, write_dataset
 from detr_core.data.fields import read_content
-from detr_core.data.formats import from_voc, from_yolo
 from detr_core.data.image_entries import completed, image_file
 from detr_core.data.split import id_in, parted, same_content, stratified
+from detr_core.data.voc import read_voc
+from detr_core.data.yolo import YoloSet, read_yolo
 
 Contents = dict[str, dict[str, Any]]  # 'instances', 'panoptic' -> the content of that annotation file
 
 
-def write_folder_dataset(config: FolderConfig, root: Path, seed: int, names: Sequence[str], folder: Path) -> None:
+def write_folder_dataset(config: FolderConfig, root: Path, seed: int, yolo: YoloSet | None, folder: Path) -> None:
     """Writes `folder`/dataset.json, which points to the dataset below `root`; no image is copied.
 
     Where the dataset has no validation split, annotations in another format than COCO's, or images without a size,
     `folder`/annotations/ gets files of our own: `instances_train.json`, `panoptic_val.json` and so on.
-    seed: of the division. names: of YOLO's classes.
+    seed: of the division. yolo: what the description of a YOLO dataset says; None for other formats.
     Every image and annotation that was supplied is in them, however broken it is: the check decides what is left out.
     Raises DatasetError, which names the file, for a folder that isn't such a dataset.
     """
     if config.format == "coco" and config.val is not None and not _needs_own_files(config.train, config.val, root):
         write_dataset(folder, root, config.train, config.val)
         return
-    contents = {"train": _contents(config, config.train, root, names)}
+    contents = _contents(config, root, yolo)
     if config.val is None:
         assert config.val_share is not None  # FolderConfig requires it
         contents |= _divided(contents["train"], config.val_share, seed, below_root(root, config.train.images, "train.images"))
-    else:
-        contents["val"] = _contents(config, config.val, root, names)
     splits = {"train": config.train, "val": config.val or config.train}
     (folder / "annotations").mkdir()
     for name, kinds in contents.items():
@@ -47,12 +45,21 @@ def write_folder_dataset(config: FolderConfig, root: Path, seed: int, names: Seq
     write_dataset(folder, root, splits["train"], splits["val"], annotations=folder)
 
 
-def _contents(config: FolderConfig, split: SplitConfig, root: Path, names: Sequence[str]) -> Contents:
-    if config.format == "yolo":
-        return {"instances": from_yolo(root, split, names)}
+def _contents(config: FolderConfig, root: Path, yolo: YoloSet | None) -> dict[str, Contents]:
+    """The contents of 'train', and of 'val' where the folder has one."""
+    splits = {"train": config.train} | ({} if config.val is None else {"val": config.val})
+    if config.format == "coco":
+        return {
+            name: {kind: _completed_file(file, root, split)[0] for kind, file in _coco_files(split, root).items()}
+            for name, split in splits.items()
+        }
     if config.format == "voc":
-        return {"instances": from_voc(root, split)}
-    return {kind: _completed_file(file, root, split)[0] for kind, file in _coco_files(split, root).items()}
+        converted = read_voc(root, splits)
+    else:
+        if yolo is None:
+            raise DatasetError(f"{root}: expected the description of a YOLO dataset, such as data.yaml, found none")
+        converted = read_yolo(root, splits, yolo, config.labels)
+    return {name: {"instances": content} for name, content in converted.items()}
 
 
 def _needs_own_files(train: SplitConfig, val: SplitConfig, root: Path) -> bool:

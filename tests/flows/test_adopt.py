@@ -21,7 +21,7 @@ from detr_core.config import ConfigError
 from detr_core.data.dataset import DatasetError
 from detr_core.model.config import DeformableConfig
 from detr_core.studies.config import EVALUATING, InstanceCountConfig
-from flows import adopt, layout, paths, settings, sizes
+from flows import adopt, layout, paths, settings, sizes, yolo_layout
 from flows.paths import PARAMS, ROOT
 from flows.settings import load, read
 from tests.check.datasets import write_whole
@@ -40,7 +40,7 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def made(folder: Path, **options: object) -> adopt.Adopted:
-    given = {"like": "demo", "val_share": 0.25, "detector": None, "checkpoint": None, "sha256": None} | options
+    given = {"like": "demo", "val_share": 0.25} | options
     return adopt.adopt(folder, NAME, **given)  # type: ignore[arg-type]
 
 
@@ -113,7 +113,7 @@ def test_a_detector_that_is_not_known_or_is_the_checkpoints(tmp_path: Path, para
     with pytest.raises(ConfigError, match=rf"a variant of ablations\.baselines in .*demo\.yaml \({known}\), found 'yolo'"):
         made(root, detector="yolo")
     with pytest.raises(ConfigError, match="--detector: a checkpoint brings its own"):
-        made(root, detector="deformable", checkpoint="x.pth")
+        made(root, detector="deformable", start=adopt.Start("x.pth", None))
     made(root)
     with pytest.raises(ConfigError, match=r"ablations\.baselines in .* \(none\), found 'deformable'"):
         adopt.adopt(root, "another", like=NAME, val_share=0.25, detector="deformable")
@@ -149,7 +149,7 @@ def test_a_profile_is_never_overwritten(tmp_path: Path, params: Path) -> None:
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "A", ".x"])
 def test_a_name_that_is_none_is_refused(tmp_path: Path, params: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="--name"):
-        adopt.adopt(tmp_path, name, "demo", 0.2, None, None)
+        adopt.adopt(tmp_path, name, "demo", 0.2)
 
 
 def test_a_folder_that_is_no_dataset_leaves_nothing(tmp_path: Path, params: Path) -> None:
@@ -175,20 +175,22 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("train", "told", "expected"),
     [
-        ("images/train", "train: images/train\nval: images/val\n", ("images/train", "labels/train")),
-        ("train/images", "train: ../train/images\nval: ../valid/images\n", ("train/images", "train/labels")),
-        ("images/train", "train: /elsewhere/train.txt\n", ("images/train", "labels/train")),
+        ("images/train", "train: images/train\n", ("images/train", "labels/train")),
+        ("train/images", "train: ../train/images\n", ("train/images", "train/labels")),
+        ("images/train", "", ("images/train", "labels/train")),
     ],
 )
 def test_yolo_layouts(folder: Path, train: str, told: str, expected: tuple[str, str]) -> None:
     picture(folder / train / "a.jpg")
+    (folder / expected[1]).mkdir(parents=True)
     (folder / "data.yaml").write_text(told + "names:\n  0: cat\n  1: dog\n")
-    found = layout.find_layout(folder, 0.3)
+    found = layout.find_layout(folder, 0.3).section
     assert (found["train"]["images"], found["train"]["instances"]) == expected
     assert (found["format"], found["val"], found["val_share"]) == ("yolo", None, 0.3)
-    assert layout.yolo_names(folder) == ["cat", "dog"]
-    picture(folder / train.replace("train", "val" if "images/" in train else "valid") / "b.jpg")
-    assert layout.find_layout(folder, 0.3)["val_share"] is None
+    assert yolo_layout.yolo_set(folder).names == ("cat", "dog")
+    for place in expected:
+        picture(folder / place.replace("train", "val" if "images/" in train else "valid") / "b.jpg")
+    assert layout.find_layout(folder, 0.3).section["val_share"] is None
 
 
 def test_yolo_to_a_profile(folder: Path, params: Path) -> None:
@@ -206,12 +208,12 @@ def test_voc_layouts(folder: Path) -> None:
     picture(folder / "JPEGImages" / "a.jpg")
     (folder / "Annotations").mkdir()
     (folder / "Annotations" / "a.xml").write_text("<annotation/>")
-    found = layout.find_layout(folder, 0.2)
+    found = layout.find_layout(folder, 0.2).section
     assert (found["format"], found["train"]["instances"], found["val"]) == ("voc", "Annotations", None)
     for split in ("train", "val"):
         (folder / "ImageSets" / "Main").mkdir(parents=True, exist_ok=True)
-        (folder / "ImageSets" / "Main" / f"{split}.txt").write_text("a\n")
-    assert layout.find_layout(folder, 0.2)["val"]["instances"] == "ImageSets/Main/val.txt"
+        (folder / "ImageSets" / "Main" / f"{split}.txt").write_text("a\n" if split == "train" else "b\n")
+    assert layout.find_layout(folder, 0.2).section["val"]["instances"] == "ImageSets/Main/val.txt"
 
 
 @pytest.mark.parametrize(
@@ -234,7 +236,7 @@ def test_coco_layouts(folder: Path, train: str, val: str, images: tuple[str, str
         (folder / "annotations" / other).write_text(json.dumps(content))
     if not train.startswith("annotations"):
         (folder / "annotations" / "person_keypoints_train2017.json").unlink()
-    found = layout.find_layout(folder, 0.2)
+    found = layout.find_layout(folder, 0.2).section
     assert (found["train"]["instances"], found["val"]["instances"]) == (train, val)
     assert (found["train"]["images"], found["val"]["images"]) == images
 

@@ -142,7 +142,7 @@ def require_balance(folder: Path, layout: dict[str, Any], figures: dict[str, flo
 
 def through_the_core(folder: Path, out: Path) -> None:
     """What `adopt`, data and check do with a folder, without a profile."""
-    layout = find_layout(folder, 0.25)
+    layout = find_layout(folder, 0.25).section
     config = build(FolderConfig, {"root": str(folder), **layout}, str(folder))
     statistics, findings, panoptic = adopt._statistics(config, 0)
     require_images(statistics, findings, folder)
@@ -150,7 +150,7 @@ def through_the_core(folder: Path, out: Path) -> None:
     sizes.fit(copy.deepcopy(SMOKE), statistics, panoptic, tuned=False)
     (out / "data").mkdir(parents=True)
     (out / "dataset").mkdir()
-    write_folder_dataset(config, folder, 0, (), out / "data")
+    write_folder_dataset(config, folder, 0, None, out / "data")
     splits = read_dataset(out / "data")
     found = inspect(splits, 10, Silent())
     write_checked(out / "data", found.findings, out / "dataset")
@@ -188,4 +188,4 @@ def test_500_damaged_folders_through_the_commands(
         write(folder, *made)
         outcome = carried(folder, f"damaged-{next(NAMES)}", params, mode)
         if not outcome.error:
-            require_balance(folder, find_layout(folder, 0.25), outcome.figures)
+            require_balance(folder, find_layout(folder, 0.25).section, outcome.figures)

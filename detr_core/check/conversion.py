@@ -1,0 +1,46 @@
+"""What the conversion of another format (YOLO, Pascal VOC) noted in the entries that it wrote, as findings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from detr_core.check.findings import Finding
+from detr_core.data.conversion import DROPPED, FAULT
+
+
+def conversion_findings(content: dict[str, Any], findings: Sequence[Finding], split: str, source: str) -> list[Finding]:
+    """The findings of an annotation file, with what its conversion knows of them.
+
+    An entry that could not be converted is found as any other that is malformed; its detail becomes the reason, with the file
+    and the line of the label. Objects of which the conversion left something out are told.
+    """
+    worded = []
+    for finding in findings:
+        entries = content["images" if finding.leaves == "image" else "annotations"]
+        reason = None if finding.place is None else _note(entries[finding.place], FAULT)
+        worded.append(finding if reason is None else replace(finding, detail=reason))
+    names = {
+        entry.get("id"): str(entry.get("file_name", ""))
+        for entry in content["images"]
+        if isinstance(entry, dict) and type(entry.get("id")) is int
+    }
+    for place, entry in enumerate(content["annotations"]):
+        if (note := _note(entry, DROPPED)) is not None and type(number := entry.get("image_id")) is int:
+            worded.append(Finding("columns_left_out", split, source, number, names.get(number, ""), place, detail=note))
+    return worded
+
+
+def unreadable_images(content: dict[str, Any], split: str, source: str) -> list[Finding]:
+    """The images whose file could not be read by the conversion; the check finds them when it reads all images."""
+    return [
+        Finding("image_unreadable", split, source, entry["id"], entry["file_name"], place, detail=note)
+        for place, entry in enumerate(content["images"])
+        if (note := _note(entry, FAULT)) is not None and entry.get("height") is not None
+    ]
+
+
+def _note(entry: Any, field: str) -> str | None:
+    note = entry.get(field) if isinstance(entry, dict) else None
+    return note if isinstance(note, str) else None

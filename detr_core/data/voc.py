@@ -1,0 +1,176 @@
+"""Annotations in Pascal VOC's format, as the content of COCO annotation files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detr_core.data.config import SplitConfig
+from detr_core.data.conversion import FAULT
+from detr_core.data.dataset import DatasetError, below_root
+from detr_core.data.image_entries import SIZE_READ
+from detr_core.data.images import upright_size
+from detr_core.data.picture_files import files_below, is_file, picture_files, read_lines
+from detr_core.data.voc_xml import VocFile, XmlError, is_voc_xml, read_voc_xml
+
+Files = Mapping[str, "VocFile | str"]  # name without ending, below the folder of XML files -> what it says, or what is wrong
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures of a folder. by_stem: name without ending -> names with one, of which two may differ in their ending alone."""
+
+    folder: Path
+    by_stem: Mapping[str, Sequence[str]]
+
+    def of(self, stem: str, filename: str) -> tuple[str, str]:
+        """The picture of the XML file `stem`.xml, whose <filename> is given, and a fault where it isn't clear which one it is.
+
+        An XML file and its image have one name in Pascal VOC, so that goes before <filename>, which tools leave as it was
+        when files are renamed. A picture that isn't there has the name that it should have.
+        """
+        same = self.by_stem.get(stem, ())
+        if len(same) == 1:
+            return same[0], ""
+        named = (stem.rpartition("/")[0] + "/" if "/" in stem else "") + filename
+        if filename and (named in same or (not same and is_file(self.folder / named))):
+            return named, ""
+        if same:
+            return same[0], f"expected one image for {stem}.xml, found {' and '.join(same[:2])}"
+        return (named if os.path.splitext(filename)[1] else f"{stem}.jpg"), ""
+
+
+def read_voc(root: Path, splits: Mapping[str, SplitConfig]) -> dict[str, dict[str, Any]]:
+    """COCO's content of each split; objects that are marked `difficult` become crowds, which train nothing.
+
+    splits: `instances` is a folder of XML files, or a list of image names such as `ImageSets/Main/train.txt`, a name a line,
+    whose XML files are in the folder `Annotations` above it. The classes are those of all XML files, by name; so they are the
+    same for every split. What can't be converted stays as an entry that the check finds, with the reason in its field
+    `conversion_fault`.
+    Raises DatasetError, which names the file or folder, where a split has no images.
+    """
+    folders = {name: xml_folder(root, split) for name, split in splits.items()}
+    files: dict[Path, Files] = {folder: _read_all(folder, root) for folder in set(folders.values())}
+    every = [file for found in files.values() for file in found.values() if isinstance(file, VocFile)]
+    names = sorted({each.name for file in every for each in file.objects if each.name})
+    if not names:
+        raise DatasetError(f"{' and '.join(map(str, sorted(files)))}: expected objects with names in the XML files, found none")
+    return {name: _content(root, split, files[folders[name]], names) for name, split in splits.items()}
+
+
+def voc_images(root: Path, split: SplitConfig) -> list[str]:
+    """The names, without endings, of a split's images. Raises DatasetError for a list or a folder without any."""
+    assert split.instances is not None  # FolderConfig requires it
+    chosen, folder = below_root(root, split.instances, "instances"), xml_folder(root, split)
+    stems = {name[: -len(".xml")] for name in files_below(folder) if _is_xml(folder / name)}
+    if chosen.is_dir():
+        return sorted(stems)
+    if not chosen.is_file():
+        raise DatasetError(f"{chosen}: expected a folder of XML files or a list of image names, found none")
+    known = stems | {os.path.splitext(name)[0] for name in picture_files(below_root(root, split.images, "images"))}
+    names = list(dict.fromkeys(_listed(line, known) for line in read_lines(chosen)))
+    if not names:
+        raise DatasetError(f"{chosen}: expected image names, one a line, found none")
+    return names
+
+
+def xml_folder(root: Path, split: SplitConfig) -> Path:
+    """The folder with the XML files of a split."""
+    chosen = below_root(root, split.instances or "", "instances")
+    if chosen.is_dir():
+        return chosen
+    for above in chosen.parents:
+        if above.is_dir():
+            for place in sorted(above.iterdir()):
+                if place.name.lower() == "annotations" and place.is_dir():
+                    return place
+        if above == root:
+            break
+    raise DatasetError(f"{chosen}: expected a folder `Annotations` with XML files above this list, below {root}, found none")
+
+
+def _listed(line: str, known: set[str]) -> str:
+    """The image that a line names: all of it, where spaces belong to the name; else without an ending, a folder or a flag."""
+    line = line.replace("\\", "/")
+    without_flag = re.sub(r"\s+-?[01]$", "", line)
+    for text in (line, without_flag):
+        for name in (text, os.path.splitext(text)[0], text.rpartition("/")[2], os.path.splitext(text.rpartition("/")[2])[0]):
+            if name in known:
+                return name
+    return without_flag
+
+
+def _is_xml(path: Path) -> bool:
+    return path.name.endswith(".xml") and path.is_file()
+
+
+def _read_all(folder: Path, root: Path) -> Files:
+    found: dict[str, VocFile | str] = {}
+    for name in files_below(folder):
+        path = folder / name
+        if not _is_xml(path):
+            continue
+        try:
+            found[name[: -len(".xml")]] = read_voc_xml(path)
+        except XmlError as error:
+            if not is_voc_xml(path) and path.stat().st_size and "/" in name:
+                continue  # XML of something else, in a subfolder
+            found[name[: -len(".xml")]] = f"{path.relative_to(root)}: {error}"
+    return found
+
+
+def _content(root: Path, split: SplitConfig, files: Files, names: Sequence[str]) -> dict[str, Any]:
+    folder = below_root(root, split.images, "images")
+    if not folder.is_dir():
+        raise DatasetError(f"images: expected a folder, found none at {folder}")
+    by_stem: dict[str, list[str]] = defaultdict(list)
+    for picture in picture_files(folder):
+        by_stem[os.path.splitext(picture)[0]].append(picture)
+    pictures = Pictures(folder, by_stem)
+    where = (xml_folder(root, split) / "x").parent.relative_to(root)
+    categories = {name: number for number, name in enumerate(names, start=1)}
+    images: list[dict[str, Any]] = []
+    objects: list[dict[str, Any]] = []
+    for stem in voc_images(root, split):
+        file = files.get(stem, f"{split.instances}: {stem!r} has no {where / stem}.xml")
+        number = len(images) + 1
+        if isinstance(file, str):
+            images.append(_image(number, pictures.of(stem, "")[0], None) | {FAULT: file})
+            continue
+        name, unclear = pictures.of(stem, file.filename)
+        images.append(_sized(number, name, file, folder) | ({"width": None, FAULT: unclear} if unclear else {}))
+        for each in file.objects:
+            entry: dict[str, Any] = {"id": len(objects) + 1, "image_id": number, "iscrowd": int(each.difficult)}
+            entry |= {"category_id": categories.get(each.name), "bbox": None if each.box is None else list(each.box)}
+            if each.box is not None:
+                entry["area"] = each.box[2] * each.box[3]
+            if each.fault:
+                entry[FAULT] = f"{where / stem}.xml: {each.fault}"
+            objects.append(entry)
+    if not images:
+        raise DatasetError(f"{where}: expected XML files, found none")
+    return {
+        "images": images,
+        "annotations": objects,
+        "categories": [{"id": number, "name": name} for name, number in categories.items()],
+    }
+
+
+def _image(number: int, name: str, size: tuple[int, int] | None) -> dict[str, Any]:
+    height, width = size or (None, None)
+    return {"id": number, "file_name": name, "height": height, "width": width}
+
+
+def _sized(number: int, name: str, file: VocFile, folder: Path) -> dict[str, Any]:
+    """The image's entry, with the size that the image file has where the XML file has none that can be right."""
+    if file.size is not None:
+        return _image(number, name, file.size)
+    try:
+        return _image(number, name, upright_size(folder / name)) | {SIZE_READ: True}
+    except DatasetError as error:  # 1 x 1 stands in: the check finds the file broken, and says why
+        return _image(number, name, (1, 1)) | {FAULT: str(error)}

@@ -1,0 +1,235 @@
+"""Annotations in YOLO's format, as the content of COCO annotation files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from detr_core.data.config import SplitConfig
+from detr_core.data.conversion import DROPPED, FAULT
+from detr_core.data.dataset import DatasetError, below_root
+from detr_core.data.images import upright_size
+from detr_core.data.picture_files import below, is_file, is_foreign, picture_files, read_lines
+from detr_core.data.yolo_rows import BOX, LEFT_OUT, Labels, Row, RowError, decided_labels, row_object
+
+
+@dataclass(frozen=True)
+class YoloSet:
+    """What the description of a YOLO dataset (`data.yaml`) says.
+
+    file: its name. names: of the classes, in order. keypoints: number and dimensions (`kpt_shape`), or None. base: the folder
+    that its paths are relative to, below the root. places: 'train', 'val' -> folders and lists of images, below the root.
+    """
+
+    file: str
+    names: tuple[str, ...]
+    keypoints: tuple[int, int] | None
+    base: str = "."
+    places: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image of a split: its name below the split's folder of images, its file, and the file that its labels are in."""
+
+    name: str
+    file: Path
+    labels: Path
+
+
+def read_yolo(
+    root: Path, splits: Mapping[str, SplitConfig], described: YoloSet, labels: Labels | None
+) -> dict[str, dict[str, Any]]:
+    """COCO's content of each split: a label file an image, a row an object, coordinates 0..1 of the upright image.
+
+    splits: `instances` is the folder of a split's label files, or the description's file, whose entry for the split then says
+    where its images are. labels: how rows are read; None decides it by `decided_labels`.
+    An image without a label file has no objects. Ids are numbered from 1, images by name. What can't be converted
+    stays as an entry that the check finds, with the reason in its field `conversion_fault`.
+    Raises DatasetError for splits without images, and for rows of which it is not clear what they mean.
+    """
+    pictures = {name: split_pictures(root, name, split, described) for name, split in splits.items()}
+    for name, found in pictures.items():
+        if not any(is_file(picture.labels) for picture in found):
+            expected = f"a label file such as {found[0].labels.relative_to(root)}"
+            raise DatasetError(f"{root}: {name}: expected {expected} for an image, found none for any of {len(found)} images")
+    rows: dict[Path, list[Row] | str] = {}
+    for each in pictures.values():
+        for picture in each:
+            if picture.labels not in rows:
+                rows[picture.labels] = label_rows(picture.labels, root)
+    if labels is None:
+        labels = decided_labels([row for found in rows.values() if isinstance(found, list) for row in found], described.keypoints)
+    converter = _Converter(root, described, labels, rows)
+    return {name: converter.content(pictures[name], _strangers(root, splits[name], pictures[name])) for name in splits}
+
+
+def yolo_labels(root: Path, splits: Mapping[str, SplitConfig], described: YoloSet) -> Labels:
+    """How the rows of these splits are to be read, by `decided_labels`; errors as there."""
+    files = {picture.labels for name, split in splits.items() for picture in split_pictures(root, name, split, described)}
+    found = (label_rows(file, root) for file in sorted(files))
+    return decided_labels([row for rows in found if isinstance(rows, list) for row in rows], described.keypoints)
+
+
+def split_pictures(root: Path, name: str, split: SplitConfig, described: YoloSet) -> list[Picture]:
+    """The images of a split, by name. Raises DatasetError where there are none."""
+    assert split.instances is not None  # FolderConfig requires it
+    if split.instances == described.file:
+        places = described.places.get(name, ())
+        if not places:
+            raise DatasetError(f"{root / described.file}: {name}: expected folders or lists of images, found none")
+        listed = dict.fromkeys(file for place in places for file in _listed(root, place, described.base))
+        return [Picture(file, root / file, root / labels_of(file)) for file in listed]
+    images, labels = (_folder(root, getattr(split, what), what) for what in ("images", "instances"))
+    files = list(picture_files(images))
+    if not files:
+        raise DatasetError(f"{images}: expected images, found none")
+    return [Picture(file, images / file, labels / f"{os.path.splitext(file)[0]}.txt") for file in files]
+
+
+def labels_of(image: str) -> str:
+    """The label file of an image, both below the root: the last folder `images` becomes `labels`; else they lie side by side."""
+    *folders, name = image.split("/")
+    for place in range(len(folders) - 1, -1, -1):
+        if folders[place].lower() == "images":
+            folders[place] = {"Images": "Labels", "IMAGES": "LABELS"}.get(folders[place], "labels")
+            break
+    return "/".join([*folders, f"{os.path.splitext(name)[0]}.txt"])
+
+
+def label_rows(file: Path, root: Path) -> list[Row] | str:
+    """The rows of a label file, none where there is no such file; or what keeps it from being read."""
+    where = str(file.relative_to(root)) if file.is_relative_to(root) else str(file)
+    try:
+        text = file.read_bytes().decode("utf-8-sig", errors="replace")
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        return f"{where}: expected a label file that can be read: {error}"
+    lines = enumerate(text.splitlines(), start=1)
+    return [Row(f"{where}: line {number}", tuple(line.split())) for number, line in lines if line.strip()]
+
+
+def _listed(root: Path, place: str, base: str) -> Iterator[str]:
+    """The images in a folder, or of a list of images, below the root."""
+    path = root / place
+    if path.is_dir():
+        files = list(picture_files(path))
+        if not files:
+            raise DatasetError(f"{path}: expected images, found none")
+        yield from (file if place == "." else f"{place}/{file}" for file in files)
+        return
+    lines = read_lines(path)
+    found = [_found(root, path, line.replace("\\", "/"), base) for line in lines]
+    if not any(is_file(root / name) for name in found):
+        listed = f", found none such as {lines[0][:80]!r}" if lines else ", found no line"
+        raise DatasetError(f"{path}: expected a list of images that lie below {root}{listed}")
+    yield from found
+
+
+def _found(root: Path, path: Path, line: str, base: str) -> str:
+    """An image that a line of a list names: the first of the places that it can mean which is there, else the first one."""
+    names = [below(root, os.path.join(place, line)) for place in (path.parent, root / base)]
+    inside = [name for name in names if name is not None]
+    if not inside:
+        raise DatasetError(f"{path}: expected images below {root}, found {line[:80]!r}; images of another folder are never read")
+    return next((name for name in inside if is_file(root / name)), inside[0])
+
+
+def _strangers(root: Path, split: SplitConfig, pictures: Sequence[Picture]) -> list[tuple[Path, list[Row]]]:
+    """Label files, with their rows, in the folders of the split's labels that belong to no image there."""
+    known = {picture.labels for picture in pictures}
+    found = []
+    for labels, images in sorted({(picture.labels.parent, picture.file.parent) for picture in pictures}):
+        if labels == images or not labels.is_dir() or not images.is_dir():
+            continue  # beside images, a text file can be anything
+        stems = {os.path.splitext(name)[0] for name in os.listdir(images)}
+        for name in sorted(os.listdir(labels)):
+            stem, ending = os.path.splitext(name)
+            if ending != ".txt" or stem in stems or labels / name in known or is_foreign(name):
+                continue
+            rows = label_rows(labels / name, root)
+            if isinstance(rows, list) and rows and len(rows[0].columns) >= BOX and _is_number(rows[0].columns[0]):
+                found.append((labels / name, rows))
+    return found
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class _Converter:
+    root: Path
+    described: YoloSet
+    labels: Labels
+    rows: Mapping[Path, list[Row] | str]
+
+    def content(self, pictures: Sequence[Picture], strangers: Sequence[tuple[Path, list[Row]]]) -> dict[str, Any]:
+        images: list[dict[str, Any]] = []
+        objects: list[dict[str, Any]] = []
+        owners: dict[Path, str] = {}
+        for number, picture in enumerate(pictures, start=1):
+            entry, size = _image(number, picture, self.root)
+            rows = self.rows[picture.labels]
+            owner = owners.setdefault(picture.labels, picture.name)
+            if owner != picture.name:
+                entry |= _unusable(f"{picture.name} and {owner} have one label file; whose are the labels?")
+                rows = []
+            elif isinstance(rows, str):
+                entry |= _unusable(rows)
+                rows = []
+            images.append(entry)
+            found = [self._object(row, number, size) for row in rows]
+            for each in found if FAULT in entry else ():
+                each.pop("area", None)  # there are no pixels to count it in
+            objects += found
+        for file, rows in strangers:
+            reason = f"no image has this name, {file.stem!r}"
+            objects += [_object(0, self._object(row, 0, (1, 1)) | {FAULT: f"{row.where}: {reason}"}) for row in rows]
+        for number, entry in enumerate(objects, start=1):
+            entry["id"] = number
+        categories = [{"id": number, "name": name} for number, name in enumerate(self.described.names, start=1)]
+        return {"images": images, "annotations": objects, "categories": categories}
+
+    def _object(self, row: Row, image: int, size: tuple[int, int]) -> dict[str, Any]:
+        try:
+            found, dropped = row_object(row, self.labels, self.described.keypoints, len(self.described.names), size)
+        except RowError as error:
+            # Without a category, or with one that isn't listed, the check finds the entry and words it so.
+            category = 0 if error.unknown_class else None
+            broken = {"category_id": category, "bbox": [0, 0, 0, 0], FAULT: f"{row.where}: {error}"}
+            return _object(image, broken)
+        return _object(image, found | ({DROPPED: f"{dropped} {LEFT_OUT[self.labels]}"} if dropped else {}))
+
+
+def _object(image: int, found: dict[str, Any]) -> dict[str, Any]:
+    return {"id": 0, "image_id": image, "iscrowd": 0, **found}
+
+
+def _image(number: int, picture: Picture, root: Path) -> tuple[dict[str, Any], tuple[int, int]]:
+    """The entry of an image, and its size (h, w). One that can't be read gets 1 x 1: the check finds it broken, and says why."""
+    fault = {}
+    try:
+        size = upright_size(picture.file)
+    except DatasetError as error:
+        size, fault = (1, 1), {FAULT: str(error)}
+    return {"id": number, "file_name": picture.name, "height": size[0], "width": size[1], **fault}, size
+
+
+def _unusable(reason: str) -> dict[str, Any]:
+    return {"height": None, "width": None, FAULT: reason}
+
+
+def _folder(root: Path, name: str | None, field_name: str) -> Path:
+    path = below_root(root, name or "", field_name)
+    if not path.is_dir():
+        raise DatasetError(f"{field_name}: expected a folder, found none at {path}")
+    return path

@@ -1,0 +1,186 @@
+"""Where a folder has Pascal VOC's XML files and images, and which of them its lists (`ImageSets/Main`) put into which split."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from detr_core.config import build
+from detr_core.data.config import SplitConfig
+from detr_core.data.dataset import DatasetError
+from detr_core.data.picture_files import is_foreign, picture_files
+from detr_core.data.voc import voc_images
+from detr_core.data.voc_xml import is_voc_xml
+from flows.coco_layout import split_entry
+from flows.split_names import SPLITS, split_named
+
+DEPTH = 3  # XML files lie at most so many folders deep
+IMAGES = ("jpegimages", "images", "imgs", "image")
+LISTS = {name: split for split, names in SPLITS.items() for name in names} | {"trainval": "trainval", "default": "default"}
+
+
+def voc_folders(folder: Path) -> list[Path]:
+    """The folders that have XML files of Pascal VOC directly in them."""
+    return [place for place in _folders(folder, DEPTH) if any(is_voc_xml(path) for path in _xml_files(place))]
+
+
+def voc_layout(folder: Path, places: list[Path]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """The splits 'train' and 'val' as in the section `data.folder`, and what a person should know of how they came about.
+
+    places: of the XML files. Raises DatasetError where it is not clear which images are to be trained on.
+    """
+    if len(places) == 1 or (annotations := _annotations_above(places)) is None:
+        splits, notes = _one_folder(folder, places[0]) if len(places) == 1 else (_folder_by_split(folder, places), [])
+    else:
+        splits, notes = _one_folder(folder, annotations)
+    _require_apart(folder, splits)
+    if "val" not in splits and "test" in splits:
+        splits["val"] = splits.pop("test")
+        notes.append(f"there is no validation set: the test set, {splits['val']['instances']}, is validated on")
+    elif "test" in splits:
+        notes.append(f"the test set, {splits.pop('test')['instances']}, is used neither for training nor for validation")
+    notes += [note for entry in splits.values() if (note := _without_xml(folder, entry))]
+    if "val" not in splits:
+        notes.append("there is no validation set: a share of the training images is validated on")
+    return splits, notes
+
+
+def _annotations_above(places: list[Path]) -> Path | None:
+    """The folder `Annotations` that all these folders are in, unless they are named after splits."""
+    common = Path(os.path.commonpath(places))
+    above = next((path for path in (common, *common.parents) if path.name.lower() == "annotations"), None)
+    named = above is not None and all(split_named(place.relative_to(above).as_posix()) for place in places)
+    return None if named else above
+
+
+def _folder_by_split(folder: Path, places: list[Path]) -> dict[str, dict[str, Any]]:
+    found: dict[str, list[Path]] = {}
+    for place in places:
+        found.setdefault(split_named(place.relative_to(folder).as_posix()), []).append(place)
+    if "" in found or "train" not in found or any(len(of_split) > 1 for of_split in found.values()):
+        listed = ", ".join(str(place.relative_to(folder)) for place in places)
+        raise DatasetError(
+            f"{folder}: expected XML files in one folder, or in one for each of train, val and test, found them in {listed}"
+        )
+    return {
+        split: split_entry(_images(folder, found[split][0]), found[split][0].relative_to(folder).as_posix())
+        for split in SPLITS
+        if split in found
+    }
+
+
+def _one_folder(folder: Path, place: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    images = _images(folder, place)
+    below = place.relative_to(folder).as_posix()
+    sets = _child(place.parent, ("imagesets",)) if place != folder else None
+    main = None if sets is None else _child(sets, ("main",)) or (sets if _lists(sets) else None)
+    if sets is not None and main is None:
+        names = ", ".join(sorted(path.name for path in sets.iterdir() if not is_foreign(path.name))[:5]) or "nothing"
+        return {"train": split_entry(images, below)}, [
+            f"{sets.relative_to(folder)} has no lists in Main, only {names}: every image is used"
+        ]
+    lists = {} if main is None else _lists(main)
+    if main is None or not lists:
+        return {"train": split_entry(images, below)}, []
+    known: dict[str, Path] = {}
+    for name, path in lists.items():
+        kind = LISTS.get(name)
+        if kind is not None:
+            if kind in known:
+                raise DatasetError(f"{main}: expected one list for {kind}, found {known[kind].name} and {path.name}")
+            known[kind] = path
+    others = [name for name in lists if name not in LISTS and name.rpartition("_")[2] not in LISTS]
+    if not known:
+        raise DatasetError(
+            f"{main}: expected lists called train, val, trainval or test, found {', '.join(sorted(lists)[:5])}; "
+            "rename the list of the images to be trained on to train.txt"
+        )
+    notes = [f"{main.relative_to(folder)}: {', '.join(f'{name}.txt' for name in others[:5])} not used"] if others else []
+    return _by_lists(folder, images, known, main, notes), notes
+
+
+def _by_lists(folder: Path, images: str, known: dict[str, Path], main: Path, notes: list[str]) -> dict[str, dict[str, Any]]:
+    chosen = {split: known[split] for split in SPLITS if split in known}
+    if "train" not in chosen:
+        train = known.get("trainval") or known.get("default")
+        if train is None:
+            raise DatasetError(
+                f"{main}: expected a list train.txt or trainval.txt, found only {', '.join(path.name for path in known.values())}"
+            )
+        chosen["train"] = train
+        if train is known.get("trainval") and "val" in chosen:
+            raise DatasetError(f"{main}: expected train.txt beside val.txt, found trainval.txt, which has the images of both")
+    elif "trainval" in known and "val" not in chosen:
+        raise DatasetError(
+            f"{main}: expected val.txt beside train.txt and trainval.txt, found none; write it, or remove one of the two"
+        )
+    elif "trainval" in known:
+        notes.append(f"{main.relative_to(folder)}: trainval.txt is not used, as train.txt and val.txt are there")
+    return {split: split_entry(images, chosen[split].relative_to(folder).as_posix()) for split in SPLITS if split in chosen}
+
+
+def _without_xml(folder: Path, entry: dict[str, Any]) -> str:
+    if not (folder / entry["instances"]).is_dir():
+        return ""  # a list says which images are used
+    pictures = {os.path.splitext(name)[0] for name in picture_files(folder / entry["images"])}
+    without = pictures - set(voc_images(folder, build(SplitConfig, entry, str(folder))))
+    if not without or without == pictures:  # all: they are found by <filename>
+        return ""
+    are = "has no XML file in {}, and is not used" if len(without) == 1 else "have no XML file in {}, and are not used"
+    return f"{entry['images']}: {len(without)} of {len(pictures)} images {are.format(entry['instances'])}"
+
+
+def _require_apart(folder: Path, splits: dict[str, dict[str, Any]]) -> None:
+    stems: dict[str, set[str]] = {}
+    for name, entry in splits.items():
+        try:
+            stems[name] = set(voc_images(folder, build(SplitConfig, entry, str(folder))))
+        except DatasetError:
+            if name != "test":
+                raise
+    for other in ("val", "test"):
+        both = stems["train"] & stems.get(other, set())
+        if both and splits[other]["images"] == splits["train"]["images"]:
+            lists = f"{splits['train']['instances']} and {splits[other]['instances']}"
+            raise DatasetError(f"{folder}: {lists}: expected no image in both, found {len(both)}, such as {min(both)!r}")
+
+
+def _images(folder: Path, place: Path) -> str:
+    """The folder of the images of the XML files in `place`: JPEGImages beside Annotations, or a folder of the split in each."""
+    parts = place.relative_to(folder).parts
+    turn = next((number for number, part in enumerate(parts) if part.lower() == "annotations"), len(parts) - 1)
+    above = folder.joinpath(*parts[:turn]) if parts else folder
+    likely = (
+        []
+        if not parts
+        else [found.joinpath(*parts[turn + 1 :]) for name in IMAGES if (found := _child(above, (name,))) is not None]
+    )
+    for images in [*likely, place, *([above] if parts else [])]:
+        if images.is_dir() and next(picture_files(images), None) is not None:
+            return images.relative_to(folder).as_posix()
+    raise DatasetError(f"{folder}: expected images in JPEGImages beside {place.name}, found none")
+
+
+def _lists(folder: Path) -> dict[str, Path]:
+    return {path.stem: path for path in sorted(folder.glob("*.txt")) if path.is_file() and not is_foreign(path.name)}
+
+
+def _child(folder: Path, names: tuple[str, ...]) -> Path | None:
+    return next((path for path in sorted(folder.iterdir()) if path.name.lower() in names and path.is_dir()), None)
+
+
+def _xml_files(folder: Path) -> Iterator[Path]:
+    return (
+        folder / name
+        for name in sorted(os.listdir(folder))
+        if name.endswith(".xml") and not is_foreign(name) and (folder / name).is_file()
+    )
+
+
+def _folders(folder: Path, depth: int) -> Iterator[Path]:
+    yield folder
+    for path in sorted(folder.iterdir()) if depth else ():
+        if path.is_dir() and not path.is_symlink() and not is_foreign(path.name):
+            yield from _folders(path, depth - 1)
