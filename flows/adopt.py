@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
@@ -219,9 +220,12 @@ def table(made: Adopted) -> Table:
     shown = Table(title=f"Profile {made.paths.profile}", title_justify="left", show_header=False)
     for name, found in made.statistics.items():
         images, objects = sum(found.objects.values()), sum(found.classes.values())
-        shown.add_row(f"{name}", f"{images:,} images, {objects:,} objects, at most {found.most_objects} an image")
+        most = f", at most {found.most_objects} an image" if objects else "; there is nothing to learn from"
+        crowds = f", {found.crowds:,} crowds, which train nothing" if found.crowds else ""
+        shown.add_row(f"{name}", f"{images:,} images, {objects:,} objects{crowds}{most}")
     classes = list(train.classes)
-    shown.add_row("classes", f"{len(classes)}: {', '.join(classes[:8])}{', ...' if len(classes) > 8 else ''}")
+    listed = escape(", ".join(classes[:8]))  # a class may be called [x], which would be markup
+    shown.add_row("classes", f"{len(classes)}: {listed}{', ...' if len(classes) > 8 else ''}")
     shown.add_row("objects", f"half of them {quantile(train.sides, 0.5)} pixels or less across")
     shown.add_section()
     detector = content["detector"]

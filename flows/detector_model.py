@@ -18,6 +18,7 @@ from torchvision.transforms.v2 import functional as F
 from detr_core.config import build
 from detr_core.data.images import read_image, upright_size
 from detr_core.data.transforms import resized
+from detr_core.data.values import Ranges
 from detr_core.evaluate.boxes import Detections, found
 from detr_core.evaluate.config import EvaluateConfig
 from detr_core.evaluate.inference import query_masks
@@ -45,7 +46,7 @@ class DetectorModel:
         (0: none), and 'segments', a list of {id, category_id, name, isthing, area}.
         Raises ValueError for anything else than such an image, DatasetError for a file that can't be read.
         """
-        pixels = _pixels(image)
+        pixels = _pixels(image, self.checkpoint.value_ranges)
         original_size = (int(pixels.shape[1]), int(pixels.shape[2]))
         size = resized(original_size, self.config.resize)
         images = F.resize(pixels, list(size), antialias=True)[None].to(self.device)
@@ -96,12 +97,12 @@ def _load_pyfunc(path: str, model_config: Mapping[str, Any]) -> DetectorModel:
     return DetectorModel(load_checkpoint(Path(path), device), config, device)
 
 
-def _pixels(image: object) -> Tensor:
+def _pixels(image: object, ranges: Ranges | None) -> Tensor:
     if isinstance(image, (str, Path)):
         path = Path(image)
         if not path.is_file():
             raise ValueError(f"{path}: expected an image, found no such file")
-        return read_image(path, upright_size(path))
+        return read_image(path, upright_size(path), ranges)
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
         return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
     found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__

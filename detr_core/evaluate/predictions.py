@@ -30,7 +30,7 @@ from detr_core.evaluate.results import box_results, mask_results, panoptic_resul
 from detr_core.model.detector import Detector
 from detr_core.model.detr import Detr
 from detr_core.reporter import Reporter
-from detr_core.structures import Category, Output
+from detr_core.structures import Category, Output, category_labels
 
 
 @torch.inference_mode()
@@ -121,7 +121,7 @@ def evaluate(folder: Path, split: Split) -> dict[str, float]:
 
     Returns flat scalars, 0..1, which `metrics.json` holds too: 'val/AP' and the rest of COCO's twelve for boxes, 'val/mask/AP'
     and so on for masks, 'val/PQ', 'val/SQ', 'val/RQ', and the same with '_things' and '_stuff'. `per_class.json`: AP by
-    category name under 'bbox' and 'segm', {'pq', 'sq', 'rq'} by category name under 'panoptic'. `errors.json`: see
+    category label under 'bbox' and 'segm', {'pq', 'sq', 'rq'} by category label under 'panoptic'. `errors.json`: see
     `error_breakdown`, under 'bbox' and 'segm'. What the split has no ground truth for is left out: masks where its instances
     have none, PQ where it has no panoptic file.
     """
@@ -147,7 +147,7 @@ def evaluate(folder: Path, split: Split) -> dict[str, float]:
                 f"{split.name}/RQ{suffix}": row["rq"],
             }
         categories = json.loads(split.panoptic.read_text(encoding="utf-8"))["categories"]
-        names = {category["id"]: category["name"] for category in categories}
+        names = category_labels({category["id"]: category["name"] for category in categories})
         per_class["panoptic"] = {names[category]: row for category, row in quality["per_class"].items()}
     _write(folder / "metrics.json", metrics)
     _write(folder / "per_class.json", per_class)

@@ -25,6 +25,7 @@ _LOOK: dict[Any, Any] = {
     "svg.hashsalt": "detr",  # ids in the SVG from its content, not at random
     "svg.fonttype": "none",  # text stays text: selectable, small, in the page's font
     "font.size": 10,
+    "text.parse_math": False,  # a class or a variant may be called $x$
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": INK,

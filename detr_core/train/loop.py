@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +53,7 @@ def train(
     validate: Callable[[], Validation],
     files: Files,
     mark: str,
-    meta: dict[str, str],
+    meta: dict[str, Any],
     group: Group,
     workers: int,
     reporter: Reporter,
