@@ -13,6 +13,7 @@ import re
 import shutil
 from dataclasses import dataclass
 from functools import reduce
+from itertools import islice
 from operator import getitem
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,6 +32,7 @@ from detr_core.config import ConfigError, as_dict, build
 from detr_core.data.config import FolderConfig
 from detr_core.data.dataset import read_dataset
 from detr_core.data.fields import read_content
+from detr_core.data.values import first_sample_type
 from detr_core.studies.config import EVALUATING
 from flows import sizes
 from flows.artifacts import targets
@@ -39,6 +41,8 @@ from flows.paths import DEFAULT_PROFILE, PARAMS, ROOT, Paths, relative
 from flows.settings import Profile, overridden, parsed, read
 from flows.stage import one_line_errors
 
+_LOOKED_AT = 50  # images whose header `adopt` reads
+
 TOOL = YAML()  # keeps the comments of the profile that is taken as a model
 TOOL.width = 160
 TOOL.representer.add_representer(type(None), lambda tool, _: tool.represent_scalar("tag:yaml.org,2002:null", "null"))
@@ -46,11 +50,16 @@ TOOL.representer.add_representer(type(None), lambda tool, _: tool.represent_scal
 
 @dataclass(frozen=True)
 class Adopted:
-    """The profile that was made. content: of its file. statistics: of 'train' and 'val'."""
+    """The profile that was made.
+
+    content: of its file. statistics: of 'train' and 'val'. deep: the sample type of the first training image that has more than 8
+    bits a value, None where none of the first images has.
+    """
 
     paths: Paths
     content: dict[str, Any]
     statistics: dict[str, Statistics]
+    deep: str | None
 
 
 def adopt(
@@ -88,7 +97,7 @@ def adopt(
     folder = folder.absolute()
     layout = {"root": relative(folder), **find_layout(folder, val_share)}
     content["data"] |= {"source": "folder", "scenes": None, "folder": layout, "download": None}
-    statistics, panoptic = _statistics(build(FolderConfig, layout, str(folder)), int(content["data"]["seed"]))
+    statistics, panoptic, deep = _statistics(build(FolderConfig, layout, str(folder)), int(content["data"]["seed"]))
     content["check"]["mode"] = "strict"
     for study in [study for study in content["ablations"] if study not in EVALUATING]:
         del content["ablations"][study]  # its budgets are the model's
@@ -111,7 +120,7 @@ def adopt(
     text = _text(content)
     build(Profile, parsed(text), relative(paths.params))
     _write(paths, text, layout["root"])
-    return Adopted(paths, content, statistics)
+    return Adopted(paths, content, statistics, deep)
 
 
 def _with_detector(content: Any, name: str, where: str) -> Any:
@@ -130,8 +139,8 @@ def _with_detector(content: Any, name: str, where: str) -> Any:
     return content
 
 
-def _statistics(config: FolderConfig, seed: int) -> tuple[dict[str, Statistics], bool]:
-    """The statistics of both splits, and whether both have panoptic annotations."""
+def _statistics(config: FolderConfig, seed: int) -> tuple[dict[str, Statistics], bool, str | None]:
+    """The statistics of both splits, whether both have panoptic annotations, and the sample type of deep training images."""
     from detr_core.data.folder import write_folder_dataset  # torch takes seconds to import
 
     root = (ROOT / config.root).resolve()
@@ -143,8 +152,11 @@ def _statistics(config: FolderConfig, seed: int) -> tuple[dict[str, Statistics],
         for name, split in splits.items():
             file = getattr(split, source)
             content = read_content(file)
-            found[name] = count(check_entries(content, name, source), category_names(content, str(file)))
-    return found, source == "panoptic"
+            entries = check_entries(content, name, source)
+            found[name] = count(entries, category_names(content, str(file)))
+            if name == "train":
+                deep = first_sample_type(split.images / image.name for image in islice(entries.images.values(), _LOOKED_AT))
+    return found, source == "panoptic", deep
 
 
 def _built_as(checkpoint: str, sha256: str | None) -> tuple[dict[str, Any], str | None]:
@@ -227,6 +239,8 @@ def table(made: Adopted) -> Table:
     listed = escape(", ".join(classes[:8]))  # a class may be called [x], which would be markup
     shown.add_row("classes", f"{len(classes)}: {listed}{', ...' if len(classes) > 8 else ''}")
     shown.add_row("objects", f"half of them {quantile(train.sides, 0.5)} pixels or less across")
+    if made.deep is not None:
+        shown.add_row("pixels", f"{made.deep} values, which the check's `value_range` scales to 8 bits")
     shown.add_section()
     detector = content["detector"]
     shown.add_row("detector", detector["kind"] + (f", {detector['queries']} queries" if "queries" in detector else ""))

@@ -12,8 +12,8 @@ from detr_core.config import require
 class CheckConfig:
     """mode: what is broken stops everything (`strict`) or is left out and counted (`lenient`).
 
-    pictures: how many of the worst are shown of each kind of finding. value_range: the values [low, high] that become 0 and 255 in
-    images of more than 8 bits a value; null for those of the set, which the check finds. 8-bit images stay as they are.
+    pictures: how many of the worst are shown of each kind of finding. value_range: the values [low, high] that become 0 and 255
+    in images of more than 8 bits a value; null for those of the set, which the check finds. 8-bit images stay as they are.
     """
 
     mode: Literal["strict", "lenient"]

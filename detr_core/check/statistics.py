@@ -15,8 +15,9 @@ from detr_core.structures import category_labels
 class Statistics:
     """Of one split, crowds and broken objects left out.
 
-    classes: category label (see `category_labels`) -> objects, in the order of category ids. objects: number of them an image -> images. sides: square
-    root of a box's area, pixels, rounded -> objects. sizes: (h, w) -> images. crowds: how many objects are marked as such.
+    classes: category label (see `category_labels`) -> objects, in the order of category ids. objects: number of them an image ->
+    images. sides: square root of a box's area, pixels, rounded -> objects. sizes: (h, w) -> images. crowds: how many objects are
+    marked as such.
     """
 
     classes: dict[str, int]

@@ -1,14 +1,15 @@
 """Images of more than 8 bits a value, and the range of values by which they become 8-bit ones.
 
-An 8-bit image is never touched. What a value of a deeper image means is not in the file: 16 bits may hold 12, and a float may stand
-for anything. So a dataset states its ranges, one for each type of sample (the data check finds them), and every reader scales by
-these alone: low and below becomes 0, high and above 255.
+An 8-bit image is never touched. What a value of a deeper image means is not in the file: 16 bits may hold 12, and a float may
+stand for anything. So a dataset states its ranges, one for each type of sample (the data check finds them), and every reader
+scales by these alone: low and below becomes 0, high and above 255.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,27 +40,47 @@ class Spread:
     high: float
 
 
+def sample_type(image: Image.Image) -> str | None:
+    """One of SAMPLE_TYPES for an image of more than 8 bits a value, as its header says; None for an 8-bit one."""
+    if image.mode in ("I", "F"):
+        return "32-bit" if image.mode == "I" else "float"
+    return "16-bit" if image.mode.startswith("I;16") or _raw_mode(image) in _SWAPPED else None
+
+
+def first_sample_type(files: Iterable[Path]) -> str | None:
+    """The sample type of the first file of more than 8 bits a value; None without such a file. Unreadable files do not count."""
+    for file in files:
+        try:
+            with Image.open(file) as image:
+                kind = sample_type(image)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            continue
+        if kind is not None:
+            return kind
+    return None
+
+
 def deep_values(image: Image.Image, again: Callable[[], Image.Image]) -> tuple[str, npt.NDArray[Any]] | None:
     """The sample type and the values, [h, w] or [h, w, 3], of an image of more than 8 bits a value; None for an 8-bit one.
 
     image: as opened, its pixels not yet read. again: opens the same file once more.
     """
-    if image.mode in ("I", "F"):
-        return ("32-bit" if image.mode == "I" else "float"), np.asarray(image)
-    if image.mode.startswith("I;16"):
-        return "16-bit", np.asarray(image).astype(np.uint16)  # in this machine's byte order
-    raw = {_raw_mode(tile) for tile in _tiles(image)}
-    if len(raw) != 1 or not raw <= set(_SWAPPED):
+    kind = sample_type(image)
+    if kind is None:
         return None
-    (mode,) = raw
+    if image.mode in ("I", "F"):
+        return kind, np.asarray(image)
+    if image.mode.startswith("I;16"):
+        return kind, np.asarray(image).astype(np.uint16)  # in this machine's byte order
+    mode = _raw_mode(image)
     if mode == "LA;16B":
         _reinterpret(image, "RGBA")
         pixels = np.asarray(image).astype(np.uint16)
-        return "16-bit", pixels[..., 0] << 8 | pixels[..., 1]
+        return kind, pixels[..., 0] << 8 | pixels[..., 1]
     with again() as other:
         _reinterpret(other, _SWAPPED[mode])
         upper, lower = np.asarray(image)[..., :3].astype(np.uint16), np.asarray(other)[..., :3]
-    return "16-bit", upper << 8 | lower
+    return kind, upper << 8 | lower
 
 
 def spread(kind: str, values: npt.NDArray[Any]) -> Spread:
@@ -89,11 +110,11 @@ def eight_bits(image: Image.Image, again: Callable[[], Image.Image], ranges: Ran
     image, again: as `deep_values`. Where `ranges` doesn't have the type, the file is all that is known: 16 bits are taken for as
     many as its highest value needs, other types go from the file's lowest value to its highest. EXIF's orientation is kept.
     """
-    orientation = image.getexif().get(Base.Orientation, 1)
     found = deep_values(image, again)
     if found is None:
         return image
     kind, values = found
+    orientation = image.getexif().get(Base.Orientation, 1)  # after reading: Pillow has turned a TIFF by then
     copy = Image.fromarray(scaled(values, ranges.get(kind) or _own_range(kind, values)))
     copy.getexif()[Base.Orientation] = orientation
     return copy
@@ -122,13 +143,11 @@ def _own_range(kind: str, values: npt.NDArray[Any]) -> Range:
     return low, high if high > low else low + 1
 
 
-def _tiles(image: Image.Image) -> list[Any]:
-    return getattr(image, "tile", [])  # only images that come from a file have tiles
-
-
-def _raw_mode(tile: Any) -> str:
-    args = tile[3]
-    return str(args[0] if isinstance(args, tuple) and args else args)
+def _raw_mode(image: Image.Image) -> str:
+    # How the file's bytes are laid out; '' where its parts differ, or there is no file.
+    layouts = [tile[3] for tile in getattr(image, "tile", [])]
+    found = {str(layout[0] if isinstance(layout, tuple) and layout else layout) for layout in layouts}
+    return found.pop() if len(found) == 1 else ""
 
 
 def _reinterpret(image: Image.Image, mode: str) -> None:
