@@ -103,8 +103,8 @@ def test_eight_bits_stay_as_they_are(tmp_path: Path, mode: str) -> None:
 def test_exif_turns_deep_images_too(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.fromarray(VALUES[..., 0]).save(tmp_path / "a.tif", exif=exif)
-    pixels = read_image(tmp_path / "a.tif", (7, 6), {"16-bit": (0, 65535)}).numpy()
+    Image.fromarray(VALUES[..., 0]).save(tmp_path / "a.png", exif=exif)
+    pixels = read_image(tmp_path / "a.png", (7, 6), {"16-bit": (0, 65535)}).numpy()
     assert (pixels[0] == np.rot90(VALUES[..., 0] >> 8, -1)).all()
 
 
