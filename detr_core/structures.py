@@ -11,6 +11,8 @@ in COCO files xywh pixels.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -24,12 +26,28 @@ class Category:
     """A COCO category. A model's class index is a position in a tuple of these; files hold the id.
 
     id: the category id of the annotation file; name: its name, '' where a checkpoint doesn't say; isthing: True for a countable
-    thing, False for stuff.
+    thing, False for stuff. used: False for an index of the class head that stands for no category, because COCO never gave its
+    id to one; no result may show it.
     """
 
     id: int
     name: str
     isthing: bool
+    used: bool = True
+
+
+def category_labels(names: Mapping[int, str]) -> dict[int, str]:
+    """What each category is called where it has to be told from all others: id -> label, for tables, plots and keys of files.
+
+    names: id -> name, which may be empty, of several lines or another category's too. A label is the name on one line, with the
+    id where the name alone would be ambiguous.
+    """
+    plain = {number: " ".join(name.split()) for number, name in names.items()}
+    often = Counter(plain.values())
+    labels = {number: name if name and often[name] == 1 else f"{name} (id {number})".lstrip() for number, name in plain.items()}
+    if len(set(labels.values())) < len(labels):  # a category is called what another one's label is
+        labels = {number: f"{name} (id {number})".lstrip() for number, name in plain.items()}
+    return labels
 
 
 @dataclass

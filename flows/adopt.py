@@ -13,6 +13,7 @@ import re
 import shutil
 from dataclasses import dataclass
 from functools import reduce
+from itertools import islice
 from operator import getitem
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +21,7 @@ from typing import Any, get_args
 
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
@@ -32,6 +34,7 @@ from detr_core.config import ConfigError, as_dict, build
 from detr_core.data.config import FolderConfig
 from detr_core.data.dataset import read_dataset
 from detr_core.data.fields import read_content
+from detr_core.data.values import first_sample_type
 from detr_core.data.yolo_rows import Labels
 from detr_core.studies.config import EVALUATING
 from flows import sizes
@@ -42,6 +45,8 @@ from flows.settings import overridden, parsed, profile_from, read
 from flows.stage import one_line_errors
 from flows.told import require_images, told
 from flows.yolo_layout import yolo_set
+
+_LOOKED_AT = 50  # images whose header `adopt` reads
 
 TOOL = YAML()  # keeps the comments of the profile that is taken as a model
 TOOL.width = 160
@@ -58,12 +63,17 @@ class Start:
 
 @dataclass(frozen=True)
 class Adopted:
-    """The profile that was made. content: of its file. statistics: of 'train' and 'val'. told: lines on what was found."""
+    """The profile that was made.
+
+    content: of its file. statistics: of 'train' and 'val'. told: lines on what was found. deep: the sample type of the first
+    training image that has more than 8 bits a value, None where none of the first images has.
+    """
 
     paths: Paths
     content: dict[str, Any]
     statistics: dict[str, Statistics]
     told: list[str]
+    deep: str | None
 
 
 def adopt(
@@ -103,8 +113,9 @@ def adopt(
     found = find_layout(folder, val_share, labels)
     layout = {"root": relative(folder), **found.section}
     content["data"] |= {"source": "folder", "scenes": None, "folder": layout, "download": None}
-    statistics, findings, panoptic = _statistics(build(FolderConfig, layout, str(folder)), int(content["data"]["seed"]))
-    require_images(statistics, findings, folder)
+    read_data = _statistics(build(FolderConfig, layout, str(folder)), int(content["data"]["seed"]))
+    statistics, panoptic = read_data.statistics, read_data.panoptic
+    require_images(statistics, read_data.findings, folder)
     content["check"]["mode"] = "strict"
     for study in [study for study in content["ablations"] if study not in EVALUATING]:
         del content["ablations"][study]  # its budgets are the model's
@@ -127,7 +138,7 @@ def adopt(
     text = _text(content)
     profile_from(parsed(text), relative(paths.params))
     _write(paths, text, layout["root"])
-    return Adopted(paths, content, statistics, [*found.notes, *told(findings)])
+    return Adopted(paths, content, statistics, [*found.notes, *told(read_data.findings)], read_data.deep)
 
 
 def _with_detector(content: Any, name: str, where: str) -> Any:
@@ -146,8 +157,22 @@ def _with_detector(content: Any, name: str, where: str) -> Any:
     return content
 
 
-def _statistics(config: FolderConfig, seed: int) -> tuple[dict[str, Statistics], list[Finding], bool]:
-    """The statistics of both splits, what is wrong with their annotations, and whether both have panoptic ones."""
+@dataclass(frozen=True)
+class _Data:
+    """What a dataset holds.
+
+    statistics: of 'train' and 'val'. findings: what is wrong with the annotations. panoptic: whether both splits have panoptic
+    annotations. deep: as Adopted has it.
+    """
+
+    statistics: dict[str, Statistics]
+    findings: list[Finding]
+    panoptic: bool
+    deep: str | None
+
+
+def _statistics(config: FolderConfig, seed: int) -> _Data:
+    """Reads the annotations of both splits, and the headers of the first training images."""
     from detr_core.data.folder import write_folder_dataset  # torch takes seconds to import
 
     root = (ROOT / config.root).resolve()
@@ -163,7 +188,9 @@ def _statistics(config: FolderConfig, seed: int) -> tuple[dict[str, Statistics],
             entries = check_entries(content, name, source)
             findings += [*entries.findings, *unreadable_images(content, name, source)]
             found[name] = count(entries, category_names(content, str(file)))
-    return found, findings, source == "panoptic"
+            if name == "train":
+                deep = first_sample_type(split.images / image.name for image in islice(entries.images.values(), _LOOKED_AT))
+    return _Data(found, findings, source == "panoptic", deep)
 
 
 def _built_as(start: Start) -> tuple[dict[str, Any], str | None]:
@@ -239,10 +266,15 @@ def table(made: Adopted) -> Table:
     shown = Table(title=f"Profile {made.paths.profile}", title_justify="left", show_header=False)
     for name, found in made.statistics.items():
         images, objects = sum(found.objects.values()), sum(found.classes.values())
-        shown.add_row(f"{name}", f"{images:,} images, {objects:,} objects, at most {found.most_objects} an image")
+        most = f", at most {found.most_objects} an image" if objects else "; there is nothing to learn from"
+        crowds = f", {found.crowds:,} crowds, which train nothing" if found.crowds else ""
+        shown.add_row(f"{name}", f"{images:,} images, {objects:,} objects{crowds}{most}")
     classes = list(train.classes)
-    shown.add_row("classes", f"{len(classes)}: {', '.join(classes[:8])}{', ...' if len(classes) > 8 else ''}")
+    listed = escape(", ".join(classes[:8]))  # a class may be called [x], which would be markup
+    shown.add_row("classes", f"{len(classes)}: {listed}{', ...' if len(classes) > 8 else ''}")
     shown.add_row("objects", f"half of them {quantile(train.sides, 0.5)} pixels or less across")
+    if made.deep is not None:
+        shown.add_row("pixels", f"{made.deep} values, which the check's `value_range` scales to 8 bits")
     shown.add_section()
     detector = content["detector"]
     shown.add_row("detector", detector["kind"] + (f", {detector['queries']} queries" if "queries" in detector else ""))

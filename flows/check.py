@@ -6,12 +6,13 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefect import flow
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from detr_core.check.findings import KINDS, Finding, counts
@@ -42,7 +43,8 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     from detr_core.figures.data_check import write_data_check
 
     config, queries = settings.check, _queries(settings.detector)
-    found = inspect(splits, queries, reporter)
+    found = inspect(splits, queries, reporter, config.value_range)
+    splits = {name: replace(split, value_ranges=found.value_ranges) for name, split in splits.items()}
     refused: DatasetError | None = None
     figures = _figures(found)
     with whole_or_nothing(paths.check) as out:
@@ -60,30 +62,39 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     return figures
 
 
-def _checked_dataset(settings: Profile, paths: Paths, splits: dict[str, Split], found: Inspection) -> dict[str, float]:
+def _checked_dataset(settings: Profile, paths: Paths, splits: dict[str, Split], inspection: Inspection) -> dict[str, float]:
     from detr_core.check.accounting import accounts
     from detr_core.check.leave_out import write_checked
     from detr_core.data.index import write_index
     from detr_core.evaluate import ground_truth
 
-    findings = found.findings
+    findings, ranges = inspection.findings, inspection.value_ranges
+    page = relative(paths.check / "index.html")
     broken = [finding for finding in findings if finding.leaves is not None]
     if broken and settings.check.mode == "strict":
         kinds = Counter(finding.kind for finding in broken)
         told = "; ".join(f"{number} x {KINDS[kind].words}" for kind, number in kinds.most_common(3))
-        first, page = broken[0], relative(paths.check / "index.html")
+        first = broken[0]
         raise DatasetError(
             f"{relative(paths.data)}: expected nothing broken, found {told}; the first in {first.split}, "
             f"{first.file or first.source}: {first.detail}. See {page}; mend it, or leave it out: `check.mode: lenient` in "
             f"{relative(paths.params)}"
         )
+    for finding in findings:
+        if KINDS[finding.kind].stops:
+            where = f"{relative(paths.data)}: {finding.split}.{finding.source}"
+            raise DatasetError(f"{where}: nothing to learn from: {finding.detail}. See {page}; correct the annotations")
     with whole_or_nothing(paths.dataset) as folder:
-        figures = {f"left_out/{name}": float(number) for name, number in write_checked(paths.data, findings, folder).items()}
+        left_out = write_checked(paths.data, findings, folder, ranges)
+        figures = {f"left_out/{name}": float(number) for name, number in left_out.items()}
         # These read as training and scoring do. Should they find what the check has passed over, nothing is trained either.
         for name, targets, untrained in write_index(read_dataset(folder)):
             figures |= {f"untrained/{name}/{targets}/{what}": float(number) for what, number in untrained.items()}
-        ground_truth.instances(read_dataset(folder)["val"])
-        figures |= accounts(splits, found.supplied, read_dataset(folder), findings)
+        checked = read_dataset(folder)
+        for split in checked.values():
+            ground_truth.require_objects(split)
+        ground_truth.instances(checked["val"])
+        figures |= accounts(splits, inspection.supplied, checked, findings)
         artifacts.claim(folder, paths.profile)
     return figures
 
@@ -98,6 +109,7 @@ def _figures(found: Inspection) -> dict[str, float]:
     for name, statistics in found.statistics.items():
         figures[f"{name}/images"] = float(sum(statistics.objects.values()))
         figures[f"{name}/objects"] = float(sum(statistics.sides.values()))
+        figures[f"{name}/crowds"] = float(statistics.crowds)
         figures[f"{name}/most_objects"] = float(statistics.most_objects)
     return figures | {f"found/{kind}": float(number) for kind, number in counts(found.findings).items()}
 
@@ -109,9 +121,10 @@ def findings_table(findings: Sequence[Finding]) -> Table:
         own = [finding for finding in findings if finding.kind == name]
         if own:
             splits = Counter(finding.split for finding in own)
-            words = kind.words if kind.leaves is None else f"[red]{kind.words}[/red]"
+            words = f"[red]{kind.words}[/red]" if kind.broken else kind.words
             where = own[0].file or (f"{own[0].source} {own[0].place}" if own[0].place is not None else "")
-            table.add_row(words, *(str(splits[split] or "") for split in ("train", "val")), f"{where} {own[0].detail}".strip())
+            first = escape(f"{where} {own[0].detail}".strip())  # a file's name may look like markup
+            table.add_row(words, *(str(splits[split] or "") for split in ("train", "val")), first)
     if not findings:
         table.add_row("nothing", "", "", "")
     return table

@@ -54,7 +54,7 @@ class DetectorModel:
         """
         folder = readable_folder()
         try:
-            pixels, single = images_of(images, folder)
+            pixels, single = images_of(images, folder, self.checkpoint.value_ranges)
         except ValueError as error:
             if folder is None:
                 raise

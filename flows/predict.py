@@ -28,6 +28,7 @@ from flows.progress import reporter
 from flows.settings import load
 
 if TYPE_CHECKING:
+    from detr_core.data.values import Ranges
     from detr_core.model.checkpoint import Checkpoint
 
 IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}  # what is an image in a folder, by its suffix
@@ -49,7 +50,6 @@ def run(
     from detr_core.data.transforms import evaluation_transform
     from detr_core.distributed import alone
     from detr_core.evaluate.predictions import predict
-    from detr_core.model.published import is_unused
 
     root = Path(os.path.commonpath([image.parent for image in images]))
     sizes = [upright_size(image) for image in images]
@@ -60,13 +60,13 @@ def run(
     categories = [
         {"id": category.id, "name": category.name or f"class {category.id}", "isthing": int(category.isthing)}
         for category in trained.categories
-        if not is_unused(category)
+        if category.used
     ]
     content: dict[str, Any] = {"images": described, "categories": categories, "annotations": []}
     with whole_or_nothing(out) as folder, TemporaryDirectory() as scratch:
         file = Path(scratch) / "images.json"
         file.write_text(json.dumps(content), encoding="utf-8")
-        split = Split("images", root, file, None, None)
+        split = Split("images", root, file, None, None, value_ranges=trained.value_ranges)
         dataset = CocoDataset(split, "instances", masks=False, transform=evaluation_transform(config.resize), seed=0)
         results = Path(scratch) / "results"
         results.mkdir()
@@ -78,7 +78,7 @@ def run(
             content["panoptic"] = json.loads((results / "panoptic.json").read_text(encoding="utf-8"))["annotations"]
             shutil.move(results / "panoptic", folder / "panoptic")
         (folder / "predictions.json").write_text(json.dumps(content), encoding="utf-8")
-        _pictures(content, root, folder)
+        _pictures(content, root, folder, trained.value_ranges)
     return content
 
 
@@ -123,7 +123,7 @@ def _annotations(results: Path, threshold: float) -> list[dict[str, Any]]:
     return [{"id": number, **result} for number, result in enumerate(kept, start=1)]
 
 
-def _pictures(content: dict[str, Any], root: Path, folder: Path) -> None:
+def _pictures(content: dict[str, Any], root: Path, folder: Path, ranges: Ranges | None) -> None:
     from detr_core.figures.pictures import category_colors
     from detr_core.figures.predictions import prediction_picture
 
@@ -139,7 +139,8 @@ def _pictures(content: dict[str, Any], root: Path, folder: Path) -> None:
         if number in panoptic:
             segments = (folder / "panoptic" / panoptic[number]["file_name"], panoptic[number]["segments_info"])
         name = f"{number:04d}_{Path(image['file_name']).stem}.jpg"
-        prediction_picture(root / image["file_name"], of_image[number], segments, names, colors, folder / "pictures" / name)
+        file = folder / "pictures" / name
+        prediction_picture(root / image["file_name"], of_image[number], segments, names, colors, file, ranges)
 
 
 def main() -> None:

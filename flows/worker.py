@@ -27,10 +27,11 @@ import torch
 from detr_core.config import ConfigError, as_dict, build
 from detr_core.data.batching import evaluation_batches
 from detr_core.data.coco import CocoDataset
-from detr_core.data.dataset import read_dataset
+from detr_core.data.dataset import DatasetError, read_dataset
 from detr_core.data.transforms import evaluation_transform, training_transform
 from detr_core.distributed import Group, process_group
 from detr_core.errors import ExpectedError
+from detr_core.evaluate.ground_truth import require_objects, require_scorable
 from detr_core.evaluate.predictions import average_precision_of
 from detr_core.loss.matcher import NonFiniteError
 from detr_core.model.backbone import Backbone, load_imagenet_weights
@@ -114,8 +115,14 @@ def run(job: Job, group: Group, reporter: Reporter) -> Progress:
     """
     splits = read_dataset(Path(job.data))
     files = Files(Path(job.work) / "state.pt", Path(job.out) / "checkpoint.pt", Path(job.out) / "best.pt")
-    meta = {"profile": job.profile, "stage": job.stage}
+    for split in splits.values():
+        require_objects(split)
+    meta: dict[str, Any] = {"profile": job.profile, "stage": job.stage}
+    ranges = splits["train"].value_ranges
+    if ranges is not None:  # so that whoever predicts scales images of more than 8 bits a value as training did
+        meta["value_ranges"] = {kind: list(limits) for kind, limits in ranges.items()}
     if job.stage == "detection":
+        require_scorable(splits["val"])
         config = build(DetectionConfig, job.config, job.profile)
         architecture = detector_config(job.detector, job.profile)
         require_fit(architecture, config)
@@ -168,7 +175,8 @@ def run(job: Job, group: Group, reporter: Reporter) -> Progress:
     task.to(group.device)
     annotations = [digest(file) for file in (splits["train"].instances, splits["train"].panoptic) if file is not None]
     given = [file and digest(Path(file)) for file in (job.init, job.mask_head)]
-    mark = fingerprint(as_dict(any_config), job.detector, annotations, *given)
+    scaling = [] if ranges is None else [meta["value_ranges"]]
+    mark = fingerprint(as_dict(any_config), job.detector, annotations, *given, *scaling)
     progress = train(task, dataset, any_config, validate, files, mark, meta, group, job.workers, reporter)
     if group.first:
         _write_history(progress, Path(job.out))
@@ -187,6 +195,11 @@ def with_mask_head(detector: Detr, config: PanopticConfig) -> Detr:
 def _box_validation(task: Task, val: CocoDataset, batch_size: int, group: Group, workers: int) -> Callable[[], Validation]:
     def validate() -> Validation:
         figures = average_precision_of(task.model, val.categories, val, batch_size, group, workers, Silent())
+        if figures["AP"] < 0:
+            raise DatasetError(
+                f"{val.split.name} split, {val.split.instances or val.split.panoptic}: average precision cannot be computed, so "
+                "that no checkpoint can be told to be the best; expected objects to score against, found none"
+            )
         return Validation({f"val/{name}": value for name, value in figures.items()}, figures["AP"])
 
     return validate

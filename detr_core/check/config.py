@@ -12,11 +12,15 @@ from detr_core.config import require
 class CheckConfig:
     """mode: what is broken stops everything (`strict`) or is left out and counted (`lenient`).
 
-    pictures: how many of the worst are shown of each kind of finding.
+    pictures: how many of the worst are shown of each kind of finding. value_range: the values [low, high] that become 0 and 255
+    in images of more than 8 bits a value; null for those of the set, which the check finds. 8-bit images stay as they are.
     """
 
     mode: Literal["strict", "lenient"]
     pictures: int
+    value_range: tuple[float, float] | None
 
     def __post_init__(self) -> None:
         require(self.pictures >= 0, "pictures", "0 or more", self.pictures)
+        limits = self.value_range
+        require(limits is None or limits[0] < limits[1], "value_range", "null or two values, the smaller first", limits)

@@ -33,7 +33,8 @@ class ImageEntry:
 class Entries:
     """What is well in an annotation file, and what is not.
 
-    images: by id. objects [image id]: (category id, box xywh) of all that train something; crowds are not among them.
+    images: by id. objects [image id]: (category id, box xywh) of all that train something; crowds are not among them. crowds: how
+    many there are.
     panoptic: of `panoptic_*.json`, by image id: place in `annotations`, name of the PNG, {segment id: (place among the entry's
     segments, area)}, crowds included.
     """
@@ -42,6 +43,7 @@ class Entries:
     objects: dict[int, list[tuple[int, tuple[float, float, float, float]]]]
     panoptic: dict[int, tuple[int, str, dict[int, float]]]
     findings: list[Finding]
+    crowds: int = 0
 
 
 def check_entries(content: dict[str, Any], split: str, source: str) -> Entries:
@@ -178,7 +180,9 @@ def _object(
             detail = f"area {str(entry['area'])[:40]}, box {box[2]:g} x {box[3]:g} pixels"
             faults.append(replace(blank, kind="object_area", box=_drawn(box), detail=detail))
         yield from faults
-        if all(fault.leaves is None for fault in faults) and not entry.get("iscrowd", 0):
+        if entry.get("iscrowd", 0):
+            found.crowds += 1
+        elif all(fault.leaves is None for fault in faults):
             found.objects.setdefault(image_id, []).append((category, box))
     if number is not None:
         seen.add(number)

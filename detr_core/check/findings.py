@@ -8,13 +8,26 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of finding. leaves: what goes without it in a lenient check, an image or an object; None: it is only told."""
+    """A kind of finding.
+
+    leaves: what a lenient check leaves out because of it, an image or an object; None: nothing. stops: no check lets the data
+    through, however lenient, because leaving something out would not help.
+    """
 
     words: str
     leaves: Literal["image", "object"] | None
+    stops: bool = False
+
+    @property
+    def broken(self) -> bool:
+        """Whether something has to be mended or left out; other findings are only told."""
+        return self.leaves is not None or self.stops
 
 
 KINDS = {
+    "nothing_to_learn": Kind(
+        "a split without any object to learn from: crowds and broken objects do not count", None, stops=True
+    ),
     "image_entry": Kind("an image's entry that lacks something or leaves the folder", "image"),
     "image_id": Kind("an image with the id of another one: whose annotations are whose isn't known", "image"),
     "image_missing": Kind("an image that isn't there", "image"),
@@ -43,7 +56,10 @@ KINDS = {
     "object_repeated": Kind("an object annotated twice, box and category the same", None),
     "duplicate_within": Kind("an image that is in its split twice", None),
     "panoptic_area": Kind("a panoptic segment whose area is another than its PNG's", None),
+    "category_repeated": Kind("a category of the same name as another", None),
     "category_unused": Kind("a category without an object in train", None),
+    "image_deep": Kind("an image of more than 8 bits a value, which is scaled to 8 by the range of the set", None),
+    "image_constant": Kind("an image of one colour, or nearly so once it is scaled to 8 bits", None),
     "many_objects": Kind("an image with more objects than the detector has queries", None),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -17,9 +17,12 @@ from detr_core.check.entries import Entries, ImageEntry, category_names, check_e
 from detr_core.check.findings import Finding
 from detr_core.check.pixels import Faults, Seen, check_image, check_panoptic
 from detr_core.check.statistics import Statistics, count
+from detr_core.check.values import value_findings
 from detr_core.data.dataset import DatasetError, Split, below_root
 from detr_core.data.fields import read_content
+from detr_core.data.values import Range
 from detr_core.reporter import Reporter
+from detr_core.structures import category_labels
 
 
 @dataclass(frozen=True)
@@ -27,17 +30,20 @@ class Inspection:
     """findings: in the order of splits and images. statistics: of each split, of panoptic segments where there are some.
 
     supplied: what each annotation file lists, by (split, source), before anything is left out.
+    value_ranges: by which images of more than 8 bits a value are scaled, None where there are no such images.
     """
 
     findings: list[Finding]
     statistics: dict[str, Statistics]
     supplied: dict[tuple[str, str], Listed]
+    value_ranges: dict[str, Range] | None = None
 
 
-def inspect(splits: Mapping[str, Split], queries: int, reporter: Reporter) -> Inspection:
+def inspect(splits: Mapping[str, Split], queries: int, reporter: Reporter, value_range: Range | None = None) -> Inspection:
     """Reads everything once, the images in one thread a processor, and tells all that is wrong.
 
-    queries: of the detector; images with more objects are found.
+    queries: of the detector; images with more objects are found. value_range: what images of more than 8 bits a value are scaled
+    by; None for the range of the set.
     Raises DatasetError for an annotation file that can't be read at all, or whose categories are malformed or differ between the
     files: nothing can be left out of it that would help.
     """
@@ -65,6 +71,7 @@ def inspect(splits: Mapping[str, Split], queries: int, reporter: Reporter) -> In
                 panoptic[split.name] = entries
             statistics[split.name] = count(entries, names[source])
             findings += _many_objects(entries, split.name, source, queries)
+            findings += _nothing_to_learn(entries, split.name, source)
     seen = _read_images({job: split.images.resolve() for split in splits.values() for job in jobs[split.name]}, reporter)
     for split in splits.values():
         for (path, size), entries_of in jobs[split.name].items():
@@ -76,9 +83,12 @@ def inspect(splits: Mapping[str, Split], queries: int, reporter: Reporter) -> In
         if split.name in panoptic:
             findings += _panoptic_findings(split, panoptic[split.name], reporter)
     findings += _duplicates(splits, jobs, seen)
+    ranges, of_values = value_findings(jobs, seen, value_range)
+    findings += of_values
     unused = [name for name, objects in statistics["train"].classes.items() if objects == 0]
     findings += [Finding("category_unused", "train", detail=name) for name in unused]
-    return Inspection(findings, statistics, supplied)
+    findings += _repeated_names(max(names.values(), key=len))
+    return Inspection(findings, statistics, supplied, ranges)
 
 
 def _require_same_categories(names: dict[str, dict[int, str]], source: str, content: dict[str, Any], file: Path) -> None:
@@ -142,6 +152,20 @@ def _many_objects(entries: Entries, split: str, source: str, queries: int) -> It
         if len(objects) > queries:
             detail = f"{len(objects)} objects, {queries} queries"
             yield Finding("many_objects", split, source, image_id, entries.images[image_id].name, detail=detail)
+
+
+def _nothing_to_learn(entries: Entries, split: str, source: str) -> Iterable[Finding]:
+    if not entries.objects:
+        detail = f"{len(entries.images):,} images, {entries.crowds:,} crowds, no object that is neither a crowd nor broken"
+        yield Finding("nothing_to_learn", split, source, detail=detail)
+
+
+def _repeated_names(names: Mapping[int, str]) -> Iterable[Finding]:
+    labels = category_labels(names)
+    counts = Counter(names.values())
+    for number, name in names.items():
+        if counts[name] > 1:
+            yield Finding("category_repeated", "train", detail=labels[number])
 
 
 def _duplicates(

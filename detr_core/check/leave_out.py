@@ -15,21 +15,26 @@ from detr_core.check.accounting import leaves_image
 from detr_core.check.findings import Finding
 from detr_core.data.dataset import DatasetError, Split, read_dataset, read_dataset_file, write_dataset_file
 from detr_core.data.fields import read_content
+from detr_core.data.values import Range
 
 
-def write_checked(dataset: Path, findings: Sequence[Finding], folder: Path) -> dict[str, int]:
+def write_checked(
+    dataset: Path, findings: Sequence[Finding], folder: Path, value_ranges: dict[str, Range] | None = None
+) -> dict[str, int]:
     """Writes `folder`/dataset.json: the dataset of the folder `dataset`, without what the findings leave out.
 
     Where they leave nothing out it points to the annotation files as they are. Else `folder`/annotations/ gets files of our own:
     an image goes out of both files of its split, with its annotations. Nothing reads the originals then, so nothing can
     forget what was left out. Paths inside of the dataset stay relative, so that both folders can be moved together.
+    value_ranges: what readers of the dataset scale deep images by, see `Inspection`.
     Returns how many were left out: 'train/images', 'train/objects', 'val/images', 'val/objects'.
     Raises DatasetError where no image of a split is left.
     """
     source, splits = read_dataset_file(dataset), read_dataset(dataset)
     broken = [finding for finding in findings if finding.leaves is not None]
     left = dict.fromkeys((f"{name}/{what}" for name in splits for what in ("images", "objects")), 0)
-    file = replace(source, root=_moved(source.root, dataset, folder), annotations=_moved(source.annotations, dataset, folder))
+    root, annotations = (_moved(place, dataset, folder) for place in (source.root, source.annotations))
+    file = replace(source, root=root, annotations=annotations, value_ranges=value_ranges)
     if broken:
         (folder / "annotations").mkdir()
         file = replace(file, annotations=".")

@@ -8,20 +8,23 @@ from dataclasses import dataclass, field
 from math import sqrt
 
 from detr_core.check.entries import Entries
+from detr_core.structures import category_labels
 
 
 @dataclass
 class Statistics:
     """Of one split, crowds and broken objects left out.
 
-    classes: category name -> objects, in the order of category ids. objects: number of them an image -> images. sides: square
-    root of a box's area, pixels, rounded -> objects. sizes: (h, w) -> images.
+    classes: category label (see `category_labels`) -> objects, in the order of category ids. objects: number of them an image ->
+    images. sides: square root of a box's area, pixels, rounded -> objects. sizes: (h, w) -> images. crowds: how many objects are
+    marked as such.
     """
 
     classes: dict[str, int]
     objects: Counter[int] = field(default_factory=Counter)
     sides: Counter[int] = field(default_factory=Counter)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    crowds: int = 0
 
     @property
     def most_objects(self) -> int:
@@ -32,7 +35,7 @@ class Statistics:
 def count(entries: Entries, names: Mapping[int, str]) -> Statistics:
     """The statistics of an annotation file's entries; names: category id -> name."""
     per_class = dict.fromkeys(sorted(names), 0)
-    found = Statistics({})
+    found = Statistics({}, crowds=entries.crowds)
     for image in entries.images.values():
         objects = entries.objects.get(image.id, [])
         found.sizes[image.size] += 1
@@ -40,7 +43,8 @@ def count(entries: Entries, names: Mapping[int, str]) -> Statistics:
         for category, (_, _, w, h) in objects:
             per_class[category] += 1
             found.sides[round(sqrt(w * h))] += 1
-    found.classes = {names[number]: objects for number, objects in per_class.items()}
+    labels = category_labels(names)
+    found.classes = {labels[number]: objects for number, objects in per_class.items()}
     return found
 
 

@@ -15,6 +15,7 @@ from detr_core.data import fields
 from detr_core.data.dataset import DatasetError, Split, below_root
 from detr_core.data.masks import InstanceMasks, Masks, PanopticMasks
 from detr_core.data.texts import Texts
+from detr_core.data.values import Ranges
 from detr_core.structures import Category
 
 Targets = Literal["instances", "panoptic"]
@@ -30,7 +31,7 @@ class Annotations:
     categories: sorted by id. image_ids: sorted; files, sizes ((h, w)) in that order, images without objects included.
     The objects of image i are those numbered first[i] to first[i + 1].
     labels [objects]: class index. boxes [objects, 4]: float32, xyxy pixels, clipped to the image.
-    masks: of the objects, None where they were not asked for. left_out: how many objects, by reason.
+    masks: of the objects, None where they were not asked for. left_out: how many objects, by reason. value_ranges: the split's.
     """
 
     categories: tuple[Category, ...]
@@ -42,6 +43,7 @@ class Annotations:
     boxes: npt.NDArray[np.float32]
     masks: Masks | None
     left_out: dict[str, int]
+    value_ranges: Ranges | None
 
 
 class Files(Sequence[Path]):
@@ -101,6 +103,7 @@ def annotations_of(arrays: Arrays, split: Split, targets: Targets) -> Annotation
         arrays["boxes"],
         masks,
         dict(zip((CROWDS, EMPTY), arrays["left_out"].tolist(), strict=True)),
+        split.value_ranges,
     )
 
 

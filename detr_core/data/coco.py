@@ -68,7 +68,7 @@ class CocoDataset(Dataset[Sample]):
         size = self.sizes[index]
         found = self._annotations
         objects = range(int(found.first[index]), int(found.first[index + 1]))
-        image = read_image(found.files[index], size)
+        image = read_image(found.files[index], size, found.value_ranges)
         boxes = torch.from_numpy(found.boxes[objects.start : objects.stop].copy())  # those of an index can't be written to
         masks = None if found.masks is None else found.masks.of(index, objects, size)
         rng = np.random.default_rng([self.seed, epoch, index])

@@ -9,6 +9,7 @@ from typing import Any
 
 from detr_core.config import ConfigError, build
 from detr_core.data.config import SplitConfig
+from detr_core.data.values import Range, Ranges
 from detr_core.errors import ExpectedError
 
 NAME = "dataset.json"
@@ -25,7 +26,8 @@ class Split:
 
     images: folder of images. instances: `instances_*.json`. panoptic: `panoptic_*.json`, given exactly when panoptic_masks, the
     folder of its PNGs, is. At least one of instances and panoptic is there. index: a folder that may hold the annotation files as
-    arrays (index.py); it makes no other split.
+    arrays (index.py); it makes no other split. value_ranges: by which images of more than 8 bits a value are scaled, see
+    values.py; None where they have not been looked at.
     """
 
     name: str
@@ -34,25 +36,29 @@ class Split:
     panoptic: Path | None
     panoptic_masks: Path | None
     index: Path | None = field(default=None, compare=False)
+    value_ranges: Ranges | None = field(default=None, hash=False)
 
 
 @dataclass(frozen=True)
 class DatasetFile:
     """The content of `dataset.json`. root: of the images and panoptic PNGs; annotations: of the annotation files.
 
-    Both are absolute, or relative to the folder that the file is in.
+    Both are absolute, or relative to the folder that the file is in. value_ranges: as Split has them.
     """
 
     root: str
     annotations: str
     train: SplitConfig
     val: SplitConfig
+    value_ranges: dict[str, Range] | None = None
 
     def splits(self, folder: Path, where: str) -> dict[str, Split]:
         """The splits 'train' and 'val', seen from `folder`; errors, which begin with `where`, as `read_dataset`."""
         root, annotations = (folder / self.root).resolve(), (folder / self.annotations).resolve()
         found = {name: _located(root, annotations, name, getattr(self, name), where) for name in ("train", "val")}
-        return {name: replace(split, index=folder / INDEX / name) for name, split in found.items()}
+        return {
+            name: replace(split, index=folder / INDEX / name, value_ranges=self.value_ranges) for name, split in found.items()
+        }
 
 
 def write_dataset(folder: Path, root: Path, train: SplitConfig, val: SplitConfig, annotations: Path | None = None) -> None:
@@ -92,7 +98,7 @@ def read_dataset_file(folder: Path) -> DatasetFile:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path}: not valid JSON: {error}; run the data stage again") from None
     try:
-        return build(DatasetFile, content, str(path))
+        return build(DatasetFile, {"value_ranges": None} | content if isinstance(content, dict) else content, str(path))
     except ConfigError as error:
         raise DatasetError(str(error)) from None
 

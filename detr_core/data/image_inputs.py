@@ -16,49 +16,51 @@ from torch import Tensor
 
 from detr_core.data.dataset import DatasetError
 from detr_core.data.images import read_image, upright_size
+from detr_core.data.values import Ranges
 
 COLUMN = "image"  # of a table or a mapping that names its columns
 EXPECTED = "a path, base64 text of an image file, or RGB pixels [h, w, 3] from 0 to 255"
 _SHOWN = 60  # characters of a wrong input in an error
 
 
-def images_of(given: Any, folder: Path | None = None) -> tuple[list[Tensor], bool]:
+def images_of(given: Any, folder: Path | None = None, ranges: Ranges | None = None) -> tuple[list[Tensor], bool]:
     """The images in `given` as uint8 RGB [3, h, w], and whether it was a single image rather than a collection.
 
     given: one image, or a list, an array or a table of them. An image is a path (text or Path), the base64 text of an image file,
     also as a `data:` address, integer pixels [h, w, 3] as an array or as nested lists, or a mapping with it under 'image' or
     'b64'. A table is a pandas DataFrame whose images are in its column 'image', or in its only column.
-    folder: where paths must lie, None for anywhere; then a relative path is one below this folder.
+    folder: where paths must lie, None for anywhere; then a relative path is one below this folder. ranges: by which files of
+    more than 8 bits a value are scaled, None for each file's own range.
     Raises ValueError for anything else and for a path outside of `folder`, DatasetError for a file that can't be read.
     """
     if hasattr(given, "columns") and hasattr(given, "iloc"):
-        return [_image(each, folder) for each in _column(given)], False
+        return [_image(each, folder, ranges) for each in _column(given)], False
     if isinstance(given, Mapping):
-        return images_of(_of_mapping(given), folder)
+        return images_of(_of_mapping(given), folder, ranges)
     if isinstance(given, np.ndarray) and given.dtype.kind in "OU":
         given = given.tolist()
     several = isinstance(given, (list, tuple, np.ndarray)) and _depth(given) != 3  # three levels are one image's pixels
-    return ([_image(each, folder) for each in given], False) if several else ([_image(given, folder)], True)
+    return ([_image(each, folder, ranges) for each in given], False) if several else ([_image(given, folder, ranges)], True)
 
 
-def _image(given: Any, folder: Path | None) -> Tensor:
+def _image(given: Any, folder: Path | None, ranges: Ranges | None) -> Tensor:
     if isinstance(given, Mapping):
         given = _of_mapping(given)
     if isinstance(given, np.ndarray) and given.ndim == 0:
         given = given.item()
     if isinstance(given, bytes):
-        return _decoded(given)
+        return _decoded(given, ranges)
     if isinstance(given, str):
         content = _from_base64(given)
-        return _file(given, folder) if content is None else _decoded(content)
+        return _file(given, folder, ranges) if content is None else _decoded(content, ranges)
     if isinstance(given, Path):
-        return _file(str(given), folder)
+        return _file(str(given), folder, ranges)
     if isinstance(given, (np.ndarray, list, tuple)):
         return _pixels(given)
     raise _unexpected(given)
 
 
-def _file(given: str, folder: Path | None) -> Tensor:
+def _file(given: str, folder: Path | None, ranges: Ranges | None) -> Tensor:
     path = Path(given)
     if folder is not None:
         # Links are followed: who asks can't make one. Dots are resolved before they are looked at, or they would lead out.
@@ -73,7 +75,7 @@ def _file(given: str, folder: Path | None) -> Tensor:
         there = False
     if not there:
         raise ValueError(f"{_short(given)}: expected {EXPECTED}, found text that is neither such a file nor base64 of one")
-    return read_image(path, upright_size(path))
+    return read_image(path, upright_size(path), ranges)
 
 
 def _from_base64(text: str) -> bytes | None:
@@ -91,12 +93,12 @@ def _from_base64(text: str) -> bytes | None:
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")  # of the files that people send
 
 
-def _decoded(content: bytes) -> Tensor:
+def _decoded(content: bytes, ranges: Ranges | None) -> Tensor:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "image"
         file.write_bytes(content)
         try:
-            return read_image(file, upright_size(file))
+            return read_image(file, upright_size(file), ranges)
         except DatasetError:
             raise DatasetError(
                 f"expected an image file as base64, found {len(content):,} bytes that can't be read as one"

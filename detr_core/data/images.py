@@ -1,4 +1,4 @@
-"""Image files to tensors, whatever way their pixels are stored."""
+"""Image files become tensors here, whatever way their pixels are stored."""
 
 from __future__ import annotations
 
@@ -14,20 +14,25 @@ from PIL.ExifTags import Base
 from torch import Tensor
 
 from detr_core.data.dataset import DatasetError
+from detr_core.data.values import Ranges, eight_bits
 
 
-def read_image(path: Path, size: tuple[int, int]) -> Tensor:
-    """The image as uint8 RGB [3, h, w]; greyscale, CMYK, palette, transparent and 16-bit images are converted.
+def read_image(path: Path, size: tuple[int, int], ranges: Ranges | None = None) -> Tensor:
+    """The image as uint8 RGB [3, h, w]; greyscale, CMYK, palette, transparent and deeper images are converted.
 
     size: (h, w) that the annotation file gives, in whose frame its boxes are. The image is turned upright by its EXIF entry,
-    unless only the unturned one has that size. Raises DatasetError, which names the file, for one that is missing, broken or of
-    another size.
+    unless only the unturned one has that size. ranges: how images of more than 8 bits a value are scaled, see `eight_bits`.
+    Raises DatasetError, which names the file, for one that is missing, broken or of another size.
     """
     with _opened(path) as image:
-        if image.getexif().get(Base.Orientation, 1) != 1:
+        turned = image.getexif().get(Base.Orientation, 1) != 1
+        if not turned:  # before the pixels are read: a header that lies about the size may ask for gigabytes
+            _require_size(path, image, size, "as annotated")
+        image = eight_bits(image, lambda: Image.open(path), ranges or {})
+        if turned:
             upright = ImageOps.exif_transpose(image)
             image = upright if (upright.height, upright.width) == size else image
-        _require_size(path, image, size, "as annotated")
+            _require_size(path, image, size, "as annotated")
         # All pixels, though a JPEG could be decoded at half its size, or less, where it is made that small anyway. Measured on
         # COCO's images, that changes one pixel in a hundred by more than 17 of 255; and no recipe of COCO makes one that small.
         return torch.from_numpy(_rgb(image)).permute(2, 0, 1)
@@ -68,7 +73,4 @@ def _require_size(path: Path, image: Image.Image, size: tuple[int, int], whose: 
 
 
 def _rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion would cut off at 255
-        grey = np.clip(np.asarray(image, dtype=np.int32) >> 8, 0, 255).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))

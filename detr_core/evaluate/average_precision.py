@@ -12,6 +12,7 @@ import numpy as np
 from hotcoco import COCO, COCOeval, compare
 
 from detr_core.evaluate.ground_truth import read_instances
+from detr_core.structures import category_labels
 
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
@@ -28,7 +29,7 @@ Kind = Literal["bbox", "segm"]
 class APResult:
     """figures: COCO's twelve, by the names in FIGURES, 0..1; -1 where the ground truth has no such object.
 
-    per_class: AP by category name, of the categories that the ground truth has objects of.
+    per_class: AP by category label (see `category_labels`), of the categories that the ground truth has objects of.
     """
 
     figures: dict[str, float]
@@ -45,11 +46,19 @@ def coco_ap(ground_truth: GroundTruth, results: Results, kind: Kind) -> APResult
     evaluator.accumulate()
     with contextlib.redirect_stdout(io.StringIO()):  # summarize() prints its table, and only then gives the figures
         evaluator.summarize()
-    values = evaluator.get_results(per_class=True)
-    return APResult(
-        {name: float(values[name]) for name in FIGURES},
-        {name.removeprefix("AP/"): float(value) for name, value in values.items() if name.startswith("AP/")},
-    )
+    values = evaluator.get_results()
+    return APResult({name: float(values[name]) for name in FIGURES}, _per_class(evaluator))
+
+
+def _per_class(evaluator: COCOeval) -> dict[str, float]:
+    # By id: the evaluator's own figures are by name, where two categories of one name would be one.
+    truth = evaluator.coco_gt
+    ids = list(evaluator.params.cat_ids)
+    labels = category_labels({category["id"]: category["name"] for category in truth.load_cats(ids)})
+    assert evaluator.eval is not None  # it has accumulated
+    precision = np.asarray(evaluator.eval["precision"])[:, :, :, 0, -1]  # IoU, recall, category; any area, most detections
+    counted = [(number, precision[:, :, place]) for place, number in enumerate(ids)]
+    return {labels[number]: float(values[values > -1].mean()) for number, values in counted if (values > -1).any()}
 
 
 def bootstrap_difference(

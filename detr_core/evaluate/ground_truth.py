@@ -14,6 +14,7 @@ from typing import Any
 from hotcoco import COCO
 
 from detr_core.data import fields
+from detr_core.data.annotations import read_annotations
 from detr_core.data.areas import scored_area
 from detr_core.data.dataset import DatasetError, Split
 
@@ -44,6 +45,34 @@ def read_panoptic(file: Path) -> dict[str, Any]:
             {"id": number, "name": name, "isthing": int(isthing)} for number, name, isthing in _categories(file, content)
         ],
     }
+
+
+def require_objects(split: Split) -> None:
+    """Raises DatasetError where an annotation file of the split has no object to learn from or to score against.
+
+    Crowds do not count: training leaves them out, and average precision is not defined without other objects.
+    """
+    for targets in ("instances", "panoptic"):
+        file: Path | None = getattr(split, targets)
+        if file is None:
+            continue
+        found = read_annotations(split, targets, masks=False)
+        if len(found.labels) == 0:
+            left_out = ", ".join(f"{number:,} {reason.replace('_', ' ')}" for reason, number in found.left_out.items())
+            raise DatasetError(
+                f"{split.name} split, {file}: nothing to learn from: expected an object that is not marked as a crowd, "
+                f"found none in {len(found.image_ids):,} images ({left_out}); correct the annotations"
+            )
+
+
+def require_scorable(split: Split) -> None:
+    """Raises DatasetError where the average precision of boxes cannot be computed on the split; else it can."""
+    truth = instances(split)
+    if all(annotation.get("iscrowd", 0) or annotation.get("ignore", 0) for annotation in truth.load_anns(truth.get_ann_ids())):
+        raise DatasetError(
+            f"{split.name} split, {split.instances or split.panoptic}: average precision cannot be computed: expected an object "
+            "of a thing that is not marked as a crowd, found none; correct the annotations"
+        )
 
 
 def has_masks(truth: COCO) -> bool:

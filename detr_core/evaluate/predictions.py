@@ -31,7 +31,7 @@ from detr_core.evaluate.results import box_results, mask_results, panoptic_resul
 from detr_core.model.detector import Detector
 from detr_core.model.detr import Detr
 from detr_core.reporter import Reporter
-from detr_core.structures import Category, Output
+from detr_core.structures import Category, Output, category_labels
 
 
 @torch.inference_mode()
@@ -122,7 +122,7 @@ def evaluate(folder: Path, split: Split) -> dict[str, float]:
 
     Returns flat scalars, 0..1, which `metrics.json` holds too: 'val/AP' and the rest of COCO's twelve for boxes, 'val/mask/AP'
     and so on for masks, 'val/PQ', 'val/SQ', 'val/RQ', and the same with '_things' and '_stuff'. `per_class.json`: AP by
-    category name under 'bbox' and 'segm', {'pq', 'sq', 'rq'} by category name under 'panoptic'. `errors.json`: see
+    category label under 'bbox' and 'segm', {'pq', 'sq', 'rq'} by category label under 'panoptic'. `errors.json`: see
     `error_breakdown`, under 'bbox' and 'segm'. What the split has no ground truth for is left out: masks where its instances
     have none, PQ where it has no panoptic file.
     """
@@ -147,7 +147,7 @@ def evaluate(folder: Path, split: Split) -> dict[str, float]:
                 f"{split.name}/SQ{suffix}": row["sq"],
                 f"{split.name}/RQ{suffix}": row["rq"],
             }
-        names = {number: name for number, name, _ in category_list(read_content(split.panoptic)["categories"])}
+        names = category_labels({number: name for number, name, _ in category_list(read_content(split.panoptic)["categories"])})
         per_class["panoptic"] = {names[category]: row for category, row in quality["per_class"].items()}
     _write(folder / "metrics.json", metrics)
     _write(folder / "per_class.json", per_class)

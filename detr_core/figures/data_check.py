@@ -13,6 +13,7 @@ from detr_core.check.findings import KINDS, Finding
 from detr_core.check.inspect import Inspection
 from detr_core.check.statistics import Statistics, by_size
 from detr_core.data.dataset import Split, below_root
+from detr_core.data.values import eight_bits
 from detr_core.figures.page import write_page
 from detr_core.figures.pictures import box, enlarged, save, scale_of, side_by_side, tag, text_size
 from detr_core.figures.sections import Section, inline, jpeg
@@ -30,10 +31,12 @@ def write_data_check(
     queries: of the detector. lenient: what is broken is left out, else it stops the training. pictures: of each kind of
     finding, of the images that have most of it.
     """
-    broken = sum(finding.leaves is not None for finding in inspection.findings)
+    broken = sum(KINDS[finding.kind].broken for finding in inspection.findings)
     images = {name: sum(found.objects.values()) for name, found in inspection.statistics.items()}
     told = len(inspection.findings) - broken
-    verdict = "Nothing in it is broken." if not broken else ("What is broken is left out." if lenient else "It has to be mended.")
+    stopped = any(KINDS[finding.kind].stops for finding in inspection.findings)
+    left_out = "What is broken is left out." if lenient and not stopped else "It has to be mended."
+    verdict = left_out if broken else "Nothing in it is broken."
     with TemporaryDirectory() as temporary:
         sections = [
             _findings(inspection.findings, lenient),
@@ -58,7 +61,7 @@ def _findings(findings: Sequence[Finding], lenient: bool) -> Section:
         rows: list[Row] = [
             (kind.words, (counted[name, "train"], counted[name, "val"]))
             for name, kind in KINDS.items()
-            if (kind.leaves is not None) == broken and (counted[name, "train"] or counted[name, "val"])
+            if kind.broken == broken and (counted[name, "train"] or counted[name, "val"])
         ]
         shown[title] = Table("finding", ("train", "val"), rows)
     what = "is left out of training and evaluation" if lenient else "stops what comes after: mend it, or check leniently"
@@ -124,8 +127,10 @@ def _with_margin(image: Image.Image, boxes: Sequence[tuple[float, float, float, 
 
 def _opened(split: Split, name: str) -> Image.Image | None:
     try:
-        with Image.open(below_root(split.images, name, "file_name")) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+        file = below_root(split.images, name, "file_name")
+        with Image.open(file) as image:
+            shallow = eight_bits(image, lambda: Image.open(file), split.value_ranges or {})
+            return ImageOps.exif_transpose(shallow).convert("RGB")
     except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError):
         return None
 
@@ -140,7 +145,8 @@ def _data(statistics: Mapping[str, Statistics], queries: int, folder: Path) -> S
         "Objects by size": Table("size", names, [(size, tuple(part[size] for part in sizes)) for size in bounds], notes=bounds),
     }
     most = max(found.most_objects for found in statistics.values())
-    text = f"At most {most} objects an image, {queries} queries. Crowds and what is broken are not counted."
+    crowds = sum(found.crowds for found in statistics.values())
+    text = f"At most {most} objects an image, {queries} queries. What is broken is not counted, nor are {crowds:,} crowds."
     plots = [_objects_plot(statistics, queries, folder), _sides_plot(statistics, folder)]
     return Section("data", "What the data has", [text], [inline(path) for path in plots], shown)
 

@@ -59,7 +59,7 @@ def detection_pictures(split: Split, evaluation: Path, folder: Path, count: int)
     written = []
     for position in chosen(len(truth.image_ids), count):
         image_id = truth.image_ids[position]
-        image = as_picture(read_image(truth.files[position], truth.sizes[position]))
+        image = as_picture(read_image(truth.files[position], truth.sizes[position], truth.value_ranges))
         panels = [_drawn(image, _actual(truth, position, colors)), _drawn(image, found[image_id])]
         picture = side_by_side(("ground truth", f"prediction, score {SHOWN_SCORE:g} and above"), panels)
         written.append(save(picture, folder / f"detection_{image_id}.jpg"))

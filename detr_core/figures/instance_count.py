@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from detr_core.figures.style import COLORS, INK, cased, drawing, files, picture, plot
+from detr_core.figures.style import COLORS, INK, cased, drawing, files, legend, picture, plot
 
 Counts = list[dict[str, Any]]
 NEAR = 5.0  # points of percent: missed shares closer to the least one than this are as good
@@ -39,10 +39,10 @@ def instance_count_figures(counts: Path, folder: Path) -> list[Path]:
                 f"most in a training image: {most}", (most, 1), xycoords=axes.get_xaxis_transform(), xytext=(4 * side, -2),
                 textcoords="offset points", va="top", ha="left" if side > 0 else "right", fontsize=9,
             )  # fmt: skip
-        highest = 0.0
+        highest, lines = 0.0, []
         for each, color in zip(content, COLORS, strict=False):
             mean, std = (100 * np.asarray(each["missed"][name]) for name in ("mean", "std"))
-            axes.plot(each["visible"], mean, color=color, label=each["name"])
+            lines += axes.plot(each["visible"], mean, color=color, label=each["name"])
             axes.fill_between(each["visible"], np.maximum(mean - std, 0), mean + std, color=color, alpha=0.08, linewidth=0)
             highest = max(highest, float(mean.max()))
         axes.set_title("Missed objects, percent of the visible ones")
@@ -50,7 +50,7 @@ def instance_count_figures(counts: Path, folder: Path) -> list[Path]:
         axes.set_xlim(1, content[0]["visible"][-1])
         axes.set_ylim(0, min(100, 1.4 * highest + 5))
         axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
-        axes.legend(loc="upper left", ncols=1 if len(content) < 5 else 2)
+        legend(axes, lines, loc="upper left", ncols=1 if len(content) < 5 else 2)
     columns = min(4, len(content))
     rows = -(-len(content) // columns)
     with drawing(folder, "instance_count_examples", (2.05 * columns, 2.4 * rows)) as figure:

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as rle
 
 from detr_core.data.images import read_image, read_segment_ids, upright_size
+from detr_core.data.values import Ranges
 from detr_core.figures.panoptic import overlay
 from detr_core.figures.pictures import Color, as_picture, box, enlarged, save, scale_of, side_by_side, tag, text_size
 
@@ -24,15 +25,16 @@ def prediction_picture(
     names: Mapping[int, str],
     colors: Mapping[int, Color],
     file: Path,
+    ranges: Ranges | None,
 ) -> Path:
     """Draws one image with its detections, and beside it its panoptic map where there is one, into `file`.
 
     detections: COCO results with 'bbox' (xywh pixels), 'score', 'category_id' and, with a mask head, 'segmentation' (run-length).
-    segments: the panoptic PNG and its segments_info. names, colors: by category id.
+    segments: the panoptic PNG and its segments_info. names, colors: by category id. ranges: the checkpoint's, see `read_image`.
     Raises DatasetError for an image or PNG that can't be read.
     """
     size = upright_size(image)
-    picture = as_picture(read_image(image, size))
+    picture = as_picture(read_image(image, size, ranges))
     panels, titles = [_drawn(picture, detections, names, colors)], ["detections"]
     if segments is not None:
         png, infos = segments

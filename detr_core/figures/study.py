@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from detr_core.figures.decoder_nms import signed
-from detr_core.figures.style import COLORS, files, plot
+from detr_core.figures.style import COLORS, files, legend, plot
 from detr_core.figures.tables import Row, Table
 from detr_core.studies import comparison
 from detr_core.studies.comparison import Run, finished, mean_difference, read_table, spread
@@ -52,14 +52,15 @@ def study_figure(table: Path, folder: Path) -> list[Path]:
     if curves:
         name = f"{content.study}_curves"
         with plot(folder, name) as axes:
+            lines = []
             for (variant, points), color in zip(curves.items(), COLORS * 2, strict=False):
                 epochs, values = zip(*points, strict=True)
-                axes.plot(epochs, [100 * value for value in values], "o-", ms=3.5, color=color, label=variant)
+                lines += axes.plot(epochs, [100 * value for value in values], "o-", ms=3.5, color=color, label=variant)
             axes.set_title("AP while training, percent")
             axes.set_xlabel("epochs")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set_ylim(bottom=0)
-            axes.legend(loc="best")
+            legend(axes, lines, loc="best")
         written += files(folder, name)
     theirs = {row["model"]: [row[metric]] for row in published(content.study)["rows"] if row.get(metric) is not None}
     if theirs:

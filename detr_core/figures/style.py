@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 from numpy.typing import NDArray
 
@@ -25,6 +26,7 @@ _LOOK: dict[Any, Any] = {
     "svg.hashsalt": "detr",  # ids in the SVG from its content, not at random
     "svg.fonttype": "none",  # text stays text: selectable, small, in the page's font
     "font.size": 10,
+    "text.parse_math": False,  # a class or a variant may be called $x$
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": INK,
@@ -75,6 +77,11 @@ def picture(axes: Axes, pixels: NDArray[np.uint8], title: str = "") -> None:
     axes.imshow(pixels, interpolation="bicubic" if max(pixels.shape) < _SMALL else None)
     axes.set_axis_off()
     axes.set_title(title, loc="center", pad=5)
+
+
+def legend(axes: Axes, lines: Sequence[Line2D], **options: Any) -> None:
+    """A legend of these lines, whatever they are called: Matplotlib's own leaves out labels that begin with an underscore."""
+    axes.legend(handles=list(lines), labels=[str(line.get_label()) for line in lines], **options)
 
 
 def cased(width: float) -> list[AbstractPathEffect]:

@@ -30,12 +30,18 @@ class Checkpoint:
     """A detector with what it was trained on.
 
     model: in eval mode. categories: by class index. meta: plain values such as `profile`, `stage`, `epoch`, `step`; empty for a
-    published one.
+    published one. `value_ranges` among them: those of the training images, where these had more than 8 bits a value.
     """
 
     model: Detector
     categories: tuple[Category, ...]
     meta: dict[str, Any]
+
+    @property
+    def value_ranges(self) -> dict[str, tuple[float, float]] | None:
+        """By what images of more than 8 bits a value are scaled, as they were in training; None where it had no such images."""
+        found = self.meta.get("value_ranges")
+        return None if found is None else {str(kind): (float(low), float(high)) for kind, (low, high) in found.items()}
 
 
 def save_checkpoint(path: Path, model: Detector, categories: tuple[Category, ...], meta: Mapping[str, Any]) -> None:
@@ -63,7 +69,8 @@ def load_checkpoint(path: Path, device: torch.device, dilation: bool | None = No
     if found == FORMAT:
         checkpoint = _from_ours(content, path)
     elif is_published(content):
-        checkpoint = Checkpoint(*from_published(content, str(path), dilation), {})
+        meta = {"value_ranges": content["value_ranges"]} if "value_ranges" in content else {}
+        checkpoint = Checkpoint(*from_published(content, str(path), dilation), meta)
     else:
         raise CheckpointError(
             f"{path}: expected a checkpoint of format {FORMAT!r}, found {found!r}, and no weights of a published DETR"
@@ -78,7 +85,10 @@ def load_checkpoint(path: Path, device: torch.device, dilation: bool | None = No
 def export_published(checkpoint: Checkpoint, path: Path) -> None:
     """Writes `path` in the published format, atomically. Raises CheckpointError for a detector that the format can't hold."""
     model = as_detr(checkpoint.model, "the published format", path)
-    write_atomically(path, to_published(model, checkpoint.categories, str(path)))
+    content = to_published(model, checkpoint.categories, str(path))
+    if checkpoint.value_ranges is not None:
+        content["value_ranges"] = checkpoint.meta["value_ranges"]
+    write_atomically(path, content)
 
 
 def as_detr(model: Detector, what: str, path: Path) -> Detr:

@@ -12,6 +12,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ from detr_core.structures import Category
 
 COCO_CLASSES = (91, 250)  # of the released detectors and of the panoptic ones: COCO's highest id + 1, or more
 MASK_HEAD = ("bbox_attention.", "mask_head.")  # what the names of its weights begin with
-_UNUSED = "unused "
 
 # Blocks of each stage, and whether they are bottlenecks of three convolutions.
 _RESNETS = {
@@ -86,7 +86,7 @@ def to_published(model: Detr, categories: Sequence[Category], file: str) -> dict
     content = {
         "model": {name: value.detach().cpu() for name, value in published_state(model).items()},
         "args": {"dilation": config.backbone.dilation, "nheads": config.heads, "dropout": config.dropout},
-        "categories": [{"id": each.id, "name": each.name, "isthing": each.isthing} for each in categories],
+        "categories": [asdict(each) for each in categories],
     }
     hint = "the published format holds DETRs on torchvision ResNets with frozen batch norm, one head for all decoder layers"
     if not is_published(content):
@@ -108,11 +108,6 @@ def published_state(model: Detr) -> dict[str, Tensor]:
     """The model's weights under their published names, in the order of its own state dict."""
     prefix = "detr." if model.has_mask_head else ""
     return {key if key.startswith(MASK_HEAD) else prefix + key: value for key, value in model.state_dict().items()}
-
-
-def is_unused(category: Category) -> bool:
-    """Whether this stands for an id that COCO never gave to a category; no result may show it."""
-    return category.name.startswith(_UNUSED)
 
 
 def _state(content: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -214,7 +209,7 @@ def _require_same(file: str, expected: Shapes, state: Mapping[str, Tensor]) -> N
 
 def _categories(told: Any, classes: int) -> tuple[Category, ...]:
     if told is not None:
-        categories = tuple(Category(int(each["id"]), str(each["name"]), bool(each["isthing"])) for each in told)
+        categories = tuple(_category(each) for each in told)
         if len(categories) != classes:
             raise ConfigError(f"categories: expected {classes}, as the class head has, found {len(categories)}")
         return categories
@@ -222,4 +217,8 @@ def _categories(told: Any, classes: int) -> tuple[Category, ...]:
         return tuple(Category(index, "", True) for index in range(classes))
     content = json.loads(Path(__file__).with_name("coco_categories.json").read_text(encoding="utf-8"))
     coco = {each["id"]: Category(**each) for each in content}
-    return tuple(coco.get(index, Category(index, f"{_UNUSED}{index}", False)) for index in range(classes))
+    return tuple(coco.get(index, Category(index, f"unused {index}", False, used=False)) for index in range(classes))
+
+
+def _category(told: Any) -> Category:
+    return Category(int(told["id"]), str(told["name"]), bool(told["isthing"]), bool(told.get("used", True)))

@@ -29,7 +29,7 @@ from detr_core.evaluate.inference import classes_in
 from detr_core.model.detr import Detr
 from detr_core.model.image import normalise
 from detr_core.reporter import Reporter
-from detr_core.structures import Category
+from detr_core.structures import Category, category_labels
 from detr_core.studies.config import InstanceCountConfig
 from detr_core.studies.object_grid import Crop, clear_objects, masked, tiled
 
@@ -86,11 +86,13 @@ def instance_count(
     annotations, trained_on = (_things(split) for split in (dataset.split, train))
     # Names are the dataset's: a published checkpoint may not know its own.
     label_of = {category.id: label for label, category in enumerate(categories) if known.thing[label]}
-    names = [category.name for category in annotations.categories if category.id in label_of]
+    labels = category_labels({category.id: category.name for category in annotations.categories})
+    id_of = {label: number for number, label in labels.items() if number in label_of}
+    names = list(id_of)
     wanted = names if config.classes is None else config.classes
     for name in wanted:
         require(name in names, "instance_count.classes", f"things of checkpoint and dataset ({', '.join(names)})", name)
-    crops = {name: _crops(annotations, name, config) for name in wanted}
+    crops = {name: _crops(annotations, id_of[name], config) for name in wanted}
     for name in [name for name, found in crops.items() if not found]:
         # Of all classes some may have no such object; one that was asked for by name must.
         require(config.classes is None, "instance_count.classes", "classes with an object that stands free in its image", name)
@@ -103,7 +105,7 @@ def instance_count(
     try:
         progress = _Progress(reporter, len(crops) * config.grid**2 * config.repeats)
         for place, name in enumerate(crops):
-            category_id = next(category.id for category in annotations.categories if category.name == name)
+            category_id = id_of[name]
             rng = np.random.default_rng([config.seed, place])
             found, example = _count(model, label_of[category_id], crops[name], config, rng, device, progress)
             results.append(ClassCount(name, most.get(category_id, 0), found, example))
@@ -202,8 +204,8 @@ def _count(
     return found, example
 
 
-def _crops(annotations: Annotations, name: str, config: InstanceCountConfig) -> list[Crop]:
-    label = next(i for i, category in enumerate(annotations.categories) if category.name == name)
+def _crops(annotations: Annotations, category_id: int, config: InstanceCountConfig) -> list[Crop]:
+    label = next(i for i, category in enumerate(annotations.categories) if category.id == category_id)
     count = min(config.objects, config.repeats)
     return clear_objects(annotations, label, count, config.canvas // config.grid, config.object_size)
 

@@ -83,6 +83,7 @@ def _covered(square: tuple[int, int, int, int], boxes: npt.NDArray[np.float64]) 
 
 def _cut(annotations: Annotations, image: int, number: int, square: tuple[int, int, int, int], cell: int) -> Crop:
     left, top, right, bottom = square
-    pixels = read_image(annotations.files[image], annotations.sizes[image])[:, top:bottom, left:right]
+    whole = read_image(annotations.files[image], annotations.sizes[image], annotations.value_ranges)
+    pixels = whole[:, top:bottom, left:right]
     box = torch.from_numpy(annotations.boxes[number] - np.array([left, top, left, top], dtype=np.float32))
     return Crop(F.resize(pixels, [cell, cell], antialias=True), box * (cell / (right - left)))

@@ -10,7 +10,7 @@ from detr_core.model.checkpoint import Checkpoint
 from detr_core.model.config import architecture
 from detr_core.model.detr import Detr
 from detr_core.model.position import LearnedPositions
-from detr_core.model.published import MASK_HEAD, is_unused
+from detr_core.model.published import MASK_HEAD
 from detr_core.structures import Category
 
 
@@ -39,7 +39,7 @@ def start_from(model: Detr, categories: tuple[Category, ...], checkpoint: Checkp
         else:
             state[name] = state[name][rows]
     model.load_state_dict(state, strict=False)
-    used = sum(not is_unused(category) for category in checkpoint.categories)
+    used = sum(category.used for category in checkpoint.categories)
     if rows is None:
         return f"the class head is new, for {len(categories)} classes; every other weight is the checkpoint's, which had {used}"
     return f"every weight is the checkpoint's; the class head keeps its {used} classes"
@@ -71,7 +71,7 @@ def mask_head_from(model: Detr, other: Detr) -> str:
 
 
 def _class_rows(categories: tuple[Category, ...], checkpoint: Checkpoint) -> torch.Tensor | None:
-    theirs = {category: row for row, category in enumerate(checkpoint.categories) if not is_unused(category)}
+    theirs = {category: row for row, category in enumerate(checkpoint.categories) if category.used}
     if set(categories) != set(theirs):
         return None
     return torch.tensor([*(theirs[category] for category in categories), len(checkpoint.categories)])  # no-object is last

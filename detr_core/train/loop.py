@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
@@ -41,7 +42,7 @@ def train(
     validate: Callable[[], Validation],
     files: Files,
     mark: str,
-    meta: dict[str, str],
+    meta: dict[str, Any],
     group: Group,
     workers: int,
     reporter: Reporter,

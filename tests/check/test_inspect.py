@@ -105,7 +105,7 @@ def test_a_link_within_its_folder_or_into_a_cache_is_as_good_as_a_copy(whole: Pa
 def test_an_image_turned_by_its_exif_entry_may_be_annotated_either_way(whole: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.new("RGB", (HEIGHT, WIDTH)).save(whole / "train" / "2.jpg", exif=exif)
+    Image.effect_noise((HEIGHT, WIDTH), 50).save(whole / "train" / "2.jpg", exif=exif)
     assert kinds(whole) == set()
 
 
@@ -356,6 +356,43 @@ def test_whatever_is_in_a_file_what_is_left_can_be_read(faults: list[tuple[tuple
             assert [len(dataset[index].target.labels) for index in range(len(dataset))]
 
 
+def test_categories_of_one_name_are_told_apart(whole: Path) -> None:
+    for split in ("train", "val"):
+        for source in ("instances", "panoptic"):
+            change(whole, split, source, lambda found: found["categories"].append({"id": 9, "name": "cat", "isthing": 1}))
+    found = inspected(whole)
+    assert found.statistics["train"].classes == {"cat (id 3)": 4, "sky": 4, "cat (id 9)": 0}
+    repeated = [finding.detail for finding in found.findings if finding.kind == "category_repeated"]
+    assert repeated == ["cat (id 3)", "cat (id 9)"]
+
+
+@pytest.mark.parametrize("remove", [lambda found: found["annotations"].clear(), lambda found: found["images"].clear()])
+def test_a_split_without_objects_is_found(tmp_path: Path, remove: Callable[[dict[str, Any]], object]) -> None:
+    folder = write_whole(tmp_path / "data", panoptic=False)
+    change(folder, "val", "instances", remove)
+    found = [(each.split, each.source) for each in inspected(folder).findings if each.kind == "nothing_to_learn"]
+    assert found == [("val", "instances")]
+
+
+def test_deep_and_constant_images_are_found_with_the_range_of_the_set(tmp_path: Path) -> None:
+    folder = write_whole(tmp_path / "data", panoptic=False)
+    ramp = np.arange(HEIGHT * WIDTH, dtype=np.uint16).reshape(HEIGHT, WIDTH)
+    for number, values in ((1, ramp), (2, 3 * ramp + 100), (3, np.full_like(ramp, 9000))):
+        Image.fromarray(values).save(folder / "train" / f"{number}.jpg", format="PNG")
+    Image.new("L", (WIDTH, HEIGHT), 7).save(folder / "val" / "101.jpg")
+    found = inspected(folder)
+    assert found.value_ranges == {"16-bit": (1.0, 100 + 3 * 766.0)}, "a thousandth of 768 values is left out at either end"
+    told = [(each.kind, each.file) for each in found.findings]
+    assert told == [
+        ("image_deep", "1.jpg"), ("image_deep", "2.jpg"), ("image_deep", "3.jpg"), ("image_constant", "3.jpg"),
+        ("image_constant", "101.jpg"),
+    ]  # fmt: skip
+    given = inspect(read_dataset(folder), 100, Silent(), (0, 4095))
+    assert given.value_ranges == {"16-bit": (0, 4095)}
+    deep = [each.detail for each in given.findings if each.kind == "image_deep"]
+    assert deep[0] == "16-bit values of 1 to 766; 0 to 4095 become 0 to 255"
+
+
 def test_every_kind_has_a_test() -> None:
     tested = {
         *IMAGE_FAULTS,
@@ -366,6 +403,10 @@ def test_every_kind_has_a_test() -> None:
         "columns_left_out",  # in tests/data/test_folder.py
         "many_objects",
         "category_unused",
+        "category_repeated",
+        "nothing_to_learn",
+        "image_deep",
+        "image_constant",
     }
     assert tested | {kind for kind in KINDS if kind.startswith("panoptic")} == set(KINDS)
     assert Finding("box_outside", "train").leaves == "object"

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hotcoco import COCO
 
 from detr_core.evaluate.average_precision import FIGURES, coco_ap, error_breakdown, read_ground_truth
+from detr_core.structures import category_labels
 
 
 @pytest.fixture
@@ -72,3 +74,24 @@ def test_each_kind_of_error_is_told_apart(truth: Path) -> None:
     assert errors["count"] == {"Cls": 1, "Loc": 1, "Both": 0, "Dupe": 1, "Bkg": 1, "Miss": 0}
     assert errors["gain"]["Cls"] > 0
     assert errors["AP50"] == pytest.approx(coco_ap(truth, found, "bbox").figures["AP50"])
+
+
+def test_categories_of_one_name_keep_their_own_precision() -> None:
+    boxes = {1: [0, 0, 10, 10], 2: [50, 50, 10, 10]}
+    truth = COCO({
+        "images": [{"id": 1, "file_name": "a.jpg", "height": 100, "width": 100}],
+        "annotations": [
+            {"id": number, "image_id": 1, "category_id": number, "bbox": box, "area": 100, "iscrowd": 0}
+            for number, box in boxes.items()
+        ],
+        "categories": [{"id": 1, "name": "cell"}, {"id": 2, "name": "cell"}, {"id": 3, "name": "none"}],
+    })  # fmt: skip
+    found = coco_ap(truth, [{"image_id": 1, "category_id": 1, "bbox": boxes[1], "score": 0.9}], "bbox")
+    assert found.per_class == {"cell (id 1)": pytest.approx(1), "cell (id 2)": 0}
+
+
+def test_labels_are_unique_and_on_one_line() -> None:
+    assert category_labels({1: "a", 2: "b\n c", 3: ""}) == {1: "a", 2: "b c", 3: "(id 3)"}
+    assert category_labels({1: "a", 2: "a", 3: "b"}) == {1: "a (id 1)", 2: "a (id 2)", 3: "b"}
+    clash = {1: "a", 2: "a", 3: "a (id 1)"}
+    assert category_labels(clash) == {1: "a (id 1)", 2: "a (id 2)", 3: "a (id 1) (id 3)"}

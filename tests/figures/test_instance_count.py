@@ -35,6 +35,15 @@ def test_figures_from_files_alone_and_the_same_each_time(tmp_path: Path) -> None
     assert Image.open(files[3]).convert("RGBA").getpixel((0, 0)) == (255, 255, 255, 0), "see-through around the pictures"
 
 
+def test_class_names_are_no_formulas_and_none_is_hidden(tmp_path: Path) -> None:
+    counts = write(tmp_path / "study", [[1, 1], [2, 1]])
+    content = counts.read_text().replace('"cat"', '"$^$"').replace('"dog"', '"_dog"')
+    counts.write_text(content)
+    missed = instance_count_figures(counts, tmp_path)[0].read_text(encoding="utf-8")
+    assert ">$^$<" in missed
+    assert ">_dog<" in missed
+
+
 @pytest.mark.parametrize(
     ("found", "expected"),
     [

@@ -19,7 +19,7 @@ import torch
 from detr_core.model.checkpoint import CheckpointError, export_published, load_checkpoint
 from detr_core.model.config import BackboneConfig, DetectorConfig, PositionsConfig
 from detr_core.model.detr import Detr
-from detr_core.model.published import from_published, is_unused, published_state, to_published
+from detr_core.model.published import from_published, published_state, to_published
 from detr_core.structures import Category
 from tests.model.test_detr import detector
 from tests.test_golden import cases, close, golden_images, golden_weight
@@ -136,7 +136,7 @@ def test_a_class_index_is_a_coco_id(classes: int, things: int, stuff: int) -> No
     _, categories = from_published(published(classes=classes), "a.pth", None)
     assert [category.id for category in categories] == list(range(classes))
     assert (categories[1].name, categories[90].name, categories[12].name) == ("person", "toothbrush", "unused 12")
-    used = [category for category in categories if not is_unused(category)]
+    used = [category for category in categories if category.used]
     assert (sum(each.isthing for each in used), sum(not each.isthing for each in used)) == (things, stuff)
 
 

@@ -1,0 +1,160 @@
+"""Images of more than 8 bits a value, and the range of values by which they become 8-bit ones.
+
+An 8-bit image is never touched. What a value of a deeper image means is not in the file: 16 bits may hold 12, and a float may
+stand for anything. So a dataset states its ranges, one for each type of sample (the data check finds them), and every reader
+scales by these alone: low and below becomes 0, high and above 255.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFile
+from PIL.ExifTags import Base
+
+Range = tuple[float, float]
+Ranges = Mapping[str, Range]  # sample type -> lowest and highest value
+
+SAMPLE_TYPES = ("16-bit", "32-bit", "float")
+_LARGEST = 65535  # of 16 bits
+_TAIL = 0.001  # share of an image's values that its range leaves out at either end: dead and hot pixels
+
+# Pillow keeps the upper byte of each 16-bit colour. Read in the other byte order, it keeps the lower one.
+_SWAPPED = {
+    **{f"{mode};16{order}": f"{mode};16{other}" for mode in ("RGB", "RGBA", "RGBX") for order, other in ("BL", "LB", "NB")},
+    "LA;16B": "RGBA",  # grey and alpha of 16 bits are four bytes: upper and lower of each
+}
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The values of one image. kind: the sample type. low, high: its range without the tails; low = high for one value alone."""
+
+    kind: str
+    low: float
+    high: float
+
+
+def sample_type(image: Image.Image) -> str | None:
+    """One of SAMPLE_TYPES for an image of more than 8 bits a value, as its header says; None for an 8-bit one."""
+    if image.mode in ("I", "F"):
+        return "32-bit" if image.mode == "I" else "float"
+    return "16-bit" if image.mode.startswith("I;16") or _raw_mode(image) in _SWAPPED else None
+
+
+def first_sample_type(files: Iterable[Path]) -> str | None:
+    """The sample type of the first file of more than 8 bits a value; None without such a file. Unreadable files do not count."""
+    for file in files:
+        try:
+            with Image.open(file) as image:
+                kind = sample_type(image)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            continue
+        if kind is not None:
+            return kind
+    return None
+
+
+def deep_values(image: Image.Image, again: Callable[[], Image.Image]) -> tuple[str, npt.NDArray[Any]] | None:
+    """The sample type and the values, [h, w] or [h, w, 3], of an image of more than 8 bits a value; None for an 8-bit one.
+
+    image: as opened, its pixels not yet read. again: opens the same file once more.
+    """
+    kind = sample_type(image)
+    if kind is None:
+        return None
+    if image.mode in ("I", "F"):
+        return kind, np.asarray(image)
+    if image.mode.startswith("I;16"):
+        return kind, np.asarray(image).astype(np.uint16)  # in this machine's byte order
+    mode = _raw_mode(image)
+    if mode == "LA;16B":
+        _reinterpret(image, "RGBA")
+        pixels = np.asarray(image).astype(np.uint16)
+        return kind, pixels[..., 0] << 8 | pixels[..., 1]
+    with again() as other:
+        _reinterpret(other, _SWAPPED[mode])
+        upper, lower = np.asarray(image)[..., :3].astype(np.uint16), np.asarray(other)[..., :3]
+    return kind, upper << 8 | lower
+
+
+def spread(kind: str, values: npt.NDArray[Any]) -> Spread:
+    """The range of an image's values, without the thousandth at either end, as long as more than one value is left."""
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return Spread(kind, 0.0, 0.0)
+    low, high = np.quantile(finite, [_TAIL, 1 - _TAIL], method="nearest")
+    if low == high:
+        low, high = finite.min(), finite.max()
+    return Spread(kind, float(low), float(high))
+
+
+def ranges_of(spreads: list[Spread]) -> dict[str, Range]:
+    """The ranges of a set by sample type, from the lowest value of its images to the highest, without images of one value."""
+    found: dict[str, Range] = {}
+    for each in spreads:
+        if each.low < each.high:
+            low, high = found.get(each.kind, (each.low, each.high))
+            found[each.kind] = (min(low, each.low), max(high, each.high))
+    return found
+
+
+def eight_bits(image: Image.Image, again: Callable[[], Image.Image], ranges: Ranges) -> Image.Image:
+    """The image itself if it has 8 bits a value, else an 8-bit copy, scaled by the range of its sample type.
+
+    image, again: as `deep_values`. Where `ranges` doesn't have the type, the file is all that is known: 16 bits are taken for as
+    many as its highest value needs, other types go from the file's lowest value to its highest. EXIF's orientation is kept.
+    """
+    found = deep_values(image, again)
+    if found is None:
+        return image
+    kind, values = found
+    orientation = image.getexif().get(Base.Orientation, 1)  # after reading: Pillow has turned a TIFF by then
+    copy = Image.fromarray(scaled(values, ranges.get(kind) or _own_range(kind, values)))
+    copy.getexif()[Base.Orientation] = orientation
+    return copy
+
+
+def scaled(values: npt.NDArray[Any], limits: Range) -> npt.NDArray[np.uint8]:
+    """The values as 0..255, in 256 equal steps from the lower limit to the upper; what is not a number becomes 0."""
+    if values.dtype == np.uint16:
+        table = _steps(np.arange(_LARGEST + 1), limits)
+        return np.asarray(table[values])
+    return _steps(values, limits)
+
+
+def _steps(values: npt.NDArray[Any], limits: Range) -> npt.NDArray[np.uint8]:
+    low, high = limits
+    finite = np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low)
+    steps: npt.NDArray[np.uint8] = np.clip((finite - low) * (256 / (high - low)), 0, 255).astype(np.uint8)
+    return steps
+
+
+def _own_range(kind: str, values: npt.NDArray[Any]) -> Range:
+    if kind == "16-bit":
+        return 0.0, float(2 ** int(values.max()).bit_length() - 1) or 1.0
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    return low, high if high > low else low + 1
+
+
+def _raw_mode(image: Image.Image) -> str:
+    # How the file's bytes are laid out; '' where its parts differ, or there is no file.
+    layouts = [tile[3] for tile in getattr(image, "tile", [])]
+    found = {str(layout[0] if isinstance(layout, tuple) and layout else layout) for layout in layouts}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _reinterpret(image: Image.Image, mode: str) -> None:
+    """Has Pillow take the file's bytes for another raw mode when it reads the pixels."""
+
+    def changed(args: Any) -> Any:
+        return (mode, *args[1:]) if isinstance(args, tuple) else mode
+
+    assert isinstance(image, ImageFile.ImageFile)
+    image.tile = [tile._replace(args=changed(tile.args)) for tile in image.tile]
