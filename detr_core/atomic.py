@@ -10,12 +10,13 @@ from pathlib import Path
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path, flush: bool = True) -> Iterator[Path]:
     """Yields the path of an empty temporary file beside `path`, which replaces `path` when the block ends without an error.
 
     Each writer gets a temporary file of its own, so two writers at once never mix their bytes: the last one to finish wins.
-    The bytes are on disk before the file gets its name. If the block raises, the temporary file is removed and `path` is left
-    as it was. The folder of `path` is created where it does not exist.
+    The bytes are on disk before the file gets its name, unless `flush` is false: a writer of many files flushes all of them at
+    once afterwards. If the block raises, the temporary file is removed and `path` is left as it was. The folder of `path` is
+    created where it does not exist.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -23,8 +24,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        if flush:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())  # mkstemp creates the file readable by its owner alone
         temporary.replace(path)
     except BaseException:

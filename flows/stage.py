@@ -14,6 +14,7 @@ from prefect import Flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from detr_core.errors import ExpectedError
+from flows import places
 from flows.attached import end_with_parent
 from flows.leaving import work_is_done
 from flows.paths import DEFAULT_PROFILE
@@ -43,6 +44,8 @@ def run(stage_flow: Flow[Any, Any], profile: str, **parameters: Any) -> None:
         end_with_parent()  # dvc, killed, would leave us at work
     with one_line_errors():
         load(profile)
+        for error in places.source_errors():
+            print(f"warning: {error}; until then `dvc repro` can't run any profile", file=sys.stderr)
         url = ensure_server()
         with temporary_settings({PREFECT_API_URL: url}):
             _errors_told_once()

@@ -24,8 +24,20 @@ ROOMS = {
     "studies": {"data", "model", "evaluate"},
     "figures": {"data", "check", "model", "evaluate", "studies"},
 }
-TOP = {"errors", "atomic", "structures", "config", "reporter", "distributed", "web", "partial", "download"}
-OUTSIDE = {"torch", "torchvision", "numpy", "scipy", "pycocotools", "hotcoco", "PIL", "matplotlib", "jinja2", "markupsafe"}
+TOP = {"errors", "atomic", "directories", "structures", "config", "reporter", "distributed", "web", "partial", "download"}
+OUTSIDE = {
+    "torch",
+    "filelock",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "pycocotools",
+    "hotcoco",
+    "PIL",
+    "matplotlib",
+    "jinja2",
+    "markupsafe",
+}
 
 
 def imports(file: Path) -> set[str]:

@@ -18,7 +18,7 @@ import pytest
 from dvc_objects.fs.system import reflink
 from moto.server import ThreadedMotoServer
 
-from flows.paths import whole_or_nothing
+from detr_core import directories
 from tests.flows.conftest import Command, cloned_from, git
 
 GRAPH = "params/smoke/dvc.yaml"
@@ -123,7 +123,8 @@ def test_a_result_made_again_leaves_what_it_was_linked_to(tmp_path: Path, link: 
     cached.chmod(0o444)
     result.mkdir()
     link(cached, result / "file")
-    with whole_or_nothing(result) as folder:
+    directories.mark(result)
+    with directories.atomic_directory(result) as folder:
         (folder / "file").write_text("second")
     assert (result / "file").read_text() == "second"
     assert cached.read_text() == "first"
