@@ -34,9 +34,13 @@ class ForeignFileError(ExpectedError, ValueError):
 
 
 def mark(folder: Path) -> None:
-    """Writes the mark of a folder, which lists every other file that is in it now as one that we wrote."""
+    """Writes the mark of a folder, which lists every other file that is in it now as one that we wrote.
+
+    A folder without files gets none: nobody can lose anything in it.
+    """
     files = {name: digest(folder / name) for name in sorted(_names(folder)) if name not in _OURS}
-    write_text(folder / MARK, json.dumps({"written by": "detr-workbench", "sha256": files}, indent=0) + "\n")
+    if files:
+        write_text(folder / MARK, json.dumps({"written by": "detr-workbench", "sha256": files}, indent=0) + "\n")
 
 
 def require_replaceable(folder: Path) -> None:
@@ -77,7 +81,12 @@ def atomic_directory(folder: Path) -> Iterator[Path]:
 
 
 def _put_in_place(temporary: Path, folder: Path) -> None:
+    """Gives `temporary` the name `folder`, and removes what had that name before.
+
+    Raises ForeignFileError where what had that name is not ours.
+    """
     while True:
+        _require_folder(folder, folder)  # a link is not to be moved
         aside = Path(tempfile.mkdtemp(prefix=_prefix(folder), suffix=".old", dir=folder.parent))
         with suppress(FileNotFoundError):
             folder.rename(aside)
@@ -98,8 +107,14 @@ def _put_in_place(temporary: Path, folder: Path) -> None:
 
 
 def _put_back(aside: Path, folder: Path) -> None:
-    with suppress(OSError):  # a folder that another writer has put there stays, and what was moved aside stays too
+    with suppress(OSError):  # where another writer has put a folder there, both stay
         aside.rename(folder)
+
+
+def _require_folder(folder: Path, where: Path) -> None:
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        found = "a link" if folder.is_symlink() else "a file"
+        raise ForeignFileError(f"{where}: expected a folder for results, found {found} that we did not make; {_ADVICE}")
 
 
 def _files_of_ours(folder: Path, shown: Path | None = None) -> list[str]:
@@ -108,11 +123,7 @@ def _files_of_ours(folder: Path, shown: Path | None = None) -> list[str]:
     shown: the name that an error gives the folder, where that is not its own.
     """
     where = shown or folder
-    if not os.path.lexists(folder):
-        return []
-    if folder.is_symlink() or not folder.is_dir():
-        found = "a link" if folder.is_symlink() else "a file"
-        raise ForeignFileError(f"{where}: expected a folder for results, found {found} that we did not make; move it elsewhere")
+    _require_folder(folder, where)
     names = sorted(_names(folder))
     if not names:
         return []

@@ -67,7 +67,8 @@ def adopt(
     `baselines` trains beside its own, such as `deformable`, by that variant's recipe. checkpoint: the trained
     detector that fine-tuning starts from, and whose architecture the profile gets; see `flows.checkpoints.local_file`.
     Raises ConfigError for a name that is taken or none, a dataset that lies among results, an unknown detector, a checkpoint of
-    another kind than DETR or beside a detector; ForeignFileError where results would go among other files; DatasetError for a folder that is no dataset, CheckpointError.
+    another kind than DETR or beside a detector; ForeignFileError where results would go among other files; DatasetError for a
+    folder that is no dataset, CheckpointError.
     """
     paths = Paths(name)
     if not re.fullmatch("[a-z0-9][a-z0-9_-]*", name):

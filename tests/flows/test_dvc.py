@@ -80,7 +80,7 @@ WORK = {
     "report": ("flows/report.py", set()),
 }
 # What is downloaded is verified, whatever brought it; what is told decides nothing.
-NO_RESULT = {f"detr_core/{name}.py" for name in ("reporter", "web", "partial", "download")}
+NO_RESULT = {f"detr_core/{name}.py" for name in ("reporter", "web", "partial", "download", "atomic", "directories", "errors")}
 
 
 def core_behind(file: Path, seen: set[Path]) -> set[Path]:

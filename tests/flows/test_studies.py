@@ -81,7 +81,6 @@ def test_a_study_is_made_once_and_again_only_as_far_as_something_changed(where: 
 
     again = Study("depth", settings(), where)
     assert all(again.is_made(label) for label in again.variants)
-    waiting = f"waiting for another thread of this process that is building this result: {relative(own.runs)}"
     there = [f"{name}: there already, made from the same settings, data and code" for name in ("detection", "evaluation", "cost")]
     assert make_all(again)["0-seed0"] == ["begins", *there]
 
@@ -188,6 +187,7 @@ def test_two_commands_at_once_make_a_variant_once(where: Paths) -> None:
         made = [pool.submit(each.make, "1-seed0", memory, "a run") for each, memory in zip(studies, told, strict=True)]
         assert made[0].result() == made[1].result()
     first, second = sorted((memory.messages for memory in told), key=len)
+    waiting = f"waiting for another thread of this process that is building this result: {relative(own.runs)}"
     there = [f"{name}: there already, made from the same settings, data and code" for name in ("detection", "evaluation", "cost")]
     assert first == ["begins"]
     assert [*dict.fromkeys(second)] == ["begins", waiting, *there]
