@@ -89,7 +89,7 @@ def empty_folder(folder: Path) -> Path:
     """`folder`, absolute, for a command's results. Raises ConfigError where something is in it: nothing is replaced."""
     from detr_core.config import ConfigError
 
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"--out {folder}: expected a new or an empty folder, found something there")
     return folder.resolve()  # a link to an empty folder stays, and what it points to is filled
 

@@ -39,7 +39,7 @@ def test_a_result_replaces_the_earlier_one_and_leaves_nothing_else(tmp_path: Pat
     write(tmp_path / "result", b"second")
     assert contents(tmp_path) == {"result/below/a": b"second", "result/b": b"second"}
     assert [path.name for path in tmp_path.iterdir()] == ["result"]
-    with pytest.raises(RuntimeError), atomic_directory(tmp_path / "result") as temporary:
+    with pytest.raises(RuntimeError), atomic_directory(tmp_path / "result") as temporary:  # noqa: PT012
         (temporary / "half").write_bytes(b"")
         raise RuntimeError
     assert contents(tmp_path) == {"result/below/a": b"second", "result/b": b"second"}

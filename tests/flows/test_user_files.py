@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,10 +17,11 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from detr_core.config import build
+from detr_core import directories
+from detr_core.config import ConfigError, build
 from detr_core.errors import ExpectedError
 from detr_core.reporter import Silent
-from flows import ablations, adopt, check, checkpoints, data, evaluate, launch, paths, report, train_panoptic
+from flows import ablations, adopt, artifacts, check, checkpoints, data, evaluate, launch, paths, report, train_panoptic
 from flows import settings as profiles
 from flows.paths import PARAMS, Paths
 from flows.settings import Profile
@@ -28,6 +29,7 @@ from tests.check.datasets import write_whole
 from tests.conftest import Trained, tiny_parameters
 
 OUTPUTS = ("data/mine", "runs/mine/check", "runs/mine/dataset", "runs/mine/panoptic", "runs/mine/evaluation", "reports/mine")
+OWN = ("data", "check", "dataset", "detection", "panoptic", "evaluation", "report")
 PLACES = (
     *OUTPUTS,
     *("data", "runs", "runs/mine", "runs/mine/studies", "runs/mine/studies/scoring", "reports", "params", "params/mine", "sets"),
@@ -112,8 +114,6 @@ COMMANDS: dict[str, Callable[[Path], Any]] = {
     "a set around an output": lambda root: data.run(from_folder("data"), Paths("mine"), Silent()),
     "adopt": lambda root: adopted(root, "elsewhere"),
     "adopt in data": lambda root: adopted(root, "data/other"),
-    "predict and evaluate": lambda root: checkpoints.empty_folder(root / "data" / "mine"),
-    "export": lambda root: checkpoints.new_file(root / "sets" / "photo.jpg"),
 }
 SLOW: dict[str, Callable[[Path], Any]] = {
     "evaluate": lambda root: evaluate.run(own_settings(), Paths("mine"), Silent()),
@@ -127,14 +127,11 @@ SLOW: dict[str, Callable[[Path], Any]] = {
 @contextmanager
 def project_of(trained: Trained, made: bool) -> Iterator[Path]:
     """A project of its own, with the results of the tiny profile as those of the profile `mine` where they are to be there."""
+    theirs = {name: getattr(trained.paths, name) for name in OWN}
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         root = Path(folder).resolve()
         shutil.copytree(PARAMS, root / "params", ignore=shutil.ignore_patterns("coco*", "demo*", "dvc.lock"))
         shutil.copy(PARAMS.parent / "dvc.yaml", root)
-        theirs = replace(trained.paths)
-        source = {
-            name: getattr(theirs, name) for name in ("data", "check", "dataset", "detection", "panoptic", "evaluation", "report")
-        }
         for module in (adopt, data, paths):
             patch.setattr(module, "ROOT", root)
         for module in (adopt, paths, profiles):
@@ -144,8 +141,12 @@ def project_of(trained: Trained, made: bool) -> Iterator[Path]:
         patch.setattr(paths, "SHARED", root / ".state")
         patch.setattr(paths, "MAIN", root)
         if made:
-            for name, folder_of in source.items():
-                shutil.copytree(folder_of, getattr(Paths("mine"), name))
+            for name in OWN:
+                made_one: Path = getattr(Paths("mine"), name)
+                shutil.copytree(theirs[name], made_one)
+                if name in ("data", "dataset"):
+                    artifacts.claim(made_one, "mine")
+                    directories.mark(made_one)
         yield root
 
 
@@ -161,7 +162,7 @@ def require_untouched(trained: Trained, tree: Tree, command: Callable[[Path], An
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-@hypothesis_settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@hypothesis_settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 @given(tree=TREES)
 def test_a_users_files_stay_as_they_are(trained: Trained, name: str, tree: Tree) -> None:
     require_untouched(trained, tree, COMMANDS[name])
@@ -173,3 +174,16 @@ def test_a_users_files_stay_as_they_are(trained: Trained, name: str, tree: Tree)
 @given(tree=TREES)
 def test_a_users_files_stay_as_they_are_in_many_trees(trained: Trained, name: str, tree: Tree) -> None:
     require_untouched(trained, tree, (COMMANDS | SLOW)[name])
+
+
+def test_what_commands_write_on_request_must_be_new(tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "weights.pth").write_bytes(b"mine")
+    (tmp_path / "link.pth").symlink_to(tmp_path / "nothing")
+    for refused in (tmp_path / "full", tmp_path / "link.pth"):
+        with pytest.raises(ConfigError, match=r"--out .* expected a new or an empty folder"):
+            checkpoints.empty_folder(refused)
+    for file in (tmp_path / "full" / "weights.pth", tmp_path / "full", tmp_path / "link.pth"):
+        with pytest.raises(ConfigError, match=r"--out .* expected the name of a new file, found that it exists"):
+            checkpoints.new_file(file)
+    assert checkpoints.new_file(tmp_path / "new.pth") == tmp_path / "new.pth"
