@@ -10,6 +10,7 @@ import argparse
 import io
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
 from operator import getitem
@@ -121,10 +122,13 @@ def _require_apart(folder: Path, paths: Paths) -> None:
     Raises ForeignFileError where a folder for the profile's results already holds something else.
     """
     places.require_apart(str(folder.absolute()), "FOLDER", [paths.profile])
+    sources: dict[str, Path] = {}
     for file in sorted(PARAMS.glob("*/profile.yaml")):
-        source = places.read_source(file)
-        if source is not None:
-            places.require_apart(source, f"--name {paths.profile}: {relative(file)}: source", [paths.profile])
+        with suppress(ConfigError):  # one that can't be read, which is not this profile's fault
+            if (source := places.read_source(file)) is not None:
+                sources[source] = file
+    for source, file in sources.items():
+        places.require_apart_from(paths.outputs, source, f"--name {paths.profile}: {relative(file)}: source")
     for result in (paths.data, paths.check, paths.dataset, paths.detection, paths.panoptic, paths.evaluation, paths.report):
         require_replaceable(result)
 

@@ -21,8 +21,13 @@ def require_apart(root: str, where: str, profiles: Iterable[str] = ()) -> None:
     root: of the dataset, relative to the project or absolute. where: names the setting in the error. profiles: names of profiles
     that count although they have no file yet.
     """
+    require_apart_from(outputs({*known_profiles(), *profiles}), root, where)
+
+
+def require_apart_from(results: Iterable[Path], root: str, where: str) -> None:
+    """The same for these folders of results alone."""
     dataset = paths.ROOT / root
-    for output in outputs({*known_profiles(), *profiles}):
+    for output in results:
         relation = _relation(dataset, output)
         if relation is not None:
             raise ConfigError(
