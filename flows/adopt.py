@@ -10,7 +10,6 @@ import argparse
 import io
 import json
 import re
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
 from operator import getitem
@@ -30,7 +29,6 @@ from detr_core.config import ConfigError, as_dict, build
 from detr_core.data.config import FolderConfig
 from detr_core.data.dataset import read_dataset
 from detr_core.data.fields import read_content
-from detr_core.directories import require_replaceable
 from detr_core.studies.config import EVALUATING
 from flows import places, sizes
 from flows.artifacts import targets
@@ -77,7 +75,7 @@ def adopt(
     for taken in (paths.params, PARAMS / name):
         if taken.exists():
             raise ConfigError(f"--name: {relative(taken)} exists; take another name, or remove it")
-    _require_apart(folder, paths)
+    places.require_room(paths, folder)
     model = Paths(like).params
     if not model.is_file():
         raise ConfigError(f"--like: expected the name of a profile, found {like!r}")
@@ -114,23 +112,6 @@ def adopt(
     build(Profile, parsed(text), relative(paths.params))
     _write(paths, text, layout["root"])
     return Adopted(paths, content, statistics)
-
-
-def _require_apart(folder: Path, paths: Paths) -> None:
-    """Raises ConfigError where a dataset, this one or another profile's, would lie among results.
-
-    Raises ForeignFileError where a folder for the profile's results already holds something else.
-    """
-    places.require_apart(str(folder.absolute()), "FOLDER", [paths.profile])
-    sources: dict[str, Path] = {}
-    for file in sorted(PARAMS.glob("*/profile.yaml")):
-        with suppress(ConfigError):  # one that can't be read, which is not this profile's fault
-            if (source := places.read_source(file)) is not None:
-                sources[source] = file
-    for source, file in sources.items():
-        places.require_apart_from(paths.outputs, source, f"--name {paths.profile}: {relative(file)}: source")
-    for result in (paths.data, paths.check, paths.dataset, paths.detection, paths.panoptic, paths.evaluation, paths.report):
-        require_replaceable(result)
 
 
 def _with_detector(content: Any, name: str, where: str) -> Any:

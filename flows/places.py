@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from detr_core.config import ConfigError
+from detr_core.directories import require_replaceable
 from flows import paths
 from flows.paths import Paths, relative
 
@@ -34,6 +36,24 @@ def require_apart_from(results: Iterable[Path], root: str, where: str) -> None:
                 f"{where}: expected a dataset apart from all results, for results are replaced; found {dataset}, which is "
                 f"{relation} {output}; move the dataset to another folder and name that one"
             )
+
+
+def require_room(new: Paths, dataset: Path) -> None:
+    """Raises an error unless a new profile, `new`, with this dataset can have its results where they go.
+
+    Raises ConfigError where the dataset lies among results, or the dataset of another profile among those of the new one, and
+    ForeignFileError where a folder for its results already holds something else.
+    """
+    require_apart(str(dataset.absolute()), "FOLDER", [new.profile])
+    sources: dict[str, Path] = {}
+    for file in sorted(paths.PARAMS.glob("*/profile.yaml")):
+        with suppress(ConfigError):  # one that can't be read, which is not this profile's fault
+            if (source := read_source(file)) is not None:
+                sources[source] = file
+    for source, file in sources.items():
+        require_apart_from(new.outputs, source, f"--name {new.profile}: {relative(file)}: source")
+    for result in (new.data, new.check, new.dataset, new.detection, new.panoptic, new.evaluation, new.report):
+        require_replaceable(result)
 
 
 def outputs(profiles: Iterable[str]) -> list[Path]:
