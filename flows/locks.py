@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from detr_core.directories import atomic_directory
 from flows import paths
 
+SECONDS_BEFORE_MESSAGE = 0.5  # by then a process that has just taken the lock has written its number
 SECONDS_BETWEEN_MESSAGES = 15.0
 
 
@@ -46,7 +47,7 @@ def building(result: Path, tell: Callable[[str], None]) -> Iterator[Path]:
 
 
 def _acquire(lock: FileLock, result: Path | str, tell: Callable[[str], None]) -> None:
-    timeout = 0.0
+    timeout = SECONDS_BEFORE_MESSAGE
     while True:
         try:
             lock.acquire(timeout=timeout, poll_interval=0.2)
