@@ -13,29 +13,31 @@ from detr_core.storage import storage_errors
 
 
 @contextmanager
-def atomic_file(path: Path, needed: int | None = None) -> Iterator[Path]:
+def atomic_file(path: Path, needed: int | None = None, flush: bool = True) -> Iterator[Path]:
     """Yields the path of an empty temporary file beside `path`, which replaces `path` when the block ends without an error.
 
     Each writer gets a temporary file of its own, so two writers at once never mix their bytes: the last one to finish wins.
-    The bytes are on disk before the file gets its name. If the block raises, the temporary file is removed and `path` is left
-    as it was. The folder of `path` is created where it does not exist.
+    The bytes are on disk before the file gets its name, unless `flush` is false: a writer of many files flushes all of them at
+    once afterwards. If the block raises, the temporary file is removed and `path` is left as it was. The folder of `path` is
+    created where it does not exist.
     needed: the bytes that will be written, if known, for the message where the disk is full. Raises StorageError where the file
     system does not take the file.
     """
-    with storage_errors(path, needed), _replacement(path) as temporary:
+    with storage_errors(path, needed), _replacement(path, flush) as temporary:
         yield temporary
 
 
 @contextmanager
-def _replacement(path: Path) -> Iterator[Path]:
+def _replacement(path: Path, flush: bool) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(descriptor)
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        if flush:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())  # mkstemp creates the file readable by its owner alone
         temporary.replace(path)
     except BaseException:

@@ -20,6 +20,7 @@ from threading import Event
 from typing import Any
 from urllib.error import HTTPError
 
+from detr_core.atomic import write_text
 from detr_core.redaction import without_credentials
 from detr_core.web import BROKEN, DownloadError, Remote, is_final, opened, starts_at, total_size, unreachable, version
 
@@ -115,9 +116,7 @@ class Part:
             return
         done = [piece.done for piece in self.pieces]  # before the bytes are brought to the disk: what comes after doesn't count
         os.fdatasync(self.file.fileno())
-        part = self.journal.with_name(f"{self.journal.name}.new")
-        part.write_text(json.dumps(self._about() | {"done": done}), encoding="utf-8")
-        part.replace(self.journal)
+        write_text(self.journal, json.dumps(self._about() | {"done": done}))
 
     def fetch(self, piece: Piece, stop: Event) -> None:
         """The rest of `piece`, with a new connection wherever one breaks. Raises DownloadError where none brings anything."""

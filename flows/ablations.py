@@ -18,7 +18,8 @@ from detr_core.config import ConfigError, as_dict, flatten, require
 from detr_core.reporter import Reporter
 from detr_core.studies.config import EVALUATING
 from flows import dead_runs, pages, report, stage, tracking
-from flows.paths import DEFAULT_PROFILE, Paths, relative, whole_or_nothing
+from flows.locks import building
+from flows.paths import DEFAULT_PROFILE, Paths, relative
 from flows.progress import Tee, reporter
 from flows.settings import Profile, left_out, load
 from flows.show import publish
@@ -115,7 +116,7 @@ def _leave_out(settings: Profile, paths: Paths, say: Callable[[str], None]) -> N
     for name in left_out(settings):
         say(f"study {name}: left out, it is not for detectors of kind {settings.detector.kind!r}")
         if name in EVALUATING:
-            with whole_or_nothing(paths.study(name)):
+            with building(paths.study(name), say):
                 pass
 
 

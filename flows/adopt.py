@@ -10,7 +10,6 @@ import argparse
 import io
 import json
 import re
-import shutil
 from dataclasses import dataclass
 from functools import reduce
 from itertools import islice
@@ -37,7 +36,7 @@ from detr_core.data.fields import read_content
 from detr_core.data.values import first_sample_type
 from detr_core.data.yolo_rows import Labels
 from detr_core.studies.config import EVALUATING
-from flows import sizes
+from flows import places, sizes
 from flows.artifacts import targets
 from flows.layout import find_layout
 from flows.paths import DEFAULT_PROFILE, PARAMS, ROOT, Paths, relative
@@ -91,8 +90,9 @@ def adopt(
     `baselines` trains beside its own, such as `deformable`, by that variant's recipe. start: the trained
     detector that fine-tuning starts from, and whose architecture the profile gets; see `flows.checkpoints.local_file`.
     labels: how the rows of YOLO's label files are to be read; None decides it over the whole set.
-    Raises ConfigError for a name that is taken or none, an unknown detector, a checkpoint of another kind than DETR or beside a
-    detector; DatasetError for a folder that is no dataset, CheckpointError.
+    Raises ConfigError for a name that is taken or none, a dataset that lies among results, an unknown detector, a checkpoint of
+    another kind than DETR or beside a detector; ForeignFileError where results would go among other files; DatasetError for a
+    folder that is no dataset, CheckpointError.
     """
     paths = Paths(name)
     if not re.fullmatch("[a-z0-9][a-z0-9_-]*", name):
@@ -100,6 +100,7 @@ def adopt(
     for taken in (paths.params, PARAMS / name):
         if taken.exists():
             raise ConfigError(f"--name: {relative(taken)} exists; take another name, or remove it")
+    places.require_room(paths, folder)
     model = Paths(like).params
     if not model.is_file():
         raise ConfigError(f"--like: expected the name of a profile, found {like!r}")
@@ -246,16 +247,26 @@ def _in_one_line(value: Any) -> Any:
 
 def _write(paths: Paths, text: str, source: str) -> None:
     folder = PARAMS / paths.profile
-    folder.mkdir()
+    profile = {"profile": paths.profile, "wd": "../..", "source": source}  # DVC watches the folder
+    files = {
+        paths.params: text,
+        folder / "profile.yaml": yaml.safe_dump(profile, sort_keys=False, allow_unicode=True),
+        folder / "dvc.yaml": (ROOT / "dvc.yaml").read_text(encoding="utf-8"),  # last: from then on DVC reads the folder
+    }
+    written: list[Path] = []
     try:
-        shutil.copyfile(ROOT / "dvc.yaml", folder / "dvc.yaml")
-        profile = {"profile": paths.profile, "wd": "../..", "source": source}  # DVC watches the folder
-        (folder / "profile.yaml").write_text(yaml.safe_dump(profile, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        with paths.params.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except BaseException:
-        shutil.rmtree(folder)
-        paths.params.unlink(missing_ok=True)
+        folder.mkdir()
+        for path, content in files.items():
+            with path.open("x", encoding="utf-8") as file:
+                written.append(path)
+                file.write(content)
+    except BaseException as error:
+        for path in written:
+            path.unlink(missing_ok=True)
+        if written:
+            folder.rmdir()
+        if isinstance(error, FileExistsError):  # another command adopts under the same name at the same time
+            raise ConfigError(f"--name: {error.filename} exists; take another name, or remove it") from None
         raise
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -15,12 +14,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from detr_core import directories
 from detr_core.check.findings import KINDS, Finding, counts
 from detr_core.data.dataset import DatasetError, Split, read_dataset
+from detr_core.directories import atomic_directory
 from detr_core.model.config import AnyDetectorConfig, FasterRcnnConfig
 from detr_core.reporter import Reporter
 from flows import artifacts, stage, tracking
-from flows.paths import DEFAULT_PROFILE, Paths, relative, whole_or_nothing
+from flows.locks import exclusive
+from flows.paths import DEFAULT_PROFILE, Paths, relative
 from flows.progress import Tee, reporter
 from flows.settings import Profile, load
 from flows.show import publish
@@ -38,6 +40,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     strict: then there is no runs/<profile>/dataset/, but the findings are written all the same.
     """
     splits = artifacts.unchecked_dataset(paths)
+    directories.require_replaceable(paths.dataset)
 
     from detr_core.check.inspect import inspect
     from detr_core.figures.data_check import write_data_check
@@ -47,12 +50,12 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     splits = {name: replace(split, value_ranges=found.value_ranges) for name, split in splits.items()}
     refused: DatasetError | None = None
     figures = _figures(found)
-    with whole_or_nothing(paths.check) as out:
+    with exclusive(paths.check, paths.dataset, tell=reporter.message), atomic_directory(paths.check) as out:
         try:
             figures |= _checked_dataset(settings, paths, splits, found)
         except DatasetError as error:
             refused = error
-            shutil.rmtree(paths.dataset, ignore_errors=True)  # an earlier one would be trained on
+            directories.remove(paths.dataset)  # an earlier one would be trained on
         findings = [{name: value for name, value in asdict(each).items() if value not in (None, "")} for each in found.findings]
         (out / "findings.json").write_text(json.dumps(findings, indent=1) + "\n", encoding="utf-8")
         (out / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
@@ -84,7 +87,7 @@ def _checked_dataset(settings: Profile, paths: Paths, splits: dict[str, Split], 
         if KINDS[finding.kind].stops:
             where = f"{relative(paths.data)}: {finding.split}.{finding.source}"
             raise DatasetError(f"{where}: nothing to learn from: {finding.detail}. See {page}; correct the annotations")
-    with whole_or_nothing(paths.dataset) as folder:
+    with atomic_directory(paths.dataset) as folder:
         left_out = write_checked(paths.data, findings, folder, ranges)
         figures = {f"left_out/{name}": float(number) for name, number in left_out.items()}
         # These read as training and scoring do. Should they find what the check has passed over, nothing is trained either.
@@ -142,7 +145,7 @@ def check(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     params = settings.flat("data", "check") | {"detector.queries": _queries(settings.detector)}
     with tracking.stage_run("check", paths, params, [paths.data]) as record:
         figures: dict[str, float] = {}
-        shutil.rmtree(paths.check, ignore_errors=True)  # so that what is shown below is of this check
+        directories.remove(paths.check)  # so that what is shown below is of this check
         try:
             with reporter("check") as bar:
                 figures = run(settings, paths, Tee(bar, record))

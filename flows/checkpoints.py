@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,6 +89,15 @@ def empty_folder(folder: Path) -> Path:
     """`folder`, absolute, for a command's results. Raises ConfigError where something is in it: nothing is replaced."""
     from detr_core.config import ConfigError
 
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"--out {folder}: expected a new or an empty folder, found something there")
-    return folder.absolute()
+    return folder.resolve()  # a link to an empty folder stays, and what it points to is filled
+
+
+def new_file(file: Path) -> Path:
+    """`file`, absolute, for a command's result. Raises ConfigError where it exists: nothing is replaced."""
+    from detr_core.config import ConfigError
+
+    if os.path.lexists(file):
+        raise ConfigError(f"--out {file}: expected the name of a new file, found that it exists; name another one, or delete it")
+    return file.absolute()

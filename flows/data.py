@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-import yaml
 from prefect import flow
 
 from detr_core.config import require
@@ -12,8 +11,9 @@ from detr_core.data import manifest
 from detr_core.data.dataset import Split, read_dataset
 from detr_core.data.fields import read_content
 from detr_core.reporter import Reporter
-from flows import artifacts, stage
-from flows.paths import DEFAULT_PROFILE, PARAMS, ROOT, Paths, relative, whole_or_nothing
+from flows import artifacts, places, stage
+from flows.locks import building, exclusive
+from flows.paths import DEFAULT_PROFILE, PARAMS, ROOT, Paths, relative
 from flows.progress import Tee, reporter
 from flows.settings import Profile, load
 from flows.show import publish
@@ -28,7 +28,9 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     that isn't a dataset or can't be filled.
     """
     config = settings.data
-    with whole_or_nothing(paths.data) as folder:
+    if config.folder is not None:
+        places.require_apart(config.folder.root, f"{relative(paths.params)}: data.folder.root", [paths.profile])
+    with building(paths.data, reporter.message) as folder:
         if config.scenes is not None:
             from detr_core.data.scenes import generate_scenes
 
@@ -44,7 +46,8 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
             else:
                 from detr_core.data.archives import fill
 
-                fill(root, config.download, reporter)
+                with exclusive(root, tell=reporter.message):
+                    fill(root, config.download, reporter)
             described = yolo_set(root) if config.folder.format == "yolo" else None
             write_folder_dataset(config.folder, root, config.seed, described, folder)
             manifest.write_manifest(folder, root, read_dataset(folder))
@@ -56,7 +59,7 @@ def _require_watched(root: str, paths: Paths) -> None:
     # Two files name the folder, for dvc.yaml can't read a profile; without the second a change of the data would go unnoticed.
     file = PARAMS / paths.profile / "profile.yaml"
     if file.is_file():
-        source = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("source")
+        source = places.read_source(file)
         expected = f"data.folder.root of {relative(paths.params)}, {root!r}, so that DVC sees changes of it"
         require(source == root, f"{relative(file)}: source", expected, source)
 

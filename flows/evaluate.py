@@ -15,7 +15,8 @@ from prefect import flow
 from detr_core.config import as_dict
 from detr_core.reporter import Reporter
 from flows import artifacts, checkpoints, launch, stage, tracking
-from flows.paths import DEFAULT_PROFILE, Paths, whole_or_nothing
+from flows.locks import building
+from flows.paths import DEFAULT_PROFILE, Paths
 from flows.progress import Tee, reporter
 from flows.settings import Profile, load
 from flows.show import publish
@@ -56,7 +57,7 @@ def evaluated(
     from flows import evaluation_worker
 
     processes = launch.process_count(settings.resources)
-    with whole_or_nothing(out) as folder:
+    with building(out, reporter.message) as folder:
         job = evaluation_worker.Job(
             config=as_dict(settings.evaluate),
             checkpoint=str(checkpoint),

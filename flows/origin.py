@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from detr_core.directories import MARK
 from flows import launch, lineage
 from flows.paths import ROOT, Paths
 from flows.settings import read
@@ -82,7 +83,7 @@ def keep_results(record: Record, stage: str, paths: Paths, name: str | None) -> 
 def outputs(stage: str, paths: Paths) -> list[str]:
     """What dvc.yaml says that a stage of the profile makes, as paths below the project; nothing where it has no such stage."""
     graph = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    return [out.replace("${profile}", paths.profile) for out in graph.get(stage, {}).get("outs", [])]
+    return [next(iter(out)).replace("${profile}", paths.profile) for out in graph.get(stage, {}).get("outs", [])]
 
 
 def digests(folders: list[Path]) -> dict[str, str]:
@@ -91,6 +92,8 @@ def digests(folders: list[Path]) -> dict[str, str]:
     for folder in filter(Path.is_dir, folders):
         for name, digest in lineage.file_hashes(folder).items():
             file = folder / name
+            if file.name == MARK:  # it repeats the other digests, those of pages with their addresses too
+                continue
             found[file.relative_to(ROOT).as_posix()] = digest if file.suffix != ".html" else _without_addresses(file)
     return found
 

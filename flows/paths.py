@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +79,11 @@ class Paths:
     def report(self) -> Path:
         return ROOT / "reports" / self.profile
 
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        """The folders below which every result of the profile lies."""
+        return tuple(ROOT / kind / self.profile for kind in ("data", "runs", "reports"))
+
     def unfinished(self, stage: str) -> Path:
         """What an interrupted stage resumes from."""
         return STATE / "unfinished" / self.profile / self.variant / stage
@@ -90,24 +92,3 @@ class Paths:
 def relative(path: Path) -> str:
     """`path` as people read it: below the project without the project's own address."""
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
-
-
-@contextmanager
-def whole_or_nothing(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` that becomes `folder` when the block ends well, and is removed when it doesn't.
-
-    So no later stage can take a half-written result, or a half-removed earlier one, for a result.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part, earlier = (folder.with_name(f".{folder.name}.{what}") for what in ("part", "earlier"))
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
-    try:
-        yield part
-        shutil.rmtree(earlier, ignore_errors=True)
-        if folder.exists():
-            folder.replace(earlier)
-        part.replace(folder)
-    finally:
-        for leftover in (part, earlier):
-            shutil.rmtree(leftover, ignore_errors=True)

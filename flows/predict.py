@@ -23,7 +23,7 @@ from detr_core.data.dataset import DatasetError, Split
 from detr_core.evaluate.config import EvaluateConfig
 from detr_core.reporter import Reporter
 from flows import artifacts, checkpoints, stage
-from flows.paths import whole_or_nothing
+from flows.locks import building
 from flows.progress import reporter
 from flows.settings import load
 
@@ -63,7 +63,7 @@ def run(
         if category.used
     ]
     content: dict[str, Any] = {"images": described, "categories": categories, "annotations": []}
-    with whole_or_nothing(out) as folder, TemporaryDirectory() as scratch:
+    with building(out, reporter.message) as folder, TemporaryDirectory() as scratch:
         file = Path(scratch) / "images.json"
         file.write_text(json.dumps(content), encoding="utf-8")
         split = Split("images", root, file, None, None, value_ranges=trained.value_ranges)

@@ -9,7 +9,8 @@ from prefect import flow
 from detr_core.reporter import Reporter
 from detr_core.studies.config import EVALUATING
 from flows import artifacts, pages, stage, tracking
-from flows.paths import DEFAULT_PROFILE, Paths, relative, whole_or_nothing
+from flows.locks import building
+from flows.paths import DEFAULT_PROFILE, Paths, relative
 from flows.progress import Tee, reporter
 from flows.settings import Profile, left_out, load
 from flows.show import publish
@@ -26,7 +27,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter, links: Mapping[str,
 
     from detr_core.figures.report import write_report
 
-    with whole_or_nothing(paths.report) as out:
+    with building(paths.report, reporter.message) as out:
         write_report(
             paths.profile,
             paths.dataset,

@@ -21,6 +21,7 @@ from detr_core.model.config import AnyDetectorConfig
 from detr_core.redaction import holds_credentials
 from detr_core.studies.training import GridStudyConfig, Studies, TrainingStudyConfig
 from detr_core.train.config import DetectionConfig, PanopticConfig, require_fit
+from flows import places
 from flows.paths import PARAMS, Paths, relative
 
 VARIED = ("detector", "train_detection", "train_panoptic", "evaluate")  # sections that a study's variants may override
@@ -149,14 +150,18 @@ def load(profile: str) -> Profile:
     """The profile of that name.
 
     Raises ConfigError, which names the file and the key, for a file that isn't there, isn't YAML, or has a key that is unknown,
-    missing or of no sense.
+    missing or of no sense, or that names a dataset which lies among the results of some profile.
     """
     known = sorted(path.stem for path in PARAMS.glob("*.yaml"))
     if profile not in known:
         near = difflib.get_close_matches(profile, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known profiles: {', '.join(known)}"
         raise ConfigError(f"profile {profile!r}: there is no {relative(PARAMS)}/{profile}.yaml; {hint}")
-    return read(Paths(profile).params)
+    settings = read(Paths(profile).params)
+    if settings.data.folder is not None:
+        where = f"{relative(Paths(profile).params)}: data.folder.root"
+        places.require_apart(settings.data.folder.root, where, [profile])
+    return settings
 
 
 def profile_from(content: Any, name: str) -> Profile:

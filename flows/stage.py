@@ -21,7 +21,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 
 from detr_core.errors import ExpectedError
 from detr_core.storage import as_storage_error
-from flows import dead_runs
+from flows import dead_runs, places
 from flows.leaving import work_is_done
 from flows.paths import DEFAULT_PROFILE
 from flows.server import came_back, ensure_server
@@ -57,6 +57,8 @@ def run(stage_flow: Flow[Any, Any], profile: str, **parameters: Any) -> None:
             if signal.getsignal(number) == signal.SIG_DFL:  # nohup's remains
                 signal.signal(number, _end_in_order)
         load(profile)
+        for error in places.source_errors():
+            print(f"warning: {error}; until then `dvc repro` can't run any profile", file=sys.stderr)
         url = ensure_server()
         with temporary_settings({PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: RETRIES}), tags(*dead_runs.prefect_tags()):
             dead_runs.mark_in_prefect(url)

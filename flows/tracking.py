@@ -7,7 +7,6 @@ went away while a model trained for days) is told of and leaves the stage alone.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -28,6 +27,7 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)  # before the import, which reads them
 
 import mlflow  # noqa: E402
+from filelock import FileLock  # noqa: E402
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor  # noqa: E402
@@ -36,7 +36,8 @@ from detr_core.data.manifest import read_manifest  # noqa: E402
 from detr_core.errors import ExpectedError  # noqa: E402
 from detr_core.redaction import without_credentials  # noqa: E402
 from flows import dead_runs, lineage, model_record, origin, pages, processes  # noqa: E402
-from flows.paths import Paths, relative  # noqa: E402
+from flows.locks import exclusive  # noqa: E402
+from flows.paths import ROOT, Paths, relative  # noqa: E402
 from flows.tracking_address import FOLDER, shown  # noqa: E402
 from flows.tracking_address import tracking_uri as tracking_uri  # noqa: E402  others ask for it here
 
@@ -69,8 +70,7 @@ def prepare(experiment: str) -> str:
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # misses pip in environments without it
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # tells of each try
     try:
-        with (folder / "prepare.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with FileLock(folder / "prepare.lock"):
             client = mlflow.MlflowClient()
             known = client.get_experiment_by_name(experiment)
             if known is not None:
@@ -220,8 +220,18 @@ def stage_run(
     inputs: what it reads of earlier stages; the profile's dataset among them becomes the run's input.
     sample_seconds: between two samples of system metrics, unless MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL says otherwise. name:
     of the run, where it isn't the stage's.
+    The results of the stage are locked meanwhile: what is recorded is what this command has made.
     Raises TrackingError before any work where MLflow can't be reached.
     """
+    own = [ROOT / output for output in origin.outputs(stage, paths) if name is None or Path(output).name == name]
+    with exclusive(*own, tell=log.warning), _recorded(stage, paths, params, inputs, sample_seconds, name) as record:
+        yield record
+
+
+@contextmanager
+def _recorded(
+    stage: str, paths: Paths, params: Mapping[str, object], inputs: Sequence[Path], sample_seconds: float, name: str | None
+) -> Iterator[Record]:
     experiment_id = prepare(f"detr {paths.profile}")
     tags = {"stage": stage, "profile": paths.profile, "mlflow.source.name": f"flows.{stage}"} | lineage.tags(paths, inputs)
     tags |= processes.described()

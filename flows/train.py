@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
+from detr_core import directories
 from detr_core.config import as_dict
+from detr_core.directories import atomic_directory
 from detr_core.model.config import AnyDetectorConfig
 from detr_core.reporter import Reporter
 from detr_core.train.config import DetectionConfig, InitConfig, PanopticConfig
 from flows import checkpoints, launch, tracking
-from flows.paths import Paths, whole_or_nothing
+from flows.locks import exclusive
+from flows.paths import Paths
 from flows.settings import Profile
 
 Stage = Literal["detection", "panoptic"]
@@ -34,7 +38,27 @@ def run(
     config, detector, init, mask_head: as flows/worker.py describes them. Raises WorkerError where a process of the training
     fails.
     """
-    work, resources = paths.unfinished(f"train_{stage}"), settings.resources
+    result, work = paths.runs / stage, paths.unfinished(f"train_{stage}")
+    with exclusive(result, tell=reporter.message):
+        directories.require_replaceable(result)  # or hours of training would end with a refusal
+        _launch(stage, config, (detector, init, mask_head), settings, paths, reporter)
+        with atomic_directory(result) as folder:
+            shutil.copytree(work / "out", folder, dirs_exist_ok=True)
+        _forget(work, result)
+        figures: dict[str, float] = json.loads((result / "metrics.json").read_text(encoding="utf-8"))
+    return figures
+
+
+def _launch(
+    stage: Stage,
+    config: DetectionConfig | PanopticConfig,
+    start: tuple[AnyDetectorConfig | None, Path | None, Path | None],
+    settings: Profile,
+    paths: Paths,
+    reporter: Reporter,
+) -> None:
+    """Trains in processes of their own, into the stage's folder below .state/unfinished/."""
+    (detector, init, mask_head), work, resources = start, paths.unfinished(f"train_{stage}"), settings.resources
     job = {
         "stage": stage,
         "config": as_dict(config),
@@ -49,11 +73,15 @@ def run(
     }
     at_once = resources.side_by_side if paths.variant else 1
     launch.run(job, launch.process_count(resources), reporter, gpus=resources.gpus, variant=paths.variant, side_by_side=at_once)
-    with whole_or_nothing(paths.runs / stage) as folder:
-        shutil.copytree(work / "out", folder, dirs_exist_ok=True)
-    shutil.rmtree(work, ignore_errors=True)
-    figures: dict[str, float] = json.loads((paths.runs / stage / "metrics.json").read_text(encoding="utf-8"))
-    return figures
+
+
+def _forget(work: Path, result: Path) -> None:
+    """Removes the state of a training whose results are in `result`: the files that it wrote, and folders that are empty then."""
+    for file in (work / "state.pt", work / "writer.lock", *(work / "out" / path.name for path in result.iterdir())):
+        file.unlink(missing_ok=True)
+    for folder in (work / "out", work):
+        with suppress(OSError):  # somebody has put a file of their own there
+            folder.rmdir()
 
 
 def tag_init(record: tracking.Record, init: InitConfig | None) -> None:

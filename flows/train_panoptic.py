@@ -9,7 +9,8 @@ from detr_core.data.dataset import DatasetError
 from detr_core.model.config import DetectorConfig
 from detr_core.reporter import Reporter
 from flows import artifacts, checkpoints, stage, tracking, train
-from flows.paths import DEFAULT_PROFILE, Paths, relative, whole_or_nothing
+from flows.locks import building
+from flows.paths import DEFAULT_PROFILE, Paths, relative
 from flows.progress import Tee, reporter
 from flows.settings import Profile, load
 from flows.show import publish
@@ -26,7 +27,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     """
     splits = artifacts.dataset(paths)
     if settings.train_panoptic is None:
-        with whole_or_nothing(paths.panoptic):
+        with building(paths.panoptic, reporter.message):
             reporter.message("no mask head: train_panoptic is null")
         return {}
     if not isinstance(settings.detector, DetectorConfig):

@@ -17,12 +17,14 @@ import json
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
+from filelock import FileLock, Timeout
 
 from detr_core.config import ConfigError, as_dict, build
 from detr_core.data.batching import evaluation_batches
@@ -113,6 +115,29 @@ def run(job: Job, group: Group, reporter: Reporter) -> Progress:
 
     Raises ConfigError, DatasetError or CheckpointError before work begins, NonFiniteError during it.
     """
+    with _only_writer(Path(job.work), group, reporter):
+        return _train(job, group, reporter)
+
+
+@contextmanager
+def _only_writer(work: Path, group: Group, reporter: Reporter) -> Iterator[None]:
+    """Waits until no process of an earlier training writes into `work` any more: it may outlive a command that was killed."""
+    lock = FileLock(work / "writer.lock")
+    if group.first:
+        work.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            reporter.message("waiting for a process of an earlier training of this profile, which is still writing its state")
+            lock.acquire()
+    group.wait()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _train(job: Job, group: Group, reporter: Reporter) -> Progress:
     splits = read_dataset(Path(job.data))
     files = Files(Path(job.work) / "state.pt", Path(job.out) / "checkpoint.pt", Path(job.out) / "best.pt")
     for split in splits.values():

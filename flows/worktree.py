@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +25,16 @@ class AgainError(ExpectedError, RuntimeError):
 
 
 def folder_of(run: Recorded) -> Path:
-    """Where the work tree of a run is made."""
+    """Where the first work tree of a run is made."""
     return SHARED / "again" / run.run_id
 
 
 def make(run: Recorded) -> Path:
-    """Makes it. Raises AgainError where code or data can't be had; then nothing is left of it."""
-    tree = folder_of(run)
-    remove(tree)
+    """Makes it, and returns its folder. Raises AgainError where code or data can't be had; then nothing is left of it.
+
+    Earlier work trees of the same run stay as they are: they were kept to be looked at, or another command works in them.
+    """
+    tree = _new_folder(folder_of(run))
     try:
         _code(run, tree)
         _params(run, tree)
@@ -41,8 +45,19 @@ def make(run: Recorded) -> Path:
     return tree
 
 
+def _new_folder(wanted: Path) -> Path:
+    """Creates the folder `wanted`, or where that exists the first free one of `wanted-2`, `wanted-3` and so on."""
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        with suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+    raise AssertionError("the numbers do not end")
+
+
 def remove(tree: Path) -> None:
-    """Removes a work tree, as far as there is one."""
+    """Removes a work tree that this command made, as far as there is one."""
     shutil.rmtree(tree, ignore_errors=True)
     _git(MAIN, "worktree", "prune")
 
@@ -68,7 +83,6 @@ def _code(run: Recorded, tree: Path) -> None:
     if run.tags.get("git.dirty") == "true" and run.patch is None:
         why = run.tags.get(origin.NO_PATCH, "the run is older than the keeping of changes")
         raise AgainError(f"run {run.run_id}: its code was not committed and its changes were not kept: {why}")
-    tree.parent.mkdir(parents=True, exist_ok=True)
     # No hooks: dvc's own one would check out what the commit's dvc.lock says.
     _require(*_git(MAIN, "-c", "core.hooksPath=/dev/null", "worktree", "add", "--quiet", "--detach", str(tree), commit))
     if run.patch:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from detr_core import directories
 from detr_core.config import build
 from detr_core.reporter import Memory
 from flows import artifacts, launch, paths
@@ -109,3 +110,5 @@ def copy_data(source: Paths, target: Paths) -> None:
     file = target.dataset / "dataset.json"
     text = file.read_text(encoding="utf-8").replace(f"data/{source.profile}", f"data/{target.profile}")
     file.write_text(text, encoding="utf-8")
+    for folder in (target.data, target.dataset):
+        directories.mark(folder)

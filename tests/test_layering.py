@@ -25,19 +25,33 @@ ROOMS = {
     "figures": {"data", "check", "model", "evaluate", "studies"},
 }
 TOP = {
-    "errors",
-    "redaction",
-    "storage",
     "atomic",
-    "structures",
     "config",
-    "reporter",
+    "directories",
     "distributed",
-    "web",
-    "partial",
     "download",
+    "errors",
+    "partial",
+    "redaction",
+    "reporter",
+    "storage",
+    "structures",
+    "web",
+    "wording",
 }
-OUTSIDE = {"torch", "torchvision", "numpy", "scipy", "pycocotools", "hotcoco", "PIL", "matplotlib", "jinja2", "markupsafe"}
+OUTSIDE = {
+    "torch",
+    "filelock",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "pycocotools",
+    "hotcoco",
+    "PIL",
+    "matplotlib",
+    "jinja2",
+    "markupsafe",
+}
 
 
 def imports(file: Path) -> set[str]:

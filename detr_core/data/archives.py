@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from detr_core.atomic import write_text
@@ -56,19 +56,32 @@ def _fetch(archives: list[ArchiveConfig], notes: Path, connections: int, reporte
 
 
 def _unpack(archive: ArchiveConfig, root: Path, reporter: Reporter) -> None:
-    brought = unpack(root / NOTES / archive.name, root, frozenset({NOTES}), reporter)
+    ours = _noted_files(root)
+    brought = unpack(root / NOTES / archive.name, root, frozenset({NOTES}), reporter, ours)
     for name in archive.inside:
         inner = below_root(root, name, f"archives.inside of {archive.url}")
         if name not in brought:
             raise DatasetError(f"{archive.url}: expected an archive {name} in it, found none")
         del brought[name]
         below = inner.parent.relative_to(root)
-        found = unpack(inner, inner.parent, frozenset({NOTES}), reporter)
+        inside = frozenset(os.path.relpath(each, below) for each in ours if PurePosixPath(each).is_relative_to(below))
+        found = unpack(inner, inner.parent, frozenset({NOTES}), reporter, inside)
         brought |= {(below / each).as_posix(): size for each, size in found.items()}
         inner.unlink()
     os.sync()  # the note must not outlive a power cut that the files don't
     note = _note(root, archive)
     write_text(note, json.dumps(_about(archive) | {"files": brought}))
+
+
+def _noted_files(root: Path) -> frozenset[str]:
+    """The files that earlier calls have unpacked below `root`, whatever archive they came from."""
+    found: set[str] = set()
+    for note in (root / NOTES).glob("*.json"):
+        try:
+            found.update(json.loads(note.read_bytes())["files"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # half of a download, or a note that can't be believed
+    return frozenset(found)
 
 
 def _is_unpacked(root: Path, archive: ArchiveConfig) -> bool:

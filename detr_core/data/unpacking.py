@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
+from detr_core.atomic import atomic_file
 from detr_core.data.dataset import DatasetError
 from detr_core.reporter import Reporter
 
@@ -23,13 +24,17 @@ _BLOCK = 2**20
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error, ValueError, OverflowError)
 
 
-def unpack(archive: Path, folder: Path, reserved: Collection[str], reporter: Reporter) -> dict[str, int]:
+def unpack(
+    archive: Path, folder: Path, reserved: Collection[str], reporter: Reporter, replaceable: Collection[str] = ()
+) -> dict[str, int]:
     """Writes the files of `archive` below `folder`; returns their names there and their sizes in bytes.
 
     A file that is there already with the same checksum is kept. A file has the archive's time, so that unpacking twice gives
-    the same. reserved: names at the top of `folder` that the archive may not use.
+    the same. reserved: names at the top of `folder` that the archive may not use. replaceable: names of files in `folder` that
+    may be replaced where they differ from the archive's; any other file that differs is somebody's own.
     Raises DatasetError, before anything is written, for an entry with a name that leaves the folder, that is a link or a device,
-    or stands there twice, for encryption, for more than LARGEST_RATIO times the archive's bytes, and for a disk without room;
+    or stands there twice, for encryption, for more than LARGEST_RATIO times the archive's bytes, for a disk without room, and
+    for a file of somebody's own where one of the archive's goes;
     and where an entry is damaged, which is then not written.
     """
     try:
@@ -39,9 +44,10 @@ def unpack(archive: Path, folder: Path, reserved: Collection[str], reporter: Rep
             wanted = sum(entry.file_size for entry in entries.values() if not _has_size(folder / entry.filename, entry))
             if (free := shutil.disk_usage(folder).free) < wanted:
                 raise DatasetError(f"{folder}: expected {wanted:,} bytes free for {archive.name}, found {free:,}; make room")
+            there = {name for name, entry in entries.items() if _is_there(folder / name, entry, name in replaceable)}
             done, safe = 0, {folder: folder.resolve()}
             for entry in entries.values():
-                _write(file, entry, folder, safe)
+                _write(file, entry, folder, safe, entry.filename in there)
                 done += entry.file_size
                 reporter.progress(done // 10**6, total // 10**6, 0, f"MB of {archive.name} unpacked")
     except DatasetError:
@@ -88,27 +94,34 @@ def _reason_against(entry: zipfile.ZipInfo, reserved: Collection[str]) -> str | 
     return None
 
 
-def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path, safe: dict[Path, Path]) -> None:
+def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path, safe: dict[Path, Path], is_there: bool) -> None:
     target = folder / entry.filename
     if target.parent not in safe:
         target.parent.mkdir(parents=True, exist_ok=True)
         safe[target.parent] = target.parent.resolve()
         if not safe[target.parent].is_relative_to(safe[folder]):
             raise DatasetError(f"{target.parent}: expected a folder below {folder}, found a link to {safe[target.parent]}")
-    if _has_size(target, entry) and _crc(target) == entry.CRC:
+    if is_there:
         return
-    part = target.with_name(f".{target.name}.part")
-    part.unlink(missing_ok=True)  # where it were a link, what it points to would be written
-    try:
-        with archive.open(entry) as source, part.open("xb") as sink:
+    with atomic_file(target, flush=False) as part:
+        with archive.open(entry) as source, part.open("wb") as sink:
             shutil.copyfileobj(source, sink, _BLOCK)
         if part.stat().st_size != entry.file_size:
             raise zipfile.BadZipFile(f"{entry.filename}: {part.stat().st_size:,} bytes instead of {entry.file_size:,}")
         seconds = _seconds(entry)
         os.utime(part, (seconds, seconds))
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+
+
+def _is_there(target: Path, entry: zipfile.ZipInfo, replaceable: bool) -> bool:
+    """Whether a file is there already as the archive has it. Raises DatasetError for one that differs and is somebody's own."""
+    if _has_size(target, entry) and _crc(target) == entry.CRC:
+        return True
+    if os.path.lexists(target) and not replaceable:
+        raise DatasetError(
+            f"{target}: expected no other file where one of the archive goes, found one that the archive did not bring; nothing "
+            "was touched: move it elsewhere, or delete it if you don't need it"
+        )
+    return False
 
 
 def _has_size(file: Path, entry: zipfile.ZipInfo) -> bool:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from detr_core.reporter import Reporter
 from flows import artifacts, launch
-from flows.paths import Paths, whole_or_nothing
+from flows.locks import building
+from flows.paths import Paths
 from flows.settings import Profile
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def run(name: str, settings: Profile, paths: Paths, reporter: Reporter) -> dict[
     torch.set_num_threads(min(torch.get_num_threads(), launch.cores()))  # more only wait for one another
     trained = artifacts.checkpoint(path, paths.profile, artifacts.device(settings.resources.gpus))
     inputs = Inputs(settings, settings.ablations[name], trained, paths, reporter)
-    with whole_or_nothing(paths.study(name)) as folder:
+    with building(paths.study(name), reporter.message) as folder:
         STUDIES[name].run(inputs, folder)
         figures: dict[str, float] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     return figures

@@ -15,13 +15,14 @@ from typing import Any
 
 import yaml
 
-from detr_core import download
+from detr_core import directories, download
+from detr_core.atomic import write_text
 from detr_core.config import as_dict
 from detr_core.reporter import Reporter
 from detr_core.studies.training import TrainingStudyConfig
 from flows import artifacts, evaluate, train_detection, train_panoptic
-from flows.alone import alone
-from flows.paths import ROOT, Paths, whole_or_nothing
+from flows.locks import building, exclusive
+from flows.paths import ROOT, Paths
 from flows.settings import Profile, variants
 
 STAGES = {"detection": "train_detection", "panoptic": "train_panoptic", "evaluation": "evaluate"}  # folder -> stage
@@ -109,16 +110,16 @@ def run(variant: Variant, paths: Paths, digests: dict[str, str], reporter: Repor
         "evaluation": evaluate.run,
         "cost": _measure_cost,
     }
-    with alone(str(own.runs), reporter):
+    with exclusive(own.runs, tell=reporter.message):
         if "panoptic" not in digests:
-            shutil.rmtree(own.panoptic, ignore_errors=True)  # of an earlier form of the study: it would be evaluated
+            directories.remove(own.panoptic)  # of an earlier form of the study: it would be evaluated
         for name, digest in digests.items():
-            with alone(digest, reporter):
+            with exclusive(digest, tell=reporter.message):
                 if not _is_there(own.runs / name, digest, reporter):
                     with _evaluating if name in ("evaluation", "cost") else nullcontext():
                         work[name](variant.settings, own, reporter)
                     note = {"made_from": digest, "mlflow_run": run_id}
-                    _note(own.runs / name).write_text(json.dumps(note) + "\n", encoding="utf-8")
+                    write_text(_note(own.runs / name), json.dumps(note) + "\n")
         return figures(own)
 
 
@@ -147,9 +148,9 @@ def _is_there(folder: Path, digest: str, reporter: Reporter) -> bool:
     like = sorted(other for other in studies.glob(f"*/*/{folder.name}") if _is_of(other, digest))
     if like:
         reporter.message(f"{folder.name}: the same as of {like[0].parent.relative_to(studies)}")
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(like[0], folder)
-        shutil.copyfile(_note(like[0]), _note(folder))
+        with building(folder, reporter.message) as copy:
+            shutil.copytree(like[0], copy, dirs_exist_ok=True)
+        write_text(_note(folder), _note(like[0]).read_text(encoding="utf-8"))
     return bool(like)
 
 
@@ -162,7 +163,7 @@ def _measure_cost(settings: Profile, own: Paths, reporter: Reporter) -> dict[str
     transform = evaluation_transform(settings.evaluate.resize)
     dataset = CocoDataset(split, artifacts.targets(split), masks=False, transform=transform, seed=0)
     found = cost(artifacts.checkpoint(artifacts.whole_model(own), own.profile, device).model, dataset, device)
-    with whole_or_nothing(own.runs / "cost") as folder:
+    with building(own.runs / "cost", reporter.message) as folder:
         (folder / "cost.json").write_text(json.dumps(dataclasses.asdict(found), indent=1), encoding="utf-8")
     return {}
 

@@ -199,15 +199,22 @@ def test_a_folder_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-def test_a_file_that_is_a_link_is_replaced_not_followed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("make", [Path.write_bytes, lambda file, _: file.symlink_to(file.parent.parent / "mine")])
+def test_a_file_that_the_archive_did_not_bring_is_neither_replaced_nor_followed(
+    tmp_path: Path, make: Callable[[Path, bytes], Any]
+) -> None:
     (tmp_path / "mine").write_bytes(b"mine")
     (tmp_path / "folder").mkdir()
-    for name in ("a", ".a.part"):
-        (tmp_path / "folder" / name).symlink_to(tmp_path / "mine")
-    (tmp_path / "a.zip").write_bytes(zipped({"a": b"x"}))
-    unpack(tmp_path / "a.zip", tmp_path / "folder", (), Silent())
+    for name in ("b", ".b.part"):
+        make(tmp_path / "folder" / name, b"mine")
+    (tmp_path / "a.zip").write_bytes(zipped({"a": b"x", "b": b"x"}))
+    with pytest.raises(DatasetError, match=r"folder/b: expected no other file .* move it elsewhere"):
+        unpack(tmp_path / "a.zip", tmp_path / "folder", (), Silent())
+    assert {path.name: path.read_bytes() for path in (tmp_path / "folder").iterdir()} == {"b": b"mine", ".b.part": b"mine"}
+    unpack(tmp_path / "a.zip", tmp_path / "folder", (), Silent(), {"b"})
     assert (tmp_path / "mine").read_bytes() == b"mine"
-    assert (tmp_path / "folder" / "a").read_bytes() == b"x"
+    content = {path.name: path.read_bytes() for path in (tmp_path / "folder").iterdir()}
+    assert content == {"a": b"x", "b": b"x", ".b.part": b"mine"}
 
 
 def test_a_size_that_is_a_lie_is_found_out(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 from dvc_objects.fs.system import reflink
 from moto.server import ThreadedMotoServer
 
-from flows.paths import whole_or_nothing
+from detr_core import directories
 from tests.flows.conftest import Command, cloned_from, git
 
 GRAPH = "params/smoke/dvc.yaml"
@@ -95,9 +95,10 @@ def test_experiments_and_an_earlier_state(smoke: Path, clone: Path, server: dict
         assert database.execute("SELECT name, status FROM runs").fetchall() == [("report smoke", "FINISHED")], "in the one record"
     assert contents(clone) == before
 
-    # In the checkout itself; of the same change DVC has the result.
-    assert "report' is cached - skipping run" in run("exp", "run", "--name", "here", *change)
-    assert {name for name, content in contents(clone).items() if before.get(name) != content} == {"reports/smoke/index.html"}
+    # In the checkout itself.
+    run("exp", "run", "--name", "here", *change)
+    changed = {f"reports/smoke/{name}" for name in ("index.html", directories.MARK)}
+    assert {name for name, content in contents(clone).items() if before.get(name) != content} == changed
     shown = json.loads(run("exp", "show", "--json"))
     assert {found["name"] for each in shown for found in each["experiments"] or ()} == {"queued", "here"}
 
@@ -123,7 +124,8 @@ def test_a_result_made_again_leaves_what_it_was_linked_to(tmp_path: Path, link: 
     cached.chmod(0o444)
     result.mkdir()
     link(cached, result / "file")
-    with whole_or_nothing(result) as folder:
+    directories.mark(result)
+    with directories.atomic_directory(result) as folder:
         (folder / "file").write_text("second")
     assert (result / "file").read_text() == "second"
     assert cached.read_text() == "first"

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from detr_core.config import build
 from detr_core.data.dataset import DatasetError, read_dataset
+from detr_core.directories import MARK
 from detr_core.reporter import Silent
 from flows import artifacts, check, data
 from flows.paths import Paths
@@ -41,7 +42,7 @@ def test_generated_scenes_have_nothing_wrong(trained: Trained) -> None:
     figures = trained.figures["check"]
     assert {name: value for name, value in figures.items() if name.startswith("found/") and value} == {}
     assert (figures["train/images"], figures["val/images"]) == (24, 6)
-    assert {path.name for path in trained.paths.dataset.iterdir()} == {"dataset.json", "profile.json", "index"}
+    assert {path.name for path in trained.paths.dataset.iterdir()} == {"dataset.json", "profile.json", "index", MARK}
     assert read_dataset(trained.paths.dataset) == read_dataset(trained.paths.data)
 
 

@@ -19,6 +19,7 @@ from detr_core.data.coco import CocoDataset
 from detr_core.data.dataset import read_dataset
 from detr_core.data.index import Mapped
 from detr_core.data.manifest import read_manifest
+from detr_core.directories import MARK
 from detr_core.reporter import Memory, Silent
 from flows import check, data
 from flows.paths import Paths
@@ -71,7 +72,7 @@ def test_from_nothing_to_a_dataset(project: Path, tmp_path: Path, monkeypatch: p
     assert known is not None
     assert known["root"] == str(tmp_path / "tiny")
     assert known["train"]["images"]["files"] == 4
-    assert {path.name for path in where.data.iterdir()} == {"dataset.json", "manifest.json", "profile.json"}
+    assert {path.name for path in where.data.iterdir()} == {"dataset.json", "manifest.json", "profile.json", MARK}
     figures = check.run(settings, where, told)
     assert {name: value for name, value in figures.items() if name.startswith("untrained/") and value} == {
         f"untrained/{split}/instances/crowds": 1 for split in ("train", "val")

@@ -19,8 +19,8 @@ from detr_core.data.dataset import DatasetError
 from detr_core.reporter import Memory, Silent
 from detr_core.studies.comparison import read_table
 from flows import evaluate, launch
-from flows.alone import alone
-from flows.paths import Paths
+from flows.locks import exclusive
+from flows.paths import Paths, relative
 from flows.settings import Profile
 from flows.studies.training import Study, StudyError, shares
 from flows.studies.variants import made_from, makers, variants_of
@@ -182,20 +182,22 @@ def test_what_another_study_has_made_from_the_same_is_taken_from_there(where: Pa
 def test_two_commands_at_once_make_a_variant_once(where: Paths) -> None:
     studies = [Study("depth", settings(), where) for _ in range(2)]
     told = [Memory(), Memory()]
+    own = studies[0].variants["1-seed0"].paths(where.profile)
     with ThreadPoolExecutor() as pool:
         made = [pool.submit(each.make, "1-seed0", memory, "a run") for each, memory in zip(studies, told, strict=True)]
         assert made[0].result() == made[1].result()
     first, second = sorted((memory.messages for memory in told), key=len)
+    waiting = f"waiting for another thread of this process that is building this result: {relative(own.runs)}"
     there = [f"{name}: there already, made from the same settings, data and code" for name in ("detection", "evaluation", "cost")]
     assert first == ["begins"]
-    assert [*dict.fromkeys(second)] == ["begins", "waits: another command or variant makes the same", *there]
+    assert [*dict.fromkeys(second)] == ["begins", waiting, *there]
 
 
 def test_who_waits_ends_with_its_study(where: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.alone.TELL", 0.0)
+    monkeypatch.setattr("flows.locks.SECONDS_BETWEEN_MESSAGES", 0.1)
     study = Study("depth", settings(), where)
     own = study.variants["1-seed0"].paths(where.profile)
-    with alone(str(own.runs), Silent()), ThreadPoolExecutor() as pool:
+    with exclusive(own.runs, tell=Silent().message), ThreadPoolExecutor() as pool:
         waits = pool.submit(study.make, "1-seed0", Silent(), "a run")
         with pytest.raises(TimeoutError):
             waits.result(timeout=1)

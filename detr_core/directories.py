@@ -1,0 +1,204 @@
+"""Folders of results: each appears whole, and is replaced or removed only where every file in it is one that we wrote.
+
+A folder that we wrote holds a mark, the file `MARK`, which lists its files with their sha256. A folder without a mark, a file
+that the mark does not list, and a file whose content has changed since belong to somebody else. They are never removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import glob
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from detr_core.atomic import write_text
+from detr_core.download import digest
+from detr_core.errors import ExpectedError
+
+MARK = ".detr-results"
+LITTER = frozenset({".DS_Store", "Thumbs.db"})  # what desktops leave in every folder that is looked at
+_WRITER = ".detr-writer.lock"  # in a temporary folder: held by the process that writes it
+_ADVICE = "nothing was touched: move it elsewhere, or delete it if you don't need it"
+_OURS = frozenset({MARK, _WRITER})
+
+
+class ForeignFileError(ExpectedError, ValueError):
+    """A folder can't be replaced or removed, because it holds something that we did not write. The message names the path."""
+
+
+def mark(folder: Path) -> None:
+    """Writes the mark of a folder, which lists every other file that is in it now as one that we wrote.
+
+    A folder without files gets none: nobody can lose anything in it.
+    """
+    files = {name: digest(folder / name) for name in sorted(_names(folder)) if name not in _OURS}
+    if files:
+        write_text(folder / MARK, json.dumps({"written by": "detr-workbench", "sha256": files}, indent=0) + "\n")
+
+
+def require_replaceable(folder: Path) -> None:
+    """Raises ForeignFileError unless `folder` does not exist, is empty, or holds only files that we wrote."""
+    _files_of_ours(folder)
+
+
+def remove(folder: Path) -> None:
+    """Removes a folder that we wrote, as far as there is one. Raises ForeignFileError as `require_replaceable` does."""
+    _remove(folder, _files_of_ours(folder))
+
+
+@contextmanager
+def atomic_directory(folder: Path) -> Iterator[Path]:
+    """Yields a temporary folder beside `folder`, which replaces `folder` when the block ends without an error.
+
+    So a reader never takes a half-written result for a result. If the block raises, the temporary folder is removed and `folder`
+    is left as it was. Each writer has a temporary folder of its own, so two writers at once never mix their files: the last one
+    to finish wins. Temporary folders of writers that have died are removed first. The new folder gets its mark.
+
+    Raises ForeignFileError, before the block begins, where `folder` holds something that we did not write; and after the block
+    where somebody has put such a file there meanwhile.
+    """
+    require_replaceable(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(folder)
+    temporary = Path(tempfile.mkdtemp(prefix=_prefix(folder), suffix=".tmp", dir=folder.parent))
+    writer = FileLock(temporary / _WRITER)
+    try:
+        with writer:
+            yield temporary
+            mark(temporary)
+            temporary.chmod(0o777 & ~_umask())  # mkdtemp creates a folder for its owner alone
+            _put_in_place(temporary, folder)
+            (folder / _WRITER).unlink(missing_ok=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put_in_place(temporary: Path, folder: Path) -> None:
+    """Gives `temporary` the name `folder`, and removes what had that name before.
+
+    Raises ForeignFileError where what had that name is not ours.
+    """
+    while True:
+        _require_folder(folder, folder)  # a link is not to be moved
+        aside = Path(tempfile.mkdtemp(prefix=_prefix(folder), suffix=".old", dir=folder.parent))
+        with suppress(FileNotFoundError):
+            folder.rename(aside)
+        try:
+            ours = _files_of_ours(aside, folder)
+            temporary.rename(folder)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another writer was faster: its result is the earlier one now
+                _remove(aside, ours)
+                continue
+            _put_back(aside, folder)
+            raise
+        except ForeignFileError:
+            _put_back(aside, folder)
+            raise
+        _remove(aside, ours)
+        return
+
+
+def _put_back(aside: Path, folder: Path) -> None:
+    with suppress(OSError):  # where another writer has put a folder there, both stay
+        aside.rename(folder)
+
+
+def _require_folder(folder: Path, where: Path) -> None:
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        found = "a link" if folder.is_symlink() else "a file"
+        raise ForeignFileError(f"{where}: expected a folder for results, found {found} that we did not make; {_ADVICE}")
+
+
+def _files_of_ours(folder: Path, shown: Path | None = None) -> list[str]:
+    """The names of all files in `folder`, the mark among them. Raises ForeignFileError where one is not ours.
+
+    shown: the name that an error gives the folder, where that is not its own.
+    """
+    where = shown or folder
+    _require_folder(folder, where)
+    names = sorted(_names(folder))
+    if not names:
+        return []
+    listed = _listed(folder)
+    if listed is None:
+        raise ForeignFileError(
+            f"{where}: expected a new folder or our earlier results, found {len(names)} files that we did not write, such as "
+            f"{names[0]}; {_ADVICE}"
+        )
+    for name in names:
+        if name in _OURS or Path(name).name in LITTER:
+            continue
+        if name not in listed:
+            raise ForeignFileError(
+                f"{where / name}: expected only our own results in this folder, which is to be replaced, found a file that we "
+                f"did not write; {_ADVICE}"
+            )
+        if not _is_as_listed(folder / name, listed[name]):
+            raise ForeignFileError(
+                f"{where / name}: expected this result as we wrote it, for it is to be replaced, found it changed; {_ADVICE}"
+            )
+    return names
+
+
+def _is_as_listed(file: Path, sha256: str) -> bool:
+    if file.is_symlink() and not file.exists():
+        return True  # a link into a cache that no longer has the file: it has no content to be lost
+    try:
+        return digest(file) == sha256
+    except OSError:  # a folder, or a file that we may not read
+        return False
+
+
+def _listed(folder: Path) -> dict[str, str] | None:
+    """The files that the folder's mark lists, with their digests; None where it has no mark."""
+    try:
+        content = json.loads((folder / MARK).read_bytes())
+        return {str(name): str(value) for name, value in content["sha256"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _names(folder: Path) -> Iterator[str]:
+    """Every file below `folder`, relative to it, links to folders included."""
+    for place, folders, files in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        for name in (*files, *links):
+            yield (Path(place) / name).relative_to(folder).as_posix()
+
+
+def _remove(folder: Path, files: list[str]) -> None:
+    """Removes these files of `folder`, then its folders as far as they are empty."""
+    for name in files:
+        (folder / name).unlink(missing_ok=True)
+    for place, _, _ in os.walk(folder, topdown=False):
+        with suppress(OSError):  # a file that came this moment
+            os.rmdir(place)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes what writers of `folder` that died have left beside it; nothing without our mark or our lock."""
+    for path in folder.parent.glob(f"{glob.escape(_prefix(folder))}*"):
+        if path.suffix == ".tmp" and (path / _WRITER).is_file():
+            with suppress(Timeout, OSError), FileLock(path / _WRITER, timeout=0):
+                shutil.rmtree(path, ignore_errors=True)
+        elif path.suffix == ".old":
+            with suppress(ForeignFileError):
+                remove(path)
+
+
+def _prefix(folder: Path) -> str:
+    return f".{folder.name}."
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,159 @@
+"""Folders of results: whole, replaced only where every file in them is ours, and never mixed by two writers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from detr_core import directories
+from detr_core.directories import MARK, ForeignFileError, atomic_directory
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below the folder, links followed, without marks."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MARK)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def write(folder: Path, content: bytes = b"first") -> Path:
+    """A result of ours."""
+    with atomic_directory(folder) as temporary:
+        (temporary / "below").mkdir()
+        (temporary / "below" / "a").write_bytes(content)
+        (temporary / "b").write_bytes(content)
+    return folder
+
+
+def test_a_result_replaces_the_earlier_one_and_leaves_nothing_else(tmp_path: Path) -> None:
+    write(tmp_path / "result")
+    assert oct((tmp_path / "result").stat().st_mode & 0o777) == oct(0o777 & ~directories._umask())
+    write(tmp_path / "result", b"second")
+    assert contents(tmp_path) == {"result/below/a": b"second", "result/b": b"second"}
+    assert [path.name for path in tmp_path.iterdir()] == ["result"]
+    with pytest.raises(RuntimeError), atomic_directory(tmp_path / "result") as temporary:  # noqa: PT012
+        (temporary / "half").write_bytes(b"")
+        raise RuntimeError
+    assert contents(tmp_path) == {"result/below/a": b"second", "result/b": b"second"}
+    directories.remove(tmp_path / "result")
+    assert list(tmp_path.iterdir()) == []
+
+
+def _beside(folder: Path) -> None:
+    (folder / "photos").mkdir()
+    (folder / "photos" / "1.jpg").write_bytes(b"mine")
+
+
+def _instead(folder: Path) -> None:
+    (folder / "b").write_bytes(b"mine")
+
+
+def _linked(folder: Path) -> None:
+    (folder.parent / "mine").mkdir()
+    (folder.parent / "mine" / "1.jpg").write_bytes(b"mine")
+    (folder / "photos").symlink_to(folder.parent / "mine")
+
+
+def _without_mark(folder: Path) -> None:
+    (folder / MARK).unlink()
+
+
+def _link_itself(folder: Path) -> None:
+    folder.rename(folder.parent / "mine")
+    folder.symlink_to(folder.parent / "mine")
+
+
+def _file_itself(folder: Path) -> None:
+    directories.remove(folder)
+    folder.write_bytes(b"mine")
+
+
+@pytest.mark.parametrize("spoil", [_beside, _instead, _linked, _without_mark, _link_itself, _file_itself])
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_what_is_not_ours_stays_and_is_named(tmp_path: Path, spoil: Callable[[Path], None], meanwhile: bool) -> None:
+    folder = write(tmp_path / "result")
+    before: dict[str, bytes] = {}
+    with pytest.raises(ForeignFileError, match=r"result.*: expected .* found .* move it elsewhere"):  # noqa: PT012
+        if not meanwhile:
+            spoil(folder)
+            before = contents(tmp_path)
+        with atomic_directory(folder) as temporary:
+            (temporary / "b").write_bytes(b"second")
+            spoil(folder)
+            before = {name: body for name, body in contents(tmp_path).items() if not name.startswith(temporary.name)}
+    assert contents(tmp_path) == before
+    with pytest.raises(ForeignFileError):
+        directories.remove(folder)
+    assert contents(tmp_path) == before
+
+
+def test_litter_of_desktops_and_a_lost_cache_keep_nobody_from_working(tmp_path: Path) -> None:
+    folder = write(tmp_path / "result")
+    (folder / ".DS_Store").write_bytes(b"window")
+    (folder / "b").unlink()
+    (folder / "b").symlink_to(tmp_path / "cache-that-is-gone")
+    write(folder, b"second")
+    assert contents(folder) == {"below/a": b"second", "b": b"second"}
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from detr_core.directories import atomic_directory
+folder, name, files, pause = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+with atomic_directory(folder) as temporary:
+    for number in range(files):
+        (temporary / str(number)).write_text(name)
+        print("wrote", flush=True)
+        time.sleep(pause)
+"""
+
+
+def writer(folder: Path, name: str, files: int, pause: float) -> subprocess.Popen[str]:
+    arguments = [str(folder), name, str(files), str(pause)]
+    return subprocess.Popen([sys.executable, "-c", WRITER, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def test_writers_at_once_in_processes_of_their_own_never_mix(tmp_path: Path) -> None:
+    folder = tmp_path / "result"
+    writers = [writer(folder, str(number), 20, 0.001 * number) for number in range(4)]
+    assert [each.wait(timeout=120) for each in writers] == [0, 0, 0, 0]
+    found = contents(folder)
+    assert len(found) == 20
+    assert len(set(found.values())) == 1, "all files are of one writer"
+    assert [path.name for path in tmp_path.iterdir()] == ["result"]
+
+
+def test_what_a_killed_writer_leaves_is_removed_and_what_a_living_one_has_is_not(tmp_path: Path) -> None:
+    folder = tmp_path / "result"
+    killed, alive = writer(folder, "killed", 100, 60), writer(folder, "alive", 2, 1)
+    for process in (killed, alive):
+        assert process.stdout is not None
+        assert process.stdout.readline() == "wrote\n"
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    (tmp_path / ".result.mine.tmp").mkdir()
+    (tmp_path / ".result.mine.tmp" / "letter").write_text("mine")
+    (tmp_path / ".result.mine.old").mkdir()
+    (tmp_path / ".result.mine.old" / "letter").write_text("mine")
+    write(folder)
+    assert alive.wait(timeout=60) == 0
+    assert contents(folder) == {"0": b"alive", "1": b"alive"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".result.mine.old", ".result.mine.tmp", "result"]
+
+
+def test_the_time_that_a_check_takes_is_small(tmp_path: Path) -> None:
+    with atomic_directory(tmp_path / "result") as temporary:
+        for number in range(2000):
+            (temporary / f"{number}.jpg").write_bytes(bytes(4000))
+    began = time.perf_counter()
+    directories.require_replaceable(tmp_path / "result")
+    assert time.perf_counter() - began < 5
