@@ -16,6 +16,7 @@ from prefect import flow, get_run_logger
 from detr_core.config import ConfigError, as_dict, flatten, require
 from detr_core.reporter import Reporter
 from detr_core.studies.config import EVALUATING
+from detr_core.wording import counted
 from flows import pages, report, stage, tracking
 from flows.paths import DEFAULT_PROFILE, Paths, relative, whole_or_nothing
 from flows.progress import Tee, reporter
@@ -89,7 +90,9 @@ def ablations(profile: str = DEFAULT_PROFILE, study: str | list[str] | None = No
     if failed and len(names) == 1:
         raise failed[0]
     if failed:
-        raise StudyError(f"{len(failed)} of {len(names)} studies failed: {'; '.join(map(str, failed))}") from failed[0]
+        raise StudyError(
+            f"{len(failed)} of {counted(len(names), 'study', 'studies')} failed: {'; '.join(map(str, failed))}"
+        ) from failed[0]
     return found
 
 

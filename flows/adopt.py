@@ -31,6 +31,7 @@ from detr_core.data.config import FolderConfig
 from detr_core.data.dataset import read_dataset
 from detr_core.data.fields import read_content
 from detr_core.studies.config import EVALUATING
+from detr_core.wording import counted
 from flows import sizes
 from flows.artifacts import targets
 from flows.layout import find_layout, yolo_names
@@ -219,16 +220,20 @@ def table(made: Adopted) -> Table:
     shown = Table(title=f"Profile {made.paths.profile}", title_justify="left", show_header=False)
     for name, found in made.statistics.items():
         images, objects = sum(found.objects.values()), sum(found.classes.values())
-        shown.add_row(f"{name}", f"{images:,} images, {objects:,} objects, at most {found.most_objects} an image")
+        shown.add_row(
+            f"{name}", f"{counted(images, 'image')}, {counted(objects, 'object')}, at most {found.most_objects} an image"
+        )
     classes = list(train.classes)
     shown.add_row("classes", f"{len(classes)}: {', '.join(classes[:8])}{', ...' if len(classes) > 8 else ''}")
     shown.add_row("objects", f"half of them {quantile(train.sides, 0.5)} pixels or less across")
     shown.add_section()
     detector = content["detector"]
-    shown.add_row("detector", detector["kind"] + (f", {detector['queries']} queries" if "queries" in detector else ""))
+    shown.add_row(
+        "detector", detector["kind"] + (f", {counted(detector['queries'], 'query', 'queries')}" if "queries" in detector else "")
+    )
     resize = content["evaluate"]["resize"]
     shown.add_row("resize", f"short side {resize['short'][0]}, long side at most {resize['longest']}")
-    shown.add_row("epochs", f"{detection['epochs']}, {detection['batch_size']} images a step")
+    shown.add_row("epochs", f"{detection['epochs']}, {counted(detection['batch_size'], 'image')} a step")
     shown.add_row(
         "masks", "trained on the panoptic annotations" if content["train_panoptic"] else "none: boxes alone are trained"
     )

@@ -41,6 +41,7 @@ from detr_core.train.initial import draw_positions, mask_head_from, start_from
 from detr_core.train.loop import Files, Validation, train
 from detr_core.train.state import Progress, fingerprint
 from detr_core.train.tasks import PanopticTask, Task, detector_task
+from detr_core.wording import counted
 from flows import artifacts
 
 J = TypeVar("J")
@@ -131,8 +132,9 @@ def run(job: Job, group: Group, reporter: Reporter) -> Progress:
         detector = artifacts.checkpoint(Path(job.init), job.profile, torch.device("cpu"))
         frozen = as_detr(detector.model, "the mask head", Path(job.init))
         if detector.categories != dataset.categories:
+            categories = counted(len(dataset.categories), "category", "categories")
             raise ConfigError(
-                f"train_detection.targets: expected a detector of the {len(dataset.categories)} categories of the panoptic file, "
+                f"train_detection.targets: expected a detector of the panoptic file's {categories}, "
                 f"found one of {len(detector.categories)} others: {job.init}; train it with targets: panoptic"
             )
         whole = with_mask_head(frozen, any_config)

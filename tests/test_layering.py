@@ -24,7 +24,7 @@ ROOMS = {
     "studies": {"data", "model", "evaluate"},
     "figures": {"data", "check", "model", "evaluate", "studies"},
 }
-TOP = {"errors", "atomic", "structures", "config", "reporter", "distributed", "web", "partial", "download"}
+TOP = {"wording", "errors", "atomic", "structures", "config", "reporter", "distributed", "web", "partial", "download"}
 OUTSIDE = {"torch", "torchvision", "numpy", "scipy", "pycocotools", "hotcoco", "PIL", "matplotlib", "jinja2", "markupsafe"}
 
 
