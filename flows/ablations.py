@@ -17,6 +17,7 @@ from prefect.runtime import flow_run
 from detr_core.config import ConfigError, as_dict, flatten, require
 from detr_core.reporter import Reporter
 from detr_core.studies.config import EVALUATING
+from detr_core.wording import counted
 from flows import dead_runs, pages, report, stage, tracking
 from flows.locks import building
 from flows.paths import DEFAULT_PROFILE, Paths, relative
@@ -97,7 +98,9 @@ def ablations(profile: str = DEFAULT_PROFILE, study: str | list[str] | None = No
     if failed and len(names) == 1:
         raise failed[0]
     if failed:
-        raise StudyError(f"{len(failed)} of {len(names)} studies failed: {'; '.join(map(str, failed))}") from failed[0]
+        raise StudyError(
+            f"{len(failed)} of {counted(len(names), 'study', 'studies')} failed: {'; '.join(map(str, failed))}"
+        ) from failed[0]
     return found
 
 

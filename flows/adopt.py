@@ -36,6 +36,7 @@ from detr_core.data.fields import read_content
 from detr_core.data.values import first_sample_type
 from detr_core.data.yolo_rows import Labels
 from detr_core.studies.config import EVALUATING
+from detr_core.wording import counted
 from flows import places, sizes
 from flows.artifacts import targets
 from flows.layout import find_layout
@@ -278,8 +279,8 @@ def table(made: Adopted) -> Table:
     for name, found in made.statistics.items():
         images, objects = sum(found.objects.values()), sum(found.classes.values())
         most = f", at most {found.most_objects} an image" if objects else "; there is nothing to learn from"
-        crowds = f", {found.crowds:,} crowds, which train nothing" if found.crowds else ""
-        shown.add_row(f"{name}", f"{images:,} images, {objects:,} objects{crowds}{most}")
+        crowds = f", {counted(found.crowds, 'crowd')}, which train nothing" if found.crowds else ""
+        shown.add_row(f"{name}", f"{counted(images, 'image')}, {counted(objects, 'object')}{crowds}{most}")
     classes = list(train.classes)
     listed = escape(", ".join(classes[:8]))  # a class may be called [x], which would be markup
     shown.add_row("classes", f"{len(classes)}: {listed}{', ...' if len(classes) > 8 else ''}")
@@ -288,10 +289,12 @@ def table(made: Adopted) -> Table:
         shown.add_row("pixels", f"{made.deep} values, which the check's `value_range` scales to 8 bits")
     shown.add_section()
     detector = content["detector"]
-    shown.add_row("detector", detector["kind"] + (f", {detector['queries']} queries" if "queries" in detector else ""))
+    shown.add_row(
+        "detector", detector["kind"] + (f", {counted(detector['queries'], 'query', 'queries')}" if "queries" in detector else "")
+    )
     resize = content["evaluate"]["resize"]
     shown.add_row("resize", f"short side {resize['short'][0]}, long side at most {resize['longest']}")
-    shown.add_row("epochs", f"{detection['epochs']}, {detection['batch_size']} images a step")
+    shown.add_row("epochs", f"{detection['epochs']}, {counted(detection['batch_size'], 'image')} a step")
     shown.add_row(
         "masks", "trained on the panoptic annotations" if content["train_panoptic"] else "none: boxes alone are trained"
     )

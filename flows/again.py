@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from detr_core.wording import counted
 from flows import comparison, launch, origin, pages, recorded, stage, tracking, worktree
 from flows.attached import attached, ended
 from flows.comparison import TOLERANCE, Comparison
@@ -137,7 +138,7 @@ def _run(command: list[str], folder: Path, environment: dict[str, str]) -> int:
 
 
 def _say(found: Comparison, how: str) -> None:
-    compared = f"{found.values} values and {found.files} files" if found.files else f"{found.values} values"
+    compared = " and ".join([counted(found.values, "value"), *([counted(found.files, "file")] if found.files else [])])
     if not found.values + found.files:
         print("nothing to compare: the run recorded neither values nor digests of its results")
     elif found.same:

@@ -22,6 +22,7 @@ from detr_core.data.config import ResizeConfig
 from detr_core.data.dataset import DatasetError, Split
 from detr_core.evaluate.config import EvaluateConfig
 from detr_core.reporter import Reporter
+from detr_core.wording import counted
 from flows import artifacts, checkpoints, stage
 from flows.locks import building
 from flows.progress import reporter
@@ -159,7 +160,7 @@ def main() -> None:
         config = evaluation(trained, arguments.short, arguments.longest)
         with reporter("prediction") as bar:
             content = run(trained, images, arguments.threshold, config, out, bar)
-        print(f"{len(content['annotations'])} detections in {len(images)} images: {arguments.out}")
+        print(f"{counted(len(content['annotations']), 'detection')} in {counted(len(images), 'image')}: {arguments.out}")
 
 
 if __name__ == "__main__":

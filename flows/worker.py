@@ -50,6 +50,7 @@ from detr_core.train.interruption import Interrupted
 from detr_core.train.loop import Validation, train
 from detr_core.train.state import Files, Progress, fingerprint
 from detr_core.train.tasks import PanopticTask, Task, detector_task
+from detr_core.wording import counted
 from flows import artifacts
 
 J = TypeVar("J")
@@ -183,8 +184,9 @@ def _train(job: Job, group: Group, reporter: Reporter) -> Progress:
         detector = artifacts.checkpoint(Path(job.init), job.profile, torch.device("cpu"))
         frozen = as_detr(detector.model, "the mask head", Path(job.init))
         if detector.categories != dataset.categories:
+            categories = counted(len(dataset.categories), "category", "categories")
             raise ConfigError(
-                f"train_detection.targets: expected a detector of the {len(dataset.categories)} categories of the panoptic file, "
+                f"train_detection.targets: expected a detector of the panoptic file's {categories}, "
                 f"found one of {len(detector.categories)} others: {job.init}; train it with targets: panoptic"
             )
         whole = with_mask_head(frozen, any_config)

@@ -23,6 +23,7 @@ from detr_core.data.fields import read_content
 from detr_core.data.values import Range
 from detr_core.reporter import Reporter
 from detr_core.structures import category_labels
+from detr_core.wording import counted
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def _panoptic_findings(split: Split, entries: Entries, reporter: Reporter) -> li
 def _many_objects(entries: Entries, split: str, source: str, queries: int) -> Iterable[Finding]:
     for image_id, objects in entries.objects.items():
         if len(objects) > queries:
-            detail = f"{len(objects)} objects, {queries} queries"
+            detail = f"{counted(len(objects), 'object')}, {counted(queries, 'query', 'queries')}"
             yield Finding("many_objects", split, source, image_id, entries.images[image_id].name, detail=detail)
 
 

@@ -15,10 +15,11 @@ from detr_core.check.statistics import Statistics, by_size
 from detr_core.data.dataset import Split, below_root
 from detr_core.data.values import eight_bits
 from detr_core.figures.page import write_page
-from detr_core.figures.pictures import box, enlarged, save, scale_of, side_by_side, tag, text_size
+from detr_core.figures.pictures import box, enlarged, save, scale_of, side_by_side, tag, text_size, text_width
 from detr_core.figures.sections import Section, inline, jpeg
 from detr_core.figures.style import COLORS, INK, plot
 from detr_core.figures.tables import Row, Table
+from detr_core.wording import counted
 
 _RED, _CARD, _PALE = (232, 76, 61), (58, 64, 76), (232, 235, 240)
 
@@ -45,7 +46,7 @@ def write_data_check(
         ]
         return write_page(
             profile,
-            f"The data before training: {sum(images.values()):,} images, every annotation and every file read. {verdict}",
+            f"The data before training: {counted(sum(images.values()), 'image')}, every annotation and file read. {verdict}",
             {"broken": broken, "to look at": told} | {f"{name} images": count for name, count in images.items()},
             [section for section in sections if section is not None],
             {},
@@ -105,7 +106,8 @@ def _picture(split: Split | None, findings: Sequence[Finding]) -> Image.Image:
             low, high = (x + left, y + top), (x + w + left, y + h + top)
             x1, y1, x2, y2 = (scale * min(max(value, -limit), limit) for value in (*low, *high))
             box(draw, (x1, y1, x2, y2), _RED, line=max(2, size // 6))
-        tag(draw, (4, 4), first.detail[:80], _RED, size, panel.size)
+        text = first.detail[:80]
+        tag(draw, (4, 4, 4 + text_width(text, size), 4 + 1.25 * size), text, _RED, size)
     return side_by_side((f"{first.split}: {first.file}"[-48:],), [panel])
 
 
@@ -145,8 +147,9 @@ def _data(statistics: Mapping[str, Statistics], queries: int, folder: Path) -> S
         "Objects by size": Table("size", names, [(size, tuple(part[size] for part in sizes)) for size in bounds], notes=bounds),
     }
     most = max(found.most_objects for found in statistics.values())
-    crowds = sum(found.crowds for found in statistics.values())
-    text = f"At most {most} objects an image, {queries} queries. What is broken is not counted, nor are {crowds:,} crowds."
+    crowds = counted(sum(found.crowds for found in statistics.values()), "crowd")
+    limit = counted(queries, "query", "queries")
+    text = f"At most {counted(most, 'object')} an image, {limit}. What is broken is not counted, nor are {crowds}."
     plots = [_objects_plot(statistics, queries, folder), _sides_plot(statistics, folder)]
     return Section("data", "What the data has", [text], [inline(path) for path in plots], shown)
 
@@ -157,7 +160,7 @@ def _objects_plot(statistics: Mapping[str, Statistics], queries: int, folder: Pa
             share = 1 / max(1, sum(found.objects.values()))
             counts = [100 * share * found.objects[number] for number in range(found.most_objects + 1)]
             axes.step(range(found.most_objects + 1), counts, where="mid", color=color, label=name)
-        axes.axvline(queries, color=INK, linestyle="--", linewidth=1, label=f"{queries} queries")
+        axes.axvline(queries, color=INK, linestyle="--", linewidth=1, label=counted(queries, "query", "queries"))
         axes.set(title="Objects an image, % of images", xlabel="objects", ylim=(0, None))
         axes.legend()
     return folder / "objects.svg"

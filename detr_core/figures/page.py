@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import jinja2
 
 from detr_core.figures import tables
 from detr_core.figures.sections import Section
+
+_LONGEST_ADDRESS = 60  # characters of a link's text
 
 
 def write_page(
@@ -28,8 +31,16 @@ def write_page(
         lstrip_blocks=True,
     )
     environment.filters["number"] = tables.number
+    environment.filters["short_address"] = _short_address
     page = environment.get_template("report.html.j2").render(
         profile=profile, summary=summary, key_figures=key_figures, sections=sections, links=links
     )
     (out / "index.html").write_text(page, encoding="utf-8")
     return out / "index.html"
+
+
+def _short_address(address: str) -> str:
+    """The host and the beginning of the path, for a person to read; the whole address is the link's target."""
+    parts = urlsplit(address)
+    text = unquote(parts.netloc + parts.path + (f"#{parts.fragment}" if parts.fragment else "")).partition("?")[0].rstrip("/#")
+    return text if len(text) <= _LONGEST_ADDRESS else f"{text[:_LONGEST_ADDRESS]}…"

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 Color = tuple[int, int, int]
+Corners = tuple[float, float, float, float]
+"""xyxy, pixels of a panel."""
 
 _SMALLEST, _LARGEST = 384, 640  # pixels of a panel's longer side: a 96-pixel scene is enlarged, a photograph shrunk
 _GAP = 4
+_HIDDEN = 0.25  # the share of a box at which a tag hides it
 _SLATE, _PALE, _BLACK, _WHITE = (31, 36, 46), (232, 235, 240), (20, 22, 28), (255, 255, 255)
 _FIRST_COLORS: tuple[Color, ...] = (
     (232, 76, 61), (242, 183, 5), (199, 72, 199), (38, 166, 154), (66, 133, 244), (76, 175, 80), (26, 82, 148), (255, 128, 48),
@@ -74,7 +78,7 @@ def side_by_side(titles: Sequence[str], panels: Sequence[Image.Image]) -> Image.
     return sheet
 
 
-def box(draw: ImageDraw.ImageDraw, corners: tuple[float, float, float, float], color: Color, line: int) -> None:
+def box(draw: ImageDraw.ImageDraw, corners: Corners, color: Color, line: int) -> None:
     """An xyxy box, `line` pixels thick, with a dark casing, so that it is seen on a ground of its own colour too."""
     x1, y1, x2, y2 = (round(corner) for corner in corners)
     x2, y2 = max(x1, x2), max(y1, y2)
@@ -82,17 +86,101 @@ def box(draw: ImageDraw.ImageDraw, corners: tuple[float, float, float, float], c
     draw.rectangle((x1, y1, x2, y2), outline=color, width=line)
 
 
-def tag(
-    draw: ImageDraw.ImageDraw, corner: tuple[float, float], text: str, color: Color, size: int, panel: tuple[int, int]
-) -> None:
-    """`text` on its colour, standing on the box whose upper left corner is given; pushed inside a panel of (width, height)."""
-    font = ImageFont.load_default(size)
-    width, height = draw.textlength(text, font=font) + size / 2, 1.25 * size
-    left = min(max(0.0, corner[0] - 1), max(0.0, panel[0] - width))
-    top = corner[1] - height if corner[1] >= height else corner[1]
-    draw.rectangle((left, top, left + width, top + height), fill=color)
+@dataclass(frozen=True)
+class LabelledBox:
+    """A box to draw. corners: xyxy, pixels of the image. category: its id, of which `color` is the colour."""
+
+    corners: Corners
+    label: str
+    color: Color
+    category: int
+
+
+def draw_boxes(panel: Image.Image, boxes: Sequence[LabelledBox], scale: float, size: int) -> None:
+    """Draws the boxes, and tags of text `size` where they fit, onto a panel that shows the image enlarged by `scale`.
+
+    boxes: the most important last; it is drawn on top, and gets its tag first.
+    """
+    draw = ImageDraw.Draw(panel)
+    scaled: list[Corners] = []
+    for labelled in boxes:
+        x1, y1, x2, y2 = (scale * corner for corner in labelled.corners)
+        scaled.append((x1, y1, x2, y2))
+        box(draw, scaled[-1], labelled.color, line=max(2, size // 5))
+    tags: list[Corners] = []
+    for labelled, corners in reversed(list(zip(boxes, scaled, strict=True))):
+        place = tag_place(corners, labelled.label, size, panel.size, scaled, tags)
+        if place is not None:
+            tag(draw, place, labelled.label, labelled.color, size)
+            tags.append(place)
+
+
+def tag(draw: ImageDraw.ImageDraw, place: Corners, text: str, color: Color, size: int) -> None:
+    """Draws `text` on a ground of its colour; `place` comes from `tag_place`."""
+    left, top, _right, bottom = place
+    draw.rectangle(place, fill=color)
     bright = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 150
-    draw.text((left + size / 4, top + height / 2), text, fill=_BLACK if bright else _WHITE, font=font, anchor="lm")
+    middle, ink = (left + size / 4, (top + bottom) / 2), _BLACK if bright else _WHITE
+    draw.text(middle, text, fill=ink, font=ImageFont.load_default(size), anchor="lm")
+
+
+def text_width(text: str, size: int) -> float:
+    """The width of a tag with `text`, pixels."""
+    return float(ImageFont.load_default(size).getlength(text)) + size / 2
+
+
+def tag_place(
+    box: Corners, text: str, size: int, panel: tuple[int, int], boxes: Sequence[Corners], tags: Sequence[Corners]
+) -> Corners | None:
+    """Returns where a tag with `text` fits beside a `box` (xyxy) without hiding what the picture is looked at for.
+
+    The places tried are above the box, below it and, for a large box, inside its upper left corner. A place does not fit if it
+    covers a quarter or more of any of the `boxes`, or touches one of the `tags` that are placed already. Returns None if none
+    fits: then the box goes without a tag, and its colour alone says what it is. panel: (width, height), which tags stay within.
+    """
+    width, height = text_width(text, size), 1.25 * size
+    left = min(max(0.0, box[0] - 1), max(0.0, panel[0] - width))
+    for top in (box[1] - height, box[3], box[1]):
+        place = (left, top, left + width, top + height)
+        inside = top >= 0 and place[3] <= panel[1]
+        if (
+            inside
+            and not any(_covered(other, place) >= _HIDDEN for other in boxes)
+            and not any(_covered(other, place) > 0 for other in tags)
+        ):
+            return place
+    return None
+
+
+def _covered(box: Corners, place: Corners) -> float:
+    """The share of `box` that `place` covers."""
+    width = min(box[2], place[2]) - max(box[0], place[0])
+    height = min(box[3], place[3]) - max(box[1], place[1])
+    area = max(box[2] - box[0], 1.0) * max(box[3] - box[1], 1.0)
+    return max(width, 0.0) * max(height, 0.0) / area
+
+
+def with_legend(picture: Image.Image, colors: Mapping[str, Color], size: int) -> Image.Image:
+    """The picture with a line or more below it that says which colour each name has."""
+    font, height = ImageFont.load_default(size), round(1.6 * size)
+    places: list[tuple[float, int, str]] = []
+    x, line = size / 2, 0
+    for name in colors:
+        width = font.getlength(name) + 2 * size
+        if x + width > picture.width and x > size / 2:
+            x, line = size / 2, line + 1
+        places.append((x, line, name))
+        x += width
+    if not places:
+        return picture
+    sheet = Image.new("RGB", (picture.width, picture.height + (line + 1) * height), _SLATE)
+    sheet.paste(picture, (0, 0))
+    draw = ImageDraw.Draw(sheet)
+    for x, line, name in places:
+        middle = picture.height + (line + 0.5) * height
+        draw.rectangle((x, middle - 0.35 * size, x + 0.7 * size, middle + 0.35 * size), fill=colors[name])
+        draw.text((x + size, middle), name, fill=_PALE, font=font, anchor="lm")
+    return sheet
 
 
 def caption(draw: ImageDraw.ImageDraw, center: tuple[float, float], text: str, size: int, width: int) -> None:

@@ -7,13 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 from pycocotools import mask as rle
 
 from detr_core.data.images import read_image, read_segment_ids, upright_size
 from detr_core.data.values import Ranges
 from detr_core.figures.panoptic import overlay
-from detr_core.figures.pictures import Color, as_picture, box, enlarged, save, scale_of, side_by_side, tag, text_size
+from detr_core.figures.pictures import (
+    Color,
+    LabelledBox,
+    as_picture,
+    draw_boxes,
+    enlarged,
+    save,
+    scale_of,
+    side_by_side,
+    text_size,
+    with_legend,
+)
 
 _TINT = 0.45  # how much of a mask's colour covers the image
 
@@ -41,7 +52,9 @@ def prediction_picture(
         plain = enlarged(picture, scale_of(picture))
         panels.append(overlay(plain, read_segment_ids(png, size), infos, names, colors))
         titles.append("panoptic")
-    return save(side_by_side(titles, panels), file)
+    shown = sorted({result["category_id"] for result in detections})
+    legend = {names[category]: colors[category] for category in shown}
+    return save(with_legend(side_by_side(titles, panels), legend, text_size(panels[0], panels=2)), file)
 
 
 def _drawn(
@@ -55,11 +68,10 @@ def _drawn(
             pixels[mask] = (1 - _TINT) * pixels[mask] + _TINT * np.asarray(colors[each["category_id"]])
     scale = scale_of(image)
     panel = enlarged(Image.fromarray(pixels.round().astype(np.uint8)), scale)
-    draw, size = ImageDraw.Draw(panel), text_size(panel, panels=2)
-    for each in surest_last:
-        x, y, width, height = (scale * length for length in each["bbox"])
-        box(draw, (x, y, x + width, y + height), colors[each["category_id"]], line=max(2, size // 5))
-    for each in surest_last:  # names after all boxes: no line runs through a name
-        label, corner = f"{names[each['category_id']]} {each['score']:.2f}", (scale * each["bbox"][0], scale * each["bbox"][1])
-        tag(draw, corner, label, colors[each["category_id"]], size, panel.size)
+    boxes = []
+    for result in surest_last:
+        (x, y, width, height), category = result["bbox"], result["category_id"]
+        label = f"{names[category]} {result['score']:.2f}"
+        boxes.append(LabelledBox((x, y, x + width, y + height), label, colors[category], category))
+    draw_boxes(panel, boxes, scale, text_size(panel, panels=2))
     return panel

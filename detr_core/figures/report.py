@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from detr_core.data.annotations import read_annotations
+from detr_core.data.annotations import Annotations, read_annotations
 from detr_core.data.dataset import Split, read_dataset
 from detr_core.errors import ExpectedError
 from detr_core.figures import tables
@@ -19,6 +19,8 @@ from detr_core.figures.page import write_page
 from detr_core.figures.panoptic import panoptic_pictures
 from detr_core.figures.sections import Section, inline, jpeg, optional
 from detr_core.figures.study_sections import study_sections
+from detr_core.model.coco import is_coco
+from detr_core.wording import counted
 
 _HERE = Path(__file__).parent
 _KEY_FIGURES = {
@@ -67,29 +69,32 @@ def write_report(
     figures.mkdir(parents=True, exist_ok=True)
     metrics = json.loads((evaluation / "metrics.json").read_bytes())
     published = json.loads((_HERE / "published.json").read_bytes())
+    truth = read_annotations(split, "instances" if split.panoptic is None else "panoptic", masks=False)
+    # Published figures were measured on COCO: beside a detector of other classes they would compare nothing.
+    on_coco = is_coco(truth.categories)
+    published_tables = {name: published[name] if on_coco else None for name in ("detection", "panoptic")}
     sections = [
-        _detection(profile, split, detection, evaluation, figures, pictures, metrics, published["detection"]),
+        _detection(profile, split, detection, evaluation, figures, pictures, metrics, published_tables["detection"]),
         _errors(evaluation),
-        _panoptic(profile, split, panoptic, evaluation, figures, pictures, metrics, published["panoptic"]),
+        _panoptic(profile, split, panoptic, evaluation, figures, pictures, metrics, published_tables["panoptic"]),
         *study_sections(studies, figures, published, commands),
     ]
     key_figures = {name: tables.percent(metrics, key) for name, key in _KEY_FIGURES.items() if metrics.get(key, -1) >= 0}
     shown = [section for section in sections if section is not None]
-    return write_page(profile, _summary(split, detection, panoptic), key_figures, shown, links, out)
+    return write_page(profile, _summary(truth, detection, panoptic), key_figures, shown, links, out)
 
 
-def _summary(split: Split, detection: Path, panoptic: Path) -> str:
-    """What was trained and on what it was measured, in a sentence or two."""
+def _summary(truth: Annotations, detection: Path, panoptic: Path) -> str:
+    """Says what was trained and on what it was measured, in a sentence or two."""
     trained = []
     for folder, name in ((detection, "a detector"), (panoptic, "a mask head on the frozen detector")):
         if (folder / "history.jsonl").is_file() and (records := read_history(folder / "history.jsonl")):
             steps, epochs = int(records[-1]["step"]), records[-1]["epoch"]
-            trained.append(f"{name} for {steps:,} steps ({epochs:.3g} epoch{'' if epochs == 1 else 's'})")
-    truth = read_annotations(split, "instances" if split.panoptic is None else "panoptic", masks=False)
+            trained.append(f"{name} for {counted(steps, 'step')} ({epochs:.3g} epoch{'' if epochs == 1 else 's'})")
     things = sum(category.isthing for category in truth.categories)
     stuff = len(truth.categories) - things
-    classes = f"{things} classes of things" + (f" and {stuff} of stuff" if stuff else "")
-    measured = f"Measured on the {len(truth.image_ids):,} validation images, {classes}."
+    classes = f"{counted(things, 'class', 'classes')} of things" + (f" and {stuff} of stuff" if stuff else "")
+    measured = f"Measured on {counted(len(truth.image_ids), 'validation image')}, {classes}."
     return (f"Trained: {', then '.join(trained)}. " if trained else "") + measured
 
 
@@ -101,13 +106,14 @@ def _detection(
     figures: Path,
     pictures: int,
     metrics: Mapping[str, float],
-    published: Mapping[str, Any],
+    published: Mapping[str, Any] | None,
 ) -> Section:
     shown = {"Average precision and recall": tables.average_precision(metrics)}
     per_class = optional(evaluation / "per_class.json")
     if per_class.get("bbox"):
         shown["By class"] = tables.average_precision_per_class(per_class)
-    shown["Beside published figures"] = tables.beside_published(metrics, published, profile)
+    if published is not None:
+        shown["Beside published figures"] = tables.beside_published(metrics, published, profile)
     drawn = detection_pictures(split, evaluation, figures, pictures) if (evaluation / "bbox.json").is_file() else []
     return Section(
         "detection",
@@ -139,7 +145,7 @@ def _panoptic(
     figures: Path,
     pictures: int,
     metrics: Mapping[str, float],
-    published: Mapping[str, Any],
+    published: Mapping[str, Any] | None,
 ) -> Section | None:
     if "val/PQ" not in metrics:
         return None
@@ -147,7 +153,8 @@ def _panoptic(
     per_class = optional(evaluation / "per_class.json")
     if per_class.get("panoptic"):
         shown["By class"] = tables.panoptic_quality_per_class(per_class["panoptic"])
-    shown["Beside published figures"] = tables.beside_published(metrics, published, profile)
+    if published is not None:
+        shown["Beside published figures"] = tables.beside_published(metrics, published, profile)
     drawn = panoptic_pictures(split, evaluation, figures, pictures) if (evaluation / "panoptic.json").is_file() else []
     return Section(
         "panoptic",

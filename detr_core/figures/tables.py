@@ -43,7 +43,8 @@ class Table:
     """A table of numbers. corner: head of the first column, which holds names. columns: the other heads.
 
     rows: measured; published: figures of others, shown below, marked and sorted apart, from `source`.
-    notes: small print beside a row's name. bars: draw the length of the first column's numbers. signed: write + and -.
+    notes: small print beside a row's name. bars: draw the first column's numbers, percentages, as bars of which a full one is
+    100 percent. signed: write + and -.
     decimals: of columns whose measured figures need others than one.
     """
 
@@ -56,11 +57,6 @@ class Table:
     bars: bool = False
     signed: bool = False
     decimals: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def largest(self) -> float:
-        """What a full bar stands for."""
-        return max((row[0] or 0.0 for _, row in self.rows), default=0.0) or 1.0
 
 
 def percent(figures: Mapping[str, float], name: str) -> float | None:

@@ -8,7 +8,6 @@ A class index is the category id of the data: with 91 classes COCO's things, wit
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from detr_core.config import ConfigError, as_dict, build
+from detr_core.model.coco import coco_categories
 from detr_core.model.config import BackboneConfig, DetectorConfig, PositionsConfig, architecture
 from detr_core.model.detr import Detr
 from detr_core.model.files import CheckpointError, PlainArguments
@@ -215,8 +215,7 @@ def _categories(told: Any, classes: int) -> tuple[Category, ...]:
         return categories
     if classes not in COCO_CLASSES:  # trained on other data, whose names the file doesn't have
         return tuple(Category(index, "", True) for index in range(classes))
-    content = json.loads(Path(__file__).with_name("coco_categories.json").read_text(encoding="utf-8"))
-    coco = {each["id"]: Category(**each) for each in content}
+    coco = coco_categories()
     return tuple(coco.get(index, Category(index, f"unused {index}", False, used=False)) for index in range(classes))
 
 

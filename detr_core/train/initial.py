@@ -12,6 +12,7 @@ from detr_core.model.detr import Detr
 from detr_core.model.position import LearnedPositions
 from detr_core.model.published import MASK_HEAD
 from detr_core.structures import Category
+from detr_core.wording import counted
 
 
 def draw_positions(model: nn.Module, std: float) -> None:
@@ -41,8 +42,9 @@ def start_from(model: Detr, categories: tuple[Category, ...], checkpoint: Checkp
     model.load_state_dict(state, strict=False)
     used = sum(category.used for category in checkpoint.categories)
     if rows is None:
-        return f"the class head is new, for {len(categories)} classes; every other weight is the checkpoint's, which had {used}"
-    return f"every weight is the checkpoint's; the class head keeps its {used} classes"
+        classes = counted(len(categories), "class", "classes")
+        return f"the class head is new, for {classes}; every other weight is the checkpoint's, which had {used}"
+    return f"every weight is the checkpoint's; the class head keeps its {counted(used, 'class', 'classes')}"
 
 
 def mask_head_from(model: Detr, other: Detr) -> str:

@@ -20,6 +20,7 @@ from detr_core.config import as_dict
 from detr_core.errors import ExpectedError
 from detr_core.reporter import Reporter, Silent
 from detr_core.studies.training import TrainingStudyConfig
+from detr_core.wording import counted
 from flows import artifacts, launch, pages, tracking
 from flows.paths import Paths, relative
 from flows.progress import Lines, Tee
@@ -152,7 +153,7 @@ def study(name: str, profile: str) -> dict[str, float]:
             record.figures(study_figure(table, Path(folder)))
         if work.failed:
             raise StudyError(
-                f"study {name}: {len(work.failed)} of {len(work.variants)} variants failed: "
+                f"study {name}: {len(work.failed)} of {counted(len(work.variants), 'variant')} failed: "
                 + "; ".join(f"{label}: {error}" for label, error in work.failed.items())
             )
     publish(f"ablations-{name}", profile, figures, {"MLflow run": record.url(), "The variants compared": comparison})

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from detr_core.figures.report import ReportError, write_report
+from detr_core.model.coco import coco_categories, is_coco
+from detr_core.structures import Category
 from tests.figures.stage_results import Results, dump, write_results
 
 LINKS = {"git commit": "0123abc", "MLflow": "http://127.0.0.1:5000/#/x?a=1&b=2", "parameters": "a: 1\nb: 2"}
@@ -96,10 +98,35 @@ def test_measured_figures_are_there_and_published_ones_apart(text: str) -> None:
     assert ["1", "52.4", "53.2", "52.0", "52.4", "53.2", "52.0"] in measured
     assert ["AP, first layer to last", "+3.1", "+8.2"] in measured
     assert ["AP, NMS 0.5 at the last layer", "−1.0", "−0.8"] in measured
+    assert published == []  # the dataset is not COCO
+
+
+def test_published_figures_stand_beside_those_of_a_detector_on_coco(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detr_core.figures.report.is_coco", lambda categories: True)
+    rows = Page(written(results, tmp_path / "out")).rows
+    measured = [cells for body, cells in rows if body == "measured"]
+    published = [cells for body, cells in rows if body == "published"]
     assert ["tiny", "50.0", "51.0", "52.0", "53.0", "54.0", "–"] in measured
     assert ["DETR", "42.0", "62.4", "44.2", "20.5", "45.8", "61.1"] in published
     assert ["DETR-R101", "45.1", "79.9", "55.5", "50.5", "80.9", "61.7", "37.0", "78.5", "46.0", "33.0"] in published
     assert not [cells for cells in measured if "DETR" in cells[0]]
+
+
+def test_a_dataset_is_coco_by_its_things() -> None:
+    things = [category for category in coco_categories().values() if category.isthing]
+    assert len(things) == 80
+    assert is_coco(coco_categories().values())
+    assert is_coco(things)
+    assert not is_coco(things[:1])
+    assert not is_coco([])
+    assert not is_coco([Category(1, "corn", True)])
+
+
+def test_a_full_bar_is_a_hundred_percent(results: Results, tmp_path: Path) -> None:
+    dump(results.evaluation / "per_class.json", {"bbox": {"corn": 0.003}})
+    assert 'style="--share:0.0030"' in written(results, tmp_path / "out")
 
 
 def test_the_page_says_what_was_trained_and_where_it_comes_from(text: str) -> None:
@@ -107,7 +134,10 @@ def test_the_page_says_what_was_trained_and_where_it_comes_from(text: str) -> No
     assert "3 validation images, 4 classes of things and 3 of stuff" in text
     assert "Without NMS, AP rises from 52.4 after decoder layer 1 to 55.5 after layer 2 (+3.1)" in text
     assert "0123abc" in text
-    assert '<a href="http://127.0.0.1:5000/#/x?a=1&amp;b=2">' in text
+    assert (
+        '<a href="http://127.0.0.1:5000/#/x?a=1&amp;b=2" title="http://127.0.0.1:5000/#/x?a=1&amp;b=2">127.0.0.1:5000/#/x</a>'
+        in text
+    )
     assert "<pre>a: 1\nb: 2</pre>" in text
 
 

@@ -1,0 +1,17 @@
+import pytest
+
+from detr_core.wording import counted
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ((0, "image"), "0 images"),
+        ((1, "image"), "1 image"),
+        ((1200, "image"), "1,200 images"),
+        ((1, "class", "classes"), "1 class"),
+        ((2, "class", "classes"), "2 classes"),
+    ],
+)
+def test_a_number_with_its_noun(arguments: tuple[int, str], text: str) -> None:
+    assert counted(*arguments) == text
