@@ -6,6 +6,11 @@ that train variants of it too. After studies by name the report is drawn anew; `
 
 from __future__ import annotations
 
+from flows import arguments as command_line
+
+if __name__ == "__main__":
+    command_line.check()  # before the imports below, which take seconds
+
 import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -167,9 +172,7 @@ def record_settings(record: tracking.Record, settings: Sequence[evaluating.Setti
 
 
 def main() -> None:
-    parser = stage.profile_parser(ablations.description)
-    parser.add_argument("study", nargs="*", help=f"a study of the profile, several, or {ALL} (default: those that only evaluate)")
-    arguments = parser.parse_args()
+    arguments = command_line.parser("ablations").parse_args()
     with stage.one_line_errors():
         chosen(load(arguments.profile), arguments.profile, arguments.study)
     stage.run(ablations, arguments.profile, study=arguments.study)

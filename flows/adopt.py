@@ -6,7 +6,11 @@ params/cells.yaml, with sizes from the dataset's statistics, and params/cells/, 
 
 from __future__ import annotations
 
-import argparse
+from flows import arguments as command_line
+
+if __name__ == "__main__":
+    command_line.check()  # before the imports below, which take seconds
+
 import io
 import json
 import re
@@ -16,7 +20,7 @@ from itertools import islice
 from operator import getitem
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 from rich.console import Console
@@ -302,24 +306,7 @@ def table(made: Adopted) -> Table:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="read in place, never written to")
-    parser.add_argument("--name", required=True, help="of the profile")
-    parser.add_argument("--like", help=f"the profile whose recipe it takes (default: {DEFAULT_PROFILE}; coco with a checkpoint)")
-    parser.add_argument(
-        "--val-share", type=float, default=0.2, help="of the images, where no val split is (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--detector", help="another one than that recipe's own: a variant of its study `baselines`, such as deformable"
-    )
-    parser.add_argument("--checkpoint", help="fine-tune from this one, ours or published: a path, or an address with --sha256")
-    parser.add_argument("--sha256", help="of the checkpoint's file")
-    parser.add_argument(
-        "--labels",
-        choices=get_args(Labels),
-        help="how the rows of YOLO's label files are read (default: decided over the whole set; refused where it is not clear)",
-    )
-    arguments = parser.parse_args()
+    arguments = command_line.parser("adopt").parse_args()
     like = arguments.like or ("coco" if arguments.checkpoint else DEFAULT_PROFILE)
     with one_line_errors():
         made = adopt(

@@ -6,7 +6,11 @@ On a CPU every value at every step and every file of its results must be the sam
 
 from __future__ import annotations
 
-import argparse
+from flows import arguments as command_line
+
+if __name__ == "__main__":
+    command_line.check()  # before the imports below, which take seconds
+
 import json
 import os
 import subprocess
@@ -15,8 +19,9 @@ from pathlib import Path
 
 from detr_core.wording import counted
 from flows import comparison, launch, origin, pages, recorded, stage, tracking, worktree
+from flows.arguments import TOLERANCE
 from flows.attached import attached, ended
-from flows.comparison import TOLERANCE, Comparison
+from flows.comparison import Comparison
 from flows.paths import Paths, relative
 from flows.recorded import Recorded
 from flows.server import ensure_server
@@ -27,16 +32,7 @@ SHOWN = 20  # differences
 
 def main() -> None:
     """Exits with 0 where the results are the same, with 1 where they aren't or the run can't be done again."""
-    parser = argparse.ArgumentParser(description="Does a recorded run again, from its commit, parameters and data, and compares.")
-    parser.add_argument("run_id", help="of a stage's run in MLflow")
-    parser.add_argument("--keep", action="store_true", help="keep the work tree; it is kept anyway where results differ")
-    parser.add_argument(
-        "--tolerance",
-        type=float,
-        default=TOLERANCE,
-        help="on a GPU, of each last value, and of values above 1 as a share (default: %(default)s)",
-    )
-    arguments = parser.parse_args()
+    arguments = command_line.parser("again").parse_args()
     with stage.one_line_errors():
         same = again(arguments.run_id, arguments.tolerance, arguments.keep)
     sys.exit(0 if same else 1)

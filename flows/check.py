@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from flows import arguments as command_line
+
+if __name__ == "__main__":
+    command_line.check()  # before the imports below, which take seconds
+
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -161,7 +166,7 @@ def check(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
 
 
 def main() -> None:
-    stage.main(check)
+    stage.main("check", check)
 
 
 if __name__ == "__main__":

@@ -60,19 +60,8 @@ def initial_mask_head(config: PanopticConfig, detector: DetectorConfig) -> Path 
     return file
 
 
-def add_arguments(parser: argparse.ArgumentParser, required: bool) -> None:
-    """`--checkpoint`, `--sha256` and `--[no-]dilation`, by which a command names any checkpoint."""
-    parser.add_argument("--checkpoint", required=required, help="ours or a published .pth: a path, or an address")
-    parser.add_argument("--sha256", help="of the checkpoint's file; needed with an address")
-    parser.add_argument(
-        "--dilation",
-        action=argparse.BooleanOptionalAction,
-        help="a published checkpoint is a DC5, which its weights can't show (default: what its args say, else no)",
-    )
-
-
 def named(arguments: argparse.Namespace, device: torch.device) -> Checkpoint:
-    """The checkpoint that `add_arguments`' options name. Raises CheckpointError where it can't be had."""
+    """Loads the checkpoint that the command line names. Raises CheckpointError if it is not available."""
     from detr_core.model.checkpoint import load_checkpoint
 
     return load_checkpoint(named_file(arguments), device, arguments.dilation)

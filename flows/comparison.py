@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from flows.recorded import Recorded
 
-TOLERANCE = 0.02
-
 
 @dataclass(frozen=True)
 class Comparison:

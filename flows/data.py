@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from flows import arguments as command_line
+
+if __name__ == "__main__":
+    command_line.check()  # before the imports below, which take seconds
+
 import os
 
 from prefect import flow
@@ -89,7 +94,7 @@ def data(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
 
 
 def main() -> None:
-    stage.main(data)
+    stage.main("data", data)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,11 @@ With `--checkpoint X --out FOLDER` it is a plain command that does this for any 
 
 from __future__ import annotations
 
+from flows import arguments as command_line
+
+if __name__ == "__main__":
+    command_line.check()  # before the imports below, which take seconds
+
 import argparse
 from dataclasses import asdict
 from pathlib import Path
@@ -106,9 +111,7 @@ def _pictures(paths: Paths, folder: Path) -> list[Path]:
 
 
 def main() -> None:
-    parser = stage.profile_parser(evaluate.description)
-    checkpoints.add_arguments(parser, required=False)
-    parser.add_argument("--out", type=Path, help="with --checkpoint: a new or empty folder for what is found")
+    parser = command_line.parser("evaluate")
     arguments = parser.parse_args()
     if arguments.checkpoint is None:
         if any(value is not None for value in (arguments.out, arguments.sha256, arguments.dilation)):

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
+from flows import arguments as command_line
+
+if __name__ == "__main__":
+    command_line.check()  # before the imports below, which take seconds
+
 
 from flows import checkpoints, stage
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Writes a checkpoint in the published format.")
-    checkpoints.add_arguments(parser, required=True)
-    parser.add_argument("--out", required=True, type=Path, help="the file to write, which must not exist yet")
-    arguments = parser.parse_args()
+    arguments = command_line.parser("export").parse_args()
     with stage.one_line_errors():
         out = checkpoints.new_file(arguments.out)
         import torch  # takes seconds to import

@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+from flows import arguments as command_line
+
+if __name__ == "__main__":
+    command_line.check()  # before the imports below, which take seconds
+
 import json
 import subprocess
 import sys
@@ -99,7 +104,7 @@ def _run(command: list[str]) -> tuple[int, str]:
 
 
 def main() -> None:
-    stage.main(pipeline)
+    stage.main("pipeline", pipeline)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,11 @@ format, a picture of each image below pictures/, and with a mask head panoptic/*
 
 from __future__ import annotations
 
-import argparse
+from flows import arguments as command_line
+
+if __name__ == "__main__":
+    command_line.check()  # before the imports below, which take seconds
+
 import glob
 import json
 import os
@@ -145,15 +149,7 @@ def _pictures(content: dict[str, Any], root: Path, folder: Path, ranges: Ranges 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Draws and lists what a detector finds in images.")
-    checkpoints.add_arguments(parser, required=True)
-    parser.add_argument("--images", required=True, help="an image, a folder of images, or a glob in quotes")
-    parser.add_argument("--out", required=True, type=Path, help="a new or empty folder for pictures and predictions.json")
-    parser.add_argument("--threshold", type=float, default=0.7, help="lowest score of a detection (default: %(default)s)")
-    size = "(default: as the checkpoint's profile evaluates, 800 and 1333 for published ones)"
-    parser.add_argument("--short", type=int, help=f"pixels of the short side in the network {size}")
-    parser.add_argument("--longest", type=int, help="most pixels of the long side")
-    arguments = parser.parse_args()
+    arguments = command_line.parser("predict").parse_args()
     with stage.one_line_errors():
         images, out = found_images(arguments.images), checkpoints.empty_folder(arguments.out)
         trained = checkpoints.named(arguments, artifacts.device())

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from flows import arguments as command_line
+
+if __name__ == "__main__":
+    command_line.check()  # before the imports below, which take seconds
+
 from collections.abc import Mapping
 
 from prefect import flow
@@ -71,7 +76,7 @@ def report(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
 
 
 def main() -> None:
-    stage.main(report)
+    stage.main("report", report)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
+from flows import arguments as command_line
+
+if __name__ == "__main__":
+    command_line.check()  # before the imports below, which take seconds
+
 import contextlib
 import os
 import signal
@@ -27,10 +31,7 @@ SECONDS_FOR_A_PORT = 5.0  # a server of an earlier `make serve` that was killed 
 
 def main() -> None:
     """Serves until ctrl-c or SIGTERM. Exits with 1 and one line when a port is taken, or one of the three can't start or ends."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--prefect-port", type=int, default=4200)
-    parser.add_argument("--mlflow-port", type=int, default=5000)
-    arguments = parser.parse_args()
+    arguments = command_line.parser("serve").parse_args()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         serve(arguments.prefect_port, arguments.mlflow_port)

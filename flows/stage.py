@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import logging
 import signal
@@ -21,9 +20,8 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 
 from detr_core.errors import ExpectedError
 from detr_core.storage import as_storage_error
-from flows import dead_runs, places
+from flows import arguments, dead_runs, places
 from flows.leaving import work_is_done
-from flows.paths import DEFAULT_PROFILE
 from flows.server import came_back, ensure_server
 from flows.settings import load
 from flows.starting import ServerError
@@ -33,16 +31,9 @@ log = logging.getLogger(__name__)
 _ending = False
 
 
-def main(stage_flow: Flow[Any, Any]) -> None:
-    """Runs the flow for the profile of the command line; see `run`. Exits with 2 for arguments that make no sense."""
-    run(stage_flow, profile_parser(stage_flow.description).parse_args().profile)
-
-
-def profile_parser(description: str | None) -> argparse.ArgumentParser:
-    """A command line with `--profile`."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--profile", default=DEFAULT_PROFILE, help="params/PROFILE.yaml (default: %(default)s)")
-    return parser
+def main(command: str, stage_flow: Flow[Any, Any]) -> None:
+    """Runs the flow of `python -m flows.<command>` for the profile of the command line; see `run`."""
+    run(stage_flow, arguments.parser(command).parse_args().profile)
 
 
 def run(stage_flow: Flow[Any, Any], profile: str, **parameters: Any) -> None:

@@ -26,20 +26,20 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)  # before the import, which reads them
 
-import mlflow  # noqa: E402
-from filelock import FileLock  # noqa: E402
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param  # noqa: E402
-from mlflow.exceptions import MlflowException  # noqa: E402
-from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor  # noqa: E402
+import mlflow
+from filelock import FileLock
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-from detr_core.data.manifest import read_manifest  # noqa: E402
-from detr_core.errors import ExpectedError  # noqa: E402
-from detr_core.redaction import without_credentials  # noqa: E402
-from flows import dead_runs, lineage, model_record, origin, pages, processes  # noqa: E402
-from flows.locks import exclusive  # noqa: E402
-from flows.paths import ROOT, Paths, relative  # noqa: E402
-from flows.tracking_address import FOLDER, shown  # noqa: E402
-from flows.tracking_address import tracking_uri as tracking_uri  # noqa: E402  others ask for it here
+from detr_core.data.manifest import read_manifest
+from detr_core.errors import ExpectedError
+from detr_core.redaction import without_credentials
+from flows import dead_runs, lineage, model_record, origin, pages, processes
+from flows.locks import exclusive
+from flows.paths import ROOT, Paths, relative
+from flows.tracking_address import FOLDER, shown
+from flows.tracking_address import tracking_uri as tracking_uri
 
 BATCH = 500  # metrics a request; MLflow takes 1,000 at most
 SECONDS_BETWEEN_BATCHES = 5.0

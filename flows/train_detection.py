@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from flows import arguments as command_line
+
+if __name__ == "__main__":
+    command_line.check()  # before the imports below, which take seconds
+
 from prefect import flow
 
 from detr_core.model.config import DetectorConfig
@@ -41,7 +46,7 @@ def train_detection(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
 
 
 def main() -> None:
-    stage.main(train_detection)
+    stage.main("train_detection", train_detection)
 
 
 if __name__ == "__main__":

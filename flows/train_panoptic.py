@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from flows import arguments as command_line
+
+if __name__ == "__main__":
+    command_line.check()  # before the imports below, which take seconds
+
 from prefect import flow
 
 from detr_core.config import ConfigError
@@ -59,7 +64,7 @@ def train_panoptic(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
 
 
 def main() -> None:
-    stage.main(train_panoptic)
+    stage.main("train_panoptic", train_panoptic)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,143 @@
+"""The command lines of all commands, in one place that imports nothing which takes time.
+
+Prefect, MLflow and torch take seconds to import. Each command module calls `check` before it imports them, so that a request for
+help, a wrong argument or an unusable profile is answered at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from detr_core.errors import ExpectedError
+from flows.paths import DEFAULT_PROFILE
+
+TOLERANCE = 0.02  # by which a run that is done again may differ on a GPU, unless its command line gives another
+
+
+def parser(command: str) -> argparse.ArgumentParser:
+    """The command line of `python -m flows.<command>`."""
+    description, add = _COMMANDS[command]
+    formatter = argparse.RawDescriptionHelpFormatter
+    built = argparse.ArgumentParser(prog=f"python -m flows.{command}", description=description, formatter_class=formatter)
+    add(built)
+    return built
+
+
+def check() -> None:
+    """Checks the command line of the command that this process runs, and the profile that it names.
+
+    Exits with 0 after help, with 2 for wrong arguments, and with 1 and one line on stderr for a profile that does not exist or
+    is not usable.
+    """
+    spec = sys.modules["__main__"].__spec__
+    assert spec is not None, "a command is started by `python -m`"
+    arguments = parser(spec.name.removeprefix("flows.")).parse_args()
+    if "profile" not in arguments:
+        return
+    from flows.settings import load  # which help does not need
+
+    try:
+        load(arguments.profile)
+    except ExpectedError as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
+
+
+def _profile(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--profile", default=DEFAULT_PROFILE, help="profile name: params/NAME.yaml (default: %(default)s)")
+
+
+def _checkpoint(parser: argparse.ArgumentParser, required: bool) -> None:
+    parser.add_argument("--checkpoint", required=required, help="one of this project or a published .pth: a path, or an address")
+    parser.add_argument("--sha256", help="checksum of the checkpoint's file; required with an address")
+    parser.add_argument(
+        "--dilation",
+        action=argparse.BooleanOptionalAction,
+        help="a published checkpoint is a DC5, which its weights cannot show (default: what its `args` say, else no)",
+    )
+
+
+def _evaluate(parser: argparse.ArgumentParser) -> None:
+    _profile(parser)
+    _checkpoint(parser, required=False)
+    parser.add_argument("--out", type=Path, help="with --checkpoint: a new or empty folder for the results")
+
+
+def _ablations(parser: argparse.ArgumentParser) -> None:
+    _profile(parser)
+    parser.add_argument("study", nargs="*", help="names of studies, or `all` (default: the studies that only evaluate)")
+
+
+def _predict(parser: argparse.ArgumentParser) -> None:
+    _checkpoint(parser, required=True)
+    parser.add_argument("--images", required=True, help="an image, a folder of images, or a glob in quotes")
+    parser.add_argument("--out", required=True, type=Path, help="a new or empty folder for pictures and predictions.json")
+    parser.add_argument("--threshold", type=float, default=0.7, help="lowest score of a detection (default: %(default)s)")
+    size = "(default: as the checkpoint's profile evaluates, 800 and 1333 for published ones)"
+    parser.add_argument("--short", type=int, help=f"pixels of the short side in the network {size}")
+    parser.add_argument("--longest", type=int, help="largest number of pixels of the long side")
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    _checkpoint(parser, required=True)
+    parser.add_argument("--out", required=True, type=Path, help="the file to write, which must not exist yet")
+
+
+def _adopt(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the dataset; it is read in place and never written to")
+    parser.add_argument("--name", required=True, help="name of the new profile")
+    parser.add_argument("--like", help=f"the profile whose recipe it takes (default: {DEFAULT_PROFILE}; coco with a checkpoint)")
+    parser.add_argument(
+        "--val-share",
+        type=float,
+        default=0.2,
+        help="share of the images for a missing val split (default: %(default)s)",
+    )
+    parser.add_argument("--detector", help="a variant of the recipe's study `baselines` instead of its own detector")
+    parser.add_argument("--checkpoint", help="the checkpoint to fine-tune: a path, or an address with --sha256")
+    parser.add_argument("--sha256", help="checksum of the checkpoint's file")
+    parser.add_argument(
+        "--labels",
+        choices=("boxes", "polygons", "keypoints"),
+        help="how the rows of YOLO's label files are read (default: decided over the whole set; refused where it is not clear)",
+    )
+
+
+def _again(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_id", help="id of a stage's run in MLflow")
+    parser.add_argument("--keep", action="store_true", help="keep the work tree; it is kept anyway where results differ")
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=TOLERANCE,
+        help="on a GPU, the difference that each last value may have, a share for values above 1 (default: %(default)s)",
+    )
+
+
+def _serve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--prefect-port", type=int, default=4200, help="port of the Prefect server (default: %(default)s)")
+    parser.add_argument("--mlflow-port", type=int, default=5000, help="port of the MLflow UI (default: %(default)s)")
+
+
+_COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "data": ("Makes the dataset of a profile.", _profile),
+    "check": ("Checks the dataset of a profile, every annotation and every file.", _profile),
+    "train_detection": ("Trains the detector of a profile.", _profile),
+    "train_panoptic": ("Trains the mask head of a profile on its frozen detector.", _profile),
+    "evaluate": ("Evaluates the detector of a profile, or any checkpoint on the profile's data.", _evaluate),
+    "ablations": ("Carries out studies of a profile, one after the other.", _ablations),
+    "report": ("Writes the report of a profile.", _profile),
+    "pipeline": ("Runs every stage of a profile that is not up to date.", _profile),
+    "predict": ("Draws and lists what a detector finds in images.", _predict),
+    "export": ("Writes a checkpoint in the published format.", _export),
+    "adopt": (
+        "Makes a profile for a dataset of your own, in the layout of COCO, YOLO or Pascal VOC.\n\n"
+        "It writes params/NAME.yaml, with sizes from the dataset's statistics, and params/NAME/, for\n"
+        "`dvc repro params/NAME/dvc.yaml`.",
+        _adopt,
+    ),
+    "again": ("Does a recorded run again, from its commit, parameters and data, and compares the results.", _again),
+    "serve": ("Serves Prefect, a worker and the MLflow UI on this machine until ctrl-c.", _serve),
+}
