@@ -11,22 +11,25 @@ if __name__ == "__main__":
     command_line.check()  # before the imports below, which take seconds
 
 import argparse
+import json
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from prefect import flow
 
+from detr_core.atomic import write_text
 from detr_core.config import as_dict
 from detr_core.reporter import Reporter
 from flows import artifacts, checkpoints, launch, stage, tracking
 from flows.locks import building
-from flows.paths import DEFAULT_PROFILE, Paths
+from flows.paths import DEFAULT_PROFILE, Paths, relative
 from flows.progress import Tee, reporter
 from flows.settings import Profile, load
 from flows.show import publish
 
 EVALUATION = "flows.evaluation_worker"
+HEADLINE = ("val/AP", "val/AP50", "val/APs", "val/APm", "val/APl", "val/mask/AP", "val/PQ", "val/PQ_things", "val/PQ_stuff")
 PICTURES = 6  # of each kind in the record; the report has more
 
 
@@ -37,7 +40,14 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     several processes fails.
     """
     artifacts.dataset(paths)
-    return evaluated(artifacts.whole_model(paths), None, paths.profile, settings, paths, paths.evaluation, reporter)
+    model = artifacts.whole_model(paths)
+    if not paths.variant:
+        require_headline(paths.headline)
+    figures = evaluated(model, None, paths.profile, settings, paths, paths.evaluation, reporter)
+    if not paths.variant:
+        headline = {name: figures[name] for name in HEADLINE if name in figures}
+        write_text(paths.headline, json.dumps(headline, indent=2) + "\n")
+    return figures
 
 
 def run_checkpoint(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, float]:
@@ -79,6 +89,20 @@ def evaluated(
         else:
             launch.run(asdict(job), processes, reporter, EVALUATION, settings.resources.gpus, paths.variant)
         return evaluate(folder, artifacts.dataset(paths)["val"])
+
+
+def require_headline(file: Path) -> None:
+    """Raises StageError where `file` exists and is not what an earlier evaluation wrote there: it would be lost."""
+    if not file.exists():
+        return
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        own = isinstance(content, dict) and set(content) <= set(HEADLINE)
+    except (OSError, ValueError):
+        own = False
+    if not own:
+        expected = "expected the metrics of an earlier evaluation"
+        raise artifacts.StageError(f"{relative(file)}: {expected}, found another file; move it elsewhere")
 
 
 @flow(name="evaluate", flow_run_name="evaluate {profile}")

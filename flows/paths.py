@@ -76,13 +76,18 @@ class Paths:
         return self.runs / "studies" / name
 
     @property
+    def headline(self) -> Path:
+        """A few metrics of the evaluation, which `dvc metrics show` prints for all profiles."""
+        return ROOT / "metrics" / f"{self.profile}.json"
+
+    @property
     def report(self) -> Path:
         return ROOT / "reports" / self.profile
 
     @property
     def outputs(self) -> tuple[Path, ...]:
-        """The folders below which every result of the profile lies."""
-        return tuple(ROOT / kind / self.profile for kind in ("data", "runs", "reports"))
+        """The file and the folders that hold every result of the profile."""
+        return (*(ROOT / kind / self.profile for kind in ("data", "runs", "reports")), self.headline)
 
     def unfinished(self, stage: str) -> Path:
         """What an interrupted stage resumes from."""

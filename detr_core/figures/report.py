@@ -49,7 +49,9 @@ def write_report(
     links: Mapping[str, str],
     commands: Mapping[str, str],
 ) -> Path:
-    """Writes `out`/index.html and the plots and pictures in it to `out`/figures; returns the page's path.
+    """Writes `out`/index.html, the plots and pictures in it to `out`/figures, and the plots as SVG to `out`/vectors.
+
+    Returns the page's path.
 
     data: dataset folder with `dataset.json`. detection, panoptic: trainings, with `history.jsonl`. evaluation: `metrics.json`,
     `per_class.json`, `errors.json`, `bbox.json`, and `panoptic.json` with `panoptic/*.png` where there is a mask head. studies:
@@ -81,7 +83,12 @@ def write_report(
     ]
     key_figures = {name: tables.percent(metrics, key) for name, key in _KEY_FIGURES.items() if metrics.get(key, -1) >= 0}
     shown = [section for section in sections if section is not None]
-    return write_page(profile, _summary(truth, detection, panoptic), key_figures, shown, links, out)
+    page = write_page(profile, _summary(truth, detection, panoptic), key_figures, shown, links, out)
+    vectors = out / "vectors"
+    vectors.mkdir()
+    for file in figures.glob("*.svg"):  # apart, so that whoever lists the pictures sees each plot once
+        file.replace(vectors / file.name)
+    return page
 
 
 def _summary(truth: Annotations, detection: Path, panoptic: Path) -> str:
