@@ -13,7 +13,7 @@ from prefect import flow
 
 from detr_core.config import require
 from detr_core.data import manifest
-from detr_core.data.dataset import Split, read_dataset
+from detr_core.data.dataset import DatasetError, Split, read_dataset
 from detr_core.data.fields import read_content
 from detr_core.reporter import Reporter
 from flows import artifacts, places, stage
@@ -47,6 +47,11 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
 
             root = (ROOT / config.folder.root).resolve()
             if config.download is None:
+                if not root.is_dir():
+                    where = f"data.folder.root of {relative(paths.params)}"
+                    raise DatasetError(
+                        f"{where}: expected a folder, found none at {root}; correct it, or bring the dataset there"
+                    )
                 _require_watched(config.folder.root, paths)
             else:
                 from detr_core.data.archives import fill

@@ -26,6 +26,7 @@ ROOMS = {
 }
 TOP = {
     "atomic",
+    "coco",
     "config",
     "directories",
     "distributed",

@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from detr_core.coco import is_coco
 from detr_core.data.annotations import Annotations, read_annotations
 from detr_core.data.dataset import Split, read_dataset
 from detr_core.errors import ExpectedError
@@ -19,7 +20,6 @@ from detr_core.figures.page import write_page
 from detr_core.figures.panoptic import panoptic_pictures
 from detr_core.figures.sections import Section, inline, jpeg, optional
 from detr_core.figures.study_sections import study_sections
-from detr_core.model.coco import is_coco
 from detr_core.wording import counted
 
 _HERE = Path(__file__).parent

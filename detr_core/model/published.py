@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from detr_core.coco import coco_categories
 from detr_core.config import ConfigError, as_dict, build
-from detr_core.model.coco import coco_categories
 from detr_core.model.config import BackboneConfig, DetectorConfig, PositionsConfig, architecture
 from detr_core.model.detr import Detr
 from detr_core.model.files import CheckpointError, PlainArguments

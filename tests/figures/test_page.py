@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from detr_core.coco import coco_categories, is_coco
 from detr_core.figures.report import ReportError, write_report
-from detr_core.model.coco import coco_categories, is_coco
 from detr_core.structures import Category
 from tests.figures.stage_results import Results, dump, write_results
 

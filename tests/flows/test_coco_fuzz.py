@@ -144,7 +144,8 @@ def through_the_core(folder: Path, out: Path) -> None:
     """What `adopt`, data and check do with a folder, without a profile."""
     layout = find_layout(folder, 0.25).section
     config = build(FolderConfig, {"root": str(folder), **layout}, str(folder))
-    statistics, findings, panoptic = adopt._statistics(config, 0)
+    read_data = adopt._statistics(config, 0)
+    statistics, findings, panoptic = read_data.statistics, read_data.findings, read_data.panoptic
     require_images(statistics, findings, folder)
     assert all(line.encode() and "\n" not in line for line in told(findings))
     sizes.fit(copy.deepcopy(SMOKE), statistics, panoptic, tuned=False)

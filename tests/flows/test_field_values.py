@@ -167,7 +167,7 @@ def test_adopt_states_crowds_deep_pixels_and_names_that_look_like_markup() -> No
     content["evaluate"]["resize"] = {"short": [1], "longest": 1}
     statistics = {"train": Statistics({"[/b]": 0}, crowds=48), "val": Statistics({"[/b]": 0})}
     console = Console(file=io.StringIO(), width=140)
-    console.print(adopt.table(adopt.Adopted(Paths("x"), content, statistics, "16-bit")))
+    console.print(adopt.table(adopt.Adopted(Paths("x"), content, statistics, [], "16-bit")))
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert "0 objects, 48 crowds, which train nothing; there is nothing to learn from" in said
     assert "[/b]" in said

@@ -48,6 +48,9 @@ if job["then"] == "exit":
     sys.exit(3)
 if job["then"] == "error of both":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the later failure arrives first
+    open(job["work"] + f"/ready.{rank}", "w").close()
+    while not os.path.exists(job["work"] + f"/ready.{1 - rank}"):
+        time.sleep(0.05)
     time.sleep(0.3 * rank)
     print("@" + json.dumps({"kind": "error", "time": 2 - rank, "text": f"rank {rank} was {'first' if rank else 'last'}"}))
     sys.exit(1)

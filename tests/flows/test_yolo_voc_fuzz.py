@@ -154,7 +154,8 @@ def through_the_core(folder: Path, out: Path) -> None:
     layout = find_layout(folder, 0.25)
     assert all("\n" not in note for note in layout.notes)
     config = build(FolderConfig, {"root": str(folder), **layout.section}, str(folder))
-    statistics, findings, panoptic = adopt._statistics(config, 0)
+    read_data = adopt._statistics(config, 0)
+    statistics, findings, panoptic = read_data.statistics, read_data.findings, read_data.panoptic
     require_images(statistics, findings, folder)
     assert all(line.encode() for line in told(findings))
     sizes.fit(copy.deepcopy(SMOKE), statistics, panoptic, tuned=False)
