@@ -361,7 +361,7 @@ def test_a_disk_that_is_full_during_a_training_is_told_of(
     dataset: Path, disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("detr_core.train.loop.require_room", lambda *_: None)  # something else fills the disk meanwhile
-    with pytest.raises(StorageError, match=rf"^{disk}/work/state.pt: it cannot be written, because no space is left"):
+    with pytest.raises(StorageError, match=rf"^{disk / 'work' / 'state.pt'}: it cannot be written, because no space is left"):
         run(job(dataset, disk), ALONE, Silent())
     assert list((disk / "work").iterdir()) == []
 
