@@ -33,7 +33,8 @@ def check() -> None:
     is not usable.
     """
     spec = sys.modules["__main__"].__spec__
-    assert spec is not None, "a command is started by `python -m`"
+    if spec is None:
+        sys.exit(f"error: expected a command that is started as `python -m flows.COMMAND`, found `python {sys.argv[0]}`")
     arguments = parser(spec.name.removeprefix("flows.")).parse_args()
     if "profile" not in arguments:
         return

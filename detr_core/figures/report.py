@@ -85,7 +85,7 @@ def write_report(
     shown = [section for section in sections if section is not None]
     page = write_page(profile, _summary(truth, detection, panoptic), key_figures, shown, links, out)
     vectors = out / "vectors"
-    vectors.mkdir()
+    vectors.mkdir(exist_ok=True)
     for file in figures.glob("*.svg"):  # apart, so that whoever lists the pictures sees each plot once
         file.replace(vectors / file.name)
     return page
