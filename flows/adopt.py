@@ -13,6 +13,7 @@ if __name__ == "__main__":
 
 import io
 import json
+import os
 import re
 from dataclasses import dataclass
 from functools import reduce
@@ -143,7 +144,7 @@ def adopt(
     )
     text = _text(content)
     profile_from(parsed(text), relative(paths.params))
-    _write(paths, text, layout["root"])
+    _write(paths, text, folder)
     return Adopted(paths, content, statistics, [*found.notes, *told(read_data.findings)], read_data.deep)
 
 
@@ -250,9 +251,9 @@ def _in_one_line(value: Any) -> Any:
     return shown
 
 
-def _write(paths: Paths, text: str, source: str) -> None:
+def _write(paths: Paths, text: str, dataset: Path) -> None:
     folder = PARAMS / paths.profile
-    profile = {"profile": paths.profile, "wd": "../..", "source": source}  # DVC watches the folder
+    profile = {"profile": paths.profile, "wd": "../.."}
     files = {
         paths.params: text,
         folder / "profile.yaml": yaml.safe_dump(profile, sort_keys=False, allow_unicode=True),
@@ -261,6 +262,9 @@ def _write(paths: Paths, text: str, source: str) -> None:
     written: list[Path] = []
     try:
         folder.mkdir()
+        inside = dataset.is_relative_to(ROOT)  # then the link is right in copies of the project, too
+        paths.source.symlink_to(os.path.relpath(dataset, folder.resolve()) if inside else dataset)
+        written.append(paths.source)
         for path, content in files.items():
             with path.open("x", encoding="utf-8") as file:
                 written.append(path)

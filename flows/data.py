@@ -8,6 +8,7 @@ if __name__ == "__main__":
     command_line.check()  # before the imports below, which take seconds
 
 import os
+import shlex
 
 from prefect import flow
 
@@ -18,7 +19,7 @@ from detr_core.data.fields import read_content
 from detr_core.reporter import Reporter
 from flows import artifacts, places, stage
 from flows.locks import building, exclusive
-from flows.paths import DEFAULT_PROFILE, PARAMS, ROOT, Paths, relative
+from flows.paths import DEFAULT_PROFILE, ROOT, Paths, relative
 from flows.progress import Tee, reporter
 from flows.settings import Profile, load
 from flows.show import publish
@@ -66,12 +67,13 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
 
 
 def _require_watched(root: str, paths: Paths) -> None:
-    # Two files name the folder, for dvc.yaml can't read a profile; without the second a change of the data would go unnoticed.
-    file = PARAMS / paths.profile / "profile.yaml"
-    if file.is_file():
-        source = places.read_source(file)
-        expected = f"data.folder.root of {relative(paths.params)}, {root!r}, so that DVC sees changes of it"
-        require(source == root, f"{relative(file)}: source", expected, source)
+    # The profile and a link name the folder, because dvc.yaml can't read a profile. If they differed, DVC would miss changes.
+    link, folder = paths.source, ROOT / root
+    if os.path.lexists(link):
+        same = os.path.realpath(link) == os.path.realpath(folder)
+        expected = f"a link to data.folder.root of {relative(paths.params)}, {root!r}, so that DVC sees changes of that folder"
+        remedy = f"`ln -sfn {shlex.quote(str(folder))} {relative(link)}` makes the link"
+        require(same, relative(link), f"{expected} ({remedy})", os.readlink(link) if link.is_symlink() else None)
 
 
 def _images(split: Split) -> int:

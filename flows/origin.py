@@ -130,7 +130,7 @@ def changes(root: Path) -> Changes | None:
     if listed is None or index is None or not (root / os.fsdecode(index).strip()).is_file():
         return None
     new = [name for name in os.fsdecode(listed).split("\0") if name and Path(name).name != "dvc.lock"]
-    too_large = [name for name in new if name.startswith(CODE) and (root / name).stat().st_size > LARGEST_FILE]
+    too_large = [name for name in new if name.startswith(CODE) and (root / name).lstat().st_size > LARGEST_FILE]
     code = [name for name in new if name.startswith(CODE) and name not in too_large]
     with TemporaryDirectory() as folder:
         # An index of our own, in which the new files are announced: so they are in the difference, and in git's index not.

@@ -42,6 +42,15 @@ class Paths:
         return ROOT if self.profile == DEFAULT_PROFILE else PARAMS / self.profile
 
     @property
+    def source(self) -> Path:
+        """The link to what DVC watches for the data stage: the folder of the dataset, or the code that makes it.
+
+        DVC compares paths without resolving links. If dvc.yaml named the folder itself, a folder that lies in an output would
+        be both a dependency and an output, and DVC would then refuse to run any profile of the project.
+        """
+        return PARAMS / self.profile / "source"
+
+    @property
     def data(self) -> Path:
         return ROOT / "data" / self.profile
 

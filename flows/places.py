@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +44,9 @@ def require_room(new: Paths, dataset: Path) -> None:
     ForeignFileError where a folder for its results already holds something else.
     """
     require_apart(str(dataset.absolute()), "FOLDER", [new.profile])
-    sources: dict[str, Path] = {}
-    for file in sorted(paths.PARAMS.glob("*/profile.yaml")):
-        with suppress(ConfigError):  # one that can't be read, which is not this profile's fault
-            if (source := read_source(file)) is not None:
-                sources[source] = file
-    for source, file in sources.items():
-        require_apart_from(new.outputs, source, f"--name {new.profile}: {relative(file)}: source")
+    for link in sorted(paths.PARAMS.glob("*/source")):
+        if link.is_symlink():
+            require_apart_from(new.outputs, str(link.parent / os.readlink(link)), f"--name {new.profile}: {relative(link)}")
     for result in (new.data, new.check, new.dataset, new.detection, new.panoptic, new.evaluation, new.report):
         require_replaceable(result)
 
@@ -69,28 +64,32 @@ def known_profiles() -> set[str]:
     return files | {path.parent.name for path in paths.PARAMS.glob("*/dvc.yaml")}
 
 
-def source_errors() -> list[str]:
-    """What is wrong with the `source` of each profile: `dvc` reads all of these files, and refuses to run any profile then."""
+def dvc_errors() -> list[str]:
+    """What is wrong with each `profile.yaml`: `dvc` reads all of them, whichever profile it runs, and refuses to run any then."""
     errors = []
-    for file in sorted(paths.PARAMS.glob("*/profile.yaml")):
+    first: dict[str, str] = {}
+    for folder in [paths.ROOT, *sorted(path.parent for path in paths.PARAMS.glob("*/dvc.yaml"))]:
+        file = folder / "profile.yaml"
         try:
-            source = read_source(file)
-            if source is not None:
-                require_apart(source, f"{relative(file)}: source")
+            name = _named_profile(file)
+            if first.setdefault(name, relative(file)) != relative(file):
+                raise ConfigError(f"{relative(file)}: profile: expected another name than in {first[name]}, found {name!r}")
         except ConfigError as error:
             errors.append(str(error))
     return errors
 
 
-def read_source(file: Path) -> str | None:
-    """The `source` of a `params/<profile>/profile.yaml`, None where it has none. Raises ConfigError, which names the file."""
+def _named_profile(file: Path) -> str:
+    """The profile that a `profile.yaml` names. Raises ConfigError, which names the file, where `dvc` can't use it."""
     try:
-        content: Any = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{relative(file)}: not valid YAML: {getattr(error, 'problem', error)}") from None
-    if not isinstance(content, dict) or not isinstance(content.get("source"), str | None):
-        raise ConfigError(f"{relative(file)}: source: expected the path of a file or folder, found {content!r}")
-    return content.get("source")
+        content: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        reason = getattr(error, "problem", None) or getattr(error, "strerror", None) or error
+        raise ConfigError(f"{relative(file)}: expected YAML that can be read: {reason}") from None
+    for key in ("profile", "wd"):
+        if not isinstance(content, dict) or not isinstance(content.get(key), str):
+            raise ConfigError(f"{relative(file)}: {key}: expected text, found {content!r:.80}")
+    return str(content["profile"])
 
 
 def _relation(dataset: Path, output: Path) -> str | None:

@@ -48,7 +48,7 @@ def run(stage_flow: Flow[Any, Any], profile: str, **parameters: Any) -> None:
             if signal.getsignal(number) == signal.SIG_DFL:  # nohup's remains
                 signal.signal(number, _end_in_order)
         load(profile)
-        for error in places.source_errors():
+        for error in places.dvc_errors():
             print(f"warning: {error}; until then `dvc repro` can't run any profile", file=sys.stderr)
         url = ensure_server()
         with temporary_settings({PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: RETRIES}), tags(*dead_runs.prefect_tags()):

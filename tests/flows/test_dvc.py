@@ -23,7 +23,7 @@ from tests.flows.conftest import Command
 
 GRAPH: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 STAGES: dict[str, Any] = GRAPH["stages"]
-# What the data stage depends on besides its parameters; a profile that reads a folder in place names that folder.
+# What the data stage of a profile is linked to besides its parameters; that of a folder that is read in place is that folder.
 SOURCES = {"scenes": "detr_core/data/scenes.py", "download": "detr_core/data/archives.py"}
 OTHERS = sorted(path.stem for path in PARAMS.glob("*.yaml") if path.stem != DEFAULT_PROFILE)
 
@@ -39,15 +39,16 @@ def test_every_profile_has_the_same_graph_and_a_file_that_names_it(profile: str)
     folder = Paths(profile).dvc_folder
     assert (folder / "dvc.yaml").read_text() == (ROOT / "dvc.yaml").read_text(), f"cp dvc.yaml {folder}"
     named = yaml.safe_load((folder / "profile.yaml").read_text())
-    assert named == {"profile": profile, "wd": "../..", "source": SOURCES[load(profile).data.source]}
+    assert named == {"profile": profile, "wd": "../.."}
+    assert (PARAMS / profile / "source").resolve() == ROOT / SOURCES[load(profile).data.source]
 
 
 def test_the_default_profile_is_at_the_root() -> None:
     assert yaml.safe_load((ROOT / "profile.yaml").read_text()) == {
         "profile": DEFAULT_PROFILE,
         "wd": ".",
-        "source": SOURCES["scenes"],
     }
+    assert Paths(DEFAULT_PROFILE).source.resolve() == ROOT / SOURCES["scenes"]
 
 
 def test_a_stage_depends_on_its_own_sections() -> None:

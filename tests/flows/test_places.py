@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.repo import Repo
 
 from detr_core.config import ConfigError, build
 from detr_core.reporter import Silent
@@ -90,9 +91,8 @@ def test_adopt_makes_no_profile_whose_results_would_go_where_another_dataset_lie
     for root in (first, second):
         (root / "dataset.json").unlink()
     adopt.adopt(first, "mine", "demo", 0.25)
-    with pytest.raises(ConfigError, match=r"--name cells: params/mine/profile\.yaml: source: .*/data/cells, which is the same"):
+    with pytest.raises(ConfigError, match=r"--name cells: params/mine/source: .*/data/cells, which is the same"):
         adopt.adopt(second, "cells", "demo", 0.25)
-    assert places.source_errors() == []
 
 
 @pytest.mark.parametrize("where", ["data/cells", "data/cells/raw"])
@@ -116,10 +116,39 @@ def test_whatever_the_profile_says_its_dataset_stays(own: Path, where: str) -> N
 
 
 def test_a_profile_that_dvc_can_not_read_is_named(own: Path) -> None:
-    for name, text in (("cells", "source: data/cells\n"), ("torn", "source: [\n"), ("list", "- 1\n"), ("good", "source: x\n")):
+    shutil.copy(PARAMS.parent / "profile.yaml", own)
+    assert places.dvc_errors() == []
+    texts = {"copy": "profile: smoke\nwd: ../..\n", "torn": "profile: [\n", "list": "- 1\n", "good": "profile: good\nwd: ../..\n"}
+    for name, text in texts.items():
         (own / "params" / name).mkdir()
         (own / "params" / name / "profile.yaml").write_text(text)
         (own / "params" / name / "dvc.yaml").write_text("")
-    errors = places.source_errors()
-    assert [error.split(":")[0] for error in errors] == [f"params/{name}/profile.yaml" for name in ("cells", "list", "torn")]
-    assert "which is the same as" in errors[0]
+    (own / "params" / "torn" / "profile.yaml").unlink()
+    errors = places.dvc_errors()
+    assert [error.split(":")[0] for error in errors] == [f"params/{name}/profile.yaml" for name in ("list", "smoke", "torn")]
+    assert "expected another name than in params/copy/profile.yaml, found 'smoke'" in errors[1]
+    assert "No such file" in errors[2]
+
+
+def test_dvc_runs_the_other_profiles_whatever_the_dataset_of_one_is(own: Path) -> None:
+    shutil.copy(PARAMS.parent / "profile.yaml", own)
+    places_of = {
+        "same": "data/same",
+        "inside": "data/inside/raw",
+        "above": ".",
+        "other": "data/smoke",
+        "gone": "nowhere",
+        "self": "self",
+    }
+    for name, target in places_of.items():
+        (own / "params" / name).mkdir()
+        (own / "params" / name / "profile.yaml").write_text(f"profile: {name}\nwd: ../..\n")
+        shutil.copy(PARAMS.parent / "dvc.yaml", own / "params" / name)
+        Paths(name).source.symlink_to(Path("../..", target) if target != "self" else "source")
+        (own / "params" / f"{name}.yaml").write_text("data: [")
+    with Repo.init(str(own), no_scm=True) as repo:
+        repo.index.check_graph()
+        assert places.dvc_errors() == []
+        stage = repo.stage.load_one(str(own / "params" / "same" / "dvc.yaml"), "data")
+        assert str(Paths("same").source) in {dependency.fs_path for dependency in stage.deps}
+        assert str(own / "data" / "same") in {output.fs_path for output in stage.outs}

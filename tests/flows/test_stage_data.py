@@ -21,7 +21,7 @@ from detr_core.data.index import Mapped
 from detr_core.data.manifest import read_manifest
 from detr_core.directories import MARK
 from detr_core.reporter import Memory, Silent
-from flows import check, data
+from flows import check, data, paths
 from flows.paths import Paths
 from flows.settings import Profile
 from tests.conftest import tiny_parameters
@@ -81,10 +81,14 @@ def test_from_nothing_to_a_dataset(project: Path, tmp_path: Path, monkeypatch: p
 
 
 def test_a_folder_that_dvc_does_not_watch_is_refused(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "PARAMS", tmp_path)
+    monkeypatch.setattr(paths, "PARAMS", tmp_path)
     where = Paths("tiny-watched")
     (tmp_path / where.profile).mkdir()
-    (tmp_path / where.profile / "profile.yaml").write_text("source: data/other\n")
-    with pytest.raises(ConfigError, match=r"profile\.yaml: source: expected data\.folder\.root .*found 'data/other'"):
+    where.source.symlink_to("data/other")
+    with pytest.raises(ConfigError, match=r"watched/source: expected a link to .*, found 'data/other'"):
         data.run(profile(tmp_path / "tiny", None), where, Silent())
     assert not where.data.exists()
+    where.source.unlink()
+    where.source.symlink_to(tmp_path / "tiny")
+    data.run(profile(tmp_path / "tiny", None), where, Silent())
+    assert where.data.is_dir()
