@@ -81,8 +81,8 @@ def _annotation_files(folder: Path) -> tuple[list[AnnotationFile], list[str]]:
     """COCO's annotation files below the folder, and why other JSON files are none of them."""
     found, others = [], []
     for place in (folder, *_folders(folder, DEPTH)):
-        for path in sorted(place.glob("*.json")):
-            if path.name.startswith(".") or not path.is_file():
+        for path in sorted(place.iterdir()):
+            if path.suffix.lower() != ".json" or path.name.startswith(".") or not path.is_file():
                 continue
             file = _described(path, folder)
             if isinstance(file, str):

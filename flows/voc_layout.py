@@ -164,7 +164,11 @@ def _images(folder: Path, place: Path) -> str:
 
 
 def _lists(folder: Path) -> dict[str, Path]:
-    return {path.stem: path for path in sorted(folder.glob("*.txt")) if path.is_file() and not is_foreign(path.name)}
+    return {
+        path.stem: path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() == ".txt" and path.is_file() and not is_foreign(path.name)
+    }
 
 
 def _child(folder: Path, names: tuple[str, ...]) -> Path | None:
@@ -175,7 +179,7 @@ def _xml_files(folder: Path) -> Iterator[Path]:
     return (
         folder / name
         for name in sorted(os.listdir(folder))
-        if name.endswith(".xml") and not is_foreign(name) and (folder / name).is_file()
+        if name.lower().endswith(".xml") and not is_foreign(name) and (folder / name).is_file()
     )
 
 

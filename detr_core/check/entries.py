@@ -112,7 +112,7 @@ def _image(entry: Any, place: int) -> tuple[ImageEntry | None, str]:
         try:
             kind(entry.get(field))
         except ValueError:
-            return None, f"{field}: expected {expected}, found {str(entry[field])[:60] if field in entry else 'nothing'}"
+            return None, f"{field}: expected {expected}, found {repr(entry[field])[:60] if field in entry else 'nothing'}"
     number, height, width = (whole(entry[field]) for field in ("id", "height", "width"))
     if not (0 < height <= LARGEST_SIDE and 0 < width <= LARGEST_SIDE):
         return None, f"expected a size of 1 to {LARGEST_SIDE} pixels, found {width} x {height}"
@@ -169,7 +169,7 @@ def _object(
     elif box is None:
         yield replace(blank, detail=f"expected `bbox` of 4 numbers, found {str(entry.get('bbox'))[:60]}")
     elif not _is_flag(entry.get("iscrowd", 0)):
-        yield replace(blank, box=_drawn(box), detail=f"expected `iscrowd` 0 or 1, found {str(entry['iscrowd'])[:60]}")
+        yield replace(blank, box=_drawn(box), detail=f"expected `iscrowd` 0 or 1, found {entry['iscrowd']!r:.60}")
     else:
         faults = list(_box_faults(box, image.size, blank))
         if blank.source == "instances" and (segmentation := entry.get("segmentation")) not in (None, []):

@@ -106,7 +106,7 @@ def _listed(line: str, known: set[str]) -> str:
 
 
 def _is_xml(path: Path) -> bool:
-    return path.name.endswith(".xml") and path.is_file()
+    return path.name.lower().endswith(".xml") and path.is_file()
 
 
 def _read_all(folder: Path, root: Path) -> Files:

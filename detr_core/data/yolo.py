@@ -82,12 +82,12 @@ def split_pictures(root: Path, name: str, split: SplitConfig, described: YoloSet
         if not places:
             raise DatasetError(f"{root / described.file}: {name}: expected folders or lists of images, found none")
         listed = dict.fromkeys(file for place in places for file in _listed(root, place, described.base))
-        return [Picture(file, root / file, root / labels_of(file)) for file in listed]
+        return [Picture(file, root / file, _label_file(root / labels_of(file))) for file in listed]
     images, labels = (_folder(root, getattr(split, what), what) for what in ("images", "instances"))
     files = list(picture_files(images))
     if not files:
         raise DatasetError(f"{images}: expected images, found none")
-    return [Picture(file, images / file, labels / f"{os.path.splitext(file)[0]}.txt") for file in files]
+    return [Picture(file, images / file, _label_file(labels / f"{os.path.splitext(file)[0]}.txt")) for file in files]
 
 
 def labels_of(image: str) -> str:
@@ -98,6 +98,12 @@ def labels_of(image: str) -> str:
             folders[place] = {"Images": "Labels", "IMAGES": "LABELS"}.get(folders[place], "labels")
             break
     return "/".join([*folders, f"{os.path.splitext(name)[0]}.txt"])
+
+
+def _label_file(path: Path) -> Path:
+    """The file itself, or the one whose ending is in capitals where that is the one that is there."""
+    capital = path.with_suffix(".TXT")
+    return capital if not is_file(path) and is_file(capital) else path
 
 
 def label_rows(file: Path, root: Path) -> list[Row] | str:
@@ -149,7 +155,7 @@ def _strangers(root: Path, split: SplitConfig, pictures: Sequence[Picture]) -> l
         stems = {os.path.splitext(name)[0] for name in os.listdir(images)}
         for name in sorted(os.listdir(labels)):
             stem, ending = os.path.splitext(name)
-            if ending != ".txt" or stem in stems or labels / name in known or is_foreign(name):
+            if ending.lower() != ".txt" or stem in stems or labels / name in known or is_foreign(name):
                 continue
             rows = label_rows(labels / name, root)
             if isinstance(rows, list) and rows and len(rows[0].columns) >= BOX and _is_number(rows[0].columns[0]):

@@ -19,7 +19,8 @@ from detr_core.data.dataset import read_dataset
 from detr_core.data.fields import read_content
 from detr_core.evaluate.average_precision import coco_ap
 from detr_core.evaluate.ground_truth import has_masks, instances
-from flows import adopt, data, paths, settings
+from flows import adopt, paths, settings
+from flows.layout import find_layout
 from flows.paths import PARAMS
 from tests.adopting import Outcome, carried, write_recipe
 
@@ -41,7 +42,7 @@ def params(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     folder = tmp_path / "params"
     shutil.copytree(PARAMS, folder)
     write_recipe(folder)
-    for module in (adopt, paths, settings, data):
+    for module in (adopt, paths, settings):
         monkeypatch.setattr(module, "PARAMS", folder)
     return folder
 
@@ -352,3 +353,16 @@ def test_annotation_files_of_no_split_are_told(tmp_path: Path, field: Path, outc
     root = Path(shutil.copytree(field / "00-plain" / "set", tmp_path / "set"))
     shutil.copy(root / "instances_train.json", root / "all.json")
     assert outcome(root).told == ["all.json is not used: 24 images, 48 annotations"]
+
+
+def test_what_becomes_of_a_test_split_is_told(tmp_path: Path, field: Path, outcome: Callable[..., Outcome]) -> None:
+    root = Path(shutil.copytree(field / "00-plain" / "set", tmp_path / "set"))
+    (root / "instances_val.json").rename(root / "instances_val.JSON")
+    shutil.copy(root / "instances_val.JSON", root / "instances_test.json")
+    found = outcome(root)
+    assert found.told == ["the test set, instances_test.json, is used neither for training nor for validation"]
+    assert found.images == {"train/images": 24, "val/images": 8}
+    (root / "instances_val.JSON").unlink()
+    assert find_layout(root, 0.2).notes == ["there is no validation set: the test set, instances_test.json, is validated on"]
+    (root / "instances_test.json").unlink()
+    assert find_layout(root, 0.2).notes == ["there is no validation set: a share of the training images is validated on"]

@@ -16,7 +16,7 @@ from detr_core import partial
 from detr_core.config import ConfigError, build
 from detr_core.data.annotations import read_annotations
 from detr_core.data.coco import CocoDataset
-from detr_core.data.dataset import read_dataset
+from detr_core.data.dataset import DatasetError, read_dataset
 from detr_core.data.index import Mapped
 from detr_core.data.manifest import read_manifest
 from detr_core.directories import MARK
@@ -90,5 +90,5 @@ def test_a_folder_that_dvc_does_not_watch_is_refused(project: Path, tmp_path: Pa
     assert not where.data.exists()
     where.source.unlink()
     where.source.symlink_to(tmp_path / "tiny")
-    data.run(profile(tmp_path / "tiny", None), where, Silent())
-    assert where.data.is_dir()
+    with pytest.raises(DatasetError, match="found no such file"):  # of the dataset, which is read now
+        data.run(profile(tmp_path / "tiny", None), where, Silent())

@@ -296,3 +296,26 @@ def test_images_without_labels_are_told(folder: Path) -> None:
     (folder / "Annotations/2.xml").unlink()
     (folder / "Annotations/3.xml").unlink()
     assert "JPEGImages: 2 of 3 images have no XML file in Annotations, and are not used" in find_layout(folder, 0.2).notes
+
+
+def test_endings_in_capitals_are_read(folder: Path) -> None:
+    write_yolo(folder, "train: images/a\nval: images/b", "images/a", "images/b")
+    (folder / "labels/a/2.txt").rename(folder / "labels/a/2.TXT")
+    (folder / "labels/b/gone.TXT").write_text("0 0.5 0.5 0.2 0.2\n")
+    assert find_layout(folder, 0.2).notes == []
+    config = build(FolderConfig, {"root": str(folder), **find_layout(folder, 0.2).section}, "x")
+    with TemporaryDirectory() as temporary:
+        write_folder_dataset(config, folder, 0, yolo_set(folder), Path(temporary))
+        objects = [
+            len(json.loads(file.read_text())["annotations"])
+            for file in sorted(Path(temporary).rglob("*.json"))
+            if "_" in file.name
+        ]
+    assert objects == [3, 4], "three in train, and in val those of a label file without an image too"
+    shutil.rmtree(folder)
+    write_voc(folder, "Annotations", "JPEGImages")
+    (folder / "Annotations/2.xml").rename(folder / "Annotations/2.XML")
+    (folder / "ImageSets/Main").mkdir(parents=True)
+    (folder / "ImageSets/Main/train.TXT").write_text("1\n2\n")
+    (folder / "ImageSets/Main/val.txt").write_text("3\n")
+    assert splits(folder) == {"train": ["JPEGImages/1.png", "JPEGImages/2.png"], "val": ["JPEGImages/3.png"]}
