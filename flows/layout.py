@@ -14,7 +14,7 @@ from detr_core.data.picture_files import is_file
 from detr_core.data.yolo import YoloSet, split_pictures, yolo_labels
 from detr_core.data.yolo_rows import Labels
 from flows.coco_layout import coco_layout
-from flows.told import unused
+from flows.told import coco_notes
 from flows.voc_layout import voc_folders, voc_layout
 from flows.yolo_layout import yolo_description, yolo_layout, yolo_set
 
@@ -57,7 +57,7 @@ def _layout(folder: Path, share: float, labels: Labels | None) -> Layout:
         kind, (splits, notes) = "voc", voc_layout(folder, places)
     else:
         kind, found = "coco", coco_layout(folder)
-        splits, notes = found.splits, [*unused(found.unused, folder), *_without_own_part(found.splits)]
+        splits, notes = found.splits, coco_notes(folder, found)
     if labels is not None and kind != "yolo":
         raise ConfigError(f"--labels: expected with a YOLO dataset alone, found one in the format {kind!r}")
     val = splits.get("val") or splits.get("test")

@@ -20,7 +20,6 @@ from detr_core.data.fields import read_content
 from detr_core.evaluate.average_precision import coco_ap
 from detr_core.evaluate.ground_truth import has_masks, instances
 from flows import adopt, paths, settings
-from flows.layout import find_layout
 from flows.paths import PARAMS
 from tests.adopting import Outcome, carried, write_recipe
 
@@ -355,14 +354,43 @@ def test_annotation_files_of_no_split_are_told(tmp_path: Path, field: Path, outc
     assert outcome(root).told == ["all.json is not used: 24 images, 48 annotations"]
 
 
-def test_what_becomes_of_a_test_split_is_told(tmp_path: Path, field: Path, outcome: Callable[..., Outcome]) -> None:
+def test_an_ending_in_capitals_is_read(tmp_path: Path, field: Path, outcome: Callable[..., Outcome]) -> None:
     root = Path(shutil.copytree(field / "00-plain" / "set", tmp_path / "set"))
     (root / "instances_val.json").rename(root / "instances_val.JSON")
-    shutil.copy(root / "instances_val.JSON", root / "instances_test.json")
-    found = outcome(root)
-    assert found.told == ["the test set, instances_test.json, is used neither for training nor for validation"]
-    assert found.images == {"train/images": 24, "val/images": 8}
-    (root / "instances_val.JSON").unlink()
-    assert find_layout(root, 0.2).notes == ["there is no validation set: the test set, instances_test.json, is validated on"]
-    (root / "instances_test.json").unlink()
-    assert find_layout(root, 0.2).notes == ["there is no validation set: a share of the training images is validated on"]
+    assert outcome(root).images == {"train/images": 24, "val/images": 8}
+
+
+def test_images_and_annotations_that_nothing_is_made_of_are_told(tmp_path: Path, outcome: Callable[..., Outcome]) -> None:
+    root = tmp_path / "export"
+    root.mkdir()
+    roboflow(root)
+    shutil.copytree(root / "valid", root / "test")
+    first = next((root / "train").glob("*.jpg"))
+    shutil.copy(first, root / "train" / "not listed.jpg")
+    first.unlink()
+    images = len(json.loads((root / "train" / "_annotations.coco.json").read_text())["images"])
+    expected = [
+        f"train: 1 of {images} images is not there, such as train/{first.name}",
+        f"train: 1 of {images} images is in no annotation file and is not used, such as train/not listed.jpg",
+    ]
+    contents = json.loads((root / "test" / "_annotations.coco.json").read_text())
+    test = f"test/_annotations.coco.json ({len(contents['images'])} images, {len(contents['annotations'])} annotations)"
+    apart = f"the test set, {test}, is used neither for training nor for validation"
+    assert outcome(root).told[:3] == [apart, *expected]
+    for image in (root / "test").glob("*.jpg"):
+        image.unlink()  # a test set that isn't used may be without its images
+    assert outcome(root).told[:3] == [apart, *expected]
+    shutil.rmtree(root / "test")
+    (root / "valid").rename(root / "test")
+    assert outcome(root).told[0] == f"there is no validation set: the test set, {test}, is validated on"
+    shutil.rmtree(root / "test")
+    assert outcome(root).told[0] == "there is no validation set: a share of the training images is validated on"
+
+
+def test_annotation_files_may_be_hidden_ones(tmp_path: Path, outcome: Callable[..., Outcome]) -> None:
+    root = tmp_path / "export"
+    root.mkdir()
+    roboflow(root)
+    for split in ("train", "valid"):
+        (root / split / "_annotations.coco.json").rename(root / split / ".annotations.coco.json")
+    assert sums(outcome(root), "objects") == {"supplied": 16, "used": 16, "left_out": 0}
