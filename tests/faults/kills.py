@@ -2,7 +2,8 @@
 
 After each kill -9 three things must hold: 10 seconds later no process is left, the next `dvc repro` ends with the very bytes of a
 training that was never disturbed, and then no run is said to be running in MLflow or Prefect. Where the Prefect server is killed
-the training itself must go on and succeed. All of it happens in a temporary copy of the project, with a tiny profile.
+the training itself must go on and succeed. All of it happens in a temporary copy of the project, with a tiny profile. A server
+takes most of the time of a training so small: where neither it nor its owner is killed, the trials share one.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pathlib import Path
 import psutil
 import yaml
 
+from flows.processes import identity
 from tests.conftest import tiny_parameters
 from tests.flows.conftest import committed, git
 
@@ -42,13 +44,13 @@ ROLES: dict[str, Callable[[list[str]], bool]] = {
     "dvc": lambda words: "repro" in words,
     "stage": lambda words: "flows.train_detection" in words,
     "rank": lambda words: "flows.worker" in words,
-    "launcher of ranks": lambda words: "torch.distributed.run" in words,
     "Prefect server": lambda words: "flows.attached" in words and "server" in words,
     "Prefect worker": lambda words: "flows.attached" in words and "worker" in words,
     "guard of the Prefect worker": lambda words: "flows.guard" in words and "worker" in words,
     "serve": lambda words: "flows.serve" in words,
 }
 ON_A_WORKER = ("Prefect worker", "guard of the Prefect worker", "serve")
+ON_A_SHARED_SERVER = ("stage", "rank")
 
 
 @dataclass
@@ -58,6 +60,7 @@ class Trials:
     project: Path
     environment: dict[str, str]
     reference: dict[str, str]
+    server_shared: bool = False
 
     @classmethod
     def prepared(cls, folder: Path) -> Trials:
@@ -98,8 +101,18 @@ class Trials:
         return (self.project / log).read_text(errors="replace")[-3000:]
 
     def processes(self) -> list[psutil.Process]:
-        """All that live and were started by a trial, whoever is their parent now."""
-        return list(_marked(self.environment[MARK]))
+        """All that live and were started by a trial, whoever is their parent now, except for the server that trials share."""
+        return [process for process in _marked(self.environment[MARK]) if not (self.server_shared and _of_server(process))]
+
+    def share_server(self, shared: bool) -> None:
+        """From now on this process owns the project's server, or doesn't, so that it must be gone 10 s later."""
+        owner = self.project / ".state/server/owners" / str(os.getpid())  # as flows/owners.py has them
+        self.server_shared = shared
+        if shared:
+            owner.write_text(identity())
+        else:
+            owner.unlink(missing_ok=True)
+            assert wait_for(lambda: not self.processes(), SECONDS_TO_END), self.described()
 
     def described(self) -> str:
         lines = []
@@ -121,6 +134,8 @@ class Trials:
 
     def kill(self, role: str, moment: float) -> list[str]:
         """Starts a training, kills the process of this role at this moment (0 to 1), and returns what is wrong afterwards."""
+        if self.server_shared != (role in ON_A_SHARED_SERVER):
+            self.share_server(role in ON_A_SHARED_SERVER)
         command = self._begun(role)
         if role == "dvc in its first seconds":
             time.sleep(3 * moment)
@@ -181,7 +196,7 @@ class Trials:
 
     def end_all(self) -> None:
         """Ends the processes of the trials, and of nothing else."""
-        for process in self.processes():
+        for process in _marked(self.environment[MARK]):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
@@ -214,6 +229,14 @@ def _marked(mark: str) -> Iterator[psutil.Process]:
                 yield process
 
 
+def _of_server(process: psutil.Process) -> bool:
+    """Whether it is the project's own Prefect server, or its supervisor."""
+    with suppress(psutil.NoSuchProcess):
+        words = process.cmdline()
+        return "flows.server" in words or {"prefect", "server", "start"} <= set(words)
+    return False
+
+
 def _select(database: Path, query: str) -> list[str]:
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as connection:
         return [str(row[0]) for row in connection.execute(query)]
@@ -230,12 +253,13 @@ def _free_ports(count: int) -> list[int]:
 
 
 def plan(kills: int, seed: int, roles: list[str]) -> list[tuple[str, float]]:
-    """Whom to kill, and when: each role as often as the others, in a random order."""
+    """Whom to kill, and when: each role as often as the others, in turn but those that share a server one after the other."""
     chance = random.Random(seed)
     chosen: list[str] = []
     while len(chosen) < kills:
         chosen += chance.sample(roles, len(roles))
-    return [(role, chance.random()) for role in chosen[:kills]]
+    in_order = sorted(chosen[:kills], key=lambda role: role in ON_A_SHARED_SERVER)
+    return [(role, chance.random()) for role in in_order]
 
 
 def main() -> int:
