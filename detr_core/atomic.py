@@ -20,8 +20,8 @@ def atomic_file(path: Path, needed: int | None = None, flush: bool = True) -> It
     The bytes are on disk before the file gets its name, unless `flush` is false: a writer of many files flushes all of them at
     once afterwards. If the block raises, the temporary file is removed and `path` is left as it was. The folder of `path` is
     created where it does not exist.
-    needed: the bytes that will be written, if known, for the message where the disk is full. Raises StorageError where the file
-    system does not take the file.
+    needed: the number of bytes that will be written, if known, for the message about a full disk. Raises StorageError if the file
+    system refuses the file.
     """
     with storage_errors(path, needed), _replacement(path, flush) as temporary:
         yield temporary
@@ -46,7 +46,7 @@ def _replacement(path: Path, flush: bool) -> Iterator[Path]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Removes the temporary files that writers of `path` left when they were killed. No writer may be at work meanwhile."""
+    """Removes the temporary files that writers of `path` left when they were killed. No writer of `path` may be running."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         leftover.unlink(missing_ok=True)
 

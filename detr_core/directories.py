@@ -1,7 +1,8 @@
-"""Folders of results: each appears whole, and is replaced or removed only where every file in it is one that we wrote.
+"""Folders of results: a folder appears whole, and is replaced or removed only if this project wrote every file in it.
 
-A folder that we wrote holds a mark, the file `MARK`, which lists its files with their sha256. A folder without a mark, a file
-that the mark does not list, and a file whose content has changed since belong to somebody else. They are never removed.
+A folder that the project wrote holds a mark, the file `MARK`, which lists the folder's files with their sha256. A folder without
+a mark, a file that the mark does not list, and a file whose content has changed since belong to somebody else and are never
+removed.
 """
 
 from __future__ import annotations
@@ -21,22 +22,23 @@ from filelock import FileLock, Timeout
 from detr_core.atomic import write_text
 from detr_core.download import digest
 from detr_core.errors import ExpectedError
+from detr_core.wording import counted
 
 MARK = ".detr-results"
-LITTER = frozenset({".DS_Store", "Thumbs.db"})  # what desktops leave in every folder that is looked at
+LITTER = frozenset({".DS_Store", "Thumbs.db"})  # files that desktops write into every folder that somebody opens
 _WRITER = ".detr-writer.lock"  # in a temporary folder: held by the process that writes it
-_ADVICE = "nothing was touched: move it elsewhere, or delete it if you don't need it"
+_ADVICE = "nothing was changed; move it elsewhere, or delete it if you don't need it"
 _OURS = frozenset({MARK, _WRITER})
 
 
 class ForeignFileError(ExpectedError, ValueError):
-    """A folder can't be replaced or removed, because it holds something that we did not write. The message names the path."""
+    """A folder can't be replaced or removed, because it holds a file that no command wrote. The message names the path."""
 
 
 def mark(folder: Path) -> None:
-    """Writes the mark of a folder, which lists every other file that is in it now as one that we wrote.
+    """Writes the mark of a folder, which lists every other file that is now in the folder as written by the project.
 
-    A folder without files gets none: nobody can lose anything in it.
+    A folder without files gets no mark, because there is nothing in it that anybody could lose.
     """
     files = {name: digest(folder / name) for name in sorted(_names(folder)) if name not in _OURS}
     if files:
@@ -44,12 +46,12 @@ def mark(folder: Path) -> None:
 
 
 def require_replaceable(folder: Path) -> None:
-    """Raises ForeignFileError unless `folder` does not exist, is empty, or holds only files that we wrote."""
+    """Raises ForeignFileError unless `folder` does not exist, is empty, or holds only files that the project wrote."""
     _files_of_ours(folder)
 
 
 def remove(folder: Path) -> None:
-    """Removes a folder that we wrote, as far as there is one. Raises ForeignFileError as `require_replaceable` does."""
+    """Removes a folder that the project wrote, if it exists. Raises ForeignFileError as `require_replaceable` does."""
     _remove(folder, _files_of_ours(folder))
 
 
@@ -57,12 +59,12 @@ def remove(folder: Path) -> None:
 def atomic_directory(folder: Path) -> Iterator[Path]:
     """Yields a temporary folder beside `folder`, which replaces `folder` when the block ends without an error.
 
-    So a reader never takes a half-written result for a result. If the block raises, the temporary folder is removed and `folder`
+    So a reader never sees a half-written result. If the block raises, the temporary folder is removed and `folder`
     is left as it was. Each writer has a temporary folder of its own, so two writers at once never mix their files: the last one
     to finish wins. Temporary folders of writers that have died are removed first. The new folder gets its mark.
 
-    Raises ForeignFileError, before the block begins, where `folder` holds something that we did not write; and after the block
-    where somebody has put such a file there meanwhile.
+    Raises ForeignFileError before the block begins if `folder` holds a file that the project did not write, and after the block
+    if somebody has put such a file there in the meantime.
     """
     require_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -81,9 +83,9 @@ def atomic_directory(folder: Path) -> Iterator[Path]:
 
 
 def _put_in_place(temporary: Path, folder: Path) -> None:
-    """Gives `temporary` the name `folder`, and removes what had that name before.
+    """Gives `temporary` the name `folder`, and removes the folder that had this name before.
 
-    Raises ForeignFileError where what had that name is not ours.
+    Raises ForeignFileError if the earlier folder is not the project's.
     """
     while True:
         _require_folder(folder, folder)  # a link is not to be moved
@@ -114,13 +116,13 @@ def _put_back(aside: Path, folder: Path) -> None:
 def _require_folder(folder: Path, where: Path) -> None:
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         found = "a link" if folder.is_symlink() else "a file"
-        raise ForeignFileError(f"{where}: expected a folder for results, found {found} that we did not make; {_ADVICE}")
+        raise ForeignFileError(f"{where}: expected a folder for results, found {found} that no command made; {_ADVICE}")
 
 
 def _files_of_ours(folder: Path, shown: Path | None = None) -> list[str]:
-    """The names of all files in `folder`, the mark among them. Raises ForeignFileError where one is not ours.
+    """The names of all files in `folder`, its mark included. Raises ForeignFileError if the project did not write one of them.
 
-    shown: the name that an error gives the folder, where that is not its own.
+    shown: the folder's name in an error, if it differs from `folder`.
     """
     where = shown or folder
     _require_folder(folder, where)
@@ -130,7 +132,7 @@ def _files_of_ours(folder: Path, shown: Path | None = None) -> list[str]:
     listed = _listed(folder)
     if listed is None:
         raise ForeignFileError(
-            f"{where}: expected a new folder or our earlier results, found {len(names)} files that we did not write, such as "
+            f"{where}: expected a new folder or results of an earlier run, found {counted(len(names), 'other file')}, such as "
             f"{names[0]}; {_ADVICE}"
         )
     for name in names:
@@ -138,27 +140,27 @@ def _files_of_ours(folder: Path, shown: Path | None = None) -> list[str]:
             continue
         if name not in listed:
             raise ForeignFileError(
-                f"{where / name}: expected only our own results in this folder, which is to be replaced, found a file that we "
-                f"did not write; {_ADVICE}"
+                f"{where / name}: expected only results in this folder, because it is replaced, found a file that no command "
+                f"wrote; {_ADVICE}"
             )
         if not _is_as_listed(folder / name, listed[name]):
             raise ForeignFileError(
-                f"{where / name}: expected this result as we wrote it, for it is to be replaced, found it changed; {_ADVICE}"
+                f"{where / name}: expected this result unchanged, because it is replaced, found that it was changed; {_ADVICE}"
             )
     return names
 
 
 def _is_as_listed(file: Path, sha256: str) -> bool:
     if file.is_symlink() and not file.exists():
-        return True  # a link into a cache that no longer has the file: it has no content to be lost
+        return True  # a link into a cache that no longer has the file: no content can be lost
     try:
         return digest(file) == sha256
-    except OSError:  # a folder, or a file that we may not read
+    except OSError:  # a folder, or a file that must not be read
         return False
 
 
 def _listed(folder: Path) -> dict[str, str] | None:
-    """The files that the folder's mark lists, with their digests; None where it has no mark."""
+    """The files that the folder's mark lists, with their digests; None if it has no mark."""
     try:
         content = json.loads((folder / MARK).read_bytes())
         return {str(name): str(value) for name, value in content["sha256"].items()}
@@ -167,7 +169,7 @@ def _listed(folder: Path) -> dict[str, str] | None:
 
 
 def _names(folder: Path) -> Iterator[str]:
-    """Every file below `folder`, relative to it, links to folders included."""
+    """Every file below `folder`, and every link to a folder, relative to `folder`."""
     for place, folders, files in os.walk(folder):
         links = [name for name in folders if os.path.islink(os.path.join(place, name))]
         for name in (*files, *links):
@@ -179,12 +181,12 @@ def _remove(folder: Path, files: list[str]) -> None:
     for name in files:
         (folder / name).unlink(missing_ok=True)
     for place, _, _ in os.walk(folder, topdown=False):
-        with suppress(OSError):  # a file that came this moment
+        with suppress(OSError):  # a file has appeared there at this moment
             os.rmdir(place)
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Removes what writers of `folder` that died have left beside it; nothing without our mark or our lock."""
+    """Removes what killed writers of `folder` have left beside it: only folders with the project's mark or lock."""
     for path in folder.parent.glob(f"{glob.escape(_prefix(folder))}*"):
         if path.suffix == ".tmp" and (path / _WRITER).is_file():
             with suppress(Timeout, OSError), FileLock(path / _WRITER, timeout=0):

@@ -1,4 +1,4 @@
-"""Errors of a file system that cannot take a result, told with the folder, the bytes needed and the bytes that are free."""
+"""Errors of a file system that cannot store a result. Messages name the folder, the bytes needed and the bytes that are free."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ ABOUT_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class StorageError(ExpectedError, OSError):
-    """A file or folder cannot be written. The message names it and says why, and where space is short how much is free."""
+    """A file or folder cannot be written. The message names it and the reason and, if space is short, says how much is free."""
 
 
 def as_storage_error(error: OSError, path: Path | None = None, needed: int | None = None) -> StorageError | None:
-    """The refusal of a file system as an expected error; None for every other error.
+    """The StorageError for an error by which a file system refuses a write; None for every other error.
 
-    path: what was to be written, where `error` does not name it: the system names a file that cannot be opened, but not the one
-    that a write did not fit into. needed: the bytes to be written, where that is known.
+    path: the file to be written, if `error` does not name it: the system names a file that cannot be opened, but not a file
+    that has no room for a write. needed: the number of bytes to be written, if known.
     """
     if isinstance(error, StorageError):
         return error
@@ -62,7 +62,7 @@ def require_space(folder: Path, needed: int, what: str) -> None:
     """Raises StorageError unless `folder`, which need not exist yet, can be written and has `needed` bytes free for `what`."""
     existing = _existing(folder)
     if not os.access(existing, os.W_OK):
-        raise StorageError(f"{folder}: expected a folder that can be written, for {what}, found that {existing} cannot be")
+        raise StorageError(f"{folder}: expected a folder that can be written, for {what}, found that {existing} is not writable")
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise StorageError(f"{folder}: expected {readable(needed)} free for {what}, found {readable(free)}; make room there")

@@ -1,4 +1,4 @@
-"""The command lines of all commands, in one place that imports nothing which takes time.
+"""The command lines of all commands. This module imports nothing that takes long to import.
 
 Prefect, MLflow and torch take seconds to import. Each command module calls `check` before it imports them, so that a request for
 help, a wrong argument or an unusable profile is answered at once.
@@ -14,7 +14,7 @@ from pathlib import Path
 from detr_core.errors import ExpectedError
 from flows.paths import DEFAULT_PROFILE
 
-TOLERANCE = 0.02  # by which a run that is done again may differ on a GPU, unless its command line gives another
+TOLERANCE = 0.02  # how much the values of a repeated run may differ on a GPU; `--tolerance` sets another difference
 
 
 def parser(command: str) -> argparse.ArgumentParser:
@@ -51,12 +51,14 @@ def _profile(parser: argparse.ArgumentParser) -> None:
 
 
 def _checkpoint(parser: argparse.ArgumentParser, required: bool) -> None:
-    parser.add_argument("--checkpoint", required=required, help="one of this project or a published .pth: a path, or an address")
+    parser.add_argument(
+        "--checkpoint", required=required, help="a checkpoint of this project or a published .pth file: its path, or its address"
+    )
     parser.add_argument("--sha256", help="checksum of the checkpoint's file; required with an address")
     parser.add_argument(
         "--dilation",
         action=argparse.BooleanOptionalAction,
-        help="a published checkpoint is a DC5, which its weights cannot show (default: what its `args` say, else no)",
+        help="whether a published checkpoint is a DC5 model; its weights cannot show it (default: what its `args` say, else no)",
     )
 
 
@@ -76,9 +78,9 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", required=True, help="an image, a folder of images, or a glob in quotes")
     parser.add_argument("--out", required=True, type=Path, help="a new or empty folder for pictures and predictions.json")
     parser.add_argument("--threshold", type=float, default=0.7, help="lowest score of a detection (default: %(default)s)")
-    size = "(default: as the checkpoint's profile evaluates, 800 and 1333 for published ones)"
-    parser.add_argument("--short", type=int, help=f"pixels of the short side in the network {size}")
-    parser.add_argument("--longest", type=int, help="largest number of pixels of the long side")
+    size = "(default: the size in the checkpoint's profile; for published checkpoints 800 and 1333)"
+    parser.add_argument("--short", type=int, help=f"pixels of an image's short side in the network {size}")
+    parser.add_argument("--longest", type=int, help="largest number of pixels of an image's long side in the network")
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
@@ -89,31 +91,35 @@ def _export(parser: argparse.ArgumentParser) -> None:
 def _adopt(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="the dataset; it is read in place and never written to")
     parser.add_argument("--name", required=True, help="name of the new profile")
-    parser.add_argument("--like", help=f"the profile whose recipe it takes (default: {DEFAULT_PROFILE}; coco with a checkpoint)")
+    parser.add_argument(
+        "--like", help=f"the profile whose recipe is copied (default: {DEFAULT_PROFILE}, or coco with --checkpoint)"
+    )
     parser.add_argument(
         "--val-share",
         type=float,
         default=0.2,
-        help="share of the images for a missing val split (default: %(default)s)",
+        help="share of the training images to validate on if the dataset has no val split (default: %(default)s)",
     )
-    parser.add_argument("--detector", help="a variant of the recipe's study `baselines` instead of its own detector")
+    parser.add_argument(
+        "--detector", help="a variant of the recipe's study `baselines`, such as deformable, instead of the recipe's detector"
+    )
     parser.add_argument("--checkpoint", help="the checkpoint to fine-tune: a path, or an address with --sha256")
     parser.add_argument("--sha256", help="checksum of the checkpoint's file")
     parser.add_argument(
         "--labels",
         choices=("boxes", "polygons", "keypoints"),
-        help="how the rows of YOLO's label files are read (default: decided over the whole set; refused where it is not clear)",
+        help="how to read the rows of YOLO's label files (default: decided from all label files; an error if that is not clear)",
     )
 
 
 def _again(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_id", help="id of a stage's run in MLflow")
-    parser.add_argument("--keep", action="store_true", help="keep the work tree; it is kept anyway where results differ")
+    parser.add_argument("--keep", action="store_true", help="keep the work tree; it is always kept if the results differ")
     parser.add_argument(
         "--tolerance",
         type=float,
         default=TOLERANCE,
-        help="on a GPU, the difference that each last value may have, a share for values above 1 (default: %(default)s)",
+        help="on a GPU, how much the last value of each metric may differ; relative for values above 1 (default: %(default)s)",
     )
 
 
@@ -139,6 +145,6 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
         "`dvc repro params/NAME/dvc.yaml`.",
         _adopt,
     ),
-    "again": ("Does a recorded run again, from its commit, parameters and data, and compares the results.", _again),
+    "again": ("Repeats a recorded run, from its commit, parameters and data, and compares the results.", _again),
     "serve": ("Serves Prefect, a worker and the MLflow UI on this machine until ctrl-c.", _serve),
 }

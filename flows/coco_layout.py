@@ -1,4 +1,4 @@
-"""Which files of a folder are COCO's annotation files, of which split each is, and where its images are."""
+"""Finds the COCO annotation files of a folder, the split of each file, and the folder of its images."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from flows.no_dataset import no_dataset
 from flows.split_names import SPLITS, WORDS, split_named
 
 DEPTH = 3  # annotation files lie at most so many folders deep
-SAMPLE = 20  # so many files that an annotation file names are looked for, to find the folder that they are in
+SAMPLE = 20  # how many of the files that an annotation file names are looked for, to find their folder
 LISTS = ("images", "annotations", "categories")
 
 
 @dataclass(frozen=True)
 class AnnotationFile:
-    """What adopting a folder needs to know of one of its COCO annotation files.
+    """What `adopt` needs to know about a COCO annotation file.
 
-    split: 'train', 'val', 'test', or '' where neither its name nor its folder says it. images, annotations: how many it lists.
-    names: of its images. pngs: of some of its panoptic PNGs.
+    split: 'train', 'val', 'test', or '' if neither the file's name nor its folder's name says it. images, annotations: how many
+    it lists. names: file names of its images. pngs: file names of some of its panoptic PNGs.
     """
 
     path: Path
@@ -37,10 +37,10 @@ class AnnotationFile:
 
 @dataclass(frozen=True)
 class CocoLayout:
-    """What the annotation files of a folder are.
+    """The annotation files of a folder.
 
-    splits: 'train', 'val' and 'test', those that are there, as in the section `data.folder`; without a test set whose images
-    can't be found, beside a validation set. files: of each split that is there. unused: the annotation files of no split.
+    splits: those of 'train', 'val' and 'test' that exist, as in the section `data.folder`, except for a test set whose images
+    cannot be found beside a validation set. files: the annotation files of each split. unused: the annotation files of no split.
     """
 
     splits: dict[str, dict[str, Any]]
@@ -49,10 +49,10 @@ class CocoLayout:
 
 
 def coco_layout(folder: Path) -> CocoLayout:
-    """The layout of a folder with COCO annotation files. Files of the system, empty ones and other JSON are passed over.
+    """The layout of a folder with COCO annotation files. It ignores system files, empty files and other JSON files.
 
-    Raises DatasetError where no file can be train's, where one that should be of the set can't be read, and where two files
-    could be the same split's.
+    Raises DatasetError if no file can be that of the train split, if a file that belongs to the dataset can't be read, or if two
+    files could be that of one split.
     """
     found, others = _annotation_files(folder)
     if not found:
@@ -89,7 +89,7 @@ def split_entry(
 
 
 def _annotation_files(folder: Path) -> tuple[list[AnnotationFile], list[str]]:
-    """COCO's annotation files below the folder, and why other JSON files are none of them."""
+    """COCO's annotation files below the folder, and for each other JSON file why it is not one of them."""
     found, others = [], []
     for place in (folder, *_folders(folder, DEPTH)):
         for path in sorted(place.iterdir()):
@@ -105,7 +105,7 @@ def _annotation_files(folder: Path) -> tuple[list[AnnotationFile], list[str]]:
 
 
 def _described(path: Path, folder: Path) -> AnnotationFile | str:
-    """The annotation file, or why it is none. Raises DatasetError for a damaged file whose name says that it is of the set."""
+    """The annotation file, or why it is not one. Raises DatasetError for a damaged file with the name of an annotation file."""
     try:
         text = path.read_bytes()
         content = json.loads(text)
@@ -193,5 +193,5 @@ def _folders(folder: Path, depth: int) -> Iterator[Path]:
 def _one(files: list[AnnotationFile]) -> AnnotationFile:
     if len(files) > 1:
         listed = ", ".join(str(file.path) for file in files)
-        raise DatasetError(f"expected one annotation file a split, found {listed}")
+        raise DatasetError(f"expected one annotation file for each split, found {listed}; move the others out of the folder")
     return files[0]

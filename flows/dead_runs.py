@@ -1,8 +1,8 @@
-"""Runs whose process has ended without a word (kill -9, a power cut) are marked as such, in MLflow and in Prefect.
+"""Marks runs in MLflow and Prefect whose process ended without recording the end, as after kill -9 or a power cut.
 
 A run names its process: in MLflow by the tags `process.host`, `process.pid`, `process.started` and `process` (the identity), in
 Prefect by `host:NAME` and `process:IDENTITY`. Every command marks, at its start, the running runs of this machine whose
-process has ended. Runs of other machines, and those without an identity, are left as they are.
+process has ended. Runs of other machines, and runs that do not name their process, are not changed.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if TYPE_CHECKING:  # prefect takes seconds to import
     from prefect import Flow, State
     from prefect.client.schemas.objects import FlowRun
 
-ENDED = "its process has ended without saying so: it was killed, or its machine was switched off"
-MANY = 200  # runs that are looked at; so many are never at work
+ENDED = "the process of this run ended without recording it: it was killed, or the machine was switched off"
+MANY = 200  # how many running runs are looked at; there are never as many at the same time
 PREFIX = "process:"  # of the Prefect tag that holds the identity
 log = logging.getLogger(__name__)
 
 
 def mark_in_mlflow(client: Any) -> None:
-    """Runs of this machine whose process has ended become KILLED. client: an MlflowClient. Raises what MLflow raises."""
+    """Marks the running runs of this machine whose process has ended as KILLED. client: an MlflowClient. Errors are MLflow's."""
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     mine = f"attributes.status = 'RUNNING' and tags.process LIKE '{processes.machine()}-%'"
     for run in client.search_runs(experiments, mine, max_results=MANY) if experiments else []:
@@ -39,7 +39,7 @@ def prefect_tags() -> list[str]:
 
 
 def claim(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """A flow's hook `on_running`: a run that a Prefect worker has begun gets the tags too."""
+    """A flow's hook `on_running`: gives the tags of `prefect_tags` to a run that a Prefect worker has begun."""
     from prefect.client.orchestration import get_client
 
     if not any(tag.startswith(PREFIX) for tag in flow_run.tags):
@@ -48,9 +48,9 @@ def claim(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
 
 
 def mark_in_prefect(url: str) -> None:
-    """Flow runs, and their task runs, of this machine whose process has ended become CRASHED. url: of the server, which answers.
+    """Marks the flow runs of this machine whose process has ended, and their task runs, as CRASHED. url: the server's address.
 
-    Where the server doesn't answer any more that is logged, no more: the work doesn't depend on it.
+    If the server does not answer any more, that is only logged, because the work does not depend on it.
     """
     import httpx
     from prefect.client.orchestration import get_client
@@ -64,7 +64,7 @@ def mark_in_prefect(url: str) -> None:
         with temporary_settings({PREFECT_API_URL: url}), get_client(sync_client=True) as client:
             runs = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(running), limit=MANY)
             dead = [run.id for run in runs if any(_is_dead(tag) for tag in run.tags)]
-            # A flow may have said how it ended, and not have come to say it of its tasks.
+            # A killed flow may have recorded its own end, but not yet the ends of its tasks.
             tasks = client.read_task_runs(task_run_filter=TaskRunFilter.model_validate(running), limit=MANY)
             of_tasks = [task.flow_run_id for task in tasks if task.flow_run_id is not None]
             flows = client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=of_tasks))) if of_tasks else []

@@ -1,8 +1,9 @@
-"""A Python module that ends together with all that it has started, whether its starter ends, it is stopped, or it ends itself.
+"""Runs a Python module, and ends every process that it started when the module ends, is stopped, or its starter ends.
 
-`python -m flows.guard --parent=PID MODULE ARGUMENT...`. `mlflow ui` and a Prefect worker start processes that would outlive them
-when they are killed, and hold a port or train on. This process starts the module, inherits what the module loses, and ends
-everything within SECONDS. Whoever starts a guard can end what a killed guard has left with `end_descendants`.
+The command is `python -m flows.guard --parent=PID MODULE ARGUMENT...`. `mlflow ui` and a Prefect worker start processes that
+would live on when `mlflow ui` or the worker is killed, and would keep a port or go on training. The guard starts the module as a
+child, becomes the parent of processes that the module leaves behind, and ends all of them within SECONDS. If the guard itself is
+killed, the process that started it can end the remaining processes with `end_descendants`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import psutil
 from flows.attached import attached, end_with_parent, parent_of_command_line
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
-PATIENCE = (1.5, 4.5)  # seconds for the module alone, then for each process of those it has left
+PATIENCE = (1.5, 4.5)  # seconds that the module has to end in, then those that the processes it left behind have
 SECONDS = sum(PATIENCE) + 0.5
 
 
@@ -28,28 +29,28 @@ class Stopped(BaseException):
 
 
 def inherit_orphans() -> None:
-    """From now on a process becomes this one's child when its parent, a descendant of this one, ends."""
+    """From now on, a descendant of this process becomes its child when the descendant's own parent ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def descendants() -> list[psutil.Process]:
-    """The processes that this one has started or inherited, and theirs."""
+    """The processes that this process has started or inherited, and the processes that these have started."""
     return psutil.Process().children(recursive=True)
 
 
 def end_descendants(patience: float, known: list[psutil.Process] | None = None) -> None:
-    """Ends all descendants and those in `known`: in order, and after `patience` seconds by force."""
+    """Ends all descendants and the processes in `known`: with SIGTERM, and after `patience` seconds with SIGKILL."""
     left = {*descendants(), *(known or [])}
     _signal(left, signal.SIGTERM)
     _, alive = psutil.wait_procs(left, timeout=patience)
-    while alive := [process for process in {*alive, *descendants()} if _is_alive(process)]:  # some start others meanwhile
+    while alive := [process for process in {*alive, *descendants()} if _is_alive(process)]:  # some start others in the meantime
         _signal(alive, signal.SIGKILL)
         psutil.wait_procs(alive, timeout=1)
 
 
 def main() -> None:
-    """Runs the module of the command line as a child; exits as it does."""
+    """Runs the module that the command line names as a child, and exits with the exit code of the child."""
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     parent = parent_of_command_line()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,17 +62,6 @@ def _layout(folder: Path, share: float, labels: Labels | None) -> Layout:
     val = splits.get("val") or splits.get("test")
     section = {"format": kind, "train": splits["train"], "val": val, "val_share": None if val else share, **more}
     return Layout(section, notes)
-
-
-def _without_own_part(splits: Mapping[str, dict[str, Any]]) -> list[str]:
-    """What becomes of COCO's test split, and of what is validated on where there is no validation split."""
-    test = splits.get("test")
-    file = "" if test is None else test["instances"] or test["panoptic"]
-    if "val" in splits:
-        return [f"the test set, {file}, is used neither for training nor for validation"] if file else []
-    if file:
-        return [f"there is no validation set: the test set, {file}, is validated on"]
-    return ["there is no validation set: a share of the training images is validated on"]
 
 
 def _unlabelled(folder: Path, name: str, config: SplitConfig, described: YoloSet) -> str:

@@ -1,4 +1,4 @@
-"""Locks between commands of one checkout: what only one of them at a time may build, the others wait for."""
+"""Locks between the commands of one checkout: only one command at a time builds a result, and the others wait for it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ SECONDS_BETWEEN_MESSAGES = 15.0
 
 @contextmanager
 def exclusive(*results: Path | str, tell: Callable[[str], None]) -> Iterator[None]:
-    """Holds a lock for each of `results` during its block: no other thread or process of this checkout holds one meanwhile.
+    """Holds a lock on each of `results` during its block: no other thread or process of this checkout holds these locks then.
 
-    results: the folders that are built, or other names of what is built. Locks are taken in the order of their names, so that two
-    commands never wait for each other. A thread that holds a lock may take it again. The operating system releases the locks of
-    a process that ends, however it ends. tell: gets a message while another holder is waited for.
+    results: the folders that are built, or names for results that are no folders. Locks are taken in the order of their names, so
+    that two commands never wait for each other. A thread that holds a lock may take it again. The operating system releases the
+    locks of a process that ends, however it ends. tell: called with a message while this one waits for another holder of a lock.
     """
     names = {str(_resolved(result)) if isinstance(result, Path) else result: result for result in results}
     with ExitStack() as stack:
@@ -40,7 +40,7 @@ def exclusive(*results: Path | str, tell: Callable[[str], None]) -> Iterator[Non
 def building(result: Path, tell: Callable[[str], None]) -> Iterator[Path]:
     """Yields a temporary folder that replaces the folder `result` when the block ends without an error, under its lock.
 
-    See `exclusive` and `atomic_directory`, which say what is told and what is raised.
+    The messages and errors are those of `exclusive` and `atomic_directory`.
     """
     with exclusive(result, tell=tell), atomic_directory(result) as folder:
         yield folder
@@ -70,10 +70,10 @@ def _holder(lock: FileLock) -> str:
 def _lock(name: str) -> FileLock:
     folder = paths.STATE / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    # One object for each file makes the lock reentrant; each thread has a hold of its own on it.
+    # One object for each file makes the lock reentrant, and each thread counts its own holds.
     return FileLock(folder / hashlib.sha256(name.encode()).hexdigest(), thread_local=True, is_singleton=True)
 
 
 def _resolved(folder: Path) -> Path:
-    """`folder` through the links above it; it may be replaced itself."""
+    """`folder` with the links above it resolved, but not a link that is `folder` itself, because that may be replaced."""
     return folder.parent.resolve() / folder.name

@@ -1,4 +1,4 @@
-"""The checkpoint of a run as its model in MLflow: with its code, its signature and an example, so that it predicts anywhere."""
+"""Logs the checkpoint of a run as its model in MLflow, with the code, a signature and an example, so that it works anywhere."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from PIL import Image
 
 from flows.paths import ROOT
 
-REQUIREMENTS = ("torch", "torchvision", "numpy", "scipy", "pycocotools", "hotcoco", "pillow")  # of a model's prediction
+REQUIREMENTS = ("torch", "torchvision", "numpy", "scipy", "pycocotools", "hotcoco", "pillow")  # to predict with a model
 
 
 def log_model(checkpoint: Path, evaluate: Mapping[str, object], masks: bool) -> None:
     """Logs the checkpoint as the model of the active run; flows/detector_model.py says what goes in and out.
 
-    evaluate: the section of parameters by which its output is read. masks: whether it has a mask head.
+    evaluate: the profile's section `evaluate`, which says how to read the output. masks: whether the model has a mask head.
     """
     mlflow.pyfunc.log_model(
         name="model",
@@ -39,8 +39,8 @@ def log_model(checkpoint: Path, evaluate: Mapping[str, object], masks: bool) -> 
 def signature(masks: bool) -> ModelSignature:
     """What a prediction consists of, and the parameter `threshold`.
 
-    The input has no schema: an image is a text or an array, and MLflow's schemas have no type that allows both. With one, MLflow
-    would turn down paths or pixels before the model sees them.
+    The input has no schema: an image is a text or an array, and MLflow's schemas have no type that allows both. With a schema,
+    MLflow would refuse paths or pixels before the model sees them.
     """
     numbers, whole = Array(DataType.double), Array(DataType.long)
     columns: list[ColSpec | TensorSpec] = [

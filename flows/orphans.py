@@ -1,7 +1,7 @@
-"""A process that was started by dvc, or by a Prefect worker, ends in order when that one ends, however it ends.
+"""Ends a process that dvc or a Prefect worker has started when dvc or the worker ends, for whatever reason.
 
-It gets SIGTERM then, as from whoever stops it in order: it saves its state, marks its run and goes. After GRACE seconds it is
-killed. To be called before the imports that take seconds: what dies during these is noticed too.
+The process then sends itself SIGTERM: it saves its state, marks its run and exits. If it is still there after GRACE seconds, it
+is killed. Call these functions before the imports that take seconds, so that an end of dvc during the imports is noticed too.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ STAGE = "DETR_STAGE_PID"  # set by the process that is a stage, for the processe
 
 
 def follow_dvc() -> None:
-    """In a stage that dvc has started: end with dvc, of which a shell may be in between. Ends now where dvc has ended already."""
+    """For a stage that dvc has started, perhaps through a shell: ends this process when dvc ends, or has ended already."""
     if os.environ.setdefault(STAGE, str(os.getpid())) != str(os.getpid()):
-        return  # a process of the stage, which sees to it
+        return  # this process was started by the stage, which ends it
     dvc = _starter()
     if dvc is None:
-        print("error: dvc, which has started this stage, has ended", file=sys.stderr)
+        print("error: the dvc that started this stage has ended; run the command again", file=sys.stderr)
         os._exit(1)
     _follow(dvc)
 
 
 def follow_worker() -> None:
-    """In a process in which a Prefect worker runs a flow: end with that worker."""
+    """For a process in which a Prefect worker runs a flow: ends this process when that worker ends."""
     import psutil
 
     parent = os.getppid()
@@ -43,7 +43,10 @@ def follow_worker() -> None:
 
 
 def _starter() -> int | None:
-    """The dvc that runs us: the nearest ancestor that isn't of the stage. None where another process has inherited us from it."""
+    """The process id of the dvc that started this stage: the nearest ancestor outside of the stage; None if that is not dvc.
+
+    It is another process, such as init, if dvc has ended and this process has got a new parent.
+    """
     import psutil
 
     process: psutil.Process | None = psutil.Process()
@@ -56,7 +59,10 @@ def _starter() -> int | None:
 
 
 def _may_have_started_us(command: list[str], program: str) -> bool:
-    """Whether this is the program, or a Python one that uses it as a library: not init, nor one of ours that inherits."""
+    """Whether a command line is that of `program`, or of a Python program that may use it as a library.
+
+    The command lines of init and of this project's own modules are not: they become the parent of orphaned processes.
+    """
     if any(Path(word).name == program or f"/{program}/" in word for word in command):
         return True
     return bool(command) and Path(command[0]).name.startswith("python") and not any(w.startswith("flows.") for w in command)
@@ -70,7 +76,7 @@ def _follow(pid: int) -> None:
 
 
 def _end_of(pid: int) -> int | None:
-    """Something to wait with for the end of this process: its file descriptor on Linux, else -1; None where it has ended."""
+    """A file descriptor that tells when the process ends, on Linux; -1 where there is none; None if the process has ended."""
     try:
         os.kill(pid, 0)
         return os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1
@@ -78,7 +84,7 @@ def _end_of(pid: int) -> int | None:
         return -1
     except ProcessLookupError:
         return None
-    except OSError:  # a kernel without it
+    except OSError:  # a kernel without pidfd_open
         return -1
 
 
@@ -91,7 +97,7 @@ def _wait_and_end(descriptor: int, pid: int) -> None:
         parent = os.getppid()
         while os.getppid() == parent and _end_of(pid) is not None:
             time.sleep(0.5)
-    signal.setitimer(signal.ITIMER_REAL, GRACE)  # whose signal ends us even while the main thread lets no other run
+    signal.setitimer(signal.ITIMER_REAL, GRACE)  # its signal ends this process even while the main thread blocks all others
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -1,7 +1,7 @@
-"""The processes that need the project's own Prefect server: one file each, with the process's identity.
+"""The processes that need the project's own Prefect server, its owners: each has a file that holds its identity.
 
-Files are written and removed under a lock, and written atomically: whoever looks without the lock sees an owner or doesn't, but
-never a part of one. Only a file whose process has ended is removed.
+Files are written and removed under a lock, and written atomically, so a process without the lock reads a whole file or none. A
+file is removed only after its process has ended.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ FOLDER = SHARED / "server" / "owners"
 
 @contextmanager
 def lock() -> Iterator[None]:
-    """Meanwhile no other process becomes an owner, or starts or ends a server."""
+    """Holds the lock: during the block no other process becomes an owner, or starts or stops a server."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     with FileLock(FOLDER.parent / "lock"):
         yield
 
 
 def register() -> None:
-    """Makes owners of this process and of the dvc that runs it as a stage (others follow). To be called under the lock."""
+    """Makes this process an owner, and the dvc that runs it as a stage, whose later stages need the server. Needs the lock."""
     _remove_dead()
     for process in {psutil.Process(), _outermost()}:
         write_text(FOLDER / str(process.pid), processes.identity(process.pid))
 
 
 def exist() -> bool:
-    """Whether an owner lives. No lock is needed."""
+    """Whether at least one owner is alive. It does not need the lock."""
     return any(_lives(file.name) for file in FOLDER.glob("[0-9]*"))
 
 
@@ -48,12 +48,12 @@ def _remove_dead() -> None:
 def _lives(name: str) -> bool:
     try:
         return processes.lives((FOLDER / name).read_text(encoding="utf-8")) is True
-    except OSError:  # removed meanwhile
+    except OSError:  # it was removed meanwhile
         return False
 
 
 def _outermost() -> psutil.Process:
-    """Whose end is the end of the need: the dvc that runs us as its stage (the outermost one), else this process."""
+    """The outermost dvc that runs this process as a stage; without dvc, this process. It needs the server until it ends."""
     process = psutil.Process()
     while "DVC_STAGE" in process.environ():
         parent = process.parent()

@@ -1,4 +1,4 @@
-"""Where a dataset may lie: apart from every folder that a command writes, of any profile."""
+"""Checks that a dataset lies apart from every folder that a command writes, for any profile."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from flows.paths import Paths, relative
 def require_apart(root: str, where: str, profiles: Iterable[str] = ()) -> None:
     """Raises ConfigError for a dataset that is inside, equal to or a parent of a folder that some command writes.
 
-    root: of the dataset, relative to the project or absolute. where: names the setting in the error. profiles: names of profiles
-    that count although they have no file yet.
+    root: the dataset's folder, relative to the project or absolute. where: the setting's name for the error. profiles: names of
+    profiles whose results count although the profiles have no file yet.
     """
     require_apart_from(outputs({*known_profiles(), *profiles}), root, where)
 
 
 def require_apart_from(results: Iterable[Path], root: str, where: str) -> None:
-    """The same for these folders of results alone."""
+    """Raises ConfigError for a dataset that is inside, equal to or a parent of one of these folders of results."""
     dataset = paths.ROOT / root
     for output in results:
         relation = _relation(dataset, output)
         if relation is not None:
             raise ConfigError(
-                f"{where}: expected a dataset apart from all results, for results are replaced; found {dataset}, which is "
-                f"{relation} {output}; move the dataset to another folder and name that one"
+                f"{where}: expected a dataset apart from all results, because results are replaced; found {dataset}, which is "
+                f"{relation} {output}; move the dataset to another folder and name that folder"
             )
 
 
 def require_room(new: Paths, dataset: Path) -> None:
-    """Raises an error unless a new profile, `new`, with this dataset can have its results where they go.
+    """Raises an error unless the results of a new profile, `new`, can be written without harm to this dataset and other files.
 
-    Raises ConfigError where the dataset lies among results, or the dataset of another profile among those of the new one, and
-    ForeignFileError where a folder for its results already holds something else.
+    Raises ConfigError if the dataset lies among results, or the dataset of another profile lies among the results of the new
+    profile. Raises ForeignFileError if a folder for the results of the new profile already holds other files.
     """
     require_apart(str(dataset.absolute()), "FOLDER", [new.profile])
     for link in sorted(paths.PARAMS.glob("*/source")):
@@ -52,20 +52,20 @@ def require_room(new: Paths, dataset: Path) -> None:
 
 
 def outputs(profiles: Iterable[str]) -> list[Path]:
-    """The folders that commands write for these profiles, and those that all profiles share."""
+    """The folders that commands write for these profiles, and the folders that all profiles share."""
     own = [output for profile in sorted(profiles) for output in Paths(profile).outputs]
     shared = dict.fromkeys((paths.STATE, paths.SHARED, paths.ROOT / ".dvc", paths.MAIN / ".dvc"))
     return [*own, *shared]
 
 
 def known_profiles() -> set[str]:
-    """The names of all profiles of the project, those that have only one of their two parts included."""
+    """The names of all profiles of the project. A profile counts even if only its file or only its folder exists."""
     files = {path.stem for path in paths.PARAMS.glob("*.yaml")}
     return files | {path.parent.name for path in paths.PARAMS.glob("*/dvc.yaml")}
 
 
 def dvc_errors() -> list[str]:
-    """What is wrong with each `profile.yaml`: `dvc` reads all of them, whichever profile it runs, and refuses to run any then."""
+    """One message for each unusable `profile.yaml`. `dvc` reads all these files, and runs no profile if one is unusable."""
     errors = []
     first: dict[str, str] = {}
     for folder in [paths.ROOT, *sorted(path.parent for path in paths.PARAMS.glob("*/dvc.yaml"))]:
@@ -93,7 +93,7 @@ def _named_profile(file: Path) -> str:
 
 
 def _relation(dataset: Path, output: Path) -> str | None:
-    """How a dataset relates to an output: 'inside', 'the same as' or 'a parent of'; None where they are apart."""
+    """How a dataset lies relative to an output: 'inside', 'the same as' or 'a parent of'; None if they lie apart."""
     found = None
     for one in _forms(dataset):
         for other in _forms(output):
@@ -109,7 +109,8 @@ def _relation(dataset: Path, output: Path) -> str | None:
 def _forms(path: Path) -> set[tuple[str, ...]]:
     """The parts of a path as it is written and with its links resolved, in the form in which a file system compares names.
 
-    Some file systems take `Cells` for `cells`, and some store accents as characters of their own; so both count as one name.
+    Some file systems treat `Cells` and `cells` as one name, and some store an accent as a separate character; here these are one
+    name.
     """
     written, resolved = os.path.abspath(path), os.path.realpath(path)
     return {tuple(unicodedata.normalize("NFC", part).casefold() for part in Path(form).parts) for form in (written, resolved)}

@@ -1,7 +1,8 @@
-"""Which process did something: an identity that is recorded with each run, and by which a later command sees that it has ended.
+"""The identity of a process, which is recorded with each run, so that a later command can see whether the process has ended.
 
-A process id alone is used again by later processes, so the identity also has the process's start, and a mark of the machine
-(with its namespace of process ids): nothing is ever said of a process of another machine or container.
+The operating system gives a process id to later processes again. So an identity also holds the time at which the process started,
+and an identifier of the machine and its namespace of process ids: no process of another machine or container is ever mistaken for
+it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import psutil
 
 
 def machine() -> str:
-    """A mark of this machine and, in a container, of its own process ids: eight hexadecimal digits."""
+    """An identifier of this machine and, in a container, of its own namespace of process ids: eight hexadecimal digits."""
     parts = [socket.gethostname()]
     if sys.platform == "linux":
         file = Path("/etc/machine-id")
@@ -35,7 +36,7 @@ def identity(pid: int | None = None) -> str:
 
 
 def lives(known: str) -> bool | None:
-    """Whether the process of this identity lives; None where it was one of another machine, or the text is no identity."""
+    """Whether the process with this identity is alive; None for a process of another machine, or a text that is no identity."""
     where, _, rest = known.partition("-")
     pid, _, start = rest.partition("-")
     if where != machine() or not pid.isdigit():
@@ -47,7 +48,7 @@ def lives(known: str) -> bool | None:
 
 
 def described() -> dict[str, str]:
-    """This process as tags of a run: its machine's name, its number, its start as people read it, and its identity."""
+    """This process as tags of a run: the machine's name, the process id, the time of its start, and its identity."""
     started = datetime.fromtimestamp(psutil.Process().create_time(), UTC).isoformat(timespec="seconds")
     return {
         "process.host": socket.gethostname(),
@@ -58,11 +59,11 @@ def described() -> dict[str, str]:
 
 
 def _start(pid: int) -> str:
-    # In ticks since the machine started: a time of day changes for a process that runs when the clock is corrected.
+    # In clock ticks since the machine started: the time of day at which a process started changes when the clock is corrected.
     if sys.platform != "linux":
         return str(round(psutil.Process(pid).create_time() * 1000))
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         raise psutil.NoSuchProcess(pid) from None
-    return stat.rpartition(")")[2].split()[19]  # after the name, which may have anything in it: the file's field 22
+    return stat.rpartition(")")[2].split()[19]  # field 22 of the file, counted after the name, which may hold any character

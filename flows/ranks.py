@@ -1,4 +1,4 @@
-"""The rank processes of one training or evaluation on this machine: started together, listened to, and ended together."""
+"""The rank processes of one training or evaluation on this machine: they are started, read and ended together."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from typing import IO, Any
 
 from flows.paths import ROOT
 
-SECONDS_TO_FOLLOW = 5.0  # that the others have to end in after one has failed; they may be waiting for it in a collective call
-SECONDS_TO_DRAIN = 10.0  # that output may still come after a process has ended: its data loaders hold the same pipe
+SECONDS_TO_FOLLOW = 5.0  # in which the other processes must end after one has failed; they may wait for it in a collective call
+SECONDS_TO_DRAIN = 10.0  # in which output may still come after a process has ended, because its data loaders hold the same pipe
 POLL = 0.2
 
 
 @dataclass(eq=False)
 class Rank:
-    """One rank process. lines: the last ones it printed other than events. error: its first 'error' event."""
+    """One rank process. lines: the last lines of its log, without events. error: its first 'error' event."""
 
     number: int
     process: subprocess.Popen[str]
@@ -35,16 +35,16 @@ class Rank:
     told_to_end: bool = False
 
     def killed_by(self) -> signal.Signals | None:
-        """The signal that killed it, unless it was one that we sent; None where it ended otherwise or is at work."""
+        """The signal that killed the process, if this project did not send it; None if it works or ended otherwise."""
         code = self.process.poll()
         return signal.Signals(-code) if code is not None and code < 0 and not self.told_to_end else None
 
     def failed(self) -> bool:
-        """Whether it has ended, and not well."""
+        """Whether the process has ended with an exit code other than 0."""
         return self.process.poll() not in (None, 0)
 
     def end(self, number: signal.Signals) -> None:
-        """Sends it a signal that ends it, if it is at work."""
+        """Sends the process this signal, to end it, if it still works."""
         if self.process.poll() is None:
             self.told_to_end = True
             self.process.send_signal(number)
@@ -56,9 +56,9 @@ class Ranks:
     def __init__(self, commands: Sequence[list[str]], environments: Sequence[dict[str, str]]) -> None:
         self.ranks: list[Rank] = []
         self._lines: queue.Queue[tuple[Rank, str | None]] = queue.Queue()
-        self._failed: list[Rank] = []  # in the order in which this was noticed
+        self._failed: list[Rank] = []  # in the order in which their failures were noticed
         self._kill_at = float("inf")
-        self._reading = 0  # the processes whose output goes on
+        self._reading = 0  # how many processes have not closed their output
         try:
             for number, (command, environment) in enumerate(zip(commands, environments, strict=True)):
                 self._start(number, command, environment)
@@ -91,7 +91,7 @@ class Ranks:
         self._lines.put((rank, None))
 
     def lines(self) -> Iterator[tuple[Rank, str]]:
-        """Every line that they print, until all have ended. Once one has failed, or after `stop`, the others are ended too."""
+        """Yields every line that the processes print, until all have ended; ends all once one has failed or `stop` was called."""
         drained_at = float("inf")
         while self._reading > 0 and time.monotonic() < drained_at:
             with suppress(queue.Empty):
@@ -102,11 +102,11 @@ class Ranks:
                     yield rank, line
             if self._at_work() == 0 and drained_at == float("inf"):
                 drained_at = time.monotonic() + SECONDS_TO_DRAIN
-        while self._at_work() > 0:  # one that has closed its output may still be at work
+        while self._at_work() > 0:  # a process that has closed its output may still work
             time.sleep(POLL)
 
     def _at_work(self) -> int:
-        """How many are at work; on the way those are ended that have to."""
+        """How many processes still work. Ends the processes that have to end: after a failure, or when their time is over."""
         for rank in self.ranks:
             if rank.failed() and rank not in self._failed:
                 self._failed.append(rank)
@@ -118,23 +118,24 @@ class Ranks:
         return sum(rank.process.poll() is None for rank in self.ranks)
 
     def stop(self, patience: float) -> None:
-        """Asks those at work to end; `lines` kills what is at work `patience` seconds after the first such call."""
+        """Asks all processes to end. `lines` kills the processes that still work `patience` seconds after the first call."""
         if self._kill_at == float("inf"):
             self._kill_at = time.monotonic() + patience
             for rank in self.ranks:
                 rank.end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Ends those at work without asking, and waits for their end."""
+        """Kills the processes that still work, and waits until they have ended."""
         for rank in self.ranks:
             rank.end(signal.SIGKILL)
             rank.process.wait()
 
     def cause(self) -> Rank | None:
-        """The one whose failure made the others fail; None where none has failed.
+        """The process whose failure made the others fail; None if no process has failed.
 
-        One that a signal killed comes first: what the others report is that they lost the connection to it. SIGABRT is no such
-        signal, as libraries end a process with it when a connection is lost. Else the earliest reported error is the cause.
+        A process that was killed by a signal comes first, because the others report only that they lost the connection to it.
+        SIGABRT does not count as such a signal, because libraries abort a process that has lost a connection. Else the cause is
+        the process that reported the earliest error.
         """
         killed = [rank for rank in self._failed if rank.killed_by() not in (None, signal.SIGABRT)]
         reported = [rank for rank in self.ranks if rank.error is not None]
@@ -143,7 +144,7 @@ class Ranks:
 
 
 def event(line: str) -> dict[str, Any] | None:
-    """The event that a rank process tells of in this line; None for a line of its log."""
+    """The event that a rank process reports in this line; None for a line of its log."""
     if not line.startswith("@{"):
         return None
     try:
@@ -154,7 +155,7 @@ def event(line: str) -> dict[str, Any] | None:
 
 
 def failure(rank: Rank, size: int, log: str) -> str:
-    """What happened to a rank process that failed, one of `size`, in one line that names the log where it isn't the user's."""
+    """One line on how a rank process, one of `size`, failed. It names the log unless the process reported an expected error."""
     error = rank.error
     if error is not None and error.get("expected", True):
         return str(error["text"])
@@ -174,14 +175,14 @@ def failure(rank: Rank, size: int, log: str) -> str:
 
 
 def _last_error(lines: Sequence[str]) -> str:
-    """The last Python error in a log, which is the one that ended the process; the last line where there is none."""
-    plain = [re.sub(r"^\[rank\d+\]: ", "", line) for line in lines if line]  # torch marks a traceback with its rank
+    """The last Python error in these lines, which is the one that ended the process; the last line if there is no error."""
+    plain = [re.sub(r"^\[rank\d+\]: ", "", line) for line in lines if line]  # torch puts the rank before each line of a traceback
     errors = [line for line in plain if re.match(r"[\w.]+(Error|Exception): ", line)]
     return next(reversed(plain + errors), "it printed nothing")
 
 
 def environment_of(rank: int, size: int, store: str) -> dict[str, str]:
-    """What tells a process which of `size` it is, as torchrun tells it too, and where it meets the others."""
+    """The environment variables, named as torchrun's, for process `rank` of `size`. store: the file where the processes meet."""
     from_rank = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size)}
     interface = "lo0" if sys.platform == "darwin" else "lo"
     loopback = {name: os.environ.get(name, interface) for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")}

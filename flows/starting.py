@@ -1,4 +1,4 @@
-"""Waiting for a server that was just started: as long as it makes progress, however slow the machine is at the moment."""
+"""Waits for a server that was just started as long as the server makes progress, however slow the machine is at the moment."""
 
 from __future__ import annotations
 
@@ -13,30 +13,32 @@ import psutil
 from detr_core.errors import ExpectedError
 from flows.paths import relative
 
-LONGEST = 1200.0  # seconds that a start may take at all
-WITHOUT_PROGRESS = 120.0  # seconds in which neither its log grows nor a processor works for it
+LONGEST = 1200.0  # seconds that a start may take in all
+WITHOUT_PROGRESS = 120.0  # seconds in which neither the server's log nor its processor time grows
 SECONDS_BETWEEN_MESSAGES = 15.0
 
 
 class ServerError(ExpectedError, RuntimeError):
-    """A server didn't start. The message names its log."""
+    """A server did not start. The message names its log."""
 
 
 def wait_until_ready(name: str, ready: Callable[[], bool], pid: int, log: Path) -> None:
-    """Returns when `ready`; says every few seconds that it waits. name: of the server, as people know it. pid: its process.
+    """Returns as soon as `ready()` is true; prints every few seconds that it waits. name: the server's name in messages.
 
-    Raises ServerError when the process has ended, makes no progress any more, or takes longer than LONGEST.
+    pid: the server's process. Raises ServerError when that process has ended, makes no progress, or takes longer than LONGEST.
     """
     began = told = moved = time.monotonic()
     progress = _progress(pid, log)
     while not ready():
         now, earlier, progress = time.monotonic(), progress, _progress(pid, log)
         if progress is None:
-            raise ServerError(f"{name} ended as it started; its log is {relative(log)}")
+            raise ServerError(f"expected {name} to start, found that its process ended; see {relative(log)}")
         if progress != earlier:
             moved = now
         if now - moved > WITHOUT_PROGRESS or now - began > LONGEST:
-            raise ServerError(f"{name} doesn't answer {now - began:.0f} s after its start; its log is {relative(log)}")
+            raise ServerError(
+                f"expected an answer of {name}, found none {now - began:.0f} s after its start; see {relative(log)}"
+            )
         if now - told > SECONDS_BETWEEN_MESSAGES:
             told = now
             print(f"waiting for {name} to start ({now - began:.0f} s so far); its log is {relative(log)}", file=sys.stderr)
@@ -44,15 +46,15 @@ def wait_until_ready(name: str, ready: Callable[[], bool], pid: int, log: Path) 
 
 
 def _progress(pid: int, log: Path) -> tuple[int, float] | None:
-    """The log's size, and the processor time of the process and of those it has started; None where it has ended."""
+    """The size of the log, and the processor time of the process and its children; None if the process has ended."""
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:
             return None
         seconds = 0.0
-        for each in [process, *process.children(recursive=True)]:
+        for one in [process, *process.children(recursive=True)]:
             with suppress(psutil.NoSuchProcess):
-                seconds += sum(each.cpu_times()[:2])
+                seconds += sum(one.cpu_times()[:2])
     except psutil.NoSuchProcess:
         return None
     return log.stat().st_size if log.exists() else 0, round(seconds, 1)

@@ -1,4 +1,4 @@
-"""What adopting a folder tells of its annotations before any image is read."""
+"""What `adopt` prints about the annotations of a folder before it reads any image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BACKSLASH = "\\"
 
 
 def told(findings: Sequence[Finding]) -> list[str]:
-    """A line for each kind of finding: how many there are in each split, and the first of them."""
+    """A line for each kind of finding: how many findings of the kind there are in each split, and the first of them."""
     lines = []
     for name, kind in KINDS.items():
         own = [finding for finding in findings if finding.kind == name]
@@ -89,7 +89,7 @@ def _places(images: str, file: AnnotationFile) -> list[str]:
 
 
 def require_images(statistics: Mapping[str, Statistics], findings: Sequence[Finding], folder: Path) -> None:
-    """Raises DatasetError where a split has no image that can be used; the message says why."""
+    """Raises DatasetError if a split has no image that can be used; the message says why."""
     for name, found in statistics.items():
         if not found.sizes:
             own = [finding for finding in findings if finding.split == name and finding.leaves == "image"]

@@ -1,4 +1,4 @@
-"""Where MLflow's records are: the address without credentials, which stay in the variables of the environment that hold them."""
+"""The address of MLflow's records. Credentials in it are moved to the environment variables that MLflow reads them from."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ FOLDER = SHARED / "mlflow"
 
 
 def tracking_uri() -> str:
-    """Where runs are recorded: MLFLOW_TRACKING_URI, else the project's own database, whatever the working directory.
+    """The address where runs are recorded: MLFLOW_TRACKING_URI, else the project's own database, in any working directory.
 
-    The address of a server is without credentials; that of a database may hold a password, so it is never shown: use `shown`.
+    The address of a server has no credentials. The address of a database may hold a password: print `shown()` instead.
     """
     separate_credentials(os.environ)
     return os.environ.get(VARIABLE) or f"sqlite:///{FOLDER / 'mlflow.db'}"
 
 
 def shown() -> str:
-    """The same for people: without credentials."""
+    """The address of `tracking_uri` without credentials, for messages."""
     return without_credentials(tracking_uri())
 
 
 def server() -> str | None:
-    """The address of the MLflow server that MLFLOW_TRACKING_URI names; None where runs go to a database or a folder."""
+    """The address of the MLflow server that MLFLOW_TRACKING_URI names; None if runs go to a database or a folder."""
     uri = shown()
     return uri.rstrip("/") if uri.lower().startswith(("http://", "https://")) else None
 
@@ -36,7 +36,7 @@ def server() -> str | None:
 def separate_credentials(environment: MutableMapping[str, str]) -> None:
     """Moves the user and password of the server's address into the variables that MLflow has for them.
 
-    So no address that MLflow keeps, prints or puts into an error has them, neither here nor in processes started from here.
+    Then no address that MLflow stores or prints contains them, in this process and in the processes that it starts.
     """
     uri = environment.get(VARIABLE, "")
     scheme, _, rest = uri.partition("://")

@@ -1,4 +1,4 @@
-"""Where a folder has Pascal VOC's XML files and images, and which of them its lists (`ImageSets/Main`) put into which split."""
+"""Finds Pascal VOC's XML files and images in a folder, and the split that its lists (`ImageSets/Main`) put each image into."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def voc_folders(folder: Path) -> list[Path]:
 
 
 def voc_layout(folder: Path, places: list[Path]) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """The splits 'train' and 'val' as in the section `data.folder`, and what a person should know of how they came about.
+    """The splits 'train' and 'val' as in the section `data.folder`, and notes for the user on how they were chosen.
 
-    places: of the XML files. Raises DatasetError where it is not clear which images are to be trained on.
+    places: the folders of XML files. Raises DatasetError if it is not clear which images are for training.
     """
     if len(places) == 1 or (annotations := _annotations_above(places)) is None:
         splits, notes = _one_folder(folder, places[0]) if len(places) == 1 else (_folder_by_split(folder, places), [])
@@ -38,12 +38,12 @@ def voc_layout(folder: Path, places: list[Path]) -> tuple[dict[str, dict[str, An
     _require_apart(folder, splits)
     if "val" not in splits and "test" in splits:
         splits["val"] = splits.pop("test")
-        notes.append(f"there is no validation set: the test set, {splits['val']['instances']}, is validated on")
+        notes.append(f"there is no validation set: the test set, {splits['val']['instances']}, is used for validation")
     elif "test" in splits:
         notes.append(f"the test set, {splits.pop('test')['instances']}, is used neither for training nor for validation")
     notes += [note for entry in splits.values() if (note := _without_xml(folder, entry))]
     if "val" not in splits:
-        notes.append("there is no validation set: a share of the training images is validated on")
+        notes.append("there is no validation set: a share of the training images is used for validation")
     return splits, notes
 
 
@@ -79,7 +79,7 @@ def _one_folder(folder: Path, place: Path) -> tuple[dict[str, dict[str, Any]], l
     if sets is not None and main is None:
         names = ", ".join(sorted(path.name for path in sets.iterdir() if not is_foreign(path.name))[:5]) or "nothing"
         return {"train": split_entry(images, below)}, [
-            f"{sets.relative_to(folder)} has no lists in Main, only {names}: every image is used"
+            f"{sets.relative_to(folder)} has no lists in a folder Main, only {names}: every image is used"
         ]
     lists = {} if main is None else _lists(main)
     if main is None or not lists:
@@ -95,9 +95,9 @@ def _one_folder(folder: Path, place: Path) -> tuple[dict[str, dict[str, Any]], l
     if not known:
         raise DatasetError(
             f"{main}: expected lists called train, val, trainval or test, found {', '.join(sorted(lists)[:5])}; "
-            "rename the list of the images to be trained on to train.txt"
+            "rename the list of the training images to train.txt"
         )
-    notes = [f"{main.relative_to(folder)}: {', '.join(f'{name}.txt' for name in others[:5])} not used"] if others else []
+    notes = [f"{main.relative_to(folder)}: not used: {', '.join(f'{name}.txt' for name in others[:5])}"] if others else []
     return _by_lists(folder, images, known, main, notes), notes
 
 
@@ -117,7 +117,7 @@ def _by_lists(folder: Path, images: str, known: dict[str, Path], main: Path, not
             f"{main}: expected val.txt beside train.txt and trainval.txt, found none; write it, or remove one of the two"
         )
     elif "trainval" in known:
-        notes.append(f"{main.relative_to(folder)}: trainval.txt is not used, as train.txt and val.txt are there")
+        notes.append(f"{main.relative_to(folder)}: trainval.txt is not used, because train.txt and val.txt exist")
     return {split: split_entry(images, chosen[split].relative_to(folder).as_posix()) for split in SPLITS if split in chosen}
 
 
@@ -126,7 +126,7 @@ def _without_xml(folder: Path, entry: dict[str, Any]) -> str:
         return ""  # a list says which images are used
     pictures = {os.path.splitext(name)[0] for name in picture_files(folder / entry["images"])}
     without = pictures - set(voc_images(folder, build(SplitConfig, entry, str(folder))))
-    if not without or without == pictures:  # all: they are found by <filename>
+    if not without or without == pictures:  # all of them: the XML files name their images by <filename>
         return ""
     are = "has no XML file in {}, and is not used" if len(without) == 1 else "have no XML file in {}, and are not used"
     return f"{entry['images']}: {len(without)} of {len(pictures)} images {are.format(entry['instances'])}"

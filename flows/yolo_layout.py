@@ -1,4 +1,4 @@
-"""What the description of a YOLO dataset (`data.yaml`) says, obeyed, or refused with the key that can't be obeyed."""
+"""Reads the layout of a YOLO dataset from its description (`data.yaml`), and refuses a key that cannot be followed."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ KEYS = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("te
 
 
 def yolo_description(folder: Path) -> Path | None:
-    """The file that describes a YOLO dataset: `data.yaml`, or the one other YAML file with its keys; None where there is none.
+    """The file that describes a YOLO dataset: `data.yaml`, or the only other YAML file with its keys; None if there is none.
 
-    Raises DatasetError where several files could be it.
+    Raises DatasetError if several files could be the description.
     """
     if (folder / NAME).is_file():
         return folder / NAME
@@ -39,7 +39,7 @@ def yolo_description(folder: Path) -> Path | None:
                 found.append(path)
     if len(found) > 1:
         raise DatasetError(
-            f"expected one description of a YOLO dataset, found {', '.join(map(str, found))}; keep one, or call it {NAME}"
+            f"expected one description of a YOLO dataset, found {', '.join(map(str, found))}; keep one, or rename one to {NAME}"
         )
     return found[0] if found else None
 
@@ -50,9 +50,9 @@ def yolo_set(folder: Path) -> YoloSet:
 
 
 def yolo_layout(folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """The splits 'train' and 'val' as in the section `data.folder`, and what a person should know of how they came about.
+    """The splits 'train' and 'val' as in the section `data.folder`, and notes for the user on how they were chosen.
 
-    Raises DatasetError, with file and key, for a description that can't be obeyed.
+    Raises DatasetError, which names file and key, for a description that cannot be followed.
     """
     described, notes = _described(folder)
     test = described.places.get("test")
@@ -71,7 +71,7 @@ def _described(folder: Path) -> tuple[YoloSet, list[str]]:
     names = _names(content, path)
     base, notes = _base(content, folder, path)
     places: dict[str, tuple[str, ...]] = {}
-    for split, keys in reversed(KEYS.items()):  # test first: where it is given, no other folder is validated on
+    for split, keys in reversed(KEYS.items()):  # test first: if it is given, `val` is not looked for in the usual folders
         key = next((key for key in keys if content.get(key) is not None), None)
         if key is not None:
             try:
@@ -80,23 +80,23 @@ def _described(folder: Path) -> tuple[YoloSet, list[str]]:
             except DatasetError:
                 if split != "test":
                     raise
-                notes.append(f"{path.name}: test: {str(content[key])[:80]} is not there, and not used")
+                notes.append(f"{path.name}: test: {str(content[key])[:80]} was not found, and is not used")
         elif (place := _usual_place(folder, split)) and not (split == "val" and content.get("test") is not None):
             places[split] = (place,)
             if split != "test":
-                notes.append(f"{path.name} has no key `{split}`: it is taken from {place}")
+                notes.append(f"{path.name} has no key `{split}`: its images are taken from {place}")
     if "train" not in places:
         raise DatasetError(f"{path}: train: expected folders or lists of images below {folder}, found none")
     if "val" not in places and "test" in places:
         places["val"] = places.pop("test")
-        notes.append(f"{path.name} has no validation set: its test set, {', '.join(places['val'])}, is validated on")
+        notes.append(f"{path.name} has no validation set: its test set, {', '.join(places['val'])}, is used for validation")
     elif "val" not in places:
-        notes.append(f"{path.name} has no validation set: a share of the training images is validated on")
+        notes.append(f"{path.name} has no validation set: a share of the training images is used for validation")
     return YoloSet(path.name, names, _keypoints(content, path), base, places), notes
 
 
 def _split(described: YoloSet, name: str, folder: Path) -> dict[str, Any]:
-    """The split with folders of its own where it is one folder, else by the description's entry."""
+    """The entry of a split in `data.folder`: its folders if it has a single folder of images, else the description's file."""
     places = described.places[name]
     if len(places) == 1 and (folder / places[0]).is_dir():
         labels = labels_of(f"{places[0]}/x").rpartition("/")[0]
@@ -121,7 +121,7 @@ def _require_apart(folder: Path, described: YoloSet, splits: Mapping[str, dict[s
         first = min(both).relative_to(folder)
         raise DatasetError(
             f"{folder / described.file}: train and test: expected no image in both, found {len(both)}, such as {first}; "
-            "tests have to be of images that were not trained on"
+            "remove the images from one of the two"
         )
 
 
@@ -131,7 +131,9 @@ def _content(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, TypeError, OverflowError, RecursionError, yaml.YAMLError) as error:
         raise DatasetError(f"{path}: expected YOLO's description of a dataset: {error}") from None
     if not isinstance(content, dict):
-        raise DatasetError(f"{path}: expected YOLO's description of a dataset, a mapping with train, val and names, found none")
+        raise DatasetError(
+            f"{path}: expected YOLO's description of a dataset, a mapping with train, val and names, found something else"
+        )
     return content
 
 
@@ -148,7 +150,9 @@ def _names(content: dict[str, Any], path: Path) -> tuple[str, ...]:
     elif isinstance(names, list):
         found = dict(enumerate(names))
     if not found or any(type(key) is not int or not 0 <= key < len(found) for key in found):
-        raise DatasetError(f"{path}: names: expected a list of class names, or numbers from 0 with names")
+        raise DatasetError(
+            f"{path}: names: expected a list of class names, or a mapping from 0, 1, 2, ... to names, found {str(names)[:40]}"
+        )
     for name in found.values():
         if not isinstance(name, (str, int, float, bool)) or name == "":
             raise DatasetError(f"{path}: names: expected a name for each class, found {type(name).__name__}")
@@ -173,7 +177,7 @@ def _keypoints(content: dict[str, Any], path: Path) -> tuple[int, int] | None:
 
 
 def _base(content: dict[str, Any], folder: Path, path: Path) -> tuple[str, list[str]]:
-    """The folder that paths are relative to, below `folder`, and a note where `path:` names one that is on another machine."""
+    """The folder that paths are relative to, below `folder`, and a note if the folder that `path` names does not exist."""
     written = content.get("path")
     if written is None or written == "":
         return ".", []
@@ -181,12 +185,12 @@ def _base(content: dict[str, Any], folder: Path, path: Path) -> tuple[str, list[
         raise DatasetError(f"{path}: path: expected the path of a folder, found {str(written)[:80]!r}")
     place = os.path.normpath(os.path.join(folder, written.replace("\\", "/")))
     if not os.path.isdir(place):
-        return ".", [f"{path.name}: path: {written} is not there; paths are taken as relative to the folder of {path.name}"]
+        return ".", [f"{path.name}: path: {written} was not found; paths are read relative to the folder of {path.name}"]
     return _inside(place, written, "path", folder, path), []
 
 
 def _place(written: Any, key: str, base: str, folder: Path, path: Path) -> str:
-    """A folder or a list of images, below `folder`, as the file says it."""
+    """The path, below `folder`, of a folder or list of images that a key of the description names."""
     if not isinstance(written, str) or not written.strip() or "\0" in written:
         raise DatasetError(f"{path}: {key}: expected folders or lists of images, found {str(written)[:80]!r}")
     text = written.strip().replace("\\", "/")
@@ -200,7 +204,7 @@ def _place(written: Any, key: str, base: str, folder: Path, path: Path) -> str:
         return _inside(shorter, written, key, folder, path)
     raise DatasetError(
         f"{path}: {key}: expected a folder or a list of images below {folder}, found none at {written!r}; "
-        "correct the key, or remove it where there is no such set"
+        "correct the key, or remove it if there is no such split"
     )
 
 
@@ -209,7 +213,7 @@ def _inside(place: str, written: str, key: str, folder: Path, path: Path) -> str
     if inside is None:
         inside = below(Path(os.path.realpath(folder)), os.path.realpath(place)) if os.path.isabs(written) else None
     if inside is None:
-        raise DatasetError(f"{path}: {key}: {written!r} is {place}, outside of {folder}; expected images of this folder alone")
+        raise DatasetError(f"{path}: {key}: expected a place inside {folder}, found {written!r}, which is {place}")
     if key != "path" and not os.path.isdir(place) and not place.lower().endswith(".txt"):
         raise DatasetError(f"{path}: {key}: expected a folder or a .txt list of images, found the file {written!r}")
     return inside
@@ -223,7 +227,7 @@ def _list(written: Any, key: str, path: Path) -> list[Any]:
 
 
 def _usual_place(folder: Path, split: str) -> str | None:
-    """Where exporters put a split of which the description says nothing."""
+    """The folder where exporters put a split that the description does not mention; None if there is no such folder."""
     names = SPLITS[split]
     places = [f"{first}/{second}" for name in names for first, second in (("images", name), (name, "images"))]
     return next((place for place in places if (folder / place).is_dir()), None)

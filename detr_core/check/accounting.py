@@ -1,4 +1,4 @@
-"""The account of a checked dataset: every image and object that was supplied is used, or it is left out by a finding."""
+"""The account of a checked dataset: every image and object that was supplied is either used, or left out because of a finding."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Listed:
 
 
 def listed(content: Mapping[str, Any]) -> Listed:
-    """What an annotation file lists, well or not."""
+    """How many images and objects an annotation file lists, broken ones included."""
     return Listed(len(content["images"]), sum(map(_objects, content["annotations"])))
 
 
@@ -41,8 +41,8 @@ def accounts(
     """The account of each annotation file as metrics: 'account/train/instances/images/supplied', '.../used', '.../left_out'.
 
     supplied: the splits as the check read them, and `sizes` what (split, source) listed there. checked: the splits that later
-    stages read, whose objects are counted as these read them, those that train nothing included. findings: of the check.
-    Raises UnaccountedError where what was supplied isn't what is used and what the findings leave out.
+    stages read, whose objects are counted as these stages read them, crowds included. findings: of the check.
+    Raises UnaccountedError if the number supplied is not the number used plus the number that the findings leave out.
     """
     figures: dict[str, float] = {}
     for (name, source), own in sizes.items():
@@ -59,7 +59,7 @@ def accounts(
 
 
 def left_out(content: Mapping[str, Any], source: str, findings: Sequence[Finding]) -> Listed:
-    """How many images and objects of an annotation file the findings of its split leave out; an image takes its objects along."""
+    """How many images and objects of an annotation file the findings of its split leave out; an image and its objects."""
     entries = {finding.place for finding in findings if finding.kind == "image_entry" and finding.source == source}
     ids = {finding.image_id for finding in findings if leaves_image(finding) and finding.kind != "image_entry"} - {None}
     places = {finding.place for finding in findings if finding.source == source and finding.leaves == "object"}
@@ -80,9 +80,9 @@ def left_out(content: Mapping[str, Any], source: str, findings: Sequence[Finding
 
 
 def leaves_image(finding: Finding) -> bool:
-    """Whether an image goes because of the finding.
+    """Whether an image is left out because of the finding.
 
-    A segment can't go alone, for its pixels stay in the PNG, where nothing would account for them.
+    A segment can't be left out alone, because its pixels stay in the PNG, where no entry would describe them.
     """
     return finding.leaves == "image" or (finding.source == "panoptic" and finding.kind != "panoptic_missing_segment")
 

@@ -1,4 +1,4 @@
-"""What the conversion of another format (YOLO, Pascal VOC) noted in the entries that it wrote, as findings."""
+"""Findings from the notes that a conversion from YOLO or Pascal VOC leaves in the entries that it writes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from detr_core.data.conversion import DROPPED, FAULT
 
 
 def conversion_findings(content: dict[str, Any], findings: Sequence[Finding], split: str, source: str) -> list[Finding]:
-    """The findings of an annotation file, with what its conversion knows of them.
+    """The findings of an annotation file, completed by the notes of its conversion.
 
-    An entry that could not be converted is found as any other that is malformed; its detail becomes the reason, with the file
-    and the line of the label. Objects of which the conversion left something out are told.
+    An entry that could not be converted is a finding like any malformed entry; the finding's detail becomes the reason, with the
+    file and the line of the label. Objects of which the conversion left something out become findings too.
     """
     worded = []
     for finding in findings:

@@ -157,7 +157,7 @@ def _object(
     blank = replace(blank, image_id=image_id, file=image.name if image else "")
     box = _box(entry.get("bbox"))
     if image_id is None and entry.get("image_id") is not None:
-        detail = f"image_id {str(entry['image_id'])[:40]!r}, which is no whole number as the ids of images are"
+        detail = f"image_id {str(entry['image_id'])[:40]!r}, which is not a whole number, as the ids of images are"
         yield replace(blank, kind="object_without_image", detail=detail)
     elif number is None or image_id is None or category is None:
         yield replace(blank, detail="expected an `id`, and whole numbers as `image_id` and `category_id`")

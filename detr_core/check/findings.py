@@ -26,10 +26,10 @@ class Kind:
 
 KINDS = {
     "nothing_to_learn": Kind(
-        "a split without any object to learn from: crowds and broken objects do not count", None, stops=True
+        "a split without any object to learn from (crowds and broken objects do not count)", None, stops=True
     ),
-    "image_entry": Kind("an image's entry that lacks something or leaves the folder", "image"),
-    "image_id": Kind("an image with the id of another one: whose annotations are whose isn't known", "image"),
+    "image_entry": Kind("an image's entry that lacks a field or names a file outside of the folder", "image"),
+    "image_id": Kind("an image with the id of another image, so that their annotations can't be told apart", "image"),
     "image_missing": Kind("an image that isn't there", "image"),
     "image_link": Kind("an image that is a link to a file outside of its folder", "image"),
     "image_empty": Kind("an image file of 0 bytes", "image"),
@@ -49,17 +49,21 @@ KINDS = {
     "polygon_broken": Kind("polygons of fewer than 3 points, of odd length, not finite or without extent", "object"),
     "rle_broken": Kind("run lengths that don't cover the image", "object"),
     "image_size_read": Kind("an image without a width and height, which were read from its file", None),
-    "object_area": Kind("an annotation whose area contradicts its box: it is scored with the area of its mask or box", None),
-    "object_without_mask": Kind("an object without a mask where others have one: masks are not scored", None),
-    "columns_left_out": Kind("an object whose label has more than its box (keypoints, a confidence, a track id): left out", None),
+    "object_area": Kind(
+        "an annotation whose area contradicts its box, and which is scored with the area of its mask or box", None
+    ),
+    "object_without_mask": Kind("an object without a mask although other objects have one, so that masks are not scored", None),
+    "columns_left_out": Kind(
+        "an object whose label has more than a box (keypoints, a confidence, a track id), which is left out", None
+    ),
     "box_clipped": Kind("a box partly outside its image, by more than a pixel", None),
     "object_repeated": Kind("an object annotated twice, box and category the same", None),
     "duplicate_within": Kind("an image that is in its split twice", None),
     "panoptic_area": Kind("a panoptic segment whose area is another than its PNG's", None),
-    "category_repeated": Kind("a category of the same name as another", None),
+    "category_repeated": Kind("a category with the same name as another one", None),
     "category_unused": Kind("a category without an object in train", None),
-    "image_deep": Kind("an image of more than 8 bits a value, which is scaled to 8 by the range of the set", None),
-    "image_constant": Kind("an image of one colour, or nearly so once it is scaled to 8 bits", None),
+    "image_deep": Kind("an image of more than 8 bits a value, which is scaled to 8 bits by the range of the dataset", None),
+    "image_constant": Kind("an image of one colour, or of nearly one after it is scaled to 8 bits", None),
     "many_objects": Kind("an image with more objects than the detector has queries", None),
 }
 

@@ -12,9 +12,10 @@ from detr_core.data.split import id_in
 def objects_without_mask(
     annotations: Sequence[Any], names: Mapping[int, str], findings: Sequence[Finding], split: str
 ) -> Iterator[Finding]:
-    """A finding for each object without a mask in a file where other objects have one; crowds aside.
+    """A finding for each object without a mask in a file where other objects have one; crowds do not count.
 
-    findings: of this file so far; what they leave out does not count. names: of the images that stay, by id.
+    findings: of this file so far; objects that they leave out do not count. names: file names of the images that are not left
+    out, by id.
     """
     left = {finding.place for finding in findings if finding.leaves == "object"}
     objects = [
@@ -26,5 +27,5 @@ def objects_without_mask(
     if len(bare) == len(objects):
         return
     for place, image_id in bare:
-        detail = f"{len(bare)} of {len(objects)} objects have none"
+        detail = f"{len(bare)} of {len(objects)} objects have no mask"
         yield Finding("object_without_mask", split, "instances", image_id, names[image_id], place, detail=detail)

@@ -1,4 +1,4 @@
-"""What the data check finds in the values of images: the ranges that deep images are scaled by, and images that show nothing."""
+"""The data check of pixel values: the ranges by which deep images are scaled, and images that show nothing."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ _LEVELS = 4  # of 256: an image that spans fewer shows nothing
 def value_findings(
     jobs: Mapping[str, Mapping[Job, list[tuple[str, ImageEntry]]]], seen: Mapping[Job, Seen], value_range: Range | None
 ) -> tuple[dict[str, Range] | None, list[Finding]]:
-    """The ranges of the set by sample type, None where no image has more than 8 bits a value, and the findings.
+    """The ranges of the dataset by sample type (None if no image has more than 8 bits a value), and the findings.
 
-    jobs: the images of each split. value_range: given by the profile, for all sample types; None for what the set has.
+    jobs: the images of each split. value_range: the profile's range for all sample types; None for the ranges of the dataset's
+    values.
     """
     spreads = [found.spread for found in seen.values() if found.spread is not None]
     ranges = ranges_of(spreads) if value_range is None else {each.kind: value_range for each in spreads}

@@ -25,5 +25,5 @@ class Account:
         if self.supplied != self.used + self.left_out:
             raise UnaccountedError(
                 f"{self.where}: {self.supplied} supplied, but {self.used} used and {self.left_out} left out; "
-                "this is a bug: please report it with these numbers"
+                "this is a bug of the project: please report it with these numbers"
             )

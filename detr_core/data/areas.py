@@ -7,7 +7,7 @@ from typing import Any
 
 from detr_core.data.masks import decoded
 
-LARGEST = 2**53  # no image has as many pixels; infinity and nan are refused with it
+LARGEST = 2**53  # no image has as many pixels; the limit also refuses infinity and nan
 # Pixels by which an area may reach beyond its box: some exporters count the last pixel in, or rasterise a polygon.
 SLACK = 2
 
@@ -25,9 +25,9 @@ def is_plausible(area: Any, box: Sequence[float]) -> bool:
 
 
 def scored_area(entry: dict[str, Any], size: tuple[int, int]) -> float:
-    """The area that an annotation is scored with: its own where that is plausible, else its mask's, else its box's.
+    """The area that an annotation is scored with: its own area if that is plausible, else its mask's, else its box's.
 
-    size: (h, w) of the image. Raises ValueError and its like for a mask that can't be decoded.
+    size: (h, w) of the image. Raises the errors of `decoded` for a mask that can't be decoded.
     """
     area, box = entry.get("area"), entry["bbox"]
     if is_plausible(area, box):

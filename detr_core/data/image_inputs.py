@@ -1,4 +1,4 @@
-"""Images as callers of a model give them: paths, base64 text, pixels, alone or several, in a list, a table or an array."""
+"""Reads the images that callers of a model give: paths, base64 text or pixels; one image, or a list, table or array of them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def images_of(given: Any, folder: Path | None = None, ranges: Ranges | None = No
     given: one image, or a list, an array or a table of them. An image is a path (text or Path), the base64 text of an image file,
     also as a `data:` address, integer pixels [h, w, 3] as an array or as nested lists, or a mapping with it under 'image' or
     'b64'. A table is a pandas DataFrame whose images are in its column 'image', or in its only column.
-    folder: where paths must lie, None for anywhere; then a relative path is one below this folder. ranges: by which files of
+    folder: the folder that paths are relative to and must lie in; None allows any path. ranges: by which files of
     more than 8 bits a value are scaled, None for each file's own range.
     Raises ValueError for anything else and for a path outside of `folder`, DatasetError for a file that can't be read.
     """
@@ -63,7 +63,7 @@ def _image(given: Any, folder: Path | None, ranges: Ranges | None) -> Tensor:
 def _file(given: str, folder: Path | None, ranges: Ranges | None) -> Tensor:
     path = Path(given)
     if folder is not None:
-        # Links are followed: who asks can't make one. Dots are resolved before they are looked at, or they would lead out.
+        # Links are followed, because a request can't create one. `..` is resolved first, because it could lead out of the folder.
         path = Path(os.path.normpath(folder / given))
         if not path.is_relative_to(folder):
             raise ValueError(
@@ -71,7 +71,7 @@ def _file(given: str, folder: Path | None, ranges: Ranges | None) -> Tensor:
             )
     try:
         there = path.is_file()
-    except (OSError, ValueError):  # a text that no path can be
+    except (OSError, ValueError):  # a text that can't be a path
         there = False
     if not there:
         raise ValueError(f"{_short(given)}: expected {EXPECTED}, found text that is neither such a file nor base64 of one")
@@ -79,7 +79,7 @@ def _file(given: str, folder: Path | None, ranges: Ranges | None) -> Tensor:
 
 
 def _from_base64(text: str) -> bytes | None:
-    """The bytes of an image file in this text; None where it isn't one, and so a path."""
+    """The bytes of the image file that this text encodes; None if it encodes none, and so is a path."""
     _, mark, content = text.partition(";base64,") if text.startswith("data:") else ("", "", text)
     if not mark and "." in text[-5:]:
         return None  # base64 has no dot

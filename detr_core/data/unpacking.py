@@ -31,7 +31,7 @@ def unpack(
 
     A file that is there already with the same checksum is kept. A file has the archive's time, so that unpacking twice gives
     the same. reserved: names at the top of `folder` that the archive may not use. replaceable: names of files in `folder` that
-    may be replaced where they differ from the archive's; any other file that differs is somebody's own.
+    may be replaced if they differ from the archive's files; any other file that differs belongs to somebody else.
     Raises DatasetError, before anything is written, for an entry with a name that leaves the folder, that is a link or a device,
     or stands there twice, for encryption, for more than LARGEST_RATIO times the archive's bytes, for a disk without room, and
     for a file of somebody's own where one of the archive's goes;
@@ -113,13 +113,13 @@ def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path, safe:
 
 
 def _is_there(target: Path, entry: zipfile.ZipInfo, replaceable: bool) -> bool:
-    """Whether a file is there already as the archive has it. Raises DatasetError for one that differs and is somebody's own."""
+    """Whether a file exists already as in the archive. Raises DatasetError for a different file that is not from an archive."""
     if _has_size(target, entry) and _crc(target) == entry.CRC:
         return True
     if os.path.lexists(target) and not replaceable:
         raise DatasetError(
-            f"{target}: expected no other file where one of the archive goes, found one that the archive did not bring; nothing "
-            "was touched: move it elsewhere, or delete it if you don't need it"
+            f"{target}: expected no other file at the place of a file of the archive, found one that is not from the archive; "
+            "nothing was changed; move it elsewhere, or delete it if you don't need it"
         )
     return False
 

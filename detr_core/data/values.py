@@ -1,8 +1,8 @@
 """Images of more than 8 bits a value, and the range of values by which they become 8-bit ones.
 
 An 8-bit image is never touched. What a value of a deeper image means is not in the file: 16 bits may hold 12, and a float may
-stand for anything. So a dataset states its ranges, one for each type of sample (the data check finds them), and every reader
-scales by these alone: low and below becomes 0, high and above 255.
+stand for anything. So a dataset states its ranges, one for each type of sample (the data check determines them), and every
+reader scales by these ranges only: values up to the low end become 0, values from the high end on become 255.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SWAPPED = {
 
 @dataclass(frozen=True)
 class Spread:
-    """The values of one image. kind: the sample type. low, high: its range without the tails; low = high for one value alone."""
+    """The values of one image. kind: the sample type. low, high: its range without the tails; equal for one value."""
 
     kind: str
     low: float
@@ -41,7 +41,7 @@ class Spread:
 
 
 def sample_type(image: Image.Image) -> str | None:
-    """One of SAMPLE_TYPES for an image of more than 8 bits a value, as its header says; None for an 8-bit one."""
+    """One of SAMPLE_TYPES for an image of more than 8 bits a value, according to its header; None for an 8-bit image."""
     if image.mode in ("I", "F"):
         return "32-bit" if image.mode == "I" else "float"
     return "16-bit" if image.mode.startswith("I;16") or _raw_mode(image) in _SWAPPED else None
@@ -84,7 +84,7 @@ def deep_values(image: Image.Image, again: Callable[[], Image.Image]) -> tuple[s
 
 
 def spread(kind: str, values: npt.NDArray[Any]) -> Spread:
-    """The range of an image's values, without the thousandth at either end, as long as more than one value is left."""
+    """The range of an image's values, without the thousandth at either end if more than one value is left."""
     finite = values[np.isfinite(values)]
     if finite.size == 0:
         return Spread(kind, 0.0, 0.0)
@@ -107,8 +107,9 @@ def ranges_of(spreads: list[Spread]) -> dict[str, Range]:
 def eight_bits(image: Image.Image, again: Callable[[], Image.Image], ranges: Ranges) -> Image.Image:
     """The image itself if it has 8 bits a value, else an 8-bit copy, scaled by the range of its sample type.
 
-    image, again: as `deep_values`. Where `ranges` doesn't have the type, the file is all that is known: 16 bits are taken for as
-    many as its highest value needs, other types go from the file's lowest value to its highest. EXIF's orientation is kept.
+    image, again: as `deep_values`. If `ranges` doesn't have the type, the range comes from the file alone: for 16 bits it covers
+    as many bits as the highest value needs, for other types it goes from the file's lowest value to its highest. EXIF's
+    orientation is kept.
     """
     found = deep_values(image, again)
     if found is None:

@@ -1,4 +1,4 @@
-"""The rows of YOLO's label files: what their columns mean, decided over a whole set, and the object that one row describes."""
+"""The rows of YOLO's label files: the meaning of their columns in a dataset, and the object that a row describes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LEFT_OUT = {"boxes": "columns after the box (a confidence or a track id)", "keyp
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a label file. where: file and line, as messages name them. columns: as they are written."""
+    """One row of a label file. where: file and line, as messages name them. columns: their texts in the file."""
 
     where: str
     columns: tuple[str, ...]
@@ -38,11 +38,11 @@ class RowError(ValueError):
 
 
 def decided_labels(rows: Sequence[Row], keypoints: tuple[int, int] | None) -> Labels:
-    """How to read the rows of a set for which no one has said it. keypoints: `kpt_shape` of its description.
+    """How to read the rows of a dataset, if the user has not said it. keypoints: `kpt_shape` of its description.
 
     Rows of 5 columns are boxes. Longer rows are keypoints where `kpt_shape` is given; they are polygons where each has an odd
-    number of columns and at least one has more than three points. What could be something else (a confidence, a track
-    id, keypoints without `kpt_shape`) is never taken for polygons.
+    number of columns and at least one has more than three points. Rows that could be something else (a confidence, a
+    track id, keypoints without `kpt_shape`) are never taken for polygons.
     Raises DatasetError, which names file, line, number of columns and the option that says how to read the set.
     """
     if keypoints is not None:
@@ -71,7 +71,7 @@ def _refuse(row: Row, why: str) -> None:
 
 
 def fits(columns: int, labels: Labels, keypoints: tuple[int, int] | None) -> bool:
-    """Whether a row of so many columns can be read so. Polygons may stand beside boxes, as exporters mix them."""
+    """Whether a row with this number of columns can be read as `labels`. As polygons, boxes can too: exporters mix the two."""
     if labels == "boxes":
         return BOX <= columns <= TRACKED
     if labels == "polygons":
@@ -119,7 +119,7 @@ def _box(values: list[float], size: tuple[int, int]) -> dict[str, Any]:
 
 def _expected(labels: Labels, keypoints: tuple[int, int] | None) -> str:
     if labels == "boxes":
-        return "`class cx cy w h`, and at most a confidence and a track id after it"
+        return "`class cx cy w h`, and at most a confidence and a track id after the box"
     if labels == "polygons":
         return "`class cx cy w h`, or `class x1 y1 x2 y2 x3 y3 ...` of a polygon"
     if keypoints is None:

@@ -98,7 +98,10 @@ def test_yolo_polygons(yolo: Path) -> None:
         ("inf .5 .5 .1 .1", "expected a class from 0 to 1, found inf"),
         ("0 nan .5 .5 .5", "expected finite numbers, found '0 nan .5 .5 .5'"),
         ("0 1e308 .5 .5 .5", "expected coordinates from 0 to 1, found '0 1e308 .5 .5 .5'"),
-        ("0 .5 .5", "expected `class cx cy w h`, and at most a confidence and a track id after it, found 3 columns: '0 .5 .5'"),
+        (
+            "0 .5 .5",
+            "expected `class cx cy w h`, and at most a confidence and a track id after the box, found 3 columns: '0 .5 .5'",
+        ),
         ("x .5 .5 .1 .1", "expected a class and coordinates in numbers, found 'x .5 .5 .1 .1'"),
         ("0,.5,.5,.1,.1", "expected a class and coordinates in numbers, found '0,.5,.5,.1,.1'"),
     ],

@@ -246,7 +246,7 @@ def test_two_files_for_one_split_are_not_guessed_between(folder: Path) -> None:
     picture(folder / "1.jpg")
     for name in ("train_a.json", "train_b.json"):
         (folder / name).write_text(json.dumps({"images": [{"file_name": "1.jpg"}], "annotations": [], "categories": []}))
-    with pytest.raises(DatasetError, match=r"expected one annotation file a split, found .*train_a\.json, .*train_b\.json"):
+    with pytest.raises(DatasetError, match=r"expected one annotation file for each split, .*train_a\.json, .*train_b\.json"):
         layout.find_layout(folder, 0.2)
 
 

@@ -122,7 +122,7 @@ def test_sizes_are_read_from_the_files_and_told(tmp_path: Path, field: Path, out
     (root / "images" / "img007.jpg").unlink()
     found = outcome(root)
     assert found.found["image_size_read"] == 31
-    assert "1 x an image's entry that lacks something" in found.error
+    assert "1 x an image's entry that lacks a field" in found.error
     assert "img007.jpg: width: expected pixels, found nothing" in found.error
     lenient = outcome(root, "lenient")
     assert sums(lenient, "images") == {"supplied": 32, "used": 31, "left_out": 1}
@@ -131,7 +131,7 @@ def test_sizes_are_read_from_the_files_and_told(tmp_path: Path, field: Path, out
 
 def test_two_images_with_one_id(tmp_path: Path, field: Path, outcome: Callable[..., Outcome]) -> None:
     found = outcome(field / "11-merged-ids" / "set", "lenient")
-    assert "train: expected an image that can be used, found none: 24 x an image with the id of another one" in found.error
+    assert "train: expected an image that can be used, found none: 24 x an image with the id of another image" in found.error
 
     root = Path(shutil.copytree(field / "11-merged-ids" / "set", tmp_path / "set"))
     content = json.loads((root / "instances_train.json").read_text())
@@ -139,7 +139,7 @@ def test_two_images_with_one_id(tmp_path: Path, field: Path, outcome: Callable[.
         image["id"] = place
     (root / "instances_train.json").write_text(json.dumps(content))
     found = outcome(root)
-    assert "6 x an image with the id of another one" in found.error
+    assert "6 x an image with the id of another image" in found.error
     found = outcome(root, "lenient")
     assert found.found["image_id"] == 6
     assert sums(found, "images") == {"supplied": 32, "used": 26, "left_out": 6}

@@ -82,7 +82,7 @@ def test_a_stage_whose_dvc_was_killed_before_it_looked_does_not_begin(folder: Pa
     dvc.kill()
     dvc.wait()
     assert wait_for(lambda: gone(int(text(folder / "shell"))))
-    assert (folder / "said").read_text() == "error: dvc, which has started this stage, has ended\n"
+    assert (folder / "said").read_text() == "error: the dvc that started this stage has ended; run the command again\n"
     assert not (folder / "begun").exists()
 
 

@@ -27,11 +27,11 @@ Carry = Callable[..., Outcome]
 @pytest.mark.parametrize(
     ("case", "images", "told"),
     [
-        ("02-yolo-pose", (24, 8), "path: ../datasets/x is not there"),
+        ("02-yolo-pose", (24, 8), "path: ../datasets/x was not found"),
         ("04-yolo-list", (24, 8), ""),
         ("04b-yolo-txt", (8, 4), ""),
         ("09c-voc-spaces", (24, 8), ""),
-        ("09e-voc-trainval-test", (24, 8), "the test set, ImageSets/Main/test.txt, is validated on"),
+        ("09e-voc-trainval-test", (24, 8), "the test set, ImageSets/Main/test.txt, is used for validation"),
     ],
 )
 def test_what_the_files_say_is_done(field: Path, outcome: Carry, case: str, images: tuple[int, int], told: str) -> None:  # noqa: F811
@@ -168,8 +168,8 @@ def test_the_description_is_obeyed(folder: Path, description: str, train: list[s
         ("train: images/nowhere\nval: images/b", r"data\.yaml: train: expected .* found none at 'images/nowhere'"),
         ("train: /elsewhere/images\nval: images/b", r"data\.yaml: train: expected .* found none at '/elsewhere/images'"),
         ("train: images/a\nval: images/nowhere", r"data\.yaml: val: .*; correct the key, or remove it"),
-        ("train: images/a\nval: ../beside", r"data\.yaml: val: '\.\./beside' is .*/beside, outside of"),
-        ("path: ../beside\ntrain: .\nval: images/b", r"data\.yaml: path: '\.\./beside' is .*/beside, outside of"),
+        ("train: images/a\nval: ../beside", r"data\.yaml: val: expected a place inside .*/set, found '\.\./beside'"),
+        ("path: ../beside\ntrain: .\nval: images/b", r"data\.yaml: path: expected a place inside .*/set, found '\.\./beside'"),
         ("train: images/a/1.png\nval: images/b", r"data\.yaml: train: expected a folder or a \.txt list"),
         ("train: []\nval: images/b", r"data\.yaml: train: .*an empty list"),
         ("train: {a: b}\nval: images/b", r"data\.yaml: train: expected folders or lists of images"),
