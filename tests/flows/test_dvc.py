@@ -64,7 +64,7 @@ def test_a_stage_depends_on_its_own_sections() -> None:
 def test_outputs_are_where_the_stages_write_them() -> None:
     where = Paths("${profile}")
     studies = [where.study(name) for name in EVALUATING]
-    models = [where.detection, where.panoptic, where.evaluation, *studies]
+    models = [where.detection, where.panoptic, where.evaluation, where.headline, *studies]
     written = [where.data, where.check, where.dataset, *models, where.report]
     kept = {"persist": True}  # dvc would delete files of somebody's own with the results
     assert [out for stage in STAGES.values() for out in stage["outs"]] == [{relative(path): kept} for path in written]

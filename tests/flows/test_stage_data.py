@@ -83,7 +83,8 @@ def test_from_nothing_to_a_dataset(project: Path, tmp_path: Path, monkeypatch: p
 def test_a_folder_that_dvc_does_not_watch_is_refused(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "PARAMS", tmp_path)
     where = Paths("tiny-watched")
-    (tmp_path / where.profile).mkdir()
+    for folder in (where.profile, "tiny"):
+        (tmp_path / folder).mkdir()
     where.source.symlink_to("data/other")
     with pytest.raises(ConfigError, match=r"watched/source: expected a link to .*, found 'data/other'"):
         data.run(profile(tmp_path / "tiny", None), where, Silent())
