@@ -175,7 +175,7 @@ def _xml_files(folder: Path) -> Iterator[Path]:
     return (
         folder / name
         for name in sorted(os.listdir(folder))
-        if name.endswith(".xml") and not is_foreign(name) and (folder / name).is_file()
+        if name.lower().endswith(".xml") and not is_foreign(name) and (folder / name).is_file()
     )
 
 
