@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from detr_core.data.dataset import DatasetError
 from detr_core.data.image_entries import image_file
+from flows.no_dataset import no_dataset
 from flows.split_names import SPLITS, WORDS, split_named
 
 DEPTH = 3  # annotation files lie at most so many folders deep
@@ -22,7 +23,7 @@ class AnnotationFile:
     """What adopting a folder needs to know of one of its COCO annotation files.
 
     split: 'train', 'val', 'test', or '' where neither its name nor its folder says it. images, annotations: how many it lists.
-    names: of some of its images. pngs: of some of its panoptic PNGs.
+    names: of its images. pngs: of some of its panoptic PNGs.
     """
 
     path: Path
@@ -36,9 +37,14 @@ class AnnotationFile:
 
 @dataclass(frozen=True)
 class CocoLayout:
-    """splits: 'train', 'val' and 'test', those that are there, as in the section `data.folder`. unused: files of no split."""
+    """What the annotation files of a folder are.
+
+    splits: 'train', 'val' and 'test', those that are there, as in the section `data.folder`; without a test set whose images
+    can't be found, beside a validation set. files: of each split that is there. unused: the annotation files of no split.
+    """
 
     splits: dict[str, dict[str, Any]]
+    files: dict[str, list[AnnotationFile]]
     unused: list[AnnotationFile]
 
 
@@ -50,24 +56,29 @@ def coco_layout(folder: Path) -> CocoLayout:
     """
     found, others = _annotation_files(folder)
     if not found:
-        listed = f" ({'; '.join(others[:3])})" if others else ""
-        raise DatasetError(
-            f"{folder}: expected COCO's annotation files, YOLO's data.yaml or Pascal VOC's Annotations, found none{listed}"
-        )
+        raise DatasetError(no_dataset(folder, others))
     chosen: dict[tuple[str, str], AnnotationFile] = {}
     for key in dict.fromkeys((file.split, file.source) for file in found):
-        files = [file for file in found if (file.split, file.source) == key]
+        same = [file for file in found if (file.split, file.source) == key]
         # Keypoints have the same boxes as the instances.
-        chosen[key] = _one([file for file in files if "keypoints" not in file.path.name] or files)
+        chosen[key] = _one([file for file in same if "keypoints" not in file.path.name] or same)
     parts = {split: {source: file for (own, source), file in chosen.items() if own == split} for split in (*SPLITS, "")}
     unnamed = parts.pop("")
     parts["train"] = parts["train"] or unnamed
     if not parts["train"]:
         names = ", ".join(str(file.path.relative_to(folder)) for file in chosen.values())
         raise DatasetError(f"{folder}: expected annotations of a train split, found only {names}")
-    used = [file for part in parts.values() for file in part.values()]
-    unused = [file for file in found if file not in used]
-    return CocoLayout({split: _split(folder, part) for split, part in parts.items() if part}, unused)
+    files = {split: list(part.values()) for split, part in parts.items() if part}
+    used = {file.path for own in files.values() for file in own}
+    unused = [file for file in found if file.path not in used]
+    splits = {}
+    for split in files:
+        try:
+            splits[split] = _split(folder, parts[split])
+        except DatasetError:
+            if split != "test" or "val" not in files:
+                raise  # a test set beside a validation set isn't used, and may be without its images
+    return CocoLayout(splits, files, unused)
 
 
 def split_entry(
@@ -82,7 +93,8 @@ def _annotation_files(folder: Path) -> tuple[list[AnnotationFile], list[str]]:
     found, others = [], []
     for place in (folder, *_folders(folder, DEPTH)):
         for path in sorted(place.iterdir()):
-            if path.suffix.lower() != ".json" or path.name.startswith(".") or not path.is_file():
+            # A Mac's own files begin with `._`; some exports are called .annotations.coco.json.
+            if path.suffix.lower() != ".json" or path.name.startswith("._") or not path.is_file():
                 continue
             file = _described(path, folder)
             if isinstance(file, str):
@@ -117,8 +129,8 @@ def _described(path: Path, folder: Path) -> AnnotationFile | str:
         split_named(path.stem) or split_named(path.parent.relative_to(folder).as_posix()),
         len(content["images"]),
         len(content["annotations"]),
-        _sample(content["images"]),
-        _sample(content["annotations"]),
+        _file_names(content["images"]),
+        _sample(_file_names(content["annotations"])),
     )
 
 
@@ -126,19 +138,19 @@ def _words(text: str) -> list[str]:
     return text.lower().replace("-", "_").replace(".", "_").split("_")
 
 
-def _sample(entries: list[Any]) -> list[str]:
-    """Some of the file names in the entries, from the first to the last."""
-    step = max(1, len(entries) // SAMPLE)
-    named = [
-        entry["file_name"] for entry in entries[::step] if isinstance(entry, dict) and isinstance(entry.get("file_name"), str)
-    ]
-    return named[:SAMPLE]
+def _file_names(entries: list[Any]) -> list[str]:
+    return [entry["file_name"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("file_name"), str)]
+
+
+def _sample(names: list[str]) -> list[str]:
+    """Some of the names, from the first to the last."""
+    return names[:: max(1, len(names) // SAMPLE)][:SAMPLE]
 
 
 def _split(folder: Path, part: dict[str, AnnotationFile]) -> dict[str, Any]:
     file = next(iter(part.values()))
     word = next((name for name in file.path.stem.split("_")[::-1] if name.startswith(WORDS)), "")
-    images = _holding(folder, file.path, "images", file.names, ["images", f"images/{word}", word, f"{word}/images", "."])
+    images = _holding(folder, file.path, "images", _sample(file.names), ["images", f"images/{word}", word, f"{word}/images", "."])
     panoptic, masks = part.get("panoptic"), None
     if panoptic is not None:
         beside = (panoptic.path.parent / panoptic.path.stem).relative_to(folder).as_posix()

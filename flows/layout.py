@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from detr_core.data.picture_files import is_file
 from detr_core.data.yolo import YoloSet, split_pictures, yolo_labels
 from detr_core.data.yolo_rows import Labels
 from flows.coco_layout import coco_layout
-from flows.told import unused
+from flows.told import coco_notes
 from flows.voc_layout import voc_folders, voc_layout
 from flows.yolo_layout import yolo_description, yolo_layout, yolo_set
 
@@ -57,23 +56,12 @@ def _layout(folder: Path, share: float, labels: Labels | None) -> Layout:
         kind, (splits, notes) = "voc", voc_layout(folder, places)
     else:
         kind, found = "coco", coco_layout(folder)
-        splits, notes = found.splits, [*unused(found.unused, folder), *_without_own_part(found.splits)]
+        splits, notes = found.splits, coco_notes(folder, found)
     if labels is not None and kind != "yolo":
         raise ConfigError(f"--labels: expected with a YOLO dataset alone, found one in the format {kind!r}")
     val = splits.get("val") or splits.get("test")
     section = {"format": kind, "train": splits["train"], "val": val, "val_share": None if val else share, **more}
     return Layout(section, notes)
-
-
-def _without_own_part(splits: Mapping[str, dict[str, Any]]) -> list[str]:
-    """What becomes of COCO's test split, and of what is validated on where there is no validation split."""
-    test = splits.get("test")
-    file = "" if test is None else test["instances"] or test["panoptic"]
-    if "val" in splits:
-        return [f"the test set, {file}, is used neither for training nor for validation"] if file else []
-    if file:
-        return [f"there is no validation set: the test set, {file}, is validated on"]
-    return ["there is no validation set: a share of the training images is validated on"]
 
 
 def _unlabelled(folder: Path, name: str, config: SplitConfig, described: YoloSet) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,11 @@ from pathlib import Path
 from detr_core.check.findings import KINDS, Finding
 from detr_core.check.statistics import Statistics
 from detr_core.data.dataset import DatasetError
-from flows.coco_layout import AnnotationFile
+from detr_core.data.picture_files import is_file, picture_files
+from detr_core.wording import counted
+from flows.coco_layout import AnnotationFile, CocoLayout
+
+_BACKSLASH = "\\"
 
 
 def told(findings: Sequence[Finding]) -> list[str]:
@@ -19,17 +24,68 @@ def told(findings: Sequence[Finding]) -> list[str]:
         own = [finding for finding in findings if finding.kind == name]
         if own:
             splits = Counter(finding.split for finding in own)
-            counted = ", ".join(f"{number:,} in {split}" for split, number in splits.items())
+            numbers = ", ".join(f"{number:,} in {split}" for split, number in splits.items())
             strict = "" if kind.leaves is None else " (`check.mode: strict` stops at it, `lenient` leaves it out)"
-            lines.append(f"{kind.words}: {counted}; the first: {where(own[0])}{strict}")
+            lines.append(f"{kind.words}: {numbers}; the first: {where(own[0])}{strict}")
     return lines
 
 
-def unused(files: Sequence[AnnotationFile], folder: Path) -> list[str]:
-    """A line for each annotation file that no split of the profile reads."""
-    return [
-        f"{file.path.relative_to(folder)} is not used: {file.images:,} images, {file.annotations:,} annotations" for file in files
-    ]
+def coco_notes(folder: Path, found: CocoLayout) -> list[str]:
+    """Lines on the annotation files and the images of a COCO dataset that neither train nor validate, and on its division."""
+    notes = []
+    if "test" in found.files:
+        listed = ", ".join(_described(file, folder) for file in found.files["test"])
+        if "val" in found.files:
+            notes.append(f"the test set, {listed}, is used neither for training nor for validation")
+        else:
+            notes.append(f"there is no validation set: the test set, {listed}, is validated on")
+    elif "val" not in found.files:
+        notes.append("there is no validation set: a share of the training images is validated on")
+    notes += [f"{file.path.relative_to(folder)} is not used: {_contents(file)}" for file in found.unused]
+    return notes + _missing(folder, found) + _unlisted(folder, found)
+
+
+def _described(file: AnnotationFile, folder: Path) -> str:
+    return f"{file.path.relative_to(folder)} ({_contents(file)})"
+
+
+def _contents(file: AnnotationFile) -> str:
+    return f"{counted(file.images, 'image')}, {counted(file.annotations, 'annotation')}"
+
+
+def _missing(folder: Path, found: CocoLayout) -> list[str]:
+    """A line for each split that lists images whose files aren't there."""
+    notes = []
+    for split, entry in found.splits.items():
+        names = {place for file in found.files[split] for place in _places(entry["images"], file)}
+        missing = sorted(name for name in names if not is_file(folder / name))
+        if missing:
+            are = "is" if len(missing) == 1 else "are"
+            notes.append(f"{split}: {len(missing):,} of {counted(len(names), 'image')} {are} not there, such as {missing[0]}")
+    return notes
+
+
+def _unlisted(folder: Path, found: CocoLayout) -> list[str]:
+    """A line for each folder of images with pictures that no annotation file lists."""
+    masks = tuple(f"{entry['panoptic_masks']}/" for entry in found.splits.values() if entry["panoptic_masks"])
+    notes = []
+    listed = {
+        name for split, entry in found.splits.items() for file in found.files[split] for name in _places(entry["images"], file)
+    }
+    for place in dict.fromkeys(entry["images"] for entry in found.splits.values()):
+        known = listed.union(*(_places(place, file) for file in found.unused))
+        pictures = [os.path.normpath(f"{place}/{name}") for name in picture_files(folder / place)]
+        pictures = [name for name in pictures if not name.startswith(masks)]
+        others = [name for name in pictures if name not in known]
+        if others:
+            are = "is in no annotation file and is" if len(others) == 1 else "are in no annotation file and are"
+            notes.append(f"{place}: {len(others):,} of {counted(len(pictures), 'image')} {are} not used, such as {others[0]}")
+    return notes
+
+
+def _places(images: str, file: AnnotationFile) -> list[str]:
+    """Where the images that a file lists are expected, below the dataset's folder."""
+    return [os.path.normpath(f"{images}/{name.replace(_BACKSLASH, '/')}") for name in file.names]
 
 
 def require_images(statistics: Mapping[str, Statistics], findings: Sequence[Finding], folder: Path) -> None:

@@ -70,7 +70,8 @@ def check_entries(content: dict[str, Any], split: str, source: str) -> Entries:
         found.panoptic.pop(number, None)
     found.findings += _repeated(found, split, source)
     if source == "instances":
-        found.findings += objects_without_mask(content["annotations"], found.images, found.findings, split)
+        names = {number: image.name for number, image in found.images.items()}
+        found.findings += objects_without_mask(content["annotations"], names, found.findings, split)
         found.findings = conversion_findings(content, found.findings, split, source)
     return found
 

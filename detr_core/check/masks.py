@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from detr_core.check.findings import Finding
@@ -10,21 +10,21 @@ from detr_core.data.split import id_in
 
 
 def objects_without_mask(
-    annotations: Sequence[Any], images: Collection[int], findings: Sequence[Finding], split: str
+    annotations: Sequence[Any], names: Mapping[int, str], findings: Sequence[Finding], split: str
 ) -> Iterator[Finding]:
     """A finding for each object without a mask in a file where other objects have one; crowds aside.
 
-    findings: of this file so far; what they leave out does not count. images: the ids of the images that stay.
+    findings: of this file so far; what they leave out does not count. names: of the images that stay, by id.
     """
     left = {finding.place for finding in findings if finding.leaves == "object"}
     objects = [
         (place, entry)
         for place, entry in enumerate(annotations)
-        if place not in left and isinstance(entry, dict) and id_in(entry, "image_id") in images and not entry.get("iscrowd")
+        if place not in left and isinstance(entry, dict) and id_in(entry, "image_id") in names and not entry.get("iscrowd")
     ]
-    bare = [(place, id_in(entry, "image_id")) for place, entry in objects if not entry.get("segmentation")]
+    bare = [(place, int(entry["image_id"])) for place, entry in objects if not entry.get("segmentation")]
     if len(bare) == len(objects):
         return
     for place, image_id in bare:
         detail = f"{len(bare)} of {len(objects)} objects have none"
-        yield Finding("object_without_mask", split, "instances", image_id, place=place, detail=detail)
+        yield Finding("object_without_mask", split, "instances", image_id, names[image_id], place, detail=detail)

@@ -360,9 +360,46 @@ def test_what_becomes_of_a_test_split_is_told(tmp_path: Path, field: Path, outco
     (root / "instances_val.json").rename(root / "instances_val.JSON")
     shutil.copy(root / "instances_val.JSON", root / "instances_test.json")
     found = outcome(root)
-    assert found.told == ["the test set, instances_test.json, is used neither for training nor for validation"]
+    test = "instances_test.json (8 images, 16 annotations)"
+    assert found.told == [f"the test set, {test}, is used neither for training nor for validation"]
     assert found.images == {"train/images": 24, "val/images": 8}
     (root / "instances_val.JSON").unlink()
-    assert find_layout(root, 0.2).notes == ["there is no validation set: the test set, instances_test.json, is validated on"]
+    assert find_layout(root, 0.2).notes == [f"there is no validation set: the test set, {test}, is validated on"]
     (root / "instances_test.json").unlink()
-    assert find_layout(root, 0.2).notes == ["there is no validation set: a share of the training images is validated on"]
+    assert find_layout(root, 0.2).notes[0] == "there is no validation set: a share of the training images is validated on"
+
+
+def test_images_and_annotations_that_nothing_is_made_of_are_told(tmp_path: Path, outcome: Callable[..., Outcome]) -> None:
+    root = tmp_path / "export"
+    root.mkdir()
+    roboflow(root)
+    shutil.copytree(root / "valid", root / "test")
+    first = next((root / "train").glob("*.jpg"))
+    shutil.copy(first, root / "train" / "not listed.jpg")
+    first.unlink()
+    images = len(json.loads((root / "train" / "_annotations.coco.json").read_text())["images"])
+    expected = [
+        f"train: 1 of {images} images is not there, such as train/{first.name}",
+        f"train: 1 of {images} images is in no annotation file and is not used, such as train/not listed.jpg",
+    ]
+    contents = json.loads((root / "test" / "_annotations.coco.json").read_text())
+    test = f"test/_annotations.coco.json ({len(contents['images'])} images, {len(contents['annotations'])} annotations)"
+    apart = f"the test set, {test}, is used neither for training nor for validation"
+    assert outcome(root).told[:3] == [apart, *expected]
+    for image in (root / "test").glob("*.jpg"):
+        image.unlink()  # a test set that isn't used may be without its images
+    assert outcome(root).told[:3] == [apart, *expected]
+    shutil.rmtree(root / "test")
+    (root / "valid").rename(root / "test")
+    assert outcome(root).told[0] == f"there is no validation set: the test set, {test}, is validated on"
+    shutil.rmtree(root / "test")
+    assert outcome(root).told[0] == "there is no validation set: a share of the training images is validated on"
+
+
+def test_annotation_files_may_be_hidden_ones(tmp_path: Path, outcome: Callable[..., Outcome]) -> None:
+    root = tmp_path / "export"
+    root.mkdir()
+    roboflow(root)
+    for split in ("train", "valid"):
+        (root / split / "_annotations.coco.json").rename(root / split / ".annotations.coco.json")
+    assert sums(outcome(root), "objects") == {"supplied": 16, "used": 16, "left_out": 0}

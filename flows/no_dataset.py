@@ -1,0 +1,102 @@
+"""What to tell a person whose folder holds no dataset that can be adopted: what was found in it, and what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from PIL import Image
+
+from detr_core.data.dataset import DatasetError
+from detr_core.data.picture_files import is_foreign, read_lines
+from detr_core.data.yolo_rows import BOX
+from detr_core.wording import counted
+from flows.split_names import SPLITS, split_named
+
+MOST_FILES = 20_000  # so many files are looked at; the folder can be anything, such as a whole disk
+DESCRIPTION = "data.yaml"
+CLASSES = ("_darknet.labels", "classes.txt", "obj.names", "labels.txt")  # files by which exporters name YOLO's classes
+SHOWN = 20
+
+
+def no_dataset(folder: Path, others: Sequence[str]) -> str:
+    """The message for a folder without a dataset. others: JSON files in it, with the reason why they are no annotation files."""
+    expected = f"{folder}: expected COCO's annotation files, YOLO's data.yaml or Pascal VOC's Annotations, found none"
+    listed = f" ({'; '.join(others[:3])})" if others else ""
+    files = _files(folder)
+    advice = _another_folder(folder, files) or _description(folder, files) or _contents(files)
+    return f"{expected}{listed}; {advice}"
+
+
+def _files(folder: Path) -> list[str]:
+    """Files in the folder and below it, relative to it."""
+    return sorted(os.path.relpath(path, folder).replace(os.sep, "/") for path in islice(_walked(folder), MOST_FILES))
+
+
+def _walked(folder: Path) -> Iterator[str]:
+    for base, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not is_foreign(name))
+        yield from (os.path.join(base, name) for name in names if not is_foreign(name))
+
+
+def _is_picture(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in Image.registered_extensions()
+
+
+def _has_rows(path: Path) -> bool:
+    """Whether the first line of a text file is a row of YOLO's: a class and at least four coordinates."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            columns = [float(column) for column in file.readline(10_000).split()]
+    except (OSError, ValueError):
+        return False
+    return len(columns) >= BOX and columns[0].is_integer()
+
+
+def _another_folder(folder: Path, files: Sequence[str]) -> str:
+    described = [folder / name for name in files if name.rpartition("/")[2] == DESCRIPTION]
+    described += [above / DESCRIPTION for above in list(folder.parents)[:2] if (above / DESCRIPTION).is_file()]
+    return f"{described[0]} describes a dataset of YOLO: give its folder, {described[0].parent}" if described else ""
+
+
+def _description(folder: Path, files: Sequence[str]) -> str:
+    """How to describe YOLO's label files where nothing describes them."""
+    rows = next((name for name in files if name.endswith(".txt") and _has_rows(folder / name)), None)
+    if rows is None:
+        return ""
+    of_split: dict[str, list[str]] = {}
+    for place in sorted({name.rpartition("/")[0] or "." for name in files if _is_picture(name)}):
+        of_split.setdefault(split_named(place), []).append(place)
+    if "train" not in of_split:
+        of_split["train"] = of_split.get("", ["..."])
+    keys = [f"`{split}: {_listed(of_split[split])}`" for split in SPLITS if split in of_split]
+    named = next((name for name in files if name.rpartition("/")[2] in CLASSES and name != rows), None)
+    classes, origin = (["..."], "") if named is None else (_class_names(folder / named), f" (from {named})")
+    keys.append(f"`names: {json.dumps(classes, ensure_ascii=False)}`{origin}")
+    return (
+        f"{rows} has the rows of a label file of YOLO, but {DESCRIPTION}, which names the classes, is missing: "
+        f"write {folder / DESCRIPTION} with the lines {', '.join(keys)}"
+    )
+
+
+def _class_names(path: Path) -> list[str]:
+    try:
+        return read_lines(path)[:SHOWN]
+    except DatasetError:
+        return ["..."]
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else json.dumps(names, ensure_ascii=False)
+
+
+def _contents(files: Sequence[str]) -> str:
+    if not files:
+        return "it has no files"
+    endings = Counter(os.path.splitext(name)[1].lower() or "no ending" for name in files)
+    listed = ", ".join(f"{number:,} x {ending}" for ending, number in endings.most_common(5))
+    return f"it has {counted(len(files), 'file')}: {listed}"

@@ -1,0 +1,75 @@
+"""What a person is told of a folder that can't be adopted as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from detr_core.data.dataset import DatasetError
+from flows.layout import find_layout
+
+EXPECTED = "expected COCO's annotation files, YOLO's data.yaml or Pascal VOC's Annotations, found none"
+
+
+def told(folder: Path) -> str:
+    with pytest.raises(DatasetError) as error:
+        find_layout(folder, 0.2)
+    prefix = f"{folder}: {EXPECTED}; "
+    assert str(error.value).startswith(prefix)
+    return str(error.value).removeprefix(prefix)
+
+
+def write_labelled(folder: Path, images: str, labels: str) -> None:
+    for place in (images, labels):
+        (folder / place).mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8)).save(folder / images / "a b.jpg")
+    (folder / labels / "a b.txt").write_text("0 .5 .5 .2 .2\n")
+
+
+def test_a_folder_with_something_else_and_one_with_nothing(tmp_path: Path) -> None:
+    assert told(tmp_path) == "it has no files"
+    (tmp_path / "inner").mkdir()
+    for name in ("a.zip", "b.csv", "inner/c.CSV", ".DS_Store", "README"):
+        (tmp_path / name).write_text("0 of 5 rows")
+    assert told(tmp_path) == "it has 4 files: 2 x .csv, 1 x no ending, 1 x .zip"
+
+
+@pytest.mark.parametrize("given", [".", "sets/cells/train", "sets/cells/train/images"])
+def test_the_folder_of_the_dataset_is_named_where_another_was_given(tmp_path: Path, given: str) -> None:
+    cells = tmp_path / "sets" / "cells"
+    write_labelled(cells, "train/images", "train/labels")
+    (cells / "data.yaml").write_text("train: train/images\nnames: [cat]\n")
+    assert told(tmp_path / given) == f"{cells / 'data.yaml'} describes a dataset of YOLO: give its folder, {cells}"
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "names", "lines"),
+    [
+        (
+            ["train", "valid"],
+            ["train", "valid"],
+            "train/_darknet.labels",
+            '`train: train`, `val: valid`, `names: ["cat", "Hündin"]`',
+        ),
+        (["train/images", "test/images"], ["train/labels", "test/labels"], None, "`train: train/images`, `test: test/images`, "),
+        (["images"], ["labels"], "classes.txt", '`train: images`, `names: ["cat", "Hündin"]`'),
+        (["."], ["."], None, '`train: .`, `names: ["..."]`'),
+        (["a/train", "b/train"], ["a/train", "b/train"], None, '`train: ["a/train", "b/train"]`, `names: ["..."]`'),
+    ],
+)
+def test_labels_without_a_description_are_told_with_the_lines_that_describe_them(
+    tmp_path: Path, images: list[str], labels: list[str], names: str | None, lines: str
+) -> None:
+    for place, own in zip(images, labels, strict=True):
+        write_labelled(tmp_path, place, own)
+    if names is not None:
+        (tmp_path / names).write_text("cat\nHündin\n", encoding="utf-8")
+    found = told(tmp_path)
+    rows = min(Path(place, "a b.txt").as_posix() for place in labels)
+    assert found.startswith(f"{rows} has the rows of a label file of YOLO, but data.yaml, which names the classes, is missing: ")
+    assert f"write {tmp_path / 'data.yaml'} with the lines {lines}" in found
+    written = [text for text in found.partition("with the lines ")[2].split("`") if ": " in text]
+    (tmp_path / "data.yaml").write_text("\n".join(written), encoding="utf-8")
+    assert find_layout(tmp_path, 0.2).section["format"] == "yolo", "the lines do what they are said to do"
