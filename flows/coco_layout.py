@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from detr_core.data.dataset import DatasetError
-from detr_core.data.image_entries import image_file
+from detr_core.data.image_entries import image_file, present_name
 from flows.no_dataset import no_dataset
 from flows.split_names import SPLITS, WORDS, split_named
 
@@ -150,7 +150,8 @@ def _sample(names: list[str]) -> list[str]:
 def _split(folder: Path, part: dict[str, AnnotationFile]) -> dict[str, Any]:
     file = next(iter(part.values()))
     word = next((name for name in file.path.stem.split("_")[::-1] if name.startswith(WORDS)), "")
-    images = _holding(folder, file.path, "images", _sample(file.names), ["images", f"images/{word}", word, f"{word}/images", "."])
+    of_split = [f"images/{word}", word, f"{word}/images"] if word else []
+    images = _holding(folder, file.path, "images", _sample(file.names), ["images", *of_split, "."])
     panoptic, masks = part.get("panoptic"), None
     if panoptic is not None:
         beside = (panoptic.path.parent / panoptic.path.stem).relative_to(folder).as_posix()
@@ -169,7 +170,7 @@ def _holding(folder: Path, file: Path, field: str, names: list[str], likely: lis
     best, most = "", 0
     for place in [*likely, *others]:
         there = sum(image_file(folder / place, name) is not None for name in names)
-        there = there or sum(image_file(folder / place, name.replace("\\", "/")) is not None for name in names)
+        there = there or sum(present_name(folder / place, name) is not None for name in names)
         if there > most:
             best, most = place, there
         if most == len(names):

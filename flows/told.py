@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 from detr_core.check.findings import KINDS, Finding
 from detr_core.check.statistics import Statistics
 from detr_core.data.dataset import DatasetError
-from detr_core.data.picture_files import is_file, picture_files
+from detr_core.data.image_entries import present_name
+from detr_core.data.picture_files import picture_files
 from detr_core.wording import counted
 from flows.coco_layout import AnnotationFile, CocoLayout
 
@@ -57,8 +59,8 @@ def _missing(folder: Path, found: CocoLayout) -> list[str]:
     """A line for each split that lists images whose files aren't there."""
     notes = []
     for split, entry in found.splits.items():
-        names = {place for file in found.files[split] for place in _places(entry["images"], file)}
-        missing = sorted(name for name in names if not is_file(folder / name))
+        names = sorted({name for file in found.files[split] for name in file.names})
+        missing = [_place(f"{entry['images']}/{name}") for name in names if present_name(folder / entry["images"], name) is None]
         if missing:
             are = "is" if len(missing) == 1 else "are"
             notes.append(f"{split}: {len(missing):,} of {counted(len(names), 'image')} {are} not there, such as {missing[0]}")
@@ -74,7 +76,7 @@ def _unlisted(folder: Path, found: CocoLayout) -> list[str]:
     }
     for place in dict.fromkeys(entry["images"] for entry in found.splits.values()):
         known = listed.union(*(_places(place, file) for file in found.unused))
-        pictures = [os.path.normpath(f"{place}/{name}") for name in picture_files(folder / place)]
+        pictures = [_place(f"{place}/{name}") for name in picture_files(folder / place)]
         pictures = [name for name in pictures if not name.startswith(masks)]
         others = [name for name in pictures if name not in known]
         if others:
@@ -85,7 +87,11 @@ def _unlisted(folder: Path, found: CocoLayout) -> list[str]:
 
 def _places(images: str, file: AnnotationFile) -> list[str]:
     """Where the images that a file lists are expected, below the dataset's folder."""
-    return [os.path.normpath(f"{images}/{name.replace(_BACKSLASH, '/')}") for name in file.names]
+    return [_place(f"{images}/{name.replace(_BACKSLASH, '/')}") for name in file.names]
+
+
+def _place(path: str) -> str:
+    return unicodedata.normalize("NFC", os.path.normpath(path))
 
 
 def require_images(statistics: Mapping[str, Statistics], findings: Sequence[Finding], folder: Path) -> None:

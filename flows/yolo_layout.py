@@ -14,6 +14,7 @@ from detr_core.data.config import SplitConfig
 from detr_core.data.dataset import DatasetError
 from detr_core.data.picture_files import below, is_foreign
 from detr_core.data.yolo import YoloSet, labels_of, split_pictures
+from detr_core.wording import counted
 from flows.coco_layout import split_entry
 from flows.split_names import SPLITS
 
@@ -57,6 +58,8 @@ def yolo_layout(folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
     described, notes = _described(folder)
     test = described.places.get("test")
     splits = {name: _split(described, name, folder) for name in ("train", "val") if name in described.places}
+    if "val" in splits and (note := _in_both(folder, described, splits)):
+        notes.append(note)
     if test is not None:
         _require_apart(folder, described, splits)
         notes.append(f"{described.file}: test: {', '.join(test)} is used neither for training nor for validation")
@@ -103,6 +106,21 @@ def _split(described: YoloSet, name: str, folder: Path) -> dict[str, Any]:
         if labels_of(f"{places[0]}/a/x") == f"{labels}/a/x.txt":
             return split_entry(places[0], labels)
     return split_entry(".", described.file)
+
+
+def _in_both(folder: Path, described: YoloSet, splits: Mapping[str, dict[str, Any]]) -> str:
+    """A line for images that are listed for training and for validation, as in sets that only show the format."""
+    files = [
+        {picture.file for picture in split_pictures(folder, name, build(SplitConfig, entry, described.file), described)}
+        for name, entry in splits.items()
+    ]
+    both = len(files[0] & files[1])
+    if not both:
+        return ""
+    return (
+        f"{described.file}: train and val have {counted(both, 'image')} in common, at which the check stops; with `val: null` and "
+        "`val_share: 0.2` in the profile's `data.folder`, a share of the training images is validated on"
+    )
 
 
 def _require_apart(folder: Path, described: YoloSet, splits: Mapping[str, dict[str, Any]]) -> None:

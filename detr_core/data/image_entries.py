@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ SIZE_READ = "size_read_from_file"  # true in an entry whose width and height are
 def completed(entries: list[Any], folder: Path) -> list[Any]:
     """The entries with `width` and `height` of the image file in `folder` where they have none that can be right, marked so.
 
-    A name with the backslashes of Windows is written with slashes where that is what names a file. An entry that needs neither,
-    or whose file can't be read, is the same object as before.
+    A name that only another spelling of it finds, see `present_name`, is written so. An entry that needs neither, or whose file
+    can't be read, is the same object as before.
     """
     return [_completed(entry, folder) if isinstance(entry, dict) else entry for entry in entries]
 
@@ -24,11 +25,12 @@ def completed(entries: list[Any], folder: Path) -> list[Any]:
 def _completed(entry: dict[str, Any], folder: Path) -> dict[str, Any]:
     name = entry.get("file_name")
     sized = _is_side(entry.get("width")) and _is_side(entry.get("height"))
-    if not isinstance(name, str) or (sized and "\\" not in name):
+    if not isinstance(name, str) or (sized and name.isascii() and "\\" not in name):
         return entry
-    file = image_file(folder, name)
-    if file is None and "\\" in name and (file := image_file(folder, name.replace("\\", "/"))) is not None:
-        entry = entry | {"file_name": name.replace("\\", "/")}
+    present = present_name(folder, name)
+    if present is not None and present != name:
+        entry = entry | {"file_name": present}
+    file = None if present is None else folder / present
     if sized or file is None:
         return entry
     try:
@@ -45,6 +47,19 @@ def _is_side(value: Any) -> bool:
     except ValueError:
         return False
     return True
+
+
+def present_name(folder: Path, name: Any) -> str | None:
+    """The spelling of an image's name by which a file below `folder` is found; None where there is no such file.
+
+    The name as it is goes first. Others have slashes for the backslashes of Windows, or accents as a Mac writes them: the
+    letter and the accent as two characters where others write one.
+    """
+    if not isinstance(name, str):
+        return None
+    slashed = name.replace("\\", "/")
+    spellings = [name, slashed, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))]
+    return next((spelling for spelling in dict.fromkeys(spellings) if image_file(folder, spelling) is not None), None)
 
 
 def image_file(folder: Path, name: Any) -> Path | None:

@@ -115,12 +115,15 @@ def _read_all(folder: Path, root: Path) -> Files:
         path = folder / name
         if not _is_xml(path):
             continue
+        stem = name[: -len(".xml")]
         try:
-            found[name[: -len(".xml")]] = read_voc_xml(path)
+            if stem in found:
+                raise XmlError("expected one XML file of this name, found another that differs in the case of its ending")
+            found[stem] = read_voc_xml(path)
         except XmlError as error:
             if not is_voc_xml(path) and path.stat().st_size and "/" in name:
                 continue  # XML of something else, in a subfolder
-            found[name[: -len(".xml")]] = f"{path.relative_to(root)}: {error}"
+            found[stem] = f"{path.relative_to(root)}: {error}"
     return found
 
 

@@ -55,7 +55,10 @@ def read_yolo(
     for name, found in pictures.items():
         if not any(is_file(picture.labels) for picture in found):
             expected = f"a label file such as {found[0].labels.relative_to(root)}"
-            raise DatasetError(f"{root}: {name}: expected {expected} for an image, found none for any of {len(found)} images")
+            raise DatasetError(
+                f"{root}: {name}: expected {expected} for an image, found none for any of {len(found)} images; labels are looked "
+                "for in a folder `labels` where images are in one called `images`, else beside the images"
+            )
     rows: dict[Path, list[Row] | str] = {}
     for each in pictures.values():
         for picture in each:

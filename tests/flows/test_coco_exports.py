@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -403,3 +404,22 @@ def test_annotation_files_may_be_hidden_ones(tmp_path: Path, outcome: Callable[.
     for split in ("train", "valid"):
         (root / split / "_annotations.coco.json").rename(root / split / ".annotations.coco.json")
     assert sums(outcome(root), "objects") == {"supplied": 16, "used": 16, "left_out": 0}
+
+
+def test_names_that_a_mac_has_spelled_with_other_accents_are_found(tmp_path: Path, outcome: Callable[..., Outcome]) -> None:
+    root = tmp_path / "größe 1"
+    root.mkdir()
+    roboflow(root)
+    for split in ("train", "valid"):
+        content = json.loads((root / split / "_annotations.coco.json").read_text())
+        for place, image in enumerate(content["images"]):
+            decomposed = f"Gro\u0308ße {split} {place}.jpg"
+            (root / split / image["file_name"]).rename(root / split / decomposed)
+            image["file_name"] = "images\\" + unicodedata.normalize("NFC", decomposed) if split == "valid" else decomposed
+        (root / split / "images").mkdir()
+        for image in (root / split).glob("*.jpg") if split == "valid" else ():
+            image.rename(root / split / "images" / image.name)
+        write(root / split / "_annotations.coco.json", content)
+    found = outcome(root)
+    assert (found.error, found.told) == ("", [line for line in found.told if "category" in line])
+    assert sums(found, "objects") == {"supplied": 16, "used": 16, "left_out": 0}

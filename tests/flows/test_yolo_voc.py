@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 from detr_core.config import ConfigError, build
-from detr_core.data.config import FolderConfig
+from detr_core.data.config import FolderConfig, SplitConfig
 from detr_core.data.dataset import DatasetError, read_dataset
 from detr_core.data.folder import write_folder_dataset
+from detr_core.data.voc import read_voc
 from flows.layout import find_layout
 from flows.yolo_layout import yolo_set
 from tests.adopting import Outcome, carried
@@ -319,3 +320,22 @@ def test_endings_in_capitals_are_read(folder: Path) -> None:
     (folder / "ImageSets/Main/train.TXT").write_text("1\n2\n")
     (folder / "ImageSets/Main/val.txt").write_text("3\n")
     assert splits(folder) == {"train": ["JPEGImages/1.png", "JPEGImages/2.png"], "val": ["JPEGImages/3.png"]}
+
+
+def test_xml_files_with_an_ending_in_capitals_are_read_and_two_of_one_name_are_told(folder: Path) -> None:
+    write_voc(folder, "Annotations", "JPEGImages")
+    (folder / "Annotations/2.xml").rename(folder / "Annotations/2.XML")
+    split = SplitConfig("JPEGImages", "Annotations", None, None)
+    [first] = read_voc(folder, {"train": split}).values()
+    assert len(first["images"]) == len(first["annotations"]) == 3
+    shutil.copy(folder / "Annotations/2.XML", folder / "Annotations/2.xml")
+    [second] = read_voc(folder, {"train": split}).values()
+    assert len(second["images"]) == 3
+    [fault] = [entry["conversion_fault"] for entry in second["images"] if "conversion_fault" in entry]
+    assert fault.endswith("expected one XML file of this name, found another that differs in the case of its ending")
+
+
+def test_images_that_train_and_validate_are_told(folder: Path) -> None:
+    write_yolo(folder, "train: images/a\nval: images/a", "images/a")
+    [note] = find_layout(folder, 0.2).notes
+    assert note.startswith("data.yaml: train and val have 3 images in common, at which the check stops; with `val: null` and ")
