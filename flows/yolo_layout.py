@@ -118,8 +118,8 @@ def _in_both(folder: Path, described: YoloSet, splits: Mapping[str, dict[str, An
     if not both:
         return ""
     return (
-        f"{described.file}: train and val have {counted(both, 'image')} in common, at which the check stops; with `val: null` and "
-        "`val_share: 0.2` in the profile's `data.folder`, a share of the training images is validated on"
+        f"{described.file}: train and val have {counted(both, 'image')} in common, at which the check stops; with `val: null` "
+        "and `val_share: 0.2` in the profile's `data.folder`, a share of the training images is validated on"
     )
 
 

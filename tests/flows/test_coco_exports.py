@@ -361,7 +361,7 @@ def test_what_becomes_of_a_test_split_is_told(tmp_path: Path, field: Path, outco
     (root / "instances_val.json").rename(root / "instances_val.JSON")
     shutil.copy(root / "instances_val.JSON", root / "instances_test.json")
     found = outcome(root)
-    test = "instances_test.json (8 images, 16 annotations)"
+    test = "instances_test.json (8 images, 17 annotations)"
     assert found.told == [f"the test set, {test}, is used neither for training nor for validation"]
     assert found.images == {"train/images": 24, "val/images": 8}
     (root / "instances_val.JSON").unlink()
