@@ -1,10 +1,10 @@
 """A Python module as a process that ends when the one that started it ends, however that ends: kill -9 too.
 
-`python -m flows.attached [--parent=PID] MODULE ARGUMENT...` is `python -m MODULE ARGUMENT...` with that promise. Without it,
-killing a stage leaves the processes of a training at work, and killing a pipeline leaves its server. --parent names the process
-that the starter is: where another one has inherited this process before it could ask for the promise, it ends at once.
+`python -m flows.attached [--parent=PID] MODULE ARGUMENT...` is `python -m MODULE ARGUMENT...` with this guarantee. Without it,
+killing a stage leaves the processes of a training at work, and killing a pipeline leaves its server. --parent is the process id
+of the starter: if this process already has another parent, its starter has ended, and it ends at once.
 
-A module that starts processes of its own, which know nothing of the promise, is started with `guarded` instead.
+Use `guarded` for a module that starts processes of its own, to which the guarantee does not extend.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ def ended(process: subprocess.Popen[str]) -> Iterator[None]:
 
 
 def end_with_parent(parent: int | None, number: signal.Signals = signal.SIGKILL) -> None:
-    """From now on this process gets the signal when its parent ends; it ends now where that isn't `parent` any more.
+    """From now on this process gets the signal when its parent ends; it ends now if its parent isn't `parent` any more.
 
-    parent: None where it isn't known, so that only the adoption by the system's first process can be told.
+    parent: None if it isn't known; then an earlier end of the parent is noticed only if the new parent is process 1.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number)
-    # It may have ended before the call, which then waits for the end of another.
+    # The parent may have ended before the call, which then concerns the new parent.
     if os.getppid() != parent and (parent is not None or os.getppid() == 1):
         os._exit(1)
     if sys.platform != "linux":
@@ -75,7 +75,7 @@ def end_with_parent(parent: int | None, number: signal.Signals = signal.SIGKILL)
 
 
 def parent_of_command_line() -> int | None:
-    """The process that `--parent` names, which is taken out of the command line."""
+    """The process id after `--parent`, which is removed from the command line; None without it."""
     if len(sys.argv) > 1 and sys.argv[1].startswith(PARENT):
         return int(sys.argv.pop(1).removeprefix(PARENT))
     return None

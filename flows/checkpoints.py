@@ -88,5 +88,7 @@ def new_file(file: Path) -> Path:
     from detr_core.config import ConfigError
 
     if os.path.lexists(file):
-        raise ConfigError(f"--out {file}: expected the name of a new file, found that it exists; name another one, or delete it")
+        raise ConfigError(
+            f"--out {file}: expected the name of a new file, found an existing file; name another file, or delete this one"
+        )
     return file.absolute()

@@ -120,14 +120,18 @@ def _end_in_order(ranks: Ranks, reporter: Reporter, stream: BinaryIO) -> None:
     began = time.monotonic()
     ranks.stop(SECONDS_TO_SAVE)
     with suppress(ExpectedError):  # of a reporter that ends the work it listens to
-        reporter.message("waiting for its processes to end; interrupt it again to end them at once")
+        reporter.message(
+            "waiting for the processes of the training or evaluation to end; interrupt the command again to end them at once"
+        )
     _listen(ranks, Silent(), stream)
     cause = ranks.cause()
     with suppress(ExpectedError):
         if cause is not None and cause.error is not None:
             reporter.message(str(cause.error["text"]))
         elif time.monotonic() - began >= SECONDS_TO_SAVE:
-            reporter.message(f"ended by force after {SECONDS_TO_SAVE:.0f} s; what was done since the last saved state is lost")
+            reporter.message(
+                f"the processes were ended by force after {SECONDS_TO_SAVE:.0f} s; the steps since the last saved state are lost"
+            )
 
 
 def cores() -> int:

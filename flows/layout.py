@@ -20,7 +20,7 @@ from flows.yolo_layout import yolo_description, yolo_layout, yolo_set
 
 @dataclass(frozen=True)
 class Layout:
-    """section: the content of `data.folder`, except for `root`. notes: what changes which images are trained on, in words."""
+    """section: the content of `data.folder`, except for `root`. notes: messages for the user about which images are used."""
 
     section: dict[str, Any]
     notes: list[str]
@@ -58,7 +58,9 @@ def _layout(folder: Path, share: float, labels: Labels | None) -> Layout:
         kind, found = "coco", coco_layout(folder)
         splits, notes = found.splits, coco_notes(folder, found)
     if labels is not None and kind != "yolo":
-        raise ConfigError(f"--labels: expected with a YOLO dataset alone, found one in the format {kind!r}")
+        raise ConfigError(
+            f"--labels: expected only with a YOLO dataset, found a dataset in the format {kind!r}; leave the option out"
+        )
     val = splits.get("val") or splits.get("test")
     section = {"format": kind, "train": splits["train"], "val": val, "val_share": None if val else share, **more}
     return Layout(section, notes)

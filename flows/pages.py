@@ -1,7 +1,7 @@
-"""Addresses of pages in MLflow's and Prefect's UI, which a terminal prints and the report shows, and where they answer.
+"""Addresses of pages in MLflow's and Prefect's UI, for the terminal and the report.
 
-The server that MLFLOW_TRACKING_URI names always shows its pages. The project's own record is shown by `make serve`, while that
-runs: to a reader of these addresses `to_open` says so.
+The server that MLFLOW_TRACKING_URI names always answers at its pages. Pages of the project's own record answer only while
+`make serve` runs, and `to_open` says so beside their addresses.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""The Prefect server that flows report to: one that answers, else one of our own for as long as somebody needs it.
+"""The Prefect server that flows report to: the configured one if it answers, else the project's own while a process needs it.
 
-A stage started by hand needs it until it ends, the stages of one `dvc repro` until dvc ends: owners.py. A supervisor (this file,
-run as a module) starts the server, starts it again at the same address when it ends while an owner lives, and stops it when the
-last owner has ended, however that ended. So a whole pipeline shares one server, two pipelines at once do too, and none is left
-behind; a training whose server is killed goes on and finds it again.
+A stage that a user starts needs the own server until the stage ends, and the stages of one `dvc repro` need it until dvc ends
+(see owners.py). A supervisor (this file, run as a module) starts the server, restarts it at the same address if it ends while an
+owner is alive, and stops it when the last owner has ended, for whatever reason. So all stages of a pipeline share one server, two
+pipelines at the same time do too, and no server is left behind. A training whose server is killed continues, and reports to the
+restarted one.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from flows.starting import wait_until_ready
 
 HOME = SHARED / "prefect"  # PREFECT_HOME: the database
 ADDRESS = SHARED / "server" / "address"
-SUPERVISOR = SHARED / "server" / "supervisor"  # its identity
+SUPERVISOR = SHARED / "server" / "supervisor"  # the file with the identity of the supervisor's process
 LOG = SHARED / "log" / "prefect-server.log"
 HOST = "127.0.0.1"
 NAME = "the Prefect server"
-STARTS = 5  # that may fail, one after the other, after one that didn't
+STARTS = 5  # how many restarts in succession may fail before the supervisor gives up
 SECONDS_OF_RESTART = 60.0
 
 
@@ -46,7 +47,7 @@ def ensure_server() -> str:
     if url is None or not answers(url):
         if "PREFECT_API_URL" in os.environ:
             named = without_credentials(url or "")
-            print(f"no Prefect server answers at {named} (PREFECT_API_URL): using one of the project's own", file=sys.stderr)
+            print(f"no Prefect server answers at {named} (PREFECT_API_URL): using the project's own server", file=sys.stderr)
         with owners.lock():
             owners.register()
             url = _running() or _start()
@@ -69,7 +70,7 @@ def answers(url: str) -> bool:
 
 
 def came_back(url: str) -> bool:
-    """Whether a server answers at this address; the project's own is waited for while its supervisor starts it again."""
+    """Whether a server answers at this address; waits for the project's own server while its supervisor restarts it."""
     deadline = time.monotonic() + SECONDS_OF_RESTART
     while not answers(url):
         if url != _own_address() or not _supervised() or time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""The rule that no entry of a dataset is lost: what was supplied is used, or it is left out and counted."""
+"""The rule that no entry of a dataset is lost: every supplied entry is either used, or left out and counted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 class UnaccountedError(RuntimeError):
-    """Entries were lost on the way, or counted twice: a bug of the project and no fault of the dataset."""
+    """Entries were lost or counted twice, which is a bug of the project, not a fault of the dataset."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The fields in which a conversion from another format notes what the check of the data then tells."""
+"""The fields in which a conversion from another format leaves notes, which the data check reports as findings."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ class _Training:
         step = self.progress.step
         where = "during the validation after" if self.validation_is_due() else "after"
         point = f"{where} step {step} of {self.total_steps}" if step > 0 else "before the first step"
-        return f"interrupted {point}; run the same command again to go on"
+        return f"interrupted {point}; run the same command again to continue"
 
 
 def _kept(files: Files, saved: int, validated: bool) -> str:

@@ -184,6 +184,6 @@ def test_what_commands_write_on_request_must_be_new(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"--out .* expected a new or an empty folder"):
             checkpoints.empty_folder(refused)
     for file in (tmp_path / "full" / "weights.pth", tmp_path / "full", tmp_path / "link.pth"):
-        with pytest.raises(ConfigError, match=r"--out .* expected the name of a new file, found that it exists"):
+        with pytest.raises(ConfigError, match=r"--out .* expected the name of a new file, found an existing file"):
             checkpoints.new_file(file)
     assert checkpoints.new_file(tmp_path / "new.pth") == tmp_path / "new.pth"

@@ -192,7 +192,7 @@ def test_two_processes_go_on_bit_for_bit_too_whoever_starts_them(
     run_by_torchrun(job(dataset, tmp_path / "whole", **everything), tmp_path / "job.json")
     interrupted, told = asdict(job(dataset, tmp_path / "interrupted", **everything)), Memory()
     monkeypatch.setenv("SIGNAL_AT", f"{int(signal.SIGTERM)}:1")  # of 6 steps in 2 epochs; one of two processes gets it
-    with pytest.raises(launch.WorkerError, match=r"^interrupted after step 1 of 6; run the same command again to go on$"):
+    with pytest.raises(launch.WorkerError, match=r"^interrupted after step 1 of 6; run the same command again to continue$"):
         launch.run(interrupted, 2, Silent(), worker="tests.worker")
     monkeypatch.setenv("SIGNAL_AT", f"{int(signal.SIGKILL)}:5")  # the state is of step 4, within the second epoch
     with pytest.raises(launch.WorkerError, match=r"detection failed: process 1 of 2 \(rank 0\) was killed by signal 9"):

@@ -207,7 +207,7 @@ def test_names_that_are_none_are_refused(folder: Path, names: str) -> None:
 
 def test_labels_are_for_yolo_alone(folder: Path) -> None:
     write_voc(folder, "Annotations", "JPEGImages")
-    with pytest.raises(ConfigError, match=r"--labels: expected with a YOLO dataset alone, found one in the format 'voc'"):
+    with pytest.raises(ConfigError, match=r"--labels: expected only with a YOLO dataset, found a dataset in the format 'voc'"):
         find_layout(folder, 0.2, "boxes")
 
 
