@@ -23,7 +23,8 @@ def test_each_stage_comes_after_those_it_depends_on() -> None:
     graph = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     made: set[str] = set()
     for name in stages(Paths("demo")):
-        results = {dependency for dependency in graph[name]["deps"] if "${profile}" in dependency and not dependency.startswith("params/")}
+        of_profile = {dependency for dependency in graph[name]["deps"] if "${profile}" in dependency}
+        results = {dependency for dependency in of_profile if not dependency.startswith("params/")}
         assert all(any(f"{out}/".startswith(f"{result}/") for out in made) for result in results)
         made |= {next(iter(out)) for out in graph[name]["outs"]}
     assert stages(Paths("smoke")) == list(graph)
