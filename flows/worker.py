@@ -18,7 +18,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -135,7 +135,11 @@ def _only_writer(work: Path, group: Group, reporter: Reporter) -> Iterator[None]
     try:
         yield
     finally:
-        lock.release()
+        if lock.is_locked:
+            Path(lock.lock_file).unlink(missing_ok=True)
+            lock.release()
+            with suppress(OSError):  # a training that was refused before it began leaves no folder
+                work.rmdir()
 
 
 def _train(job: Job, group: Group, reporter: Reporter) -> Progress:

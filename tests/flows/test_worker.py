@@ -363,7 +363,7 @@ def test_a_disk_that_is_full_during_a_training_is_told_of(
     monkeypatch.setattr("detr_core.train.loop.require_room", lambda *_: None)  # something else fills the disk meanwhile
     with pytest.raises(StorageError, match=rf"^{disk / 'work' / 'state.pt'}: it cannot be written, because no space is left"):
         run(job(dataset, disk), ALONE, Silent())
-    assert list((disk / "work").iterdir()) == []
+    assert not [path for path in (disk / "work").rglob("*") if path.is_file()]
 
 
 def test_a_loss_that_is_not_finite_names_where(dataset: Path, tmp_path: Path) -> None:
@@ -405,9 +405,7 @@ def test_of_several_processes_the_one_whose_loss_it_was_names_its_images(
 def test_a_detector_of_other_categories_gets_no_mask_head(dataset: Path, tmp_path: Path) -> None:
     run(job(dataset, tmp_path), ALONE, Silent())  # of the instances: things alone
     masks = mask_job(dataset, tmp_path / "masks", tmp_path)
-    with pytest.raises(
-        ConfigError, match=r"train_detection.targets: expected a detector of the \d+ categories of the panoptic file"
-    ):
+    with pytest.raises(ConfigError, match=r"train_detection.targets: expected a detector of the panoptic file's \d+ categories"):
         run(masks, ALONE, Silent())
 
 
@@ -416,7 +414,7 @@ def test_another_profiles_detector_gets_no_mask_head(dataset: Path, tmp_path: Pa
     other = replace(mask_job(dataset, tmp_path / "masks", tmp_path), profile="other")
     with pytest.raises(CheckpointError, match="expected a checkpoint of profile 'other', found one of 'tiny'"):
         run(other, ALONE, Silent())
-    assert not (tmp_path / "masks").exists()
+    assert not [path for path in (tmp_path / "masks").rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("maps", ["released", "per_head", "none"])
