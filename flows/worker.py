@@ -136,10 +136,13 @@ def _only_writer(work: Path, group: Group, reporter: Reporter) -> Iterator[None]
         yield
     finally:
         if lock.is_locked:
-            Path(lock.lock_file).unlink(missing_ok=True)
+            # A training that was refused before it began leaves no folder. Otherwise the lock stays: another process may wait
+            # for this very file, and one that came later would lock a new file beside it.
+            if {path.name for path in work.iterdir()} <= {"writer.lock"}:
+                Path(lock.lock_file).unlink(missing_ok=True)
+                with suppress(OSError):
+                    work.rmdir()
             lock.release()
-            with suppress(OSError):  # a training that was refused before it began leaves no folder
-                work.rmdir()
 
 
 def _train(job: Job, group: Group, reporter: Reporter) -> Progress:
