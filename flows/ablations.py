@@ -11,7 +11,6 @@ from flows import arguments as command_line
 if __name__ == "__main__":
     command_line.check()  # before the imports below, which take seconds
 
-import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +18,7 @@ from tempfile import TemporaryDirectory
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
-from detr_core.config import ConfigError, as_dict, flatten, require
+from detr_core.config import as_dict, flatten
 from detr_core.reporter import Reporter
 from detr_core.studies.config import EVALUATING
 from detr_core.wording import counted
@@ -30,31 +29,8 @@ from flows.progress import Tee, reporter
 from flows.settings import Profile, left_out, load
 from flows.show import publish
 from flows.studies import evaluating, training
+from flows.studies.selection import ALL, selected
 from flows.studies.training import StudyError
-
-ALL = "all"
-
-
-def chosen(settings: Profile, profile: str, names: Sequence[str]) -> list[str]:
-    """The studies of these names, in the profile's order: all for 'all', those that only evaluate for none.
-
-    Without those that the profile's kind of detector can't do. Raises ConfigError where one of these is asked for by name, and
-    for a study that the profile doesn't have.
-    """
-    known = list(settings.ablations)
-    for name in names:
-        if name not in (*known, ALL):
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ConfigError(f"study {name!r}: profile {profile!r} has no such study; {hint}known: {', '.join(known)}, {ALL}")
-    kind, beyond = settings.detector.kind, left_out(settings)
-    for name in beyond:
-        expected = " or ".join(map(repr, settings.ablations[name].KINDS))
-        require(name not in names, f"study {name!r}", f"a detector of kind {expected}", f"{kind!r} in profile {profile!r}")
-    possible = [name for name in known if name not in beyond]
-    if not names:
-        return [name for name in possible if name in EVALUATING]
-    return possible if ALL in names else [name for name in possible if name in names]
 
 
 def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]:
@@ -64,7 +40,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     """
     found: dict[str, float] = {}
     _leave_out(settings, paths, reporter.message)
-    for name in chosen(settings, paths.profile, []):
+    for name in selected(settings, paths.profile, []):
         found |= {f"{name}/{key}": value for key, value in evaluating.run(name, settings, paths, reporter).items()}
     return found
 
@@ -81,7 +57,7 @@ def ablations(profile: str = DEFAULT_PROFILE, study: str | list[str] | None = No
     evaluate the trained model. One that fails doesn't take the others along."""
     settings = load(profile)
     asked = [study] if isinstance(study, str) else study or []
-    names, logger = chosen(settings, profile, asked), get_run_logger()
+    names, logger = selected(settings, profile, asked), get_run_logger()
     if not asked or ALL in asked:
         _leave_out(settings, Paths(profile), logger.info)
     found: dict[str, float] = {}
@@ -173,8 +149,6 @@ def record_settings(record: tracking.Record, settings: Sequence[evaluating.Setti
 
 def main() -> None:
     arguments = command_line.parser("ablations").parse_args()
-    with stage.one_line_errors():
-        chosen(load(arguments.profile), arguments.profile, arguments.study)
     stage.run(ablations, arguments.profile, study=arguments.study)
 
 

@@ -30,7 +30,7 @@ def check() -> None:
     """Checks the command line of the command that this process runs, and the profile that it names.
 
     Exits with 0 after help, with 2 for wrong arguments, and with 1 and one line on stderr for a profile that does not exist or
-    is not usable.
+    is not usable, and for a study that the profile does not have.
     """
     spec = sys.modules["__main__"].__spec__
     if spec is None:
@@ -41,7 +41,11 @@ def check() -> None:
     from flows.settings import load  # which help does not need
 
     try:
-        load(arguments.profile)
+        settings = load(arguments.profile)
+        if "study" in arguments:
+            from flows.studies.selection import selected
+
+            selected(settings, arguments.profile, arguments.study)
     except ExpectedError as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
 

@@ -44,3 +44,10 @@ def test_a_wrong_profile_is_reported_at_once(command: str) -> None:
     assert "error: profile 'smokee': there is no params/smokee.yaml; did you mean 'smoke'?" in text
     assert "imported []" in text
     assert time.monotonic() - begun < 15  # seconds; a quarter of one where nothing else runs
+
+
+def test_a_wrong_study_is_reported_at_once() -> None:
+    code, text = said("flows.ablations", "decodernms", "--profile", "smoke")
+    assert code == 1
+    assert "error: study 'decodernms': profile 'smoke' has no such study; did you mean 'decoder-nms'?" in text
+    assert "imported []" in text

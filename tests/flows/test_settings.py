@@ -11,9 +11,9 @@ import yaml
 
 from detr_core.config import ConfigError, build
 from detr_core.studies.config import EVALUATING
-from flows.ablations import chosen
 from flows.paths import PARAMS
 from flows.settings import Profile, left_out, load, read, variants
+from flows.studies.selection import selected
 from tests.conftest import tiny_parameters
 from tests.kinds import DEFORMABLE, KINDS
 
@@ -136,20 +136,20 @@ def test_studies_that_a_kind_of_detector_cannot_do_are_left_out_or_refused(kind:
     content["train_detection"] |= {name: KINDS[kind][name] for name in ("loss", "optimizer")}
     content["ablations"] = {name: study for name, study in content["ablations"].items() if name in EVALUATING}
     settings = build(Profile, content, "tiny.yaml")
-    assert chosen(settings, "tiny", []) == chosen(settings, "tiny", ["all"]) == possible
+    assert selected(settings, "tiny", []) == selected(settings, "tiny", ["all"]) == possible
     assert left_out(settings) == [name for name in EVALUATING if name not in possible]
     said = f"study 'scoring': expected a detector of kind 'detr', found \"'{kind}' in profile 'tiny'\""
     with pytest.raises(ConfigError, match=re.escape(said)):
-        chosen(settings, "tiny", ["scoring"])
+        selected(settings, "tiny", ["scoring"])
 
 
 def test_studies_are_chosen_by_name_in_the_profiles_order() -> None:
     settings = load("smoke")
-    assert chosen(settings, "smoke", []) == list(EVALUATING)
-    assert chosen(settings, "smoke", ["losses", "encoder-depth"]) == ["encoder-depth", "losses"]
-    assert chosen(settings, "smoke", ["losses", "all"]) == list(settings.ablations)
+    assert selected(settings, "smoke", []) == list(EVALUATING)
+    assert selected(settings, "smoke", ["losses", "encoder-depth"]) == ["encoder-depth", "losses"]
+    assert selected(settings, "smoke", ["losses", "all"]) == list(settings.ablations)
     with pytest.raises(ConfigError) as raised:
-        chosen(settings, "smoke", ["losses", "encoder-deph"])
+        selected(settings, "smoke", ["losses", "encoder-deph"])
     said = str(raised.value)
     assert said.startswith(
         "study 'encoder-deph': profile 'smoke' has no such study; did you mean 'encoder-depth'? known: decoder-nms, "

@@ -1,0 +1,35 @@
+"""The choice of a profile's studies by their names. This module imports nothing that takes long to import."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from detr_core.config import ConfigError, require
+from detr_core.studies.config import EVALUATING
+from flows.settings import Profile, left_out
+
+ALL = "all"
+
+
+def selected(settings: Profile, profile: str, names: Sequence[str]) -> list[str]:
+    """Returns the names of the studies to carry out, in the order in which the profile lists them.
+
+    names: the studies asked for; 'all' selects every study, and no name at all selects the studies that only evaluate. Studies
+    that the profile's kind of detector cannot do are left out. Raises ConfigError if such a study is asked for by name, and for
+    a study that the profile does not have.
+    """
+    known = list(settings.ablations)
+    for name in names:
+        if name not in (*known, ALL):
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ConfigError(f"study {name!r}: profile {profile!r} has no such study; {hint}known: {', '.join(known)}, {ALL}")
+    kind, beyond = settings.detector.kind, left_out(settings)
+    for name in beyond:
+        expected = " or ".join(map(repr, settings.ablations[name].KINDS))
+        require(name not in names, f"study {name!r}", f"a detector of kind {expected}", f"{kind!r} in profile {profile!r}")
+    possible = [name for name in known if name not in beyond]
+    if not names:
+        return [name for name in possible if name in EVALUATING]
+    return possible if ALL in names else [name for name in possible if name in names]
