@@ -26,13 +26,16 @@ ROOT = paths.ROOT
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist, which looks at the marks in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs the smoke profile's results is one process's, so that they are made once, and comes first: it takes longest."""
-    for item in items:
-        if "smoke" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("smoke"))
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+    """Puts the tests into an order in which two processes finish at about the same time.
+
+    The first test builds the results of the smoke profile, which takes longest. Meanwhile the other process runs the tests of the
+    core. Then both run the tests that need these results, and the short tests are left for the end.
+    """
+    smoke = [item for item in items if "smoke" in getattr(item, "fixturenames", ())]
+    core = [item for item in items if item not in smoke and "flows" not in item.path.parts]
+    rest = [item for item in items if item not in smoke and "flows" in item.path.parts]
+    items[:] = [*smoke[:1], *core, *smoke[1:], *rest]
 
 
 @pytest.fixture

@@ -337,9 +337,10 @@ def test_whatever_is_in_a_file_what_is_left_can_be_read(faults: list[tuple[tuple
             def edit(found: dict[str, Any], what: str = what, place: int = place, field: str = field, value: Any = value) -> None:
                 entry = found["images" if what == "images" else "annotations"][place]
                 segments = entry.get("segments_info")
-                if what == "segments" and isinstance(segments, list):
-                    entry = segments[place % 2]
-                entry[field] = value
+                if what == "segments" and isinstance(segments, list) and segments:
+                    entry = segments[place % len(segments)]
+                if isinstance(entry, dict):  # an earlier fault may have put something else in its place
+                    entry[field] = value
 
             change(folder, "train", source, edit)
         out = Path(temporary) / "out"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from flows import processes, tracking
 from flows.paths import ROOT
@@ -73,20 +74,36 @@ def command(environment: dict[str, str]) -> Command:
 
 
 @pytest.fixture(scope="session")
-def smoke(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Iterator[Path]:
+def smoke(tmp_path_factory: pytest.TempPathFactory, worker_id: str, command: Command) -> Iterator[Path]:
     """A checkout in which the whole smoke profile has been carried out, once for all tests, and its dvc.lock committed.
 
-    To be looked at; what is to be changed is a `clone` of it. Its Prefect server is up as long as the tests are.
+    Tests only read it; a test that changes something changes a `clone` of it. The processes that run the tests share it, and the
+    second one waits until the first one has built it. Its Prefect server runs as long as one of them does.
     """
-    project = committed(tmp_path_factory.mktemp("smoke"))
-    owner = project / ".state/server/owners" / str(os.getpid())  # as flows/owners.py has them
-    owner.parent.mkdir(parents=True)
-    owner.write_text(processes.identity())
-    command(project, "flows.pipeline", "--profile", "smoke")
-    git(project, "add", "params/smoke/dvc.lock")
-    git(project, "commit", "-qm", "the smoke profile, carried out")
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+    project, complete = shared / "smoke", shared / "smoke is complete"
+    with FileLock(shared / "smoke.lock"):
+        if not complete.exists():
+            shutil.rmtree(project, ignore_errors=True)  # of a process that failed to build it
+            project.mkdir()
+            owner = _own_server(committed(project))
+            command(project, "flows.pipeline", "--profile", "smoke")
+            git(project, "add", "params/smoke/dvc.lock")
+            git(project, "commit", "-qm", "the smoke profile, carried out")
+            complete.touch()
+        else:
+            owner = _own_server(project)
     yield project
     owner.unlink()
+
+
+def _own_server(project: Path) -> Path:
+    """Makes this process an owner of the project's Prefect server, until the file that is returned is removed."""
+    owner = project / ".state/server/owners" / str(os.getpid())  # as flows/owners.py has them
+    owner.parent.mkdir(parents=True, exist_ok=True)
+    owner.write_text(processes.identity())
+    return owner
 
 
 @pytest.fixture
