@@ -1,4 +1,4 @@
-"""Command: a checkpoint in the published format. `python -m flows.export --checkpoint X --out Y.pth`"""
+"""This command writes a checkpoint in the published format. `python -m flows.export --checkpoint X --out Y.pth`"""
 
 from __future__ import annotations
 
