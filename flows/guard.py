@@ -20,7 +20,7 @@ import psutil
 from flows.attached import attached, end_with_parent, parent_of_command_line
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
-PATIENCE = (1.5, 4.5)  # seconds that the module has to end in, then those that the processes it left behind have
+PATIENCE = (1.5, 4.5)  # the seconds that the module has to end, and then the seconds that the remaining processes have
 SECONDS = sum(PATIENCE) + 0.5
 
 
@@ -35,7 +35,7 @@ def inherit_orphans() -> None:
 
 
 def descendants() -> list[psutil.Process]:
-    """The processes that this process has started or inherited, and the processes that these have started."""
+    """Returns the processes that this process has started or inherited, and all their descendants."""
     return psutil.Process().children(recursive=True)
 
 
