@@ -75,7 +75,7 @@ def run(
         dataset = CocoDataset(split, "instances", masks=False, transform=evaluation_transform(config.resize), seed=0)
         results = Path(scratch) / "results"
         results.mkdir()
-        # Where `no object` wins, no class has a score of 0.5 or more, so with such a threshold these queries' masks are not needed.
+        # Where `no object` wins, no class reaches 0.5, so with such a threshold the masks of these queries are not needed.
         shown = replace(config, empty_slot_override=config.empty_slot_override and threshold < 0.5)
         predict(trained.model, trained.categories, dataset, shown, results, alone(artifacts.device()), 0, reporter)
         content["annotations"] = _annotations(results, threshold)
