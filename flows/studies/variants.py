@@ -148,7 +148,7 @@ def figures(own: Paths) -> dict[str, float]:
 def _is_there(folder: Path, digest: str, reporter: Reporter) -> bool:
     """Returns whether a result folder with this digest exists, after copying it from another variant if only that has it."""
     if _is_of(folder, digest):
-        reporter.message(f"{folder.name}: the result is up to date, it was made with the same settings, data and code")
+        reporter.message(f"{folder.name}: the result is up to date; settings, data and code are unchanged")
         return True
     _note(folder).unlink(missing_ok=True)
     studies = folder.parents[2]
