@@ -28,7 +28,7 @@ from flows.recorded import Recorded
 from flows.server import ensure_server
 from flows.worktree import AgainError
 
-SHOWN = 20  # at most so many differences are printed
+SHOWN = 20  # at most this many differences are printed
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The command lines of all commands. This module imports nothing that takes long to import.
+"""Defines the command lines of all commands. This module imports nothing that takes long to import.
 
 Prefect, MLflow and torch take seconds to import. Each command module calls `check` before it imports them, so that a request for
 help, a wrong argument or an unusable profile is answered at once.

@@ -13,14 +13,14 @@ from detr_core.data.image_entries import image_file, present_name
 from flows.no_dataset import no_dataset
 from flows.split_names import SPLITS, WORDS, split_named
 
-DEPTH = 3  # annotation files lie at most so many folders deep
-SAMPLE = 20  # how many of the files that an annotation file names are looked for, to find their folder
+DEPTH = 3  # annotation files are looked for in folders down to this depth
+SAMPLE = 20  # to find the folder of the images, this many of the images that an annotation file lists are looked for
 LISTS = ("images", "annotations", "categories")
 
 
 @dataclass(frozen=True)
 class AnnotationFile:
-    """What `adopt` needs to know about a COCO annotation file.
+    """The facts about a COCO annotation file that `adopt` needs.
 
     split: 'train', 'val' or 'test', or '' if neither the file's name nor its folder's name mentions a split. images,
     annotations: how many of them the file lists. names: file names of its images. pngs: file names of some of its panoptic PNGs.
@@ -120,7 +120,7 @@ def _described(path: Path, folder: Path) -> AnnotationFile | str:
     if not isinstance(content, dict) or len(set(LISTS) & set(content)) < 2:
         return "not in COCO's format"
     missing = [field for field in LISTS if field not in content]
-    if missing:  # captions have no categories, the lists of images to test on have no annotations
+    if missing:  # files with captions have no categories, and files with test images have no annotations
         return f"it has no list `{missing[0]}`"
     for field in LISTS:
         if not isinstance(content[field], list):

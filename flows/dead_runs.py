@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # prefect takes seconds to import
     from prefect.client.schemas.objects import FlowRun
 
 ENDED = "the process of this run ended without recording it: it was killed, or the machine was switched off"
-MANY = 200  # at most so many running runs are looked at; fewer run at the same time
+MANY = 200  # at most this many running runs are looked at; fewer run at the same time
 PREFIX = "process:"  # the Prefect tag with the identity begins with this
 log = logging.getLogger(__name__)
 

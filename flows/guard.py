@@ -29,7 +29,7 @@ class Stopped(BaseException):
 
 
 def inherit_orphans() -> None:
-    """From now on, a descendant of this process becomes its child when the descendant's own parent ends."""
+    """Makes this process the new parent of each of its descendants whose own parent ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from flows.paths import ROOT
 
-REQUIREMENTS = ("torch", "torchvision", "numpy", "scipy", "pycocotools", "hotcoco", "pillow")  # to predict with a model
+REQUIREMENTS = ("torch", "torchvision", "numpy", "scipy", "pycocotools", "hotcoco", "pillow")  # a logged model needs these
 
 
 def log_model(checkpoint: Path, evaluate: Mapping[str, object], masks: bool) -> None:
@@ -30,7 +30,7 @@ def log_model(checkpoint: Path, evaluate: Mapping[str, object], masks: bool) -> 
         data_path=str(checkpoint),
         model_config=dict(evaluate),
         code_paths=[str(ROOT / "detr_core"), str(ROOT / "flows" / "detector_model.py")],
-        pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],  # inferring them takes 9 s
+        pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],  # MLflow would take 9 s to infer them
         signature=signature(masks),
         input_example=[example()],
     )

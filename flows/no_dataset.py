@@ -17,7 +17,7 @@ from detr_core.data.yolo_rows import BOX
 from detr_core.wording import counted
 from flows.split_names import SPLITS, split_named
 
-MOST_FILES = 20_000  # at most so many files are looked at, because the folder may be a whole disk
+MOST_FILES = 20_000  # at most this many files are looked at, because the folder may be a whole disk
 DESCRIPTION = "data.yaml"
 CLASSES = ("_darknet.labels", "classes.txt", "obj.names", "labels.txt")  # files in which exporters list the names of classes
 SHOWN = 20

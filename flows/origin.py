@@ -28,7 +28,7 @@ from flows.settings import read
 if TYPE_CHECKING:
     from flows.tracking import Record
 
-ORIGIN = "origin"  # the folder for this among the run's artifacts
+ORIGIN = "origin"  # the folder of these files among the run's artifacts
 PARAMS = "params.yaml"
 PATCH = "changes.patch"
 RESULTS = "results.json"  # maps the path of each file, relative to the project, to its digest
@@ -41,7 +41,7 @@ LARGEST_PATCH = 5_000_000
 
 @dataclass(frozen=True)
 class Changes:
-    """How a checkout differs from its commit.
+    """The differences of a checkout from its commit.
 
     patch: the difference in the form of `git apply`, with new files of CODE. others: new files in other folders. too_large: new
     files of CODE that are larger than LARGEST_FILE, and therefore not in the patch.

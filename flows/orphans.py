@@ -97,7 +97,8 @@ def _wait_and_end(descriptor: int, pid: int) -> None:
         parent = os.getppid()
         while os.getppid() == parent and _end_of(pid) is not None:
             time.sleep(0.5)
-    signal.setitimer(signal.ITIMER_REAL, GRACE)  # its signal ends this process even while the main thread blocks all others
+    # The signal of this timer ends the process even if the main thread keeps this thread from running.
+    signal.setitimer(signal.ITIMER_REAL, GRACE)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -61,7 +61,7 @@ class Paths:
 
     @property
     def dataset(self) -> Path:
-        """The checked dataset: `dataset.json`, and own annotation files if the check left images or annotations out."""
+        """The checked dataset: `dataset.json`, and new annotation files if the check left images or annotations out."""
         return ROOT / "runs" / self.profile / "dataset"
 
     @property
@@ -86,7 +86,7 @@ class Paths:
 
     @property
     def headline(self) -> Path:
-        """A few metrics of the evaluation, which `dvc metrics show` prints for all profiles."""
+        """The file of the evaluation's main metrics, which `dvc metrics show` prints for all profiles."""
         return ROOT / "metrics" / f"{self.profile}.json"
 
     @property

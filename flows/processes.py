@@ -65,4 +65,4 @@ def _start(pid: int) -> str:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         raise psutil.NoSuchProcess(pid) from None
-    return stat.rpartition(")")[2].split()[19]  # field 22 of the file, counted after the name, which may hold any character
+    return stat.rpartition(")")[2].split()[19]  # field 22; the split begins after the name, which may hold any character

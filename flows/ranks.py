@@ -1,4 +1,4 @@
-"""The rank processes of one training or evaluation on this machine: they are started, read and ended together."""
+"""Starts the rank processes of one training or evaluation on this machine, reads their output, and ends them together."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Ranks:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            start_new_session=True,  # ctrl-c in the terminal reaches the stage alone, which then ends these processes in order
+            start_new_session=True,  # ctrl-c in the terminal then reaches only the stage, which ends these processes in order
         )
         rank = Rank(number, process)
         self.ranks.append(rank)

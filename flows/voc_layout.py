@@ -16,7 +16,7 @@ from detr_core.data.voc_xml import is_voc_xml
 from flows.coco_layout import split_entry
 from flows.split_names import SPLITS, split_named
 
-DEPTH = 3  # XML files lie at most so many folders deep
+DEPTH = 3  # XML files are looked for in folders down to this depth
 IMAGES = ("jpegimages", "images", "imgs", "image")
 LISTS = {name: split for split, names in SPLITS.items() for name in names} | {"trainval": "trainval", "default": "default"}
 

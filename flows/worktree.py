@@ -117,7 +117,7 @@ def _params(run: Recorded, tree: Path) -> None:
 def _data(run: Recorded, tree: Path) -> None:
     """Restores the data that the run read, by its DVC hashes, from DVC's cache; missing files are pulled from the remote."""
     from dvc.exceptions import DvcException
-    from dvc.repo import Repo  # a second to import
+    from dvc.repo import Repo  # DVC takes a second to import
     from dvc_data.hashfile import load
     from dvc_data.hashfile.checkout import checkout
     from dvc_data.hashfile.hash_info import HashInfo
