@@ -1,7 +1,8 @@
-"""Stage: the paper's studies. `python -m flows.ablations [STUDY ...|all] [--profile demo]`
+"""This stage carries out the paper's studies. `python -m flows.ablations [STUDY ...|all] [--profile demo]`
 
-A study is a section of the profile's `ablations`. Without a name, those that evaluate the trained model; `all` are the ones
-that train variants of it too. After studies by name the report is drawn anew; `dvc repro` does that itself.
+Each study has a section in the profile's `ablations`. Without a name the command carries out the studies that only evaluate the
+trained model; with `all` also the studies that train variants. If studies are named, the command also updates the report;
+`dvc repro` has a stage for that.
 """
 
 from __future__ import annotations
@@ -34,9 +35,10 @@ from flows.studies.training import StudyError
 
 
 def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]:
-    """Carries out the studies that only evaluate, each into runs/<profile>/studies/<study>/.
+    """Carries out the studies that only evaluate, and writes the results of each to runs/<profile>/studies/<study>/.
 
-    Returns their metrics.json as `study/name`. Raises DatasetError, StageError or CheckpointError before work begins.
+    Returns the content of their metrics.json, with names such as `study/name`. Raises DatasetError, StageError or CheckpointError
+    before work begins.
     """
     found: dict[str, float] = {}
     _leave_out(settings, paths, reporter.message)
@@ -53,8 +55,10 @@ def _flow_run_name() -> str:
 
 @flow(name="ablations", flow_run_name=_flow_run_name, on_running=[dead_runs.claim])
 def ablations(profile: str = DEFAULT_PROFILE, study: str | list[str] | None = None) -> dict[str, float]:
-    """Carries out studies of a profile, one after the other: one by name, several, or `all`; without a name, those that
-    evaluate the trained model. One that fails doesn't take the others along."""
+    """Carries out studies of a profile, one after the other. If one fails, the others are carried out all the same.
+
+    study: a name, several names, or `all`; without it, the studies that only evaluate the trained model are carried out.
+    """
     settings = load(profile)
     asked = [study] if isinstance(study, str) else study or []
     names, logger = selected(settings, profile, asked), get_run_logger()
@@ -86,26 +90,26 @@ def ablations(profile: str = DEFAULT_PROFILE, study: str | list[str] | None = No
 
 
 def _draw_report(paths: Paths) -> None:
-    """The page with the studies' results on it, for whoever asked for them by name."""
+    """Updates the report, so that it shows the results of the studies that were named."""
     page, logger = relative(paths.report / "index.html"), get_run_logger()
     if (paths.evaluation / "metrics.json").is_file():
-        logger.info("%s: drawn anew, to show these results", page)
+        logger.info("%s: writing the report again, so that it shows these results", page)
         report.report(paths.profile)
     else:
-        logger.info("%s: not drawn, there is no evaluation yet; `dvc repro` makes it and the page", page)
+        logger.info("%s: the report is not written, because there is no evaluation yet; `dvc repro` makes both", page)
 
 
 def _leave_out(settings: Profile, paths: Paths, say: Callable[[str], None]) -> None:
-    """Says which studies the profile's detector can't do. Their folders are empty, for DVC expects them."""
+    """Reports the studies that do not support the profile's detector, and makes the empty folders that DVC expects for them."""
     for name in left_out(settings):
-        say(f"study {name}: left out, it is not for detectors of kind {settings.detector.kind!r}")
+        say(f"study {name}: it is left out, because it does not support detectors of kind {settings.detector.kind!r}")
         if name in EVALUATING:
             with building(paths.study(name), say):
                 pass
 
 
 def _evaluated(name: str, settings: Profile, paths: Paths) -> dict[str, float]:
-    """A study of the trained model: a run in MLflow, with one below it for each setting."""
+    """Carries out a study that evaluates the trained model, as a run in MLflow with a child run for each setting."""
     folder = paths.study(name)
     params = settings.flat("data", "detector") | flatten(as_dict(settings.ablations[name]), f"ablations.{name}.")
     with tracking.stage_run("ablations", paths, params, [paths.data, paths.dataset, paths.detection], name=name) as record:
@@ -127,7 +131,7 @@ def _evaluated(name: str, settings: Profile, paths: Paths) -> dict[str, float]:
 
 
 def record_settings(record: tracking.Record, settings: Sequence[evaluating.Setting]) -> dict[str, str]:
-    """A child run for each setting, and the same figures as series in their parent; the pages that show them."""
+    """Records a child run for each setting, and the same metrics as series in the parent; returns pages that show them."""
     children: list[str] = []
     lines: list[str] = []
     for setting in settings:

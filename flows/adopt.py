@@ -1,6 +1,6 @@
-"""Makes a profile for a dataset of one's own: `python -m flows.adopt FOLDER --name cells`
+"""This command makes a profile for a user's dataset. `python -m flows.adopt FOLDER --name cells`
 
-FOLDER has COCO's annotation files (boxes, masks or panoptic), YOLO's data.yaml or Pascal VOC's Annotations. Written are
+FOLDER has COCO's annotation files (boxes, masks or panoptic), YOLO's data.yaml or Pascal VOC's Annotations. The command writes
 params/cells.yaml, with sizes from the dataset's statistics, and params/cells/, for `dvc repro params/cells/dvc.yaml`.
 """
 
@@ -51,9 +51,9 @@ from flows.stage import one_line_errors
 from flows.told import require_images, told
 from flows.yolo_layout import yolo_set
 
-_LOOKED_AT = 50  # images whose header `adopt` reads
+_LOOKED_AT = 50  # the number of images whose header `adopt` reads
 
-TOOL = YAML()  # keeps the comments of the profile that is taken as a model
+TOOL = YAML()  # this YAML library keeps the comments of the profile that is copied
 TOOL.width = 160
 TOOL.representer.add_representer(type(None), lambda tool, _: tool.represent_scalar("tag:yaml.org,2002:null", "null"))
 
@@ -68,10 +68,10 @@ class Start:
 
 @dataclass(frozen=True)
 class Adopted:
-    """The profile that was made.
+    """The new profile.
 
-    content: of its file. statistics: of 'train' and 'val'. told: lines on what was found. deep: the sample type of the first
-    training image that has more than 8 bits a value, None where none of the first images has.
+    content: the content of its file. statistics: those of 'train' and 'val'. told: messages about the dataset. deep: the sample
+    type of the first training image that has more than 8 bits a value, None if none of the first images has.
     """
 
     paths: Paths
@@ -90,29 +90,29 @@ def adopt(
     detector: str | None = None,
     labels: Labels | None = None,
 ) -> Adopted:
-    """Makes params/<name>.yaml and params/<name>/ for the dataset in `folder`; nothing that exists is overwritten.
+    """Makes params/<name>.yaml and params/<name>/ for the dataset in `folder`; existing files are never overwritten.
 
-    like: the profile whose recipe it takes: `demo`, small and from scratch, or `coco`, a ResNet-50. detector: one that its study
-    `baselines` trains beside its own, such as `deformable`, by that variant's recipe. start: the trained
+    like: the profile whose recipe is copied: `demo`, a small detector from scratch, or `coco`, a ResNet-50. detector: a variant
+    of that profile's study `baselines`, such as `deformable`, whose detector and recipe are used instead. start: the trained
     detector that fine-tuning starts from, and whose architecture the profile gets; see `flows.checkpoints.local_file`.
-    labels: how the rows of YOLO's label files are to be read; None decides it over the whole set.
-    Raises ConfigError for a name that is taken or none, a dataset that lies among results, an unknown detector, a checkpoint of
-    another kind than DETR or beside a detector; ForeignFileError where results would go among other files; DatasetError for a
-    folder that is no dataset, CheckpointError.
+    labels: how to read the rows of YOLO's label files; with None, this is decided from all label files together.
+    Raises ConfigError for an invalid or existing name, a dataset that lies among results, an unknown detector, a checkpoint of
+    another kind than DETR, or a checkpoint together with a detector; ForeignFileError if the folders for results hold other
+    files; DatasetError if the folder is not a dataset; CheckpointError if the checkpoint is not available or can't be read.
     """
     paths = Paths(name)
     if not re.fullmatch("[a-z0-9][a-z0-9_-]*", name):
-        raise ConfigError(f"--name: expected small letters, digits, - and _, found {name!r}")
+        raise ConfigError(f"--name: expected a name of lower-case letters, digits, - and _, found {name!r}")
     for taken in (paths.params, PARAMS / name):
         if taken.exists():
-            raise ConfigError(f"--name: {relative(taken)} exists; take another name, or remove it")
+            raise ConfigError(f"--name: {relative(taken)} exists; choose another name, or remove {relative(taken)}")
     places.require_room(paths, folder)
     model = Paths(like).params
     if not model.is_file():
         raise ConfigError(f"--like: expected the name of a profile, found {like!r}")
     if detector is not None and start is not None:
-        raise ConfigError("--detector: a checkpoint brings its own; give one of the two")
-    read(model)  # as a whole: what is wrong with it is told with its name, before any work
+        raise ConfigError("--detector: expected no --checkpoint, because a checkpoint has its own detector; give only one")
+    read(model)  # reading all of it reports its errors, with the file's name, before any work
     content = TOOL.load(model.read_text(encoding="utf-8"))
     if detector is not None:
         content = _with_detector(content, detector, relative(model))
@@ -125,7 +125,7 @@ def adopt(
     require_images(statistics, read_data.findings, folder)
     content["check"]["mode"] = "strict"
     for study in [study for study in content["ablations"] if study not in EVALUATING]:
-        del content["ablations"][study]  # its budgets are the model's
+        del content["ablations"][study]  # its schedules fit the copied profile, not this dataset
     if start is None:
         if "queries" in content["detector"]:
             content["detector"]["queries"] = sizes.queries(statistics)
@@ -140,7 +140,7 @@ def adopt(
     sizes.fit(content, statistics, masks, tuned=start is not None)
     begun = f" Training starts from {start.checkpoint}." if start else ""
     content.yaml_set_start_comment(
-        f"The dataset in {layout['root']}, with the recipe of {like}.yaml and sizes of its own.{begun}"
+        f"This profile has the dataset in {layout['root']}, the recipe of {like}.yaml, and sizes that fit the dataset.{begun}"
     )
     text = _text(content)
     profile_from(parsed(text), relative(paths.params))
@@ -149,16 +149,16 @@ def adopt(
 
 
 def _with_detector(content: Any, name: str, where: str) -> Any:
-    """A copy of a profile's content whose own detector is `name`, a variant of its study `baselines`."""
+    """Returns a copy of a profile's content with the detector and recipe of the variant `name` of its study `baselines`."""
     variants = content["ablations"].get("baselines", {}).get("variants", {})
     if name not in variants:
         known = ", ".join(variants) or "none"
         raise ConfigError(f"--detector: expected a variant of ablations.baselines in {where} ({known}), found {name!r}")
-    overrides = json.loads(json.dumps(variants[name]))  # plain: without anchors and comments
+    overrides = json.loads(json.dumps(variants[name]))  # this removes anchors and comments
     content = overridden(content, overrides, f"{where}: ablations.baselines.variants.{name}")
     for key in overrides:
         *path, last = key.split(".")
-        reduce(getitem, path, content).ca.items.pop(last, None)  # a comment on what it was
+        reduce(getitem, path, content).ca.items.pop(last, None)  # the comment described the old value
     if content["detector"]["kind"] != "detr":
         content["train_panoptic"] = None
     return content
@@ -166,10 +166,10 @@ def _with_detector(content: Any, name: str, where: str) -> Any:
 
 @dataclass(frozen=True)
 class _Data:
-    """What a dataset holds.
+    """The content of a dataset.
 
-    statistics: of 'train' and 'val'. findings: what is wrong with the annotations. panoptic: whether both splits have panoptic
-    annotations. deep: as Adopted has it.
+    statistics: those of 'train' and 'val'. findings: the faults of the annotations. panoptic: whether both splits have panoptic
+    annotations. deep: the sample type of the first training image with more than 8 bits a value, else None.
     """
 
     statistics: dict[str, Statistics]
@@ -201,7 +201,7 @@ def _statistics(config: FolderConfig, seed: int) -> _Data:
 
 
 def _built_as(start: Start) -> tuple[dict[str, Any], str | None]:
-    """The section `detector` of a checkpoint, and the attention maps of its mask head, None where it has none."""
+    """Returns the section `detector` of a checkpoint, and the setting `attention_maps` of its mask head, None without one."""
     import torch
 
     from detr_core.model.checkpoint import load_checkpoint
@@ -210,22 +210,22 @@ def _built_as(start: Start) -> tuple[dict[str, Any], str | None]:
 
     model = load_checkpoint(local_file(start.checkpoint, start.sha256), torch.device("cpu")).model
     if not isinstance(model, Detr):
-        raise ConfigError(f"--checkpoint: expected a DETR, from which alone training can start, found {model.config.kind!r}")
+        raise ConfigError(f"--checkpoint: expected a DETR, because only a DETR can be fine-tuned, found {model.config.kind!r}")
     return as_dict(model.config), model.attention_maps if model.has_mask_head else None
 
 
 def _text(content: Any) -> str:
-    """The profile as a person would write it: what was set in one line each, a blank line between sections."""
+    """Returns the text of the profile, with new values in one line each and a blank line between sections."""
     for section in content.values():
         for key, value in section.items() if isinstance(section, dict) else ():
-            if type(value) in (dict, list):  # set here; what was read is ruamel's
+            if type(value) in (dict, list):  # this command has set the value; values that were read have ruamel's types
                 section[key] = _in_lines(value) if key in ("folder", "augmentation") else _in_one_line(value)
     for study in content["ablations"].values():
         for key in ("resize", "fill"):
             if type(study.get(key)) in (dict, list):
                 study[key] = _in_one_line(study[key])
-        study.ca.items.pop("resize", None)  # what stands below it speaks of the studies left out
-    # The model's comments on its own choices.
+        study.ca.items.pop("resize", None)  # the comment below it describes studies that are left out
+    # These comments of the copied profile describe its own values.
     for section, keys in (
         (content["train_detection"], ("targets", "epochs")),
         (content["ablations"]["instance-count"], ("grid", "canvas", "fill")),
@@ -257,12 +257,12 @@ def _write(paths: Paths, text: str, dataset: Path) -> None:
     files = {
         paths.params: text,
         folder / "profile.yaml": yaml.safe_dump(profile, sort_keys=False, allow_unicode=True),
-        folder / "dvc.yaml": (ROOT / "dvc.yaml").read_text(encoding="utf-8"),  # last: from then on DVC reads the folder
+        folder / "dvc.yaml": (ROOT / "dvc.yaml").read_text(encoding="utf-8"),  # the last file: with it DVC reads the folder
     }
     written: list[Path] = []
     try:
         folder.mkdir()
-        inside = dataset.is_relative_to(ROOT)  # then the link is right in copies of the project, too
+        inside = dataset.is_relative_to(ROOT)  # then a relative link is also right in copies of the project
         paths.source.symlink_to(os.path.relpath(dataset, folder.resolve()) if inside else dataset)
         written.append(paths.source)
         for path, content in files.items():
@@ -274,25 +274,25 @@ def _write(paths: Paths, text: str, dataset: Path) -> None:
             path.unlink(missing_ok=True)
         if written:
             folder.rmdir()
-        if isinstance(error, FileExistsError):  # another command adopts under the same name at the same time
-            raise ConfigError(f"--name: {error.filename} exists; take another name, or remove it") from None
+        if isinstance(error, FileExistsError):  # another command has made a profile of the same name at the same time
+            raise ConfigError(f"--name: {error.filename} exists; choose another name, or remove {error.filename}") from None
         raise
 
 
 def table(made: Adopted) -> Table:
-    """What was found and what was chosen, for a person to see before training."""
+    """Returns a table of the dataset's statistics and the chosen settings, which is shown before training."""
     train, content = made.statistics["train"], made.content
     detection = content["train_detection"]
     shown = Table(title=f"Profile {made.paths.profile}", title_justify="left", show_header=False)
     for name, found in made.statistics.items():
         images, objects = sum(found.objects.values()), sum(found.classes.values())
         most = f", at most {found.most_objects} an image" if objects else "; there is nothing to learn from"
-        crowds = f", {counted(found.crowds, 'crowd')}, which train nothing" if found.crowds else ""
+        crowds = f", {counted(found.crowds, 'crowd')}, which are not used for training" if found.crowds else ""
         shown.add_row(f"{name}", f"{counted(images, 'image')}, {counted(objects, 'object')}{crowds}{most}")
     classes = list(train.classes)
     listed = escape(", ".join(classes[:8]))  # a class may be called [x], which would be markup
     shown.add_row("classes", f"{len(classes)}: {listed}{', ...' if len(classes) > 8 else ''}")
-    shown.add_row("objects", f"half of them {quantile(train.sides, 0.5)} pixels or less across")
+    shown.add_row("objects", f"the median size is {quantile(train.sides, 0.5)} pixels")
     if made.deep is not None:
         shown.add_row("pixels", f"{made.deep} values, which the check's `value_range` scales to 8 bits")
     shown.add_section()
@@ -303,9 +303,7 @@ def table(made: Adopted) -> Table:
     resize = content["evaluate"]["resize"]
     shown.add_row("resize", f"short side {resize['short'][0]}, long side at most {resize['longest']}")
     shown.add_row("epochs", f"{detection['epochs']}, {counted(detection['batch_size'], 'image')} a step")
-    shown.add_row(
-        "masks", "trained on the panoptic annotations" if content["train_panoptic"] else "none: boxes alone are trained"
-    )
+    shown.add_row("masks", "trained on the panoptic annotations" if content["train_panoptic"] else "none; only boxes are trained")
     return shown
 
 
@@ -327,7 +325,7 @@ def main() -> None:
     for line in made.told:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     graph = relative(made.paths.dvc_folder / "dvc.yaml")
-    console.print(f"Look at {relative(made.paths.params)}, then at the data, then train:\n")
+    console.print(f"Check the settings in {relative(made.paths.params)}, then check the data, then train:\n")
     console.print(f"    dvc repro {graph}:check\n    dvc repro {graph}", highlight=False, soft_wrap=True)
 
 

@@ -1,7 +1,8 @@
-"""Command: a recorded run done again, and compared. `python -m flows.again RUN_ID`
+"""This command repeats a recorded run and compares the results. `python -m flows.again RUN_ID`
 
-From its id in MLflow alone: its commit with its changes, its parameters and the data that it read, in a work tree of their own.
-On a CPU every value at every step and every file of its results must be the same; on a GPU the last values, within a tolerance.
+It needs only the run's id in MLflow, and restores the run's commit, uncommitted changes, parameters and data in a separate work
+tree. On a CPU every metric at every step and every result file must be the same. On a GPU the last value of each metric must be
+the same within a tolerance.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from flows.recorded import Recorded
 from flows.server import ensure_server
 from flows.worktree import AgainError
 
-SHOWN = 20  # differences
+SHOWN = 20  # at most this many differences are printed
 
 
 def main() -> None:
-    """Exits with 0 where the results are the same, with 1 where they aren't or the run can't be done again."""
+    """Exits with 0 if the results are the same, and with 1 if they differ or the run can't be repeated."""
     arguments = command_line.parser("again").parse_args()
     with stage.one_line_errors():
         same = again(arguments.run_id, arguments.tolerance, arguments.keep)
@@ -39,9 +40,10 @@ def main() -> None:
 
 
 def again(run_id: str, tolerance: float = TOLERANCE, keep: bool = False) -> bool:
-    """Does the run again and says how it compares; whether it is the same.
+    """Repeats a run, prints the comparison, and returns whether the results are the same.
 
-    Raises TrackingError where MLflow doesn't have the run, AgainError where its code or data can't be had or it fails this time.
+    Raises TrackingError if MLflow does not have the run, and AgainError if its code or data are not available or the repetition
+    fails.
     """
     run = recorded.recorded(run_id)
     require_a_stage(run)
@@ -49,31 +51,36 @@ def again(run_id: str, tolerance: float = TOLERANCE, keep: bool = False) -> bool
     tree = worktree.make(run)
     for line in _remarks(run, tree):
         print(line)
-    print(f"doing it again in {relative(tree)}", flush=True)
+    print(f"repeating the run in {relative(tree)}", flush=True)
     after = recorded.recorded(_carried_out(run, tree))
     gpus = int(run.tags.get("machine.gpus", 0)) + int(after.tags.get("machine.gpus", 0))
     found = comparison.within(run, after, tolerance) if gpus else comparison.bit_for_bit(run, after)
     how = f"within {tolerance:g}" if gpus else "bit for bit"
     _say(found, how)
     recorded.tag(run_id, "again", f"{'the same' if found.same else 'different'}, {how}: run {after.run_id}")
-    print(f"both in MLflow: {pages.to_open(pages.compare_page([run_id, after.run_id], run.experiment_id))}")
+    page = pages.compare_page([run_id, after.run_id], run.experiment_id)
+    print(f"the page that compares both runs in MLflow: {pages.to_open(page)}")
     if found.same and not keep:
         worktree.remove(tree)
     else:
-        print(f"its results are in {relative(tree)}; `git worktree remove --force {relative(tree)}` removes them")
+        print(f"the new results are in {relative(tree)}; `git worktree remove --force {relative(tree)}` removes them")
     return found.same
 
 
 def require_a_stage(run: Recorded) -> None:
+    """Raises AgainError unless the run is a finished run of a stage or of a whole study."""
     parent = run.tags.get(recorded.PARENT)
     if parent is not None:
-        raise AgainError(f"run {run.run_id}: one setting of a study; do the study's run again, {parent}")
+        raise AgainError(f"run {run.run_id}: expected a whole study, found one setting of it; repeat the study's run {parent}")
     if "stage" not in run.tags or "profile" not in run.tags:
-        raise AgainError(f"run {run.run_id}: not a run of one of this project's stages")
+        raise AgainError(f"run {run.run_id}: expected a run of one of this project's stages, found another run")
     if not run.tags["stage"].isidentifier() or Path(run.tags["profile"]).name != run.tags["profile"]:
-        raise AgainError(f"run {run.run_id}: expected the names of a stage and a profile, found {run.tags['stage']!r} and others")
+        found = f"{run.tags['stage']!r} and {run.tags['profile']!r}"
+        raise AgainError(f"run {run.run_id}: expected the names of a stage and a profile in its tags, found {found}")
     if run.status != "FINISHED":
-        raise AgainError(f"run {run.run_id}: expected a run that ended well, found {run.status}: there is nothing to compare")
+        raise AgainError(
+            f"run {run.run_id}: expected a run with the status FINISHED, found {run.status}; its results can't be compared"
+        )
 
 
 def _title(run: Recorded) -> str:
@@ -82,27 +89,28 @@ def _title(run: Recorded) -> str:
 
 
 def _remarks(run: Recorded, tree: Path) -> list[str]:
-    """What is not as it was and may show in the results."""
+    """Returns a message for each difference from the recorded run that may change the results."""
     remarks = []
     if run.patch:
-        remarks.append("its code was not committed; the changes kept with it are applied")
+        remarks.append("the run's code was not committed; the changes recorded with the run are applied")
     if origin.NEW_FILES in run.tags:
-        remarks.append(f"files that git didn't know then, and that are not here: {run.tags[origin.NEW_FILES]}")
+        remarks.append(f"the checkout of the run had files that git didn't know, which are missing: {run.tags[origin.NEW_FILES]}")
     packages = worktree.other_packages(tree)
     if packages:
         listed = ", ".join(packages[:5]) + (f" and {len(packages) - 5} more" if len(packages) > 5 else "")
-        remarks.append(f"its {worktree.LOCK} is not this environment's, which is used: {listed}")
+        remarks.append(f"this environment is used, although the run's {worktree.LOCK} has other versions: {listed}")
     now = origin.machine(Paths(run.tags["profile"]))
     for name in ("machine.processor", "machine.python", "machine.torch", "machine.gpus"):
         if name in run.tags and name in now and run.tags[name] != now[name]:
-            remarks.append(f"{name.removeprefix('machine.')}: {run.tags[name]} then, {now[name]} now; last bits may differ")
+            change = f"the run had {run.tags[name]}, this machine has {now[name]}"
+            remarks.append(f"{name.removeprefix('machine.')}: {change}; the last bits of the results may differ")
     if not run.results:
-        remarks.append("it is older than the keeping of its results' digests: values alone are compared")
+        remarks.append("no digests of result files were recorded with the run; only its metrics are compared")
     return remarks
 
 
 def _carried_out(run: Recorded, tree: Path) -> str:
-    """The stage in the tree, recorded where the first run is; the id of its run. Raises AgainError where it fails."""
+    """Runs the stage in the work tree, and returns the id of its run in MLflow. Raises AgainError if the stage fails."""
     study = [run.tags["study"]] if "study" in run.tags else []
     command = attached(f"flows.{run.tags['stage']}", *study, "--profile", run.tags["profile"])
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_", "OMP_NUM"))}
@@ -116,12 +124,12 @@ def _carried_out(run: Recorded, tree: Path) -> str:
     code = _run(command, tree, environment | _threads(run))
     after = recorded.repetition(run)
     if code != 0 or after is None:
-        raise AgainError(f"it failed this time (exit code {code}); its work tree is {relative(tree)}")
+        raise AgainError(f"the repetition of the run failed (exit code {code}); its work tree is {relative(tree)}")
     return after
 
 
 def _threads(run: Recorded) -> dict[str, str]:
-    """As many threads as then: sums in another order have other last bits."""
+    """Returns the variable that sets the run's number of threads, because it decides the order and last bits of sums."""
     then = run.tags.get("machine.threads")
     by_default = str(launch.threads(int(run.tags.get("machine.processes", 1))))
     return {} if then is None or then == by_default else {"OMP_NUM_THREADS": then}
@@ -136,11 +144,11 @@ def _run(command: list[str], folder: Path, environment: dict[str, str]) -> int:
 def _say(found: Comparison, how: str) -> None:
     compared = " and ".join([counted(found.values, "value"), *([counted(found.files, "file")] if found.files else [])])
     if not found.values + found.files:
-        print("nothing to compare: the run recorded neither values nor digests of its results")
+        print("there is nothing to compare: the run recorded neither metrics nor digests of its results")
     elif found.same:
-        print(f"the same, {how}: {compared}")
+        print(f"the results are the same, {how}: {compared}")
     else:
-        print(f"not the same, {how}: {len(found.differences)} of {compared} differ")
+        print(f"the results are not the same, {how}: {len(found.differences)} of {compared} differ")
         for line in found.differences[:SHOWN]:
             print(f"  {line}")
         if len(found.differences) > SHOWN:

@@ -1,4 +1,4 @@
-"""The command lines of all commands. This module imports nothing that takes long to import.
+"""Defines the command lines of all commands. This module imports nothing that takes long to import.
 
 Prefect, MLflow and torch take seconds to import. Each command module calls `check` before it imports them, so that a request for
 help, a wrong argument or an unusable profile is answered at once.
@@ -18,7 +18,7 @@ TOLERANCE = 0.02  # how much the values of a repeated run may differ on a GPU; `
 
 
 def parser(command: str) -> argparse.ArgumentParser:
-    """The command line of `python -m flows.<command>`."""
+    """Returns the parser of the command line of `python -m flows.<command>`."""
     description, add = _COMMANDS[command]
     formatter = argparse.RawDescriptionHelpFormatter
     built = argparse.ArgumentParser(prog=f"python -m flows.{command}", description=description, formatter_class=formatter)
@@ -62,7 +62,7 @@ def _checkpoint(parser: argparse.ArgumentParser, required: bool) -> None:
     parser.add_argument(
         "--dilation",
         action=argparse.BooleanOptionalAction,
-        help="whether a published checkpoint is a DC5 model; its weights cannot show it (default: what its `args` say, else no)",
+        help="whether a published checkpoint is a DC5 model, which its weights do not show (default: as its `args` say, else no)",
     )
 
 
@@ -83,8 +83,8 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=Path, help="a new or empty folder for pictures and predictions.json")
     parser.add_argument("--threshold", type=float, default=0.7, help="lowest score of a detection (default: %(default)s)")
     size = "(default: the size in the checkpoint's profile; for published checkpoints 800 and 1333)"
-    parser.add_argument("--short", type=int, help=f"pixels of an image's short side in the network {size}")
-    parser.add_argument("--longest", type=int, help="largest number of pixels of an image's long side in the network")
+    parser.add_argument("--short", type=int, help=f"size in pixels to which an image's short side is resized {size}")
+    parser.add_argument("--longest", type=int, help="largest size in pixels of an image's long side after resizing")
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +112,7 @@ def _adopt(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels",
         choices=("boxes", "polygons", "keypoints"),
-        help="how to read the rows of YOLO's label files (default: decided from all label files; an error if that is not clear)",
+        help="how to read the rows of YOLO's label files (default: decided from all label files, or an error if it is not clear)",
     )
 
 
@@ -134,7 +134,7 @@ def _serve(parser: argparse.ArgumentParser) -> None:
 
 _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "data": ("Makes the dataset of a profile.", _profile),
-    "check": ("Checks the dataset of a profile, every annotation and every file.", _profile),
+    "check": ("Checks every annotation and every image of a profile's dataset.", _profile),
     "train_detection": ("Trains the detector of a profile.", _profile),
     "train_panoptic": ("Trains the mask head of a profile on its frozen detector.", _profile),
     "evaluate": ("Evaluates the detector of a profile, or any checkpoint on the profile's data.", _evaluate),
@@ -145,10 +145,10 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "export": ("Writes a checkpoint in the published format.", _export),
     "adopt": (
         "Makes a profile for a dataset of your own, in the layout of COCO, YOLO or Pascal VOC.\n\n"
-        "It writes params/NAME.yaml, with sizes from the dataset's statistics, and params/NAME/, for\n"
-        "`dvc repro params/NAME/dvc.yaml`.",
+        "It writes params/NAME.yaml, with sizes from the dataset's statistics, and params/NAME/ with\n"
+        "the DVC files of the profile: `dvc repro params/NAME/dvc.yaml` then runs it.",
         _adopt,
     ),
     "again": ("Repeats a recorded run, from its commit, parameters and data, and compares the results.", _again),
-    "serve": ("Serves Prefect, a worker and the MLflow UI on this machine until ctrl-c.", _serve),
+    "serve": ("Runs a Prefect server, a Prefect worker and the MLflow UI on this machine until ctrl-c.", _serve),
 }

@@ -1,4 +1,4 @@
-"""What earlier stages made, found and checked before a stage begins: there, whole and of this profile."""
+"""Finds the results of earlier stages, and checks before a stage begins that they exist and belong to its profile."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ if TYPE_CHECKING:
 
     from detr_core.model.checkpoint import Checkpoint
 
-OWNER = "profile.json"  # in a dataset folder: the profile that it was made for
+OWNER = "profile.json"  # this file in a dataset folder names the profile that the dataset was made for
 
 
 class StageError(ExpectedError, ValueError):
-    """A stage that can't begin, for an earlier one has not run. The message names what is missing and what makes it."""
+    """A stage can't begin, because a result of an earlier stage is missing. The message names it and the command to run."""
 
 
 def claim(folder: Path, profile: str) -> None:
-    """Notes in a dataset folder whose it is."""
+    """Writes into a dataset folder which profile it belongs to."""
     (folder / OWNER).write_text(json.dumps({"profile": profile}) + "\n", encoding="utf-8")
 
 
 def dataset(paths: Paths) -> dict[str, Split]:
-    """The splits 'train' and 'val' of the profile's dataset, as checked.
+    """Returns the splits 'train' and 'val' of the profile's checked dataset.
 
-    Raises DatasetError where there is none, it can't be read or it is another profile's.
+    Raises DatasetError if the dataset is missing, can't be read or belongs to another profile.
     """
-    unchecked_dataset(paths)  # whose images it points to
+    unchecked_dataset(paths)  # the checked dataset refers to its images, so it must exist too
     return _owned(paths, paths.dataset, "checked dataset", "check")
 
 
 def unchecked_dataset(paths: Paths) -> dict[str, Split]:
-    """The same as the data stage made it; errors likewise."""
+    """Returns the splits of the dataset as the data stage made it. Raises DatasetError as `dataset` does."""
     return _owned(paths, paths.data, "dataset", "data")
 
 
@@ -48,7 +48,7 @@ def _owned(paths: Paths, folder: Path, what: str, stage: str) -> dict[str, Split
         splits = read_dataset(folder)
         owner = json.loads((folder / OWNER).read_text(encoding="utf-8"))["profile"]
     except (DatasetError, OSError, ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{relative(folder)}: not a whole dataset: {error}; {_run(paths, stage)}") from None
+        raise DatasetError(f"{relative(folder)}: the dataset is incomplete: {error}; {_run(paths, stage)}") from None
     if owner != paths.profile:
         raise DatasetError(
             f"{relative(folder / OWNER)}: expected a dataset of profile {paths.profile!r}, found one of {owner!r}; "
@@ -58,46 +58,46 @@ def _owned(paths: Paths, folder: Path, what: str, stage: str) -> dict[str, Split
 
 
 def result(paths: Paths, file: Path, stage: str) -> Path:
-    """`file`, which that stage writes. Raises StageError where it isn't there."""
+    """Returns `file`, a result of the stage. Raises StageError if it does not exist."""
     if not file.is_file():
         raise StageError(f"{relative(file)}: there is no such result of profile {paths.profile!r} yet; {_run(paths, stage)}")
     return file
 
 
 def detector(paths: Paths) -> Path:
-    """The detector's last checkpoint. Raises StageError where there is none."""
+    """Returns the file of the detector's last checkpoint. Raises StageError if it does not exist."""
     return result(paths, paths.detection / "checkpoint.pt", "train_detection")
 
 
 def whole_model(paths: Paths) -> Path:
-    """The checkpoint with the mask head, or the detector's where none was trained (data without masks).
+    """Returns the file of the checkpoint with the mask head, or the detector's checkpoint if no mask head was trained.
 
-    Raises StageError where there is neither.
+    Raises StageError if neither exists.
     """
     panoptic = paths.panoptic / "checkpoint.pt"
     return panoptic if panoptic.is_file() else detector(paths)
 
 
 def checkpoint(path: Path, profile: str, device: torch.device) -> Checkpoint:
-    """The detector in `path`, on `device`. Raises CheckpointError where it can't be read or is another profile's."""
+    """Loads the checkpoint in `path` to `device`. Raises CheckpointError if it can't be read or is another profile's."""
     from detr_core.model.checkpoint import CheckpointError, load_checkpoint
 
     loaded = load_checkpoint(path, device)
     found = loaded.meta.get("profile")
     if found != profile:
         raise CheckpointError(
-            f"{relative(path)}: expected a checkpoint of profile {profile!r}, found one of {found!r}; train this profile's own"
+            f"{relative(path)}: expected a checkpoint of profile {profile!r}, found one of {found!r}; train it with this profile"
         )
     return loaded
 
 
 def targets(split: Split) -> Literal["instances", "panoptic"]:
-    """Which annotations of a split name all of its categories: the panoptic ones where there are some."""
+    """Returns which annotations of a split have all of its categories: the panoptic ones if it has some."""
     return "instances" if split.panoptic is None else "panoptic"
 
 
 def device(gpus: tuple[int, ...] | None = None) -> torch.device:
-    """Where a stage that doesn't train computes: the first GPU, of these where some are named, or the CPU."""
+    """Returns the device of a stage that doesn't train: the first of these GPUs, by default GPU 0, or the CPU without GPUs."""
     import torch
 
     return torch.device("cuda", gpus[0] if gpus else 0) if torch.cuda.is_available() else torch.device("cpu")

@@ -1,10 +1,10 @@
-"""A Python module as a process that ends when the one that started it ends, however that ends: kill -9 too.
+"""Runs a Python module in a process that ends when its parent process ends, even if the parent is killed by SIGKILL.
 
 `python -m flows.attached [--parent=PID] MODULE ARGUMENT...` is `python -m MODULE ARGUMENT...` with this guarantee. Without it,
-killing a stage leaves the processes of a training at work, and killing a pipeline leaves its server. --parent is the process id
-of the starter: if this process already has another parent, its starter has ended, and it ends at once.
+a killed stage would leave the processes of a training running, and a killed pipeline would leave its server running. --parent is
+the process id of the parent. If this process already has another parent, its parent has ended, and it ends at once.
 
-Use `guarded` for a module that starts processes of its own, to which the guarantee does not extend.
+The guarantee does not extend to processes that the module itself starts: use `guarded` for such a module.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ PARENT = "--parent="
 
 
 def attached(module: str, *arguments: str) -> list[str]:
-    """The command line of that module, attached to this process, which is to start it."""
+    """Returns a command line that runs the module in a process that ends with this one; this process must start it."""
     return [sys.executable, "-m", "flows.attached", f"{PARENT}{os.getpid()}", module, *arguments]
 
 
 def guarded(module: str, *arguments: str) -> list[str]:
-    """The command line of that module, attached to this process with every process that the module starts; see guard.py."""
+    """Returns a command line like that of `attached` for a module that starts processes, which then end too; see guard.py."""
     return [sys.executable, "-m", "flows.guard", f"{PARENT}{os.getpid()}", module, *arguments]
 
 
 def stop(process: subprocess.Popen[str] | subprocess.Popen[bytes], patience: float) -> None:
-    """Asks the process to end, and after `patience` seconds makes it. Nothing to do where it has ended."""
+    """Asks the process to end, and kills it after `patience` seconds. Does nothing if the process has ended."""
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
     try:
@@ -49,7 +49,7 @@ def stop(process: subprocess.Popen[str] | subprocess.Popen[bytes], patience: flo
 
 @contextlib.contextmanager
 def ended(process: subprocess.Popen[str]) -> Iterator[None]:
-    """However this ends, the process has ended then. ctrl-c in the terminal reaches it too, and it may take its time."""
+    """Ends the process when the block ends. After ctrl-c, which the process receives too, it first has 20 seconds to end."""
     try:
         yield
     except KeyboardInterrupt:
@@ -61,13 +61,13 @@ def ended(process: subprocess.Popen[str]) -> Iterator[None]:
 
 
 def end_with_parent(parent: int | None, number: signal.Signals = signal.SIGKILL) -> None:
-    """From now on this process gets the signal when its parent ends; it ends now if its parent isn't `parent` any more.
+    """Makes the system send this process the signal when its parent ends, and ends it now if `parent` is no more its parent.
 
     parent: None if it isn't known; then an earlier end of the parent is noticed only if the new parent is process 1.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number)
-    # The parent may have ended before the call, which then concerns the new parent.
+    # If the parent ended before the call above, the call has taken the new parent for it.
     if os.getppid() != parent and (parent is not None or os.getppid() == 1):
         os._exit(1)
     if sys.platform != "linux":
@@ -75,7 +75,7 @@ def end_with_parent(parent: int | None, number: signal.Signals = signal.SIGKILL)
 
 
 def parent_of_command_line() -> int | None:
-    """The process id after `--parent`, which is removed from the command line; None without it."""
+    """Removes `--parent=PID` from the command line and returns the process id; None if the option is missing."""
     if len(sys.argv) > 1 and sys.argv[1].startswith(PARENT):
         return int(sys.argv.pop(1).removeprefix(PARENT))
     return None
@@ -88,7 +88,7 @@ def _watch(parent: int, number: signal.Signals) -> None:
 
 
 def main() -> None:
-    """Runs the module named on the command line."""
+    """Runs the module that the command line names."""
     end_with_parent(parent_of_command_line())
     del sys.argv[0]
     try:

@@ -1,4 +1,4 @@
-"""Stage: every annotation and every image read once before training. `python -m flows.check [--profile demo]`"""
+"""This stage checks every annotation and every image before training. `python -m flows.check [--profile demo]`"""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
 
 def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]:
-    """Checks data/<profile>/. Writes runs/<profile>/check/: findings.json, metrics.json and the page index.html; and
-    runs/<profile>/dataset/, what later stages read, with its index: the dataset without what is broken, where the check is
-    lenient.
+    """Checks data/<profile>/, and writes the findings and the checked dataset. Returns the content of metrics.json.
 
-    Returns metrics.json. Raises DatasetError for a dataset that can't be read, and for one that is broken where the check is
-    strict: then there is no runs/<profile>/dataset/, but the findings are written all the same.
+    runs/<profile>/check/ gets findings.json, metrics.json and the page index.html. runs/<profile>/dataset/ gets the dataset that
+    later stages read, and its index; with `check.mode: lenient` broken images and annotations are left out of it.
+    Raises DatasetError if the dataset can't be read, or if it is broken and `check.mode` is `strict`: then the findings are
+    written, but not runs/<profile>/dataset/.
     """
     splits = artifacts.unchecked_dataset(paths)
     directories.require_replaceable(paths.dataset)
@@ -60,7 +60,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
             figures |= _checked_dataset(settings, paths, splits, found)
         except DatasetError as error:
             refused = error
-            directories.remove(paths.dataset)  # an earlier one would be trained on
+            directories.remove(paths.dataset)  # otherwise later stages would train on the dataset of an earlier check
         findings = [{name: value for name, value in asdict(each).items() if value not in (None, "")} for each in found.findings]
         (out / "findings.json").write_text(json.dumps(findings, indent=1) + "\n", encoding="utf-8")
         (out / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
@@ -84,18 +84,19 @@ def _checked_dataset(settings: Profile, paths: Paths, splits: dict[str, Split], 
         told = "; ".join(f"{number} x {KINDS[kind].words}" for kind, number in kinds.most_common(3))
         first = broken[0]
         raise DatasetError(
-            f"{relative(paths.data)}: expected nothing broken, found {told}; the first in {first.split}, "
-            f"{first.file or first.source}: {first.detail}. See {page}; mend it, or leave it out: `check.mode: lenient` in "
-            f"{relative(paths.params)}"
+            f"{relative(paths.data)}: expected a dataset without broken entries, found {told}; the first is in {first.split}, "
+            f"{first.file or first.source}: {first.detail}. See {page}; correct the entries, or set `check.mode: lenient` in "
+            f"{relative(paths.params)} to leave them out"
         )
     for finding in findings:
         if KINDS[finding.kind].stops:
             where = f"{relative(paths.data)}: {finding.split}.{finding.source}"
-            raise DatasetError(f"{where}: nothing to learn from: {finding.detail}. See {page}; correct the annotations")
+            raise DatasetError(f"{where}: there is nothing to learn from: {finding.detail}. See {page}; correct the annotations")
     with atomic_directory(paths.dataset) as folder:
         left_out = write_checked(paths.data, findings, folder, ranges)
         figures = {f"left_out/{name}": float(number) for name, number in left_out.items()}
-        # These read as training and scoring do. Should they find what the check has passed over, nothing is trained either.
+        # These functions read the dataset as training and scoring do. If they find a fault that the check has missed, they raise
+        # an error, and nothing is trained.
         for name, targets, untrained in write_index(read_dataset(folder)):
             figures |= {f"untrained/{name}/{targets}/{what}": float(number) for what, number in untrained.items()}
         checked = read_dataset(folder)
@@ -108,7 +109,7 @@ def _checked_dataset(settings: Profile, paths: Paths, splits: dict[str, Split], 
 
 
 def _queries(detector: AnyDetectorConfig) -> int:
-    """How many objects of an image it can find."""
+    """Returns how many objects of an image the detector can find."""
     return detector.proposals if isinstance(detector, FasterRcnnConfig) else detector.queries
 
 
@@ -123,7 +124,7 @@ def _figures(found: Inspection) -> dict[str, float]:
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:
-    """What was found, a kind a row, with its first example."""
+    """Returns a table of the findings, with one row for each kind and the first finding of that kind."""
     table = Table("finding", "train", "val", "the first", title="The data check", title_justify="left")
     for name, kind in KINDS.items():
         own = [finding for finding in findings if finding.kind == name]
@@ -139,7 +140,7 @@ def findings_table(findings: Sequence[Finding]) -> Table:
 
 
 def read_findings(file: Path) -> list[Finding]:
-    """The findings of a `findings.json`."""
+    """Reads the findings from a `findings.json`."""
     return [Finding(**each | {"box": tuple(each["box"])} if "box" in each else each) for each in json.loads(file.read_bytes())]
 
 
@@ -150,12 +151,12 @@ def check(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     params = settings.flat("data", "check") | {"detector.queries": _queries(settings.detector)}
     with tracking.stage_run("check", paths, params, [paths.data]) as record:
         figures: dict[str, float] = {}
-        directories.remove(paths.check)  # so that what is shown below is of this check
+        directories.remove(paths.check)  # so that the findings shown below are those of this check
         try:
             with reporter("check") as bar:
                 figures = run(settings, paths, Tee(bar, record))
         finally:
-            if paths.check.is_dir():  # also where the check refuses the data
+            if paths.check.is_dir():  # it is written even if the check refuses the dataset
                 record.metrics(json.loads((paths.check / "metrics.json").read_text(encoding="utf-8")), step=0)
                 for name in ("index.html", "findings.json"):
                     record.artifact(paths.check / name, "check")

@@ -1,4 +1,4 @@
-"""Checkpoints from anywhere, ours or published: named by a path or an address, for fine-tuning and on command lines."""
+"""Finds the checkpoint that a profile or a command line names by a path or an address, and downloads it if necessary."""
 
 from __future__ import annotations
 
@@ -18,34 +18,36 @@ if TYPE_CHECKING:
 
 
 def local_file(checkpoint: str, sha256: str | None) -> Path:
-    """The file that `checkpoint` names: a path, relative to the project, or an address, downloaded into .state/checkpoints/.
+    """Returns the file that `checkpoint` names: a path relative to the project, or an address, which is downloaded.
 
-    sha256: of the file, which an address must have; a path without it is not checked.
-    Raises CheckpointError for one that isn't there, can't be had, or has another checksum.
+    Downloads are kept in .state/checkpoints/. sha256: the checksum of the file, which is required for an address; a path without
+    it is not checked. Raises CheckpointError if the file is missing, can't be downloaded, or has another checksum.
     """
     from detr_core.model.download import digest, fetch, is_address
     from detr_core.model.files import CheckpointError
 
     if is_address(checkpoint):
         if sha256 is None:
-            raise CheckpointError(f"{checkpoint}: expected the sha256 of what an address has, found none; give it")
+            raise CheckpointError(f"{checkpoint}: expected a sha256 together with an address, found none; add the file's sha256")
         return fetch(checkpoint, sha256, SHARED / "checkpoints")
     path = ROOT / checkpoint
     if not path.is_file():
-        raise CheckpointError(f"{checkpoint}: there is no such checkpoint; give a file, or an address with its sha256")
+        raise CheckpointError(f"{checkpoint}: expected a file, found none; name a checkpoint file, or an address with its sha256")
     if sha256 is not None and (found := digest(path)) != sha256:
         raise CheckpointError(f"{checkpoint}: expected a file with sha256 {sha256}, found one with {found}")
     return path
 
 
 def initial(init: InitConfig | None) -> Path | None:
-    """The file that a training starts from; None where its profile names none. Raises as `local_file`."""
+    """Returns the checkpoint that a training starts from; None if the profile names none. Raises the errors of `local_file`."""
     return None if init is None else local_file(init.checkpoint, init.sha256)
 
 
 def initial_mask_head(config: PanopticConfig, detector: DetectorConfig) -> Path | None:
-    """The file whose mask head a training starts from; None where its profile names none. Raises as `local_file`, and
-    ConfigError where that file has no mask head for this detector."""
+    """Returns the checkpoint whose mask head a training starts from; None if the profile names none.
+
+    Raises the errors of `local_file`, and ConfigError if the checkpoint has no mask head that fits this detector.
+    """
     file = initial(config.init)
     if file is not None:
         import torch
@@ -68,23 +70,25 @@ def named(arguments: argparse.Namespace, device: torch.device) -> Checkpoint:
 
 
 def named_file(arguments: argparse.Namespace) -> Path:
-    """Its file. Raises CheckpointError where it can't be had."""
+    """Returns the file of the checkpoint that the command line names. Raises CheckpointError if it is not available."""
     where = arguments.checkpoint
-    path = where if "://" in where else str(Path(where).absolute())  # typed on a command line: relative to where it is typed
+    path = where if "://" in where else str(Path(where).absolute())  # a path is relative to the working directory
     return local_file(path, arguments.sha256)
 
 
 def empty_folder(folder: Path) -> Path:
-    """`folder`, absolute, for a command's results. Raises ConfigError where something is in it: nothing is replaced."""
+    """Returns the absolute path of a folder for a command's results. Raises ConfigError if it exists and is not empty."""
     from detr_core.config import ConfigError
 
     if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"--out {folder}: expected a new or an empty folder, found something there")
-    return folder.resolve()  # a link to an empty folder stays, and what it points to is filled
+        raise ConfigError(
+            f"--out {folder}: expected a new or an empty folder, found a file or a folder with content; name another folder"
+        )
+    return folder.resolve()  # a link to an empty folder stays, and the folder that it points to gets the results
 
 
 def new_file(file: Path) -> Path:
-    """`file`, absolute, for a command's result. Raises ConfigError where it exists: nothing is replaced."""
+    """Returns the absolute path of a file for a command's result. Raises ConfigError if it exists."""
     from detr_core.config import ConfigError
 
     if os.path.lexists(file):

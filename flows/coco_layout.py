@@ -13,17 +13,17 @@ from detr_core.data.image_entries import image_file, present_name
 from flows.no_dataset import no_dataset
 from flows.split_names import SPLITS, WORDS, split_named
 
-DEPTH = 3  # annotation files lie at most so many folders deep
-SAMPLE = 20  # how many of the files that an annotation file names are looked for, to find their folder
+DEPTH = 3  # annotation files are looked for in folders down to this depth
+SAMPLE = 20  # to find the folder of the images, this many of the images that an annotation file lists are looked for
 LISTS = ("images", "annotations", "categories")
 
 
 @dataclass(frozen=True)
 class AnnotationFile:
-    """What `adopt` needs to know about a COCO annotation file.
+    """The facts about a COCO annotation file that `adopt` needs.
 
-    split: 'train', 'val', 'test', or '' if neither the file's name nor its folder's name says it. images, annotations: how many
-    it lists. names: file names of its images. pngs: file names of some of its panoptic PNGs.
+    split: 'train', 'val' or 'test', or '' if neither the file's name nor its folder's name mentions a split. images,
+    annotations: how many of them the file lists. names: file names of its images. pngs: file names of some of its panoptic PNGs.
     """
 
     path: Path
@@ -39,8 +39,8 @@ class AnnotationFile:
 class CocoLayout:
     """The annotation files of a folder.
 
-    splits: those of 'train', 'val' and 'test' that exist, as in the section `data.folder`, except for a test set whose images
-    cannot be found beside a validation set. files: the annotation files of each split. unused: the annotation files of no split.
+    splits: the existing ones of 'train', 'val' and 'test', as in the section `data.folder`. If there is a validation set, a test
+    set without images is left out. files: the annotation files of each split. unused: the annotation files of no split.
     """
 
     splits: dict[str, dict[str, Any]]
@@ -49,7 +49,7 @@ class CocoLayout:
 
 
 def coco_layout(folder: Path) -> CocoLayout:
-    """The layout of a folder with COCO annotation files. It ignores system files, empty files and other JSON files.
+    """Finds the layout of a folder with COCO annotation files. It ignores system files, empty files and other JSON files.
 
     Raises DatasetError if no file can be that of the train split, if a file that belongs to the dataset can't be read, or if two
     files could be that of one split.
@@ -67,7 +67,7 @@ def coco_layout(folder: Path) -> CocoLayout:
     parts["train"] = parts["train"] or unnamed
     if not parts["train"]:
         names = ", ".join(str(file.path.relative_to(folder)) for file in chosen.values())
-        raise DatasetError(f"{folder}: expected annotations of a train split, found only {names}")
+        raise DatasetError(f"{folder}: expected an annotation file of a train split, found only {names}")
     files = {split: list(part.values()) for split, part in parts.items() if part}
     used = {file.path for own in files.values() for file in own}
     unused = [file for file in found if file.path not in used]
@@ -77,23 +77,23 @@ def coco_layout(folder: Path) -> CocoLayout:
             splits[split] = _split(folder, parts[split])
         except DatasetError:
             if split != "test" or "val" not in files:
-                raise  # a test set beside a validation set isn't used, and may be without its images
+                raise  # if there is a validation set, the test set isn't used, and its images may be missing
     return CocoLayout(splits, files, unused)
 
 
 def split_entry(
     images: str, instances: str | None, panoptic: str | None = None, panoptic_masks: str | None = None
 ) -> dict[str, Any]:
-    """One split as the section `data.folder` has it."""
+    """Returns the entry of one split in the section `data.folder`."""
     return {"images": images, "instances": instances, "panoptic": panoptic, "panoptic_masks": panoptic_masks}
 
 
 def _annotation_files(folder: Path) -> tuple[list[AnnotationFile], list[str]]:
-    """COCO's annotation files below the folder, and for each other JSON file why it is not one of them."""
+    """Returns COCO's annotation files below the folder, and for each other JSON file the reason why it is not one."""
     found, others = [], []
     for place in (folder, *_folders(folder, DEPTH)):
         for path in sorted(place.iterdir()):
-            # Names that begin with ._ are a Mac's; some exports are called .annotations.coco.json.
+            # macOS makes files whose names begin with `._`; the annotation file of an export may be `.annotations.coco.json`.
             if path.suffix.lower() != ".json" or path.name.startswith("._") or not path.is_file():
                 continue
             file = _described(path, folder)
@@ -105,20 +105,23 @@ def _annotation_files(folder: Path) -> tuple[list[AnnotationFile], list[str]]:
 
 
 def _described(path: Path, folder: Path) -> AnnotationFile | str:
-    """The annotation file, or why it is not one. Raises DatasetError for a damaged file with the name of an annotation file."""
+    """Returns the annotation file, or the reason why it is not one.
+
+    Raises DatasetError for a damaged file with the name of an annotation file.
+    """
     try:
         text = path.read_bytes()
         content = json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         fault = "empty" if isinstance(error, ValueError) and not text.strip() else f"not valid JSON: {error}"
         if split_named(path.stem) or set(_words(path.stem)) & {"instances", "panoptic", "annotations", "coco"}:
-            raise DatasetError(f"{path}: {fault}; mend the file, or move it out of the folder") from None
+            raise DatasetError(f"{path}: {fault}; correct the file, or move it out of the folder") from None
         return fault
     if not isinstance(content, dict) or len(set(LISTS) & set(content)) < 2:
-        return "not COCO's format"
+        return "not in COCO's format"
     missing = [field for field in LISTS if field not in content]
-    if missing:  # captions have no categories, the lists of images to test on have no annotations
-        return f"no list `{missing[0]}`"
+    if missing:  # files with captions have no categories, and files with test images have no annotations
+        return f"it has no list `{missing[0]}`"
     for field in LISTS:
         if not isinstance(content[field], list):
             raise DatasetError(f"{path}: {field}: expected a list, found {str(content[field])[:40]!r}")
@@ -143,7 +146,7 @@ def _file_names(entries: list[Any]) -> list[str]:
 
 
 def _sample(names: list[str]) -> list[str]:
-    """Some of the names, from the first to the last."""
+    """Returns at most SAMPLE of the names, evenly spaced."""
     return names[:: max(1, len(names) // SAMPLE)][:SAMPLE]
 
 
@@ -163,9 +166,9 @@ def _split(folder: Path, part: dict[str, AnnotationFile]) -> dict[str, Any]:
 
 
 def _holding(folder: Path, file: Path, field: str, names: list[str], likely: list[str]) -> str:
-    """The folder below `folder` in which most of the files that an annotation file names are: a likely one, or any other."""
+    """Returns the folder below `folder` that holds most of the files with these names. The likely folders are tried first."""
     if not names:
-        raise DatasetError(f"{file}: {field}: expected entries with a text `file_name`, found none")
+        raise DatasetError(f"{file}: {field}: expected entries with a `file_name`, found none")
     others = (path.relative_to(folder).as_posix() for path in [file.parent, *_folders(folder, DEPTH)])
     best, most = "", 0
     for place in [*likely, *others]:
@@ -194,5 +197,7 @@ def _folders(folder: Path, depth: int) -> Iterator[Path]:
 def _one(files: list[AnnotationFile]) -> AnnotationFile:
     if len(files) > 1:
         listed = ", ".join(str(file.path) for file in files)
-        raise DatasetError(f"expected one annotation file for each split, found {listed}; move the others out of the folder")
+        raise DatasetError(
+            f"expected one annotation file for each split, found several for one split: {listed}; move all but one elsewhere"
+        )
     return files[0]

@@ -1,4 +1,4 @@
-"""Stage: the profile's dataset, in COCO's layout. `python -m flows.data [--profile demo]`"""
+"""This stage makes the profile's dataset, in COCO's layout. `python -m flows.data [--profile demo]`"""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from flows.yolo_layout import yolo_set
 
 
 def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]:
-    """Makes data/<profile>/: generated scenes, or a `dataset.json` that points into a folder on disk, no image copied.
+    """Makes data/<profile>/ and returns the number of images of each split.
 
-    That folder is filled by a download first where the profile says so; its `manifest.json` says what it held. Returns the
-    number of images of each split. Raises ConfigError where DVC looks for changes in another folder, DatasetError for a folder
-    that isn't a dataset or can't be filled.
+    It holds generated scenes, or a `dataset.json` that refers to a folder on disk, whose images are not copied, and a
+    `manifest.json` with the content of that folder. If the profile has `data.download`, the folder is downloaded first. Raises
+    ConfigError if DVC watches another folder for changes, and DatasetError if the folder isn't a dataset or can't be downloaded.
     """
     config = settings.data
     if config.folder is not None:
@@ -40,7 +40,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
         if config.scenes is not None:
             from detr_core.data.scenes import generate_scenes
 
-            # A process costs seconds to start and draws some 500 images in one.
+            # A process takes seconds to start, and draws some 500 images in a second.
             processes = min(os.cpu_count() or 1, 1 + (config.scenes.train + config.scenes.val) // 2000)
             generate_scenes(config.scenes, config.seed, folder, processes, reporter)
         elif config.folder is not None:
@@ -85,7 +85,8 @@ def _images(split: Split) -> int:
 @flow(name="data", flow_run_name="data {profile}")
 def data(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     """Makes the dataset of a profile."""
-    from flows import lineage, tracking  # not by the processes that draw, which import this file too: mlflow takes seconds
+    # The processes that draw import this file too, and should not spend seconds on importing mlflow.
+    from flows import lineage, tracking
 
     settings, paths = load(profile), Paths(profile)
     with tracking.stage_run("data", paths, settings.flat("data"), inputs=[]) as record:

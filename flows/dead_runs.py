@@ -18,8 +18,8 @@ if TYPE_CHECKING:  # prefect takes seconds to import
     from prefect.client.schemas.objects import FlowRun
 
 ENDED = "the process of this run ended without recording it: it was killed, or the machine was switched off"
-MANY = 200  # how many running runs are looked at; there are never as many at the same time
-PREFIX = "process:"  # of the Prefect tag that holds the identity
+MANY = 200  # at most this many running runs are looked at; fewer run at the same time
+PREFIX = "process:"  # the Prefect tag with the identity begins with this
 log = logging.getLogger(__name__)
 
 
@@ -34,12 +34,12 @@ def mark_in_mlflow(client: Any) -> None:
 
 
 def prefect_tags() -> list[str]:
-    """The tags of a Prefect flow run of this process."""
+    """Returns the tags that this process gives to its Prefect flow runs."""
     return [f"host:{socket.gethostname()}", f"{PREFIX}{processes.identity()}"]
 
 
 def claim(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """A flow's hook `on_running`: gives the tags of `prefect_tags` to a run that a Prefect worker has begun."""
+    """Gives the tags of `prefect_tags` to a flow run that a Prefect worker has begun; it is a flow's hook `on_running`."""
     from prefect.client.orchestration import get_client
 
     if not any(tag.startswith(PREFIX) for tag in flow_run.tags):

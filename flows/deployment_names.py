@@ -1,8 +1,8 @@
-"""`prefect deployment run detr-ablations`: Prefect's own command takes only FLOW/DEPLOYMENT, this plugin completes a bare name.
+"""This Prefect plugin lets `prefect deployment run detr-ablations` work without the flow's name before the deployment's.
 
-Prefect calls `setup_environment` of the entry-point group `prefect.plugins` whenever it is imported, so before its command line
-reads the arguments; pyproject.toml switches plugins on. Whatever doesn't apply (another command, a full name, a name of no or of
-several deployments) is left as it is, for Prefect to answer.
+Prefect's own command accepts only FLOW/DEPLOYMENT. Prefect calls `setup_environment` of the entry-point group `prefect.plugins`
+when it is imported, before it reads its command line; pyproject.toml switches plugins on. Other commands, complete names, and
+names of no deployment or of several deployments are not changed, and Prefect answers them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ async def setup_environment(*, ctx: HookContext) -> None:
     place = bare_name(sys.argv)
     if place is None or ctx.api_url is None:
         return
-    # These import much of Prefect, which only this command should pay.
+    # These imports take seconds, and no other command needs them.
     import httpx
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
@@ -34,12 +34,12 @@ async def setup_environment(*, ctx: HookContext) -> None:
                 flow = await client.read_flow(found[0].flow_id)
                 sys.argv[place] = f"{flow.name}/{found[0].name}"
     except (httpx.HTTPError, PrefectException, RuntimeError):
-        # Prefect would only complain about the form of the name.
+        # Without this line Prefect would only say that the form of the name is wrong.
         print(f"no Prefect server answers at {without_credentials(ctx.api_url)}; `make serve` starts one", file=sys.stderr)
 
 
 def bare_name(arguments: list[str]) -> int | None:
-    """Where in the command line a deployment is named without its flow, if it is `prefect deployment run NAME`."""
+    """Returns the position of a deployment's name without a flow in `prefect deployment run NAME`; None in other commands."""
     for start in range(1, len(arguments) - 1):
         if arguments[start] in ("deployment", "deployments") and arguments[start + 1] == "run":
             break

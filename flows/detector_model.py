@@ -1,7 +1,8 @@
-"""The detector as MLflow loads and serves it: `mlflow.pyfunc.load_model("runs:/<run id>/model").predict(image)`.
+"""This module lets MLflow load and serve a detector: `mlflow.pyfunc.load_model("runs:/<run id>/model").predict(image)`.
 
-MLflow keeps this file and detr_core beside the checkpoint and imports both from there, so it imports nothing else of the project.
-Loading runs no code out of the checkpoint. A server reads no file outside of one folder: see `readable_folder`.
+MLflow stores this file and detr_core beside the checkpoint and imports both from there. Therefore this file imports nothing else
+of the project. Loading a checkpoint runs no code that it contains. A server reads no file outside of one folder: see
+`readable_folder`.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ from detr_core.model.detr import Detr
 from detr_core.model.image import normalise
 from detr_core.structures import Output
 
-FOLDER = "DETR_IMAGE_FOLDER"  # the environment's variable for the folder below which a server reads images
+FOLDER = "DETR_IMAGE_FOLDER"  # the environment variable that names the folder below which a server may read images
 
 
 class DetectorModel:
-    """A checkpoint that predicts on images one at a time, read as `evaluate` reads it."""
+    """A detector that predicts on images one at a time. config: the section `evaluate` of the checkpoint's profile."""
 
     def __init__(self, checkpoint: Checkpoint, config: EvaluateConfig, device: torch.device) -> None:
         self.checkpoint = checkpoint
@@ -43,14 +44,15 @@ class DetectorModel:
         self.device = device
 
     def predict(self, images: Any, params: Mapping[str, Any] | None = None) -> dict[str, Any] | list[dict[str, Any]]:
-        """What the detector finds: a prediction for a single image, a list of predictions for several.
+        """Returns the detector's prediction for a single image, or a list of predictions for several images.
 
         images: a path, base64 text or RGB pixels [h, w, 3], or several of them, in the forms that `images_of` names.
-        params: `threshold`, the lowest score of a detection, 0 if it is not given.
-        A prediction has arrays with a row for each detection, the highest score first: 'scores' [N] 0..1, 'labels' [N] category
-        ids, 'names' (a list), 'boxes' [N, 4] xyxy in pixels of the image. With a mask head also 'panoptic' [h, w], the segment id
-        of each pixel (0: none), and 'segments', a list of {id, category_id, name, isthing, area}.
-        Raises ValueError for anything that is no image, DatasetError for a file that can't be read; a server answers 400.
+        params: `threshold` is the lowest score of a detection; its default is 0.
+        A prediction has arrays with one row for each detection, the highest score first: 'scores' [N] 0..1, 'labels' [N] category
+        ids, 'names' (a list), 'boxes' [N, 4] xyxy in pixels of the image. With a mask head it also has 'panoptic' [h, w], the
+        segment id of each pixel (0: none), and 'segments', a list of {id, category_id, name, isthing, area}.
+        Raises ValueError for an input that is not an image, and DatasetError for a file that can't be read. A server answers such
+        a request with status 400.
         """
         folder = readable_folder()
         try:
@@ -58,7 +60,7 @@ class DetectorModel:
         except ValueError as error:
             if folder is None:
                 raise
-            raise MlflowException(str(error), error_code=BAD_REQUEST) from None  # its message is in the answer as it is
+            raise MlflowException(str(error), error_code=BAD_REQUEST) from None  # MLflow puts its message into the answer
         threshold = float((params or {}).get("threshold", 0.0))
         predictions = [self._predicted(each, threshold) for each in pixels]
         return predictions[0] if single else predictions
@@ -110,17 +112,17 @@ class DetectorModel:
 
 
 def _load_pyfunc(path: str, model_config: Mapping[str, Any]) -> DetectorModel:
-    """By this name MLflow asks for the model. path: the checkpoint; model_config: the `evaluate` section of its profile."""
+    """Loads the model; MLflow calls a function of this name. path: the checkpoint. model_config: the profile's `evaluate`."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     config = build(EvaluateConfig, model_config, "model_config: evaluate")
     return DetectorModel(load_checkpoint(Path(path), device), config, device)
 
 
 def readable_folder() -> Path | None:
-    """The folder below which paths may lie; None for anywhere, where no server but the program itself asks.
+    """Returns the folder below which a server may read images; None outside of a server, where every path may be read.
 
-    A request comes from another machine, perhaps: it must not choose files of this one. DETR_IMAGE_FOLDER names the folder, by
-    default it is the one in which the server was started.
+    A request may come from another machine, which must not read arbitrary files of this machine. DETR_IMAGE_FOLDER names the
+    folder; the default is the folder in which the server was started.
     """
     served = os.environ.get("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "").lower() == "true" or "mlserver" in sys.modules
     return Path(os.environ.get(FOLDER) or Path.cwd()).absolute() if served else None

@@ -1,6 +1,6 @@
-"""Stage: what the trained model says of the val split, and how good that is. `python -m flows.evaluate [--profile demo]`
+"""This stage evaluates the trained model on the val split. `python -m flows.evaluate [--profile demo]`
 
-With `--checkpoint X --out FOLDER` it is a plain command that does this for any checkpoint, ours or published; no run records it.
+With `--checkpoint X --out FOLDER` the command evaluates any checkpoint, of this project or a published one, and records no run.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from flows.show import publish
 
 EVALUATION = "flows.evaluation_worker"
 HEADLINE = ("val/AP", "val/AP50", "val/APs", "val/APm", "val/APl", "val/mask/AP", "val/PQ", "val/PQ_things", "val/PQ_stuff")
-PICTURES = 6  # of each kind in the record; the report has more
+PICTURES = 6  # how many pictures of each kind MLflow gets; the report has more
 
 
 def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]:
-    """Writes predictions and their figures (AP of boxes and masks, PQ, kinds of errors) into runs/<profile>/evaluation/.
+    """Writes predictions and their metrics (AP of boxes and masks, PQ, kinds of errors) to runs/<profile>/evaluation/.
 
-    Returns its metrics.json. Raises DatasetError, StageError or CheckpointError before work begins, WorkerError where one of
-    several processes fails.
+    Returns the content of metrics.json. Raises DatasetError, StageError or CheckpointError before work begins, and WorkerError if
+    one of several rank processes fails.
     """
     artifacts.dataset(paths)
     model = artifacts.whole_model(paths)
@@ -51,9 +51,9 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
 
 
 def run_checkpoint(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, float]:
-    """The same for any checkpoint, ours or published, on the profile's val split; into the folder `arguments.out`.
+    """Evaluates the checkpoint that the command line names on the profile's val split, into the folder `arguments.out`.
 
-    Raises ConfigError for a folder that isn't empty, DatasetError or CheckpointError before work begins.
+    Raises ConfigError if the folder isn't empty, and DatasetError or CheckpointError, before work begins.
     """
     settings, paths, out = load(arguments.profile), Paths(arguments.profile), checkpoints.empty_folder(arguments.out)
     artifacts.dataset(paths)
@@ -63,9 +63,9 @@ def run_checkpoint(arguments: argparse.Namespace, reporter: Reporter) -> dict[st
 def evaluated(
     checkpoint: Path, dilation: bool | None, owner: str | None, settings: Profile, paths: Paths, out: Path, reporter: Reporter
 ) -> dict[str, float]:
-    """The evaluation of a checkpoint on the profile's val split, in as many processes as its `resources` say, into `out`.
+    """Evaluates a checkpoint on the profile's val split, writes the results to `out`, and returns the metrics.
 
-    dilation, owner: see flows/evaluation_worker.py.
+    The profile's `resources` decide the number of rank processes. dilation, owner: see flows/evaluation_worker.py.
     """
     from detr_core.distributed import alone  # torch takes seconds to import
     from detr_core.evaluate.predictions import evaluate
@@ -92,7 +92,7 @@ def evaluated(
 
 
 def require_headline(file: Path) -> None:
-    """Raises StageError where `file` exists and is not what an earlier evaluation wrote there: it would be lost."""
+    """Raises StageError if `file` exists and was not written by an earlier evaluation, because it would be replaced."""
     if not file.exists():
         return
     try:
@@ -139,11 +139,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.checkpoint is None:
         if any(value is not None for value in (arguments.out, arguments.sha256, arguments.dilation)):
-            parser.error("--out, --sha256 and --dilation go with --checkpoint")
+            parser.error("--out, --sha256 and --dilation can only be used together with --checkpoint")
         stage.run(evaluate, arguments.profile)
         return
     if arguments.out is None:
-        parser.error("--checkpoint needs --out: the profile's own evaluation stays as it is")
+        parser.error("--checkpoint needs --out, because the profile's own evaluation is not replaced")
     with stage.one_line_errors():
         with reporter("evaluation") as bar:
             figures = run_checkpoint(arguments, bar)

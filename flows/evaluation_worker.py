@@ -1,10 +1,13 @@
-"""One process of an evaluation, as flows/launch.py or torchrun starts it: `python -m flows.evaluation_worker JOB.json`.
+"""Runs one rank process of an evaluation; flows/launch.py or torchrun starts it: `python -m flows.evaluation_worker JOB.json`.
 
-JOB.json: {"config": EvaluateConfig, "checkpoint": its file, "dilation": whether it is a DC5 (null where the file tells), "owner":
-the profile that it must be of (null: any), "data": folder with dataset.json, "out": folder of the results, "workers": loader
-processes, "stage" and "profile": names for errors and the log}.
+JOB.json is an object with these fields:
+- "config": the fields of EvaluateConfig;
+- "checkpoint": the checkpoint's file; "dilation": whether it is a DC5 model, or null if the file shows that;
+- "owner": the profile that the checkpoint must belong to, or null for any checkpoint;
+- "data": the folder with dataset.json; "out": the folder of the results;
+- "workers": the number of data loader processes; "stage" and "profile": names for errors and the log.
 
-Results in `out`: what detr_core.evaluate.predictions.predict writes. What it prints is as flows/worker.py describes.
+The results in `out` are those of detr_core.evaluate.predictions.predict. flows/worker.py describes the output on stdout.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from flows import artifacts, worker
 
 @dataclass(frozen=True)
 class Job:
-    """What JOB.json holds; see the top of this file."""
+    """The content of JOB.json. The docstring of this module describes its fields."""
 
     config: dict[str, Any]
     checkpoint: str
@@ -46,7 +49,7 @@ class Job:
 
 
 def run(job: Job, group: Group, reporter: Reporter) -> None:
-    """Carries `job` out in this process. Raises DatasetError or CheckpointError before work begins."""
+    """Runs the evaluation job in this process. Raises DatasetError or CheckpointError before work begins."""
     file, config = Path(job.checkpoint), build(EvaluateConfig, job.config, job.profile)
     if job.owner is None:
         trained = load_checkpoint(file, group.device, job.dilation)
@@ -60,7 +63,8 @@ def run(job: Job, group: Group, reporter: Reporter) -> None:
 
 @contextmanager
 def _sums_of_one_thread(device: torch.device) -> Iterator[None]:
-    # On a CPU threads that share a sum change its last bits. Processes share images instead, and change nothing.
+    # On a CPU the number of threads that compute a sum changes its last bits; the number of processes, which share the images,
+    # does not.
     threads = torch.get_num_threads()
     if device.type == "cpu":
         torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Command: a checkpoint in the published format. `python -m flows.export --checkpoint X --out Y.pth`"""
+"""This command writes a checkpoint in the published format. `python -m flows.export --checkpoint X --out Y.pth`"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def main() -> None:
     arguments = command_line.parser("export").parse_args()
     with stage.one_line_errors():
         out = checkpoints.new_file(arguments.out)
-        import torch  # takes seconds to import
+        import torch  # torch takes seconds to import
 
         from detr_core.model.checkpoint import export_published
 

@@ -20,7 +20,7 @@ import psutil
 from flows.attached import attached, end_with_parent, parent_of_command_line
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
-PATIENCE = (1.5, 4.5)  # seconds that the module has to end in, then those that the processes it left behind have
+PATIENCE = (1.5, 4.5)  # the seconds that the module has to end, and then the seconds that the remaining processes have
 SECONDS = sum(PATIENCE) + 0.5
 
 
@@ -29,13 +29,13 @@ class Stopped(BaseException):
 
 
 def inherit_orphans() -> None:
-    """From now on, a descendant of this process becomes its child when the descendant's own parent ends."""
+    """Makes this process the new parent of each of its descendants whose own parent ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def descendants() -> list[psutil.Process]:
-    """The processes that this process has started or inherited, and the processes that these have started."""
+    """Returns the processes that this process has started or inherited, and all their descendants."""
     return psutil.Process().children(recursive=True)
 
 

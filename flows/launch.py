@@ -1,7 +1,7 @@
-"""A training or an evaluation in processes of its own on this machine: started, listened to, and ended with this one.
+"""Starts the rank processes of a training or an evaluation on this machine, passes their events on, and ends them.
 
-The processes meet through a file in a private temporary folder, so that none of them listens on any address but the loopback
-one. A single process meets nobody and listens on nothing. On several machines torchrun starts the same workers.
+The processes find each other through a file in a private temporary folder, and listen only on the loopback address. A single
+process listens on no address. On several machines torchrun starts the same modules.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from flows.ranks import Ranks, environment_of, event, failure
 from flows.settings import ResourcesConfig
 
 WORKER = "flows.worker"
-SECONDS_TO_SAVE = 120.0  # that processes have to finish a step in and to save their state, before they are ended by force
+SECONDS_TO_SAVE = 120.0  # the time in which processes must finish their step and save their state; then they are killed
 
 
 class WorkerError(ExpectedError, RuntimeError):
-    """A process of a stage that failed, in one line: what it said, or how it ended, and where its log is."""
+    """A rank process failed. The message is one line: the error that it reported, or how it ended and where its log is."""
 
 
 def process_count(resources: ResourcesConfig) -> int:
-    """How many processes a training or an evaluation takes: as the profile says; for 'auto' one a GPU, and one without."""
+    """Returns the profile's number of processes; for 'auto' this is one for each GPU, or one if there is no GPU."""
     return max(1, len(gpus(resources))) if resources.processes == "auto" else int(resources.processes)
 
 
 def gpus(resources: ResourcesConfig) -> tuple[int, ...]:
-    """The GPUs that a profile's work is to take, by number among those that this process sees; none where there are none."""
+    """Returns the GPUs that the profile names, or all GPUs, as numbers among the GPUs that this process sees."""
     if resources.gpus is not None:
         return resources.gpus
     if shutil.which("nvidia-smi") is None and not Path("/dev/nvidiactl").exists():
-        return ()  # torch knows no better, and takes seconds to import
+        return ()  # torch, which takes seconds to import, would find no GPU either
     import torch
 
     return tuple(range(torch.cuda.device_count()))
 
 
 def threads(processes: int) -> int:
-    """How many threads each of so many processes computes with, unless OMP_NUM_THREADS says otherwise."""
+    """Returns how many threads each of this many processes uses, unless OMP_NUM_THREADS is set."""
     return max(1, cores() // processes)
 
 
@@ -55,7 +55,7 @@ _running: set[Ranks] = set()
 
 
 def stop_all() -> None:
-    """Ends the workers that other threads of this process wait for; there they fail."""
+    """Ends the rank processes that other threads of this process wait for; in those threads, `run` then fails."""
     for ranks in list(_running):
         ranks.stop(SECONDS_TO_SAVE)
 
@@ -69,12 +69,13 @@ def run(
     variant: str = "",
     side_by_side: int = 1,
 ) -> None:
-    """Runs a worker to its end; its events go to `reporter`, all it prints into .state/log/.
+    """Runs a job in rank processes until they end. Their events go to `reporter`, and all they print to a file in .state/log/.
 
-    job: as the module `worker` describes it, with `stage` and `profile`. gpus: of those that this process sees, None for all.
-    variant: whose work it is, where it is a study's. side_by_side: how many such share the processors.
-    Raises WorkerError, which tells of the process that failed first. However this ends, its processes have ended then: an
-    exception that ends it early, such as KeyboardInterrupt, asks them to save their state, for which they have SECONDS_TO_SAVE.
+    job: the content of the file that the module `worker` reads, with `stage` and `profile`. gpus: numbers among the GPUs that
+    this process sees; None for all. variant: STUDY/VARIANT, if the job belongs to a study. side_by_side: how many such jobs share
+    the processors.
+    Raises WorkerError, which names the error of the process that failed first. All processes have ended when this function ends.
+    An exception such as KeyboardInterrupt asks them to save their state, which may take SECONDS_TO_SAVE.
     """
     name = "-".join([job["profile"], *filter(None, variant.split("/")), job["stage"]])
     log = STATE / "log" / f"{name}.log"
@@ -102,24 +103,24 @@ def run(
 
 
 def _listen(ranks: Ranks, reporter: Reporter, stream: BinaryIO) -> None:
-    """Passes the events of the processes on to `reporter` until all have ended, and every line into `stream`."""
+    """Passes the events of the processes on to `reporter`, and writes every line to `stream`, until all processes have ended."""
     for rank, line in ranks.lines():
-        with suppress(OSError):  # a full disk, which the processes notice too where it matters
+        with suppress(OSError):  # on a full disk the log stays incomplete; the processes report a lack of space themselves
             stream.write((line if rank.number == 0 else f"[rank {rank.number}] {line}").encode())
         found = event(line)
         if found is None:
             rank.lines.append(line.strip())
         elif found["kind"] == "error":
-            rank.error = rank.error or found  # what follows from it is said later
+            rank.error = rank.error or found  # later errors of the same process follow from its first error
         else:
             _tell(found, reporter)
 
 
 def _end_in_order(ranks: Ranks, reporter: Reporter, stream: BinaryIO) -> None:
-    """Ends processes whose work isn't wanted any more; tells how far they came."""
+    """Ends the processes of an interrupted job in order, and reports whether they saved their state."""
     began = time.monotonic()
     ranks.stop(SECONDS_TO_SAVE)
-    with suppress(ExpectedError):  # of a reporter that ends the work it listens to
+    with suppress(ExpectedError):  # the reporter may raise the error with which it ends the job
         reporter.message(
             "waiting for the processes of the training or evaluation to end; interrupt the command again to end them at once"
         )
@@ -135,7 +136,7 @@ def _end_in_order(ranks: Ranks, reporter: Reporter, stream: BinaryIO) -> None:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Returns how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -145,7 +146,7 @@ def _environment(processes: int, gpus: tuple[int, ...] | None) -> dict[str, str]
 
 
 def _visible(gpus: tuple[int, ...] | None) -> dict[str, str]:
-    """The environment in which a process sees only these of our GPUs."""
+    """Returns the environment variable that restricts a process to these of the GPUs that this process sees."""
     if gpus is None:
         return {}
     ours = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")

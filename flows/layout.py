@@ -1,4 +1,4 @@
-"""A dataset folder as people have it, and the `data.folder` section that reads it: COCO's, YOLO's or Pascal VOC's layout."""
+"""Recognises the layout of a dataset folder (COCO, YOLO or Pascal VOC) and writes the section `data.folder` that reads it."""
 
 from __future__ import annotations
 
@@ -20,22 +20,25 @@ from flows.yolo_layout import yolo_description, yolo_layout, yolo_set
 
 @dataclass(frozen=True)
 class Layout:
-    """section: the content of `data.folder`, except for `root`. notes: messages for the user about which images are used."""
+    """The layout of a dataset folder.
+
+    section: the content of `data.folder`, except for `root`. notes: messages for the user about which images are used.
+    """
 
     section: dict[str, Any]
     notes: list[str]
 
 
 def find_layout(folder: Path, share: float, labels: Labels | None = None) -> Layout:
-    """The layout of a dataset's folder.
+    """Finds the layout of a dataset's folder.
 
-    share: of train's images for val, where the folder has no validation split. labels: how YOLO's rows are to be read; None
-    decides it over the whole set.
-    Raises DatasetError for a folder that is none of the three, and one in which it isn't clear what is what: it names what was
-    found, for the profile to be written by hand. Raises ConfigError for labels with another format than YOLO's.
+    share: the share of the training images that is used for validation if the folder has no validation split. labels: how to read
+    the rows of YOLO's label files; with None, this is decided from all label files together.
+    Raises DatasetError if the folder has none of the three layouts, or if its splits are ambiguous: the message names the files,
+    so that a user can write the profile by hand. Raises ConfigError if `labels` is given for another format than YOLO.
     """
     if not folder.is_dir():
-        raise DatasetError(f"{folder}: expected a dataset folder, found none")
+        raise DatasetError(f"{folder}: expected the folder of a dataset, found no folder")
     try:
         return _layout(folder, share, labels)
     except (OSError, ValueError) as error:
@@ -69,7 +72,7 @@ def _layout(folder: Path, share: float, labels: Labels | None) -> Layout:
 def _unlabelled(folder: Path, name: str, config: SplitConfig, described: YoloSet) -> str:
     pictures = split_pictures(folder, name, config, described)
     without = sum(not is_file(picture.labels) for picture in pictures)
-    if not without or without == len(pictures):  # where none has labels, the set is refused
+    if not without or without == len(pictures):  # a dataset without any label file is refused elsewhere
         return ""
     are = "has no label file: it is used as an image" if without == 1 else "have no label file: they are used as images"
     return f"{name}: {without} of {len(pictures)} images {are} without objects"

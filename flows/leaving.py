@@ -1,7 +1,8 @@
-"""A process whose work is done leaves at once.
+"""Lets a process whose work is done exit at once.
 
-After torch and MLflow Python takes seconds to take its modules apart, memory that the system gets back anyway. What others have
-registered to run at exit (Prefect's logs, MLflow's queues) still runs: this was registered first, so it comes last.
+With torch and MLflow loaded, Python takes seconds to free its modules at exit, although the system frees the memory anyway. The
+exit functions of other modules (Prefect's logs, MLflow's queues) still run: functions run in reverse order of their
+registration, so this module must be imported first.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ _well = False
 
 
 def work_is_done() -> None:
-    """From now on the end of this process is its success, and quick. To be called where nothing can fail any more."""
+    """Makes this process exit quickly with code 0 when it ends. Call it only when nothing can fail any more."""
     global _well
     _well = True
 

@@ -1,7 +1,7 @@
-"""Where a run comes from: the git commit, DVC's hashes of what it read, and the Prefect flow run around it; as tags.
+"""Collects the origin of a run as tags: the git commit, the DVC hashes of its inputs, and its Prefect flow run.
 
-Inside of a `dvc repro` DVC's hashes are read from `dvc.lock`, which it has just checked. A stage started by hand may read what no
-`dvc.lock` knows: then `folder_hash` says what DVC would call it.
+In a `dvc repro` the DVC hashes are read from `dvc.lock`, which dvc has just checked. A stage that is started without dvc may read
+inputs that are not in `dvc.lock`: then `folder_hash` computes the hash that DVC would give them.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from prefect.runtime import flow_run
 from flows import pages, server
 from flows.paths import ROOT, Paths, relative
 
-NOT_DVCS = (".", ":(exclude,glob)**/dvc.lock", ":(exclude).dvc")  # git's pathspecs for what isn't written by DVC
+NOT_DVCS = (".", ":(exclude,glob)**/dvc.lock", ":(exclude).dvc")  # git's pathspecs for all files that DVC doesn't write
 
 
 def tags(paths: Paths, inputs: Iterable[Path]) -> dict[str, str]:
-    """All of them: `git.*`, `dvc.<path>` for each of `inputs` that is there, `prefect.*` inside a flow run."""
+    """Returns the tags `git.*`, `dvc.<path>` for each of `inputs` that exists, and, inside a flow run, `prefect.*`."""
     known = dvc_hashes(paths.dvc_folder / "dvc.lock") if "DVC_STAGE" in os.environ else {}
     made_from = {
         f"dvc.{relative(folder)}": known.get(relative(folder)) or folder_hash(folder) for folder in inputs if folder.is_dir()
@@ -31,21 +31,21 @@ def tags(paths: Paths, inputs: Iterable[Path]) -> dict[str, str]:
 
 
 def git(root: Path) -> dict[str, str]:
-    """The commit that is checked out at `root`, and whether files differ from it; nothing where there is no git or no commit.
+    """Returns the commit that is checked out at `root`, and whether files differ from it; nothing without git or a commit.
 
-    dvc.lock doesn't count as a difference, `dvc repro` writes it while the stages run, and DVC's settings don't.
+    Changes of DVC's settings and of dvc.lock, which `dvc repro` writes while the stages run, are ignored.
     """
     commit = git_output(root, "rev-parse", "HEAD")
     status = git_output(root, "status", "--porcelain", "--", *NOT_DVCS)
     if commit is None or status is None:
         return {}
     name = commit.decode().strip()
-    # The name with a prefix is MLflow's own: its UI shows that one in the runs table.
+    # MLflow's UI shows its own tag, `mlflow.source.git.commit`, in the table of runs.
     return {"git.commit": name, "git.dirty": str(status != b"").lower(), "mlflow.source.git.commit": name}
 
 
 def dvc_hashes(lock: Path) -> dict[str, str]:
-    """Path below the project -> DVC's hash, of all that the stages in this dvc.lock made; empty where there is none."""
+    """Maps the path of each output in this dvc.lock, relative to the project, to its DVC hash; empty without the file."""
     if not lock.is_file():
         return {}
     stages = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages", {})
@@ -54,12 +54,12 @@ def dvc_hashes(lock: Path) -> dict[str, str]:
 
 
 def folder_hash(folder: Path) -> str:
-    """DVC's hash of a folder as it is now. A file that DVC has seen, unchanged since, is not read again."""
+    """Returns the DVC hash of a folder as it is now. Files that are unchanged since DVC last read them are not read again."""
     return str(_seen_by_dvc(folder).hash_info.value)
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
-    """Path below the folder -> DVC's hash, its MD5, of each file as it is now."""
+    """Maps the path of each file in the folder, relative to it, to the file's DVC hash, an MD5."""
     return {"/".join(key): digest.value for key, _, digest in _seen_by_dvc(folder)}
 
 
@@ -67,16 +67,16 @@ def _seen_by_dvc(folder: Path) -> Any:
     from dvc.repo import Repo
     from dvc_data.hashfile.build import build
 
-    with Repo(str(ROOT), config={"core": {"no_scm": True}}) as repo:  # where there is no git, too
+    with Repo(str(ROOT), config={"core": {"no_scm": True}}) as repo:  # this works without a git repository, too
         cache = repo.cache.local
         return build(cache, str(folder), cache.fs, "md5", dry_run=True)[2]
 
 
 def prefect() -> dict[str, str]:
-    """The Prefect flow run that this is called in: its id, name and address; nothing outside of one."""
+    """Returns the id, name and address of the current Prefect flow run as tags; none outside of a flow run."""
     if flow_run.id is None:
         return {}
-    # A server that only this run needs has gone when somebody reads the address; `make serve` has its database.
+    # The project's own server ends with the run. Later, `make serve` shows the run, because it uses the same database.
     own = server.ADDRESS.read_text(encoding="utf-8") if server.ADDRESS.is_file() else None
     temporary = own is not None and os.environ.get("PREFECT_API_URL") == own
     page = pages.to_open(pages.flow_run_page(flow_run.id)) if temporary else flow_run.ui_url
@@ -84,7 +84,7 @@ def prefect() -> dict[str, str]:
 
 
 def git_output(root: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> bytes | None:
-    """What git says at `root`, with these variables beside our own; None where it fails or isn't there."""
+    """Runs git at `root`, with additional environment variables, and returns its output; None if git fails or is missing."""
     try:
         answer = subprocess.run(
             ["git", "-C", str(root), *arguments],

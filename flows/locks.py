@@ -75,5 +75,5 @@ def _lock(name: str) -> FileLock:
 
 
 def _resolved(folder: Path) -> Path:
-    """`folder` with the links above it resolved, but not a link that is `folder` itself, because that may be replaced."""
+    """Returns `folder` with the links above it resolved; if `folder` itself is a link, it stays, because it may be replaced."""
     return folder.parent.resolve() / folder.name

@@ -16,11 +16,11 @@ from PIL import Image
 
 from flows.paths import ROOT
 
-REQUIREMENTS = ("torch", "torchvision", "numpy", "scipy", "pycocotools", "hotcoco", "pillow")  # to predict with a model
+REQUIREMENTS = ("torch", "torchvision", "numpy", "scipy", "pycocotools", "hotcoco", "pillow")  # a logged model needs these
 
 
 def log_model(checkpoint: Path, evaluate: Mapping[str, object], masks: bool) -> None:
-    """Logs the checkpoint as the model of the active run; flows/detector_model.py says what goes in and out.
+    """Logs the checkpoint as the model of the active run; flows/detector_model.py describes its inputs and outputs.
 
     evaluate: the profile's section `evaluate`, which says how to read the output. masks: whether the model has a mask head.
     """
@@ -30,14 +30,14 @@ def log_model(checkpoint: Path, evaluate: Mapping[str, object], masks: bool) -> 
         data_path=str(checkpoint),
         model_config=dict(evaluate),
         code_paths=[str(ROOT / "detr_core"), str(ROOT / "flows" / "detector_model.py")],
-        pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],  # inferring them takes 9 s
+        pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],  # MLflow would take 9 s to infer them
         signature=signature(masks),
         input_example=[example()],
     )
 
 
 def signature(masks: bool) -> ModelSignature:
-    """What a prediction consists of, and the parameter `threshold`.
+    """Returns the model's signature: the fields of a prediction, and the parameter `threshold`.
 
     The input has no schema: an image is a text or an array, and MLflow's schemas have no type that allows both. With a schema,
     MLflow would refuse paths or pixels before the model sees them.
@@ -57,7 +57,7 @@ def signature(masks: bool) -> ModelSignature:
 
 
 def example() -> str:
-    """A picture of a red rectangle, as base64 of a PNG file."""
+    """Returns a picture of a red rectangle as base64 text of a PNG file."""
     picture = Image.new("RGB", (64, 48), "white")
     picture.paste("red", (16, 12, 48, 36))
     file = io.BytesIO()

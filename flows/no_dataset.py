@@ -1,4 +1,4 @@
-"""What to tell a person whose folder holds no dataset that can be adopted: what was found in it, and what to do."""
+"""Writes the error message for a folder without a dataset that `adopt` can read: what the folder holds, and what to do."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from detr_core.data.yolo_rows import BOX
 from detr_core.wording import counted
 from flows.split_names import SPLITS, split_named
 
-MOST_FILES = 20_000  # so many files are looked at; the folder can be anything, such as a whole disk
+MOST_FILES = 20_000  # at most this many files are looked at, because the folder may be a whole disk
 DESCRIPTION = "data.yaml"
-CLASSES = ("_darknet.labels", "classes.txt", "obj.names", "labels.txt")  # files by which exporters name YOLO's classes
+CLASSES = ("_darknet.labels", "classes.txt", "obj.names", "labels.txt")  # files in which exporters list the names of classes
 SHOWN = 20
 
 
 def no_dataset(folder: Path, others: Sequence[str]) -> str:
-    """The message for a folder without a dataset. others: JSON files in it, with the reason why they are no annotation files."""
+    """Returns the message for a folder without a dataset. others: its JSON files, and why they are not annotation files."""
     expected = f"{folder}: expected COCO's annotation files, YOLO's data.yaml or Pascal VOC's Annotations, found none"
     listed = f" ({'; '.join(others[:3])})" if others else ""
     files = _files(folder)
@@ -33,7 +33,7 @@ def no_dataset(folder: Path, others: Sequence[str]) -> str:
 
 
 def _files(folder: Path) -> list[str]:
-    """Files in the folder and below it, relative to it."""
+    """Lists the files in the folder and below it, relative to the folder."""
     return sorted(os.path.relpath(path, folder).replace(os.sep, "/") for path in islice(_walked(folder), MOST_FILES))
 
 
@@ -48,7 +48,7 @@ def _is_picture(name: str) -> bool:
 
 
 def _has_rows(path: Path) -> bool:
-    """Whether the first line of a text file is a row of YOLO's: a class and at least four coordinates."""
+    """Returns whether the first line of a text file is a row of YOLO's labels: a class and at least four coordinates."""
     try:
         with path.open(encoding="utf-8") as file:
             columns = [float(column) for column in file.readline(10_000).split()]
@@ -60,11 +60,11 @@ def _has_rows(path: Path) -> bool:
 def _another_folder(folder: Path, files: Sequence[str]) -> str:
     described = [folder / name for name in files if name.rpartition("/")[2] == DESCRIPTION]
     described += [above / DESCRIPTION for above in list(folder.parents)[:2] if (above / DESCRIPTION).is_file()]
-    return f"{described[0]} describes a dataset of YOLO: give its folder, {described[0].parent}" if described else ""
+    return f"{described[0]} describes a YOLO dataset: pass its folder, {described[0].parent}" if described else ""
 
 
 def _description(folder: Path, files: Sequence[str]) -> str:
-    """How to describe YOLO's label files where nothing describes them."""
+    """Returns advice on writing a data.yaml if the folder has YOLO's label files without one, else an empty text."""
     rows = next((name for name in files if name.endswith(".txt") and _has_rows(folder / name)), None)
     if rows is None:
         return ""
@@ -78,7 +78,7 @@ def _description(folder: Path, files: Sequence[str]) -> str:
     classes, origin = (["..."], "") if named is None else (_class_names(folder / named), f" (from {named})")
     keys.append(f"`names: {json.dumps(classes, ensure_ascii=False)}`{origin}")
     return (
-        f"{rows} has the rows of a label file of YOLO, but {DESCRIPTION}, which names the classes, is missing: "
+        f"{rows} has the rows of a YOLO label file, but {DESCRIPTION}, which names the classes, is missing: "
         f"write {folder / DESCRIPTION} with the lines {', '.join(keys)}"
     )
 
@@ -96,7 +96,7 @@ def _listed(names: list[str]) -> str:
 
 def _contents(files: Sequence[str]) -> str:
     if not files:
-        return "it has no files"
+        return "the folder has no files"
     endings = Counter(os.path.splitext(name)[1].lower() or "no ending" for name in files)
     listed = ", ".join(f"{number:,} x {ending}" for ending, number in endings.most_common(5))
-    return f"it has {counted(len(files), 'file')}: {listed}"
+    return f"the folder has {counted(len(files), 'file')}: {listed}"

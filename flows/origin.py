@@ -1,7 +1,7 @@
-"""What a run needs besides its lineage to be run again and compared, kept with its record below ORIGIN; flows/again.py reads it.
+"""Stores with each run what flows/again.py needs to repeat and compare it, as MLflow artifacts and tags.
 
-At its start: the whole profile, what differs from the commit, how many processes and threads work on what. At its end: a digest
-of each file of its results.
+At the start of a run this is the whole profile, the difference of the code from its commit, and the processor, GPUs, processes
+and threads that do the work. At its end it is a digest of each result file.
 """
 
 from __future__ import annotations
@@ -28,22 +28,23 @@ from flows.settings import read
 if TYPE_CHECKING:
     from flows.tracking import Record
 
-ORIGIN = "origin"  # folder of the run's artifacts
+ORIGIN = "origin"  # the folder of these files among the run's artifacts
 PARAMS = "params.yaml"
 PATCH = "changes.patch"
-RESULTS = "results.json"  # path below the project -> digest, of each file
+RESULTS = "results.json"  # maps the path of each file, relative to the project, to its digest
 NO_PATCH = "git.no_patch"  # the tag that says why changed code was not kept
 NEW_FILES = "git.new_files"  # the tag that names files that git doesn't know and the patch doesn't hold
-CODE = ("detr_core/", "flows/", "params/")  # where a file that git doesn't know yet counts as code
+CODE = ("detr_core/", "flows/", "params/")  # a file in these folders that git doesn't know counts as code
 LARGEST_FILE = 1_000_000
 LARGEST_PATCH = 5_000_000
 
 
 @dataclass(frozen=True)
 class Changes:
-    """How a checkout differs from its commit.
+    """The differences of a checkout from its commit.
 
-    patch: for `git apply`, new files of CODE included. others: new files elsewhere. too_large: those of CODE that are.
+    patch: the difference in the form of `git apply`, with new files of CODE. others: new files in other folders. too_large: new
+    files of CODE that are larger than LARGEST_FILE, and therefore not in the patch.
     """
 
     patch: bytes
@@ -52,7 +53,7 @@ class Changes:
 
 
 def keep(record: Record, paths: Paths) -> None:
-    """The start of a run."""
+    """Records the profile, the changes of the code and the machine, when a run starts."""
     for name, value in machine(paths).items():
         record.tag(name, value)
     with TemporaryDirectory() as folder:
@@ -72,7 +73,7 @@ def keep(record: Record, paths: Paths) -> None:
 
 
 def keep_results(record: Record, stage: str, paths: Paths, name: str | None) -> None:
-    """The end of a run that ended well. name: of the study, where the stage carries out several."""
+    """Records the digests of a run's result files when the run has succeeded. name: the study, in the stage `ablations`."""
     folders = [ROOT / out for out in outputs(stage, paths) if name is None or Path(out).name == name]
     with TemporaryDirectory() as folder:
         file = Path(folder) / RESULTS
@@ -81,32 +82,32 @@ def keep_results(record: Record, stage: str, paths: Paths, name: str | None) -> 
 
 
 def outputs(stage: str, paths: Paths) -> list[str]:
-    """What dvc.yaml says that a stage of the profile makes, as paths below the project; nothing where it has no such stage."""
+    """Returns the outputs of a stage in dvc.yaml, as paths relative to the project; none if dvc.yaml has no such stage."""
     graph = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     return [next(iter(out)).replace("${profile}", paths.profile) for out in graph.get(stage, {}).get("outs", [])]
 
 
 def digests(folders: list[Path]) -> dict[str, str]:
-    """Path below the project -> MD5, of each file in these folders."""
+    """Maps the path of each file in these folders, relative to the project, to its MD5."""
     found = {}
     for folder in filter(Path.is_dir, folders):
         for name, digest in lineage.file_hashes(folder).items():
             file = folder / name
-            if file.name == MARK:  # it repeats the other digests, those of pages with their addresses too
+            if file.name == MARK:  # it lists digests of the other files, also of pages whose addresses change with each run
                 continue
             found[file.relative_to(ROOT).as_posix()] = digest if file.suffix != ".html" else _without_addresses(file)
     return found
 
 
 def _without_addresses(page: Path) -> str:
-    # They are of MLflow's runs, which are others each time.
+    # Addresses of MLflow runs differ from run to run, so the digest of a page leaves them out.
     return hashlib.md5(
         re.sub(rb"(?:make serve, then )?https?://[^\s\"'<]*", b"", page.read_bytes()), usedforsecurity=False
     ).hexdigest()
 
 
 def machine(paths: Paths) -> dict[str, str]:
-    """What else decides a result's last bits, as tags `machine.*`: the processor, PyTorch, GPUs, processes and their threads."""
+    """Returns, as tags `machine.*`, what can change the last bits of a result: processor, PyTorch, GPUs, processes, threads."""
     found = {
         "machine.processor": _processor(),
         "machine.python": platform.python_version(),
@@ -121,9 +122,9 @@ def machine(paths: Paths) -> dict[str, str]:
 
 
 def changes(root: Path) -> Changes | None:
-    """How the files at `root` differ from the commit that is checked out there; None where there is no git or no commit.
+    """Returns how the files at `root` differ from the commit that is checked out there; None if there is no git or no commit.
 
-    What DVC writes, dvc.lock and its settings, doesn't count.
+    Files that DVC writes (dvc.lock and its settings) are ignored.
     """
     listed = lineage.git_output(root, "ls-files", "--others", "--exclude-standard", "-z")
     index = lineage.git_output(root, "rev-parse", "--git-path", "index")
@@ -133,7 +134,7 @@ def changes(root: Path) -> Changes | None:
     too_large = [name for name in new if name.startswith(CODE) and (root / name).lstat().st_size > LARGEST_FILE]
     code = [name for name in new if name.startswith(CODE) and name not in too_large]
     with TemporaryDirectory() as folder:
-        # An index of our own, in which the new files are announced: so they are in the difference, and in git's index not.
+        # New files are added to a copy of git's index: then the difference contains them, and git's own index stays as it is.
         mine = Path(folder) / "index"
         shutil.copyfile(root / os.fsdecode(index).strip(), mine)
         own = {"GIT_INDEX_FILE": str(mine)}

@@ -19,7 +19,7 @@ STAGE = "DETR_STAGE_PID"  # set by the process that is a stage, for the processe
 
 
 def follow_dvc() -> None:
-    """For a stage that dvc has started, perhaps through a shell: ends this process when dvc ends, or has ended already."""
+    """Ends this process, a stage that dvc has started, when dvc ends or has ended already."""
     if os.environ.setdefault(STAGE, str(os.getpid())) != str(os.getpid()):
         return  # this process was started by the stage, which ends it
     dvc = _starter()
@@ -30,7 +30,7 @@ def follow_dvc() -> None:
 
 
 def follow_worker() -> None:
-    """For a process in which a Prefect worker runs a flow: ends this process when that worker ends."""
+    """Ends this process, in which a Prefect worker runs a flow, when that worker ends or has ended already."""
     import psutil
 
     parent = os.getppid()
@@ -43,9 +43,9 @@ def follow_worker() -> None:
 
 
 def _starter() -> int | None:
-    """The process id of the dvc that started this stage: the nearest ancestor outside of the stage; None if that is not dvc.
+    """Returns the process id of the dvc that started this stage, perhaps through a shell; None if that dvc has ended.
 
-    It is another process, such as init, if dvc has ended and this process has got a new parent.
+    It looks at the nearest ancestor that is not part of the stage. After an end of dvc this is another process, such as init.
     """
     import psutil
 
@@ -59,9 +59,9 @@ def _starter() -> int | None:
 
 
 def _may_have_started_us(command: list[str], program: str) -> bool:
-    """Whether a command line is that of `program`, or of a Python program that may use it as a library.
+    """Returns whether a command line is that of `program`, or of a Python program that may use it as a library.
 
-    The command lines of init and of this project's own modules are not: they become the parent of orphaned processes.
+    The result is False for init and for this project's own modules, because orphaned processes get them as a new parent.
     """
     if any(Path(word).name == program or f"/{program}/" in word for word in command):
         return True
@@ -76,7 +76,7 @@ def _follow(pid: int) -> None:
 
 
 def _end_of(pid: int) -> int | None:
-    """A file descriptor that tells when the process ends, on Linux; -1 where there is none; None if the process has ended."""
+    """Returns a file descriptor that shows the end of the process; -1 without such descriptors; None if it has ended."""
     try:
         os.kill(pid, 0)
         return os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1
@@ -97,7 +97,8 @@ def _wait_and_end(descriptor: int, pid: int) -> None:
         parent = os.getppid()
         while os.getppid() == parent and _end_of(pid) is not None:
             time.sleep(0.5)
-    signal.setitimer(signal.ITIMER_REAL, GRACE)  # its signal ends this process even while the main thread blocks all others
+    # The signal of this timer ends the process even if the main thread keeps this thread from running.
+    signal.setitimer(signal.ITIMER_REAL, GRACE)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The processes that need the project's own Prefect server, its owners: each has a file that holds its identity.
+"""Keeps track of the owners, the processes that need the project's own Prefect server: each has a file with its identity.
 
 Files are written and removed under a lock, and written atomically, so a process without the lock reads a whole file or none. A
 file is removed only after its process has ended.
@@ -28,14 +28,14 @@ def lock() -> Iterator[None]:
 
 
 def register() -> None:
-    """Makes this process an owner, and the dvc that runs it as a stage, whose later stages need the server. Needs the lock."""
+    """Makes this process an owner, and also the dvc that runs it, whose later stages need the server. Call it under `lock`."""
     _remove_dead()
     for process in {psutil.Process(), _outermost()}:
         write_text(FOLDER / str(process.pid), processes.identity(process.pid))
 
 
 def exist() -> bool:
-    """Whether at least one owner is alive. It does not need the lock."""
+    """Returns whether at least one owner is alive. It can be called without `lock`."""
     return any(_lives(file.name) for file in FOLDER.glob("[0-9]*"))
 
 
@@ -53,7 +53,7 @@ def _lives(name: str) -> bool:
 
 
 def _outermost() -> psutil.Process:
-    """The outermost dvc that runs this process as a stage; without dvc, this process. It needs the server until it ends."""
+    """Returns the outermost dvc that runs this process as a stage, or this process if there is no dvc."""
     process = psutil.Process()
     while "DVC_STAGE" in process.environ():
         parent = process.parent()

@@ -1,7 +1,7 @@
-"""Addresses of pages in MLflow's and Prefect's UI, for the terminal and the report.
+"""This module builds the addresses of pages in MLflow's and Prefect's UI, for the terminal and the report.
 
-The server that MLFLOW_TRACKING_URI names always answers at its pages. Pages of the project's own record answer only while
-`make serve` runs, and `to_open` says so beside their addresses.
+Pages of a server that MLFLOW_TRACKING_URI names can always be opened. Pages of the project's own database can be opened only
+while `make serve` runs, and `to_open` says so beside their addresses.
 """
 
 from __future__ import annotations
@@ -13,38 +13,38 @@ from urllib.parse import quote
 
 from flows.tracking_address import server
 
-OWN = "http://127.0.0.1:5000"  # where `make serve` shows the project's own record
-OWN_PREFECT = "http://127.0.0.1:4200"  # and Prefect's runs
-SERVED = "DETR_MLFLOW_UI"  # the environment's variable by which `make serve` tells its worker where it shows the record
+OWN = "http://127.0.0.1:5000"  # where `make serve` shows the runs of the project's own MLflow database
+OWN_PREFECT = "http://127.0.0.1:4200"  # where `make serve` shows the runs of Prefect
+SERVED = "DETR_MLFLOW_UI"  # the environment variable that tells the Prefect worker of `make serve` the address of the MLflow UI
 
 _VIEW_NAME = "detr"
 _COLUMNS = ("tags.`profile`", "metrics.`val/AP`", "metrics.`val/AP50`", "metrics.`val/PQ`", "metrics.`train/loss`")
-# The tag of an experiment by which MLflow's UI knows a view of its runs: what each run reached, beside its name.
+# This tag of an experiment defines a view in MLflow's UI: a table of runs with the columns above.
 VIEW = {f"mlflow.sharedViewState.{_VIEW_NAME}": json.dumps({"selectedColumns": _COLUMNS})}
 
 
 def home() -> str:
-    """All experiments."""
+    """Returns the address of the page of all experiments."""
     return f"{_ui()}/"
 
 
 def run_page(run_id: str, experiment_id: str) -> str:
-    """One run."""
+    """Returns the address of the page of one run."""
     return f"{_ui()}/#/experiments/{experiment_id}/runs/{run_id}"
 
 
 def experiment_page(experiment_id: str) -> str:
-    """All runs of an experiment, in the columns of VIEW."""
+    """Returns the address of the table of an experiment's runs, with the columns of VIEW."""
     return f"{_ui()}/#/experiments/{experiment_id}/runs?viewStateShareKey={_VIEW_NAME}"
 
 
 def compare_page(run_ids: Sequence[str], experiment_id: str) -> str:
-    """These runs compared, all of them selected."""
+    """Returns the address of the page that compares these runs."""
     return f"{_ui()}/#/compare-runs?runs={_json(list(run_ids))}&experiments={_json([experiment_id])}"
 
 
 def chart_page(run_id: str, experiment_id: str, metrics: Sequence[str]) -> str:
-    """These metrics of one run in one chart, a line each, against the step."""
+    """Returns the address of a chart of these metrics of one run by step, with one line for each metric."""
     keys = f"metric={_json(metrics[0])}&plot_metric_keys={_json(list(metrics))}"
     look = f"x_axis=step&y_axis_scale=linear&line_smoothness=1&show_point=true&plot_layout={_json({'autosize': True})}"
     nothing_hidden = f"deselected_curves={_json([])}&last_linear_y_axis_range={_json([])}"
@@ -52,23 +52,26 @@ def chart_page(run_id: str, experiment_id: str, metrics: Sequence[str]) -> str:
 
 
 def flow_run_page(flow_run_id: str) -> str:
-    """One flow run in Prefect's UI, on the server of `make serve`, which has the runs of the stages' own servers too."""
+    """Returns the address of a flow run in Prefect's UI, on the server of `make serve`.
+
+    That server uses the same database as the server that a stage starts for itself, so it shows the runs of both.
+    """
     return f"{OWN_PREFECT}/runs/flow-run/{flow_run_id}"
 
 
 def to_open(address: str) -> str:
-    """The address for a reader, with what must be running before it answers: 'make serve, then http://...'."""
+    """Returns the address for a message, such as 'make serve, then http://...' if `make serve` must run to open the page."""
     needs_serve = address.startswith((f"{OWN}/", f"{OWN_PREFECT}/")) and SERVED not in os.environ
     return f"make serve, then {address}" if needs_serve and not address.startswith(f"{server()}/") else address
 
 
 def stored(address: str) -> str:
-    """The address as the record keeps it: relative to the UI, wherever that is when the record is read."""
+    """Returns the address relative to the UI, because the UI may have another address when the stored address is read."""
     return address[address.index("#/") :]
 
 
 def restored(address: str) -> str:
-    """The whole address of a page that `stored` has made relative; one that is whole is of a UI that may be no more."""
+    """Returns the whole address of a page, on the present UI. address: from `stored`, or a whole address on any UI."""
     return f"{_ui()}/{address[address.index('#/') :]}"
 
 

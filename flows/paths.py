@@ -1,4 +1,4 @@
-"""Where things lie. The only file that names a path of the project."""
+"""This module names the paths of the project; no other file does."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-STATE = ROOT / ".state"  # interrupted trainings, logs, what SHARED is for: nothing that git or DVC tracks
+STATE = ROOT / ".state"  # interrupted trainings, logs, locks and the folders of SHARED; neither git nor DVC tracks them
 PARAMS = ROOT / "params"
 DEFAULT_PROFILE = "demo"
 
 
 def _main() -> Path:
     # `dvc exp run` with --queue or --temp works in a copy, .dvc/tmp/exps/<name>, which it removes afterwards.
-    root = Path(os.environ.get("DVC_ROOT", ROOT))  # dvc's name for the checkout that the copy was made of
+    root = Path(os.environ.get("DVC_ROOT", ROOT))  # dvc sets this to the checkout from which it made the copy
     return root if ROOT.is_relative_to(root / ".dvc") else ROOT
 
 
-MAIN = _main()  # the checkout that stays
-SHARED = MAIN / ".state"  # the record, servers and downloads: the same for the checkout and its copies
+MAIN = _main()  # the checkout itself, also when this code runs in one of its temporary copies
+SHARED = MAIN / ".state"  # MLflow's and Prefect's databases, and downloads: the same for the checkout and its copies
 
 
 @dataclass(frozen=True)
 class Paths:
-    """The artifacts of one profile; each stage writes one and reads earlier ones.
+    """The paths of one profile's artifacts; each stage writes some of them and reads those of earlier stages.
 
-    variant: STUDY/VARIANT for one variant of a study: it has the profile's data, and its own models and evaluation.
+    variant: STUDY/VARIANT for one variant of a study, which shares the profile's data, and has its own models and evaluation.
     """
 
     profile: str
@@ -38,12 +38,12 @@ class Paths:
 
     @property
     def dvc_folder(self) -> Path:
-        """Where this profile's dvc.yaml and dvc.lock are."""
+        """The folder with the dvc.yaml and dvc.lock of this profile."""
         return ROOT if self.profile == DEFAULT_PROFILE else PARAMS / self.profile
 
     @property
     def source(self) -> Path:
-        """The link to what DVC watches for the data stage: the folder of the dataset, or the code that makes it.
+        """The link to the folder that DVC watches for the data stage: the dataset's folder, or the code that generates it.
 
         DVC compares paths without resolving links. If dvc.yaml named the folder itself, a folder that lies in an output would
         be both a dependency and an output, and DVC would then refuse to run any profile of the project.
@@ -56,12 +56,12 @@ class Paths:
 
     @property
     def check(self) -> Path:
-        """What the data check found."""
+        """The findings of the data check, and its page."""
         return ROOT / "runs" / self.profile / "check"
 
     @property
     def dataset(self) -> Path:
-        """The dataset as checked: `dataset.json` and, where something was left out, annotation files without it."""
+        """The checked dataset: `dataset.json`, and new annotation files if the check left images or annotations out."""
         return ROOT / "runs" / self.profile / "dataset"
 
     @property
@@ -86,7 +86,7 @@ class Paths:
 
     @property
     def headline(self) -> Path:
-        """A few metrics of the evaluation, which `dvc metrics show` prints for all profiles."""
+        """The file of the evaluation's main metrics, which `dvc metrics show` prints for all profiles."""
         return ROOT / "metrics" / f"{self.profile}.json"
 
     @property
@@ -99,10 +99,10 @@ class Paths:
         return (*(ROOT / kind / self.profile for kind in ("data", "runs", "reports")), self.headline)
 
     def unfinished(self, stage: str) -> Path:
-        """What an interrupted stage resumes from."""
+        """The state from which an interrupted stage resumes."""
         return STATE / "unfinished" / self.profile / self.variant / stage
 
 
 def relative(path: Path) -> str:
-    """`path` as people read it: below the project without the project's own address."""
+    """Returns the path for a message: relative to the project if it is inside of the project, else as it is."""
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

@@ -1,6 +1,7 @@
-"""The whole pipeline as one flow: the stages of dvc.yaml in order, one Prefect task each. The only place that calls dvc.
+"""Runs the whole pipeline as one flow: it runs `dvc repro` for each stage of dvc.yaml in order, each as a Prefect task.
 
-`python -m flows.pipeline [--profile demo]`, or the deployment `detr-pipeline`. DVC decides what has to be done again.
+It is started by `python -m flows.pipeline [--profile demo]`, or as the deployment `detr-pipeline`. DVC decides which stages are
+up to date. No other file calls dvc.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from flows.attached import attached, ended
 from flows.paths import DEFAULT_PROFILE, ROOT, Paths, relative
 from flows.settings import load
 
-# What the summary shows of evaluation/metrics.json: its name there, and what people call it.
+# The summary shows these metrics of evaluation/metrics.json, under these names.
 SUMMARY = {
     "val/AP": "AP of boxes",
     "val/AP50": "AP50 of boxes",
@@ -39,12 +40,12 @@ SUMMARY = {
 
 
 class PipelineError(ExpectedError, RuntimeError):
-    """A stage of the pipeline that failed, in one line."""
+    """A stage of the pipeline failed. The message is one line with the stage's error."""
 
 
 @flow(name="detr-pipeline", flow_run_name="pipeline {profile}", on_running=[dead_runs.claim])
 def pipeline(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
-    """Runs every stage of a profile that isn't up to date. Returns the figures of its evaluation."""
+    """Runs every stage of a profile that isn't up to date. Returns the metrics of the evaluation."""
     load(profile)
     paths = Paths(profile)
     for name in stages(paths):
@@ -54,9 +55,9 @@ def pipeline(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     return figures
 
 
-@task(cache_policy=NO_CACHE)  # DVC knows what is up to date; a cached success would stand for outputs that are gone
+@task(cache_policy=NO_CACHE)  # Prefect would take a stage for up to date although its outputs are gone; DVC does not
 def reproduce(name: str, profile: str) -> None:
-    """`dvc repro` of one stage. Raises PipelineError."""
+    """Runs `dvc repro` for one stage. Raises PipelineError if it fails."""
     target = f"{relative(Paths(profile).dvc_folder / 'dvc.yaml')}:{name}"
     code, said = _run(attached("dvc", "repro", "--single-item", target))
     if code != 0:
@@ -64,25 +65,28 @@ def reproduce(name: str, profile: str) -> None:
 
 
 def stages(paths: Paths) -> list[str]:
-    """The stages of the profile's dvc.yaml, which lists each after those it depends on."""
+    """Returns the stages of the profile's dvc.yaml, which lists each stage after the stages that it depends on."""
     return list(yaml.safe_load((paths.dvc_folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
 
 
 def summary(figures: dict[str, float], paths: Paths) -> Table:
-    """The figures of an evaluation, and where to look next."""
+    """Returns a table of the evaluation's main metrics, and of commands and pages that show more."""
     table = Table(title=f"Profile {paths.profile}", show_header=False)
     for key, name in SUMMARY.items():
         if key in figures:
             table.add_row(name, f"{figures[key]:.3f}")
     table.add_section()
     table.add_row("The report", relative(paths.report / "index.html"))
-    table.add_row("All figures", "dvc metrics show")
-    table.add_row("Every run", pages.to_open(pages.home()))
+    table.add_row("All metrics", "dvc metrics show")
+    table.add_row("All runs", pages.to_open(pages.home()))
     return table
 
 
 def _run(command: list[str]) -> tuple[int, str]:
-    """Runs a command, on the terminal if there is one, else into the log; its exit code, and the error it named in the log."""
+    """Runs a command, and returns its exit code and, unless it prints to a terminal, its line with `error: `.
+
+    Without a terminal its output goes to the log of the flow run.
+    """
     logger = get_run_logger()
     last = deque[str](maxlen=100)
     terminal = sys.stdout.isatty()  # a stage's live bar needs the terminal itself, not a pipe

@@ -20,7 +20,7 @@ def require_apart(root: str, where: str, profiles: Iterable[str] = ()) -> None:
     """Raises ConfigError for a dataset that is inside, equal to or a parent of a folder that some command writes.
 
     root: the dataset's folder, relative to the project or absolute. where: the setting's name for the error. profiles: names of
-    profiles whose results count although the profiles have no file yet.
+    profiles that have no file yet, whose results are checked, too.
     """
     require_apart_from(outputs({*known_profiles(), *profiles}), root, where)
 
@@ -38,7 +38,7 @@ def require_apart_from(results: Iterable[Path], root: str, where: str) -> None:
 
 
 def require_room(new: Paths, dataset: Path) -> None:
-    """Raises an error unless the results of a new profile, `new`, can be written without harm to this dataset and other files.
+    """Raises an error unless the results of the new profile can be written without harm to the dataset and other files.
 
     Raises ConfigError if the dataset lies among results, or the dataset of another profile lies among the results of the new
     profile. Raises ForeignFileError if a folder for the results of the new profile already holds other files.
@@ -52,20 +52,20 @@ def require_room(new: Paths, dataset: Path) -> None:
 
 
 def outputs(profiles: Iterable[str]) -> list[Path]:
-    """The folders that commands write for these profiles, and the folders that all profiles share."""
+    """Returns the folders that commands write for these profiles, and the folders that all profiles share."""
     own = [output for profile in sorted(profiles) for output in Paths(profile).outputs]
     shared = dict.fromkeys((paths.STATE, paths.SHARED, paths.ROOT / ".dvc", paths.MAIN / ".dvc"))
     return [*own, *shared]
 
 
 def known_profiles() -> set[str]:
-    """The names of all profiles of the project. A profile counts even if only its file or only its folder exists."""
+    """Returns the names of all profiles of the project, also of those of which only the file or only the folder exists."""
     files = {path.stem for path in paths.PARAMS.glob("*.yaml")}
     return files | {path.parent.name for path in paths.PARAMS.glob("*/dvc.yaml")}
 
 
 def dvc_errors() -> list[str]:
-    """One message for each unusable `profile.yaml`. `dvc` reads all these files, and runs no profile if one is unusable."""
+    """Returns a message for each unusable `profile.yaml`. `dvc` reads all these files, and runs no profile if one is unusable."""
     errors = []
     first: dict[str, str] = {}
     for folder in [paths.ROOT, *sorted(path.parent for path in paths.PARAMS.glob("*/dvc.yaml"))]:
@@ -80,7 +80,7 @@ def dvc_errors() -> list[str]:
 
 
 def _named_profile(file: Path) -> str:
-    """The profile that a `profile.yaml` names. Raises ConfigError, which names the file, where `dvc` can't use it."""
+    """Returns the profile that a `profile.yaml` names. Raises ConfigError, which names the file, if `dvc` can't use it."""
     try:
         content: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
@@ -93,7 +93,7 @@ def _named_profile(file: Path) -> str:
 
 
 def _relation(dataset: Path, output: Path) -> str | None:
-    """How a dataset lies relative to an output: 'inside', 'the same as' or 'a parent of'; None if they lie apart."""
+    """Returns how a dataset lies relative to an output: 'inside', 'the same as' or 'a parent of'; None if they lie apart."""
     found = None
     for one in _forms(dataset):
         for other in _forms(output):
@@ -107,10 +107,10 @@ def _relation(dataset: Path, output: Path) -> str | None:
 
 
 def _forms(path: Path) -> set[tuple[str, ...]]:
-    """The parts of a path as it is written and with its links resolved, in the form in which a file system compares names.
+    """Returns the parts of a path, once as it is written and once with its links resolved, in a form that can be compared.
 
-    Some file systems treat `Cells` and `cells` as one name, and some store an accent as a separate character; here these are one
-    name.
+    Some file systems treat `Cells` and `cells` as one name, and some store an accent as a separate character. Therefore such
+    names are equal in this form.
     """
     written, resolved = os.path.abspath(path), os.path.realpath(path)
     return {tuple(unicodedata.normalize("NFC", part).casefold() for part in Path(form).parts) for form in (written, resolved)}

@@ -1,7 +1,7 @@
-"""Command: what a detector finds in images. `python -m flows.predict --checkpoint X --images PATH --out FOLDER`
+"""This command runs a detector on images. `python -m flows.predict --checkpoint X --images PATH --out FOLDER`
 
-The checkpoint is ours or a published one; the images are a file, a folder or a glob. The folder gets predictions.json, in COCO's
-format, a picture of each image below pictures/, and with a mask head panoptic/*.png.
+The checkpoint is one of this project or a published one; the images are a file, a folder or a glob. The output folder gets
+predictions.json in COCO's format, pictures of the predictions in pictures/, and with a mask head panoptic/*.png.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ if TYPE_CHECKING:
     from detr_core.data.values import Ranges
     from detr_core.model.checkpoint import Checkpoint
 
-IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}  # what is an image in a folder, by its suffix
-PUBLISHED = "coco"  # the profile whose evaluation the published weights are made for
+IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"}  # files of a folder with these suffixes are images
+PUBLISHED = "coco"  # published weights are evaluated with the settings of this profile
 
 
 def run(
     trained: Checkpoint, images: list[Path], threshold: float, config: EvaluateConfig, out: Path, reporter: Reporter
 ) -> dict[str, Any]:
-    """Writes what `trained` finds in `images` to the folder `out`, and returns what predictions.json holds.
+    """Writes the predictions of `trained` for `images` to the folder `out`, and returns the content of predictions.json.
 
-    images: absolute paths. threshold: lowest score of a detection; panoptic maps have their own in `config`.
-    predictions.json: `images` {id, file_name below the folder that all are in, height, width}, `categories`, `annotations` {id,
+    images: absolute paths. threshold: the lowest score of a detection; panoptic maps have a threshold of their own in `config`.
+    predictions.json has `images` {id, file_name relative to the common folder, height, width}, `categories`, `annotations` {id,
     image_id, category_id, bbox (xywh pixels), score, with a mask head also segmentation (run-length)}, and with a mask head
-    `panoptic` {image_id, file_name, segments_info}. Raises DatasetError, and makes nothing, for an image that can't be read.
+    `panoptic` {image_id, file_name, segments_info}. Raises DatasetError and writes nothing if an image can't be read.
     """
     from detr_core.data.coco import CocoDataset  # torch takes seconds to import
     from detr_core.data.images import upright_size
@@ -75,7 +75,7 @@ def run(
         dataset = CocoDataset(split, "instances", masks=False, transform=evaluation_transform(config.resize), seed=0)
         results = Path(scratch) / "results"
         results.mkdir()
-        # Where no-object wins no class reaches 0.5: those queries' masks need not be computed.
+        # Where `no object` wins, no class reaches 0.5, so with such a threshold the masks of these queries are not needed.
         shown = replace(config, empty_slot_override=config.empty_slot_override and threshold < 0.5)
         predict(trained.model, trained.categories, dataset, shown, results, alone(artifacts.device()), 0, reporter)
         content["annotations"] = _annotations(results, threshold)
@@ -88,9 +88,9 @@ def run(
 
 
 def found_images(where: str) -> list[Path]:
-    """The images that `where` names, absolute and sorted: a file, those directly in a folder, or those that match a glob.
+    """Returns the absolute paths, sorted, of the images that `where` names: a file, a folder with images in it, or a glob.
 
-    Raises DatasetError where there is none.
+    Raises DatasetError if there is no image.
     """
     path = Path(where)
     if path.is_dir():
@@ -105,10 +105,13 @@ def found_images(where: str) -> list[Path]:
 
 
 def evaluation(trained: Checkpoint, short: int | None, longest: int | None) -> EvaluateConfig:
-    """How the checkpoint is evaluated: as its own profile says, a published one as `coco` says; at another size if given."""
+    """Returns the evaluation settings for a checkpoint: those of its profile, or of `coco` for a published checkpoint.
+
+    short, longest: another size of the images, if given.
+    """
     try:
         config = load(str(trained.meta.get("profile", PUBLISHED))).evaluate
-    except ConfigError:  # a profile that is no more, or another project's
+    except ConfigError:  # this project has no profile of that name, or no longer
         config = load(PUBLISHED).evaluate
     if short is None and longest is None:
         return config

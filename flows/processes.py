@@ -1,8 +1,7 @@
-"""The identity of a process, which is recorded with each run, so that a later command can see whether the process has ended.
+"""Determines the identity of a process. It is recorded with each run, and shows a later command whether the process has ended.
 
-The operating system gives a process id to later processes again. So an identity also holds the time at which the process started,
-and an identifier of the machine and its namespace of process ids: no process of another machine or container is ever mistaken for
-it.
+The operating system reuses process ids. Therefore an identity also holds the time at which the process started, and an identifier
+of the machine and its namespace of process ids, so that processes of other machines and containers have other identities.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import psutil
 
 
 def machine() -> str:
-    """An identifier of this machine and, in a container, of its own namespace of process ids: eight hexadecimal digits."""
+    """Returns an identifier, eight hexadecimal digits, of this machine and the namespace of process ids (as in a container)."""
     parts = [socket.gethostname()]
     if sys.platform == "linux":
         file = Path("/etc/machine-id")
@@ -27,16 +26,16 @@ def machine() -> str:
 
 
 def identity(pid: int | None = None) -> str:
-    """The identity of a process, by default this one, such as `1f2e3d4c-4711-98765`: machine, process id, start.
+    """Returns the identity of a process, by default this one, such as `1f2e3d4c-4711-98765`: machine, process id, start.
 
-    Raises psutil.NoSuchProcess where there is no such process.
+    Raises psutil.NoSuchProcess if there is no such process.
     """
     number = os.getpid() if pid is None else pid
     return f"{machine()}-{number}-{_start(number)}"
 
 
 def lives(known: str) -> bool | None:
-    """Whether the process with this identity is alive; None for a process of another machine, or a text that is no identity."""
+    """Returns whether the process with this identity is alive; None if it is on another machine or the text is no identity."""
     where, _, rest = known.partition("-")
     pid, _, start = rest.partition("-")
     if where != machine() or not pid.isdigit():
@@ -48,7 +47,7 @@ def lives(known: str) -> bool | None:
 
 
 def described() -> dict[str, str]:
-    """This process as tags of a run: the machine's name, the process id, the time of its start, and its identity."""
+    """Returns tags that describe this process: the machine's name, the process id, its start time, and its identity."""
     started = datetime.fromtimestamp(psutil.Process().create_time(), UTC).isoformat(timespec="seconds")
     return {
         "process.host": socket.gethostname(),
@@ -59,11 +58,11 @@ def described() -> dict[str, str]:
 
 
 def _start(pid: int) -> str:
-    # In clock ticks since the machine started: the time of day at which a process started changes when the clock is corrected.
+    # The time is in clock ticks since the machine started, which do not change when the machine's clock is corrected.
     if sys.platform != "linux":
         return str(round(psutil.Process(pid).create_time() * 1000))
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         raise psutil.NoSuchProcess(pid) from None
-    return stat.rpartition(")")[2].split()[19]  # field 22 of the file, counted after the name, which may hold any character
+    return stat.rpartition(")")[2].split()[19]  # field 22; the split begins after the name, which may hold any character

@@ -1,4 +1,4 @@
-"""How a person sees a stage work: a live bar on a terminal; a plain line now and then in a log, which Prefect keeps too."""
+"""Shows the progress of a stage: as a live bar on a terminal, else as a log line every few seconds, which Prefect stores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECONDS_BETWEEN_LINES = 15.0
 
 
 class Tee:
-    """A Reporter that passes all it is told on to several."""
+    """A Reporter that passes every event on to several Reporters."""
 
     def __init__(self, *reporters: Reporter) -> None:
         self._reporters = reporters
@@ -37,17 +37,17 @@ class Tee:
 
 
 class Lines:
-    """A Reporter for logs: progress as one line every SECONDS_BETWEEN_LINES, validation figures and messages at once."""
+    """A Reporter for logs. It prints progress every SECONDS_BETWEEN_LINES, and validation metrics and messages at once."""
 
     def __init__(self, label: str, say: Callable[[str], None]) -> None:
         self._label = label
         self._say = say
         self._total = self._done = -1
-        self._begun = self._said = (0, 0.0)  # done, and when
+        self._begun = self._said = (0, 0.0)  # how many were done at the start and at the last line, and the times of both
 
     def progress(self, done: int, total: int, images_per_second: float, note: str) -> None:
         now = time.monotonic()
-        if total != self._total or done < self._done:  # another pass over other images, or the first one
+        if total != self._total or done < self._done:  # a new pass over images begins
             self._begun, self._said = (done, now), (done, float("-inf"))
         self._total, self._done = total, done
         if now - self._said[1] >= SECONDS_BETWEEN_LINES or done == total != self._said[0]:
@@ -91,7 +91,7 @@ class Bar:
 
 @contextmanager
 def reporter(label: str) -> Iterator[Reporter]:
-    """Who tells a person of the progress of the block: a Bar where stdout is a terminal, else Lines."""
+    """Yields the Reporter that shows the progress of the block: a Bar if stdout is a terminal, else Lines."""
     say = _log()
     if not sys.stdout.isatty():
         yield Lines(label, say)
@@ -116,7 +116,7 @@ def _log() -> Callable[[str], None]:
 
 @contextmanager
 def _logging_above(display: Progress) -> Iterator[None]:
-    """Prefect's log lines are printed above the bar instead of through it."""
+    """Prints Prefect's log lines above the bar during the block, so that they do not break the bar."""
     handlers = [handler for handler in logging.getLogger().handlers if hasattr(handler, "console")]
     consoles = [handler.console for handler in handlers]
     for handler in handlers:
@@ -130,7 +130,7 @@ def _logging_above(display: Progress) -> Iterator[None]:
 
 def _validation(values: Mapping[str, float]) -> str:
     figures = [f"{name} {value:.3f}" for name, value in values.items() if name.startswith("val/")]
-    return ", ".join(figures[:3])  # AP, AP50, AP75; the record has all
+    return ", ".join(figures[:3])  # the first three are AP, AP50 and AP75; MLflow gets all of them
 
 
 def _clock(seconds: float) -> str:

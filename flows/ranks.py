@@ -1,4 +1,4 @@
-"""The rank processes of one training or evaluation on this machine: they are started, read and ended together."""
+"""Starts the rank processes of one training or evaluation on this machine, reads their output, and ends them together."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from typing import IO, Any
 
 from flows.paths import ROOT
 
-SECONDS_TO_FOLLOW = 5.0  # in which the other processes must end after one has failed; they may wait for it in a collective call
-SECONDS_TO_DRAIN = 10.0  # in which output may still come after a process has ended, because its data loaders hold the same pipe
+# After one process has failed, the others, which may wait for it in a collective call, must end within this time.
+SECONDS_TO_FOLLOW = 5.0
+# The output of a process is read for at most this time after its end, because its data loaders may hold the same pipe.
+SECONDS_TO_DRAIN = 10.0
 POLL = 0.2
 
 
@@ -35,12 +37,12 @@ class Rank:
     told_to_end: bool = False
 
     def killed_by(self) -> signal.Signals | None:
-        """The signal that killed the process, if this project did not send it; None if it works or ended otherwise."""
+        """Returns the signal that killed the process, if this project did not send it; None if it works or ended otherwise."""
         code = self.process.poll()
         return signal.Signals(-code) if code is not None and code < 0 and not self.told_to_end else None
 
     def failed(self) -> bool:
-        """Whether the process has ended with an exit code other than 0."""
+        """Returns whether the process has ended with an exit code other than 0."""
         return self.process.poll() not in (None, 0)
 
     def end(self, number: signal.Signals) -> None:
@@ -76,7 +78,7 @@ class Ranks:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            start_new_session=True,  # ctrl-c in the terminal reaches the stage alone, which then ends these processes in order
+            start_new_session=True,  # ctrl-c in the terminal then reaches only the stage, which ends these processes in order
         )
         rank = Rank(number, process)
         self.ranks.append(rank)
@@ -106,7 +108,7 @@ class Ranks:
             time.sleep(POLL)
 
     def _at_work(self) -> int:
-        """How many processes still work. Ends the processes that have to end: after a failure, or when their time is over."""
+        """Returns how many processes still work. It ends processes after a failure, and kills them when their time is over."""
         for rank in self.ranks:
             if rank.failed() and rank not in self._failed:
                 self._failed.append(rank)
@@ -131,7 +133,7 @@ class Ranks:
             rank.process.wait()
 
     def cause(self) -> Rank | None:
-        """The process whose failure made the others fail; None if no process has failed.
+        """Returns the process whose failure made the others fail; None if no process has failed.
 
         A process that was killed by a signal comes first, because the others report only that they lost the connection to it.
         SIGABRT does not count as such a signal, because libraries abort a process that has lost a connection. Else the cause is
@@ -144,7 +146,7 @@ class Ranks:
 
 
 def event(line: str) -> dict[str, Any] | None:
-    """The event that a rank process reports in this line; None for a line of its log."""
+    """Returns the event that a rank process reports in this line; None for a line of its log."""
     if not line.startswith("@{"):
         return None
     try:
@@ -155,7 +157,7 @@ def event(line: str) -> dict[str, Any] | None:
 
 
 def failure(rank: Rank, size: int, log: str) -> str:
-    """One line on how a rank process, one of `size`, failed. It names the log unless the process reported an expected error."""
+    """Returns one line on how a rank process, one of `size`, failed; it names the log unless the error was expected."""
     error = rank.error
     if error is not None and error.get("expected", True):
         return str(error["text"])
@@ -175,14 +177,14 @@ def failure(rank: Rank, size: int, log: str) -> str:
 
 
 def _last_error(lines: Sequence[str]) -> str:
-    """The last Python error in these lines, which is the one that ended the process; the last line if there is no error."""
+    """Returns the last Python error in these lines, which ended the process; the last line if there is no error."""
     plain = [re.sub(r"^\[rank\d+\]: ", "", line) for line in lines if line]  # torch puts the rank before each line of a traceback
     errors = [line for line in plain if re.match(r"[\w.]+(Error|Exception): ", line)]
     return next(reversed(plain + errors), "it printed nothing")
 
 
 def environment_of(rank: int, size: int, store: str) -> dict[str, str]:
-    """The environment variables, named as torchrun's, for process `rank` of `size`. store: the file where the processes meet."""
+    """Returns torchrun's environment variables for process `rank` of `size`. store: the file by which the processes meet."""
     from_rank = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size)}
     interface = "lo0" if sys.platform == "darwin" else "lo"
     loopback = {name: os.environ.get(name, interface) for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")}

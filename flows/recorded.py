@@ -1,4 +1,4 @@
-"""A run as the record has it, read back to be run again."""
+"""Reads a recorded run from MLflow, so that it can be repeated."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from flows import origin, tracking, tracking_address  # before mlflow, whose settings tracking has
+from flows import origin, tracking, tracking_address  # this comes before mlflow, because tracking sets MLflow's variables
 
 import mlflow  # isort: skip
 from mlflow.exceptions import MlflowException  # isort: skip
 
 PARENT = "mlflow.parentRunId"
 
-# By name, its values by step; those of a run below this one as `run's name: metric`.
+# The values of each metric by step. A metric of a child run has the name `NAME OF THE CHILD RUN: METRIC`.
 Metrics = Mapping[str, Mapping[int, float]]
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A run. params, patch: of flows/origin.py, None where the run has none. results: the digest of each file, by its path."""
+    """A recorded run.
+
+    params, patch: the profile and the uncommitted changes that flows/origin.py has stored, None if the run has none. results:
+    the digest of each result file by its path.
+    """
 
     run_id: str
     experiment_id: str
@@ -35,12 +39,13 @@ class Recorded:
 
 
 def recorded(run_id: str) -> Recorded:
-    """The run of that id. Raises TrackingError where MLflow can't be reached, or has no such run."""
+    """Reads the run of that id. Raises TrackingError if MLflow can't be reached or has no such run."""
     uri = tracking.tracking_uri()
     file = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and not file.is_file():  # MLflow would make one
+    if uri.startswith("sqlite:///") and not file.is_file():  # otherwise MLflow would create the database
         raise tracking.TrackingError(
-            f"MLflow at {tracking_address.shown()}: no runs are recorded there; MLFLOW_TRACKING_URI names another place"
+            f"MLflow at {tracking_address.shown()}: expected a database with runs, found none; set MLFLOW_TRACKING_URI if the "
+            "runs are recorded elsewhere"
         )
     mlflow.set_tracking_uri(uri)
     client = mlflow.MlflowClient()
@@ -71,19 +76,19 @@ def recorded(run_id: str) -> Recorded:
 
 
 def repetition(run: Recorded) -> str | None:
-    """The id of the last run that was begun as `run` done again, under the tag `again.of`."""
+    """Returns the id of the latest repetition of `run`, which MLflow knows by the tag `again.of`; None without one."""
     query = f"tags.`{tracking.AGAIN}` = '{run.run_id}' AND tags.stage = '{run.tags['stage']}'"
     found = mlflow.MlflowClient().search_runs([run.experiment_id], query, order_by=["attributes.start_time DESC"])
     return next((each.info.run_id for each in found if PARENT not in each.data.tags), None)
 
 
 def tag(run_id: str, name: str, value: str) -> None:
-    """Adds a word to a run that has ended."""
+    """Sets a tag of a run that has ended."""
     mlflow.MlflowClient().set_tag(run_id, name, value)
 
 
 def _metrics(client: Any, run_id: str, names: Mapping[str, float]) -> dict[str, dict[int, float]]:
-    """The system's own metrics left out: they are of the machine, not of the work."""
+    """Reads the values of these metrics by step, except for system metrics, which describe the machine and not the work."""
     return {
         name: {metric.step: metric.value for metric in client.get_metric_history(run_id, name)}
         for name in names

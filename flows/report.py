@@ -1,4 +1,4 @@
-"""Stage: one self-contained page of all results. `python -m flows.report [--profile demo]`"""
+"""This stage writes one self-contained page of all results. `python -m flows.report [--profile demo]`"""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from flows.show import publish
 
 
 def run(settings: Profile, paths: Paths, reporter: Reporter, links: Mapping[str, str] | None = None) -> dict[str, float]:
-    """Writes reports/<profile>/index.html and its figures from what the earlier stages wrote; `links` are shown on the page.
+    """Writes reports/<profile>/index.html and its plots from the results of the earlier stages, and shows `links` on the page.
 
-    What is there of them is shown, the evaluation must be. Returns no figures: all of them are other stages'. Raises DatasetError
-    or StageError before work begins.
+    The evaluation is required; other results are shown if they exist. Returns no metrics, because the report computes none.
+    Raises DatasetError or StageError before work begins.
     """
     artifacts.dataset(paths)
     artifacts.result(paths, paths.evaluation / "metrics.json", "evaluate")
@@ -50,7 +50,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter, links: Mapping[str,
 
 
 def is_behind(paths: Paths) -> bool:
-    """Whether a study has results that the page doesn't show, for they are younger or there is none."""
+    """Returns whether a study has results that are newer than the page, or the page does not exist."""
     page = paths.report / "index.html"
     drawn = page.stat().st_mtime if page.is_file() else 0.0
     return any(file.stat().st_mtime > drawn for file in (paths.runs / "studies").glob("*/*.json"))

@@ -1,4 +1,4 @@
-"""`make serve`: the Prefect server, a worker that runs its deployments, and the MLflow UI, on loopback only, until ctrl-c."""
+"""Runs the servers of `make serve` until ctrl-c: a Prefect server, a Prefect worker and the MLflow UI, on loopback only."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from flows.starting import ServerError, wait_until_ready
 
 POOL = "detr"  # the work pool of prefect.yaml
 LOGS = STATE / "log"
-SECONDS_FOR_A_PORT = 5.0  # a server of an earlier `make serve` that was killed needs some to end
+SECONDS_FOR_A_PORT = 5.0  # a server of an earlier `make serve` that was killed may hold its port for a few seconds
 
 
 def main() -> None:
-    """Serves until ctrl-c or SIGTERM. Exits with 1 and one line when a port is taken, or one of the three can't start or ends."""
+    """Runs the servers until ctrl-c or SIGTERM. Exits with 1 and one line if a port is in use, or if one can't start or ends."""
     arguments = command_line.parser("serve").parse_args()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -42,20 +42,20 @@ def main() -> None:
 
 
 def serve(prefect_port: int, mlflow_port: int) -> None:
-    """Starts all three, prints where they answer, and watches them. Raises ServerError.
+    """Starts the Prefect server, the worker and the MLflow UI, prints their addresses, and watches them. Raises ServerError.
 
-    However this ends, nothing of them is left then, nor of the runs that the worker has started: each ends with this process,
-    and what a killed one leaves is inherited and ended here.
+    When this function ends, for whatever reason, all these processes and the runs that the worker has started have ended. If one
+    of them is killed, its child processes become children of this process, which ends them.
     """
     guard.inherit_orphans()
-    elsewhere = tracking_address.server()  # an MLflow server, which shows its records itself
+    elsewhere = tracking_address.server()  # an MLflow server has a UI of its own
     for name, port in {"Prefect": prefect_port, **({} if elsewhere else {"MLflow": mlflow_port})}.items():
         _require_free(name, port)
     if elsewhere is None:
-        os.environ[pages.SERVED] = f"http://{HOST}:{mlflow_port}"  # the worker's runs link to it
-    url = os.environ["PREFECT_API_URL"] = address(prefect_port)  # for all that is started below
+        os.environ[pages.SERVED] = f"http://{HOST}:{mlflow_port}"  # the runs of the worker print links to this address
+    url = os.environ["PREFECT_API_URL"] = address(prefect_port)  # all processes that are started below use this server
     with contextlib.ExitStack() as stack:
-        stack.callback(guard.end_descendants, patience=1)  # the last
+        stack.callback(guard.end_descendants, patience=1)  # this callback runs last
         log = LOGS / "serve-prefect.log"
         log.unlink(missing_ok=True)
         server = start_server(prefect_port, log, {})
@@ -70,7 +70,7 @@ def serve(prefect_port: int, mlflow_port: int) -> None:
         worker = _start_worker()
         stack.callback(stop, worker, patience=guard.SECONDS + 2)
         if mlflow is not None:
-            stack.callback(mlflow.terminate)  # meanwhile
+            stack.callback(mlflow.terminate)  # the MLflow UI then ends while the worker is stopped
         _prefect("deploy", "--all")
         if mlflow is not None:
             wait_until_ready("the MLflow UI", lambda: _mlflow_answers(mlflow_port), mlflow.pid, LOGS / "serve-mlflow.log")
@@ -95,7 +95,7 @@ def _require_free(name: str, port: int) -> None:
         if time.monotonic() > deadline:
             option = f"--{name.lower()}-port"
             raise ServerError(
-                f"port {port} for {name} can't be had: {problem}; stop what uses it (another `make serve`?), "
+                f"port {port} for {name} can't be used: {problem}; stop the program that uses it (another `make serve`?), "
                 f"or run `.venv/bin/python -m flows.serve {option} {port + 1}`"
             )
         time.sleep(0.2)
@@ -112,16 +112,16 @@ def _problem(port: int) -> str | None:
 
 
 def _start_mlflow(port: int) -> subprocess.Popen[bytes]:
-    from flows import tracking  # imports MLflow, while the Prefect server starts
+    from flows import tracking  # this imports MLflow, which takes seconds, while the Prefect server starts
 
     try:
-        tracking.prepare("Default")  # the database, which two that make it at once would break
+        tracking.prepare("Default")  # this creates the database, which two processes must not do at the same time
         tracking.mark_dead_runs()
     except tracking.TrackingError as error:
         raise ServerError(str(error)) from None
     settings = {
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # half the time to start
-        # Not an argument: everybody on the machine can read those, and the address of a database may hold a password.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # this halves the time to start
+        # The address of a database may hold a password, and all users of the machine can read a process's arguments.
         "MLFLOW_BACKEND_STORE_URI": tracking.tracking_uri(),
     }
     arguments = ("--host", HOST, "--port", str(port), "--workers", "1")
@@ -142,7 +142,7 @@ def _start(command: list[str], log: Path, settings: dict[str, str]) -> subproces
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # ctrl-c is for us, who stop them in order
+            start_new_session=True,  # so that ctrl-c reaches only this process, which then stops the others in order
         )
 
 

@@ -1,10 +1,10 @@
-"""The Prefect server that flows report to: the configured one if it answers, else the project's own while a process needs it.
+"""Finds or starts the Prefect server of a flow: the configured server if it answers, else the project's own server.
 
-A stage that a user starts needs the own server until the stage ends, and the stages of one `dvc repro` need it until dvc ends
-(see owners.py). A supervisor (this file, run as a module) starts the server, restarts it at the same address if it ends while an
-owner is alive, and stops it when the last owner has ended, for whatever reason. So all stages of a pipeline share one server, two
-pipelines at the same time do too, and no server is left behind. A training whose server is killed continues, and reports to the
-restarted one.
+A stage that a user starts needs the project's own server until the stage ends, and the stages of one `dvc repro` need it until
+dvc ends (see owners.py). A supervisor (this file, run as a module) starts the server, restarts it at the same address if it ends
+while an owner is alive, and stops it when the last owner has ended, for whatever reason. So all stages of a pipeline, and several
+pipelines at the same time, share one server, and no server keeps running after them. If the server is killed, a training
+continues, and reports to the restarted server.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from flows.attached import attached, stop
 from flows.paths import MAIN, SHARED
 from flows.starting import wait_until_ready
 
-HOME = SHARED / "prefect"  # PREFECT_HOME: the database
+HOME = SHARED / "prefect"  # the value of PREFECT_HOME, where Prefect's database is
 ADDRESS = SHARED / "server" / "address"
 SUPERVISOR = SHARED / "server" / "supervisor"  # the file with the identity of the supervisor's process
 LOG = SHARED / "log" / "prefect-server.log"
@@ -37,11 +37,11 @@ SECONDS_OF_RESTART = 60.0
 
 
 def ensure_server() -> str:
-    """The address of a Prefect server that answers, which PREFECT_API_URL then names for this process and those it starts.
+    """Returns the address of a Prefect server that answers, and sets PREFECT_API_URL to it for this and its child processes.
 
-    Raises ServerError where none answers and none can be started.
+    Raises ServerError if no server answers and none can be started.
     """
-    from prefect.settings import get_current_settings  # 2 s that the supervisor needn't pay
+    from prefect.settings import get_current_settings  # this takes 2 s, and the supervisor does not need it
 
     url = os.environ.get("PREFECT_API_URL") or get_current_settings().api.url
     if url is None or not answers(url):
@@ -53,14 +53,14 @@ def ensure_server() -> str:
             url = _running() or _start()
     elif url == _own_address():
         with owners.lock():
-            owners.register()  # whoever started it may end before us
+            owners.register()  # the process that started the server may end before this one
     os.environ["PREFECT_API_URL"] = url
     return url
 
 
 def answers(url: str) -> bool:
-    """Whether a Prefect server answers at this address, such as http://127.0.0.1:4200/api."""
-    # A proxy that the environment names is not for addresses of this machine, and others are asked as Prefect asks them.
+    """Returns whether a Prefect server answers at this address, such as http://127.0.0.1:4200/api."""
+    # A proxy in the environment is used only for addresses of other machines, as Prefect does.
     handlers = [urllib.request.ProxyHandler({})] if HOST in url else []
     try:
         with urllib.request.build_opener(*handlers).open(f"{url.rstrip('/')}/health", timeout=5) as answer:
@@ -70,7 +70,7 @@ def answers(url: str) -> bool:
 
 
 def came_back(url: str) -> bool:
-    """Whether a server answers at this address; waits for the project's own server while its supervisor restarts it."""
+    """Returns whether a server answers at this address; waits while the supervisor restarts the project's own server."""
     deadline = time.monotonic() + SECONDS_OF_RESTART
     while not answers(url):
         if url != _own_address() or not _supervised() or time.monotonic() > deadline:
@@ -80,12 +80,12 @@ def came_back(url: str) -> bool:
 
 
 def start_server(port: int, log: Path, settings: dict[str, str]) -> subprocess.Popen[bytes]:
-    """A Prefect server on loopback that ends with this process. settings: further environment of it."""
+    """Starts a Prefect server on the loopback address, which ends with this process. settings: its environment variables."""
     HOME.mkdir(parents=True, exist_ok=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"PREFECT_HOME": str(HOME), "PREFECT_API_URL": address(port)} | settings
     with log.open("a") as stream:
-        # A session of its own: ctrl-c in the terminal is for whoever started it, who then stops it in order.
+        # In a session of its own the server does not receive ctrl-c: the process that started it stops it in order.
         return subprocess.Popen(
             attached("prefect", "server", "start", "--host", HOST, "--port", str(port)),
             cwd=MAIN,
@@ -98,16 +98,16 @@ def start_server(port: int, log: Path, settings: dict[str, str]) -> subprocess.P
 
 
 def address(port: int) -> str:
-    """The API's address at a port of this machine."""
+    """Returns the address of Prefect's API at a port of this machine."""
     return f"http://{HOST}:{port}/api"
 
 
 def supervise(port: int) -> None:
-    """Keeps a server at `port` until the last owner has ended, or the server doesn't start any more."""
+    """Keeps a Prefect server running at `port` until the last owner has ended, or the server can't be restarted."""
     write_text(SUPERVISOR, processes.identity())
     LOG.unlink(missing_ok=True)
     server = _start_own(port)
-    tries_left = 0  # that begins with the first success: a server that can't start at all says why in its log, once
+    tries_left = 0  # restarts are tried only after a first success, so that a server that can't start fails at once
     try:
         write_text(ADDRESS, address(port))
         while True:
@@ -120,7 +120,7 @@ def supervise(port: int) -> None:
             elif tries_left < STARTS and answers(address(port)):
                 tries_left = STARTS
             if not owners.exist():
-                with owners.lock():  # nobody becomes an owner while we make sure
+                with owners.lock():  # under the lock no process can become an owner before the server is stopped
                     if not owners.exist():
                         ADDRESS.unlink(missing_ok=True)
                         return
@@ -129,7 +129,7 @@ def supervise(port: int) -> None:
 
 
 def _start_own(port: int) -> subprocess.Popen[bytes]:
-    # No scheduler: deployments run on the server of `make serve`, whose database this one shares.
+    # The scheduler is off, because deployments run on the server of `make serve`, which uses the same database.
     return start_server(port, LOG, {"PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false"})
 
 
@@ -142,7 +142,7 @@ def _supervised() -> bool:
 
 
 def _running() -> str | None:
-    """The address of the project's own server, once it answers; None where nobody is starting one either."""
+    """Returns the address of the project's own server once it answers; None if no supervisor starts one."""
     url = _own_address()
     if url is None or answers(url):
         return url

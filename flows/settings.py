@@ -1,4 +1,4 @@
-"""One profile, `params/<profile>.yaml`, read and checked as a whole before any work."""
+"""Reads a profile, `params/<profile>.yaml`, and checks all of it before any work begins."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ VARIED = ("detector", "train_detection", "train_panoptic", "evaluate")  # sectio
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """pictures: how many val images are shown."""
+    """The settings of the report. pictures: the number of val images that it shows."""
 
     pictures: int
 
@@ -39,10 +39,11 @@ class ReportConfig:
 
 @dataclass(frozen=True)
 class ResourcesConfig:
-    """How to run a profile, not what it is.
+    """The settings that say on which hardware a profile runs; no result depends on them.
 
-    gpus: which of the machine's, by number; null for all. processes: of a training or an evaluation, or 'auto'. workers: loader
-    processes of each. side_by_side: variants of a study that are trained at once, each on its share of the GPUs.
+    gpus: numbers of the GPUs to use; null for all. processes: number of rank processes of a training or an evaluation, or 'auto'.
+    workers: number of data loader processes of each of them. side_by_side: number of variants of a study that are trained at the
+    same time, each on its share of the GPUs.
     """
 
     gpus: tuple[int, ...] | None
@@ -66,13 +67,13 @@ class ResourcesConfig:
 
 @dataclass(frozen=True)
 class Profile:
-    """One whole experiment; sections are named after stages."""
+    """The settings of one experiment, with a section for each stage."""
 
     data: DataConfig
     check: CheckConfig
     detector: AnyDetectorConfig
     train_detection: DetectionConfig
-    train_panoptic: PanopticConfig | None  # null: no mask head, for data without panoptic annotations
+    train_panoptic: PanopticConfig | None  # with null no mask head is trained, as for data without panoptic annotations
     evaluate: EvaluateConfig
     ablations: Studies
     report: ReportConfig
@@ -84,17 +85,17 @@ class Profile:
             variants(self, name)
 
     def flat(self, *sections: str) -> dict[str, Any]:
-        """The parameters of these sections as `section.key: value`, for the record."""
+        """Returns the parameters of these sections as `section.key: value`, for MLflow."""
         configs = {section: getattr(self, section) for section in sections}
         return flatten({section: None if config is None else as_dict(config) for section, config in configs.items()})
 
 
 def variants(profile: Profile, study: str) -> dict[str, Profile]:
-    """The variants of a study of this profile that trains, by name, each as a whole profile; none for one that only evaluates.
+    """Returns the variants of a training study by name, each as a whole profile; none for a study that only evaluates.
 
-    Raises ConfigError, which names the study and the key, for an override of a key that doesn't exist or that a study can't
-    vary, for a variant that makes no sense or whose detector can't have the mask head that the study trains,
-    and for two that are the same.
+    Raises ConfigError, which names the study and the key, if a variant overrides a key that doesn't exist or that a study can't
+    vary, is not a valid profile, has a detector that can't have the mask head that the study trains, or is the same as another
+    variant.
     """
     config = profile.ablations[study]
     if not isinstance(config, TrainingStudyConfig):
@@ -106,7 +107,7 @@ def variants(profile: Profile, study: str) -> dict[str, Profile]:
         content = overridden(overridden(plain, config.set, f"ablations.{study}.set"), override, where)
         variant = build(Profile, content, where)
         kind = variant.detector.kind
-        require(not config.trains_masks or kind == "detr", where, "detector.kind 'detr', which alone can have a mask head", kind)
+        require(not config.trains_masks or kind == "detr", where, "detector.kind 'detr', which can have a mask head", kind)
         for other, earlier in found.items():
             require(variant != earlier, where, "variants that differ", f"the same as {other}")
         found[name] = variant
@@ -114,7 +115,7 @@ def variants(profile: Profile, study: str) -> dict[str, Profile]:
 
 
 def overridden(content: dict[str, Any], overrides: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """A copy of a profile's content in which these dotted keys have these values.
+    """Returns a copy of a profile's content in which these dotted keys have these values.
 
     Raises ConfigError, which names `where` and the key, for a key that doesn't exist or that a study can't vary.
     """
@@ -142,15 +143,15 @@ def _keys(content: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def left_out(settings: Profile) -> list[str]:
-    """The studies of the profile that its kind of detector can't do."""
+    """Returns the studies of the profile that do not support its kind of detector."""
     return [name for name, config in settings.ablations.items() if settings.detector.kind not in config.KINDS]
 
 
 def load(profile: str) -> Profile:
-    """The profile of that name.
+    """Loads the profile of that name.
 
-    Raises ConfigError, which names the file and the key, for a file that isn't there, isn't YAML, or has a key that is unknown,
-    missing or of no sense, or that names a dataset which lies among the results of some profile.
+    Raises ConfigError, which names the file and the key, if the file is missing or is not YAML, if a key is unknown, missing or
+    invalid, or if the dataset that the profile names lies among the results of a profile.
     """
     known = sorted(path.stem for path in PARAMS.glob("*.yaml"))
     if profile not in known:
@@ -165,14 +166,14 @@ def load(profile: str) -> Profile:
 
 
 def profile_from(content: Any, name: str) -> Profile:
-    """The profile with this content. name: of its file, for errors. Raises ConfigError."""
+    """Builds the profile with this content. name: the file's name, for errors. Raises ConfigError."""
     profile: Profile = build(Profile, content, name)
     _require_no_credentials(content, name)
     return profile
 
 
 def _require_no_credentials(value: Any, where: str) -> None:
-    """Raises ConfigError where an address in a profile holds credentials: git, dvc.lock and MLflow store what a profile says."""
+    """Raises ConfigError if an address in a profile holds credentials, because git, dvc.lock and MLflow store the profile."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             _require_no_credentials(inner, f"{where}: {key}" if where.endswith(".yaml") else f"{where}.{key}")
@@ -180,24 +181,24 @@ def _require_no_credentials(value: Any, where: str) -> None:
         for inner in value:
             _require_no_credentials(inner, where)
     elif isinstance(value, str):
-        expected = "an address without a password, token or signature, for git, dvc.lock and MLflow store it"
+        expected = "an address without a password, token or signature, because git, dvc.lock and MLflow store it"
         require(not holds_credentials(value), where, f"{expected}; download the file and give its path", value)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 takes 1e-5 for text. `dvc exp run -S` writes numbers so, as YAML 1.2 has them."""
+    """A YAML loader that reads 1e-5 as a number, as in YAML 1.2. `dvc exp run -S` writes such numbers, which are text in 1.1."""
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789"))
 
 
 def parsed(text: str) -> Any:
-    """The content of a profile. Raises yaml.YAMLError."""
+    """Parses the text of a profile. Raises yaml.YAMLError."""
     return yaml.load(text, _Loader)
 
 
 def read(path: Path) -> Profile:
-    """The profile in this file; errors as `load`."""
+    """Reads the profile in this file. Raises ConfigError if it is not YAML or not a valid profile."""
     name = relative(path)
     try:
         content = parsed(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""What a flow run shows in Prefect's UI when it is done: its figures, and where to look next."""
+"""Publishes the metrics of a finished flow run, and links to its results, in Prefect's UI."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from flows.server import came_back
 
 
 def publish(stage: str, profile: str, figures: Mapping[str, float], links: Mapping[str, str]) -> None:
-    """A Markdown artifact of the flow run, by the key STAGE-PROFILE: a list of `links`, then a table of `figures`.
+    """Adds a Markdown artifact with the key STAGE-PROFILE to the flow run: a list of `links` and a table of metrics.
 
-    The work is done by then: where no Prefect server answers, that is a warning.
+    The work of the flow is complete by then, so if no Prefect server answers, this is only a warning.
     """
     where = [f"- {text}: {_shown(address)}" for text, address in links.items()]
-    table = ["| figure | value |", "|---|---|", *(f"| {name} | {value:.4g} |" for name, value in figures.items())]
+    table = ["| metric | value |", "|---|---|", *(f"| {name} | {value:.4g} |" for name, value in figures.items())]
     text = without_credentials("\n".join([f"# {stage}, profile {profile}", *where, "", *(table if figures else [])]))
     url = os.environ.get("PREFECT_API_URL")
     if url is not None and not came_back(url):
-        warning = "the figures of this run are not shown in Prefect: no server answers at %s"
+        warning = "the metrics of this run are not shown in Prefect: no server answers at %s"
         get_run_logger().warning(warning, without_credentials(url))
         return
     try:
         create_markdown_artifact(text, key=f"{stage}-{profile}".lower().replace("_", "-"))
     except httpx.HTTPError as error:
-        get_run_logger().warning("the figures of this run are not shown in Prefect: %s", without_credentials(repr(error)))
+        get_run_logger().warning("the metrics of this run are not shown in Prefect: %s", without_credentials(repr(error)))
 
 
 def _shown(address: str) -> str:
-    """A link where the address answers without more, or after `make serve`; a path as it is."""
+    """Returns Markdown for an address, with the command `make serve` before it if the page needs that; a path as code."""
     before, http, rest = pages.to_open(address).partition("http")
     command = f"`{before.removesuffix(', then ')}`, then " if before and http else ""
     return f"{command}<{http}{rest}>" if http else f"`{before}`"

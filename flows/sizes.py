@@ -1,4 +1,4 @@
-"""Sizes for a dataset from its statistics: what `python -m flows.adopt` writes into a profile."""
+"""Chooses image sizes, schedules and numbers of queries for a dataset from its statistics, for `python -m flows.adopt`."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from detr_core.check.statistics import Statistics, quantile
 
 Content = MutableMapping[str, Any]
 
-# The published recipe's short sides at 800; other sizes are these in proportion.
+# The published recipe has these sizes for images with a short side of 800 pixels; they are scaled for other short sides.
 SHORT = 800
 RESIZE = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
 BEFORE_CROP, CROP = (400, 500, 600), (384, 600)
-ENLARGED = 800 / 480  # what COCO's images of 640 x 480 are enlarged by
+ENLARGED = 800 / 480  # the factor by which the published recipe enlarges COCO's images of 640 x 480 pixels
 
-# The small backbone of the demo: objects of some 28 pixels, images of 96 to 256, a feature map of every 12th pixel.
+# The demo's small backbone is made for objects of about 28 pixels and images of 96 to 256 pixels; its stride is 12 pixels.
 SMALL_OBJECT, SMALL_IMAGE, SMALL_STRIDE = 28, (96, 256), 12
 
-# DETR needs the longest schedule: 300 or 500 epochs of COCO where Deformable DETR has 50 and Faster R-CNN 37. With few images,
-# more than they need is not only slow, it overfits.
+# DETR needs the longest schedule: 300 or 500 epochs on COCO, against 50 for Deformable DETR and 37 for Faster R-CNN. On few
+# images a schedule that is too long is slow, and the detector overfits.
 DETR_SCHEDULE = 6
 
-GRAY = (124, 116, 104)  # the mean of ImageNet: what is masked looks like nothing
+GRAY = (124, 116, 104)  # ImageNet's mean color, with which the study `instance-count` fills the background
 
 
 def queries(statistics: Mapping[str, Statistics]) -> int:
-    """Half as many again as the most objects an image has, in tens: an object needs a slot, and slots need room to compete."""
+    """Returns a number of queries: 1.5 times the largest number of objects in an image, rounded up to a multiple of 10."""
     most = max(found.most_objects for found in statistics.values())
     return max(10, 10 * ceil(1.5 * most / 10))
 
@@ -47,7 +47,7 @@ def fit(content: Content, statistics: Mapping[str, Statistics], panoptic: bool, 
     detection["targets"] = "panoptic" if panoptic else "instances"
     detection["batch_size"], detection["accumulation"] = max(1, min(16 if small else 8, images // 8)), 1
     if small:
-        seen, fewest, most = 120_000, 12, 600  # what the demo sees
+        seen, fewest, most = 120_000, 12, 600  # the demo trains on 120,000 images, too
     elif tuned:
         seen, fewest, most = 40_000, 12, 100
     else:
@@ -81,13 +81,16 @@ def _schedule(training: Content, images: int, epochs: int, drop: float) -> None:
 
 
 def _fit_grid(study: Content, queries: int | None, side: int) -> None:
-    """A grid of at most as many cells as the detector has queries, on an image of a side that it was trained on."""
+    """Sets a grid with at most as many cells as the detector has queries, on an image as large as those of the training."""
     grid = study["grid"] if queries is None else isqrt(queries)
     study.update(grid=grid, canvas=side - side % grid, fill=list(GRAY), classes=None, shown=min(study["shown"], grid**2))
 
 
 def _small_size(train: Statistics) -> tuple[int, int]:
-    """(short, longest): the middle object at SMALL_OBJECT pixels, the image within SMALL_IMAGE, never enlarged beyond it."""
+    """Returns (short, longest), at which the median object has SMALL_OBJECT pixels and the image is within SMALL_IMAGE.
+
+    Images are enlarged only if they are smaller than SMALL_IMAGE.
+    """
     short, long = _middle_image(train)
     scale = min(1.0, SMALL_OBJECT / max(1, quantile(train.sides, 0.5)))
     scale = min(max(scale, SMALL_IMAGE[0] / long), SMALL_IMAGE[1] / long)
@@ -95,7 +98,7 @@ def _small_size(train: Statistics) -> tuple[int, int]:
 
 
 def _published_size(train: Statistics, tuned: bool) -> tuple[int, int]:
-    """(short, longest): the published 800 and 1333, less for images that it would enlarge more than it does COCO's."""
+    """Returns (short, longest): the published 800 and 1333, or less where images would be enlarged more than COCO's are."""
     short = SHORT if tuned else min(SHORT, 32 * ceil(ENLARGED * _middle_image(train)[0] / 32))
     return short, round(short * 1333 / 800)
 
@@ -109,7 +112,7 @@ def _middle_image(train: Statistics) -> tuple[int, int]:
 
 
 def _augmentation(short: int, longest: int, small: bool) -> dict[str, Any]:
-    if small:  # too few pixels to crop
+    if small:  # the images have too few pixels for crops
         shorts = sorted({8 * round(share * short / 8) for share in (0.8, 0.9, 1.0)})
         return {"flip": 0.5, "crop": None, "resize": {"short": shorts, "longest": longest}}
     before, shorts = ([round(side * short / SHORT) for side in sides] for sides in (BEFORE_CROP, RESIZE))
@@ -119,7 +122,7 @@ def _augmentation(short: int, longest: int, small: bool) -> dict[str, Any]:
 
 
 def _set_resize(section: Content, resize: dict[str, Any]) -> None:
-    """Every `resize` of validation and evaluation, wherever a stage has one; training's own is in its augmentation."""
+    """Sets every `resize` of validation and evaluation in the profile; the `resize` in `augmentation` is that of training."""
     for key, value in section.items():
         if key == "resize":
             section[key] = {"short": list(resize["short"]), "longest": resize["longest"]}

@@ -1,4 +1,4 @@
-"""The words in names of files and folders that say which split they belong to."""
+"""Recognises the split that the name of a file or folder mentions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ WORDS = tuple(word for words in SPLITS.values() for word in words)
 
 
 def split_named(name: str) -> str:
-    """The split that a name or a path mentions: 'train', 'val' or 'test'; '' if it mentions none."""
+    """Returns the split that a name or a path mentions: 'train', 'val' or 'test'; '' if it mentions none."""
     words = name.lower().replace("-", "_").replace("/", "_").replace(".", "_").split("_")
     for split, names in SPLITS.items():
         if any(word.rstrip("0123456789") in names for word in words):

@@ -1,4 +1,4 @@
-"""What `python -m flows.<stage>` does around a stage's flow: arguments, the server, and errors that a person can read."""
+"""Runs the flow of a command `python -m flows.<stage>`: it reads the arguments, finds a Prefect server, and prints errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from flows.server import came_back, ensure_server
 from flows.settings import load
 from flows.starting import ServerError
 
-RETRIES = 2  # of a request to Prefect, 2 and 4 seconds apart: its own 5 add up to a minute for each request
+RETRIES = 2  # retries of a request to Prefect, after 2 and 4 seconds; Prefect's default of 5 takes a minute for each request
 log = logging.getLogger(__name__)
 _ending = False
 
@@ -39,13 +39,13 @@ def main(command: str, stage_flow: Flow[Any, Any]) -> None:
 def run(stage_flow: Flow[Any, Any], profile: str, **parameters: Any) -> None:
     """Runs the flow for a profile, with these other parameters, on a Prefect server that is found or started.
 
-    Exits with 1 and one line on stderr for an error that is expected (a bad profile before anything is started), with 130 when
-    interrupted and 143 when asked to end by SIGTERM, both after the flow's own tidying up; any other error goes on with its
-    traceback. A flow whose work is complete has succeeded, even where no Prefect server is left that it could tell.
+    Exits with 1 and one line on stderr for an expected error; an invalid profile is reported before any process is started.
+    Exits with 130 after ctrl-c and with 143 after SIGTERM, when the flow has cleaned up. Other errors are raised with their
+    traceback. A flow whose work is complete has succeeded, even if the Prefect server has ended by then.
     """
     with one_line_errors():
         for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) == signal.SIG_DFL:  # nohup's remains
+            if signal.getsignal(number) == signal.SIG_DFL:  # a signal that nohup ignores stays ignored
                 signal.signal(number, _end_in_order)
         load(profile)
         for error in places.dvc_errors():
@@ -59,9 +59,9 @@ def run(stage_flow: Flow[Any, Any], profile: str, **parameters: Any) -> None:
 
 
 def _carry_out(stage_flow: Flow[Any, Any], url: str, parameters: dict[str, Any], tries: int = 2) -> None:
-    """Runs the flow; once its own function has ended well, an error of the connection to Prefect is no more than a warning.
+    """Runs the flow; after its function has succeeded, an error of the connection to Prefect is only a warning.
 
-    Where the server is lost before the function begins and comes back, the flow is tried again.
+    If the server ends before the function begins, and a restarted server answers, the flow is tried again.
     """
     begun = complete = False
     observed, without_server = copy(stage_flow), ExitStack()
@@ -70,10 +70,10 @@ def _carry_out(stage_flow: Flow[Any, Any], url: str, parameters: dict[str, Any],
     def function(*arguments: Any, **keywords: Any) -> Any:
         nonlocal begun, complete
         begun = True
-        _take_signals()  # from Prefect, whose handler ends the tidying up too when the signal comes twice
+        _take_signals()  # this replaces Prefect's handler, which would end the cleaning up when a second signal comes
         result = stage_flow.fn(*arguments, **keywords)
         complete = True
-        if not came_back(url):  # no further tries, and no complaint for each
+        if not came_back(url):  # without a server there are no further tries, and no message about each of them
             without_server.enter_context(temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}))
             logging.raiseExceptions = False
         return result
@@ -87,10 +87,10 @@ def _carry_out(stage_flow: Flow[Any, Any], url: str, parameters: dict[str, Any],
             _carry_out(stage_flow, url, parameters, tries - 1)
             return
         if not complete and isinstance(error, httpx.TransportError):
-            raise ServerError(f"the Prefect server at {url} was lost before the work was complete: {error!r}") from None
+            raise ServerError(f"the Prefect server at {url} stopped answering before the work was complete: {error!r}") from None
         if not complete:
             raise
-        log.warning("the work is complete, but no Prefect server answers at %s: its page of this run stays as it is", url)
+        log.warning("the work is complete, but no Prefect server answers at %s: the page of this run is not updated", url)
 
 
 def _take_signals() -> None:
@@ -99,7 +99,7 @@ def _take_signals() -> None:
 
 
 def _end_in_order(number: int, _frame: FrameType | None) -> None:
-    """Ends the main thread's work by an exception that no stage takes for an error. Once: what follows is its tidying up."""
+    """Ends the work of the main thread by an exception that no stage catches; a second signal does not end the cleaning up."""
     global _ending
     if not _ending:
         _ending = True
@@ -108,14 +108,14 @@ def _end_in_order(number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Around a command's work: exits with 1 and one line for an expected error, 130 when interrupted, 143 after SIGTERM."""
+    """Ends a command with one line and exit code 1 for an expected error, 130 after ctrl-c, and 143 after SIGTERM."""
     try:
         yield
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print("the command was interrupted", file=sys.stderr)
         sys.exit(130)
     except TerminationSignal as error:
-        print("ended by a signal", file=sys.stderr)
+        print("the command was ended by a signal", file=sys.stderr)
         sys.exit(128 + error.signal)
     except ExpectedError as error:
         sys.exit(_line(error))
@@ -131,6 +131,6 @@ def _line(error: Exception) -> str:
 
 
 def _errors_told_once() -> None:
-    """Prefect prints a failing flow's error with a traceback; `main` says it, so here it isn't. The server still gets it."""
+    """Hides the error with a traceback that Prefect prints for a failing flow, because `run` prints it; the server gets it."""
     for handler in logging.getLogger().handlers:
         handler.addFilter(lambda record: not (record.name.startswith("prefect.") and record.levelno >= logging.ERROR))

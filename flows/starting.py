@@ -23,21 +23,21 @@ class ServerError(ExpectedError, RuntimeError):
 
 
 def wait_until_ready(name: str, ready: Callable[[], bool], pid: int, log: Path) -> None:
-    """Returns as soon as `ready()` is true; prints every few seconds that it waits. name: the server's name in messages.
+    """Waits until `ready()` is true, and prints a message about that every few seconds. name: the server's name in messages.
 
-    pid: the server's process. Raises ServerError when that process has ended, makes no progress, or takes longer than LONGEST.
+    pid: the server's process. Raises ServerError if that process has ended, makes no progress, or takes longer than LONGEST.
     """
     began = told = moved = time.monotonic()
     progress = _progress(pid, log)
     while not ready():
         now, earlier, progress = time.monotonic(), progress, _progress(pid, log)
         if progress is None:
-            raise ServerError(f"expected {name} to start, found that its process ended; see {relative(log)}")
+            raise ServerError(f"expected {name} to start, found that its process has ended; see its log {relative(log)}")
         if progress != earlier:
             moved = now
         if now - moved > WITHOUT_PROGRESS or now - began > LONGEST:
             raise ServerError(
-                f"expected an answer of {name}, found none {now - began:.0f} s after its start; see {relative(log)}"
+                f"expected an answer from {name}, found none {now - began:.0f} s after its start; see its log {relative(log)}"
             )
         if now - told > SECONDS_BETWEEN_MESSAGES:
             told = now
@@ -46,7 +46,7 @@ def wait_until_ready(name: str, ready: Callable[[], bool], pid: int, log: Path) 
 
 
 def _progress(pid: int, log: Path) -> tuple[int, float] | None:
-    """The size of the log, and the processor time of the process and its children; None if the process has ended."""
+    """Returns the size of the log and the processor time of the process and its children; None if the process has ended."""
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:

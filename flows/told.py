@@ -1,4 +1,4 @@
-"""What `adopt` prints about the annotations of a folder before it reads any image."""
+"""Writes the lines that `adopt` prints about the annotations of a dataset before it reads any image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BACKSLASH = "\\"
 
 
 def told(findings: Sequence[Finding]) -> list[str]:
-    """A line for each kind of finding: how many findings of the kind there are in each split, and the first of them."""
+    """Returns a line for each kind of finding, with the number of findings in each split and the first finding."""
     lines = []
     for name, kind in KINDS.items():
         own = [finding for finding in findings if finding.kind == name]
@@ -33,16 +33,16 @@ def told(findings: Sequence[Finding]) -> list[str]:
 
 
 def coco_notes(folder: Path, found: CocoLayout) -> list[str]:
-    """Lines on the annotation files and the images of a COCO dataset that neither train nor validate, and on its division."""
+    """Returns lines on how a COCO dataset is divided, and on annotation files and images that are missing or not used."""
     notes = []
     if "test" in found.files:
         listed = ", ".join(_described(file, folder) for file in found.files["test"])
         if "val" in found.files:
             notes.append(f"the test set, {listed}, is used neither for training nor for validation")
         else:
-            notes.append(f"there is no validation set: the test set, {listed}, is validated on")
+            notes.append(f"there is no validation set: the test set, {listed}, is used for validation")
     elif "val" not in found.files:
-        notes.append("there is no validation set: a share of the training images is validated on")
+        notes.append("there is no validation set: a share of the training images is used for validation")
     notes += [f"{file.path.relative_to(folder)} is not used: {_contents(file)}" for file in found.unused]
     return notes + _missing(folder, found) + _unlisted(folder, found)
 
@@ -56,19 +56,19 @@ def _contents(file: AnnotationFile) -> str:
 
 
 def _missing(folder: Path, found: CocoLayout) -> list[str]:
-    """A line for each split that lists images whose files aren't there."""
+    """Returns a line for each split that lists images without a file."""
     notes = []
     for split, entry in found.splits.items():
         names = sorted({name for file in found.files[split] for name in file.names})
         missing = [_place(f"{entry['images']}/{name}") for name in names if present_name(folder / entry["images"], name) is None]
         if missing:
             are = "is" if len(missing) == 1 else "are"
-            notes.append(f"{split}: {len(missing):,} of {counted(len(names), 'image')} {are} not there, such as {missing[0]}")
+            notes.append(f"{split}: {len(missing):,} of {counted(len(names), 'image')} {are} missing, such as {missing[0]}")
     return notes
 
 
 def _unlisted(folder: Path, found: CocoLayout) -> list[str]:
-    """A line for each folder of images with pictures that no annotation file lists."""
+    """Returns a line for each folder with images that no annotation file lists."""
     masks = tuple(f"{entry['panoptic_masks']}/" for entry in found.splits.values() if entry["panoptic_masks"])
     notes = []
     listed = {
@@ -86,7 +86,7 @@ def _unlisted(folder: Path, found: CocoLayout) -> list[str]:
 
 
 def _places(images: str, file: AnnotationFile) -> list[str]:
-    """Where the images that a file lists are expected, below the dataset's folder."""
+    """Returns the expected paths, relative to the dataset's folder, of the images that an annotation file lists."""
     return [_place(f"{images}/{name.replace(_BACKSLASH, '/')}") for name in file.names]
 
 
@@ -99,12 +99,12 @@ def require_images(statistics: Mapping[str, Statistics], findings: Sequence[Find
     for name, found in statistics.items():
         if not found.sizes:
             own = [finding for finding in findings if finding.split == name and finding.leaves == "image"]
-            why = f"{len(own)} x {KINDS[own[0].kind].words}; the first: {where(own[0])}" if own else "it lists none"
+            why = f"{len(own)} x {KINDS[own[0].kind].words}; the first: {where(own[0])}" if own else "the split lists no image"
             raise DatasetError(f"{folder}: {name}: expected an image that can be used, found none: {why}")
 
 
 def where(finding: Finding) -> str:
-    """Which entry a finding is about, and what was found."""
+    """Returns the file or the entry that a finding is about, and its details."""
     listed = "images" if finding.leaves == "image" else "annotations"
     place = "" if finding.place is None else f"{listed}[{finding.place}]"
     return ": ".join(part for part in (finding.file or place, finding.detail) if part)

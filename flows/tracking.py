@@ -1,8 +1,8 @@
-"""The record: each stage's run in MLflow. With recorded.py, which reads one back, the only file that imports mlflow.
+"""Records each stage as a run in MLflow.
 
-Runs go to a SQLite file of the project, or to the server that MLFLOW_TRACKING_URI names. No stage reads them back: its result
-depends on no record. So a record that can't be begun stops the stage before its work, and one that breaks later (a server that
-went away while a model trained for days) is told of and leaves the stage alone.
+Runs go to a SQLite file of the project, or to the server that MLFLOW_TRACKING_URI names. No stage reads them, so no result
+depends on them. If a run can't be started, the stage stops before its work begins. If MLflow fails later, for example because its
+server ends while a model trains, a warning is logged and the stage continues.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from pathlib import Path
 
 for _name, _value in {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
-    # MLflow's own 7 tries of 120 s each would hold up a training for minutes.
+    # MLflow's defaults, 7 tries of 120 s each, would stop a training for minutes.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }.items():
-    os.environ.setdefault(_name, _value)  # before the import, which reads them
+    os.environ.setdefault(_name, _value)  # this comes before the import of mlflow, which reads these variables
 
 import mlflow
 from filelock import FileLock
@@ -41,66 +41,66 @@ from flows.paths import ROOT, Paths, relative
 from flows.tracking_address import FOLDER, shown
 from flows.tracking_address import tracking_uri as tracking_uri
 
-BATCH = 500  # metrics a request; MLflow takes 1,000 at most
+BATCH = 500  # the number of metrics in one request; MLflow accepts at most 1,000
 SECONDS_BETWEEN_BATCHES = 5.0
 SECONDS_AFTER_FAILURE = 60.0
-KIND = {"mlflow.experimentKind": "custom_model_development"}  # of experiment; the UI shows training's pages for it
-SHOWN = {"val/AP": "AP", "val/AP50": "AP50", "val/mask/AP": "mask AP", "val/PQ": "PQ"}  # metric: its name in the list of runs
-COMPARISON = "comparison"  # the tag of a study's run that holds the page of its runs, compared
-AGAIN = "again.of"  # the tag of a run that does another again: that one's id
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # with this tag MLflow's UI shows the pages for model training
+SHOWN = {"val/AP": "AP", "val/AP50": "AP50", "val/mask/AP": "mask AP", "val/PQ": "PQ"}  # metrics in the list of runs
+COMPARISON = "comparison"  # this tag of a study's run holds the address of the page that compares its child runs
+AGAIN = "again.of"  # this tag of a repetition holds the id of the run that it repeats
 log = logging.getLogger(__name__)
 
 
 class TrackingError(ExpectedError, RuntimeError):
-    """The record can't be begun. The message names the address and says what to do."""
+    """MLflow can't record a run. The message names its address and says what to do."""
 
 
 def prepare(experiment: str) -> str:
-    """The id of the experiment of this name; makes it, and the database where there is none yet.
+    """Returns the id of the experiment of this name; creates the experiment and the database if they do not exist.
 
-    One process at a time: MLflow's first use of a database runs its migrations, which fail when two do it at once.
-    Raises TrackingError.
+    Only one process at a time does this, because the first use of a database runs MLflow's migrations, which fail if two
+    processes run them at the same time. Raises TrackingError.
     """
     uri = tracking_uri()
     mlflow.set_tracking_uri(uri)
-    # A database's artifacts lie beside it; by default MLflow puts them below the working directory.
+    # Artifacts are stored beside the database. By default MLflow would store them below the working directory.
     folder = Path(uri.removeprefix("sqlite:///")).resolve().parent if uri.startswith("sqlite:///") else FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # misses pip in environments without it
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # tells of each try
+    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # it warns about environments without pip
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns at each try of a request
     try:
         with FileLock(folder / "prepare.lock"):
             client = mlflow.MlflowClient()
             known = client.get_experiment_by_name(experiment)
             if known is not None:
                 for name, value in (KIND | pages.VIEW).items():
-                    if known.tags.get(name) != value:  # made by an earlier version
+                    if known.tags.get(name) != value:  # an earlier version of the project created the experiment
                         client.set_experiment_tag(known.experiment_id, name, value)
                 return str(known.experiment_id)
-            place = None if uri.startswith("http") else (folder / "artifacts").as_uri()  # a server knows where its own go
+            place = None if uri.startswith("http") else (folder / "artifacts").as_uri()  # a server has its own place for them
             return str(client.create_experiment(experiment, place, tags=KIND | pages.VIEW))
     except (MlflowException, OSError) as error:
         raise TrackingError(
-            f"MLflow at {shown()}: {reason(error)}; start it, or unset MLFLOW_TRACKING_URI to record in the project"
+            f"MLflow at {shown()}: {reason(error)}; start the server, or unset MLFLOW_TRACKING_URI to record in the project"
         ) from None
 
 
 def reason(error: Exception) -> str:
-    """What MLflow's error says, in one line without credentials."""
+    """Returns the message of MLflow's error as one line without credentials."""
     text = str(error).strip() or type(error).__name__
     return "no server answers" if "Max retries exceeded" in text else without_credentials(text.splitlines()[0])[:300]
 
 
 class Record:
-    """One run in MLflow, open while a stage works. It listens as a Reporter: metrics are recorded, progress is not."""
+    """One run in MLflow, open while a stage works. As a Reporter it records metrics, and ignores progress and messages."""
 
     def __init__(self, run_id: str, experiment_id: str) -> None:
         self.run_id = run_id
         self.experiment_id = experiment_id
         self._client = mlflow.MlflowClient()
         self._pending: list[Metric] = []
-        self._reached: dict[str, float] = {}  # what a reader of the list of runs looks for
+        self._reached: dict[str, float] = {}  # the last values of the metrics that the list of runs shows
         self._send_at = time.monotonic() + SECONDS_BETWEEN_BATCHES
 
     def progress(self, done: int, total: int, images_per_second: float, note: str) -> None: ...
@@ -108,7 +108,7 @@ class Record:
     def message(self, text: str) -> None: ...
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Named scalars at a step; they reach MLflow in batches, the last of them when the run ends."""
+        """Records named scalars at a step. They are sent to MLflow in batches, the last batch when the run ends."""
         now = int(time.time() * 1000)
         self._pending += [Metric(name, float(value), now, step) for name, value in values.items()]
         self._reached |= {label: values[name] for name, label in SHOWN.items() if name in values}
@@ -116,7 +116,7 @@ class Record:
             self.send()
 
     def send(self) -> None:
-        """Sends the metrics that wait; where MLflow doesn't take them they wait for the next try."""
+        """Sends the metrics that have not been sent; if MLflow fails, they are kept for the next try."""
         self._send_at = time.monotonic() + SECONDS_AFTER_FAILURE
         with _told("metrics"):
             while self._pending:
@@ -125,27 +125,28 @@ class Record:
             self._send_at = time.monotonic() + SECONDS_BETWEEN_BATCHES
 
     def params(self, values: Mapping[str, object]) -> None:
-        """Flat parameters, `section.key: value`; null, true and lists as JSON has them. Credentials of addresses are removed."""
+        """Records flat parameters, `section.key: value`, with values as JSON texts. Credentials in addresses are removed."""
         texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
         params = [Param(key, without_credentials(text)) for key, text in texts.items()]
-        for start in range(0, len(params), 100):  # MLflow's limit of a batch
+        for start in range(0, len(params), 100):  # MLflow accepts at most 100 parameters in a batch
             self._client.log_batch(self.run_id, params=params[start : start + 100])
 
     def tag(self, name: str, value: str) -> None:
-        """A word about the run that isn't a parameter. Credentials of addresses in it are removed."""
+        """Sets a tag of the run. Credentials in addresses are removed."""
         with _told(f"the tag {name}"):
             self._client.set_tag(self.run_id, name, without_credentials(value))
 
     def describe(self, name: str, about: str) -> None:
-        """The run's name and description for the list of runs, with the figures that it has reached."""
+        """Sets the run's name and description for the list of runs, with the last values of its main metrics."""
         reached = [f"{label} {value:.3f}" for label, value in self._reached.items()]
         self.tag("mlflow.runName", f"{name}, {reached[0]}" if reached else name)
         self.tag("mlflow.note.content", f"{about}{': ' if reached else ''}{', '.join(reached)}.")
 
     def dataset(self, folder: Path, digest: str | None, context: str) -> None:
-        """A dataset folder as the run's input. digest: its DVC hash, None where DVC has none; context: what it is used for.
+        """Records a dataset folder as the run's input. digest: its DVC hash, if DVC has one; context: the dataset's use.
 
-        Of one that is read in place the source is where it lies, and the profile what its manifest says of it.
+        For a dataset that is read in place, the recorded source is the folder with the images, and the recorded profile has the
+        dataset's manifest.
         """
         known = read_manifest(folder)
         where = folder if known is None else Path(known["root"])
@@ -156,23 +157,23 @@ class Record:
         self._client.log_inputs(self.run_id, datasets=[DatasetInput(entity, [InputTag("mlflow.data.context", context)])])
 
     def figures(self, files: Sequence[Path], folder: str = "figures") -> None:
-        """Pictures, shown in the run's artifacts below `folder`."""
+        """Adds plots and pictures to the run's artifacts, in `folder`."""
         for file in files:
             self.artifact(file, folder)
 
     def artifact(self, file: Path, folder: str | None = None) -> None:
-        """A file of results."""
+        """Adds a file to the run's artifacts."""
         with _told(file.name):
             self._client.log_artifact(self.run_id, str(file), folder)
 
     def model(self, checkpoint: Path, evaluate: Mapping[str, object], masks: bool = False) -> None:
-        """The checkpoint as the run's model; see flows/model_record.py for `evaluate` and `masks`."""
+        """Adds the checkpoint as the run's model; see flows/model_record.py for `evaluate` and `masks`."""
         with _told("the model"):
             model_record.log_model(checkpoint, evaluate, masks)
 
     @contextmanager
     def child(self, name: str, params: Mapping[str, object]) -> Iterator[Record]:
-        """A run below this one: one setting of an ablation."""
+        """Starts a child run of this run, for one setting or variant of a study, and ends it with the block."""
         tags = {"mlflow.parentRunId": self.run_id} | processes.described()
         run_id = self._client.create_run(self.experiment_id, run_name=name, tags=tags).info.run_id
         child = Record(run_id, self.experiment_id)
@@ -181,11 +182,11 @@ class Record:
             yield child
 
     def url(self) -> str:
-        """The run's page in MLflow's UI."""
+        """Returns the address of the run's page in MLflow's UI."""
         return pages.run_page(self.run_id, self.experiment_id)
 
     def links(self) -> dict[str, str]:
-        """Pages of MLflow's UI for a reader of the profile's results: its runs, and the last run of each study compared."""
+        """Returns addresses in MLflow's UI: the profile's runs, and for each study the page that compares its latest results."""
         links: dict[str, str] = {}
         runs = self._client.search_runs(
             [self.experiment_id], "tags.stage = 'ablations'", max_results=200, order_by=["attributes.start_time DESC"]
@@ -198,7 +199,7 @@ class Record:
 
 
 class _SystemMetrics(SystemMetricsMonitor):
-    """MLflow's monitor of the machine. That one ends at the first failure of MLflow's server; this one begins again later."""
+    """MLflow's monitor of the machine, restarted after a while if it ends because MLflow's server fails."""
 
     def monitor(self) -> None:
         while not self._shutdown_event.is_set():
@@ -215,13 +216,14 @@ def stage_run(
     sample_seconds: float = 1.0,
     name: str | None = None,
 ) -> Iterator[Record]:
-    """The record of a stage while it works: params, lineage and system metrics; FAILED or KILLED where it doesn't end well.
+    """Records a stage as a run in MLflow, with parameters, lineage and system metrics, while the block does the stage's work.
 
-    inputs: what it reads of earlier stages; the profile's dataset among them becomes the run's input.
-    sample_seconds: between two samples of system metrics, unless MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL says otherwise. name:
-    of the run, where it isn't the stage's.
-    The results of the stage are locked meanwhile: what is recorded is what this command has made.
-    Raises TrackingError before any work where MLflow can't be reached.
+    The run ends as FINISHED, as FAILED after an error, or as KILLED if the stage is interrupted.
+    inputs: the folders of earlier stages that the stage reads; if the profile's dataset is one of them, it becomes the run's
+    input. sample_seconds: the time between two samples of system metrics, unless MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL is set.
+    name: the name of the run, if it is not the stage's name.
+    The results of the stage are locked during the block, so that the recorded results are those of this command.
+    Raises TrackingError before any work if MLflow can't be reached.
     """
     own = [ROOT / output for output in origin.outputs(stage, paths) if name is None or Path(output).name == name]
     with exclusive(*own, tell=log.warning), _recorded(stage, paths, params, inputs, sample_seconds, name) as record:
@@ -259,14 +261,14 @@ def _recorded(
 
 
 def mark_dead_runs() -> None:
-    """Runs of this machine whose process has ended are marked; see dead_runs.py. To be called after `prepare`."""
+    """Marks runs of this machine whose process has ended; see dead_runs.py. Call it after `prepare`."""
     with _told("the mark of runs whose process has ended"):
         dead_runs.mark_in_mlflow(mlflow.MlflowClient())
 
 
 @contextmanager
 def _ending(record: Record, terminate: Callable[[str], None]) -> Iterator[None]:
-    """Ends the run as its block ends: well, with an error, or interrupted."""
+    """Ends the run with the block, with the status FINISHED, FAILED after an error, or KILLED after an interruption."""
     status = "FINISHED"
     try:
         yield
@@ -274,7 +276,7 @@ def _ending(record: Record, terminate: Callable[[str], None]) -> Iterator[None]:
         status = "FAILED"
         record.tag("error", f"{type(error).__name__}: {error}"[:5000])
         raise
-    except BaseException:  # ctrl-c, or the signal that cancels a Prefect run
+    except BaseException:  # the user pressed ctrl-c, or the Prefect run was cancelled
         status = "KILLED"
         raise
     finally:
@@ -285,8 +287,11 @@ def _ending(record: Record, terminate: Callable[[str], None]) -> Iterator[None]:
 
 @contextmanager
 def _told(what: str) -> Iterator[None]:
-    """MLflow's refusal of `what` becomes a warning: the stage's work doesn't depend on its record."""
+    """Turns an error of MLflow in the block into a warning, because the stage's work doesn't depend on it.
+
+    what: what was to be recorded, for the warning.
+    """
     try:
         yield
     except (MlflowException, OSError) as error:
-        log.warning("MLflow at %s doesn't take %s: %s", shown(), what, reason(error))
+        log.warning("MLflow at %s did not record %s: %s", shown(), what, reason(error))

@@ -1,4 +1,4 @@
-"""The address of MLflow's records. Credentials in it are moved to the environment variables that MLflow reads them from."""
+"""This module holds the address where MLflow records runs, and moves credentials in it to MLflow's environment variables."""
 
 from __future__ import annotations
 
@@ -14,29 +14,30 @@ FOLDER = SHARED / "mlflow"
 
 
 def tracking_uri() -> str:
-    """The address where runs are recorded: MLFLOW_TRACKING_URI, else the project's own database, in any working directory.
+    """Returns the address where runs are recorded: MLFLOW_TRACKING_URI, or by default the project's own database.
 
-    The address of a server has no credentials. The address of a database may hold a password: print `shown()` instead.
+    The default does not depend on the working directory. The address of a server has no credentials. The address of a database
+    may hold a password: print `shown()` instead.
     """
     separate_credentials(os.environ)
     return os.environ.get(VARIABLE) or f"sqlite:///{FOLDER / 'mlflow.db'}"
 
 
 def shown() -> str:
-    """The address of `tracking_uri` without credentials, for messages."""
+    """Returns the address of `tracking_uri` without credentials, for messages."""
     return without_credentials(tracking_uri())
 
 
 def server() -> str | None:
-    """The address of the MLflow server that MLFLOW_TRACKING_URI names; None if runs go to a database or a folder."""
+    """Returns the address of the MLflow server that MLFLOW_TRACKING_URI names; None if runs go to a database or a folder."""
     uri = shown()
     return uri.rstrip("/") if uri.lower().startswith(("http://", "https://")) else None
 
 
 def separate_credentials(environment: MutableMapping[str, str]) -> None:
-    """Moves the user and password of the server's address into the variables that MLflow has for them.
+    """Moves the user and password of the server's address into the environment variables that MLflow reads them from.
 
-    Then no address that MLflow stores or prints contains them, in this process and in the processes that it starts.
+    Then the addresses that MLflow stores or prints contain no credentials, in this process and in the processes that it starts.
     """
     uri = environment.get(VARIABLE, "")
     scheme, _, rest = uri.partition("://")

@@ -1,4 +1,4 @@
-"""What both trainings do around the processes that train: the job, the results in their place, the record of them."""
+"""Runs a training for the stages train_detection and train_panoptic: its job, its result folder, and its run in MLflow."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def run(
     paths: Paths,
     reporter: Reporter,
 ) -> dict[str, float]:
-    """Trains into runs/<profile>/<stage>/; an interrupted training is taken up again from .state/. Returns metrics.json.
+    """Trains, writes the results to runs/<profile>/<stage>/, and returns the content of metrics.json.
 
-    config, detector, init, mask_head: as flows/worker.py describes them. Raises WorkerError where a process of the training
-    fails.
+    An interrupted training continues from its state in .state/. flows/worker.py describes config, detector, init and mask_head.
+    Raises WorkerError if a rank process fails.
     """
     result, work = paths.runs / stage, paths.unfinished(f"train_{stage}")
     with exclusive(result, tell=reporter.message):
-        directories.require_replaceable(result)  # or hours of training would end with a refusal
+        directories.require_replaceable(result)  # this is checked here, so that it does not fail after hours of training
         _launch(stage, config, (detector, init, mask_head), settings, paths, reporter)
         with atomic_directory(result) as folder:
             shutil.copytree(work / "out", folder, dirs_exist_ok=True)
@@ -57,7 +57,7 @@ def _launch(
     paths: Paths,
     reporter: Reporter,
 ) -> None:
-    """Trains in processes of their own, into the stage's folder below .state/unfinished/."""
+    """Trains in rank processes, which write to the stage's folder below .state/unfinished/."""
     (detector, init, mask_head), work, resources = start, paths.unfinished(f"train_{stage}"), settings.resources
     job = {
         "stage": stage,
@@ -76,16 +76,16 @@ def _launch(
 
 
 def _forget(work: Path, result: Path) -> None:
-    """Removes the state of a training whose results are in `result`: the files that it wrote, and folders that are empty then."""
+    """Removes the state of a finished training whose results are in `result`: its files, and its folders if they are empty."""
     for file in (work / "state.pt", work / "writer.lock", *(work / "out" / path.name for path in result.iterdir())):
         file.unlink(missing_ok=True)
     for folder in (work / "out", work):
-        with suppress(OSError):  # somebody has put a file of their own there
+        with suppress(OSError):  # a folder is kept if a user has put a file there
             folder.rmdir()
 
 
 def tag_init(record: tracking.Record, init: InitConfig | None) -> None:
-    """The checksum of what a training starts from into the record: DVC doesn't follow a file outside of the project."""
+    """Records the checksum of the checkpoint that a training starts from, because DVC may not track that file."""
     if (file := checkpoints.initial(init)) is not None:
         from detr_core.model.download import digest
 
@@ -93,8 +93,8 @@ def tag_init(record: tracking.Record, init: InitConfig | None) -> None:
 
 
 def record_results(record: tracking.Record, stage: Stage, settings: Profile, paths: Paths) -> None:
-    """The curves of a training, its history and its model into the record."""
-    from detr_core.figures.curves import training_curves  # matplotlib, not before the training needs the processor
+    """Records the curves of a training, its history and its model."""
+    from detr_core.figures.curves import training_curves  # matplotlib is imported only after the training
 
     results = paths.runs / stage
     with TemporaryDirectory() as folder:

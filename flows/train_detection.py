@@ -1,4 +1,4 @@
-"""Stage: the detector, trained. `python -m flows.train_detection [--profile demo]`"""
+"""This stage trains the detector. `python -m flows.train_detection [--profile demo]`"""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from flows.show import publish
 
 
 def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]:
-    """Trains the detector into runs/<profile>/detection/: checkpoint.pt (the last), best.pt, metrics.json, history.jsonl.
+    """Trains the detector and returns the content of metrics.json.
 
-    An interrupted training is taken up again from .state/. Returns metrics.json.
-    Raises ConfigError, DatasetError or CheckpointError before work begins, WorkerError where a process of the training fails.
+    runs/<profile>/detection/ gets checkpoint.pt (the last), best.pt, metrics.json and history.jsonl. An interrupted training
+    continues from its state in .state/. Raises ConfigError, DatasetError or CheckpointError before work begins, and WorkerError
+    if a rank process fails.
     """
     artifacts.dataset(paths)
     init, masks = checkpoints.initial(settings.train_detection.init), settings.train_panoptic
     if masks is not None and isinstance(settings.detector, DetectorConfig):
-        checkpoints.initial_mask_head(masks, settings.detector)  # what can't go on from it is told before hours of training
+        checkpoints.initial_mask_head(masks, settings.detector)  # an unsuitable mask head is refused before hours of training
     return train.run("detection", settings.train_detection, settings.detector, init, None, settings, paths, reporter)
 
 

@@ -1,4 +1,4 @@
-"""Stage: the mask head, trained on the frozen detector. `python -m flows.train_panoptic [--profile demo]`"""
+"""This stage trains the mask head on the frozen detector. `python -m flows.train_panoptic [--profile demo]`"""
 
 from __future__ import annotations
 
@@ -22,26 +22,25 @@ from flows.show import publish
 
 
 def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]:
-    """Trains the mask head into runs/<profile>/panoptic/: checkpoint.pt (the last), best.pt, metrics.json, history.jsonl.
+    """Trains the mask head and returns the content of metrics.json.
 
-    Where the profile's section is null there is no mask head: the folder stays empty, and nothing is returned.
-
-    The checkpoints hold the whole model, the detector's weights as they were. An interrupted training is taken up again from
-    .state/. Returns metrics.json. Raises ConfigError, DatasetError, CheckpointError or StageError before work begins, WorkerError
-    where a process of the training fails.
+    runs/<profile>/panoptic/ gets checkpoint.pt (the last), best.pt, metrics.json and history.jsonl. The checkpoints hold the
+    whole model, with the unchanged weights of the detector. If the profile's section `train_panoptic` is null, no mask head is
+    trained: the folder stays empty, and no metrics are returned. An interrupted training continues from its state in .state/.
+    Raises ConfigError, DatasetError, CheckpointError or StageError before work begins, and WorkerError if a rank process fails.
     """
     splits = artifacts.dataset(paths)
     if settings.train_panoptic is None:
         with building(paths.panoptic, reporter.message):
-            reporter.message("no mask head: train_panoptic is null")
+            reporter.message("no mask head is trained, because the profile's section train_panoptic is null")
         return {}
     if not isinstance(settings.detector, DetectorConfig):
-        expected = "'detr', which alone can have a mask head"
+        expected = "'detr', which can have a mask head"
         raise ConfigError(f"{relative(paths.params)}: detector.kind: expected {expected}, found {settings.detector.kind!r}")
     for name, split in splits.items():
         if split.panoptic is None:
             where = relative(paths.dataset / "dataset.json")
-            raise DatasetError(f"{where}: {name}.panoptic: expected panoptic annotations to train masks on, found null")
+            raise DatasetError(f"{where}: {name}.panoptic: expected panoptic annotations for the mask head, found null")
     detector, mask_head = artifacts.detector(paths), checkpoints.initial_mask_head(settings.train_panoptic, settings.detector)
     return train.run("panoptic", settings.train_panoptic, None, detector, mask_head, settings, paths, reporter)
 

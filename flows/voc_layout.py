@@ -16,18 +16,18 @@ from detr_core.data.voc_xml import is_voc_xml
 from flows.coco_layout import split_entry
 from flows.split_names import SPLITS, split_named
 
-DEPTH = 3  # XML files lie at most so many folders deep
+DEPTH = 3  # XML files are looked for in folders down to this depth
 IMAGES = ("jpegimages", "images", "imgs", "image")
 LISTS = {name: split for split, names in SPLITS.items() for name in names} | {"trainval": "trainval", "default": "default"}
 
 
 def voc_folders(folder: Path) -> list[Path]:
-    """The folders that have XML files of Pascal VOC directly in them."""
+    """Lists the folders that have XML files of Pascal VOC directly in them."""
     return [place for place in _folders(folder, DEPTH) if any(is_voc_xml(path) for path in _xml_files(place))]
 
 
 def voc_layout(folder: Path, places: list[Path]) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """The splits 'train' and 'val' as in the section `data.folder`, and notes for the user on how they were chosen.
+    """Returns the splits 'train' and 'val' as in the section `data.folder`, and notes for the user on how they were chosen.
 
     places: the folders of XML files. Raises DatasetError if it is not clear which images are for training.
     """
@@ -48,7 +48,7 @@ def voc_layout(folder: Path, places: list[Path]) -> tuple[dict[str, dict[str, An
 
 
 def _annotations_above(places: list[Path]) -> Path | None:
-    """The folder `Annotations` that all these folders are in, unless they are named after splits."""
+    """Returns the folder `Annotations` that all these folders are in; None without one, or if they are named after splits."""
     common = Path(os.path.commonpath(places))
     above = next((path for path in (common, *common.parents) if path.name.lower() == "annotations"), None)
     named = above is not None and all(split_named(place.relative_to(above).as_posix()) for place in places)
@@ -62,7 +62,7 @@ def _folder_by_split(folder: Path, places: list[Path]) -> dict[str, dict[str, An
     if "" in found or "train" not in found or any(len(of_split) > 1 for of_split in found.values()):
         listed = ", ".join(str(place.relative_to(folder)) for place in places)
         raise DatasetError(
-            f"{folder}: expected XML files in one folder, or in one for each of train, val and test, found them in {listed}"
+            f"{folder}: expected XML files in one folder, or in a folder for each of train, val and test, found them in {listed}"
         )
     return {
         split: split_entry(_images(folder, found[split][0]), found[split][0].relative_to(folder).as_posix())
@@ -126,7 +126,7 @@ def _without_xml(folder: Path, entry: dict[str, Any]) -> str:
         return ""  # a list says which images are used
     pictures = {os.path.splitext(name)[0] for name in picture_files(folder / entry["images"])}
     without = pictures - set(voc_images(folder, build(SplitConfig, entry, str(folder))))
-    if not without or without == pictures:  # all of them: the XML files name their images by <filename>
+    if not without or without == pictures:  # if all are without, the XML files name their images by <filename>
         return ""
     are = "has no XML file in {}, and is not used" if len(without) == 1 else "have no XML file in {}, and are not used"
     return f"{entry['images']}: {len(without)} of {len(pictures)} images {are.format(entry['instances'])}"
@@ -148,7 +148,10 @@ def _require_apart(folder: Path, splits: dict[str, dict[str, Any]]) -> None:
 
 
 def _images(folder: Path, place: Path) -> str:
-    """The folder of the images of the XML files in `place`: JPEGImages beside Annotations, or a folder of the split in each."""
+    """Returns the folder of the images that belong to the XML files in `place`.
+
+    It is JPEGImages (or a similar name) beside Annotations, with the same subfolder as `place`, or `place` itself.
+    """
     parts = place.relative_to(folder).parts
     turn = next((number for number, part in enumerate(parts) if part.lower() == "annotations"), len(parts) - 1)
     above = folder.joinpath(*parts[:turn]) if parts else folder

@@ -1,14 +1,19 @@
-"""One process of a training, as flows/launch.py or torchrun starts it: `python -m flows.worker JOB.json`.
+"""Runs one rank process of a training; flows/launch.py or torchrun starts it: `python -m flows.worker JOB.json`.
 
-JOB.json: {"stage": "detection" | "panoptic", "config": DetectionConfig | PanopticConfig, "detector": of any kind (detection only,
-else null), "init": a checkpoint (panoptic: of the detector; detection: of the one to start from, ours or published, or
-null), "mask_head": the checkpoint whose mask head to start from (panoptic only), ours or published, or null, "data": folder with
-dataset.json, "work": folder of the resumable state, "out": folder of the results, "workers": loader processes, "profile": name
-for the record}.
+JOB.json is an object with these fields:
+- "stage": "detection" or "panoptic";
+- "config": the fields of DetectionConfig or PanopticConfig;
+- "detector": the detector's configuration for the stage "detection", else null;
+- "init": a checkpoint of this project or a published one. The stage "detection" starts from it, or from scratch if it is null.
+  For the stage "panoptic" it is the detector, which stays frozen;
+- "mask_head": the checkpoint whose mask head the stage "panoptic" starts from, or null;
+- "data": the folder with dataset.json; "work": the folder of the resumable state; "out": the folder of the results;
+- "workers": the number of data loader processes; "profile": the profile's name, which the checkpoints hold.
 
-Results in `out`: checkpoint.pt (the last), best.pt, metrics.json (the last value of every scalar), history.jsonl (all of them).
-The first process tells of its progress on stdout, and each of its failure, a JSON object after '@' a line; every other line is
-log. SIGINT or SIGTERM during a training ends it between two steps, with its state saved, and the exit code is 130 or 143.
+Results in `out`: checkpoint.pt (the last), best.pt, metrics.json (the last value of each metric), history.jsonl (all values).
+Rank 0 reports its progress on stdout, and each rank process reports its failure there: an event is one line, '@' and a JSON
+object. Every other line is log. SIGINT or SIGTERM ends a training between two steps after its state is saved; the exit code is
+then 130 or 143.
 """
 
 from __future__ import annotations
@@ -57,7 +62,7 @@ J = TypeVar("J")
 
 
 class Events:
-    """A Reporter that prints each event as one line for the process that started this one."""
+    """A Reporter that prints each event as one line, which the process that started this one reads."""
 
     def progress(self, done: int, total: int, images_per_second: float, note: str) -> None:
         _say(kind="progress", done=done, total=total, images_per_second=images_per_second, note=note)
@@ -71,7 +76,7 @@ class Events:
 
 @dataclass(frozen=True)
 class Job:
-    """What JOB.json holds; see the top of this file."""
+    """The content of JOB.json. The docstring of this module describes its fields."""
 
     stage: Literal["detection", "panoptic"]
     config: dict[str, Any]
@@ -86,8 +91,10 @@ class Job:
 
 
 def main(kind: type[J], run: Callable[[J, Group, Reporter], object]) -> int:
-    """Runs the job, a `kind`, that is named on the command line. Returns the exit code: 0 on success, 128 + the number of the
-    signal that interrupted it, else 1; every failure is told of in an 'error' event."""
+    """Runs the job in the file that the command line names, and reports a failure in an 'error' event. kind: the job's class.
+
+    Returns the exit code: 0 on success, 128 + the number of the signal that interrupted the job, else 1.
+    """
     job = kind(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     with process_group() as group:
         try:
@@ -95,7 +102,7 @@ def main(kind: type[J], run: Callable[[J, Group, Reporter], object]) -> int:
         except Interrupted as interruption:
             _say_error(interruption, str(interruption))
             return 128 + interruption.signal
-        except Exception as error:  # told before the group is left: what other processes make of that comes later
+        except Exception as error:  # it is reported before this process leaves the group and the others fail for that reason
             told = (as_storage_error(error) if isinstance(error, OSError) else None) or error
             if not isinstance(told, ExpectedError | NonFiniteError):
                 traceback.print_exc()
@@ -112,9 +119,9 @@ def _say_error(error: BaseException, text: str, expected: bool = True) -> None:
 
 
 def run(job: Job, group: Group, reporter: Reporter) -> Progress:
-    """Carries `job` out in this process.
+    """Runs the training job in this process, and returns its progress.
 
-    Raises ConfigError, DatasetError or CheckpointError before work begins, NonFiniteError during it.
+    Raises ConfigError, DatasetError or CheckpointError before the training begins, and NonFiniteError during the training.
     """
     with _only_writer(Path(job.work), group, reporter):
         return _train(job, group, reporter)
@@ -122,7 +129,7 @@ def run(job: Job, group: Group, reporter: Reporter) -> Progress:
 
 @contextmanager
 def _only_writer(work: Path, group: Group, reporter: Reporter) -> Iterator[None]:
-    """Waits until no process of an earlier training writes into `work` any more: it may outlive a command that was killed."""
+    """Holds the lock of the folder `work`; first waits for a process of an earlier, killed command that still writes there."""
     lock = FileLock(work / "writer.lock")
     if group.first:
         work.mkdir(parents=True, exist_ok=True)
@@ -152,7 +159,7 @@ def _train(job: Job, group: Group, reporter: Reporter) -> Progress:
         require_objects(split)
     meta: dict[str, Any] = {"profile": job.profile, "stage": job.stage}
     ranges = splits["train"].value_ranges
-    if ranges is not None:  # so that whoever predicts scales images of more than 8 bits a value as training did
+    if ranges is not None:  # so that predictions scale images of more than 8 bits a value as the training did
         meta["value_ranges"] = {kind: list(limits) for kind, limits in ranges.items()}
     if job.stage == "detection":
         require_scorable(splits["val"])
@@ -193,8 +200,8 @@ def _train(job: Job, group: Group, reporter: Reporter) -> Progress:
         if detector.categories != dataset.categories:
             categories = counted(len(dataset.categories), "category", "categories")
             raise ConfigError(
-                f"train_detection.targets: expected a detector of the panoptic file's {categories}, "
-                f"found one of {len(detector.categories)} others: {job.init}; train it with targets: panoptic"
+                f"train_detection.targets: expected a detector trained on the panoptic file's {categories}, found a detector of "
+                f"{len(detector.categories)} other categories in {job.init}; train it with `train_detection.targets: panoptic`"
             )
         whole = with_mask_head(frozen, any_config)
         if job.mask_head is not None:
@@ -218,7 +225,7 @@ def _train(job: Job, group: Group, reporter: Reporter) -> Progress:
 
 
 def with_mask_head(detector: Detr, config: PanopticConfig) -> Detr:
-    """The same detector with a new mask head, whose weights for the attention maps are multiplied by `attention_gain`."""
+    """Returns the detector with a new mask head, whose weights for the attention maps are multiplied by `attention_gain`."""
     model = Detr(detector.config, detector.num_classes, mask_head=True, attention_maps=config.attention_maps)
     model.load_state_dict(detector.state_dict(), strict=False)
     with torch.no_grad():
@@ -231,8 +238,8 @@ def _box_validation(task: Task, val: CocoDataset, batch_size: int, group: Group,
         figures = average_precision_of(task.model, val.categories, val, batch_size, group, workers, Silent())
         if figures["AP"] < 0:
             raise DatasetError(
-                f"{val.split.name} split, {val.split.instances or val.split.panoptic}: average precision cannot be computed, so "
-                "that no checkpoint can be told to be the best; expected objects to score against, found none"
+                f"{val.split.name} split, {val.split.instances or val.split.panoptic}: expected objects to score against, found "
+                "none; without them the average precision and the best checkpoint cannot be determined"
             )
         return Validation({f"val/{name}": value for name, value in figures.items()}, figures["AP"])
 
@@ -242,17 +249,17 @@ def _box_validation(task: Task, val: CocoDataset, batch_size: int, group: Group,
 def _mask_validation(
     task: PanopticTask, val: CocoDataset, batch_size: int, group: Group, workers: int
 ) -> Callable[[], Validation]:
-    # The masks' loss on the val split, as in training; the panoptic quality is the evaluation stage's.
+    # Validation computes the training loss of the masks on the val split; the evaluation stage computes the panoptic quality.
     @torch.inference_mode()
     def validate() -> Validation:
-        found: list[tuple[int, int, dict[str, float]]] = []  # of each batch its first image, its targets and what they add
+        found: list[tuple[int, int, dict[str, float]]] = []  # per batch: first image id, number of targets, summed losses
         for batch in evaluation_batches(val, batch_size, group.rank, group.size, workers):
             counts = [len(target.labels) for target in batch.targets]
             normalizer = task.normalizer(counts)
             total, parts = task(batch.to(group.device), normalizer)
             sums = {name: float(value) * normalizer.boxes for name, value in {"loss": total, **parts}.items()}
             found.append((batch.targets[0].image_id, sum(counts), sums))
-        # Added up in one order, so that the figures are the same however many processes there are.
+        # The sums are added in the order of the images, so that the result does not depend on the number of processes.
         everything = sorted((each for share in group.gather(found) for each in share), key=lambda each: each[0])
         boxes = max(sum(count for _, count, _ in everything), 1)
         means = {f"val/{name}": sum(sums[name] for _, _, sums in everything) / boxes for name in everything[0][2]}
@@ -262,7 +269,7 @@ def _mask_validation(
 
 
 def _fitting(config: DetectionConfig | PanopticConfig, group: Group) -> int:
-    # So many images were in the memory of one process before.
+    # The training has shown that this many images fit into the memory of one process.
     return max(1, config.batch_size // (group.size * config.accumulation))
 
 
@@ -282,7 +289,7 @@ def _precision(name: str) -> torch.dtype:
 
 
 def _say(**event: object) -> None:
-    # One write a line: print() makes two of it, between which another process's line gets in.
+    # Each line is one write. print() would make two, and the line of another process could come between them.
     sys.stdout.write(f"@{json.dumps(event)}\n")
     sys.stdout.flush()
 

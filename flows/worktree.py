@@ -1,4 +1,4 @@
-"""The project as a run saw it: a git work tree of its commit with its changes, its parameters and the data that it read."""
+"""Restores the project as a run used it: a git work tree with the run's commit, uncommitted changes, parameters and data."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ LOCK = "requirements.lock"
 
 
 class AgainError(ExpectedError, RuntimeError):
-    """A run that can't be run again. The message says what can't be had, and what would help."""
+    """A run can't be repeated. The message says what is not available, and what would help."""
 
 
 def folder_of(run: Recorded) -> Path:
-    """Where the first work tree of a run is made."""
+    """Returns the folder of the first work tree of a run."""
     return SHARED / "again" / run.run_id
 
 
 def make(run: Recorded) -> Path:
-    """Makes it, and returns its folder. Raises AgainError where code or data can't be had; then nothing is left of it.
+    """Makes a work tree for the run and returns its folder. Raises AgainError if code or data of the run are not available.
 
-    Earlier work trees of the same run stay as they are: they were kept to be looked at, or another command works in them.
+    After an error the new work tree is removed. Earlier work trees of the same run stay as they are, because a user kept them or
+    another command works in them.
     """
     tree = _new_folder(folder_of(run))
     try:
@@ -46,7 +47,7 @@ def make(run: Recorded) -> Path:
 
 
 def _new_folder(wanted: Path) -> Path:
-    """Creates the folder `wanted`, or where that exists the first free one of `wanted-2`, `wanted-3` and so on."""
+    """Creates the folder `wanted`; if it exists, the first of `wanted-2`, `wanted-3` and so on that does not exist."""
     wanted.parent.mkdir(parents=True, exist_ok=True)
     for number in itertools.count(1):
         folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
@@ -57,13 +58,13 @@ def _new_folder(wanted: Path) -> Path:
 
 
 def remove(tree: Path) -> None:
-    """Removes a work tree that this command made, as far as there is one."""
+    """Removes a work tree that this command made, also one that is incomplete or missing."""
     shutil.rmtree(tree, ignore_errors=True)
     _git(MAIN, "worktree", "prune")
 
 
 def other_packages(tree: Path) -> list[str]:
-    """Packages of the tree's requirements.lock of which this checkout has another version: 'torch 2.14 (here 2.15)'."""
+    """Lists the packages whose version in the tree's requirements.lock is not this checkout's: 'torch 2.14 (here 2.15)'."""
     then, now = (_versions(folder / LOCK) for folder in (tree, MAIN))
     return [
         f"{name} {then.get(name, 'not there')} (here {now.get(name, 'not there')})"
@@ -75,15 +76,15 @@ def other_packages(tree: Path) -> list[str]:
 def _code(run: Recorded, tree: Path) -> None:
     commit = run.tags.get("git.commit")
     if commit is None:
-        raise AgainError(f"run {run.run_id}: its commit is not known; it ran where there was no git repository")
+        raise AgainError(f"run {run.run_id}: the commit is not known, because the run did not take place in a git repository")
     if not _git(MAIN, "cat-file", "-e", f"{commit}^{{commit}}")[0]:
         raise AgainError(
-            f"run {run.run_id}: commit {commit} is not in this clone; fetch it from where it was pushed, `git fetch`"
+            f"run {run.run_id}: commit {commit} is not in this clone; `git fetch` it from the repository that it was pushed to"
         )
     if run.tags.get("git.dirty") == "true" and run.patch is None:
-        why = run.tags.get(origin.NO_PATCH, "the run is older than the keeping of changes")
+        why = run.tags.get(origin.NO_PATCH, "an earlier version of the project recorded the run, and did not keep changes")
         raise AgainError(f"run {run.run_id}: its code was not committed and its changes were not kept: {why}")
-    # No hooks: dvc's own one would check out what the commit's dvc.lock says.
+    # Hooks are switched off, because dvc's hook would check out the data that the commit's dvc.lock names.
     _require(*_git(MAIN, "-c", "core.hooksPath=/dev/null", "worktree", "add", "--quiet", "--detach", str(tree), commit))
     if run.patch:
         patch = tree / ".git-changes"
@@ -93,7 +94,7 @@ def _code(run: Recorded, tree: Path) -> None:
 
 
 def _params(run: Recorded, tree: Path) -> None:
-    """The profile as it was, with as many processes as it had; and links to what it names outside of git and DVC."""
+    """Restores the profile with the run's number of processes, and links the files that it names outside of git and DVC."""
     file = tree / relative(Paths(run.tags["profile"]).params)
     if run.params is None and not file.is_file():
         raise AgainError(f"run {run.run_id}: its profile {run.tags['profile']!r} was neither committed nor kept with the run")
@@ -114,9 +115,9 @@ def _params(run: Recorded, tree: Path) -> None:
 
 
 def _data(run: Recorded, tree: Path) -> None:
-    """What the run read, by DVC's hashes, linked to DVC's cache as DVC does; what the cache lacks comes from the remote."""
+    """Restores the data that the run read, by its DVC hashes, from DVC's cache; missing files are pulled from the remote."""
     from dvc.exceptions import DvcException
-    from dvc.repo import Repo  # a second to import
+    from dvc.repo import Repo  # DVC takes a second to import
     from dvc_data.hashfile import load
     from dvc_data.hashfile.checkout import checkout
     from dvc_data.hashfile.hash_info import HashInfo
@@ -124,42 +125,43 @@ def _data(run: Recorded, tree: Path) -> None:
     read = {tag.removeprefix("dvc."): digest for tag, digest in run.tags.items() if tag.startswith("dvc.")}
     for name in read:
         if not (tree / name).resolve().is_relative_to(tree.resolve()):
-            raise AgainError(f"run {run.run_id}: tag dvc.{name}: expected a path below the project, found one that leaves it")
+            raise AgainError(f"run {run.run_id}: tag dvc.{name}: expected a path below the project, found a path outside of it")
     with Repo(str(MAIN)) as repo:
         cache = repo.cache.local
         for name, digest in read.items():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             if _missing(cache, digest) and (MAIN / name).is_dir() and lineage.folder_hash(MAIN / name) == digest:
-                shutil.copytree(MAIN / name, tree / name)  # made by hand, and not yet known to DVC
+                shutil.copytree(MAIN / name, tree / name)  # a stage that was started without dvc made it: DVC doesn't know it
                 continue
             try:
                 _pull(repo, digest)
-            except DvcException as error:  # no remote, or none that answers
+            except DvcException as error:  # there is no remote, or it does not answer
                 why = " ".join(str(error).split("\n")[0].split())
-                raise AgainError(_lacking(run, name, digest, f"no remote gives it: {why}")) from None
+                raise AgainError(_lacking(run, name, digest, f"it could not be pulled from a remote: {why}")) from None
             if _missing(cache, digest):
-                raise AgainError(_lacking(run, name, digest, "the remote hasn't all of it either; was it pushed, `dvc push`?"))
+                why = "the remote lacks files of it, too; run `dvc push` where the files exist"
+                raise AgainError(_lacking(run, name, digest, why))
             content = load(cache, HashInfo("md5", digest))
             checkout(str(tree / name), cache.fs, content, cache, force=True, state=repo.state, quiet=True)
 
 
 def _lacking(run: Recorded, name: str, digest: str, why: str) -> str:
-    return f"run {run.run_id} read {name} as it was under DVC's hash {digest}; DVC's cache hasn't all of it, and {why}"
+    return f"run {run.run_id} read {name} with the DVC hash {digest}, but DVC's cache lacks files of it, and {why}"
 
 
 def _pull(repo: Any, digest: str) -> None:
-    """Brings what DVC's cache lacks of a folder from the remote, as far as that has it."""
+    """Pulls the files of a folder that DVC's cache lacks, as far as the remote has them."""
     from dvc_data.hashfile.hash_info import HashInfo
 
     before: list[str] = []
-    # Twice: what a folder holds is known when its list is there.
+    # The first pull gets the folder's list of files, the second one the files.
     while (missing := _missing(repo.cache.local, digest)) and missing != before:
         repo.cloud.pull([HashInfo("md5", each) for each in missing])
         before = missing
 
 
 def _missing(cache: Any, digest: str) -> list[str]:
-    """What DVC's cache lacks of a folder: its list of files, or some of them."""
+    """Returns the hashes that DVC's cache lacks for a folder: that of its list of files, or those of some files."""
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_data.hashfile.tree import Tree
 

@@ -23,9 +23,9 @@ KEYS = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("te
 
 
 def yolo_description(folder: Path) -> Path | None:
-    """The file that describes a YOLO dataset: `data.yaml`, or the only other YAML file with its keys; None if there is none.
+    """Returns the file that describes a YOLO dataset; None if there is none.
 
-    Raises DatasetError if several files could be the description.
+    It is `data.yaml`, or the only other YAML file with the same keys. Raises DatasetError if several files could be it.
     """
     if (folder / NAME).is_file():
         return folder / NAME
@@ -46,12 +46,12 @@ def yolo_description(folder: Path) -> Path | None:
 
 
 def yolo_set(folder: Path) -> YoloSet:
-    """What the description of the YOLO dataset in the folder says. Raises DatasetError, which names the file and the key."""
+    """Reads the description of the YOLO dataset in the folder. Raises DatasetError, which names the file and the key."""
     return _described(folder)[0]
 
 
 def yolo_layout(folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """The splits 'train' and 'val' as in the section `data.folder`, and notes for the user on how they were chosen.
+    """Returns the splits 'train' and 'val' as in the section `data.folder`, and notes for the user on how they were chosen.
 
     Raises DatasetError, which names file and key, for a description that cannot be followed.
     """
@@ -74,7 +74,7 @@ def _described(folder: Path) -> tuple[YoloSet, list[str]]:
     names = _names(content, path)
     base, notes = _base(content, folder, path)
     places: dict[str, tuple[str, ...]] = {}
-    for split, keys in reversed(KEYS.items()):  # test first: if it is given, `val` is not looked for in the usual folders
+    for split, keys in reversed(KEYS.items()):  # test comes first: if it is given, no usual folder is taken for a missing `val`
         key = next((key for key in keys if content.get(key) is not None), None)
         if key is not None:
             try:
@@ -99,7 +99,7 @@ def _described(folder: Path) -> tuple[YoloSet, list[str]]:
 
 
 def _split(described: YoloSet, name: str, folder: Path) -> dict[str, Any]:
-    """The entry of a split in `data.folder`: its folders if it has a single folder of images, else the description's file."""
+    """Returns a split's entry in `data.folder`: its folders if it has a single folder of images, else the description's file."""
     places = described.places[name]
     if len(places) == 1 and (folder / places[0]).is_dir():
         labels = labels_of(f"{places[0]}/x").rpartition("/")[0]
@@ -109,7 +109,7 @@ def _split(described: YoloSet, name: str, folder: Path) -> dict[str, Any]:
 
 
 def _in_both(folder: Path, described: YoloSet, splits: Mapping[str, dict[str, Any]]) -> str:
-    """A line for images that are listed for training and for validation, as in sets that only show the format."""
+    """Returns a note if images are listed for training and for validation, as in datasets that only show the format."""
     files = [
         {picture.file for picture in split_pictures(folder, name, build(SplitConfig, entry, described.file), described)}
         for name, entry in splits.items()
@@ -118,8 +118,8 @@ def _in_both(folder: Path, described: YoloSet, splits: Mapping[str, dict[str, An
     if not both:
         return ""
     return (
-        f"{described.file}: train and val have {counted(both, 'image')} in common, at which the check stops; with `val: null` "
-        "and `val_share: 0.2` in the profile's `data.folder`, a share of the training images is validated on"
+        f"{described.file}: train and val have {counted(both, 'image')} in common, and the check stops at such a dataset; set "
+        "`val: null` and `val_share: 0.2` in the profile's `data.folder` to validate on a share of the training images"
     )
 
 
@@ -133,7 +133,7 @@ def _require_apart(folder: Path, described: YoloSet, splits: Mapping[str, dict[s
         except DatasetError:
             if name != "test":
                 raise
-            return  # a test set without images is in no other split
+            return  # a test set without images has no image in common with another split
     both = files["train"] & files["test"]
     if both:
         first = min(both).relative_to(folder)
@@ -150,7 +150,8 @@ def _content(path: Path) -> dict[str, Any]:
         raise DatasetError(f"{path}: expected YOLO's description of a dataset: {error}") from None
     if not isinstance(content, dict):
         raise DatasetError(
-            f"{path}: expected YOLO's description of a dataset, a mapping with train, val and names, found something else"
+            f"{path}: expected YOLO's description of a dataset, a mapping with train, val and names, "
+            f"found {type(content).__name__}"
         )
     return content
 
@@ -195,7 +196,7 @@ def _keypoints(content: dict[str, Any], path: Path) -> tuple[int, int] | None:
 
 
 def _base(content: dict[str, Any], folder: Path, path: Path) -> tuple[str, list[str]]:
-    """The folder that paths are relative to, below `folder`, and a note if the folder that `path` names does not exist."""
+    """Returns the folder that paths are relative to, below `folder`, and a note if the folder that `path` names is missing."""
     written = content.get("path")
     if written is None or written == "":
         return ".", []
@@ -208,7 +209,7 @@ def _base(content: dict[str, Any], folder: Path, path: Path) -> tuple[str, list[
 
 
 def _place(written: Any, key: str, base: str, folder: Path, path: Path) -> str:
-    """The path, below `folder`, of a folder or list of images that a key of the description names."""
+    """Returns the path, below `folder`, of a folder or list of images that a key of the description names."""
     if not isinstance(written, str) or not written.strip() or "\0" in written:
         raise DatasetError(f"{path}: {key}: expected folders or lists of images, found {str(written)[:80]!r}")
     text = written.strip().replace("\\", "/")
@@ -231,7 +232,7 @@ def _inside(place: str, written: str, key: str, folder: Path, path: Path) -> str
     if inside is None:
         inside = below(Path(os.path.realpath(folder)), os.path.realpath(place)) if os.path.isabs(written) else None
     if inside is None:
-        raise DatasetError(f"{path}: {key}: expected a place inside {folder}, found {written!r}, which is {place}")
+        raise DatasetError(f"{path}: {key}: expected a path inside {folder}, found {written!r}, which is {place}")
     if key != "path" and not os.path.isdir(place) and not place.lower().endswith(".txt"):
         raise DatasetError(f"{path}: {key}: expected a folder or a .txt list of images, found the file {written!r}")
     return inside
@@ -245,7 +246,7 @@ def _list(written: Any, key: str, path: Path) -> list[Any]:
 
 
 def _usual_place(folder: Path, split: str) -> str | None:
-    """The folder where exporters put a split that the description does not mention; None if there is no such folder."""
+    """Returns the folder where exporters put a split that the description does not mention; None if there is no such folder."""
     names = SPLITS[split]
     places = [f"{first}/{second}" for name in names for first, second in (("images", name), (name, "images"))]
     return next((place for place in places if (folder / place).is_dir()), None)

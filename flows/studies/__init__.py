@@ -1,1 +1,1 @@
-"""How studies are carried out: those that evaluate the trained model, and those that train and evaluate variants of it."""
+"""This package carries out studies: those that evaluate the trained model, and those that train and evaluate variants."""

@@ -1,4 +1,4 @@
-"""The studies that evaluate the profile's trained detector: what each runs, and what of it MLflow compares."""
+"""Runs the studies that evaluate the profile's trained detector, and lists the settings that MLflow compares."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a study reads: the whole profile, its own section of it, its detector, and the paths of its data."""
+    """The inputs of a study: the profile, the study's section of it (`config`), the trained detector, and the paths."""
 
     settings: Profile
     config: Any
@@ -41,7 +41,7 @@ class Inputs:
         return self.settings.resources.workers
 
     def detr(self, study: str) -> Detr:
-        """Its detector, for a study of what DETR alone has. Raises CheckpointError where it is of another kind."""
+        """Returns the detector for a study that supports only DETR. Raises CheckpointError if it is of another kind."""
         from detr_core.model.checkpoint import as_detr
 
         return as_detr(self.trained.model, f"the study {study}", artifacts.detector(self.paths))
@@ -49,9 +49,9 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of a study, as a run of its own in MLflow: its short name, what was varied, and its figures by step.
+    """One setting of a study, which gets its own run in MLflow: its short name, its parameters, and its metrics by step.
 
-    series: which curve over the steps the figures belong to, so that the study's run has them too; none where there is no such.
+    series: the name of the curve, in the study's run, that also gets these metrics; empty if there is no such curve.
     """
 
     name: str
@@ -62,8 +62,11 @@ class Setting:
 
 @dataclass(frozen=True)
 class Evaluating:
-    """run: writes the study's results, `metrics.json` among them, into a folder. settings: what such a folder says of each
-    setting. figures: draws such a folder into another one; returns the pictures."""
+    """The functions of one evaluating study.
+
+    run: writes the study's results, with `metrics.json`, to a folder. settings: reads the settings from such a folder.
+    figures: draws the plots of such a folder into another folder, and returns their files.
+    """
 
     run: Callable[[Inputs, Path], None]
     settings: Callable[[Path], list[Setting]]
@@ -71,15 +74,16 @@ class Evaluating:
 
 
 def run(name: str, settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]:
-    """Carries a study out into runs/<profile>/studies/<name>/, whole or not at all; returns its metrics.json.
+    """Carries out a study, and returns the content of its metrics.json.
 
-    Raises DatasetError, StageError or CheckpointError before work begins, and ConfigError for a detector without what it studies.
+    runs/<profile>/studies/<name>/ is replaced only when the study has succeeded. Raises DatasetError, StageError or
+    CheckpointError before work begins, and ConfigError if the detector lacks the part that the study examines.
     """
     import torch
 
     artifacts.dataset(paths)
     path = artifacts.detector(paths)
-    torch.set_num_threads(min(torch.get_num_threads(), launch.cores()))  # more only wait for one another
+    torch.set_num_threads(min(torch.get_num_threads(), launch.cores()))  # more threads than cores would wait for each other
     trained = artifacts.checkpoint(path, paths.profile, artifacts.device(settings.resources.gpus))
     inputs = Inputs(settings, settings.ablations[name], trained, paths, reporter)
     with building(paths.study(name), reporter.message) as folder:
@@ -88,7 +92,7 @@ def run(name: str, settings: Profile, paths: Paths, reporter: Reporter) -> dict[
     return figures
 
 
-# The functions below import late: torch takes seconds, and a study is also asked for what it has drawn or found.
+# The functions below import inside, because torch takes seconds to import and not every caller needs it.
 
 
 def _dataset(inputs: Inputs, masks: bool = False) -> CocoDataset:

@@ -1,4 +1,4 @@
-"""From the folders of a study's variants to its table, `runs/<profile>/studies/<study>/study.json`."""
+"""Collects the results of a study's variants in the study's table, `runs/<profile>/studies/<study>/study.json`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from flows.studies.variants import Variant
 
 
 def varied(variant: Variant, keys: list[str]) -> dict[str, Any]:
-    """The values that the keys a study varies have in this variant, whether it overrides them or not.
+    """Returns the values of these keys, which the study varies, in this variant, whether it overrides them or not.
 
-    A mapping, such as a whole detector, is told by its `kind`; a key that this variant's kind doesn't have is null.
+    A mapping, such as a whole detector, is represented by its `kind`. A key that the variant does not have is null.
     """
     found = {}
     for key in keys:
@@ -31,7 +31,7 @@ def varied(variant: Variant, keys: list[str]) -> dict[str, Any]:
 
 
 def short_names(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same without section and dots, as names of parameters in MLflow: 'encoder_layers', 'positions_kind'."""
+    """Shortens keys to parameter names for MLflow, without section and dots: 'encoder_layers', 'positions_kind'."""
     return {(key.partition(".")[2] or key).replace(".", "_"): value for key, value in values.items()}
 
 
@@ -46,8 +46,8 @@ def write(
 ) -> Path:
     """Writes the table of a study and returns its file.
 
-    runs: every variant under every seed, by label. made: labels of those that are finished. failed: label -> error. intervals:
-    also of the differences from the base, which takes a while.
+    runs: every variant under every seed, by label. made: labels of the finished variants. failed: errors by label. intervals:
+    whether to compute confidence intervals of the differences from the base, which takes a while.
     """
     from detr_core.evaluate.ground_truth import instances  # torch takes seconds to import
     from detr_core.studies.comparison import Run, Table, difference, write_table
@@ -72,7 +72,7 @@ def write(
 
 
 def is_complete(table: Path, runs: Mapping[str, Variant]) -> bool:
-    """Whether a table that is there has these runs, all of them finished, with their differences from the base."""
+    """Returns whether the table exists and has exactly these runs, all finished, with their differences from the base."""
     if not table.is_file():
         return False
     from detr_core.studies.comparison import read_table
@@ -83,7 +83,7 @@ def is_complete(table: Path, runs: Mapping[str, Variant]) -> bool:
 
 
 def key_figures(table: Path) -> dict[str, float]:
-    """AP, or PQ where there is one, of each finished run of a table."""
+    """Returns val/PQ, or val/AP if there is no PQ, of each finished run of a table."""
     from detr_core.studies.comparison import read_table
 
     found = {}
@@ -95,13 +95,13 @@ def key_figures(table: Path) -> dict[str, float]:
 
 
 def cost_figures(own: Paths) -> dict[str, float]:
-    """What a finished variant costs, as scalars: 'cost/parameters' (millions), 'cost/gflops', 'cost/images_per_second'."""
+    """Returns the costs of a finished variant: 'cost/parameters' (millions), 'cost/gflops', 'cost/images_per_second'."""
     content = json.loads((own.runs / "cost" / "cost.json").read_text(encoding="utf-8"))
     return {f"cost/{name}": value for name, value in content.items() if name != "machine"}
 
 
 def last_step(own: Paths) -> int:
-    """The optimiser step after which a finished variant's detector was evaluated."""
+    """Returns the optimiser step after which a finished variant's detector was evaluated."""
     return int(_history(own)[-1]["step"])
 
 

@@ -1,4 +1,4 @@
-"""The choice of a profile's studies by their names. This module imports nothing that takes long to import."""
+"""Selects the studies of a profile by their names. This module imports nothing that takes long to import."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ ALL = "all"
 def selected(settings: Profile, profile: str, names: Sequence[str]) -> list[str]:
     """Returns the names of the studies to carry out, in the order in which the profile lists them.
 
-    names: the studies asked for; 'all' selects every study, and no name at all selects the studies that only evaluate. Studies
-    that the profile's kind of detector cannot do are left out. Raises ConfigError if such a study is asked for by name, and for
-    a study that the profile does not have.
+    names: names of studies; 'all' selects every study, and no name selects the studies that only evaluate. Studies that do not
+    support the profile's kind of detector are left out. Raises ConfigError if such a study is named, or a study that the profile
+    does not have.
     """
     known = list(settings.ablations)
     for name in names:

@@ -1,4 +1,4 @@
-"""A study that trains: its variants one after the other or side by side, each a Prefect task and a run in MLflow."""
+"""Carries out a training study: it trains the variants, several at a time, each as a Prefect task and a run in MLflow."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from flows.settings import VARIED, Profile, load
 from flows.show import publish
 from flows.studies import results, variants
 
-TRIES = 2  # of each variant; the second one goes on from where the first one stopped
+TRIES = 2  # how often a variant is tried; the second try continues where the first one stopped
 
 
 class StudyError(ExpectedError, RuntimeError):
-    """A study of which some variant failed. The message names each with its error."""
+    """Some variants of a study failed. The message names each of them with its error."""
 
 
 class Study:
-    """One training study of a profile while it runs: its variants, and which of them are made and which failed.
+    """The state of one training study while it runs: its variants, which of them are finished, and which failed.
 
-    Raises DatasetError where the profile has no dataset.
+    Raises DatasetError if the profile has no dataset.
     """
 
     def __init__(self, name: str, settings: Profile, paths: Paths) -> None:
@@ -55,26 +55,29 @@ class Study:
             self._slots.put(share)
 
     def is_made(self, label: str) -> bool:
-        """Whether the variant's results are there and up to date."""
+        """Returns whether the variant's results exist and are up to date."""
         return variants.is_made(self.variants[label], self.paths, self.digests[label])
 
     def make(self, label: str, reporter: Reporter, run_id: str) -> dict[str, float]:
-        """Trains and evaluates one variant on a share of the GPUs, as far as it isn't made, for a run in MLflow; its figures."""
+        """Trains and evaluates one variant on a share of the GPUs, except for results that are up to date; returns its metrics.
+
+        run_id: the MLflow run of the variant.
+        """
         with self._slot() as gpus:
             variant = self.variants[label]
             resources = dataclasses.replace(variant.settings.resources, gpus=gpus)
             variant = dataclasses.replace(variant, settings=dataclasses.replace(variant.settings, resources=resources))
             listeners = Tee(_UntilStopped(self._stopped), reporter)
-            listeners.message("begins")
+            listeners.message("the variant begins")
             return variants.run(variant, self.paths, self.digests[label], listeners, run_id)
 
     def stop(self) -> None:
-        """Ends what is at work; nothing begins after that."""
+        """Ends the variants that are at work; no further variant begins."""
         self._stopped.set()
         launch.stop_all()
 
     def write(self, intervals: bool) -> dict[str, float]:
-        """Writes study.json and study.csv of what is made; returns val/AP (or PQ) by variant and seed."""
+        """Writes study.json and study.csv with the finished variants; returns val/AP (or val/PQ) by variant and seed."""
         made = {label for label in self.variants if self.is_made(label)}
         file = results.write(self.settings, self.paths, self.name, self.variants, made, self.failed, intervals)
         return results.key_figures(file)
@@ -89,9 +92,9 @@ class Study:
 
 
 def shares(gpus: tuple[int, ...], side_by_side: int) -> list[tuple[int, ...] | None]:
-    """Which GPUs each of so many variants at once takes: as even as can be, one together where there are too few.
+    """Divides the GPUs evenly among variants that are trained at the same time; with too few GPUs, variants share one.
 
-    None, for no choice, where there are no GPUs.
+    Without GPUs each variant gets None.
     """
     if not gpus:
         return [None] * side_by_side
@@ -99,7 +102,7 @@ def shares(gpus: tuple[int, ...], side_by_side: int) -> list[tuple[int, ...] | N
 
 
 class _UntilStopped(Silent):
-    """A Reporter that ends the work it listens to once the study is to end."""
+    """A Reporter that raises StudyError once the study is stopped, which ends the work that reports to it."""
 
     def __init__(self, stopped: threading.Event) -> None:
         self._stopped = stopped
@@ -109,21 +112,21 @@ class _UntilStopped(Silent):
 
     def message(self, text: str) -> None:
         if self._stopped.is_set():
-            raise StudyError("stopped with its study")
+            raise StudyError("the variant was stopped, because its study was stopped")
 
 
 def carried_out(name: str, settings: Profile, profile: str) -> dict[str, float]:
-    """The flow below as a run of the study's name, with as many variants at once as the profile says."""
+    """Runs the flow `study` under the name of the study, with `resources.side_by_side` variants at the same time."""
     at_once: Any = ThreadPoolTaskRunner(max_workers=settings.resources.side_by_side)
     return study.with_options(flow_run_name=f"{name} {profile}", task_runner=at_once)(name, profile)
 
 
 @flow(name="study")
 def study(name: str, profile: str) -> dict[str, float]:
-    """Carries out a training study of a profile: a run in MLflow, with one below it for each variant and seed.
+    """Carries out a training study of a profile, as a run in MLflow with a child run for each variant and seed.
 
-    Returns its key figures. What is up to date is not done again. Raises DatasetError before work begins, StudyError at the end
-    where variants failed.
+    Returns val/AP (or val/PQ) of each. Results that are up to date are not made again. Raises DatasetError before work begins,
+    and StudyError at the end if variants failed.
     """
     settings, paths = load(profile), Paths(profile)
     work, logger = Study(name, settings, paths), get_run_logger()
@@ -131,12 +134,12 @@ def study(name: str, profile: str) -> dict[str, float]:
     open_ones = [label for label in work.variants if not work.is_made(label)]
     if not open_ones and results.is_complete(table, work.variants):
         logger.info(
-            "%s: all %d variants are up to date, nothing to do; their table is %s", name, len(work.variants), relative(table)
+            "%s: all %d variants are up to date, and nothing is done; the table is %s", name, len(work.variants), relative(table)
         )
         return results.key_figures(table)
-    logger.info("%s: %d of %d variants to be made", name, len(open_ones), len(work.variants))
+    logger.info("%s: %d of %d variants are to be trained or evaluated", name, len(open_ones), len(work.variants))
     params = settings.flat("data", *VARIED, "resources")
-    # Whole mappings: a variant's name may hold what MLflow doesn't allow in a parameter's.
+    # Mappings are recorded as one value, because a variant's name may hold characters that MLflow forbids in a parameter's name.
     params |= {f"ablations.{name}.{key}": value for key, value in as_dict(work.config).items()}
     with tracking.stage_run("ablations", paths, params, [paths.data, paths.dataset], sample_seconds=5, name=name) as record:
         record.tag("study", name)
@@ -146,7 +149,7 @@ def study(name: str, profile: str) -> dict[str, float]:
             record.artifact(file)
         comparison = pages.compare_page([children[label] for label in work.variants if label in children], record.experiment_id)
         record.tag(tracking.COMPARISON, pages.stored(comparison))
-        logger.info("%s: its variants compared in MLflow: %s", name, pages.to_open(comparison))
+        logger.info("%s: the page that compares its variants in MLflow: %s", name, pages.to_open(comparison))
         from detr_core.figures.study import study_figure
 
         with TemporaryDirectory() as folder:
@@ -161,7 +164,7 @@ def study(name: str, profile: str) -> dict[str, float]:
 
 
 def _make_all(work: Study, record: tracking.Record) -> dict[str, str]:
-    """Makes every variant, a task each; returns the MLflow run of each by label. What fails is noted in `work`."""
+    """Trains and evaluates every variant in its own task; returns their MLflow runs by label, and adds failures to `work`."""
     children: dict[str, str] = {}
 
     def variant(label: str) -> None:
@@ -177,7 +180,7 @@ def _make_all(work: Study, record: tracking.Record) -> dict[str, str]:
                     child.tag(f"reused.{name}", run_id)
             child.metrics(figures | results.cost_figures(own), step=results.last_step(own))
 
-    once_more = task(retries=TRIES - 1, cache_policy=NO_CACHE)(variant)  # what is made is known by its digests
+    once_more = task(retries=TRIES - 1, cache_policy=NO_CACHE)(variant)  # digests, not Prefect, show what is up to date
     try:
         futures = {}
         for label in work.variants:
@@ -188,9 +191,9 @@ def _make_all(work: Study, record: tracking.Record) -> dict[str, str]:
             label, outcome = futures[future], future.result(raise_on_failure=False)
             if isinstance(outcome, BaseException):
                 work.failed[label] = " ".join(str(outcome).split()) or type(outcome).__name__
-                get_run_logger().error("%s: failed: %s", label, work.failed[label])
+                get_run_logger().error("%s: the variant failed: %s", label, work.failed[label])
             work.write(intervals=False)
-    except BaseException:  # ctrl-c, or a run that is cancelled
+    except BaseException:  # the user pressed ctrl-c, or the flow run was cancelled
         work.stop()
         raise
     return children

@@ -1,4 +1,4 @@
-"""One variant of a study that trains: a run of its own, made once, taken up where it was interrupted."""
+"""Trains and evaluates one variant of a training study; results that are up to date are kept, interrupted ones continued."""
 
 from __future__ import annotations
 
@@ -27,14 +27,17 @@ from flows.settings import Profile, variants
 
 STAGES = {"detection": "train_detection", "panoptic": "train_panoptic", "evaluation": "evaluate"}  # folder -> stage
 
-# One at a time: hotcoco prints its summary, and its print is caught by exchanging stdout for the whole process.
+# Only one thread evaluates at a time, because hotcoco's printed summary is caught by replacing stdout for the whole process.
 _evaluating = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One variant of a study under one seed. overrides: by dotted key, those of all variants too. settings: the whole profile
-    that they make. trains_masks: whether the mask head belongs to it."""
+    """One variant of a study under one seed.
+
+    overrides: values by dotted key, with those that the study sets for all variants. settings: the whole profile with these
+    values. trains_masks: whether the study trains the mask head, too.
+    """
 
     study: str
     name: str
@@ -45,16 +48,16 @@ class Variant:
 
     @property
     def label(self) -> str:
-        """Its folder's name, such as '6-seed0'."""
+        """The name of the variant's folder, such as '6-seed0'."""
         return f"{self.name}-seed{self.seed}"
 
     def paths(self, profile: str) -> Paths:
-        """Where its models and its evaluation lie."""
+        """Returns the paths of the variant's models and evaluation. profile: the profile's name."""
         return Paths(profile, f"{self.study}/{self.label}")
 
 
 def variants_of(study: str, settings: Profile) -> list[Variant]:
-    """The runs of a training study of this profile: each variant under each seed."""
+    """Returns the variants of a training study of this profile, each under each seed."""
     config = settings.ablations[study]
     assert isinstance(config, TrainingStudyConfig)
     whole, overrides = variants(settings, study), config.overrides()
@@ -66,9 +69,9 @@ def variants_of(study: str, settings: Profile) -> list[Variant]:
 
 
 def made_from(variant: Variant, paths: Paths) -> dict[str, str]:
-    """For each result folder of the variant a digest of all that makes it: settings, annotations and code.
+    """Returns, for each result folder of the variant, a digest of its inputs: settings, annotations and code.
 
-    paths: the profile's. Raises DatasetError where it has no dataset.
+    paths: the paths of the profile. Raises DatasetError if the profile has no dataset.
     """
     settings, digests = variant.settings, {}
     masks = settings.train_panoptic
@@ -91,17 +94,21 @@ def made_from(variant: Variant, paths: Paths) -> dict[str, str]:
 
 
 def is_made(variant: Variant, paths: Paths, digests: dict[str, str]) -> bool:
-    """Whether the variant's results are there and were made from what these digests say. paths: the profile's."""
+    """Returns whether all results of the variant exist and were made from inputs with these digests.
+
+    paths: the paths of the profile.
+    """
     folder = variant.paths(paths.profile).runs
     return all(_is_of(folder / name, digest) for name, digest in digests.items())
 
 
 def run(variant: Variant, paths: Paths, digests: dict[str, str], reporter: Reporter, run_id: str) -> dict[str, float]:
-    """Trains and evaluates what isn't made yet, into runs/<profile>/studies/<study>/<variant>-seed<k>/.
+    """Makes the results of the variant that are missing or not up to date, and returns its metrics.
 
-    Beside each result folder a file of its name holds the digest of what it was made from, and run_id, the run in MLflow that
-    made it. What another variant, of this study or of another one, has made from the same is copied with it. Returns the
-    figures: those of the trainings, and under the same names the evaluation's. Raises as the stages do.
+    They go to runs/<profile>/studies/<study>/<variant>-seed<k>/. Beside each result folder, a JSON file of the same name holds
+    the digest of the folder's inputs and `run_id`, the MLflow run that made it. If another variant of any study has a result with
+    the same digest, it is copied. Where training and evaluation have a metric of the same name, the evaluation's value is
+    returned. Raises the errors of the stages.
     """
     own = variant.paths(paths.profile)
     work: dict[str, Callable[[Profile, Paths, Reporter], dict[str, float]]] = {
@@ -112,7 +119,7 @@ def run(variant: Variant, paths: Paths, digests: dict[str, str], reporter: Repor
     }
     with exclusive(own.runs, tell=reporter.message):
         if "panoptic" not in digests:
-            directories.remove(own.panoptic)  # of an earlier form of the study: it would be evaluated
+            directories.remove(own.panoptic)  # a mask head of an earlier version of the study would be evaluated
         for name, digest in digests.items():
             with exclusive(digest, tell=reporter.message):
                 if not _is_there(own.runs / name, digest, reporter):
@@ -124,13 +131,13 @@ def run(variant: Variant, paths: Paths, digests: dict[str, str], reporter: Repor
 
 
 def makers(own: Paths, names: Iterable[str]) -> dict[str, str]:
-    """For these result folders of a finished variant the runs in MLflow that made them, as far as their notes say."""
+    """Returns the MLflow runs that made these result folders of a finished variant, as far as the notes beside them say."""
     notes = {name: json.loads(_note(own.runs / name).read_text(encoding="utf-8")) for name in names}
     return {name: note["mlflow_run"] for name, note in notes.items() if "mlflow_run" in note}
 
 
 def figures(own: Paths) -> dict[str, float]:
-    """What a finished variant's stages measured; where two have a name in common, the later one."""
+    """Returns the metrics of a finished variant's stages; if two stages have a metric of the same name, the later stage's."""
     found: dict[str, float] = {}
     for folder in (own.detection, own.panoptic, own.evaluation):
         if (folder / "metrics.json").is_file():
@@ -139,15 +146,15 @@ def figures(own: Paths) -> dict[str, float]:
 
 
 def _is_there(folder: Path, digest: str, reporter: Reporter) -> bool:
-    """Whether a result folder is made from what the digest says; it is copied where only another variant has it."""
+    """Returns whether a result folder with this digest exists, after copying it from another variant if only that has it."""
     if _is_of(folder, digest):
-        reporter.message(f"{folder.name}: there already, made from the same settings, data and code")
+        reporter.message(f"{folder.name}: the result is up to date; settings, data and code are unchanged")
         return True
     _note(folder).unlink(missing_ok=True)
     studies = folder.parents[2]
     like = sorted(other for other in studies.glob(f"*/*/{folder.name}") if _is_of(other, digest))
     if like:
-        reporter.message(f"{folder.name}: the same as of {like[0].parent.relative_to(studies)}")
+        reporter.message(f"{folder.name}: copying the result of {like[0].parent.relative_to(studies)}, which has the same inputs")
         with building(folder, reporter.message) as copy:
             shutil.copytree(like[0], copy, dirs_exist_ok=True)
         write_text(_note(folder), _note(like[0]).read_text(encoding="utf-8"))
@@ -187,7 +194,7 @@ def _is_of(folder: Path, digest: str) -> bool:
 
 
 def _code(stage: str) -> str:
-    """A digest of what dvc.yaml names as the stage's code."""
+    """Returns a digest of the files that dvc.yaml names as the stage's code."""
     named = [ROOT / name for name in _graph()["stages"][stage]["deps"] if "${profile}" not in name]
     found = {file for path in named for file in (path, *path.rglob("*")) if file.is_file() and file.suffix != ".pyc"}
     return _digest([(str(file.relative_to(ROOT)), download.digest(file)) for file in sorted(found)])

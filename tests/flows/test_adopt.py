@@ -78,8 +78,8 @@ def test_panoptic_with_val_for_every_recipe(tmp_path: Path, params: Path, like: 
     assert isinstance(study, InstanceCountConfig)
     assert (study.classes, study.grid) == (None, 3), "no class of the recipe's own data; 10 queries"
     text = (params / f"{NAME}.yaml").read_text()
-    assert text.startswith(f"# The dataset in {root}, with the recipe of {like}.yaml")
-    assert "# loader processes of each" in text, "comments stay"
+    assert text.startswith(f"# This profile has the dataset in {root}, the recipe of {like}.yaml")
+    assert "# data loader processes of each rank process" in text, "comments stay"
     assert "\n\n\n" not in text
 
 
@@ -113,7 +113,7 @@ def test_a_detector_that_is_not_known_or_is_the_checkpoints(tmp_path: Path, para
     known = "detr, deformable, faster-rcnn, faster-rcnn-plus"
     with pytest.raises(ConfigError, match=rf"a variant of ablations\.baselines in .*demo\.yaml \({known}\), found 'yolo'"):
         made(root, detector="yolo")
-    with pytest.raises(ConfigError, match="--detector: a checkpoint brings its own"):
+    with pytest.raises(ConfigError, match="--detector: expected no --checkpoint, because a checkpoint has its own detector"):
         made(root, detector="deformable", start=adopt.Start("x.pth", None))
     made(root)
     with pytest.raises(ConfigError, match=r"ablations\.baselines in .* \(none\), found 'deformable'"):

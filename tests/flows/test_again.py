@@ -43,7 +43,7 @@ def test_a_run_is_the_same_bit_for_bit(stage: str, smoke: Path, clone: Path, ser
         (run_id,) = database.execute("SELECT run_uuid FROM tags WHERE key = 'stage' AND value = ?", [stage]).fetchone()
         said = command(clone, "flows.again", run_id, **server)
         (verdict,) = database.execute("SELECT value FROM tags WHERE key = 'again' AND run_uuid = ?", [run_id]).fetchone()
-    assert "the same, bit for bit: " in said
+    assert "the results are the same, bit for bit: " in said
     assert int(said.partition(" values and ")[2].split()[0]) >= 4, "files were compared too"
     assert verdict.startswith("the same, bit for bit: run ")
     assert not (clone / ".state/again" / run_id).exists(), "nothing is left of the work tree"
@@ -79,16 +79,16 @@ NO_DATA = {"dvc.data/smoke": f"{'0' * 32}.dir"}
     ("tags", "patch", "said"),
     [
         ({"git.commit": "1" * 40}, None, "commit 1111111111111111111111111111111111111111 is not in this clone"),
-        ({"git.dirty": "true"}, None, "its changes were not kept: the run is older than the keeping of changes"),
+        ({"git.dirty": "true"}, None, "its changes were not kept: an earlier version of the project recorded the run"),
         ({"git.dirty": "true", origin.NO_PATCH: "9.1 MB of changes"}, None, "its changes were not kept: 9.1 MB of changes"),
         ({"git.dirty": "true"}, b"no patch\n", "git can't make the work tree: "),
         ({"profile": "mine"}, None, "its profile 'mine' was neither committed nor kept with the run"),
         ({"dvc.../../out": f"{'0' * 32}.dir"}, None, "tag dvc.../../out: expected a path below the project, found one that"),
-        ({"dvc./out": f"{'0' * 32}.dir"}, None, "tag dvc./out: expected a path below the project, found one that leaves it"),
+        ({"dvc./out": f"{'0' * 32}.dir"}, None, "tag dvc./out: expected a path below the project, found a path outside of it"),
         (
             NO_DATA,
             None,
-            f"read data/smoke as it was under DVC's hash {'0' * 32}.dir; DVC's cache hasn't all of it, and the remote",
+            f"read data/smoke with the DVC hash {'0' * 32}.dir, but DVC's cache lacks files of it, and the remote lacks",
         ),
     ],
 )
@@ -104,20 +104,20 @@ def test_what_can_not_be_had_is_named_and_leaves_nothing(at: Path, tags: dict[st
 
 def test_without_a_remote_that_is_said(at: Path) -> None:
     (at / ".dvc/config.local").unlink()
-    with pytest.raises(AgainError, match="DVC's cache hasn't all of it, and no remote gives it: "):
+    with pytest.raises(AgainError, match="DVC's cache lacks files of it, and it could not be pulled from a remote: "):
         worktree.make(run_of(at, **NO_DATA))
 
 
 def test_what_no_run_of_a_stage_is_is_refused() -> None:
     run = Recorded("0a1b", "1", "FINISHED", {"stage": "evaluate", "profile": "smoke"}, {}, None, None, {})
     for other, said in (
-        (dataclasses.replace(run, status="KILLED"), "expected a run that ended well, found KILLED"),
-        (dataclasses.replace(run, tags={}), "not a run of one of this project's stages"),
+        (dataclasses.replace(run, status="KILLED"), "expected a run with the status FINISHED, found KILLED"),
+        (dataclasses.replace(run, tags={}), "expected a run of one of this project's stages, found another run"),
         (dataclasses.replace(run, tags={**run.tags, "stage": "evaluate --out x"}), "expected the names of a stage and a profile"),
         (dataclasses.replace(run, tags={**run.tags, "profile": "../../out"}), "expected the names of a stage and a profile"),
         (
             dataclasses.replace(run, tags={**run.tags, recorded.PARENT: "0c"}),
-            "one setting of a study; do the study's run again, 0c",
+            "expected a whole study, found one setting of it; repeat the study's run 0c",
         ),
     ):
         with pytest.raises(AgainError, match=said):
@@ -141,7 +141,7 @@ def test_a_run_is_read_back_with_those_below_it(database: Path) -> None:
 
 def test_where_nothing_was_ever_recorded_nothing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    with pytest.raises(tracking.TrackingError, match="no runs are recorded there"):
+    with pytest.raises(tracking.TrackingError, match="expected a database with runs, found none"):
         recorded.recorded("0a1b")
     assert not (tmp_path / "mlflow.db").exists()
 
@@ -153,11 +153,11 @@ def test_bit_for_bit_is_every_value_and_every_file() -> None:
     assert comparison.bit_for_bit(before, same) == comparison.Comparison(3, 2, ())
     other = dataclasses.replace(before, metrics={"loss": {1: 0.5, 2: 0.25 + 2**-54}}, results={"a": "3", "c": "4"})
     assert comparison.bit_for_bit(before, other).differences == (
-        "loss at step 2: 0.25, again 0.25000000000000006",
-        "val at step 2: nan, again nothing",
-        "a: other content",
-        "b: not made again",
-        "c: made only this time",
+        "loss at step 2: the run has 0.25, its repetition 0.25000000000000006",
+        "val at step 2: the run has nan, its repetition no value",
+        "a: the contents differ",
+        "b: the repetition did not make it",
+        "c: only the repetition made it",
     )
     nothing = Recorded("1", "1", "FINISHED", {}, {}, None, None, {})
     assert not comparison.bit_for_bit(nothing, nothing).same, "nothing was compared"

@@ -89,7 +89,7 @@ def test_what_makes_no_difference(field: Path, outcome: Callable[..., Outcome], 
 def test_annotations_of_unknown_images_are_seen_without_a_validation_file(field: Path, outcome: Callable[..., Outcome]) -> None:
     found = outcome(field / "05-str-image-id" / "set")
     assert found.found == {"object_without_image": 65, "nothing_to_learn": 2, "category_unused": 2}
-    assert "expected nothing broken, found 65 x an annotation of an unknown image" in found.error
+    assert "expected a dataset without broken entries, found 65 x an annotation of an unknown image" in found.error
     assert any("annotation of an unknown image: 65 in train" in line for line in found.told)
 
 
@@ -323,8 +323,8 @@ def test_the_exports_of_annotation_tools(
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        ([7], r"annotations\.json: images: expected entries with a text `file_name`, found none"),
-        ([], "images: expected entries with a text `file_name`, found none"),
+        ([7], r"annotations\.json: images: expected entries with a `file_name`, found none"),
+        ([], "images: expected entries with a `file_name`, found none"),
         ({"a": 1}, "images: expected a list, found "),
         ([{"id": 1, "file_name": "../1.jpg"}], r"images\.file_name: expected files below .*, found none such as '\.\./1\.jpg'"),
         ([{"id": "x", "file_name": "img001.jpg"}] * 3, r"expected two images of different content or more"),
@@ -371,7 +371,7 @@ def test_images_and_annotations_that_nothing_is_made_of_are_told(tmp_path: Path,
     first.unlink()
     images = len(json.loads((root / "train" / "_annotations.coco.json").read_text())["images"])
     expected = [
-        f"train: 1 of {images} images is not there, such as train/{first.name}",
+        f"train: 1 of {images} images is missing, such as train/{first.name}",
         f"train: 1 of {images} images is in no annotation file and is not used, such as train/not listed.jpg",
     ]
     contents = json.loads((root / "test" / "_annotations.coco.json").read_text())
@@ -383,9 +383,9 @@ def test_images_and_annotations_that_nothing_is_made_of_are_told(tmp_path: Path,
     assert outcome(root).told[:3] == [apart, *expected]
     shutil.rmtree(root / "test")
     (root / "valid").rename(root / "test")
-    assert outcome(root).told[0] == f"there is no validation set: the test set, {test}, is validated on"
+    assert outcome(root).told[0] == f"there is no validation set: the test set, {test}, is used for validation"
     shutil.rmtree(root / "test")
-    assert outcome(root).told[0] == "there is no validation set: a share of the training images is validated on"
+    assert outcome(root).told[0] == "there is no validation set: a share of the training images is used for validation"
 
 
 def test_annotation_files_may_be_hidden_ones(tmp_path: Path, outcome: Callable[..., Outcome]) -> None:

@@ -79,7 +79,7 @@ def emptied(field: Path, place: Path, split: str) -> Path:
 
 @pytest.mark.parametrize("mode", ["strict", "lenient"])
 def test_a_set_of_crowds_stops_the_check(field: Path, project: Path, mode: str) -> None:
-    with pytest.raises(DatasetError, match=r"train\.instances: nothing to learn from: 24 images, 48 crowds, no object"):
+    with pytest.raises(DatasetError, match=r"train\.instances: there is nothing to learn from: 24 images, 48 crowds, no object"):
         checked(field / "10-all-crowds" / "set", "crowds", mode)
     where = Paths("crowds")
     figures = json.loads((where.check / "metrics.json").read_text())
@@ -94,7 +94,7 @@ def test_one_split_without_objects_stops_the_check_and_the_training(
     field: Path, project: Path, tmp_path: Path, split: str
 ) -> None:
     root = emptied(field, tmp_path / "set", split)
-    with pytest.raises(DatasetError, match=rf"{split}\.instances: nothing to learn from"):
+    with pytest.raises(DatasetError, match=rf"{split}\.instances: there is nothing to learn from"):
         checked(root, f"empty-{split}", "lenient")
     with pytest.raises(DatasetError, match=rf"{split} split, .*instances_{split}\.json: nothing to learn from: .*\(0 crowds"):
         trained(profile(root, "lenient"), Paths(f"empty-{split}").data, tmp_path)
@@ -169,6 +169,6 @@ def test_adopt_states_crowds_deep_pixels_and_names_that_look_like_markup() -> No
     console = Console(file=io.StringIO(), width=140)
     console.print(adopt.table(adopt.Adopted(Paths("x"), content, statistics, [], "16-bit")))
     said = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "0 objects, 48 crowds, which train nothing; there is nothing to learn from" in said
+    assert "0 objects, 48 crowds, which are not used for training; there is nothing to learn from" in said
     assert "[/b]" in said
     assert "16-bit values" in said

@@ -29,11 +29,11 @@ def write_labelled(folder: Path, images: str, labels: str) -> None:
 
 
 def test_a_folder_with_something_else_and_one_with_nothing(tmp_path: Path) -> None:
-    assert told(tmp_path) == "it has no files"
+    assert told(tmp_path) == "the folder has no files"
     (tmp_path / "inner").mkdir()
     for name in ("a.zip", "b.csv", "inner/c.CSV", ".DS_Store", "README"):
         (tmp_path / name).write_text("0 of 5 rows")
-    assert told(tmp_path) == "it has 4 files: 2 x .csv, 1 x no ending, 1 x .zip"
+    assert told(tmp_path) == "the folder has 4 files: 2 x .csv, 1 x no ending, 1 x .zip"
 
 
 @pytest.mark.parametrize("given", [".", "sets/cells/train", "sets/cells/train/images"])
@@ -41,7 +41,7 @@ def test_the_folder_of_the_dataset_is_named_where_another_was_given(tmp_path: Pa
     cells = tmp_path / "sets" / "cells"
     write_labelled(cells, "train/images", "train/labels")
     (cells / "data.yaml").write_text("train: train/images\nnames: [cat]\n")
-    assert told(tmp_path / given) == f"{cells / 'data.yaml'} describes a dataset of YOLO: give its folder, {cells}"
+    assert told(tmp_path / given) == f"{cells / 'data.yaml'} describes a YOLO dataset: pass its folder, {cells}"
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_labels_without_a_description_are_told_with_the_lines_that_describe_them
         (tmp_path / names).write_text("cat\nHündin\n", encoding="utf-8")
     found = told(tmp_path)
     rows = min(Path(place, "a b.txt").as_posix() for place in labels)
-    assert found.startswith(f"{rows} has the rows of a label file of YOLO, but data.yaml, which names the classes, is missing: ")
+    assert found.startswith(f"{rows} has the rows of a YOLO label file, but data.yaml, which names the classes, is missing: ")
     assert f"write {tmp_path / 'data.yaml'} with the lines {lines}" in found
     written = [text for text in found.partition("with the lines ")[2].split("`") if ": " in text]
     (tmp_path / "data.yaml").write_text("\n".join(written), encoding="utf-8")

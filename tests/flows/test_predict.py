@@ -147,12 +147,12 @@ def test_what_can_not_be_predicted(
 ) -> None:
     with pytest.raises(DatasetError, match=r"--images .*nowhere: expected an image, a folder of images or a glob"):
         predict.found_images(str(tmp_path / "nowhere"))
-    with pytest.raises(SystemExit, match=r"error: --out .*: expected a new or an empty folder, found something there"):
+    with pytest.raises(SystemExit, match=r"error: --out .*: expected a new or an empty folder, found a file or a folder"):
         command(predict, monkeypatch, "--checkpoint", released, "--images", images, "--out", images)
     with pytest.raises(SystemExit, match=r"error: .*notes.txt: expected an image"):
         command(predict, monkeypatch, "--checkpoint", released, "--images", images / "notes.txt", "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    with pytest.raises(SystemExit, match=r"error: .*nothing.pth: there is no such checkpoint"):
+    with pytest.raises(SystemExit, match=r"error: .*nothing.pth: expected a file, found none"):
         command(predict, monkeypatch, "--checkpoint", tmp_path / "nothing.pth", "--images", images, "--out", tmp_path / "out")
     rest = ("--images", images, "--out", tmp_path / "out")
     with pytest.raises(SystemExit, match=r"error: .*expected a file with sha256 0{64}, found one with"):
@@ -362,6 +362,6 @@ def test_the_mask_stage_starts_from_a_checkpoint_of_other_classes(trained: Train
         with pytest.raises(ConfigError, match=r"a checkpoint with a mask head, found none of bbox_attention\.q_linear"):
             stage.run(replace(trained.settings, train_panoptic=bare), where, Silent())
     missing = replace(config, init=InitConfig("no/such.pt", None))
-    with pytest.raises(CheckpointError, match=r"no/such\.pt: there is no such checkpoint"):
+    with pytest.raises(CheckpointError, match=r"no/such\.pt: expected a file, found none"):
         train_panoptic.run(replace(trained.settings, train_panoptic=missing), where, Silent())
     assert not where.panoptic.exists()

@@ -124,7 +124,7 @@ def test_a_study_of_masks_is_for_detr() -> None:
     deformable = {"detector": DEFORMABLE["detector"]}
     deformable |= {f"train_detection.{name}": DEFORMABLE[name] for name in ("loss", "optimizer")}
     assert variants(named(other=deformable), "depth")["other"].detector.kind == "deformable"
-    said = r"tiny\.yaml: ablations\.depth\.variants\.other: expected detector\.kind 'detr', which alone can have a mask head"
+    said = r"tiny\.yaml: ablations\.depth\.variants\.other: expected detector\.kind 'detr', which can have a mask head"
     with pytest.raises(ConfigError, match=rf"{said}, found 'deformable'"):
         with_study(vary=None, variants={"base": {}, "other": deformable}, base="base", set={"train_panoptic.epochs": 1})
 

@@ -54,12 +54,12 @@ def test_work_that_is_complete_is_a_success_without_a_server_too(caplog: pytest.
     stage._carry_out(LosesItsServer(False, works), NOWHERE, {"profile": "tiny"})  # type: ignore[arg-type]
     assert time.monotonic() - began < 10
     assert [record.getMessage() for record in caplog.records if record.name == "flows.stage"] == [
-        f"the work is complete, but no Prefect server answers at {NOWHERE}: its page of this run stays as it is"
+        f"the work is complete, but no Prefect server answers at {NOWHERE}: the page of this run is not updated"
     ]
 
 
 def test_work_that_could_not_begin_without_its_server_is_one_line() -> None:
-    with pytest.raises(ServerError, match="was lost before the work was complete"):
+    with pytest.raises(ServerError, match="stopped answering before the work was complete"):
         stage._carry_out(LosesItsServer(True, works), NOWHERE, {"profile": "tiny"})  # type: ignore[arg-type]
 
 
@@ -103,7 +103,7 @@ def test_a_slow_start_is_waited_for_and_told_of(
 
 
 @pytest.mark.parametrize(
-    ("code", "error"), [("import time; time.sleep(100)", "expected an answer of"), ("", "found that its process ended")]
+    ("code", "error"), [("import time; time.sleep(100)", "expected an answer from"), ("", "found that its process has ended")]
 )
 def test_a_start_without_progress_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, error: str) -> None:
     monkeypatch.setattr(starting, "WITHOUT_PROGRESS", 1.5)

@@ -59,7 +59,7 @@ def test_a_study_is_made_once_and_again_only_as_far_as_something_changed(where: 
     study = Study("depth", settings(), where)
     assert list(study.variants) == ["0-seed0", "1-seed0"]
     assert not any(study.is_made(label) for label in study.variants)
-    assert make_all(study) == {label: ["begins"] for label in study.variants}
+    assert make_all(study) == {label: ["the variant begins"] for label in study.variants}
     study.write(intervals=True)
 
     table = read_table(where.study("depth") / "study.json")
@@ -81,14 +81,16 @@ def test_a_study_is_made_once_and_again_only_as_far_as_something_changed(where: 
 
     again = Study("depth", settings(), where)
     assert all(again.is_made(label) for label in again.variants)
-    there = [f"{name}: there already, made from the same settings, data and code" for name in ("detection", "evaluation", "cost")]
-    assert make_all(again)["0-seed0"] == ["begins", *there]
+    there = [
+        f"{name}: the result is up to date; settings, data and code are unchanged" for name in ("detection", "evaluation", "cost")
+    ]
+    assert make_all(again)["0-seed0"] == ["the variant begins", *there]
 
     other = Study("depth", settings(set=STEP | {"evaluate.empty_slot_override": False}), where)
     assert not any(other.is_made(label) for label in other.variants)
     memory = Memory()
     other.make("0-seed0", memory, "a run")
-    assert memory.messages == ["begins", there[0]], "an evaluation that changed trains nothing"
+    assert memory.messages == ["the variant begins", there[0]], "an evaluation that changed trains nothing"
     assert [other.is_made(label) for label in other.variants] == [True, False]
 
     more = Study("depth", settings(seeds=[0, 1]), where)
@@ -109,7 +111,7 @@ def test_a_variant_that_was_interrupted_goes_on_where_it_was(where: Paths, monke
     assert not study.is_made("0-seed0")
     memory = Memory()
     study.make("0-seed0", memory, "a run")
-    assert memory.messages == ["begins", "detection: there already, made from the same settings, data and code"]
+    assert memory.messages == ["the variant begins", "detection: the result is up to date; settings, data and code are unchanged"]
     assert study.is_made("0-seed0")
 
 
@@ -131,7 +133,10 @@ def test_a_study_of_masks_trains_the_head_and_shares_the_detector(where: Paths) 
     content = tiny_parameters()
     content["ablations"] = {"heads": {"paper": "Table 5", "base": "maps", "seeds": [0], "set": steps, "variants": heads}}
     study = Study("heads", build(Profile, content, "tiny.yaml"), where)
-    assert make_all(study) == {"maps-seed0": ["begins"], "none-seed0": ["begins", "detection: the same as of heads/maps-seed0"]}
+    assert make_all(study) == {
+        "maps-seed0": ["the variant begins"],
+        "none-seed0": ["the variant begins", "detection: copying the result of heads/maps-seed0, which has the same inputs"],
+    }
     study.write(intervals=False)
     for run in read_table(where.study("heads") / "study.json").runs:
         assert run.metrics is not None
@@ -170,8 +175,11 @@ def test_what_another_study_has_made_from_the_same_is_taken_from_there(where: Pa
     make_all(first)
     names = ("detection", "evaluation", "cost")
     assert make_all(second) == {
-        "with-seed0": ["begins", *(f"{name}: the same as of depth/1-seed0" for name in names)],
-        "without-seed0": ["begins"],
+        "with-seed0": [
+            "the variant begins",
+            *(f"{name}: copying the result of depth/1-seed0, which has the same inputs" for name in names),
+        ],
+        "without-seed0": ["the variant begins"],
     }
     for label, maker in (("with-seed0", "depth 1-seed0"), ("without-seed0", "feed-forward without-seed0")):
         own = second.variants[label].paths(where.profile)
@@ -188,9 +196,11 @@ def test_two_commands_at_once_make_a_variant_once(where: Paths) -> None:
         assert made[0].result() == made[1].result()
     first, second = sorted((memory.messages for memory in told), key=len)
     waiting = f"waiting for another thread of this process that is building this result: {relative(own.runs)}"
-    there = [f"{name}: there already, made from the same settings, data and code" for name in ("detection", "evaluation", "cost")]
-    assert first == ["begins"]
-    assert [*dict.fromkeys(second)] == ["begins", waiting, *there]
+    there = [
+        f"{name}: the result is up to date; settings, data and code are unchanged" for name in ("detection", "evaluation", "cost")
+    ]
+    assert first == ["the variant begins"]
+    assert [*dict.fromkeys(second)] == ["the variant begins", waiting, *there]
 
 
 def test_who_waits_ends_with_its_study(where: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,14 +288,14 @@ def test_the_command_names_what_failed_and_mlflow_has_each_variant(
 
     done = run("depth")
     assert done.returncode == 1, done.stdout + done.stderr
-    said = "error: study depth: 1 of 3 variants failed: broken-seed0: no/such.pt: there is no such checkpoint"
+    said = "error: study depth: 1 of 3 variants failed: broken-seed0: no/such.pt: expected a file, found none"
     assert said in done.stderr
     table = json.loads((checkout / "runs/tiny/studies/depth/study.json").read_text())
     assert [run["status"] for run in table["runs"]] == ["finished", "finished", "failed"]
     assert table["runs"][0]["difference"] is not None
 
     report = checkout / "reports/tiny/index.html"
-    assert "reports/tiny/index.html: drawn anew" in done.stdout + done.stderr
+    assert "reports/tiny/index.html: writing the report again" in done.stdout + done.stderr
     page = report.read_text()
     assert 'id="study-depth"' in page
     assert "broken, seed 0" in page
@@ -323,8 +333,8 @@ def test_the_command_names_what_failed_and_mlflow_has_each_variant(
         mlflow.set_tracking_uri(None)
     again = run("depth")
     assert again.returncode == 0
-    assert "all 2 variants are up to date, nothing to do" in again.stdout + again.stderr
-    assert "drawn anew" not in again.stdout + again.stderr, "the page has it all"
+    assert "all 2 variants are up to date, and nothing is done" in again.stdout + again.stderr
+    assert "writing the report again" not in again.stdout + again.stderr, "the page has it all"
 
 
 def _fails(*arguments: object) -> dict[str, float]:

@@ -405,7 +405,7 @@ def test_of_several_processes_the_one_whose_loss_it_was_names_its_images(
 def test_a_detector_of_other_categories_gets_no_mask_head(dataset: Path, tmp_path: Path) -> None:
     run(job(dataset, tmp_path), ALONE, Silent())  # of the instances: things alone
     masks = mask_job(dataset, tmp_path / "masks", tmp_path)
-    with pytest.raises(ConfigError, match=r"train_detection.targets: expected a detector of the panoptic file's \d+ categories"):
+    with pytest.raises(ConfigError, match=r"targets: expected a detector trained on the panoptic file's \d+ categories"):
         run(masks, ALONE, Silent())
 
 

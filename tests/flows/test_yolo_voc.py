@@ -63,7 +63,7 @@ def test_tracker_output_is_refused_unless_someone_says_how_to_read_it(field: Pat
 def test_a_broken_image_stops_strict_and_is_left_out_by_lenient(field: Path, outcome: Carry) -> None:  # noqa: F811
     root = field / "15-yolo-broken-image" / "set"
     strict = outcome(root)
-    assert "1 x an image file of 0 bytes; the first in train, img003.jpg" in strict.error
+    assert "1 x an image file of 0 bytes; the first is in train, img003.jpg" in strict.error
     assert any("img003.jpg" in line for line in strict.told)
     lenient = outcome(root, "lenient")
     assert (lenient.error, lenient.found) == ("", {"image_empty": 1})
@@ -169,8 +169,8 @@ def test_the_description_is_obeyed(folder: Path, description: str, train: list[s
         ("train: images/nowhere\nval: images/b", r"data\.yaml: train: expected .* found none at 'images/nowhere'"),
         ("train: /elsewhere/images\nval: images/b", r"data\.yaml: train: expected .* found none at '/elsewhere/images'"),
         ("train: images/a\nval: images/nowhere", r"data\.yaml: val: .*; correct the key, or remove it"),
-        ("train: images/a\nval: ../beside", r"data\.yaml: val: expected a place inside .*/set, found '\.\./beside'"),
-        ("path: ../beside\ntrain: .\nval: images/b", r"data\.yaml: path: expected a place inside .*/set, found '\.\./beside'"),
+        ("train: images/a\nval: ../beside", r"data\.yaml: val: expected a path inside .*/set, found '\.\./beside'"),
+        ("path: ../beside\ntrain: .\nval: images/b", r"data\.yaml: path: expected a path inside .*/set, found '\.\./beside'"),
         ("train: images/a/1.png\nval: images/b", r"data\.yaml: train: expected a folder or a \.txt list"),
         ("train: []\nval: images/b", r"data\.yaml: train: .*an empty list"),
         ("train: {a: b}\nval: images/b", r"data\.yaml: train: expected folders or lists of images"),
@@ -338,4 +338,4 @@ def test_xml_files_with_an_ending_in_capitals_are_read_and_two_of_one_name_are_t
 def test_images_that_train_and_validate_are_told(folder: Path) -> None:
     write_yolo(folder, "train: images/a\nval: images/a", "images/a")
     [note] = find_layout(folder, 0.2).notes
-    assert note.startswith("data.yaml: train and val have 3 images in common, at which the check stops; with `val: null` ")
+    assert note.startswith("data.yaml: train and val have 3 images in common, and the check stops at such a dataset; set ")
