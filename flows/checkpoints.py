@@ -28,7 +28,7 @@ def local_file(checkpoint: str, sha256: str | None) -> Path:
 
     if is_address(checkpoint):
         if sha256 is None:
-            raise CheckpointError(f"{checkpoint}: expected a sha256 together with an address, found none; add the file's sha256")
+            raise CheckpointError(f"{checkpoint}: expected the sha256 of the file at this address, found none; name it, too")
         return fetch(checkpoint, sha256, SHARED / "checkpoints")
     path = ROOT / checkpoint
     if not path.is_file():

@@ -38,7 +38,7 @@ def find_layout(folder: Path, share: float, labels: Labels | None = None) -> Lay
     so that a user can write the profile by hand. Raises ConfigError if `labels` is given for another format than YOLO.
     """
     if not folder.is_dir():
-        raise DatasetError(f"{folder}: expected the folder of a dataset, found no folder")
+        raise DatasetError(f"{folder}: expected a dataset folder, found no folder there")
     try:
         return _layout(folder, share, labels)
     except (OSError, ValueError) as error:
