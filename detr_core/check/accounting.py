@@ -38,7 +38,7 @@ def accounts(
     checked: Mapping[str, Split],
     findings: Sequence[Finding],
 ) -> dict[str, float]:
-    """Returns the account of each annotation file as metrics: 'account/train/instances/images/supplied', '.../used', '.../left_out'.
+    """Returns each annotation file's account as metrics: 'account/train/instances/images/supplied', '.../used', '.../left_out'.
 
     supplied: the splits that the check read. sizes: (split, source) -> what that annotation file lists. checked: the splits that
     later stages read; their objects are counted in the way in which these stages read them, including crowds. findings: the

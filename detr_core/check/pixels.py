@@ -28,7 +28,7 @@ class Seen:
     """What the check read from one image file.
 
     digest: the hash of the file's content, None if the file is missing or empty. faults: at most one fault of the image.
-    spread: the values of an image of more than 8 bits per value; None for others. constant: whether an 8-bit image has one colour.
+    spread: the values of an image of more than 8 bits per value, else None. constant: whether an 8-bit image has one colour.
     """
 
     digest: bytes | None
