@@ -27,7 +27,7 @@ _SMALL_COLOR, _WIDE_COLOR, _TALL_COLOR = (np.asarray(to_rgb(COLORS[i])) for i in
 
 
 def decoder_attention_figures(study: Path, folder: Path) -> list[Path]:
-    """Draws the plots of a study's folder (`maps.json`, its pictures, `boxes.npy`, `metrics.json`) into `folder`, as SVG and PNG.
+    """Draws the plots of a study's folder (`maps.json`, its pictures, `boxes.npy`, `metrics.json`) into `folder`: SVG and PNG.
 
     decoder_attention_maps: images with the box of every detected object and, in the same colour, the attention of its query.
     decoder_attention_regions: the share of the attention along the box, inside the box and elsewhere. decoder_attention_queries:
@@ -53,8 +53,8 @@ def finding(metrics: Mapping[str, float]) -> str:
     border, inside = metrics["extremities/times"], metrics["interior/times"]
     verdict = "on the extremities" if border > inside else "inside rather than on the extremities"
     return (
-        f"In the last decoder layer, attention along a detected object's box is {border:.1f} times that of a uniform distribution, "
-        f"and attention inside the box {inside:.1f} times: attention is {verdict}."
+        f"In the last decoder layer, attention along a detected object's box is {border:.1f} times that of a uniform "
+        f"distribution, and attention inside the box {inside:.1f} times: attention is {verdict}."
     )
 
 

@@ -74,10 +74,8 @@ def finding(content: Counts) -> str:
     most = max(each["most_in_training"] for each in content)
     training = f"a training image contains at most {most} objects of a class"
     if good == total:
-        return (
-            f"The smallest share of missed objects is {least:.0f} percent, and it hardly rises up to {total} objects; {training}."
-        )
+        return f"The smallest share of missed objects is {least:.0f} percent; it hardly rises up to {total} objects; {training}."
     return (
-        f"The smallest share of missed objects is {least:.0f} percent, with {int(mean.argmin()) + 1} visible objects; up to {good} "
-        f"it is at most {NEAR:.0f} points higher, with all {total} it is {mean[-1]:.0f} percent; {training}."
+        f"The smallest share of missed objects is {least:.0f} percent, with {int(mean.argmin()) + 1} visible objects; "
+        f"up to {good} it is at most {NEAR:.0f} points higher, with all {total} it is {mean[-1]:.0f} percent; {training}."
     )

@@ -195,6 +195,6 @@ def caption(draw: ImageDraw.ImageDraw, center: tuple[float, float], text: str, s
 
 
 def save(picture: Image.Image, path: Path) -> Path:
-    """Saves a picture as JPEG, a tenth of a PNG's size. Without colour subsampling, coloured lines stay sharp. Returns the path."""
+    """Saves a picture as JPEG, a tenth of a PNG's size, without colour subsampling, which would blur lines. Returns the path."""
     picture.save(path, quality=88, subsampling=0, optimize=True)
     return path

@@ -49,20 +49,20 @@ def write_report(
     links: Mapping[str, str],
     commands: Mapping[str, str],
 ) -> Path:
-    """Writes `out`/index.html, its plots and pictures to `out`/figures, and the plots as SVG to `out`/vectors. Returns the page.
+    """Writes `out`/index.html, its plots and pictures to `out`/figures, and the plots as SVG to `out`/vectors.
 
     data: the dataset folder with `dataset.json`. detection, panoptic: the training folders with `history.jsonl`. evaluation: the
     folder with `metrics.json`, `per_class.json`, `errors.json`, `bbox.json` and, with a mask head, `panoptic.json` and
-    `panoptic/*.png`. studies: the folder of the study folders; existing studies are shown. Only the dataset and `metrics.json` are
-    required; sections of other missing files are left out. pictures: the number of images shown.
+    `panoptic/*.png`. studies: the folder of the study folders; existing studies are shown. The dataset and `metrics.json` are
+    required; without other files, their sections are left out. pictures: the number of images shown.
     links: name -> value about the origin of the results; an http address becomes a link, text of several lines is folded.
     commands: study -> the command that runs it, which is shown for studies without results.
-    Raises ReportError without `metrics.json`, DatasetError for a dataset that can't be read.
+    Returns the path of the page. Raises ReportError without `metrics.json`, DatasetError for a dataset that can't be read.
     """
     split = read_dataset(data)["val"]
     if not (evaluation / "metrics.json").is_file():
         raise ReportError(
-            f"{evaluation / 'metrics.json'}: expected the metrics of an evaluation, found no such file; run the stage evaluate first"
+            f"{evaluation / 'metrics.json'}: expected an evaluation's metrics, found no such file; run the stage evaluate first"
         )
     figures = out / "figures"
     figures.mkdir(parents=True, exist_ok=True)
@@ -135,7 +135,7 @@ def _errors(evaluation: Path) -> Section | None:
     breakdown = optional(evaluation / "errors.json")
     if not breakdown:
         return None
-    text = "The gain of AP50 if only one kind of error were corrected (TIDE, Bolya et al. 2020), and the number of errors of each kind."
+    text = "The gain of AP50 if only one kind of error were corrected (TIDE, Bolya et al. 2020), and the number of these errors."
     return Section("errors", "Kinds of errors", [text], tables={"": tables.errors(breakdown)})
 
 
@@ -161,8 +161,8 @@ def _panoptic(
     return Section(
         "panoptic",
         "Panoptic segmentation",
-        ["Every pixel belongs to one object or one kind of stuff. For each class, PQ = SQ × RQ: SQ is the mean overlap of matched "
-         "segments, and RQ is the F1 score of the matching. All metrics are in percent."],
+        ["Every pixel belongs to one object or one kind of stuff. For each class, PQ = SQ × RQ: SQ is the mean IoU of matched "
+         "segments, RQ is the F1 score of the matching. All metrics are in percent."],
         _curves(training, figures, "panoptic"),
         shown,
         _pictures(drawn, "Panoptic maps"),

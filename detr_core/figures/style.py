@@ -63,7 +63,7 @@ def plot(folder: Path, name: str) -> Iterator[Axes]:
 
 @contextmanager
 def drawing(folder: Path, name: str, size: tuple[float, float]) -> Iterator[Figure]:
-    """Yields an empty figure of `size` (width, height; inches) for several panels, which is written in the same way as by `plot`."""
+    """Yields an empty figure of `size` (width, height; inches) for several panels, which is written in the same way as a plot."""
     with matplotlib.rc_context(_LOOK):
         figure = Figure(figsize=size, layout="constrained")
         yield figure
@@ -80,7 +80,7 @@ def picture(axes: Axes, pixels: NDArray[np.uint8], title: str = "") -> None:
 
 
 def legend(axes: Axes, lines: Sequence[Line2D], **options: Any) -> None:
-    """Draws a legend of the lines with any labels. Matplotlib's default legend leaves out labels that begin with an underscore."""
+    """Draws a legend of the lines, including labels that begin with an underscore, which Matplotlib leaves out by default."""
     axes.legend(handles=list(lines), labels=[str(line.get_label()) for line in lines], **options)
 
 
