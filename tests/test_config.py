@@ -1,4 +1,4 @@
-"""Mappings that are told apart by their `kind`, and parts of a profile that don't go together."""
+"""Mappings whose `kind` selects a dataclass, and parts of a profile that contradict each other."""
 
 from __future__ import annotations
 

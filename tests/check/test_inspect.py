@@ -1,4 +1,4 @@
-"""Each kind of finding on a small dataset that has just that; and what a lenient check leaves of it."""
+"""Each kind of finding, on a small dataset with only this fault, and the result of a lenient check."""
 
 from __future__ import annotations
 

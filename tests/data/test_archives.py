@@ -1,4 +1,4 @@
-"""A dataset from archives on a server: COCO's shape, and archives that mean harm."""
+"""A dataset from archives on a server: archives with COCO's structure, and malicious archives."""
 
 from __future__ import annotations
 

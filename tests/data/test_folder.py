@@ -1,4 +1,4 @@
-"""Folders of other formats and without a validation split: what the annotation files of our own say."""
+"""Folders in other formats or without a validation split: the content of the annotation files that the project writes."""
 
 from __future__ import annotations
 

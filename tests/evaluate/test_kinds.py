@@ -1,4 +1,4 @@
-"""Every kind of detector goes through the same checkpoints and the same evaluation; what is for some of them says so."""
+"""Every kind of detector uses the same checkpoints and the same evaluation; unsupported operations raise clear errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""COCO's file formats: what is exactly the ground truth must score 1."""
+"""COCO's file formats: predictions that equal the ground truth must score 1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""COCO folders as people export them: each is read, or refused in one line, and no image or annotation is lost on the way."""
+"""COCO folders as tools export them: each is read, or refused in one line, and no image or annotation is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The logged model behind `mlflow models serve`: what people send, what comes back, and what a request can't read."""
+"""The logged model behind `mlflow models serve`: its requests and responses, and the files that a request can't read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints from anywhere, tried as a user would: predicted with, evaluated, fine-tuned, exported."""
+"""A user's commands with checkpoints of any origin: prediction, evaluation, fine-tuning and export."""
 
 from __future__ import annotations
 

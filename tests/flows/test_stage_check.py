@@ -1,4 +1,4 @@
-"""The stage `check`: strict and lenient, and what later stages then read."""
+"""The stage `check` in the modes strict and lenient, and the data that later stages read after it."""
 
 from __future__ import annotations
 

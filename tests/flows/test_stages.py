@@ -1,4 +1,4 @@
-"""Each stage's `run` on a tiny profile: what it writes, and what it says where it can't."""
+"""Each stage's `run` on a tiny profile: the files that it writes, and its errors."""
 
 from __future__ import annotations
 

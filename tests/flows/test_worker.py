@@ -1,4 +1,4 @@
-"""Training means the same however it runs: interrupted or not, in one process or two, in one piece or in micro-batches."""
+"""A training gives the same result with or without interruption, in one or two processes, and with or without micro-batches."""
 
 from __future__ import annotations
 

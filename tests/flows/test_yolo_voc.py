@@ -1,4 +1,4 @@
-"""YOLO and Pascal VOC datasets as people bring them: each is read as its files say, or refused with what can't be obeyed."""
+"""YOLO and Pascal VOC datasets as tools export them: each is read as its files state, or refused with the reason."""
 
 from __future__ import annotations
 

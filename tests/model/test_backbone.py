@@ -1,4 +1,4 @@
-"""The backbone's first weights: from torchvision, from a file, or a line that says why there are none; its frozen batch norm."""
+"""The backbone's initial weights from torchvision or from a file, the errors without them, and frozen batch norm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, rebuilt from themselves, and never a way to run code."""
+"""Checkpoints are written completely or not at all, rebuild their model, and never run code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights from an address: kept only where they are what was asked for."""
+"""Downloaded weights are kept only if they have the expected checksum."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The published format: read whatever wrote it, without running code; its architecture inferred; written back as it was."""
+"""The published format: files of any origin are read without running code, the architecture is inferred, and files are written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copies of one object on a grid: what is drawn, what is counted."""
+"""The study instance-count draws copies of one object on a grid and counts the detected ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""First values of learned positions, and a trained mask head."""
+"""Initial values of learned positions, and the weights of a trained mask head."""
 
 from __future__ import annotations
 
