@@ -65,7 +65,7 @@ def match(logits: Tensor, boxes: Tensor, targets: list[Target], config: SetLossC
     finite = (logits.isfinite().all() & boxes.isfinite().all() & cost.isfinite().all()).to(cost.dtype)
     host = torch.cat([cost.flatten(), finite[None]]).cpu().numpy()
     if not host[-1]:
-        raise NonFiniteError("expected finite predictions and matching costs, found NaN or infinity")
+        raise NonFiniteError("the predictions or their matching cost are not finite")
     costs = host[:-1].reshape(layers, images, queries, most)
     rows = []
     offsets = [sum(counts[:image]) for image in range(images)]

@@ -98,7 +98,9 @@ def test_instances_from_a_panoptic_file_are_its_things(split: Split) -> None:
 
 def test_categories_that_are_not_the_datasets_are_refused(split: Split) -> None:
     dataset = dataset_of(split)
-    with pytest.raises(DatasetError, match=r"panoptic_val\.json: categories: expected some of the checkpoint's, found none"):
+    with pytest.raises(
+        DatasetError, match=r"panoptic_val\.json: categories: expected some of the checkpoint's categories, found none"
+    ):
         classes_in([Category(999, "unicorn", True)], dataset)
     first = dataset.categories[0]
     with pytest.raises(
