@@ -1,8 +1,8 @@
-"""How many images a second the data check reads: `python benchmarks/data_check.py FOLDER [FOLDER ...]`
+"""Measures how many images per second the data check reads: `python benchmarks/data_check.py FOLDER [FOLDER ...]`
 
-Each FOLDER has a dataset in a layout that `flows.adopt` knows. Its images are copied under other names, with their annotations,
-until there are at least --images: what a dataset of thousands costs is the reading, not the start. The copies are in the
-page cache, so a slow disk is not measured.
+Each FOLDER contains a dataset in a layout that `flows.adopt` supports. Its images are copied with their annotations until there
+are at least --images images, so that the time is that of reading and not of starting. The copies are in the page cache, so the
+speed of the disk is not measured.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from detr_core.data.dataset import read_dataset, write_dataset
 from detr_core.reporter import Silent
 from flows.layout import find_layout
 
-ALLOWED = 150.0  # images a second on 2 processors
+ALLOWED = 150.0  # images per second on 2 processors, at least
 
 
 def enlarge(folder: Path, out: Path, least: int) -> int:
-    """Writes the train split of `folder` into `out`, repeated, as both splits of a dataset; returns its number of images."""
+    """Writes a dataset to `out` whose train split repeats that of `folder` until it has `least` images. Returns their number."""
     layout = find_layout(folder, 0.2).section["train"]
     sources = [source for source in ("instances", "panoptic") if layout[source] is not None]
     contents: dict[str, dict[str, Any]] = {source: json.loads((folder / layout[source]).read_bytes()) for source in sources}
@@ -64,7 +64,7 @@ def enlarge(folder: Path, out: Path, least: int) -> int:
         "instances.json" if "instances" in contents else None,
         *(("panoptic.json", "panoptic") if panoptic else (None, None)),
     )
-    # Val is one image, so that the train split is what is timed.
+    # The val split has one image, so that the time is that of the train split.
     few = {source: json.loads((out / f"{source}.json").read_bytes()) for source in contents}
     for source, content in few.items():
         first = content["images"][0]["id"]
@@ -78,11 +78,13 @@ def enlarge(folder: Path, out: Path, least: int) -> int:
 
 
 def main() -> None:
-    """Prints a table; exits with 1 where a folder is read more slowly than ALLOWED."""
+    """Prints a table, and exits with 1 if a folder is read more slowly than ALLOWED."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="+")
-    parser.add_argument("--images", type=int, default=1000, help="at least so many (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, help="the best of so many is reported (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=1000, help="smallest number of images (default: %(default)s)")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="number of runs, of which the fastest is reported (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     table = Table("folder", "images", "seconds", "images/s", "images/s of processor time", title=f"{os.cpu_count()} processors")
     slowest = float("inf")
@@ -100,7 +102,7 @@ def main() -> None:
             table.add_row(folder.name, str(images), f"{seconds:.1f}", f"{images / seconds:.0f}", f"{images / worked:.0f}")
     Console().print(table)
     if slowest < ALLOWED:
-        raise SystemExit(f"slower than the {ALLOWED:.0f} images/s that are asked for")
+        raise SystemExit(f"the check is slower than the required {ALLOWED:.0f} images/s")
 
 
 if __name__ == "__main__":

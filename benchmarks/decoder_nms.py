@@ -1,8 +1,9 @@
-"""What decoder depth x NMS costs beside one plain evaluation: `python benchmarks/decoder_nms.py [PATH] [--short 800]`.
+"""Compares the time of the study decoder-nms with one evaluation: `python benchmarks/decoder_nms.py [PATH] [--short 800]`.
 
-One pass over the images and average precision of their boxes against the study's whole table, taking turns: 4 layers x 3 NMS with
-the demo's detector on generated scenes, and with PATH, a folder of `images/` and `instances.json`, 6 x 3 with a ResNet-50 on real
-images. The weights are random, which costs the same. Seconds are the process's own on the CPU: other work doesn't count.
+It alternates between an evaluation (one pass over the images, and the average precision of their boxes) and the study's whole
+table: 4 layers x 3 NMS settings with the demo's detector on generated scenes and, with PATH, a folder of `images/` and
+`instances.json`, 6 x 3 with a ResNet-50 on real images. The weights are random, which does not change the time. The table
+shows CPU seconds of this process, so other processes do not count.
 """
 
 from __future__ import annotations
@@ -39,17 +40,19 @@ CPU = torch.device("cpu")
 
 
 def main() -> None:
-    """Prints the table; exits with 1 where the study costs more than ALLOWED evaluations."""
+    """Prints the table, and exits with 1 if the study takes more than ALLOWED times as long as an evaluation."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("path", nargs="?", type=Path, help="folder of images/ and instances.json")
     parser.add_argument("--short", type=int, default=800, help="short side of the real images, pixels (default: %(default)s)")
-    parser.add_argument("--images", type=int, default=1000, help="generated scenes (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, help="the median of so many is reported (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=1000, help="number of generated scenes (default: %(default)s)")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="number of runs, of which the median is reported (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     table = Table("", "images", "plain evaluation, s", "all cells, s", "ratio", "allowed")
     ratios = []
     with TemporaryDirectory() as folder:
-        cases = [("4 x 3, the demo's", "demo", scenes(Path(folder), arguments.images), None)]
+        cases = [("4 x 3, demo", "demo", scenes(Path(folder), arguments.images), None)]
         if arguments.path is not None:
             real = Split("val", arguments.path / "images", arguments.path / "instances.json", None, None)
             cases.append(("6 x 3, ResNet-50", "coco", real, ResizeConfig((arguments.short,), arguments.short * 5 // 3)))
@@ -59,11 +62,11 @@ def main() -> None:
             table.add_row(name, str(images), f"{plain:.2f}", f"{study:.2f}", f"{study / plain:.2f}", f"{ALLOWED}")
     Console().print(table)
     if max(ratios) > ALLOWED:
-        sys.exit(f"the study costs more than {ALLOWED} evaluations")
+        sys.exit(f"the study takes more than {ALLOWED} times as long as an evaluation")
 
 
 def scenes(folder: Path, count: int) -> Split:
-    """The demo's val split with so many images."""
+    """Returns the demo's val split with `count` images."""
     config = load("demo").data.scenes
     assert config is not None  # the demo's data are scenes
     generate_scenes(replace(config, train=1, val=count), 0, folder, 1, Silent())
@@ -71,7 +74,7 @@ def scenes(folder: Path, count: int) -> Split:
 
 
 def timed(profile: str, split: Split, resize: ResizeConfig | None, repeats: int) -> tuple[int, float, float]:
-    """Images, and the median seconds of a plain evaluation and of the study, after one of each to warm up."""
+    """Returns the number of images, and the median seconds of an evaluation and of the study, after one warm-up run of each."""
     settings = load(profile)
     dataset = CocoDataset(split, "instances", masks=False, transform=evaluation_transform(resize), seed=0)
     torch.manual_seed(0)
@@ -88,7 +91,7 @@ def timed(profile: str, split: Split, resize: ResizeConfig | None, repeats: int)
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """The CPU seconds that `work` takes."""
+    """Returns the CPU seconds that `work` takes."""
     began = time.process_time()
     work()
     return time.process_time() - began

@@ -1,7 +1,7 @@
-"""Downloads beside curl's: `python benchmarks/download.py [--megabytes 500]`.
+"""Compares the project's downloads with curl: `python benchmarks/download.py [--megabytes 500]`.
 
-Both get the same file from the same server on loopback, in turns, with the same checks: curl alone beside a download without a
-checksum, and curl followed by sha256sum beside one that is verified. `--limit` slows each connection of the server down.
+Both download the same file alternately from the same server on loopback. A download without a checksum is compared with curl,
+and a verified download with curl followed by sha256sum. `--limit` slows each connection of the server down.
 """
 
 from __future__ import annotations
@@ -30,11 +30,14 @@ from detr_core.download import download
 from detr_core.reporter import Silent
 from detr_core.web import Remote
 
-ALLOWED = 1.1  # times as long as curl
+ALLOWED = 1.1  # the largest ratio to curl's time
 
 
 def serve(file: Path, limit: int, port: Connection) -> None:
-    """A server of one file that costs next to no processor time. limit: bytes a second and connection, 0 for none."""
+    """Serves one file with little processor time, and sends its port to `port`.
+
+    limit: bytes per second and connection, 0 for no limit.
+    """
     size, block = file.stat().st_size, 2**24 if limit == 0 else 2**18
 
     class Handler(BaseHTTPRequestHandler):
@@ -63,19 +66,19 @@ def serve(file: Path, limit: int, port: Connection) -> None:
 
 
 def curl(out: Path, url: str, verified: bool) -> None:
-    """curl, and sha256sum where `verified`."""
+    """Downloads the file with curl, and runs sha256sum if `verified` is true."""
     subprocess.run(["curl", "--silent", "--fail", "--noproxy", "*", "--output", str(out), url], check=True)
     if verified:
         subprocess.run(["sha256sum", str(out)], check=True, stdout=subprocess.DEVNULL)
 
 
 def ours(out: Path, url: str, sha256: str | None, connections: int) -> None:
-    """This project's download."""
+    """Downloads the file with this project's function."""
     download({out: Remote(url, None, sha256)}, connections, 2**50, 0, Silent())
 
 
 def seconds(work: Callable[[Path], None], out: Path) -> float:
-    """How long it takes to have the file."""
+    """Returns the seconds that the download `work` takes."""
     out.unlink(missing_ok=True)
     began = time.monotonic()
     work(out)
@@ -83,16 +86,16 @@ def seconds(work: Callable[[Path], None], out: Path) -> float:
 
 
 def main() -> None:
-    """Prints the table; exits with 1 where a download takes more than ALLOWED times curl's time."""
+    """Prints the table, and exits with 1 if a download takes more than ALLOWED times curl's time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--megabytes", type=int, default=500)
-    parser.add_argument("--limit", type=float, default=0, help="megabytes a second of each connection (default: none)")
+    parser.add_argument("--limit", type=float, default=0, help="megabytes per second of each connection (default: no limit)")
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     if shutil.which("curl") is None:
         sys.exit("error: expected curl, found no such command")
-    table = Table("", "curl, s", "this project, s", "times as long", "allowed", title=f"{arguments.megabytes} MB over loopback")
+    table = Table("", "curl, s", "this project, s", "ratio", "allowed", title=f"{arguments.megabytes} MB over loopback")
     worst = 0.0
     with TemporaryDirectory() as folder:
         file = Path(folder) / "file.zip"
@@ -115,7 +118,7 @@ def main() -> None:
         server.terminate()
     Console().print(table)
     if worst > ALLOWED:
-        sys.exit(f"more than {ALLOWED:g} times curl's time")
+        sys.exit(f"a download took more than {ALLOWED:g} times curl's time")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Start-up and memory on annotations of COCO's size: `python benchmarks/index.py [--workers 4]`.
+"""Measures start-up time and memory with annotations of COCO's size: `python benchmarks/index.py [--workers 4]`.
 
-118,287 images with 860,001 objects and 1,300,000 panoptic segments are made up, their index is written as the data stage writes
-it, and an epoch is read by loader processes: its pictures are all the same tiny one, its annotations as many as COCO's.
+It generates 118,287 images with 860,001 objects and 1,300,000 panoptic segments, writes their index like the data stage, and
+reads an epoch with dataloader workers. All images are the same tiny file, but the annotations are as many as COCO's.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from detr_core.data.index import write_index
 
 IMAGES, OBJECTS, SEGMENTS = 118_287, 860_001, 1_300_000
 WIDTH, HEIGHT = 32, 24
-START_UP, MEMORY = 20.0, 1.5e9  # seconds, and bytes of all loader processes together: what is allowed
+START_UP, MEMORY = 20.0, 1.5e9  # allowed seconds, and allowed bytes of all dataloader workers together
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workers", type=int, default=4, help="loader processes (default: %(default)s)")
-    parser.add_argument("--images", type=int, default=IMAGES, help="of the epoch (default: all)")
+    parser.add_argument("--workers", type=int, default=4, help="number of dataloader workers (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=IMAGES, help="number of images of the epoch (default: all)")
     arguments = parser.parse_args()
-    table = Table("", "without index, s", "with index, s", "allowed", "all loaders, MB", "allowed")
+    table = Table("", "without index, s", "with index, s", "allowed", "all dataloader workers, MB", "allowed")
     good = True
     with TemporaryDirectory() as folder:
         split, seconds = made_up(Path(folder))
@@ -52,11 +52,11 @@ def main() -> None:
             table.add_row(targets, f"{seconds[targets]:.1f}", f"{start_up:.1f}", allowed[0], f"{used / 1e6:.0f}", allowed[1])
     Console().print(table)
     if not good:
-        sys.exit("more than is allowed")
+        sys.exit("the start-up time or the memory is larger than allowed")
 
 
 def made_up(folder: Path) -> tuple[Split, dict[str, float]]:
-    """A split of COCO's size with its index, and how long each file takes without one."""
+    """Returns a split of COCO's size with its index, and the seconds that reading each annotation file takes without an index."""
     rng = np.random.default_rng(0)
     for name, kind in (("images", "jpg"), ("segments", "png")):
         (folder / name).mkdir()
@@ -88,7 +88,7 @@ def made_up(folder: Path) -> tuple[Split, dict[str, float]]:
 
 
 def memory(dataset: CocoDataset, workers: int, images: int) -> float:
-    """Bytes of all loader processes together, at the most, during an epoch; pages that they share count once."""
+    """Returns the largest number of bytes of all dataloader workers together during an epoch. Shared pages count once."""
     most, batch_size = 0, 64
     last = len(dataset) // batch_size
     start = max(0, last - images // batch_size)

@@ -1,13 +1,14 @@
-"""Instances at once, right and in time: `python benchmarks/instance_count.py [--repeats 100]`.
+"""Checks the study instance-count and measures its time: `python benchmarks/instance_count.py [--repeats 100]`.
 
-First the study with a stand-in for the detector: every image that it was shown and every answer that it gave is gone through
-again, cell by cell and box by box. Then the time of all numbers of visible objects, 1 to 100, with the demo's detector that has a
-query for each cell. Its weights are random, which costs the same. Seconds of processors are what counts: other work doesn't.
+First it runs the study with a replacement of the detector, which records its inputs and outputs, and checks every image cell by
+cell and every output box by box. Then it measures the time for all numbers of visible objects from 1 to 100 with the demo's
+detector, which has a query for each cell. The weights are random, which does not change the time. The result is the processor
+time, so other processes do not count.
 """
 
 from __future__ import annotations
 
-import flows  # noqa: F401 # isort: skip  before torch, whose threads then wait as they do in the stage
+import flows  # noqa: F401 # isort: skip  imported before torch, because it sets how torch's threads wait
 
 import argparse
 import os
@@ -39,15 +40,17 @@ from detr_core.studies.instance_count import instance_count
 from detr_core.studies.object_grid import Crop, clear_objects
 from flows.settings import load
 
-ALLOWED = 120.0  # seconds of processors: a minute of two cores
-GRID, CELL = 10, 9  # cells a side, pixels of a cell: the demo's images have 96
+ALLOWED = 120.0  # processor seconds: one minute on two cores
+GRID, CELL = 10, 9  # number of cells per side, and side of a cell in pixels; the demo's images have 96 pixels
 CPU = torch.device("cpu")
 
 
 def main() -> None:
-    """Prints the table; exits with 1 where a count is wrong or the study takes more than ALLOWED."""
+    """Prints the table, and exits with 1 if a count is wrong or the study takes more than ALLOWED seconds."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=100, help="of each number of visible objects (default: %(default)s)")
+    parser.add_argument(
+        "--repeats", type=int, default=100, help="repeats for each number of visible objects (default: %(default)s)"
+    )
     repeats = parser.parse_args().repeats
     settings = load("demo")
     study, detector, data = settings.ablations["instance-count"], settings.detector, settings.data.scenes
@@ -66,16 +69,16 @@ def main() -> None:
         began, worked = time.perf_counter(), time.process_time()
         instance_count(model, dataset.categories, dataset, replace(study, repeats=repeats), split, CPU, Silent())
         seconds, cpu = time.perf_counter() - began, time.process_time() - worked
-    table = Table("images", "cells drawn wrong", "counts wrong", "s", "s of processors", "allowed")
+    table = Table("images", "wrong cells", "wrong counts", "seconds", "processor seconds", "allowed")
     table.add_row(f"{GRID**2 * repeats:,}", *map(str, wrong), f"{seconds:.1f}", f"{cpu:.1f}", f"{ALLOWED:.0f}")
     Console().print(table)
     Console().print(f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}")
     if any(wrong) or cpu > ALLOWED:
-        sys.exit(f"expected no mistake and at most {ALLOWED:.0f} s of processors")
+        sys.exit(f"expected no wrong cell or count, and at most {ALLOWED:.0f} processor seconds")
 
 
 class Guesses(nn.Module):
-    """Answers with boxes near random cells, of random classes and scores, and remembers what it was shown and said."""
+    """A detector that returns boxes near random cells with random classes and scores, and records its inputs and outputs."""
 
     def __init__(self, classes: int, study: InstanceCountConfig) -> None:
         super().__init__()
@@ -98,7 +101,7 @@ class Guesses(nn.Module):
 
 
 def mistakes(dataset: CocoDataset, study: InstanceCountConfig) -> tuple[int, int]:
-    """How many cells the study has drawn wrong, and how many images it has counted wrong, found by going through each."""
+    """Returns the number of cells that the study draws wrongly, and the number of images whose cells it counts wrongly."""
     guesses = Guesses(len(dataset.categories), study)
     stand_in = cast(Detr, guesses)
     (counted,) = instance_count(stand_in, dataset.categories, dataset, study, dataset.split, CPU, Silent())
@@ -117,7 +120,7 @@ def mistakes(dataset: CocoDataset, study: InstanceCountConfig) -> tuple[int, int
 
 
 def seen(image: Tensor, crop: Crop, fill: tuple[int, int, int]) -> tuple[set[int], int]:
-    """The cells that show the object, and how many show neither it nor the fill."""
+    """Returns the cells that show the object, and the number of cells that show neither the object nor the fill colour."""
     visible, wrong = set(), 0
     for cell, (row, column) in enumerate(product(range(GRID), repeat=2)):
         pixels = image[:, row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL]
@@ -129,7 +132,7 @@ def seen(image: Tensor, crop: Crop, fill: tuple[int, int, int]) -> tuple[set[int
 
 
 def hit(output: Output, crop: Crop, study: InstanceCountConfig) -> set[int]:
-    """The cells that a box of the class 0 finds: sure enough, nearest to it, and near enough."""
+    """Returns the cells that a box of class 0 detects: those with the largest IoU, if the score and the IoU are high enough."""
     found = set()
     left, top, right, bottom = crop.box.tolist()
     places = [(x * CELL + left, y * CELL + top, x * CELL + right, y * CELL + bottom) for y, x in product(range(GRID), repeat=2)]
@@ -144,7 +147,7 @@ def hit(output: Output, crop: Crop, study: InstanceCountConfig) -> set[int]:
 
 
 def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    """The IoU of two boxes xyxy."""
+    """Returns the IoU of two boxes in xyxy."""
     width, height = (max(0.0, min(a[i + 2], b[i + 2]) - max(a[i], b[i])) for i in (0, 1))
     areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
     return width * height / (sum(areas) - width * height)

@@ -1,8 +1,9 @@
-"""Decoding and the full training augmentation beside the authors': `python benchmarks/loading.py PATH_OF_A_CHECKOUT`.
+"""Compares decoding and training augmentation with the authors' code: `python benchmarks/loading.py PATH_OF_A_CHECKOUT`.
 
-Images a second of one core, from file to what a batch is made of, both in turns in one run on the same real COCO images. The
-authors' ends with normalised floats, made in the loader; ours with uint8, normalised where the model is. A second row counts our
-normalisation too, on the same core. Needs a checkout of facebookresearch/detr, which is not part of this project.
+It measures images per second of one core, from the file to the sample, for both projects alternately on the same real COCO
+images. The authors' samples are normalised floats. This project's samples are uint8, which are normalised on the model's device;
+a second row includes this normalisation on the same core. The benchmark needs a checkout of facebookresearch/detr, which is not
+part of this project.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="passes over all images (default: %(default)s)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    table = Table("", "reference, images/s", "this project, images/s", "times as fast", "wanted")
+    table = Table("", "reference, images/s", "this project, images/s", "speed-up", "required")
     with TemporaryDirectory() as folder:
         for masks in (False, True):
             theirs, dataset = reference(arguments.checkout, arguments.data, masks), project(arguments.data, masks, Path(folder))
@@ -57,12 +58,15 @@ def main() -> None:
 
 
 def reference(checkout: Path, data: Path, masks: bool) -> Callable[[int], Any]:
-    """The authors' dataset with its training transforms."""
+    """Returns a function that reads an image of the authors' dataset with its training transforms."""
     if not (checkout / "datasets" / "coco.py").is_file():
         sys.exit(f"error: {checkout}: expected a checkout of facebookresearch/detr, found no datasets/coco.py there")
     if str(checkout) not in sys.path:
         sys.path.insert(0, str(checkout))
-    version, torchvision.__version__ = torchvision.__version__, "0.9.0"  # it reads '0.29' as older than 0.7
+    version, torchvision.__version__ = (
+        torchvision.__version__,
+        "0.9.0",
+    )  # the authors' code compares versions as text, so '0.29' would be older than 0.7
     from datasets.coco import CocoDetection, make_coco_transforms  # type: ignore[import-not-found]
 
     torchvision.__version__ = version
@@ -73,7 +77,7 @@ def reference(checkout: Path, data: Path, masks: bool) -> Callable[[int], Any]:
 
 
 def project(data: Path, masks: bool, folder: Path) -> CocoDataset:
-    """Ours, with the augmentation of the coco profile."""
+    """Returns this project's dataset with the augmentation of the profile coco."""
     content = yaml.safe_load((ROOT / "params" / "coco.yaml").read_text(encoding="utf-8"))
     augmentation = build(AugmentationConfig, content["train_detection"]["augmentation"], "params/coco.yaml")
     split = SplitConfig("images", "instances.json", None, None)
@@ -82,9 +86,9 @@ def project(data: Path, masks: bool, folder: Path) -> CocoDataset:
 
 
 def in_turn(theirs: Callable[[int], Any], dataset: CocoDataset, count: int, repeats: int) -> tuple[float, float, float]:
-    """The median processor seconds of a pass: theirs, ours, our normalisation; image by image in turns, the first pass left out.
+    """Returns median processor seconds of a pass: the authors' dataset, this project's dataset, this project's normalisation.
 
-    Processor time, not time on the clock: other work on the machine then counts for neither.
+    The images alternate between the two, and the first pass does not count. Processor time excludes other work on the machine.
     """
     passes: list[list[float]] = []
     for epoch in range(repeats + 1):

@@ -1,9 +1,9 @@
-"""What Prefect, MLflow and DVC add to a stage: `python benchmarks/overhead.py [--profile smoke] [--stage data]`.
+"""Measures the overhead of Prefect, MLflow and DVC: `python benchmarks/overhead.py [--profile smoke] [--stage data]`.
 
-Three ways to the same result, each in a process of its own: `run()` alone, `python -m flows.<stage>` (Prefect and MLflow around
-it), and `dvc repro` of that stage. Of the first only `run()` counts, with torch's import, which is part of the work; importing
-Prefect and MLflow, which a flow file does at its top, is overhead. The server that all stages of a pipeline share is started
-before and not counted. The stages before this one must have run: `dvc repro params/smoke/dvc.yaml`.
+It produces the same result in three ways, each in its own process: only `run()`, `python -m flows.<stage>` (with Prefect and
+MLflow), and `dvc repro` of that stage. The first time includes `run()` and torch's import, which are the work itself; importing
+Prefect and MLflow is overhead. The Prefect server, which all stages of a pipeline share, is started before and does not count.
+The earlier stages must have run: `dvc repro params/smoke/dvc.yaml`.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ print(time.monotonic() - began)
 
 
 def bare_seconds(stage: str, profile: str) -> float:
-    """How long the stage's `run()` takes."""
+    """Returns the seconds that the stage's `run()` takes."""
     return float(output([sys.executable, "-c", BARE, stage, profile]).splitlines()[-1])
 
 
 def seconds(command: list[str]) -> float:
-    """How long the command takes."""
+    """Returns the seconds that the command takes."""
     began = time.monotonic()
     output(command)
     return time.monotonic() - began
 
 
 def output(command: list[str]) -> str:
-    """What the command prints; ends the benchmark with it where the command fails."""
+    """Returns the output of the command. If the command fails, ends the benchmark with this output as error."""
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
@@ -55,18 +55,20 @@ def output(command: list[str]) -> str:
 
 
 def main() -> None:
-    """Prints the table; exits with 1 where a stage's overhead is above ALLOWED_SECONDS."""
+    """Prints the table, and exits with 1 if a stage's overhead is above ALLOWED_SECONDS."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--profile", default="smoke")
-    parser.add_argument("--stage", action="append", help="one stage of dvc.yaml; may be given again (default: data, ablations)")
-    parser.add_argument("--repeats", type=int, default=3, help="the best of so many is reported (default: %(default)s)")
+    parser.add_argument("--stage", action="append", help="a stage of dvc.yaml; may be repeated (default: data, ablations)")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="number of runs, of which the fastest is reported (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     paths = Paths(arguments.profile)
     for stage in arguments.stage or ["data", "ablations"]:
         if stage not in stages(paths):
             parser.error(f"--stage: expected one of {', '.join(stages(paths))}, found {stage!r}")
     ensure_server()
-    table = Table("stage", "run() alone", "+ Prefect, MLflow", "+ DVC", "overhead", title=f"Seconds, profile {arguments.profile}")
+    table = Table("stage", "only run()", "+ Prefect, MLflow", "+ DVC", "overhead", title=f"Seconds, profile {arguments.profile}")
     worst = 0.0
     for stage in arguments.stage or ["data", "ablations"]:
         target = f"{relative(paths.dvc_folder / 'dvc.yaml')}:{stage}"
@@ -78,7 +80,7 @@ def main() -> None:
         table.add_row(stage, f"{bare:.1f}", f"{flow - bare:+.1f}", f"{dvc - flow:+.1f}", f"{dvc - bare:.1f}")
     Console().print(table)
     if worst > ALLOWED_SECONDS:
-        sys.exit(f"the overhead is above the {ALLOWED_SECONDS:.0f} s allowed")
+        sys.exit(f"the overhead is above the allowed {ALLOWED_SECONDS:.0f} s")
 
 
 if __name__ == "__main__":

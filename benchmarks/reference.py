@@ -1,8 +1,8 @@
-"""Side by side with the authors' code: `python benchmarks/reference.py PATH_OF_A_CHECKOUT [--repeats 5]`.
+"""Compares the speed with the authors' code: `python benchmarks/reference.py PATH_OF_A_CHECKOUT [--repeats 5]`.
 
-Criterion, mask stage, training step and inference of the published R50, with the same weights, images and targets in one run.
-The results are checked to be equal before anything is timed; then both take turns. Needs a checkout of facebookresearch/detr,
-which is not part of this project.
+It runs the criterion, the mask stage, a training step and inference of the published R50 with the same weights, images and
+targets. Before the measurement it checks that the results are equal; then both projects alternate. The benchmark needs a checkout
+of facebookresearch/detr, which is not part of this project.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     build = reference(arguments.checkout)
-    table = Table("", "reference, s", "this project, s", "times as fast", "wanted")
+    table = Table("", "reference, s", "this project, s", "speed-up", "required")
     for name, (theirs, ours) in cases(build).items():
-        # Gradients through fifty layers gather float32's rounding.
+        # Gradients through fifty layers accumulate rounding errors of float32.
         tolerance = 5e-3 if name == "training step" else 1e-4
         torch.testing.assert_close(ours(), theirs(), rtol=tolerance, atol=tolerance)
         seconds = in_turn(theirs, ours, arguments.repeats)
@@ -58,11 +58,14 @@ def main() -> None:
 
 
 def reference(checkout: Path) -> Callable[[bool], tuple[Any, Any, Any]]:
-    """The authors' `build`: model, criterion and post-processors, with or without the mask head."""
+    """Returns the authors' `build`, which returns model, criterion and post-processors, with or without the mask head."""
     if not (checkout / "models" / "detr.py").is_file():
         sys.exit(f"error: {checkout}: expected a checkout of facebookresearch/detr, found no models/detr.py there")
     sys.path.insert(0, str(checkout))
-    version, torchvision.__version__ = torchvision.__version__, "0.9.0"  # it reads '0.29' as older than 0.7
+    version, torchvision.__version__ = (
+        torchvision.__version__,
+        "0.9.0",
+    )  # the authors' code compares versions as text, so '0.29' would be older than 0.7
     weights_of = torchvision.models.resnet50
     torchvision.models.resnet50 = lambda pretrained=False, **more: weights_of(**more)  # nothing is downloaded
     from models.detr import build  # type: ignore[import-not-found]
@@ -79,7 +82,7 @@ def reference(checkout: Path) -> Callable[[bool], tuple[Any, Any, Any]]:
 
 
 def detector(mask_head: bool) -> Detr:
-    """The published R50, without dropout so that both do the same."""
+    """Returns the published R50 without dropout, so that both projects compute the same."""
     backbone = BackboneConfig("resnet50", dilation=False, weights=None, norm="frozen", frozen_stages=2)
     positions = PositionsConfig("sine", "attention", cells=50)
     config = DetectorConfig(backbone, positions, 256, 8, 2048, LAYERS, LAYERS, QUERIES, 0.0, pre_norm=False, shared_heads=True)
@@ -87,7 +90,7 @@ def detector(mask_head: bool) -> Detr:
 
 
 def targets(images: int) -> list[Target]:
-    """Seven objects an image, as COCO has on average, with rectangular masks."""
+    """Returns targets with seven objects per image, COCO's average, with rectangular masks."""
     generator = torch.Generator().manual_seed(0)
     result = []
     for i in range(images):
@@ -101,7 +104,7 @@ def targets(images: int) -> list[Target]:
 
 
 def cases(build: Callable[[bool], tuple[Any, Any, Any]]) -> dict[str, tuple[Work, Work]]:
-    """Name -> (the reference's work, ours), each returning what both must agree on."""
+    """Returns name -> (the reference's function, this project's function). Both functions must return the same tensor."""
     torch.manual_seed(0)
     their_model, their_criterion, _ = build(True)
     our_model = detector(mask_head=True)
@@ -115,7 +118,7 @@ def cases(build: Callable[[bool], tuple[Any, Any, Any]]) -> dict[str, tuple[Work
     found: dict[str, tuple[Work, Work]] = {}
     torch.manual_seed(0)
 
-    # Criterion: forward and backward of the loss alone.
+    # Criterion: forward and backward pass of the loss only.
     wanted, images = targets(both["criterion"]), both["criterion"]
     logits = torch.randn(LAYERS, images, QUERIES, CLASSES + 1, requires_grad=True)
     boxes = torch.rand(LAYERS, images, QUERIES, 4) * 0.5 + 0.2
@@ -176,8 +179,7 @@ def cases(build: Callable[[bool], tuple[Any, Any, Any]]) -> dict[str, tuple[Work
 
     found["mask stage"] = (their_masks, our_masks)
 
-    # Training step, and inference with the detector that no step has changed. A step is what each project does of an
-    # optimiser step.
+    # Training step, with the optimiser step of each project, and inference with a detector that no step has changed.
     ours = detector(mask_head=False)
     ours.load_state_dict(plain.state_dict())
     plain.train()
@@ -197,7 +199,7 @@ def cases(build: Callable[[bool], tuple[Any, Any, Any]]) -> dict[str, tuple[Work
         optimizer.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
         weights = dict(model.named_parameters())
-        # A weight's gradients differ by many orders of magnitude: what is small beside the others is rounding.
+        # Gradients differ by many orders of magnitude, and the smallest ones are rounding errors.
         gradients = [weights[name].grad.flatten() for name in names]  # type: ignore[union-attr]
         compared = [
             part for gradient in gradients for part in (gradient.norm()[None], gradient[:1000] / gradient.norm().clamp(min=1e-6))
@@ -229,7 +231,7 @@ def cases(build: Callable[[bool], tuple[Any, Any, Any]]) -> dict[str, tuple[Work
 
 
 def in_turn(first: Work, second: Work, repeats: int) -> tuple[float, float]:
-    """The median seconds of each, after one warm-up, taking turns so that a busy machine is busy for both."""
+    """Returns the median seconds of each, after one warm-up. The calls alternate, so that other work slows both equally."""
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(repeats + 1):
         for work, measured in zip((first, second), seconds, strict=True):

@@ -38,7 +38,7 @@ def _replacement(path: Path, flush: bool) -> Iterator[Path]:
         if flush:
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp creates the file readable by its owner alone
+        temporary.chmod(0o666 & ~_umask())  # mkstemp creates a file that only its owner can read
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

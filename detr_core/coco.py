@@ -18,6 +18,6 @@ def coco_categories() -> dict[int, Category]:
 
 
 def is_coco(categories: Iterable[Category]) -> bool:
-    """Whether a dataset with these categories is COCO: its things are COCO's 80, under COCO's own ids and names."""
+    """Returns whether a dataset with these categories is COCO, which means that its things have COCO's 80 ids and names."""
     things = {(category.id, category.name) for category in categories if category.isthing}
     return things == {(category.id, category.name) for category in coco_categories().values() if category.isthing}

@@ -1,10 +1,11 @@
-"""From a parameters file's mappings to frozen dataclasses, refusing what they don't name.
+"""Builds frozen dataclasses from the mappings of a parameters file, and refuses keys and values that the dataclasses don't allow.
 
-Each dataclass stands beside what it configures; this file only builds them. The type hints are the schema: bool, int, float,
-str, Literal, `X | None`, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]`, nested dataclasses, and Any, which takes all that YAML
-has. `A | B` of dataclasses are told apart by a field `kind`, of one Literal value in each. `Annotated[dict[str, X], kind]` is a
-mapping whose values differ: each is built as the dataclass `kind(key, value)`. Every field must be given, for the parameters
-file is the only home of values; but for one with the metadata `optional`, which profiles written before it existed do not have.
+Each dataclass is defined beside the code that it configures; this module only builds instances. The type hints are the schema:
+bool, int, float, str, Literal, `X | None`, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]`, nested dataclasses, and Any, which
+accepts every YAML value. In a union `A | B` of dataclasses each one has a field `kind`, a Literal of one value, which selects the
+dataclass. `Annotated[dict[str, X], choose]` is a mapping whose values have different types: each value is built as the dataclass
+that `choose(key, value)` returns. Every field must be given, because values stand in the parameters file only. The exception is
+a field with the metadata `optional`, which older profiles do not have.
 """
 
 from __future__ import annotations
@@ -23,31 +24,34 @@ T = TypeVar("T")
 
 
 class ConfigError(ExpectedError, ValueError):
-    """A parameters file that can't be used. The message names the file, the key, what was expected and what was found."""
+    """A parameters file can't be used. The message names the file, the key, what was expected and what was found."""
 
 
 def require(condition: bool, field: str, expected: str, found: object) -> None:
-    """Raises ConfigError 'FIELD: expected EXPECTED, found FOUND' unless `condition`; for `__post_init__` of a configuration."""
+    """Raises ConfigError 'FIELD: expected EXPECTED, found FOUND' unless `condition` is true.
+
+    The method `__post_init__` of a configuration calls this function.
+    """
     if not condition:
         raise ConfigError(f"{field}: expected {expected}, found {found!r}")
 
 
 def build(kind: type[T], value: object, where: str) -> T:
-    """An instance of the dataclass `kind` from the mapping `value`.
+    """Returns an instance of the dataclass `kind`, built from the mapping `value`.
 
-    where: what errors are prefixed with: the file's name, such as 'params/demo.yaml'.
-    Raises ConfigError for a missing or unknown key, a value of another type, or one that `kind` refuses.
+    where: the prefix of error messages, which is the file's name, such as 'params/demo.yaml'.
+    Raises ConfigError for a missing or unknown key, a value of the wrong type, or a value that `kind` refuses.
     """
     return typing.cast(T, _convert(kind, value, where))
 
 
 def as_dict(config: Any) -> dict[str, Any]:
-    """The plain mapping that `build` makes this dataclass from: tuples become lists, as YAML and JSON have them."""
+    """Returns the plain mapping from which `build` makes this dataclass. Tuples become lists, as in YAML and JSON."""
     return typing.cast(dict[str, Any], _plain(dataclasses.asdict(config)))
 
 
 def flatten(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{'a': {'b': 1}} -> {'a.b': 1}; lists stay whole."""
+    """Returns the mapping with nested keys joined by dots: {'a': {'b': 1}} becomes {'a.b': 1}. Lists are not split."""
     flat: dict[str, Any] = {}
     for key, value in mapping.items():
         name = f"{prefix}{key}"
@@ -98,7 +102,7 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
 def _told_by_kind(kinds: list[type], value: Any, where: str) -> type:
     known = {typing.get_args(typing.get_type_hints(kind)["kind"])[0]: kind for kind in kinds}
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{where}: expected a mapping with kind and what belongs to it, found {value!r}")
+        raise ConfigError(f"{where}: expected a mapping with `kind` and the keys of that kind, found {value!r}")
     found = value.get("kind")
     if not isinstance(found, str) or found not in known:
         what = f"found {found!r}" if "kind" in value else "found none"
@@ -136,7 +140,7 @@ def _tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...
 
 
 def _scalar(kind: Any, value: Any, where: str) -> Any:
-    # bool is an int to Python, and an int is a fine float to a person; nothing else is mixed.
+    # An int is accepted where a float is expected. A bool is not, although bool is a subclass of int in Python.
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not kind or (kind is float and not math.isfinite(value)):

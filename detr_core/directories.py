@@ -1,4 +1,5 @@
-"""Folders of results: a folder appears whole, and is replaced or removed only if this project wrote every file in it.
+"""Writes, replaces and removes folders of results. A folder appears complete or not at all, and it is replaced or removed only
+if this project wrote every file in it.
 
 A folder that the project wrote holds a mark, the file `MARK`, which lists the folder's files with their sha256. A folder without
 a mark, a file that the mark does not list, and a file whose content has changed since belong to somebody else and are never
@@ -26,7 +27,7 @@ from detr_core.wording import counted
 
 MARK = ".detr-results"
 LITTER = frozenset({".DS_Store", "Thumbs.db"})  # files that desktops write into every folder that somebody opens
-_WRITER = ".detr-writer.lock"  # in a temporary folder: held by the process that writes it
+_WRITER = ".detr-writer.lock"  # a lock file in a temporary folder, held by the process that writes the folder
 _ADVICE = "nothing was changed; move it elsewhere, or delete it if you don't need it"
 _OURS = frozenset({MARK, _WRITER})
 
@@ -59,9 +60,9 @@ def remove(folder: Path) -> None:
 def atomic_directory(folder: Path) -> Iterator[Path]:
     """Yields a temporary folder beside `folder`, which replaces `folder` when the block ends without an error.
 
-    So a reader never sees a half-written result. If the block raises, the temporary folder is removed and `folder`
+    A reader therefore never sees a half-written result. If the block raises, the temporary folder is removed and `folder`
     is left as it was. Each writer has a temporary folder of its own, so two writers at once never mix their files: the last one
-    to finish wins. Temporary folders of writers that have died are removed first. The new folder gets its mark.
+    to finish wins. Temporary folders of writers that have died are removed first. The new folder gets a mark.
 
     Raises ForeignFileError before the block begins if `folder` holds a file that the project did not write, and after the block
     if somebody has put such a file there in the meantime.
@@ -75,7 +76,7 @@ def atomic_directory(folder: Path) -> Iterator[Path]:
         with writer:
             yield temporary
             mark(temporary)
-            temporary.chmod(0o777 & ~_umask())  # mkdtemp creates a folder for its owner alone
+            temporary.chmod(0o777 & ~_umask())  # mkdtemp creates a folder that only its owner can use
             _put_in_place(temporary, folder)
             (folder / _WRITER).unlink(missing_ok=True)
     finally:
@@ -85,10 +86,10 @@ def atomic_directory(folder: Path) -> Iterator[Path]:
 def _put_in_place(temporary: Path, folder: Path) -> None:
     """Gives `temporary` the name `folder`, and removes the folder that had this name before.
 
-    Raises ForeignFileError if the earlier folder is not the project's.
+    Raises ForeignFileError if the earlier folder holds a file that the project did not write.
     """
     while True:
-        _require_folder(folder, folder)  # a link is not to be moved
+        _require_folder(folder, folder)  # a link must not be moved
         aside = Path(tempfile.mkdtemp(prefix=_prefix(folder), suffix=".old", dir=folder.parent))
         with suppress(FileNotFoundError):
             folder.rename(aside)
@@ -96,7 +97,7 @@ def _put_in_place(temporary: Path, folder: Path) -> None:
             ours = _files_of_ours(aside, folder)
             temporary.rename(folder)
         except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another writer was faster: its result is the earlier one now
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another writer was faster; its result is replaced now
                 _remove(aside, ours)
                 continue
             _put_back(aside, folder)
@@ -109,7 +110,7 @@ def _put_in_place(temporary: Path, folder: Path) -> None:
 
 
 def _put_back(aside: Path, folder: Path) -> None:
-    with suppress(OSError):  # where another writer has put a folder there, both stay
+    with suppress(OSError):  # if another writer has created `folder` meanwhile, both remain
         aside.rename(folder)
 
 
@@ -145,7 +146,7 @@ def _files_of_ours(folder: Path, shown: Path | None = None) -> list[str]:
             )
         if not _is_as_listed(folder / name, listed[name]):
             raise ForeignFileError(
-                f"{where / name}: expected this result unchanged, because it is replaced, found that it was changed; {_ADVICE}"
+                f"{where / name}: expected this result unchanged, because it is replaced, found a changed file; {_ADVICE}"
             )
     return names
 
@@ -155,7 +156,7 @@ def _is_as_listed(file: Path, sha256: str) -> bool:
         return True  # a link into a cache that no longer has the file: no content can be lost
     try:
         return digest(file) == sha256
-    except OSError:  # a folder, or a file that must not be read
+    except OSError:  # a folder, or a file that this process may not read
         return False
 
 
@@ -177,16 +178,16 @@ def _names(folder: Path) -> Iterator[str]:
 
 
 def _remove(folder: Path, files: list[str]) -> None:
-    """Removes these files of `folder`, then its folders as far as they are empty."""
+    """Removes these files of `folder`, then `folder` and its subfolders if they are empty."""
     for name in files:
         (folder / name).unlink(missing_ok=True)
     for place, _, _ in os.walk(folder, topdown=False):
-        with suppress(OSError):  # a file has appeared there at this moment
+        with suppress(OSError):  # another process may have written a file there
             os.rmdir(place)
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Removes what killed writers of `folder` have left beside it: only folders with the project's mark or lock."""
+    """Removes the temporary folders of killed writers of `folder`. It removes only folders with the project's mark or lock."""
     for path in folder.parent.glob(f"{glob.escape(_prefix(folder))}*"):
         if path.suffix == ".tmp" and (path / _WRITER).is_file():
             with suppress(Timeout, OSError), FileLock(path / _WRITER, timeout=0):

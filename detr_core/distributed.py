@@ -1,4 +1,4 @@
-"""The processes that train or evaluate together, whether the project started them on one machine or torchrun on several."""
+"""Connects the processes that train or evaluate together, whether the project or torchrun started them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import distributed as dist
 
 @dataclass(frozen=True)
 class Group:
-    """This process among those that work together."""
+    """This process's place in the group of processes that train or evaluate together."""
 
     rank: int
     size: int
@@ -24,11 +24,11 @@ class Group:
 
     @property
     def first(self) -> bool:
-        """True in the process that writes files and speaks."""
+        """Whether this is the process (rank 0) that writes files and reports progress."""
         return self.rank == 0
 
     def total(self, values: list[float]) -> list[float]:
-        """Sums over all processes, element by element."""
+        """Returns the sum of `values` over all processes, element by element."""
         if self.size == 1:
             return values
         tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
@@ -37,7 +37,7 @@ class Group:
         return summed
 
     def gather(self, value: Any) -> list[Any]:
-        """`value` of every process, by rank."""
+        """Returns the `value` of every process, in the order of ranks."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -51,24 +51,24 @@ class Group:
         return tensor
 
     def wait(self) -> None:
-        """Returns when every process has come here."""
+        """Returns when every process of the group has called this method."""
         if self.size > 1:
             dist.barrier()
 
 
 def alone(device: torch.device) -> Group:
-    """A process that works by itself."""
+    """Returns the group of a process that works by itself."""
     return Group(0, 1, device)
 
 
-STORE_FILE = "DETR_STORE_FILE"  # the environment variable that names the file by which the processes of one machine meet
+STORE_FILE = "DETR_STORE_FILE"  # environment variable: the file through which processes of a machine connect
 
 
 @contextmanager
 def process_group() -> Iterator[Group]:
     """Joins this process to the others of its training or evaluation: with NCCL on GPUs, with gloo on CPUs.
 
-    RANK, WORLD_SIZE and LOCAL_RANK in the environment say which process this is; without them it works alone, and joins nothing.
+    RANK, WORLD_SIZE and LOCAL_RANK in the environment say which process this is; without them the process works by itself.
     The processes find each other through the file that DETR_STORE_FILE names. Where that is not set, they do so through the
     server at MASTER_ADDR and MASTER_PORT, as torchrun intends; that server listens on all network interfaces.
     """

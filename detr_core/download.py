@@ -1,4 +1,4 @@
-"""Files from addresses: over several connections, gone on with after an interruption, kept only where they are as expected."""
+"""Downloads files over several connections, continues interrupted downloads, and keeps only files with the expected content."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ from detr_core.partial import Part, Piece, RangesRefused, begun
 from detr_core.reporter import Reporter
 from detr_core.web import DownloadError, Remote
 
-_TICK = 0.1  # seconds between two looks at the download
+_TICK = 0.1  # seconds between two checks of a running download
 _SECONDS_BETWEEN_JOURNALS = 1.0
 
 
 def is_address(where: str) -> bool:
-    """Whether a file is named by an address and not by a path."""
+    """Returns whether `where` is an address and not a path."""
     return "://" in where
 
 
 def digest(path: Path) -> str:
-    """The sha256 of a file, hexadecimal."""
+    """Returns the sha256 of a file in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def download(files: Mapping[Path, Remote], connections: int, largest: int, spare: int, reporter: Reporter) -> None:
-    """Each of `files` to its path, unless it is there already and verified; what an earlier call began is gone on with.
+    """Downloads each of `files` to its path, unless a verified file exists there. It continues downloads of earlier calls.
 
-    connections: how many at once, over all files. largest: bytes that no file may exceed. spare: bytes that must stay free on
-    the disk. Tells the reporter of megabytes. Raises DownloadError where an address is of another kind or can't be reached,
-    the disk has no room, a file has another size or checksum than expected, or another process is at it; a file that can't be
-    what is expected is not kept, one that stopped halfway waits for the next call.
+    connections: the number of simultaneous connections over all files. largest: the largest size allowed for a file, bytes.
+    spare: bytes that must stay free on the disk. The reporter receives the progress in megabytes. Raises DownloadError if an
+    address is not allowed or can't be reached, if the disk has no room, if a file does not have the expected size or checksum,
+    or if another process is downloading the file. A file with wrong content is removed; an incomplete one is kept, and the next
+    call continues it.
     """
-    whole: dict[Path, Remote] = {}  # those of a server that doesn't do ranges after all
+    whole: dict[Path, Remote] = {}  # files whose server does not support range requests although it announced them
     while True:
         try:
             return _download(files, whole, connections, largest, spare, reporter)
@@ -73,25 +74,25 @@ def _download(
         finally:
             stop.set()
             for thread in threads:
-                thread.join(timeout=2 * _TICK)  # one that waits for its server dies with the process
+                thread.join(timeout=2 * _TICK)  # a thread that waits for its server ends with the process
         failed: list[DownloadError] = []
         for part in parts:
             try:
                 part.finish()
-            except DownloadError as error:  # the others are good and stay
+            except DownloadError as error:  # the other files are complete and are kept
                 failed.append(error)
         if failed:
             raise failed[0]
 
 
 def _watch(parts: list[Part], threads: list[Thread], errors: list[BaseException], reporter: Reporter) -> None:
-    """Until all is there: tells of progress, computes checksums as bytes come in, and notes what is there."""
+    """Reports progress, computes checksums and writes the journals until all files are complete or a thread fails."""
     total = sum(part.size or 0 for part in parts)
     first, began, noted = sum(part.done for part in parts), time.monotonic(), 0.0
     alive = True
     while alive and not errors:
         alive = any(thread.is_alive() for thread in threads)
-        behind = max(part.hash_on() for part in parts)  # of each, which any() wouldn't ask
+        behind = max(part.hash_on() for part in parts)  # max() calls every part; any() would stop early
         done, now = sum(part.done for part in parts), time.monotonic()
         rate = (done - first) / 1e6 / max(now - began, 1e-9)
         reporter.progress(done // 10**6, max(total, done) // 10**6, 0, f"MB, {rate:.1f} MB/s")
@@ -112,7 +113,7 @@ def _work(queue: SimpleQueue[tuple[Part, Piece]], stop: Event, errors: list[Base
             part.fetch(piece, stop)
     except Empty:
         return
-    except BaseException as error:  # told where it can be: in the thread that waits
+    except BaseException as error:  # the waiting thread raises it
         errors.append(error)
 
 
@@ -121,5 +122,5 @@ def _is_there(path: Path, remote: Remote, reporter: Reporter) -> bool:
         return False
     if remote.sha256 is None:
         return True
-    reporter.message(f"{path.name}: there already; computing the checksum of its {path.stat().st_size / 1e6:,.0f} MB")
+    reporter.message(f"{path.name}: the file exists; computing the checksum of its {path.stat().st_size / 1e6:,.0f} MB")
     return digest(path) == remote.sha256

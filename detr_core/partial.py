@@ -1,7 +1,7 @@
-"""A file under way: which of its bytes are there, and the way to those that are not.
+"""One file that is being downloaded: a record of the bytes that have arrived, and requests for the bytes that are missing.
 
-While a file `x` comes, `.x.part` holds its bytes and `.x.part.json` says which of them are there. It gets its name when it is
-whole and verified.
+During the download of a file `x`, `.x.part` holds its bytes, and the journal `.x.part.json` lists which of them are complete.
+The file gets the name `x` when it is complete and verified.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from detr_core.redaction import without_credentials
 from detr_core.web import BROKEN, DownloadError, Remote, is_final, opened, starts_at, total_size, unreachable, version
 
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before each further try of a connection that brought nothing
-PIECE = 64 * 2**20  # bytes asked for at once
+PIECE = 64 * 2**20  # bytes of one range request
 _BLOCK = 2**20
-_HASHED_AT_ONCE = 2**28  # bytes between two looks at the download
+_HASHED_AT_ONCE = 2**28  # bytes hashed between two checks of the download
 
 
 class RangesRefused(Exception):
-    """The server sends something else than the part of the same file that it was asked for."""
+    """A server did not answer a range request with the requested bytes of the same version of the file."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
@@ -40,7 +40,7 @@ class RangesRefused(Exception):
 
 @dataclass
 class Piece:
-    """Bytes `start` to `end` of a file, `done` of which are there. end: None where the server doesn't say how many there are."""
+    """Bytes `start` to `end` of a file, of which `done` bytes have arrived. end: None if the size of the file is unknown."""
 
     start: int
     end: int | None
@@ -52,7 +52,11 @@ class Piece:
 
 
 class Part:
-    """A file under way: what it is made from, and how much of it is there."""
+    """A file that is being downloaded: its address, its pieces, and how much of them has arrived.
+
+    Raises DownloadError if the server announces another size than expected or more than `largest` bytes, or if another process
+    is downloading the same file. ranges: whether range requests may be used.
+    """
 
     def __init__(self, path: Path, remote: Remote, ranges: bool, largest: int) -> None:
         self.path, self.remote, self.largest = path, remote, largest
@@ -61,10 +65,12 @@ class Part:
         self.version, size, does_ranges = _first_answer(remote)
         self.ranges = ranges and does_ranges
         if remote.size is not None and size is not None and size != remote.size:
-            raise DownloadError(f"{remote.url}: expected {remote.size:,} bytes, found {size:,} announced")
+            raise DownloadError(f"{remote.url}: expected {remote.size:,} bytes, found that the server announces {size:,}")
         self.size = remote.size if size is None else size
         if self.size is not None and self.size > largest:
-            raise DownloadError(f"{remote.url}: expected at most {largest:,} bytes, found {self.size:,} announced")
+            raise DownloadError(
+                f"{remote.url}: expected at most {largest:,} bytes, found that the server announces {self.size:,}"
+            )
         self._hasher, self._hashed = hashlib.sha256(), 0
         self.file = self.file_path.open("r+b" if self.file_path.exists() else "w+b")
         try:
@@ -88,16 +94,17 @@ class Part:
                 return pieces
         else:
             pieces = [Piece(0, self.size)]
-        self.journal.unlink(missing_ok=True)  # first: it must not speak of bytes that are no longer there
+        self.journal.unlink(missing_ok=True)  # before truncating, so that it never lists bytes that were removed
         self.file.truncate(0)
         return pieces
 
     def _about(self) -> dict[str, Any]:
-        url = without_credentials(self.remote.url)  # it is written to a file; and signed anew it is the same address
+        # The journal is a readable file, so it gets no credentials. Addresses that differ only in their signature are equal.
+        url = without_credentials(self.remote.url)
         return {"url": url, "size": self.size, "sha256": self.remote.sha256, "version": self.version, "piece": PIECE}
 
     def _noted(self, pieces: list[Piece]) -> list[int] | None:
-        """The bytes of each piece that an earlier call left here; None where they may be another file's."""
+        """Returns how many bytes of each piece an earlier call has stored; None if they may belong to another file."""
         if self.version is None and self.remote.sha256 is None:
             return None
         try:
@@ -107,19 +114,22 @@ class Part:
             if fits and all(type(count) is int and 0 <= count <= p.left for p, count in zip(pieces, done, strict=True)):
                 return list(done)
         except (OSError, ValueError, AttributeError, KeyError, TypeError):
-            pass  # none, or none that can be believed: from the beginning
+            pass  # no valid journal: the download starts from the beginning
         return None
 
     def note(self) -> None:
-        """Writes down what is on the disk, for a later call to go on from."""
+        """Writes the journal, which lists the bytes that are on the disk, so that a later call can continue the download."""
         if not self.ranges:
             return
-        done = [piece.done for piece in self.pieces]  # before the bytes are brought to the disk: what comes after doesn't count
+        done = [piece.done for piece in self.pieces]  # read before the flush, so that only flushed bytes are counted
         os.fdatasync(self.file.fileno())
         write_text(self.journal, json.dumps(self._about() | {"done": done}))
 
     def fetch(self, piece: Piece, stop: Event) -> None:
-        """The rest of `piece`, with a new connection wherever one breaks. Raises DownloadError where none brings anything."""
+        """Downloads the rest of `piece`, over a new connection whenever one breaks, until `stop` is set.
+
+        Raises DownloadError if several connections in a row bring no bytes.
+        """
         failed = 0
         while not stop.is_set() and (piece.left > 0 or piece.end is None):
             before = piece.done
@@ -134,7 +144,7 @@ class Part:
                 reason = error
             if piece.left == 0 or stop.is_set():
                 return
-            # Without ranges the next try begins anew: progress doesn't count then.
+            # Without range requests the next try starts from the first byte, so progress does not reset the counter.
             failed = 1 if self.ranges and piece.done > before else failed + 1
             if failed > len(PAUSES):
                 raise DownloadError(unreachable(self.remote.url, reason))
@@ -156,20 +166,20 @@ class Part:
                 if piece.start + piece.done + count > self.largest:
                     raise DownloadError(f"{self.remote.url}: expected at most {self.largest:,} bytes, found more")
                 written = 0
-                while written < count:  # a disk that fills up takes a part, and refuses the next
+                while written < count:  # a disk that is almost full accepts a part of the bytes
                     written += os.pwrite(self.file.fileno(), view[written:count], piece.start + piece.done + written)
                 piece.done += count
 
     def _continues(self, answer: HTTPResponse, begin: int) -> bool:
-        """Whether the answer is what was asked for: the same file, from byte `begin` on."""
+        """Returns whether the answer holds the same version of the file from byte `begin` on."""
         same = total_size(answer) == self.size and version(answer) == self.version
         return answer.status == 206 and starts_at(answer, begin) and same
 
     def hash_on(self) -> bool:
-        """Takes the checksum further over what has come; whether there is more to do at once."""
+        """Continues the checksum over the bytes that have arrived. Returns whether more bytes are ready to be hashed."""
         if not self.ranges or self.remote.sha256 is None:
             return False
-        ready = 0  # up to the first gap
+        ready = 0  # bytes before the first gap
         for piece in self.pieces:
             ready += piece.done
             if piece.left:
@@ -180,37 +190,37 @@ class Part:
         while self._hashed < end:
             block = os.pread(self.file.fileno(), min(_BLOCK, end - self._hashed), self._hashed)
             if not block:
-                break  # less on the disk than was written: the checksum will tell
+                break  # the disk holds less than was written, which makes the checksum wrong
             self._hasher.update(block)
             self._hashed += len(block)
         return self._hashed
 
     def finish(self) -> None:
-        """Verifies the whole file and gives it its name, or removes it."""
+        """Verifies the complete file and renames it to `path`. Removes it and raises DownloadError if it is wrong."""
         os.fsync(self.file.fileno())
         size = os.fstat(self.file.fileno()).st_size
         remote = self.remote
         if self.size is not None and size != self.size:
             self.discard()
-            raise DownloadError(f"{remote.url}: expected {self.size:,} bytes, found {size:,}; it was not kept, try again")
+            raise DownloadError(f"{remote.url}: expected {self.size:,} bytes, found {size:,}; the file was removed; try again")
         if remote.sha256 is not None:
             self._hash_up_to(size)
             if (found := self._hasher.hexdigest()) != remote.sha256:
                 self.discard()
                 raise DownloadError(
-                    f"{remote.url}: expected a file with sha256 {remote.sha256}, found one with {found}; it was not kept"
+                    f"{remote.url}: expected a file with sha256 {remote.sha256}, found one with {found}; it was removed"
                 )
         self.file_path.replace(self.path)
         self.journal.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Removes what is there."""
+        """Removes the partial file and its journal."""
         self.file_path.unlink(missing_ok=True)
         self.journal.unlink(missing_ok=True)
 
 
 def _first_answer(remote: Remote) -> tuple[str | None, int | None, bool]:
-    """What the server says of the file: its version, its size, and whether parts of it can be asked for."""
+    """Returns the version and the size of the file as the server states them, and whether it supports range requests."""
     for pause in (*PAUSES, None):
         try:
             with opened(remote, "bytes=0-0") as answer:
@@ -225,14 +235,14 @@ def _first_answer(remote: Remote) -> tuple[str | None, int | None, bool]:
 
 @contextmanager
 def begun(path: Path, remote: Remote, ranges: bool, largest: int) -> Iterator[Part]:
-    """A file under way. When it can't be finished what has come stays, where it can be gone on with."""
+    """Yields the Part of the download to `path`. If the block raises, bytes are kept only if a later call can continue them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = Part(path, remote, ranges, largest)
     try:
         yield part
     except BaseException:
         if not part.file_path.exists():
-            pass  # found wrong and removed
+            pass  # the file was wrong and has been removed
         elif part.ranges and part.done > 0:
             part.note()
         else:

@@ -1,4 +1,4 @@
-"""How training and evaluation tell of their progress, without knowing who listens."""
+"""Defines the interface through which training and evaluation report their progress."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Protocol
 
 
 class Reporter(Protocol):
-    """Who listens to a piece of work."""
+    """Receives the progress, the metrics and the messages of a running computation."""
 
     def progress(self, done: int, total: int, images_per_second: float, note: str) -> None:
-        """`done` of `total` units (steps, images) are done; `note` is short text such as 'loss 2.31'."""
+        """Receives the progress: `done` of `total` units (steps, images). `note` is a short text such as 'loss 2.31'."""
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Named scalars (`train/loss`, `val/AP`) at an optimiser step."""
+        """Receives named scalars (`train/loss`, `val/AP`) at an optimiser step."""
 
     def message(self, text: str) -> None:
-        """One line for the log."""
+        """Receives one line for the log."""
 
 
 class Silent:
-    """Listens to nothing."""
+    """A reporter that ignores everything."""
 
     def progress(self, done: int, total: int, images_per_second: float, note: str) -> None: ...
 
@@ -32,7 +32,7 @@ class Silent:
 
 @dataclass
 class Memory:
-    """Remembers all it is told; for tests and notebooks."""
+    """A reporter that stores everything it receives, for tests and notebooks."""
 
     history: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)

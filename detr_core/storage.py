@@ -23,11 +23,11 @@ ABOUT_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class StorageError(ExpectedError, OSError):
-    """A file or folder cannot be written. The message names it and the reason and, if space is short, says how much is free."""
+    """A file or folder cannot be written. The message names the path, the reason and, if space is short, the free space."""
 
 
 def as_storage_error(error: OSError, path: Path | None = None, needed: int | None = None) -> StorageError | None:
-    """The StorageError for an error by which a file system refuses a write; None for every other error.
+    """Returns a StorageError for an error with which a file system refuses a write; None for every other error.
 
     path: the file to be written, if `error` does not name it: the system names a file that cannot be opened, but not a file
     that has no room for a write. needed: the number of bytes to be written, if known.
@@ -48,7 +48,10 @@ def as_storage_error(error: OSError, path: Path | None = None, needed: int | Non
 
 @contextmanager
 def storage_errors(path: Path, needed: int | None = None) -> Iterator[None]:
-    """Raises StorageError where the file system refuses the writing of `path` in this block. needed: the bytes, if known."""
+    """Raises StorageError if the file system refuses to write `path` in this block.
+
+    needed: the number of bytes to be written, if known.
+    """
     try:
         yield
     except OSError as error:
@@ -69,7 +72,7 @@ def require_space(folder: Path, needed: int, what: str) -> None:
 
 
 def readable(size: int) -> str:
-    """A number of bytes as a person reads it: '2.41 GB (2,411,724,800 bytes)'."""
+    """Formats a number of bytes for a person: '2.41 GB (2,411,724,800 bytes)'."""
     for power, unit in ((3, "GB"), (2, "MB"), (1, "kB")):
         if size >= 1000**power:
             return f"{size / 1000**power:.2f} {unit} ({size:,} bytes)"
@@ -93,7 +96,7 @@ def _space(folders: list[Path]) -> str:
 
 
 def _file_systems() -> list[Path]:
-    """A folder of each file system that a command may write to: those of the working folder and of the temporary one."""
+    """Returns one folder on each file system of the temporary folder, the working folder and its subfolders."""
     here = Path.cwd()
     folders = [here, Path(os.environ.get("TMPDIR", "/tmp")), *here.glob("*/"), *here.glob("*/*/")]
     found: dict[int, Path] = {}

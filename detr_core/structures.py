@@ -1,12 +1,12 @@
-"""What flows between the rooms: categories, targets, batches and the model's output.
+"""The data structures that the packages exchange: categories, targets, batches and the outputs of the models.
 
 Shape letters, here and in every other file:
     B images in a batch      L decoder layers         Q object queries
     C classes (no-object is class C, the last logit)  T targets (objects) of an image
     D width of the transformer                        H, W rows and columns of an image, a feature map or a mask
 
-Boxes inside the model are cxcywh, 0..1 of the unpadded image; after the model they are xyxy pixels of the original image;
-in COCO files xywh pixels.
+Boxes inside a model are cxcywh, normalised to 0..1 by the size of the unpadded image. After the model they are xyxy in pixels
+of the original image. In COCO files they are xywh in pixels.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-MOST = 100  # detections of an image, where queries don't bound them: COCO's average precision looks at no more
+MOST = 100  # largest number of detections per image for models without queries; COCO's AP uses at most 100
 
 
 @dataclass(frozen=True)
 class Category:
-    """A COCO category. A model's class index is a position in a tuple of these; files hold the id.
+    """A COCO category. A model's class index is a position in a tuple of categories; files hold the category id.
 
-    id: the category id of the annotation file; name: its name, '' where a checkpoint doesn't say; isthing: True for a countable
-    thing, False for stuff. used: False for an index of the class head that stands for no category, because COCO never gave its
-    id to one; no result may show it.
+    id: the category id of the annotation file. name: its name, '' if a checkpoint does not state it. isthing: True for a
+    countable thing, False for stuff. used: False for an index of the class head that belongs to no category, because COCO's ids
+    have gaps; results never show such an index.
     """
 
     id: int
@@ -37,31 +37,31 @@ class Category:
 
 
 def category_labels(names: Mapping[int, str]) -> dict[int, str]:
-    """What each category is called where it has to be told from all others: id -> label, for tables, plots and keys of files.
+    """Returns a unique label for each category (id -> label), for tables, plots and keys of files.
 
-    names: id -> name, which may be empty, of several lines or another category's too. A label is the name on one line, with the
-    id where the name alone would be ambiguous.
+    names: id -> name. A name may be empty, have several lines, or be that of several categories. A label is the name on one
+    line, followed by the id if the name is empty or ambiguous.
     """
     plain = {number: " ".join(name.split()) for number, name in names.items()}
     often = Counter(plain.values())
     labels = {number: name if name and often[name] == 1 else f"{name} (id {number})".lstrip() for number, name in plain.items()}
-    if len(set(labels.values())) < len(labels):  # a category is called what another one's label is
+    if len(set(labels.values())) < len(labels):  # a category's name equals another category's label
         labels = {number: f"{name} (id {number})".lstrip() for number, name in plain.items()}
     return labels
 
 
 @dataclass
 class Target:
-    """Ground truth of one image, crowds and empty boxes left out.
+    """Ground truth of one image, without crowds and empty boxes.
 
     image_id: the COCO image id.
     labels [T]: int64, class index (position in the dataset's categories).
-    boxes [T, 4]: float32, cxcywh, 0..1 of `size`.
-    masks [T, H, W]: bool, at `size`; None where masks were not asked for.
+    boxes [T, 4]: float32, cxcywh, normalised to 0..1 by `size`.
+    masks [T, H, W]: bool, at `size`; None if masks were not requested.
     size: (h, w) of the image as the network gets it, before padding.
     original_size: (h, w) of the image on disk (EXIF rotation applied).
-    chance: a random number of this image in this epoch, for a detector that draws at random: what it draws then depends neither
-    on the other images of the batch nor on the number of processes.
+    chance: the seed of this image in this epoch, for detectors that draw random samples. With a seed per image the samples
+    depend neither on the other images of the batch nor on the number of processes.
     """
 
     image_id: int
@@ -73,7 +73,7 @@ class Target:
     chance: int = 0
 
     def to(self, device: torch.device) -> Target:
-        """The same target with its tensors on `device`."""
+        """Returns the target with its tensors on `device`."""
         return replace(
             self,
             labels=self.labels.to(device, non_blocking=True),
@@ -84,11 +84,11 @@ class Target:
 
 @dataclass
 class Batch:
-    """Images padded at the right and bottom to the largest of them, with their targets.
+    """Images padded at the right and bottom to the size of the largest image, with their targets.
 
     images [B, 3, H, W]: uint8 RGB; padding holds zeros.
     padding [B, H, W]: bool, True on padding.
-    targets: B of them.
+    targets: a list of B targets.
     """
 
     images: Tensor
@@ -96,7 +96,7 @@ class Batch:
     targets: list[Target]
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on `device`; images travel as uint8 and are normalised there."""
+        """Returns the batch on `device`. Images are copied as uint8; the model normalises them on the device."""
         return Batch(
             self.images.to(device, non_blocking=True),
             self.padding.to(device, non_blocking=True),
@@ -106,13 +106,13 @@ class Batch:
 
 @dataclass
 class Output:
-    """What DETR says of a batch.
+    """The output of DETR for a batch.
 
-    logits [L, B, Q, C+1] and boxes [L, B, Q, 4] (cxcywh, 0..1) of every decoder layer, the last one last.
+    logits [L, B, Q, C+1] and boxes [L, B, Q, 4] (cxcywh, normalised to 0..1) of all decoder layers, in the order of the layers.
     queries [B, Q, D]: the last decoder layer's normalised output embeddings.
-    memory [B, D, h, w]: the encoder's output; projected [B, D, h, w]: its input, the projected backbone map.
+    memory [B, D, h, w]: the encoder's output. projected [B, D, h, w]: the encoder's input, which is the projected backbone map.
     padding [B, h, w]: bool, True on padding, at the feature map's size.
-    pyramid: the backbone's maps of layers 3, 2 and 1 for the mask head (empty where the model has none).
+    pyramid: the backbone's feature maps of layers 3, 2 and 1 for the mask head; empty if the model has no mask head.
     """
 
     logits: Tensor
@@ -126,10 +126,10 @@ class Output:
 
 @dataclass
 class DeformableOutput:
-    """What Deformable DETR says of a batch.
+    """The output of Deformable DETR for a batch.
 
-    logits [L, B, Q, C] (a sigmoid each; there is no no-object class) and boxes [L, B, Q, 4] (cxcywh, 0..1) of every decoder
-    layer, the last one last.
+    logits [L, B, Q, C] (one sigmoid per class; there is no no-object class) and boxes [L, B, Q, 4] (cxcywh, normalised to 0..1)
+    of all decoder layers, in the order of the layers.
     """
 
     logits: Tensor
@@ -138,9 +138,10 @@ class DeformableOutput:
 
 @dataclass
 class RegionOutput:
-    """What Faster R-CNN finds in each image of a batch, after its own non-maximum suppression.
+    """The detections of Faster R-CNN in each image of a batch, after its non-maximum suppression.
 
-    boxes: [N, 4] each, xyxy, 0..1 of the unpadded image. scores, labels: [N] each, probability and class index, surest first.
+    boxes: one tensor [N, 4] per image, xyxy, normalised to 0..1 by the unpadded image. scores, labels: one tensor [N] per image,
+    probabilities and class indices, in descending order of the score.
     """
 
     boxes: list[Tensor]

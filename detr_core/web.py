@@ -1,4 +1,4 @@
-"""One answer of a web server: from an address that is safe to ask, and what its headers say of the file."""
+"""Requests a file from a web server if its address is safe, and reads the headers of the answer."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from urllib.parse import urlsplit
 from detr_core.errors import ExpectedError
 
 SILENCE = 60.0  # seconds without a byte after which a connection counts as broken
-BROKEN = (OSError, HTTPException)  # what asking and reading raise where a server or the way to it fails
+BROKEN = (OSError, HTTPException)  # errors of requests and reads when a server or its connection fails
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class DownloadError(ExpectedError, ValueError):
-    """A file that can't be had, or isn't what was expected. The message names the address, and says what to do."""
+    """A file can't be downloaded, or isn't the expected one. The message names the address and says what to do."""
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A file at an address. size: bytes. sha256: 64 hexadecimal digits. None: not known, so not verified.
+    """A file at an address.
 
-    The address is https, or http to this machine, or http to another one where the checksum is known.
+    url: an address with https, with http to this machine, or with http to another machine if the checksum is known.
+    size: bytes. sha256: 64 hexadecimal digits. A size or checksum of None is unknown and is not verified.
     """
 
     url: str
@@ -36,10 +37,10 @@ class Remote:
 
 @contextmanager
 def opened(remote: Remote, byte_range: str | None) -> Iterator[HTTPResponse]:
-    """The server's answer, redirects followed. byte_range: of the Range header.
+    """Yields the server's answer after redirects. byte_range: the value of the Range header, None for the whole file.
 
-    Raises DownloadError for an address, also of a redirect, that is none or isn't safe, HTTPError for a refusal, and what
-    BROKEN names.
+    Raises DownloadError for an address, or a redirect to one, that is invalid or unsafe, HTTPError if the server refuses, and
+    the errors in BROKEN if the connection fails.
     """
     _require_safe(remote.url, remote)
     handlers: list[urllib.request.BaseHandler] = [_SafeRedirects(remote)]
@@ -50,37 +51,37 @@ def opened(remote: Remote, byte_range: str | None) -> Iterator[HTTPResponse]:
         answer = urllib.request.build_opener(*handlers).open(request, timeout=SILENCE)
     except DownloadError:
         raise
-    except ValueError as error:  # of a redirect's address, or a host's name
-        raise DownloadError(f"{remote.url}: expected an address, found one that nobody can have ({error})") from None
+    except ValueError as error:  # raised for an invalid redirect or host name
+        raise DownloadError(f"{remote.url}: expected a valid address, found an invalid one ({error})") from None
     with answer:
         yield answer
 
 
 def total_size(answer: HTTPResponse) -> int | None:
-    """Bytes of the whole file, as the server announces them."""
+    """Returns the size of the whole file in bytes, as the server states it; None if it does not."""
     value = answer.headers.get("Content-Range", "").rpartition("/")[2] if answer.status == 206 else None
     value = answer.headers.get("Content-Length") if value is None else value
     return int(value) if value is not None and value.isascii() and value.isdigit() and len(value) < 20 else None
 
 
 def starts_at(answer: HTTPResponse, begin: int) -> bool:
-    """Whether it holds the file from byte `begin` on."""
+    """Returns whether the answer holds the file from byte `begin` on."""
     return bool(answer.headers.get("Content-Range", "").startswith(f"bytes {begin}-"))
 
 
 def version(answer: HTTPResponse) -> str | None:
-    """What changes when the file at the address does."""
+    """Returns a text that changes when the file at the address changes; None if the server sends none."""
     return answer.headers.get("ETag") or answer.headers.get("Last-Modified")
 
 
 def is_final(error: HTTPError) -> bool:
-    """Whether asking again is of no use."""
+    """Returns whether the same request would fail again."""
     return error.code < 500 and error.code not in (408, 429)
 
 
 def unreachable(url: str, reason: Exception | str) -> str:
-    """The message of a DownloadError after the last try."""
-    return f"{url}: can't be downloaded ({reason}); try again, or download it otherwise and give its path"
+    """Returns the message of a DownloadError after the last try."""
+    return f"{url}: the file can't be downloaded ({reason}); try again, or download it by other means and give its path"
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
@@ -96,8 +97,8 @@ def _require_safe(url: str, remote: Remote) -> None:
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise DownloadError(f"{url}: expected an address, found none ({error})") from None
-    if "@" in parts.netloc:  # Python's client takes the password for a port, and its error shows it
+        raise DownloadError(f"{url}: expected a valid address, found an invalid one ({error})") from None
+    if "@" in parts.netloc:  # Python's client would take the password for a port and show it in its error
         raise DownloadError(f"{url}: expected an address without a user's name and password, found one with them")
     if parts.scheme == "https" or (parts.scheme == "http" and (parts.hostname in _LOOPBACK or remote.sha256 is not None)):
         return

@@ -1,4 +1,4 @@
-"""A dataset folder carried through `adopt`, the data stage and the check, in this process and in a temporary project."""
+"""Helpers that run `adopt`, the data stage and the check on a dataset folder, in this process and in a temporary project."""
 
 from __future__ import annotations
 

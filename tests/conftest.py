@@ -1,4 +1,4 @@
-"""A tiny profile, carried through the stages once for all tests that look at results; all of it in a temporary folder."""
+"""Runs the stages of a tiny profile once, in a temporary folder, for all tests that examine results."""
 
 from __future__ import annotations
 

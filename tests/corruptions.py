@@ -1,4 +1,4 @@
-"""Absurd values for every field of sound annotation files, for the tests of what reads and what checks them."""
+"""Invalid values for every field of valid annotation files, for tests of the readers and of the data check."""
 
 from __future__ import annotations
 

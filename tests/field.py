@@ -1,4 +1,4 @@
-"""Small inputs as people bring them; each folder gets a README. python make.py OUT (needs numpy and pillow)."""
+"""Writes small inputs such as users have; each folder gets a README. Usage: python make.py OUT (needs numpy and pillow)."""
 
 import json
 import shutil

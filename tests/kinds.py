@@ -1,4 +1,4 @@
-"""A tiny detector of each kind with what trains it, as a profile's `detector`, `loss` and `optimizer`."""
+"""A tiny configuration of each kind of detector: a profile's `detector`, `loss` and `optimizer`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mappings that are told apart by their `kind`, and parts of a profile that don't go together."""
+"""Mappings whose `kind` selects a dataclass, and parts of a profile that contradict each other."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_profile_of_every_kind(kind: str) -> None:
         ({"kind": None}, "a.yaml: kind: expected one of 'detr', 'deformable', 'faster_rcnn', found None"),
         ({"kind": "detr"}, "a.yaml: stages: unknown key"),
         ({"point": 2}, "a.yaml: point: unknown key; did you mean 'points'?"),
-        ({"levels": 1}, "a.yaml: levels: expected at least the 2 stages, found 1"),
+        ({"levels": 1}, "a.yaml: levels: expected at least the number of stages, 2, found 1"),
         ({"stages": [4, 2]}, "a.yaml: stages: expected some of 1, 2, 3, 4 in this order, found [4, 2]"),
         ({"width": 48}, "a.yaml: width: expected a multiple of 32 with 4 heads, found 48"),
     ],
@@ -55,12 +55,12 @@ def test_without_a_kind() -> None:
     content = {key: value for key, value in DEFORMABLE["detector"].items() if key != "kind"}
     with pytest.raises(ConfigError, match=r"a\.yaml: kind: expected one of 'detr', 'deformable', 'faster_rcnn', found none"):
         detector_config(content, "a.yaml")
-    with pytest.raises(ConfigError, match=r"a\.yaml: expected a mapping with kind and what belongs to it, found 3"):
+    with pytest.raises(ConfigError, match=r"a\.yaml: expected a mapping with `kind` and the keys of that kind, found 3"):
         detector_config(3, "a.yaml")
 
 
 def test_a_size_for_every_level_of_the_pyramid() -> None:
-    with pytest.raises(ConfigError, match=re.escape("anchors: expected a size for each of 3 levels, found [16.0, 32.0]")):
+    with pytest.raises(ConfigError, match=re.escape("anchors: expected one size for each of the 3 levels, found [16.0, 32.0]")):
         detector_config(FASTER_RCNN["detector"] | {"anchors": [16, 32]}, "a.yaml")
 
 

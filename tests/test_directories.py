@@ -1,4 +1,4 @@
-"""Folders of results: whole, replaced only where every file in them is ours, and never mixed by two writers."""
+"""Folders of results are complete, are replaced only if the project wrote every file in them, never mix two writers' files."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Golden cases: numbers computed with the reference implementations, that ours must give too.
+"""Golden cases: this project must compute the same numbers as the reference implementations.
 
-The cases are found by file name in the folder that the environment variable GOLDEN_DIR names (default: tests/golden), so the
-same tests run on any other folder of that format. Tolerance: 1e-4 relative + 1e-5 absolute; integers are exact.
+The environment variable GOLDEN_DIR names the folder of the cases (default: tests/golden), so the same tests run on any other
+folder of that format. The tolerance is 1e-4 relative + 1e-5 absolute; integers must be equal.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The house: who may import whom. Read from the code itself, function bodies included."""
+"""The layers of the project: which package may import which. The imports are read from the code, including function bodies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A full disk, for real where the system lets us mount a small one: the error names the folder and what is needed and free."""
+"""Errors of a full disk name the folder and the needed and free bytes. A small disk is mounted if the system allows it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A web server on loopback that misbehaves as it is told, for the tests of downloads."""
+"""A web server on loopback that fails in configurable ways, for the tests of downloads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""flows.worker as tests start it: in float64 where the environment has FLOAT64, and with a signal at the step of SIGNAL_AT."""
+"""Runs flows.worker for tests: in float64 if the variable FLOAT64 is set, and with a signal at the step in SIGNAL_AT."""
 
 from __future__ import annotations
 

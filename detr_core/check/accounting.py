@@ -1,4 +1,4 @@
-"""The account of a checked dataset: every image and object that was supplied is either used, or left out because of a finding."""
+"""Accounts for a checked dataset: every supplied image and object is either used, or left out because of a finding."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Listed:
 
 
 def listed(content: Mapping[str, Any]) -> Listed:
-    """How many images and objects an annotation file lists, broken ones included."""
+    """Returns how many images and objects an annotation file lists, including broken ones."""
     return Listed(len(content["images"]), sum(map(_objects, content["annotations"])))
 
 
@@ -38,11 +38,12 @@ def accounts(
     checked: Mapping[str, Split],
     findings: Sequence[Finding],
 ) -> dict[str, float]:
-    """The account of each annotation file as metrics: 'account/train/instances/images/supplied', '.../used', '.../left_out'.
+    """Returns each annotation file's account as metrics: 'account/train/instances/images/supplied', '.../used', '.../left_out'.
 
-    supplied: the splits as the check read them, and `sizes` what (split, source) listed there. checked: the splits that later
-    stages read, whose objects are counted as these stages read them, crowds included. findings: of the check.
-    Raises UnaccountedError if the number supplied is not the number used plus the number that the findings leave out.
+    supplied: the splits that the check read. sizes: (split, source) -> what that annotation file lists. checked: the splits that
+    later stages read; their objects are counted in the way in which these stages read them, including crowds. findings: the
+    findings of the check. Raises UnaccountedError if the number of supplied entries is not the number of used ones plus the
+    number that the findings leave out.
     """
     figures: dict[str, float] = {}
     for (name, source), own in sizes.items():
@@ -59,7 +60,10 @@ def accounts(
 
 
 def left_out(content: Mapping[str, Any], source: str, findings: Sequence[Finding]) -> Listed:
-    """How many images and objects of an annotation file the findings of its split leave out; an image and its objects."""
+    """Returns how many images and objects of an annotation file the findings of its split leave out.
+
+    An image is left out together with its objects.
+    """
     entries = {finding.place for finding in findings if finding.kind == "image_entry" and finding.source == source}
     ids = {finding.image_id for finding in findings if leaves_image(finding) and finding.kind != "image_entry"} - {None}
     places = {finding.place for finding in findings if finding.source == source and finding.leaves == "object"}
@@ -80,9 +84,9 @@ def left_out(content: Mapping[str, Any], source: str, findings: Sequence[Finding
 
 
 def leaves_image(finding: Finding) -> bool:
-    """Whether an image is left out because of the finding.
+    """Returns whether an image is left out because of the finding.
 
-    A segment can't be left out alone, because its pixels stay in the PNG, where no entry would describe them.
+    A broken segment leaves out its whole image, because its pixels would stay in the PNG without an entry that describes them.
     """
     return finding.leaves == "image" or (finding.source == "panoptic" and finding.kind != "panoptic_missing_segment")
 

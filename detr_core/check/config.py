@@ -10,10 +10,11 @@ from detr_core.config import require
 
 @dataclass(frozen=True)
 class CheckConfig:
-    """mode: what is broken stops everything (`strict`) or is left out and counted (`lenient`).
+    """Configures the data check.
 
-    pictures: how many of the worst are shown of each kind of finding. value_range: the values [low, high] that become 0 and 255
-    in images of more than 8 bits a value; null for those of the set, which the check finds. 8-bit images stay as they are.
+    mode: broken data stops the check (`strict`), or is left out and counted (`lenient`). pictures: the number of examples that
+    the report shows for each kind of finding. value_range: the values [low, high] that become 0 and 255 in images of more than
+    8 bits per value; null takes the range of the dataset, which the check determines. 8-bit images are not changed.
     """
 
     mode: Literal["strict", "lenient"]

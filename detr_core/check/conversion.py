@@ -1,4 +1,4 @@
-"""Findings from the notes that a conversion from YOLO or Pascal VOC leaves in the entries that it writes."""
+"""Turns the notes that a conversion from YOLO or Pascal VOC writes into annotation entries into findings of the data check."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from detr_core.data.conversion import DROPPED, FAULT
 
 
 def conversion_findings(content: dict[str, Any], findings: Sequence[Finding], split: str, source: str) -> list[Finding]:
-    """The findings of an annotation file, completed by the notes of its conversion.
+    """Returns the findings of an annotation file, completed by the notes of its conversion.
 
-    An entry that could not be converted is a finding like any malformed entry; the finding's detail becomes the reason, with the
-    file and the line of the label. Objects of which the conversion left something out become findings too.
+    An entry that could not be converted is a finding like any malformed entry; the note, which names the file and the line of
+    the label, becomes the finding's detail. Objects whose label was converted only in part become findings too.
     """
     worded = []
     for finding in findings:
@@ -33,7 +33,7 @@ def conversion_findings(content: dict[str, Any], findings: Sequence[Finding], sp
 
 
 def unreadable_images(content: dict[str, Any], split: str, source: str) -> list[Finding]:
-    """The images whose file could not be read by the conversion; the check finds them when it reads all images."""
+    """Returns a finding for each image whose file the conversion could not read."""
     return [
         Finding("image_unreadable", split, source, entry["id"], entry["file_name"], place, detail=note)
         for place, entry in enumerate(content["images"])

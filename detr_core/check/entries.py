@@ -1,4 +1,4 @@
-"""The entries of one annotation file, checked one by one: what a reader would stop at, found all at once."""
+"""Checks the entries of one annotation file one by one, and collects all faults instead of stopping at the first one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from detr_core.data.image_entries import SIZE_READ
 
 @dataclass(frozen=True)
 class ImageEntry:
-    """An image as its annotation file has it. place: in the list `images`. size: (h, w)."""
+    """An image as its annotation file describes it. place: its index in the list `images`. size: (h, w), pixels."""
 
     id: int
     name: str
@@ -31,12 +31,11 @@ class ImageEntry:
 
 @dataclass
 class Entries:
-    """What is well in an annotation file, and what is not.
+    """The valid entries of an annotation file, and the findings about the others.
 
-    images: by id. objects [image id]: (category id, box xywh) of all that train something; crowds are not among them. crowds: how
-    many there are.
-    panoptic: of `panoptic_*.json`, by image id: place in `annotations`, name of the PNG, {segment id: (place among the entry's
-    segments, area)}, crowds included.
+    images: image id -> entry. objects: image id -> (category id, box as xywh in pixels) of each valid object, without crowds.
+    crowds: the number of crowds. panoptic: for `panoptic_*.json`, image id -> (index in `annotations`, file name of the PNG,
+    {segment id: area in pixels}), including crowds. findings: the faults.
     """
 
     images: dict[int, ImageEntry]
@@ -47,9 +46,10 @@ class Entries:
 
 
 def check_entries(content: dict[str, Any], split: str, source: str) -> Entries:
-    """The entries of `instances_*.json` or `panoptic_*.json`; `content` has the three lists, see `read_content`.
+    """Returns the checked entries of `instances_*.json` or `panoptic_*.json`.
 
-    Raises DatasetError for categories that are no list of ids and names: without them nothing can be said of the rest.
+    content: the file's lists `images`, `annotations` and `categories`, as `read_content` returns them.
+    Raises DatasetError if the categories are not a list of ids and names, because objects can't be checked without them.
     """
     categories = category_names(content, f"{split}.{source}")
     found = Entries({}, {}, {}, [])
@@ -64,7 +64,7 @@ def check_entries(content: dict[str, Any], split: str, source: str) -> Entries:
             found.findings += _panoptic(entry, blank, found, categories)
         else:
             found.findings += _object(entry, blank, found, categories, seen)
-    for number in repeated:  # known until here, so that their annotations are not taken for those of an unknown image
+    for number in repeated:  # removed only now, because their annotations would be findings of an unknown image
         found.images.pop(number, None)
         found.objects.pop(number, None)
         found.panoptic.pop(number, None)
@@ -77,7 +77,7 @@ def check_entries(content: dict[str, Any], split: str, source: str) -> Entries:
 
 
 def _check_images(entries: list[Any], found: Entries, split: str, source: str) -> None:
-    """Adds to `found` the images that are well, the first one of each id that several have, and what is wrong with the others."""
+    """Adds valid images and the findings about all others to `found`. If several images have one id, the first one is added."""
     often = Counter(_whole(entry, "id") for entry in entries if isinstance(entry, dict))
     for place, entry in enumerate(entries):
         image, fault = _image(entry, place)
@@ -95,13 +95,13 @@ def _check_images(entries: list[Any], found: Entries, split: str, source: str) -
 
 
 def category_names(content: dict[str, Any], where: str) -> dict[int, str]:
-    """Category id -> name. Raises DatasetError for categories that are malformed or have an id twice."""
+    """Returns category id -> name. Raises DatasetError for categories that are malformed or have an id twice."""
     try:
         names = {number: name for number, name, _ in category_list(content["categories"])}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DatasetError(f"{where}: categories: expected entries with `id` and `name`: {error}") from None
     if not names:
-        raise DatasetError(f"{where}: categories: expected one or more, found none")
+        raise DatasetError(f"{where}: categories: expected at least one category, found none")
     return names
 
 
@@ -133,7 +133,7 @@ def _panoptic(entry: dict[str, Any], blank: Finding, found: Entries, categories:
     blank = replace(blank, image_id=image.id, file=image.name)
     segments, name = entry.get("segments_info"), entry.get("file_name")
     if not isinstance(segments, list) or not isinstance(name, str) or image.id in found.panoptic or Path(name).is_absolute():
-        yield replace(blank, detail="expected `segments_info`, a relative `file_name` and one entry an image")
+        yield replace(blank, detail="expected a list `segments_info`, a relative path `file_name`, and one entry per image")
         return
     areas: dict[int, float] = {}
     found.panoptic[image.id] = (blank.place or 0, name, areas)
@@ -143,7 +143,7 @@ def _panoptic(entry: dict[str, Any], blank: Finding, found: Entries, categories:
         if number is None or not 0 < number <= LARGEST_SEGMENT:
             yield replace(blank, detail="a segment without an id from 1 to 256^3 - 1")
             continue
-        # A segment that is left out stays known: its pixels are no stranger's.
+        # A segment that is left out stays known, so that its pixels do not count as an unknown segment.
         areas[number] = float(segment["area"]) if type(segment.get("area")) in (int, float) else math.nan
         where = replace(blank, segment=number)
         yield from _object(segment | {"image_id": image.id}, where, found, categories, seen)
@@ -162,7 +162,7 @@ def _object(
     elif number is None or image_id is None or category is None:
         yield replace(blank, detail="expected an `id`, and whole numbers as `image_id` and `category_id`")
     elif number in seen:
-        yield replace(blank, kind="object_id", box=_drawn(box), detail=f"the id {number} is an earlier one's too")
+        yield replace(blank, kind="object_id", box=_drawn(box), detail=f"an earlier annotation has the id {number} too")
     elif image is None:
         yield replace(blank, kind="object_without_image", detail=f"image_id {image_id}")
     elif category not in categories:
@@ -238,5 +238,5 @@ def _box(value: Any) -> tuple[float, float, float, float] | None:
 
 
 def _drawn(box: tuple[float, float, float, float] | None) -> tuple[float, float, float, float] | None:
-    """The box for a picture; None where it can't be drawn or written as JSON."""
+    """Returns the box if it can be drawn in a picture and written as JSON, else None."""
     return box if box is not None and all(map(math.isfinite, box)) else None

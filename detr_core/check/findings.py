@@ -1,4 +1,4 @@
-"""What can be wrong with a dataset, in words."""
+"""The kinds of faults that the data check can find, each with a description."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Literal
 class Kind:
     """A kind of finding.
 
-    leaves: what a lenient check leaves out because of it, an image or an object; None: nothing. stops: no check lets the data
-    through, however lenient, because leaving something out would not help.
+    words: the description. leaves: what a lenient check leaves out because of the finding: 'image', 'object', or None for
+    nothing. stops: True if even a lenient check refuses the dataset, because leaving something out would not help.
     """
 
     words: str
@@ -20,7 +20,7 @@ class Kind:
 
     @property
     def broken(self) -> bool:
-        """Whether something has to be mended or left out; other findings are only told."""
+        """Whether the data has to be repaired or left out; other findings are only reported."""
         return self.leaves is not None or self.stops
 
 
@@ -28,23 +28,23 @@ KINDS = {
     "nothing_to_learn": Kind(
         "a split without any object to learn from (crowds and broken objects do not count)", None, stops=True
     ),
-    "image_entry": Kind("an image's entry that lacks a field or names a file outside of the folder", "image"),
+    "image_entry": Kind("an image entry that lacks a field or names a file outside of the folder", "image"),
     "image_id": Kind("an image with the id of another image, so that their annotations can't be told apart", "image"),
     "image_missing": Kind("an image that isn't there", "image"),
     "image_link": Kind("an image that is a link to a file outside of its folder", "image"),
     "image_empty": Kind("an image file of 0 bytes", "image"),
     "image_truncated": Kind("an image file cut short", "image"),
-    "image_unreadable": Kind("an image file that is none, or damaged", "image"),
+    "image_unreadable": Kind("a file that is damaged or is not an image", "image"),
     "image_size": Kind("an image of another size than annotated", "image"),
     "duplicate_across": Kind("a training image that is in val too", "image"),
     "panoptic_png": Kind("a panoptic PNG that is missing, unreadable or of another size", "image"),
-    "panoptic_unknown_segment": Kind("a panoptic PNG with a segment that its JSON hasn't", "image"),
+    "panoptic_unknown_segment": Kind("a panoptic PNG with a segment that the JSON file does not list", "image"),
     "panoptic_missing_segment": Kind("a panoptic segment without a pixel in its PNG", "object"),
-    "object_entry": Kind("an annotation that lacks something or isn't one", "object"),
-    "object_id": Kind("an annotation whose id is another's too", "object"),
+    "object_entry": Kind("an annotation that is malformed or lacks a field", "object"),
+    "object_id": Kind("an annotation with the id of another annotation", "object"),
     "object_without_image": Kind("an annotation of an unknown image", "object"),
     "unknown_category": Kind("an annotation of a category that isn't listed", "object"),
-    "box_degenerate": Kind("a box without extent, or not finite", "object"),
+    "box_degenerate": Kind("a box whose width or height is not positive, or whose values are not finite", "object"),
     "box_outside": Kind("a box wholly outside its image", "object"),
     "polygon_broken": Kind("polygons of fewer than 3 points, of odd length, not finite or without extent", "object"),
     "rle_broken": Kind("run lengths that don't cover the image", "object"),
@@ -57,12 +57,12 @@ KINDS = {
         "an object whose label has more than a box (keypoints, a confidence, a track id), which is left out", None
     ),
     "box_clipped": Kind("a box partly outside its image, by more than a pixel", None),
-    "object_repeated": Kind("an object annotated twice, box and category the same", None),
+    "object_repeated": Kind("an object annotated twice, with the same box and category", None),
     "duplicate_within": Kind("an image that is in its split twice", None),
-    "panoptic_area": Kind("a panoptic segment whose area is another than its PNG's", None),
+    "panoptic_area": Kind("a panoptic segment whose area differs from its pixels in the PNG", None),
     "category_repeated": Kind("a category with the same name as another one", None),
     "category_unused": Kind("a category without an object in train", None),
-    "image_deep": Kind("an image of more than 8 bits a value, which is scaled to 8 bits by the range of the dataset", None),
+    "image_deep": Kind("an image of more than 8 bits per value, which is scaled to 8 bits by the range of the dataset", None),
     "image_constant": Kind("an image of one colour, or of nearly one after it is scaled to 8 bits", None),
     "many_objects": Kind("an image with more objects than the detector has queries", None),
 }
@@ -70,12 +70,12 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong.
+    """One fault of a dataset.
 
-    kind: of KINDS. split: 'train' or 'val'. source: which annotation file, 'instances' or 'panoptic'; '' for what concerns
-    none. image_id, file: the image, None and '' where there is none. place: of the entry in the file's list (`images` where an
-    image is left out, else `annotations`); segment: the id of a panoptic segment in that entry. box: xywh, pixels, where it is
-    known. detail: what was found.
+    kind: a key of KINDS. split: 'train' or 'val'. source: the annotation file, 'instances' or 'panoptic'; '' if the finding
+    concerns no annotation file. image_id, file: the image; None and '' if there is none. place: the index of the entry in the
+    file's list, which is `images` if the finding leaves out an image, else `annotations`. segment: the id of a panoptic segment
+    in that entry. box: xywh in pixels, None if it is not known. detail: what was found.
     """
 
     kind: str
@@ -89,17 +89,17 @@ class Finding:
     detail: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("file", "detail"):  # a file may hold half a character, which no terminal and no page can show
+        for name in ("file", "detail"):  # a file may hold half a character (a lone surrogate), which can't be printed
             object.__setattr__(self, name, getattr(self, name).encode("utf-8", "backslashreplace").decode())
 
     @property
     def leaves(self) -> str | None:
-        """What a lenient check leaves out because of it: 'image', 'object' or None."""
+        """What a lenient check leaves out because of the finding: 'image', 'object' or None."""
         return KINDS[self.kind].leaves
 
 
 def counts(findings: list[Finding]) -> dict[str, int]:
-    """How many there are of each kind, in the order of KINDS, also those of which there are none."""
+    """Returns the number of findings of every kind, including 0, in the order of KINDS."""
     counted = dict.fromkeys(KINDS, 0)
     for finding in findings:
         counted[finding.kind] += 1

@@ -1,4 +1,4 @@
-"""The data check: every annotation and every image of a dataset, read once, and what is wrong with them."""
+"""The data check reads every annotation and every image of a dataset once, and reports all faults."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ from detr_core.wording import counted
 
 @dataclass(frozen=True)
 class Inspection:
-    """findings: in the order of splits and images. statistics: of each split, of panoptic segments where there are some.
+    """The result of a data check.
 
-    supplied: what each annotation file lists, by (split, source), before anything is left out.
-    value_ranges: by which images of more than 8 bits a value are scaled, None where there are no such images.
+    findings: all faults, in the order of splits and images. statistics: split -> its statistics, which count panoptic segments
+    if the split has them. supplied: (split, source) -> what that annotation file lists before anything is left out.
+    value_ranges: sample type -> the values by which images of more than 8 bits per value are scaled; None without such images.
     """
 
     findings: list[Finding]
@@ -41,12 +42,12 @@ class Inspection:
 
 
 def inspect(splits: Mapping[str, Split], queries: int, reporter: Reporter, value_range: Range | None = None) -> Inspection:
-    """Reads everything once, the images in one thread a processor, and tells all that is wrong.
+    """Reads all annotations and images once, with one thread per processor for the images, and returns all findings.
 
-    queries: of the detector; images with more objects are found. value_range: what images of more than 8 bits a value are scaled
-    by; None for the range of the set.
+    queries: the detector's number of queries; an image with more objects is a finding. value_range: the range by which images of
+    more than 8 bits per value are scaled; None for the range of the dataset.
     Raises DatasetError for an annotation file that can't be read at all, or whose categories are malformed or differ between the
-    files: nothing can be left out of it that would help.
+    files, because no entry could be left out to repair it.
     """
     findings: list[Finding] = []
     statistics: dict[str, Statistics] = {}
@@ -96,18 +97,18 @@ def _require_same_categories(names: dict[str, dict[int, str]], source: str, cont
     own = category_names(content, str(file))
     if source in names and names[source] != own:
         both = set(names[source].items()) ^ set(own.items())
-        raise DatasetError(f"{file}: categories: expected those of the train split, found others: {sorted(both)[:3]}")
+        raise DatasetError(f"{file}: categories: expected the categories of the train split, found others: {sorted(both)[:3]}")
     names[source] = own
 
 
 def _read_images(
     jobs: Mapping[tuple[Path, tuple[int, int]], Path], reporter: Reporter
 ) -> dict[tuple[Path, tuple[int, int]], Seen]:
-    # Threads: Pillow decodes and hashlib hashes without the interpreter's lock, and a process takes seconds to start.
+    # Threads are enough, because Pillow and hashlib release the interpreter's lock. Processes would take seconds to start.
     found: dict[tuple[Path, tuple[int, int]], Seen] = {}
     begun = time.monotonic()
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        warnings.simplefilter("ignore")  # Pillow's, of damaged metadata and large images: what matters of it is a finding
+        warnings.simplefilter("ignore")  # Pillow warns of damaged metadata and large images; the findings cover what matters
         running = {pool.submit(check_image, *job, jobs[job]): job for job in sorted(jobs)}
         for done, future in enumerate(as_completed(running), start=1):
             found[running[future]] = future.result()
@@ -174,7 +175,7 @@ def _duplicates(
     jobs: Mapping[str, Mapping[tuple[Path, tuple[int, int]], list[tuple[str, ImageEntry]]]],
     seen: Mapping[tuple[Path, tuple[int, int]], Seen],
 ) -> Iterable[Finding]:
-    """Images of the same content: the later ones of a split, and those of train that val has too."""
+    """Yields findings for images of equal content: repetitions within a split, and training images that are in val too."""
     first: dict[str, dict[bytes, str]] = {name: {} for name in splits}
     for name, part in jobs.items():
         for job, entries_of in part.items():
@@ -187,7 +188,7 @@ def _duplicates(
                 yield Finding("duplicate_within", name, "", image.id, image.name, detail=f"the same as {other}")
     train, val = splits["train"], splits["val"]
     if (train.instances, train.panoptic) == (val.instances, val.panoptic):
-        return  # one set for both is meant so, to try things out or to measure a published model
+        return  # a profile may use one set of images for both splits on purpose, to measure a published model
     for job, entries_of in jobs["train"].items():
         other = first["val"].get(seen[job].digest or b"", "")
         for source, image in entries_of if other else ():

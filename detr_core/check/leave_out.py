@@ -1,4 +1,4 @@
-"""A dataset without what is broken in it: annotation files of our own, images where they are."""
+"""Writes a checked dataset: new annotation files without the broken entries; the images stay where they are."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from detr_core.data.values import Range
 def write_checked(
     dataset: Path, findings: Sequence[Finding], folder: Path, value_ranges: dict[str, Range] | None = None
 ) -> dict[str, int]:
-    """Writes `folder`/dataset.json: the dataset of the folder `dataset`, without what the findings leave out.
+    """Writes `folder`/dataset.json: the dataset of the folder `dataset`, without the images and objects that findings leave out.
 
-    Where they leave nothing out it points to the annotation files as they are. Else `folder`/annotations/ gets files of our own:
-    an image goes out of both files of its split, with its annotations. Nothing reads the originals then, so nothing can
-    forget what was left out. Paths inside of the dataset stay relative, so that both folders can be moved together.
-    value_ranges: what readers of the dataset scale deep images by, see `Inspection`.
+    If the findings leave nothing out, dataset.json points to the original annotation files. Otherwise new files are written to
+    `folder`/annotations/: an image is removed from both annotation files of its split, with its annotations. Later stages read
+    the new files only. Paths inside of the dataset stay relative, so that both folders can be moved together.
+    value_ranges: sample type -> the values by which readers scale images of more than 8 bits per value.
     Returns how many were left out: 'train/images', 'train/objects', 'val/images', 'val/objects'.
-    Raises DatasetError where no image of a split is left.
+    Raises DatasetError if no image of a split is left.
     """
     source, splits = read_dataset_file(dataset), read_dataset(dataset)
     broken = [finding for finding in findings if finding.leaves is not None]
@@ -50,7 +50,10 @@ def _moved(place: str, dataset: Path, folder: Path) -> str:
 
 
 def _written(split: Split, broken: Sequence[Finding], folder: Path, left: dict[str, int]) -> dict[str, str]:
-    """The split's annotation files without what is broken; adds to `left`. Returns their names below `folder`, by source."""
+    """Writes the split's annotation files without broken entries, and adds the numbers left out to `left`.
+
+    Returns source -> file name below `folder`.
+    """
     entries = {
         source: {finding.place for finding in broken if finding.kind == "image_entry" and finding.source == source}
         for source in ("instances", "panoptic")
@@ -79,8 +82,8 @@ def _written(split: Split, broken: Sequence[Finding], folder: Path, left: dict[s
             image for place, image in enumerate(content["images"]) if place not in bad_entries and int(image["id"]) not in images
         ]
         if not kept:
-            raise DatasetError(f"{original}: expected an image that can be used, found none")
-        gone = len(content["images"]) - len(kept)  # an image that both files list is one
+            raise DatasetError(f"{original}: expected at least one valid image, found none")
+        gone = len(content["images"]) - len(kept)  # an image that both files list counts once
         left[f"{split.name}/images"] = max(left[f"{split.name}/images"], gone)
         ids = {int(image["id"]) for image in kept}
         annotations = [

@@ -1,4 +1,4 @@
-"""Whether an annotation file of instances has a mask for every object, or for none."""
+"""Checks whether an annotation file of instances has a mask for every object or for none."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from detr_core.data.split import id_in
 def objects_without_mask(
     annotations: Sequence[Any], names: Mapping[int, str], findings: Sequence[Finding], split: str
 ) -> Iterator[Finding]:
-    """A finding for each object without a mask in a file where other objects have one; crowds do not count.
+    """Yields a finding for each object without a mask in a file where other objects have one. Crowds are ignored.
 
-    findings: of this file so far; objects that they leave out do not count. names: file names of the images that are not left
-    out, by id.
+    findings: the findings of this file so far; objects that they leave out are ignored. names: image id -> file name of the
+    images that are not left out.
     """
     left = {finding.place for finding in findings if finding.leaves == "object"}
     objects = [

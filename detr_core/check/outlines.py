@@ -1,4 +1,4 @@
-"""Polygons and run lengths of `segmentation`, checked without decoding them: a damaged one must not reach a decoder in C."""
+"""Checks the polygons and run lengths of `segmentation` without decoding them, so that no damaged mask reaches the C decoder."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from detr_core.data.run_lengths import run_lengths
 
 
 def outline_fault(segmentation: Any, size: tuple[int, int]) -> tuple[str, str] | None:
-    """What is wrong with a segmentation in an image of `size` (h, w): the kind of finding and the detail; None where it is well.
+    """Returns the kind and the detail of a finding about a segmentation in an image of `size` (h, w), or None if it is valid.
 
-    One polygon of three points or more, with an extent, is enough: what reads masks passes over shorter ones.
+    One polygon with at least three points and an extent is enough, because readers of masks ignore shorter polygons.
     """
     if isinstance(segmentation, list):
         fault = _polygons_fault(segmentation, farthest(size))
@@ -33,7 +33,7 @@ def _polygons_fault(polygons: list[Any], largest: int) -> str | None:
         if not all(map(math.isfinite, polygon)):
             return "expected finite numbers"
         if any(abs(value) > largest for value in polygon):
-            return f"expected points within {largest} pixels, found one that lies further"
+            return f"expected points within {largest} pixels, found a point that lies further away"
         whole += len(polygon) >= 6 and max(polygon[0::2]) > min(polygon[0::2]) and max(polygon[1::2]) > min(polygon[1::2])
     return None if whole else "expected a polygon of at least 3 points with an extent, found none"
 
@@ -43,4 +43,4 @@ def _rle_fault(rle: dict[str, Any], size: tuple[int, int]) -> str | None:
         lengths = run_lengths(rle, size)
     except ValueError as error:
         return str(error)
-    return None if sum(lengths[1::2]) else "expected a pixel inside, found none"
+    return None if sum(lengths[1::2]) else "expected run lengths with a pixel inside the mask, found none"

@@ -1,4 +1,4 @@
-"""One image file, and its panoptic PNG, read once: whether they are whole, of the size annotated, and of what content."""
+"""Checks one image file and its panoptic PNG: whether they can be read, have the annotated size, and what they contain."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from detr_core.data.values import Spread, deep_values, spread
 Size = tuple[int, int]  # (h, w)
 Faults = list[tuple[str, str]]  # kind of finding, detail
 
-# A file named by the hash of its content, as in a cache that holds big files once: links into it are as good as copies.
+# A file that is named by the hash of its content, as in DVC's cache. A link into such a cache is as good as a copy.
 _BY_CONTENT = re.compile(r"/[0-9a-f]{2}/[0-9a-f]{30}$")
 
 
 @dataclass(frozen=True)
 class Seen:
-    """digest: of the file's content, None where it is missing or empty. faults: of the image, at most one.
+    """What the check read from one image file.
 
-    spread: the values of an image of more than 8 bits a value; None for others. constant: whether an 8-bit image has one colour.
+    digest: the hash of the file's content, None if the file is missing or empty. faults: at most one fault of the image.
+    spread: the values of an image of more than 8 bits per value, else None. constant: whether an 8-bit image has one colour.
     """
 
     digest: bytes | None
@@ -37,7 +38,10 @@ class Seen:
 
 
 def check_image(path: Path, size: Size, folder: Path) -> Seen:
-    """Reads and decodes the image, which `size` says the annotated size of. folder: where it lies, without links."""
+    """Reads and decodes an image.
+
+    size: the annotated size (h, w). folder: the resolved folder of the images; a file that a link leads outside of it is a fault.
+    """
     data, fault = _read(path, folder)
     if fault is not None:
         return Seen(None, [fault])
@@ -47,15 +51,15 @@ def check_image(path: Path, size: Size, folder: Path) -> Seen:
             turned = image.getexif().get(Base.Orientation, 1) >= 5
             found = (image.height, image.width)
             if size not in ({found, found[::-1]} if turned else {found}):
-                # Read no further: a header that lies about its size may ask for gigabytes.
+                # The pixels are not decoded, because a wrong header may request gigabytes of memory.
                 return Seen(digest, [("image_size", f"annotated as {size[1]} x {size[0]}, is {found[1]} x {found[0]}")])
             deep = deep_values(image, lambda: Image.open(io.BytesIO(data)))
             if deep is not None:
                 return Seen(digest, [], spread(*deep))
-            # A JPEG is unpacked to its last byte at an eighth of the size too, in half the time.
+            # A JPEG that is decoded at an eighth of its size is also read to its last byte, in half the time.
             reduced = image.draft(image.mode, (image.width // 8, image.height // 8)) is not None
             constant = _has_one_color(image)
-        if constant and reduced:  # an eighth of the size may have lost what is fine
+        if constant and reduced:  # decoding at an eighth of the size may have lost fine detail
             with Image.open(io.BytesIO(data)) as image:
                 constant = _has_one_color(image)
     except UnidentifiedImageError:
@@ -69,9 +73,10 @@ def check_image(path: Path, size: Size, folder: Path) -> Seen:
 def check_panoptic(
     path: Path, size: Size, segments: Mapping[int, float], folder: Path
 ) -> tuple[Faults, list[tuple[str, int, str]]]:
-    """Compares a panoptic PNG with `segments`, the area that the JSON gives each segment id. folder: its own, no link.
+    """Compares a panoptic PNG with the annotation file.
 
-    Returns what is wrong with the whole file, and (kind, segment id, detail) of its segments.
+    segments: segment id -> area in pixels in the annotation file. folder: the resolved folder of the PNGs.
+    Returns the faults of the whole file, and (kind, segment id, detail) for each fault of a segment.
     """
     data, fault = _read(path, folder)
     if fault is not None:
@@ -85,7 +90,7 @@ def check_panoptic(
     except (OSError, SyntaxError, ValueError, EOFError, OverflowError, MemoryError, Image.DecompressionBombError) as error:
         return [("panoptic_png", f"{path.name}: {str(error)[:120]}")], []
     areas = {r + 256 * g + 256**2 * b: count for count, (r, g, b) in cast(list[tuple[int, tuple[int, int, int]]], colors)}
-    areas.pop(0, None)  # no segment
+    areas.pop(0, None)  # 0 marks pixels of no segment
     strangers = sorted(set(areas) - set(segments))
     whole: Faults = [("panoptic_unknown_segment", f"{path.name}: segment {strangers[0]}")] if strangers else []
     of_segments = []
@@ -108,7 +113,7 @@ def _read(path: Path, folder: Path) -> tuple[bytes, tuple[str, str] | None]:
         if not real.startswith(f"{folder}{os.sep}") and not _BY_CONTENT.search(real):
             return b"", ("image_link", f"a link to {real}")
         if os.path.lexists(real) and not os.path.isfile(real):
-            return b"", ("image_unreadable", "not a file")  # a device or a pipe may never end
+            return b"", ("image_unreadable", "not a file")  # reading a device or a pipe may never end
         data = path.read_bytes()
     except FileNotFoundError:
         return b"", ("image_missing", "no such file")

@@ -1,4 +1,4 @@
-"""How many objects a split has, of what class and size: what a detector is laid out for."""
+"""Counts the objects of a split by class, size and image."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from detr_core.structures import category_labels
 
 @dataclass
 class Statistics:
-    """Of one split, crowds and broken objects left out.
+    """The numbers of objects and images of one split, without crowds and broken objects.
 
-    classes: category label (see `category_labels`) -> objects, in the order of category ids. objects: number of them an image ->
-    images. sides: square root of a box's area, pixels, rounded -> objects. sizes: (h, w) -> images. crowds: how many objects are
-    marked as such.
+    classes: category label (see `category_labels`) -> number of objects, in the order of category ids. objects: number of
+    objects in an image -> number of such images. sides: square root of a box's area, rounded to pixels -> number of objects.
+    sizes: (h, w) -> number of images. crowds: the number of crowds.
     """
 
     classes: dict[str, int]
@@ -28,12 +28,12 @@ class Statistics:
 
     @property
     def most_objects(self) -> int:
-        """The most objects that an image has."""
+        """The largest number of objects in one image."""
         return max(self.objects, default=0)
 
 
 def count(entries: Entries, names: Mapping[int, str]) -> Statistics:
-    """The statistics of an annotation file's entries; names: category id -> name."""
+    """Returns the statistics of an annotation file's entries. names: category id -> name."""
     per_class = dict.fromkeys(sorted(names), 0)
     found = Statistics({}, crowds=entries.crowds)
     for image in entries.images.values():
@@ -49,7 +49,7 @@ def count(entries: Entries, names: Mapping[int, str]) -> Statistics:
 
 
 def quantile(counter: Mapping[int, int], share: float) -> int:
-    """The smallest value that `share` of the counted reach at most; 0 where nothing was counted."""
+    """Returns the smallest value that at least the fraction `share` of all counted values does not exceed; 0 without values."""
     total, seen = sum(counter.values()), 0
     for value in sorted(counter):
         seen += counter[value]
@@ -59,6 +59,6 @@ def quantile(counter: Mapping[int, int], share: float) -> int:
 
 
 def by_size(sides: Mapping[int, int]) -> dict[str, int]:
-    """COCO's sizes: objects below 32² pixels, from 32² to 96², and above."""
+    """Returns the number of objects by COCO's sizes: small (below 32² pixels), medium (from 32² to 96²) and large."""
     bounds = {"small": (0, 32), "medium": (32, 96), "large": (96, 1 << 62)}
     return {name: sum(n for side, n in sides.items() if low <= side < high) for name, (low, high) in bounds.items()}

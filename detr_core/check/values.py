@@ -1,4 +1,4 @@
-"""The data check of pixel values: the ranges by which deep images are scaled, and images that show nothing."""
+"""Checks pixel values: finds the ranges by which images of more than 8 bits per value are scaled, and images of one colour."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from detr_core.data.values import Range, Spread, ranges_of, scaled
 
 Job = tuple[Path, tuple[int, int]]  # an image file, and the size that it is annotated with
 
-_LEVELS = 4  # of 256: an image that spans fewer shows nothing
+_LEVELS = 4  # of 256: an image that spans fewer levels counts as one of a single colour
 
 
 def value_findings(
     jobs: Mapping[str, Mapping[Job, list[tuple[str, ImageEntry]]]], seen: Mapping[Job, Seen], value_range: Range | None
 ) -> tuple[dict[str, Range] | None, list[Finding]]:
-    """The ranges of the dataset by sample type (None if no image has more than 8 bits a value), and the findings.
+    """Returns the ranges of the dataset by sample type (None if no image has more than 8 bits per value), and the findings.
 
-    jobs: the images of each split. value_range: the profile's range for all sample types; None for the ranges of the dataset's
-    values.
+    jobs: the images of each split. seen: what the check read from each image file. value_range: the profile's range for all
+    sample types; None for the ranges of the dataset's values.
     """
     spreads = [found.spread for found in seen.values() if found.spread is not None]
     ranges = ranges_of(spreads) if value_range is None else {each.kind: value_range for each in spreads}

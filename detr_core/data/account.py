@@ -1,4 +1,4 @@
-"""The rule that no entry of a dataset is lost: every supplied entry is either used, or left out and counted."""
+"""Enforces that no entry of a dataset is lost: every supplied entry is either used, or left out and counted."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ class UnaccountedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Account:
-    """What became of one list of entries. where: the list, such as 'train: instances: annotations'.
+    """Counts the entries of one list: how many were supplied, how many are used and how many are left out.
 
-    Raises UnaccountedError where `supplied` differs from `used` + `left_out`.
+    where: the name of the list in an error, such as 'train: instances: annotations'.
+    Raises UnaccountedError if `supplied` differs from `used` + `left_out`.
     """
 
     where: str

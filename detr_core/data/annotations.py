@@ -1,4 +1,4 @@
-"""COCO's two annotation files, `instances_*.json` and `panoptic_*.json`, as checked arrays."""
+"""Reads COCO's two kinds of annotation files, `instances_*.json` and `panoptic_*.json`, into checked arrays."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ from detr_core.structures import Category
 Targets = Literal["instances", "panoptic"]
 Arrays = Mapping[str, npt.NDArray[Any]]
 
-CROWDS, EMPTY = "crowds", "empty_boxes"  # what trains nothing; a box is empty that has no extent in the image
+CROWDS, EMPTY = "crowds", "empty_boxes"  # objects that are not trained on; an empty box has no extent inside the image
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """What an annotation file says, crowds and degenerate boxes left out.
+    """The content of an annotation file, without crowds and degenerate boxes.
 
-    categories: sorted by id. image_ids: sorted; files, sizes ((h, w)) in that order, images without objects included.
-    The objects of image i are those numbered first[i] to first[i + 1].
-    labels [objects]: class index. boxes [objects, 4]: float32, xyxy pixels, clipped to the image.
-    masks: of the objects, None where they were not asked for. left_out: how many objects, by reason. value_ranges: the split's.
+    categories: sorted by id. image_ids: sorted, including images without objects. files, sizes: the path and the size (h, w) of
+    each image, in the same order. first: image i has the objects from first[i] to first[i + 1] - 1.
+    labels [objects]: class index. boxes [objects, 4]: float32, xyxy in pixels, clipped to the image.
+    masks: the masks of the objects, None if they were not requested. left_out: reason -> number of objects left out.
+    value_ranges: sample type -> the values by which images of more than 8 bits per value are scaled.
     """
 
     categories: tuple[Category, ...]
@@ -47,7 +48,7 @@ class Annotations:
 
 
 class Files(Sequence[Path]):
-    """Files of a folder by their names there, without a Python object for each."""
+    """The paths of the files of a folder. A path is built when it is read, so that memory holds only the names."""
 
     def __init__(self, folder: Path, names: Texts) -> None:
         self.folder, self.names = folder, names
@@ -63,12 +64,12 @@ class Files(Sequence[Path]):
 
 
 def read_annotations(split: Split, targets: Targets, masks: bool) -> Annotations:
-    """The objects of `split`: instances, or panoptic segments (things and stuff).
+    """Returns the objects of `split`: instances, or panoptic segments (things and stuff).
 
-    From the split's index where it has one of this very file, which takes a second where COCO's file takes a minute.
-    Raises DatasetError, which names the file and the field, for a file that is missing or malformed.
+    They are read from the split's index if it has one that fits the annotation file. This takes a second where parsing COCO's
+    file takes a minute. Raises DatasetError, which names the file and the field, for a file that is missing or malformed.
     """
-    from detr_core.data.index import indexed  # which makes an index by `parsed`
+    from detr_core.data.index import indexed  # imported late, because that module imports this one
 
     return indexed(split, targets, masks) or annotations_of(
         parsed(annotation_file(split, targets), targets, masks), split, targets
@@ -76,7 +77,7 @@ def read_annotations(split: Split, targets: Targets, masks: bool) -> Annotations
 
 
 def annotation_file(split: Split, targets: Targets) -> Path:
-    """The split's file. Raises DatasetError where it has none."""
+    """Returns the path of the split's annotation file. Raises DatasetError if the split has none."""
     file: Path | None = getattr(split, targets)
     if file is None:
         raise DatasetError(f"split {split.name!r}: expected a file of {targets} annotations, found none in the dataset")
@@ -84,13 +85,13 @@ def annotation_file(split: Split, targets: Targets) -> Path:
 
 
 def annotations_of(arrays: Arrays, split: Split, targets: Targets) -> Annotations:
-    """What `parsed` found, as seen from `split`; its masks where they were parsed."""
+    """Returns the Annotations of `split` from the arrays of `parsed`; masks are included if they were parsed."""
     categories = json.loads(arrays["categories"].tobytes())
     masks: Masks | None = None
     if "masks" in arrays and targets == "instances":
         masks = InstanceMasks(annotation_file(split, targets), Texts(arrays["masks"], arrays["mask_starts"]))
     elif "masks" in arrays:
-        assert split.panoptic_masks is not None  # a split has both or none
+        assert split.panoptic_masks is not None  # a split has both a panoptic file and a folder of PNGs, or neither
         names = Texts(arrays["masks"], arrays["mask_starts"])
         masks = PanopticMasks(split.panoptic_masks, names, arrays["segments"])
     return Annotations(
@@ -108,7 +109,10 @@ def annotations_of(arrays: Arrays, split: Split, targets: Targets) -> Annotation
 
 
 def parsed(file: Path, targets: Targets, masks: bool) -> dict[str, npt.NDArray[Any]]:
-    """The annotation file as arrays: those of Annotations, texts as Texts has them, categories as JSON. Errors as there."""
+    """Returns the annotation file as arrays: the fields of Annotations, with texts as the arrays of Texts and categories as JSON.
+
+    Raises DatasetError, which names the file and the field, for a file that is missing or malformed.
+    """
     content = fields.read_content(file)
     images = fields.checked(file, "images", lambda: sorted(content["images"], key=lambda image: fields.whole(image["id"])))
     if not images:
@@ -158,7 +162,7 @@ def _entries(entries: list[dict[str, Any]], targets: Targets) -> list[dict[str, 
     if targets == "panoptic":
         of = [fields.whole(entry["image_id"]) for entry in entries]
         if len(set(of)) < len(of):
-            raise ValueError("expected one entry an image, found two of one image")
+            raise ValueError("expected one entry per image, found two of one image")
         for entry in entries:
             if type(entry["segments_info"]) is not list:
                 raise ValueError(f"expected a list as segments_info, found {entry['segments_info']!r:.60}")
@@ -182,17 +186,17 @@ def _numbers(file: Path, field: str, ids: Iterable[Any], known: dict[int, int]) 
 
 
 def _boxes(file: Path, entries: list[dict[str, Any]], sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    # xywh of the file to xyxy inside the image; float64, so that a whole image's box ends exactly at its edge.
+    # Converts xywh to xyxy inside the image. With float64 the box of a whole image ends exactly at the edge of the image.
     def read() -> npt.NDArray[np.float64]:
         found = np.array([entry["bbox"] for entry in entries])
-        if len(entries) and found.dtype.kind not in "iuf":  # numbers in quotes would be taken for numbers
+        if len(entries) and found.dtype.kind not in "iuf":  # astype would accept numbers in quotes
             raise ValueError("expected four numbers, found others")
         return found.astype(np.float64).reshape(len(entries), 4)
 
     boxes = fields.checked(file, "annotations.bbox", read)
     if not np.isfinite(boxes).all():
         raise DatasetError(f"{file}: annotations.bbox: expected finite numbers, found others")
-    with np.errstate(over="ignore"):  # a box that ends at infinity is cut off as any other that leaves the image
+    with np.errstate(over="ignore"):  # a box that overflows is clipped like every box that leaves the image
         boxes[:, 2:] += boxes[:, :2]
     return np.clip(boxes, 0, sizes[:, [1, 0, 1, 0]]) if len(entries) else boxes
 
@@ -210,7 +214,7 @@ def _masks(
     names = fields.checked(file, "annotations", lambda: {entry["image_id"]: fields.text(entry["file_name"]) for entry in entries})
     for name in names.values():
         if name == "":
-            raise DatasetError(f"{file}: annotations.file_name: expected a PNG's name, found ''")
+            raise DatasetError(f"{file}: annotations.file_name: expected the name of a PNG, found ''")
         below_root(Path(), name, f"{file}: annotations.file_name")
     segments = fields.checked(file, "segments_info", lambda: np.array([item["id"] for item in objects], dtype=np.int32))
     texts = Texts.of(names.get(number, "") for number in image_ids)

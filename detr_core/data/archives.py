@@ -1,4 +1,4 @@
-"""A dataset from its archives: downloaded, verified and unpacked into one folder, which nothing leaves."""
+"""Downloads the archives of a dataset, verifies them and unpacks them into one folder."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from detr_core.download import download
 from detr_core.reporter import Reporter
 from detr_core.web import DownloadError, Remote
 
-NOTES = ".archives"  # in the dataset's folder: archives, and what each of them brought
-LARGEST = 2**40  # bytes of an archive whose size isn't known
+NOTES = ".archives"  # subfolder of the archives and of the notes that list their files
+LARGEST = 2**40  # the largest size that is accepted for an archive of unknown size, bytes
 
 
 def fill(root: Path, config: DownloadConfig, reporter: Reporter) -> None:
-    """Makes the folder `root` hold what the archives bring; what it holds of them already is not downloaded again.
+    """Downloads the archives and unpacks them into `root`, except archives whose files are all in `root` with their sizes.
 
-    An archive counts as there while every file that it brought is there with its size. Raises DatasetError for a folder that
-    holds something else, a download that fails, a disk without room, or an archive that can't be unpacked safely.
+    Raises DatasetError if `root` holds other files, a
+    download fails, the disk has no room, or an archive can't be unpacked safely.
     """
     notes = root / NOTES
     try:
         if root.exists() and not notes.is_dir() and any(root.iterdir()):
             raise DatasetError(
-                f"{root}: expected a new folder for the download, found other things in it; name another one as `folder.root`, "
-                "or set `source: folder` and `download: null` to read what it holds"
+                f"{root}: expected a new folder for the download, found a folder with other files; name another folder as "
+                "`folder.root`, or set `source: folder` and `download: null` to read the files in it"
             )
         notes.mkdir(parents=True, exist_ok=True)
         wanted = [archive for archive in config.archives if not _is_unpacked(root, archive)]
@@ -43,15 +43,15 @@ def fill(root: Path, config: DownloadConfig, reporter: Reporter) -> None:
     except DownloadError as error:
         raise DatasetError(str(error)) from None
     except OSError as error:
-        raise DatasetError(f"{root}: can't be filled: {error}") from None
+        raise DatasetError(f"{root}: the archives can't be unpacked into this folder: {error}") from None
 
 
 def _fetch(archives: list[ArchiveConfig], notes: Path, connections: int, reporter: Reporter) -> None:
     for archive in archives:
         if archive.sha256 is None:
-            reporter.message(f"{archive.url}: no checksum is known; what it brings is not verified")
+            reporter.message(f"{archive.url}: the profile gives no checksum, so the archive is not verified")
     files = {notes / archive.name: Remote(archive.url, archive.size, archive.sha256) for archive in archives}
-    # What is unpacked takes at least as much again; how much exactly only the archive tells, and is checked then.
+    # The unpacked files take at least as much space as the archives. The exact size is checked when an archive is opened.
     download(files, connections, LARGEST, sum(archive.size or 0 for archive in archives), reporter)
 
 
@@ -61,26 +61,26 @@ def _unpack(archive: ArchiveConfig, root: Path, reporter: Reporter) -> None:
     for name in archive.inside:
         inner = below_root(root, name, f"archives.inside of {archive.url}")
         if name not in brought:
-            raise DatasetError(f"{archive.url}: expected an archive {name} in it, found none")
+            raise DatasetError(f"{archive.url}: expected that it contains the archive {name}, found no such file")
         del brought[name]
         below = inner.parent.relative_to(root)
         inside = frozenset(os.path.relpath(each, below) for each in ours if PurePosixPath(each).is_relative_to(below))
         found = unpack(inner, inner.parent, frozenset({NOTES}), reporter, inside)
         brought |= {(below / each).as_posix(): size for each, size in found.items()}
         inner.unlink()
-    os.sync()  # the note must not outlive a power cut that the files don't
+    os.sync()  # after a power cut the note must not exist without the files
     note = _note(root, archive)
     write_text(note, json.dumps(_about(archive) | {"files": brought}))
 
 
 def _noted_files(root: Path) -> frozenset[str]:
-    """The files that earlier calls have unpacked below `root`, whatever archive they came from."""
+    """Returns the files that earlier calls have unpacked below `root` from any archive."""
     found: set[str] = set()
     for note in (root / NOTES).glob("*.json"):
         try:
             found.update(json.loads(note.read_bytes())["files"])
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # half of a download, or a note that can't be believed
+            continue  # the journal of a download, or a damaged note
     return frozenset(found)
 
 

@@ -1,4 +1,4 @@
-"""The area of an object, by which average precision tells small, medium and large objects apart."""
+"""Determines the area of an object, by which average precision distinguishes small, medium and large objects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SLACK = 2
 
 
 def is_plausible(area: Any, box: Sequence[float]) -> bool:
-    """Whether `area` (square pixels) can be that of an object whose box (x, y, w, h) is `box`.
+    """Returns whether `area` (square pixels) can be the area of an object with this `box` (x, y, w, h, pixels).
 
     An object fits into its box and reaches all four of its sides, so its area is neither larger than the box nor a tiny part
     of it. Areas of 0 everywhere, of normalised coordinates, or of an image before it was resized are not plausible.
@@ -25,8 +25,9 @@ def is_plausible(area: Any, box: Sequence[float]) -> bool:
 
 
 def scored_area(entry: dict[str, Any], size: tuple[int, int]) -> float:
-    """The area that an annotation is scored with: its own area if that is plausible, else its mask's, else its box's.
+    """Returns the area in square pixels that decides an annotation's size class in average precision.
 
+    It is the annotation's own `area` if that is plausible, else the area of its mask, else the area of its box.
     size: (h, w) of the image. Raises the errors of `decoded` for a mask that can't be decoded.
     """
     area, box = entry.get("area"), entry["bbox"]

@@ -1,4 +1,4 @@
-"""Batches in an order that depends on the seed alone: not on the number of processes, nor on an interruption."""
+"""Forms batches in an order that depends only on the seed, and not on the number of processes or on interruptions."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Key = tuple[int, int]
 
 
 def collate(samples: list[Sample]) -> Batch:
-    """Pads images with zeros at the right and bottom to the largest of them."""
+    """Returns a batch of images, padded with zeros at the right and bottom to the largest height and width."""
     height = max(sample.image.shape[1] for sample in samples)
     width = max(sample.image.shape[2] for sample in samples)
-    # Colours of a pixel side by side, as decoders and resizing leave them: to part them here takes as long as decoding.
+    # The memory layout stays channels-last, as decoding and resizing produce it. A conversion would take as long as decoding.
     images = torch.zeros(len(samples), height, width, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
     padding = torch.ones(len(samples), height, width, dtype=torch.bool)
     for place, sample in enumerate(samples):
@@ -34,7 +34,7 @@ def collate(samples: list[Sample]) -> Batch:
 
 
 def steps_in_epoch(images: int, batch_size: int) -> int:
-    """Batches of an epoch: a short last one is dropped, unless it is all there is."""
+    """Returns the number of batches in an epoch. An incomplete last batch is dropped, unless it is the only one."""
     return max(1, images // batch_size)
 
 
@@ -49,17 +49,17 @@ def training_batches(
     accumulation: int,
     workers: int,
 ) -> DataLoader[Batch]:
-    """The micro-batches of one process (`rank` of `world_size`), from batch `start_step` of this epoch to its end.
+    """Returns the micro-batches of one process (`rank` of `world_size`), from batch `start_step` of this epoch to its end.
 
-    The epoch's order is a permutation by (seed, epoch). Each batch of `batch_size` images is dealt in contiguous slices to the
-    processes, and each slice likewise to `accumulation` micro-batches. Batches before `start_step` are not read.
-    Raises DatasetError where a batch has fewer images than there are slices.
+    The images of an epoch are permuted by (seed, epoch). Each batch of `batch_size` images is divided into one contiguous slice
+    per process, and each slice into `accumulation` micro-batches. Batches before `start_step` are not read.
+    workers: the number of dataloader workers. Raises DatasetError if a batch has fewer images than slices.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(dataset)).tolist()
     slices = world_size * accumulation
     if min(batch_size, len(order)) < slices:
         raise DatasetError(
-            f"{dataset.split.images}: expected at least an image for each of {world_size} processes x {accumulation} "
+            f"{dataset.split.images}: expected at least one image for each of {world_size} processes x {accumulation} "
             f"micro-batches, found batches of {min(batch_size, len(order))}"
         )
     keys: list[list[Key]] = []
@@ -71,9 +71,10 @@ def training_batches(
 
 
 def evaluation_batches(dataset: CocoDataset, batch_size: int, rank: int, world_size: int, workers: int) -> DataLoader[Batch]:
-    """Every image once over all processes, in batches of images of one input size, so that nothing is padded.
+    """Returns this process's batches for evaluation. Together the processes read every image once.
 
-    The dataset's transform must be None or an EvaluationTransform, whose sizes are known beforehand; TypeError else.
+    The images of a batch have the same input size, so that nothing is padded. workers: the number of dataloader workers.
+    Raises TypeError if the dataset's transform is neither None nor an EvaluationTransform, whose sizes are known beforehand.
     """
     transform = dataset.transform
     if transform is not None and not isinstance(transform, EvaluationTransform):
@@ -88,12 +89,13 @@ def evaluation_batches(dataset: CocoDataset, batch_size: int, rank: int, world_s
 
 
 def _dealt(items: Sequence[K], share: int, shares: int) -> list[K]:
-    # Contiguous slices whose lengths differ by at most one.
+    # Divides the items into contiguous slices whose lengths differ by at most one.
     return list(items[len(items) * share // shares : len(items) * (share + 1) // shares])
 
 
 def _loader(dataset: CocoDataset, keys: list[list[Key]], workers: int) -> DataLoader[Batch]:
-    # A generator of its own: a loader draws from torch's at every start, and a resumed run starts more of them.
+    # The loader gets a generator of its own. Otherwise it would draw from torch's global one at every start, and a resumed run
+    # starts loaders more often.
     return DataLoader(
         cast(Any, dataset), batch_sampler=keys, collate_fn=collate, num_workers=workers, generator=torch.Generator()
     )

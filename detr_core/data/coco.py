@@ -1,4 +1,4 @@
-"""A split of a COCO dataset, image by image: what training and evaluation read."""
+"""Reads a split of a COCO dataset image by image, for training and evaluation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from detr_core.structures import Category, Target
 
 @dataclass
 class Sample:
-    """One image as the network gets it, before padding: uint8 RGB [3, H, W], with its target."""
+    """One image as the network's input before padding (uint8 RGB [3, H, W]), with its target."""
 
     image: Tensor
     target: Target
@@ -30,10 +30,11 @@ class Sample:
 class CocoDataset(Dataset[Sample]):
     """Images with instances, or with panoptic segments (things and stuff), as targets.
 
-    categories: sorted by id; a class index is a position here. image_ids: sorted, images without annotations included.
-    sizes: (h, w) of each image as annotated. left_out: how many objects train nothing, by reason.
-    transform: None leaves images and targets as they are.
-    Raises DatasetError here for annotation files, and when an image is read for one that is missing or broken.
+    categories: sorted by id; a class index is a position in this tuple. image_ids: sorted, including images without annotations.
+    sizes: (h, w) of each image as annotated. left_out: reason -> number of objects that are not trained on.
+    transform: None leaves images and targets unchanged.
+    The constructor raises DatasetError for missing or malformed annotation files. Reading an image raises it if the image file is
+    missing or broken.
     """
 
     def __init__(
@@ -58,18 +59,18 @@ class CocoDataset(Dataset[Sample]):
         return len(self.image_ids)
 
     def __getitem__(self, key: tuple[int, int] | int) -> Sample:
-        """The image at `key`: (epoch, index), or an index in epoch 0.
+        """Returns the image at `key`, which is (epoch, index), or an index in epoch 0.
 
-        What the transform draws, and the target's `chance`, is a function of (seed, epoch, index) alone: neither the loader
-        process, nor the number of processes, nor what was read before changes it. Objects that the transform leaves without box
-        or mask are dropped.
+        The random numbers of the transform and the target's `chance` depend only on (seed, epoch, index), and not on the
+        dataloader worker, the number of processes or the images read before. Objects whose box or mask is empty after the
+        transform are dropped.
         """
         epoch, index = key if isinstance(key, tuple) else (0, key)
         size = self.sizes[index]
         found = self._annotations
         objects = range(int(found.first[index]), int(found.first[index + 1]))
         image = read_image(found.files[index], size, found.value_ranges)
-        boxes = torch.from_numpy(found.boxes[objects.start : objects.stop].copy())  # those of an index can't be written to
+        boxes = torch.from_numpy(found.boxes[objects.start : objects.stop].copy())  # arrays of an index are read-only
         masks = None if found.masks is None else found.masks.of(index, objects, size)
         rng = np.random.default_rng([self.seed, epoch, index])
         if self.transform is not None:
@@ -98,7 +99,8 @@ class CocoDataset(Dataset[Sample]):
 
 
 def _relative(boxes: npt.NDArray[np.float32], height: int, width: int) -> npt.NDArray[np.float32]:
-    # xyxy pixels to cxcywh of 0..1. In numpy: for the few boxes of a small image torch's calls take as long as its decoding.
+    # Converts xyxy in pixels to cxcywh in 0..1. It uses numpy, because for a few boxes torch's calls take as long as decoding a
+    # small image.
     low, high = boxes[:, :2], boxes[:, 2:]
     relative = np.concatenate([(low + high) / 2, high - low], axis=1)
     relative /= np.array([width, height, width, height], dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Configuration of the data stage and of what training does to images."""
+"""Configuration of the data stage and of the training's image augmentation."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from detr_core.config import require
 class ScenesConfig:
     """Generated scenes: a COCO dataset of things and stuff that a small DETR learns in minutes.
 
-    train, val: images of each split. size: side of the square image, pixels. objects: fewest and most an image.
-    object_size: smallest and largest extent, pixels, drawn log-uniformly. beside: share of objects placed next to one of the
-    same class, at `beside_size` of its size. visible: the part of every object that must stay unoccluded.
-    color_noise: standard deviation of a class colour; random_color: share of objects with any colour at all.
-    texture: smallest and largest amplitude. rotation: radians to either side. log_aspect: to either side.
+    train, val: the number of images of each split. size: the side of the square images, pixels. objects: the smallest and
+    largest number of objects per image. object_size: the smallest and largest extent, pixels, drawn log-uniformly. beside: the
+    share of objects that are placed next to an object of the same class, with `beside_size` times its size. visible: the part
+    of every object that must stay unoccluded. color_noise: the standard deviation of a class colour. random_color: the share of
+    objects with a random colour. texture: the smallest and largest amplitude. rotation: the largest rotation in either direction,
+    radians. log_aspect: the largest absolute logarithm of the aspect ratio.
     """
 
     train: int
@@ -41,7 +42,7 @@ class ScenesConfig:
         for name in ("objects", "object_size", "beside_size", "texture"):
             low, high = getattr(self, name)
             require(0 <= low <= high, name, "two values, the smaller first", [low, high])
-        require(self.objects[0] >= 1, "objects", "at least 1 object an image", self.objects[0])
+        require(self.objects[0] >= 1, "objects", "at least 1 object per image", self.objects[0])
         require(self.object_size[0] >= 4, "object_size", "at least 4 pixels", self.object_size[0])
         require(self.object_size[1] <= self.size, "object_size", f"at most the image's {self.size} pixels", self.object_size[1])
         for name in ("beside", "visible", "random_color"):
@@ -54,8 +55,8 @@ class ScenesConfig:
 class SplitConfig:
     """One split of a dataset folder, as paths below its root.
 
-    images: folder of images. instances: `instances_*.json`, or null; of other formats what FolderConfig says.
-    panoptic: `panoptic_*.json`, or null. panoptic_masks: folder of the panoptic PNGs, given exactly when `panoptic` is.
+    images: the folder of images. instances: `instances_*.json`, or null; FolderConfig says what it is in other formats.
+    panoptic: `panoptic_*.json`, or null. panoptic_masks: the folder of the panoptic PNGs, given exactly when `panoptic` is.
     """
 
     images: str
@@ -64,13 +65,12 @@ class SplitConfig:
     panoptic_masks: str | None
 
     def __post_init__(self) -> None:
-        require(
-            self.instances is not None or self.panoptic is not None, "instances", "this or `panoptic` to be given", self.instances
-        )
+        given = self.instances is not None or self.panoptic is not None
+        require(given, "instances", "that this key or `panoptic` is given", self.instances)
         require(
             (self.panoptic is None) == (self.panoptic_masks is None),
             "panoptic_masks",
-            "to be given exactly when `panoptic` is",
+            "that this key is given exactly when `panoptic` is",
             self.panoptic_masks,
         )
 
@@ -79,14 +79,15 @@ class SplitConfig:
 class FolderConfig:
     """A dataset that is already on disk; its images are read in place.
 
-    root: absolute, or relative to the project. format: of the annotations. `coco`: the files that the splits name. `yolo`:
-    `instances` is a folder of label files, or the name of the set's description (`data.yaml`), whose entry for the split then
-    says where its images are; the class names are in that description. `voc`: `instances` is a folder of XML files, such as
-    `Annotations`, or a list of image names such as `ImageSets/Main/train.txt`.
-    labels: how the rows of YOLO's label files are read: `boxes` (center and size, and at most a confidence and a track id, which
-    are left out), `polygons` (boxes may stand among them) or `keypoints` (a box, and keypoints, which are left out). null, as
-    where the key isn't given, decides it over the whole set, and refuses one of which it is not clear. null for other formats.
-    val: null takes `val_share` of train's images for it, by class and by the section's seed; val_share is null otherwise.
+    root: an absolute path, or a path relative to the project. format: the format of the annotations. With `coco`, the splits
+    name COCO's files. With `yolo`, `instances` is a folder of label files, or the name of the dataset's description
+    (`data.yaml`), whose entry for the split names the images; the class names are in that description. With `voc`, `instances`
+    is a folder of XML files, such as `Annotations`, or a list of image names such as `ImageSets/Main/train.txt`.
+    labels: how the rows of YOLO's label files are read: `boxes` (center and size; a confidence and a track id may follow, which
+    are left out), `polygons` (boxes may occur among them) or `keypoints` (a box, and keypoints, which are left out). null, the
+    value of profiles without the key, decides it from all rows, and refuses an ambiguous dataset. It is null for other formats.
+    val: null takes `val_share` of train's images as validation split, by class and by the section's seed; otherwise val_share
+    is null.
     """
 
     root: str
@@ -101,20 +102,21 @@ class FolderConfig:
         require(
             (self.val is None) == (self.val_share is not None),
             "val_share",
-            "a share where `val` is null, null where it is given",
+            "a share if `val` is null, and null if `val` is given",
             self.val_share,
         )
         require(self.val_share is None or 0 < self.val_share < 1, "val_share", "between 0 and 1", self.val_share)
         for name, split in (("train", self.train), ("val", self.val)):
             only_boxes = split is None or (split.instances is not None and split.panoptic is None)
-            require(self.format == "coco" or only_boxes, name, f"`instances` alone with format {self.format!r}", "others")
+            require(self.format == "coco" or only_boxes, name, f"only `instances` with format {self.format!r}", "other keys too")
 
 
 @dataclass(frozen=True)
 class ArchiveConfig:
-    """A zip archive at an address. size: bytes. sha256: hexadecimal. null: not known, so not verified, which is said.
+    """A zip archive at an address.
 
-    inside: archives that it brings, as paths below the dataset's folder; each is unpacked where it lies and removed.
+    size: bytes. sha256: 64 hexadecimal digits. null means that a value is not known and not verified, which a message reports.
+    inside: archives within this archive, as paths below the dataset's folder; each is unpacked in its folder and removed.
     """
 
     url: str
@@ -131,15 +133,16 @@ class ArchiveConfig:
 
     @property
     def name(self) -> str:
-        """Of the file: 'train2017.zip'."""
+        """The name of the archive's file, such as 'train2017.zip'."""
         return self.url.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
 class DownloadConfig:
-    """What is downloaded and unpacked into the dataset's folder. connections: how many at once, over all archives.
+    """The archives that are downloaded and unpacked into the dataset's folder.
 
-    keep_archives: whether they stay, in `.archives` there, when all is unpacked.
+    connections: the number of simultaneous connections over all archives. keep_archives: whether the archives are kept in the
+    subfolder `.archives` after they are unpacked.
     """
 
     connections: int
@@ -149,14 +152,14 @@ class DownloadConfig:
     def __post_init__(self) -> None:
         require(1 <= self.connections <= 64, "connections", "between 1 and 64", self.connections)
         names = [archive.name for archive in self.archives]
-        require(0 < len(names) == len(set(names)), "archives", "one or more, each of another file name", names)
+        require(0 < len(names) == len(set(names)), "archives", "one or more archives with distinct file names", names)
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where images come from: `scenes` are generated, a `folder` is read in place, or filled by a `download` first.
+    """The source of the images: `scenes` are generated, a `folder` is read in place, a `download` fills the folder first.
 
-    The sections of what isn't the source are null.
+    Sections that the source does not use are null.
     """
 
     source: Literal["scenes", "folder", "download"]
@@ -178,7 +181,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ResizeConfig:
-    """Resize the short side to one of `short` (drawn at random in training), the long side at most `longest`; pixels."""
+    """Resizes the short side to one of `short` (drawn at random in training), but the long side to at most `longest`; pixels."""
 
     short: tuple[int, ...]
     longest: int
@@ -190,7 +193,10 @@ class ResizeConfig:
 
 @dataclass(frozen=True)
 class CropConfig:
-    """With `probability`: short side to one of `before`, then a random crop with sides between `smallest` and `largest`."""
+    """With `probability`, resizes the short side to one of `before`, then crops at random with sides of `smallest` to `largest`.
+
+    All sizes are in pixels.
+    """
 
     probability: float
     before: tuple[int, ...]
@@ -205,7 +211,7 @@ class CropConfig:
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """Training augmentation, in this order: flip, crop, resize (section A.4 of the paper). null leaves a step out.
+    """The training augmentation in this order: flip, crop, resize (section A.4 of the paper). null omits a step.
 
     flip: probability of a horizontal flip.
     """

@@ -1,6 +1,6 @@
-"""The fields in which a conversion from another format leaves notes, which the data check reports as findings."""
+"""Names the fields in which a conversion from another format writes notes, which the data check reports as findings."""
 
 from __future__ import annotations
 
-FAULT = "conversion_fault"  # of an entry that could not be converted: the file and the line, what was expected and what was found
-DROPPED = "conversion_dropped"  # of an object: what its label has beside the box, and is left out
+FAULT = "conversion_fault"  # why an entry could not be converted: the file, the line, what was expected and what was found
+DROPPED = "conversion_dropped"  # which values of an object's label are left out, because only the box is used

@@ -1,4 +1,4 @@
-"""`dataset.json`: the one file by which a later stage finds the images and annotations of a dataset folder."""
+"""Reads and writes `dataset.json`, the file by which later stages find the images and annotations of a dataset."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ INDEX = "index"  # below the folder of a dataset.json
 
 
 class DatasetError(ExpectedError, ValueError):
-    """A dataset that can't be used. The message names the file and the field, what was expected and what was found."""
+    """A dataset can't be used. The message names the file and the field, what was expected and what was found."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Where one split of a dataset lies; all paths are absolute.
+    """The files and folders of one split of a dataset; all paths are absolute.
 
-    images: folder of images. instances: `instances_*.json`. panoptic: `panoptic_*.json`, given exactly when panoptic_masks, the
-    folder of its PNGs, is. At least one of instances and panoptic is there. index: a folder that may hold the annotation files as
-    arrays (index.py); it makes no other split. value_ranges: by which images of more than 8 bits a value are scaled, see
-    values.py; None where they have not been looked at.
+    images: the folder of images. instances: `instances_*.json`. panoptic: `panoptic_*.json`. panoptic_masks: the folder of the
+    panoptic PNGs, given exactly when `panoptic` is. At least one of instances and panoptic is given. index: a folder that may
+    hold the annotation files as arrays; two splits that differ only in it are equal. value_ranges: sample type -> the values by
+    which images of more than 8 bits per value are scaled; None if the data check has not determined them.
     """
 
     name: str
@@ -41,9 +41,10 @@ class Split:
 
 @dataclass(frozen=True)
 class DatasetFile:
-    """The content of `dataset.json`. root: of the images and panoptic PNGs; annotations: of the annotation files.
+    """The content of `dataset.json`.
 
-    Both are absolute, or relative to the folder that the file is in. value_ranges: as Split has them.
+    root: the folder that the paths of images and panoptic PNGs start from. annotations: the same for annotation files. Both are
+    absolute, or relative to the folder of `dataset.json`. value_ranges: see Split.
     """
 
     root: str
@@ -53,7 +54,10 @@ class DatasetFile:
     value_ranges: dict[str, Range] | None = None
 
     def splits(self, folder: Path, where: str) -> dict[str, Split]:
-        """The splits 'train' and 'val', seen from `folder`; errors, which begin with `where`, as `read_dataset`."""
+        """Returns the splits 'train' and 'val' with absolute paths. folder: the folder of `dataset.json`.
+
+        Raises DatasetError if a file or folder does not exist. where: the beginning of the error's message.
+        """
         root, annotations = (folder / self.root).resolve(), (folder / self.annotations).resolve()
         found = {name: _located(root, annotations, name, getattr(self, name), where) for name in ("train", "val")}
         return {
@@ -64,9 +68,9 @@ class DatasetFile:
 def write_dataset(folder: Path, root: Path, train: SplitConfig, val: SplitConfig, annotations: Path | None = None) -> None:
     """Writes `folder/dataset.json`, which says that the dataset of these splits lies below `root`.
 
-    annotations: what the annotation files lie below; None for `root`. What is inside `folder` is written relative to it, so that
-    the folder can be moved; anything else absolute.
-    Raises DatasetError where a split names a file or folder that isn't there, or one outside of `root`.
+    annotations: the folder that the paths of annotation files start from; None for `root`. Paths inside `folder` are written
+    relative to it, so that the folder can be moved; other paths are written as absolute ones.
+    Raises DatasetError if a split names a file or folder that does not exist, or that lies outside of `root`.
     """
     places = [place.resolve() for place in (root, annotations or root)]
     folder = folder.resolve()
@@ -75,21 +79,21 @@ def write_dataset(folder: Path, root: Path, train: SplitConfig, val: SplitConfig
 
 
 def write_dataset_file(folder: Path, content: DatasetFile) -> None:
-    """Writes `folder/dataset.json` as it is given; errors as `write_dataset`."""
+    """Writes `content` to `folder/dataset.json`. Raises DatasetError in the same cases as `write_dataset`."""
     content.splits(folder, str((folder / content.root).resolve()))
     (folder / NAME).write_text(json.dumps(asdict(content), indent=2) + "\n", encoding="utf-8")
 
 
 def read_dataset(folder: Path) -> dict[str, Split]:
-    """The splits 'train' and 'val' of the dataset in `folder`.
+    """Returns the splits 'train' and 'val' of the dataset in `folder`.
 
-    Raises DatasetError for a `dataset.json` that is missing or malformed, or names what isn't there.
+    Raises DatasetError for a `dataset.json` that is missing or malformed, or names files or folders that do not exist.
     """
     return read_dataset_file(folder).splits(folder, str(folder / NAME))
 
 
 def read_dataset_file(folder: Path) -> DatasetFile:
-    """The content of `folder/dataset.json`. Raises DatasetError for one that is missing or malformed."""
+    """Returns the content of `folder/dataset.json`. Raises DatasetError if the file is missing or malformed."""
     path = folder / NAME
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
@@ -120,7 +124,10 @@ def _located(root: Path, annotations: Path, name: str, split: SplitConfig, where
 
 
 def below_root(root: Path, name: str, where: str) -> Path:
-    """`root / name` for a relative `name` that stays below `root`; `where` (file and field) goes into the DatasetError else."""
+    """Returns `root / name`. Raises DatasetError if `name` is not a relative path that stays below `root`.
+
+    where: the file and field that the error names.
+    """
     path = Path(name)
     if path.is_absolute() or ".." in path.parts:
         raise DatasetError(f"{where}: expected a relative path without '..', found {name!r}")

@@ -1,4 +1,4 @@
-"""One generated scene: where its things lie and how it is painted."""
+"""Draws one generated scene: chooses places for its objects and paints them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Plane = npt.NDArray[np.float32]
 THINGS = {"circle": (220, 45, 40), "square": (235, 210, 50), "triangle": (205, 50, 205), "star": (242, 242, 242)}
 STUFF = {"sky": (140, 190, 235), "grass": (75, 145, 60), "water": (35, 85, 150)}
 
-_ATTEMPTS = 20  # places tried for an object before the scene does without it
+_ATTEMPTS = 20  # places that are tried for an object before it is left out of the scene
 _GRAIN = 5.0  # standard deviation of the noise on every pixel
 _STUFF_COLOR_NOISE = 10.0
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A generated image and what is where in it.
+    """A generated image with its segments.
 
     image [size, size, 3]: uint8 RGB. segments [size, size]: uint8, an index into `names` for every pixel.
-    names: keys of STUFF (its pieces come first) or THINGS; a name whose index no pixel holds is nowhere to be seen.
+    names: the class of each segment, a key of STUFF or THINGS; stuff comes first. A segment without pixels is fully occluded.
     """
 
     image: npt.NDArray[np.uint8]
@@ -40,18 +40,18 @@ class _Object:
     center: tuple[float, float]
     extent: float
     mask: Mask  # of the whole object, occluded or not
-    alone: bool  # not placed beside another one
+    alone: bool  # not placed beside another object
 
 
 class _Canvas:
-    """A scene while it is painted, layer over layer: of each pixel the layer on top and how far it is from the layer's colour."""
+    """A scene that is painted layer by layer: for each pixel, its topmost layer and its offset from the layer's colour."""
 
     def __init__(self, size: int) -> None:
         self.segments = np.zeros((size, size), dtype=np.uint8)
         self.shade = np.zeros((size, size), dtype=np.float32)
         self.names: list[str] = []
         self.colors: list[npt.NDArray[np.float64]] = []
-        self.whole: list[int] = []  # pixels of each layer before others came over it
+        self.whole: list[int] = []  # number of pixels of each layer before other layers covered it
 
     def add(self, name: str, mask: Mask, color: npt.NDArray[np.float64], shade: Plane) -> None:
         self.segments[mask] = len(self.names)
@@ -61,7 +61,7 @@ class _Canvas:
         self.whole.append(int(np.count_nonzero(mask)))
 
     def visible_under(self, mask: Mask) -> npt.NDArray[np.float64]:
-        """The part of each layer that would be seen, were `mask` painted over."""
+        """Returns the fraction of each layer that stays visible if `mask` is painted over it."""
         seen = np.bincount(self.segments[~mask], minlength=len(self.names))
         return np.asarray(seen / np.maximum(self.whole, 1))
 
@@ -73,9 +73,9 @@ class _Canvas:
 
 
 def draw_scene(config: ScenesConfig, rng: np.random.Generator) -> Scene:
-    """A scene: sky above a wavy horizon, grass, water or both below it, and things that may partly hide each other.
+    """Returns a scene: sky above a wavy horizon, grass, water or both below it, and things that may partly hide each other.
 
-    Every thing keeps at least the part `config.visible` of its pixels; one for which no such place is found is left out.
+    At least the fraction `config.visible` of every thing's pixels stays visible. A thing without such a place is left out.
     """
     canvas = _Canvas(config.size)
     _paint_background(canvas, config.size, rng)
@@ -127,9 +127,9 @@ def _paint_background(canvas: _Canvas, size: int, rng: np.random.Generator) -> N
     shore = rows < _wavy_line(size, rng.uniform(0.65, 0.85), rng)
     far, near = rng.permutation(["grass", "water"]).tolist()
     pieces = {"sky": sky, far: ~sky & shore, near: ~sky & ~shore}
-    if rng.random() < 0.5:  # no shore: one kind of ground as far as the horizon
+    if rng.random() < 0.5:  # no shore: a single kind of ground reaches the horizon
         pieces = {"sky": sky, near: ~sky}
-    # Grass is blades, water is ripples, the sky is nearly even: amplitude, wavelength in pixels, direction.
+    # (amplitude, wavelength in pixels, direction in radians) of the texture: blades of grass, ripples of water, a nearly even sky
     look = {"sky": (4.0, 40.0, 1.4), "grass": (9.0, 4.0, 0.2), "water": (9.0, 8.0, math.pi / 2)}
     for name, mask in pieces.items():
         amplitude, wavelength, direction = look[name]
@@ -138,14 +138,14 @@ def _paint_background(canvas: _Canvas, size: int, rng: np.random.Generator) -> N
 
 
 def _waves(size: int, wavelength: float, direction: float, rng: np.random.Generator) -> Plane:
-    # Stripes of one wavelength (pixels) across `direction` (radians), between -1 and 1.
+    # Returns stripes of one wavelength (pixels) across `direction` (radians), with values between -1 and 1.
     steps = np.arange(size, dtype=np.float32) * np.float32(2 * math.pi / wavelength)
     along = steps * np.float32(math.cos(direction)) + np.float32(rng.uniform(0, 2 * math.pi))
     return np.asarray(np.sin(along[None, :] + (steps * np.float32(math.sin(direction)))[:, None]), dtype=np.float32)
 
 
 def _wavy_line(size: int, height: float, rng: np.random.Generator) -> Plane:
-    # The row of a horizon at every column: two waves around `height` (a share of the image).
+    # Returns the row of a horizon at every column: two waves around `height`, which is a fraction of the image's height.
     x = np.arange(size, dtype=np.float32) / size * np.float32(2 * math.pi)
     slow, fast = rng.uniform(0, 0.06), rng.uniform(0, 0.025)
     phase = rng.uniform(0, 2 * math.pi, size=2)

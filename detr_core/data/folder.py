@@ -1,4 +1,4 @@
-"""A dataset folder that the profile names: read in place; what it lacks, our own annotation files make up for."""
+"""Prepares a dataset folder that a profile names. Images are read in place; annotation files are added where they are needed."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Contents = dict[str, dict[str, Any]]  # 'instances', 'panoptic' -> the content o
 def write_folder_dataset(config: FolderConfig, root: Path, seed: int, yolo: YoloSet | None, folder: Path) -> None:
     """Writes `folder`/dataset.json, which points to the dataset below `root`; no image is copied.
 
-    Where the dataset has no validation split, annotations in another format than COCO's, or images without a size,
-    `folder`/annotations/ gets files of our own: `instances_train.json`, `panoptic_val.json` and so on.
-    seed: of the division. yolo: what the description of a YOLO dataset says; None for other formats.
-    Every image and annotation that was supplied is in them, however broken it is: the check decides what is left out.
-    Raises DatasetError, which names the file, for a folder that isn't such a dataset.
+    If the dataset has no validation split, annotations in another format than COCO's, or images without a size, new annotation
+    files are written to `folder`/annotations/: `instances_train.json`, `panoptic_val.json` and so on. They contain every image
+    and annotation that was supplied, even broken ones, because the data check decides what is left out.
+    seed: the seed of the division into train and val. yolo: the description of a YOLO dataset; None for other formats.
+    Raises DatasetError, which names the file, for a folder without such a dataset.
     """
     if config.format == "coco" and config.val is not None and not _needs_own_files(config.train, config.val, root):
         write_dataset(folder, root, config.train, config.val)
@@ -46,7 +46,7 @@ def write_folder_dataset(config: FolderConfig, root: Path, seed: int, yolo: Yolo
 
 
 def _contents(config: FolderConfig, root: Path, yolo: YoloSet | None) -> dict[str, Contents]:
-    """The contents of 'train', and of 'val' where the folder has one."""
+    """Returns the annotation contents of 'train', and of 'val' if the folder has that split."""
     splits = {"train": config.train} | ({} if config.val is None else {"val": config.val})
     if config.format == "coco":
         return {
@@ -63,7 +63,7 @@ def _contents(config: FolderConfig, root: Path, yolo: YoloSet | None) -> dict[st
 
 
 def _needs_own_files(train: SplitConfig, val: SplitConfig, root: Path) -> bool:
-    """Whether an image of COCO's annotation files lacks something that the image's file has. One file is read at a time."""
+    """Returns whether an image entry in COCO's annotation files lacks values that the image file provides."""
     return any(_completed_file(file, root, split)[1] for split in (train, val) for file in _coco_files(split, root).values())
 
 
@@ -73,7 +73,7 @@ def _coco_files(split: SplitConfig, root: Path) -> dict[str, Path]:
 
 
 def _completed_file(file: Path, root: Path, split: SplitConfig) -> tuple[dict[str, Any], bool]:
-    """The content of a COCO annotation file, its images completed, and whether one of them had to be."""
+    """Returns the content of a COCO annotation file with completed image entries, and whether any entry was changed."""
     content = read_content(file)
     images = completed(content["images"], below_root(root, split.images, "images"))
     changed = any(new is not old for new, old in zip(images, content["images"], strict=True))
@@ -81,7 +81,7 @@ def _completed_file(file: Path, root: Path, split: SplitConfig) -> tuple[dict[st
 
 
 def _divided(contents: Contents, share: float, seed: int, images: Path) -> dict[str, Contents]:
-    """The contents of 'train' and 'val', which have every entry of `contents` between them. images: the folder of the images."""
+    """Divides `contents` into 'train' and 'val'. Every entry goes to one of them. images: the folder of the images."""
     classes: dict[int, set[int]] = {}
     files: dict[int, Path] = {}
     for content in contents.values():

@@ -1,4 +1,4 @@
-"""The entries of `images` in a COCO file, completed from the image files where an exporter has left something out."""
+"""Completes the entries of `images` in a COCO file from the image files, if an exporter has left something out."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from detr_core.data import fields
 from detr_core.data.dataset import DatasetError, below_root
 from detr_core.data.images import upright_size
 
-SIZE_READ = "size_read_from_file"  # true in an entry whose width and height are the file's, not the annotation file's
+SIZE_READ = "size_read_from_file"  # true in an entry whose width and height come from the image file
 
 
 def completed(entries: list[Any], folder: Path) -> list[Any]:
-    """The entries with `width` and `height` of the image file in `folder` where they have none that can be right, marked so.
+    """Returns the entries. Invalid or missing `width` and `height` are replaced by the size of the image file in `folder`.
 
-    A name that only another spelling of it finds, see `present_name`, is written so. An entry that needs neither, or whose file
-    can't be read, is the same object as before.
+    Such an entry has the field SIZE_READ. A file name that exists only in another spelling (see `present_name`) is replaced by
+    that spelling. An entry without such a change, or whose file can't be read, is returned as the same object.
     """
     return [_completed(entry, folder) if isinstance(entry, dict) else entry for entry in entries]
 
@@ -37,7 +37,7 @@ def _completed(entry: dict[str, Any], folder: Path) -> dict[str, Any]:
         height, width = upright_size(file)
         fields.side(height), fields.side(width)
     except (DatasetError, ValueError):
-        return entry  # the check says what is wrong with the file
+        return entry  # the data check reports the fault of the file
     return entry | {"width": width, "height": height, SIZE_READ: True}
 
 
@@ -50,10 +50,10 @@ def _is_side(value: Any) -> bool:
 
 
 def present_name(folder: Path, name: Any) -> str | None:
-    """The spelling of an image's name by which a file below `folder` is found; None where there is no such file.
+    """Returns the spelling of an image's name that exists as a file below `folder`; None if there is no such file.
 
-    The name as it is goes first. Others have slashes for the backslashes of Windows, or accents as a Mac writes them: the
-    letter and the accent as two characters where others write one.
+    The unchanged name is tried first. The other spellings replace the backslashes of Windows by slashes, and write accented
+    letters as one character (NFC) or as two (NFD, as on a Mac).
     """
     if not isinstance(name, str):
         return None
@@ -63,7 +63,7 @@ def present_name(folder: Path, name: Any) -> str | None:
 
 
 def image_file(folder: Path, name: Any) -> Path | None:
-    """The file of that name below `folder`; None where there is none, or the name is none that may be used."""
+    """Returns the path of the file `name` below `folder`; None if there is no such file or the name is not allowed."""
     if not isinstance(name, str):
         return None
     try:

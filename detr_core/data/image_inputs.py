@@ -1,4 +1,4 @@
-"""Reads the images that callers of a model give: paths, base64 text or pixels; one image, or a list, table or array of them."""
+"""Reads the images that callers pass to a model: paths, base64 text or pixels; one image, or a list, table or array of images."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from detr_core.data.dataset import DatasetError
 from detr_core.data.images import read_image, upright_size
 from detr_core.data.values import Ranges
 
-COLUMN = "image"  # of a table or a mapping that names its columns
+COLUMN = "image"  # the column of a table, or the key of a mapping, that holds the images
 EXPECTED = "a path, base64 text of an image file, or RGB pixels [h, w, 3] from 0 to 255"
-_SHOWN = 60  # characters of a wrong input in an error
+_SHOWN = 60  # number of characters of a wrong input that an error shows
 
 
 def images_of(given: Any, folder: Path | None = None, ranges: Ranges | None = None) -> tuple[list[Tensor], bool]:
-    """The images in `given` as uint8 RGB [3, h, w], and whether it was a single image rather than a collection.
+    """Returns the images in `given` as uint8 RGB [3, h, w], and whether `given` is a single image rather than a collection.
 
-    given: one image, or a list, an array or a table of them. An image is a path (text or Path), the base64 text of an image file,
-    also as a `data:` address, integer pixels [h, w, 3] as an array or as nested lists, or a mapping with it under 'image' or
-    'b64'. A table is a pandas DataFrame whose images are in its column 'image', or in its only column.
-    folder: the folder that paths are relative to and must lie in; None allows any path. ranges: by which files of
-    more than 8 bits a value are scaled, None for each file's own range.
-    Raises ValueError for anything else and for a path outside of `folder`, DatasetError for a file that can't be read.
+    given: one image, or a list, an array or a table of images. An image is a path (text or Path), the base64 text of an image
+    file (also as a `data:` address), integer pixels [h, w, 3] as an array or as nested lists, or a mapping with such an image
+    under 'image' or 'b64'. A table is a pandas DataFrame whose images are in its column 'image', or in its only column.
+    folder: the folder that paths are relative to and must lie in; None allows any path. ranges: sample type -> the values by
+    which files of more than 8 bits per value are scaled; None scales each file by its own range.
+    Raises ValueError for other inputs and for a path outside of `folder`, DatasetError for a file that can't be read.
     """
     if hasattr(given, "columns") and hasattr(given, "iloc"):
         return [_image(each, folder, ranges) for each in _column(given)], False
@@ -39,7 +39,7 @@ def images_of(given: Any, folder: Path | None = None, ranges: Ranges | None = No
         return images_of(_of_mapping(given), folder, ranges)
     if isinstance(given, np.ndarray) and given.dtype.kind in "OU":
         given = given.tolist()
-    several = isinstance(given, (list, tuple, np.ndarray)) and _depth(given) != 3  # three levels are one image's pixels
+    several = isinstance(given, (list, tuple, np.ndarray)) and _depth(given) != 3  # three levels are the pixels of one image
     return ([_image(each, folder, ranges) for each in given], False) if several else ([_image(given, folder, ranges)], True)
 
 
@@ -74,12 +74,12 @@ def _file(given: str, folder: Path | None, ranges: Ranges | None) -> Tensor:
     except (OSError, ValueError):  # a text that can't be a path
         there = False
     if not there:
-        raise ValueError(f"{_short(given)}: expected {EXPECTED}, found text that is neither such a file nor base64 of one")
+        raise ValueError(f"{_short(given)}: expected {EXPECTED}, found text that is neither a file's path nor base64 of an image")
     return read_image(path, upright_size(path), ranges)
 
 
 def _from_base64(text: str) -> bytes | None:
-    """The bytes of the image file that this text encodes; None if it encodes none, and so is a path."""
+    """Returns the bytes of the image file that this text encodes; None if it encodes no image file, and therefore is a path."""
     _, mark, content = text.partition(";base64,") if text.startswith("data:") else ("", "", text)
     if not mark and "." in text[-5:]:
         return None  # base64 has no dot
@@ -90,7 +90,7 @@ def _from_base64(text: str) -> bytes | None:
     return found if mark or found.startswith(_BEGINNINGS) else None
 
 
-_BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")  # of the files that people send
+_BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")  # first bytes of common image formats
 
 
 def _decoded(content: bytes, ranges: Ranges | None) -> Tensor:
@@ -101,14 +101,14 @@ def _decoded(content: bytes, ranges: Ranges | None) -> Tensor:
             return read_image(file, upright_size(file), ranges)
         except DatasetError:
             raise DatasetError(
-                f"expected an image file as base64, found {len(content):,} bytes that can't be read as one"
+                f"expected the base64 text of an image file, found {len(content):,} bytes that can't be read as an image"
             ) from None
 
 
 def _pixels(given: Any) -> Tensor:
     try:
         array = np.array(given.tolist() if isinstance(given, np.ndarray) and given.dtype == object else given)
-    except ValueError:  # rows of several lengths
+    except ValueError:  # rows of different lengths
         raise _unexpected(given) from None
     if array.dtype.kind not in "iu" or array.ndim != 3 or array.shape[2] != 3 or not array.size:
         raise _unexpected(array)
@@ -122,7 +122,7 @@ def _column(table: Any) -> Iterable[Any]:
     if COLUMN not in names and len(names) != 1:
         raise ValueError(f"expected a table with a column {COLUMN!r}, found the columns {names}")
     values: list[Any] = table[COLUMN if COLUMN in names else names[0]].tolist()
-    # MLflow makes a table of {"image": pixels}, a line of pixels a row.
+    # MLflow turns {"image": pixels} into a table with one line of pixels per row.
     return [values] if values and _depth(values[0]) == 2 else values
 
 
@@ -134,7 +134,7 @@ def _of_mapping(given: Mapping[str, Any]) -> Any:
 
 
 def _depth(given: Any) -> int:
-    """How deep its lists are nested; the dimensions of an array count too."""
+    """Returns the nesting depth of the lists in `given`, including the dimensions of an array in them."""
     depth = 0
     while isinstance(given, (list, tuple)) and given:
         depth, given = depth + 1, given[0]

@@ -1,8 +1,8 @@
-"""The index of a dataset: its annotation files as arrays on disk, which start-up maps into memory instead of parsing JSON.
+"""Stores annotation files as arrays on disk, the index, which later stages map into memory instead of parsing JSON.
 
-A folder of `.npy` files for each annotation file, below the index of its split, and `index.json`, which has the checksums of the
-annotation file that they were made from and of themselves. All are verified before anything is read from them; where one doesn't
-fit, the annotation file itself is read. Loader processes share the mapped pages, however they are started.
+The index of an annotation file is a folder of `.npy` files with an `index.json`, which holds the checksums of these files and of
+the annotation file. All checksums are verified before the arrays are used; if one differs, the annotation file is parsed
+instead. Dataloader workers share the mapped memory pages, whether they are forked or spawned.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from detr_core.data.annotations import Annotations, Targets, annotation_file, an
 from detr_core.data.dataset import Split
 from detr_core.download import digest
 
-VERSION = 1  # of what `parsed` makes of a file; another one is not believed
+VERSION = 1  # version of the arrays that `parsed` returns; an index of another version is ignored
 _DTYPES = {
     "categories": "uint8",
     "image_ids": "int64",
@@ -37,15 +37,16 @@ _OF_MASKS = {"masks", "mask_starts", "segments"}
 
 
 def write_index(splits: Mapping[str, Split]) -> Iterator[tuple[str, Targets, dict[str, int]]]:
-    """Writes the index of the splits of `read_dataset`; yields split, annotations and how many objects train nothing, by reason.
+    """Writes the index of the splits of `read_dataset`. Yields (split, kind of annotations, {reason: objects not trained on}).
 
-    Masks of instances are left out: they are large, and no training reads them. Raises DatasetError for a malformed file.
+    Masks of instances are not stored, because they are large and no training reads them. Raises DatasetError for a malformed
+    annotation file.
     """
     for name, split in splits.items():
         for targets in ("instances", "panoptic"):
             if getattr(split, targets) is None:
                 continue
-            assert split.index is not None, "a split of read_dataset"
+            assert split.index is not None, "expected a split that read_dataset returned"
             file = annotation_file(split, targets)
             arrays = parsed(file, targets, masks=targets == "panoptic")
             place = split.index / targets
@@ -59,7 +60,7 @@ def write_index(splits: Mapping[str, Split]) -> Iterator[tuple[str, Targets, dic
 
 
 def indexed(split: Split, targets: Targets, masks: bool) -> Annotations | None:
-    """The annotations from the split's index; None where it has none that fits the annotation file as it is now."""
+    """Returns the annotations from the split's index; None if it has no index, or one that does not fit the annotation file."""
     if split.index is None:
         return None
     place = split.index / targets
@@ -79,14 +80,14 @@ def indexed(split: Split, targets: Targets, masks: bool) -> Annotations | None:
 
 
 class Mapped(Annotations):
-    """Annotations whose arrays are mapped from an index. Another process gets the address of the index, not a copy of them."""
+    """Annotations whose arrays are mapped from an index. Pickling stores the path of the index instead of the arrays."""
 
     @classmethod
     def of(cls, place: Path, names: set[str], split: Split, targets: Targets) -> Mapped:
-        """From the verified index in `place`. Raises ValueError for arrays of another kind than an index has."""
+        """Returns the annotations of the verified index in `place`. Raises ValueError if an array has the wrong dtype."""
         arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names}
         if any(array.dtype != _DTYPES[name] for name, array in arrays.items()):
-            raise ValueError(f"{place}: arrays of another kind")
+            raise ValueError(f"{place}: expected the arrays of an index, found an array of another dtype")
         found = annotations_of(arrays, split, targets)
         mapped = cls(**{field: getattr(found, field) for field in found.__dataclass_fields__})
         object.__setattr__(mapped, "_made_by", (place, names, split, targets))

@@ -1,7 +1,7 @@
-"""What a dataset that is read in place consists of, in a small file: a change of it changes what the data stage makes.
+"""Describes the files of a dataset that is read in place in a small file, the manifest, so that DVC notices their changes.
 
-Images are known by names, sizes and times, so that it takes a second where reading them would take minutes; annotation files by
-their content.
+The manifest identifies images by names, sizes and modification times, which takes a second where reading them would take
+minutes. It identifies annotation files by their content.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ NAME = "manifest.json"
 
 
 def write_manifest(folder: Path, root: Path, splits: dict[str, Split]) -> None:
-    """Writes `folder/manifest.json`: 'root', where the dataset lies, and split -> 'images', 'instances', ... -> what it is.
+    """Writes `folder/manifest.json` with the keys 'root' (the dataset's folder), 'train' and 'val'.
 
-    A file has `bytes` and `sha256`; a folder `files`, `bytes` and `digest`, the sha256 over its files' names, sizes and times.
-    Raises DatasetError where something can't be looked at.
+    A split has those of the keys 'images', 'instances', 'panoptic' and 'panoptic_masks' for which it has files. A file is
+    described by `bytes` and `sha256`; a folder by `files`, `bytes` and `digest`, a sha256 over its files' names, sizes and times.
+    Raises DatasetError if a file or folder can't be read.
     """
     known: dict[Path, dict[str, Any]] = {}
     content: dict[str, Any] = {"root": str(root)}
@@ -38,7 +39,7 @@ def write_manifest(folder: Path, root: Path, splits: dict[str, Split]) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a dataset folder; None where it has none, as one that holds its own images."""
+    """Returns the manifest of a dataset folder; None if it has none, because the folder itself holds the images."""
     try:
         content = json.loads((folder / NAME).read_bytes())
     except (OSError, ValueError):
@@ -58,6 +59,6 @@ def _described(path: Path) -> dict[str, Any]:
                 size += status.st_size
                 lines.append(f"{os.path.relpath(file, path)}\0{status.st_size}\0{status.st_mtime_ns}\n")
     except OSError as error:
-        raise DatasetError(f"{path}: can't be read: {error}") from None
+        raise DatasetError(f"{path}: expected a file or folder that can be read: {error}") from None
     text = "".join(sorted(lines)).encode("utf-8", "surrogateescape")
     return {"files": len(lines), "bytes": size, "digest": hashlib.sha256(text).hexdigest()}

@@ -1,4 +1,4 @@
-"""Masks of the objects of an image, decoded only when asked for."""
+"""Holds the masks of a dataset's objects, which are decoded only when they are requested."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from detr_core.data.texts import Texts
 
 
 class Masks(Protocol):
-    """The masks of a dataset's objects, which are numbered through from the first image's to the last one's."""
+    """The masks of a dataset's objects. Objects are numbered in the order of the images."""
 
     def of(self, image: int, objects: range, size: tuple[int, int]) -> Tensor:
-        """bool [T, h, w] of the `objects` of the image at this place; size: its (h, w)."""
+        """Returns the masks of `objects`, bool [T, h, w]. image: the index of their image. size: (h, w) of the image."""
 
 
 class InstanceMasks:
-    """Polygons or run lengths of `instances_*.json`, as JSON texts."""
+    """Masks from `instances_*.json`. segmentations: the polygons or run lengths of each object as JSON text."""
 
     def __init__(self, file: Path, segmentations: Texts) -> None:
         self.file = file
@@ -47,11 +47,11 @@ class InstanceMasks:
 
 
 def decoded(segmentation: Any, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """The pixels [h, w] of polygons or run lengths in an image of `size` (h, w).
+    """Returns the mask, bool [h, w], of polygons or run lengths in an image of `size` (h, w).
 
-    Raises TypeError, ValueError, KeyError, AttributeError or OverflowError for a segmentation that is malformed.
+    Raises TypeError, ValueError, KeyError, AttributeError or OverflowError for a malformed segmentation.
     """
-    if isinstance(segmentation, list):  # polygons; those of fewer than 3 points cover nothing
+    if isinstance(segmentation, list):  # polygons of fewer than 3 points cover no pixel
         polygons = [_polygon(polygon, size) for polygon in segmentation if len(polygon) >= 6]
         if not polygons:
             return np.zeros(size, dtype=np.bool_)
@@ -65,15 +65,18 @@ def decoded(segmentation: Any, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
 def _polygon(polygon: Any, size: tuple[int, int]) -> list[float]:
     points = np.array(polygon)
     if points.ndim != 1 or len(points) % 2 or points.dtype.kind not in "iuf":
-        raise ValueError("expected polygons as lists of x, y, x, y, found others")
+        raise ValueError("expected polygons as lists of numbers x, y, x, y, found other values")
     largest = farthest(size)
     if not (np.abs(points.astype(np.float64)) <= largest).all():
-        raise ValueError(f"expected polygons within {largest} pixels, found one that reaches further")
+        raise ValueError(f"expected polygons within {largest} pixels, found a point that lies further away")
     return list(polygon)
 
 
 class PanopticMasks:
-    """Segments of `panoptic_*.json`: names: of each image's PNG in `folder`, '' where it has none; ids: of every object."""
+    """Masks from `panoptic_*.json` and its PNGs.
+
+    folder: the folder of the PNGs. names: the file name of each image's PNG, '' if it has none. ids: each object's segment id.
+    """
 
     def __init__(self, folder: Path, names: Texts, ids: npt.NDArray[np.int32]) -> None:
         self.folder = folder

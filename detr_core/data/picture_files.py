@@ -1,4 +1,4 @@
-"""Which files of a folder are pictures, and how a file that is named in a text is found below the dataset's folder."""
+"""Lists the image files of a folder, and finds files below a dataset's folder by the names in a list."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from detr_core.data.dataset import DatasetError
 
 
 def picture_files(folder: Path) -> Iterator[str]:
-    """The names of the pictures in a folder and its subfolders, relative to it, with slashes, sorted.
+    """Yields the sorted names of the image files in a folder and its subfolders, relative to the folder, with slashes.
 
-    Files and folders of the system, such as `._a.jpg` and `__MACOSX`, are passed over. Links to folders are not followed.
+    Files and folders of the operating system, such as `._a.jpg` and `__MACOSX`, are ignored. Links to folders are not followed.
     """
     endings = Image.registered_extensions()
     return (name for name in files_below(folder) if os.path.splitext(name)[1].lower() in endings)
 
 
 def files_below(folder: Path) -> list[str]:
-    """The names of all files in a folder and its subfolders, as `picture_files` gives them."""
+    """Returns the names of all files in a folder and its subfolders, in the form that `picture_files` describes."""
     found: list[str] = []
     for base, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not is_foreign(name)]
@@ -31,21 +31,21 @@ def files_below(folder: Path) -> list[str]:
 
 
 def is_foreign(name: str) -> bool:
-    """Whether a file or folder of this name is the system's, not the dataset's: hidden ones, a Mac's, or Windows'."""
+    """Returns whether a file or folder with this name is hidden or belongs to macOS or Windows, and not to the dataset."""
     return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file that are not blank, without white space around them. Raises DatasetError, which names the file."""
+    """Returns the lines of a text file without surrounding white space and without blank lines. Raises DatasetError."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except (OSError, ValueError) as error:
-        raise DatasetError(f"{path}: expected a text file in UTF-8 with a name a line: {error}") from None
+        raise DatasetError(f"{path}: expected a text file in UTF-8 with one name per line: {error}") from None
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def is_file(path: Path) -> bool:
-    """Whether `path` is a file; False also for a name that no file can have."""
+    """Returns whether `path` is a file. It returns False for names that no file can have."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -53,6 +53,6 @@ def is_file(path: Path) -> bool:
 
 
 def below(root: Path, path: str) -> str | None:
-    """`path` relative to `root`, with slashes, without links being followed; None where it is not inside of `root`."""
+    """Returns `path` relative to `root`, with slashes and without following links; None if it lies outside of `root`."""
     inside = os.path.relpath(os.path.normpath(path), os.path.normpath(root)).replace(os.sep, "/")
     return None if inside == ".." or inside.startswith("../") else inside

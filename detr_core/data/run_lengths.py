@@ -1,4 +1,4 @@
-"""COCO's run lengths of a mask: columns from left to right, runs of pixels outside and inside by turns, outside first."""
+"""Decodes COCO's run-length encoding (RLE) of a mask: column by column, with alternating runs outside and inside of the mask."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any
 
 
 def run_lengths(segmentation: Any, size: tuple[int, int]) -> list[int]:
-    """The runs of an RLE, as numbers or as text, of an image of `size` (h, w).
+    """Returns the run lengths of an RLE, which may hold them as numbers or as compressed text. The first run is outside.
 
-    Raises ValueError where it isn't one, or its runs don't cover just this image: a decoder in C takes that on trust, and leaves
-    what runs that end early don't cover as the memory was.
+    size: (h, w) of the image. Raises ValueError for a malformed RLE, or one whose runs do not cover exactly this image. The C
+    decoder does not check this, and leaves pixels that no run covers uninitialised.
     """
     if not isinstance(segmentation, dict) or not segmentation.keys() >= {"size", "counts"}:
         raise ValueError(f"expected polygons or run lengths, found {segmentation!r:.60}")
@@ -18,15 +18,15 @@ def run_lengths(segmentation: Any, size: tuple[int, int]) -> list[int]:
     counts = segmentation["counts"]
     lengths = _uncompressed(counts) if isinstance(counts, str) else counts
     if not isinstance(lengths, list) or not all(type(length) is int and length >= 0 for length in lengths):
-        raise ValueError("expected run lengths of 0 or more, found others")
+        raise ValueError("expected run lengths of 0 or more, found other values")
     if sum(lengths) != size[0] * size[1]:
-        raise ValueError(f"expected run lengths that add up to {size[0]} x {size[1]} pixels, found others")
+        raise ValueError(f"expected run lengths that add up to {size[0]} x {size[1]} pixels, found another sum")
     return lengths
 
 
 def _uncompressed(text: str) -> list[int]:
-    # Five bits of a number a character, the sixth says that more of it follow, the fifth of its last one is the sign; from the
-    # fourth number on it is the difference from the last but one.
+    # Each character holds five bits of a number. Its sixth bit says that more characters of the number follow, and the fifth bit
+    # of the last character is the sign. From the fourth number on, a number is the difference from the number two before it.
     lengths: list[int] = []
     number = shift = 0
     for character in text:

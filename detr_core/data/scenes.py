@@ -1,4 +1,4 @@
-"""Generated scenes as a COCO dataset on disk: images, instances, panoptic segments."""
+"""Generates scenes and writes them as a COCO dataset: images, instances and panoptic segments."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from detr_core.data.drawing import STUFF, THINGS, Scene, draw_scene
 from detr_core.data.shapes import Mask
 from detr_core.reporter import Reporter
 
-SPLITS = ("train", "val")  # a split's place here is part of its images' seeds
-_CHUNK = 100  # images a process draws before it reports
+SPLITS = ("train", "val")  # the index of a split in this tuple is part of the seeds of its images
+_CHUNK = 100  # number of images that a process draws before it reports
 _JPEG_QUALITY = 95
 
 CATEGORIES = [
@@ -35,7 +35,7 @@ _CATEGORY_ID: dict[str, Any] = {str(category["name"]): category["id"] for catego
 
 @dataclass(frozen=True)
 class _Records:
-    """What the annotation files say of one image."""
+    """The entries of one image in the annotation files."""
 
     image: dict[str, Any]
     instances: list[dict[str, Any]]
@@ -45,10 +45,10 @@ class _Records:
 def generate_scenes(config: ScenesConfig, seed: int, folder: Path, processes: int, reporter: Reporter) -> None:
     """Writes the scenes that `config` describes below `folder`, in COCO's layout, with a `dataset.json`.
 
-    train/*.jpg and val/*.jpg; annotations/instances_{train,val}.json (the things, masks as RLE);
-    annotations/panoptic_{train,val}.json and the PNGs in the folders of those names (things and stuff).
-    Boxes and areas are those of what is visible. Every image is a function of (seed, split, index) alone, so the files are the
-    same whatever the number of `processes` is.
+    The files are train/*.jpg and val/*.jpg, annotations/instances_{train,val}.json (things, masks as RLE),
+    annotations/panoptic_{train,val}.json, and the PNGs in folders of the latter names (things and stuff).
+    Boxes and areas describe the visible part of an object. An image depends only on (seed, split, index), so the files do not
+    depend on the number of `processes`.
     """
     counts = {"train": config.train, "val": config.val}
     for split in SPLITS:
@@ -84,7 +84,7 @@ def _drawn(
     if processes <= 1:
         yield from map(draw, chunks)
         return
-    # Spawned, not forked: the caller may hold threads, whose locks a fork would copy.
+    # Processes are spawned, because a fork would copy the locks of the caller's threads.
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         yield from pool.map(draw, chunks)
 
@@ -102,7 +102,7 @@ def _write_scene(scene: Scene, folder: Path, split: str, index: int) -> _Records
     name = f"{index:012d}"
     height, width = scene.image.shape[:2]
     Image.fromarray(scene.image).save(folder / split / f"{name}.jpg", quality=_JPEG_QUALITY)
-    # The id of a segment is its colour in the PNG, R + 256 G + 256^2 B; it need only be unique in its image, and not 0.
+    # The id of a segment is its colour in the PNG, R + 256 G + 256^2 B; it must be unique in its image and not 0.
     ids = np.zeros((height, width, 3), dtype=np.uint8)
     ids[..., 0] = scene.segments + 1
     Image.fromarray(ids).save(folder / "annotations" / f"panoptic_{split}" / f"{name}.png", compress_level=1)

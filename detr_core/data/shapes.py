@@ -1,4 +1,4 @@
-"""The things of generated scenes as geometry: which pixels a rotated and stretched figure covers."""
+"""Computes which pixels the rotated and stretched shapes of generated scenes cover."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ FIGURES: dict[str, Callable[[Plane, Plane], Mask]] = {
 
 
 def figure_mask(figure: str, size: int, center: tuple[float, float], half_extent: tuple[float, float], rotation: float) -> Mask:
-    """The pixels of a `size` x `size` image whose centres lie inside a figure.
+    """Returns the pixels of a `size` x `size` image whose centres lie inside a shape, as bool [size, size].
 
-    figure: a key of FIGURES. center: (x, y), pixels. half_extent: along the figure's own two axes, pixels.
-    rotation: radians, clockwise in image coordinates. Returns bool [size, size]; parts outside the image are cut off.
+    figure: a key of FIGURES. center: (x, y), pixels. half_extent: half of the extent along each of the shape's own axes, pixels.
+    rotation: radians, clockwise in image coordinates. Parts outside of the image are cut off.
     """
     mask = np.zeros((size, size), dtype=np.bool_)
     reach = math.hypot(*half_extent)

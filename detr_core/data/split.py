@@ -1,4 +1,4 @@
-"""A validation split where a dataset has none: a share of the images, drawn by class."""
+"""Divides a dataset without a validation split: draws a share of the images, stratified by class."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from detr_core.data import fields
 
 
 def stratified(classes: Mapping[int, Sequence[int]], share: float, seed: int, copies: Iterable[Sequence[int]] = ()) -> set[int]:
-    """The images, by id, that go to validation: `share` of all and, as nearly as can be, of those with each class.
+    """Returns the ids of the images for validation: `share` of all images and, as nearly as possible, of each class's images.
 
-    classes: the classes in each image, images without any included. The same `seed` gives the same images, in whatever order
-    they are listed. Iterative stratification (Sechidis et al. 2011): the rarest class is dealt out first, each image to
-    the split that still wants that class most, so that a class of a few images isn't left to chance.
-    copies: groups of images of the same content, which go to the same split: an image to validate on must not be trained on.
-    At least one image is drawn and one is left, where there are two that are no copies of each other.
+    classes: image id -> its classes, including images without classes. The same `seed` gives the same images, in whatever order
+    they are listed. The method is iterative stratification (Sechidis et al. 2011): the rarest class is distributed first, and
+    each image goes to the split that needs most of that class, so that even a class of few images is in both splits.
+    copies: groups of images of the same content. They go to the same split, because a validation image must not be trained on.
+    Each split gets at least one image if there are two images of different content.
     """
     group = {image: list(images) for images in copies for image in images}
     order = np.random.default_rng(seed).permutation(sorted(classes)).tolist()
@@ -36,7 +36,7 @@ def stratified(classes: Mapping[int, Sequence[int]], share: float, seed: int, co
 
     def deal(image: int, rarest: int | None) -> None:
         if image not in left:
-            return  # dealt with a copy of it
+            return  # it was assigned together with a copy
         wish = room if rarest is None else wanted[rarest]
         to_val = (wish[True], room[True]) > (wish[False], room[False])
         for member in group.get(image, [image]):
@@ -64,23 +64,23 @@ def stratified(classes: Mapping[int, Sequence[int]], share: float, seed: int, co
 
 
 def same_content(files: Mapping[int, Path]) -> list[list[int]]:
-    """Groups of two or more ids whose files have the same bytes. Only files of equal size are read; empty ones are no copies."""
+    """Returns groups of two or more ids whose files have the same bytes. Empty files are ignored."""
     by_size: dict[int, list[int]] = defaultdict(list)
     for number, path in sorted(files.items()):
         by_size[path.stat().st_size].append(number)
     groups: dict[bytes, list[int]] = defaultdict(list)
     for size, numbers in by_size.items():
         for number in numbers if size and len(numbers) > 1 else ():
-            with suppress(OSError), files[number].open("rb") as file:  # the check says which files can't be read
+            with suppress(OSError), files[number].open("rb") as file:  # the data check reports files that can't be read
                 groups[hashlib.file_digest(file, "sha256").digest()].append(number)
     return [numbers for numbers in groups.values() if len(numbers) > 1]
 
 
 def parted(content: Mapping[str, Any], val: set[int]) -> dict[str, dict[str, Any]]:
-    """The annotation file as two, 'train' and 'val', each with all categories. Every entry is in exactly one of them.
+    """Divides an annotation file into 'train' and 'val', each with all categories. Every entry is in exactly one of them.
 
-    val: ids of the images that go to val with their annotations. Everything else goes to train, entries that are malformed and
-    annotations of no image included: the check of the data has to see them.
+    val: the ids of the images that go to val with their annotations. All other entries go to train, including malformed ones
+    and annotations without an image, because the data check must see them.
     """
     parts: dict[str, dict[str, Any]] = {name: {**content, "images": [], "annotations": []} for name in ("train", "val")}
     for what, field in (("images", "id"), ("annotations", "image_id")):
@@ -90,7 +90,7 @@ def parted(content: Mapping[str, Any], val: set[int]) -> dict[str, dict[str, Any
 
 
 def id_in(entry: Any, field: str) -> int | None:
-    """The whole number in a field of an entry; None where there is none."""
+    """Returns the whole number in a field of an entry; None if the field is missing or holds something else."""
     try:
         return fields.whole(entry.get(field))
     except (AttributeError, ValueError):

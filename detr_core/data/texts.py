@@ -1,4 +1,4 @@
-"""Many short texts as two arrays, which processes can share."""
+"""Stores many short texts as two arrays, which processes can share."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 
 class Texts(Sequence[str]):
-    """A sequence of texts. content: all of them, UTF-8, one after another; text i begins at starts[i] and ends at starts[i + 1].
+    """A sequence of texts. content: all texts in UTF-8, concatenated. starts: text i covers the bytes starts[i] to starts[i + 1].
 
-    As Python objects the texts of COCO would take gigabytes, and copies of them in every loader process.
+    As Python objects, COCO's texts would take gigabytes, and every dataloader worker would get a copy.
     """
 
     def __init__(self, content: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64]) -> None:
@@ -20,7 +20,7 @@ class Texts(Sequence[str]):
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Texts:
-        """These texts."""
+        """Returns a sequence of these texts."""
         encoded = [text.encode() for text in texts]
         starts = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
         return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), starts)

@@ -1,5 +1,5 @@
-"""What happens to an image and its targets before the network: the published augmentation (paper, section A.4), in torchvision's
-kernels, which move boxes and masks along with the image."""
+"""Transforms an image and its targets for the network: the published augmentation (paper, section A.4), with torchvision's
+kernels, which transform boxes and masks together with the image."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Parts = tuple[Tensor, Tensor, Tensor | None]
 
 
 class TrainingTransform:
-    """Flip, crop, resize: those of them that the configuration asks for, in this order.
+    """Flips, crops and resizes an image in this order, as far as the configuration says.
 
-    `rng` is its only source of chance. A crop may leave objects with an empty box or mask.
+    `rng` is the only source of randomness. After a crop an object may have an empty box or mask.
     """
 
     def __init__(self, config: AugmentationConfig) -> None:
@@ -40,7 +40,7 @@ class TrainingTransform:
 
 
 class EvaluationTransform:
-    """Resizes every image to `resize.short` (one size), or leaves it as it is. `resized` says what comes out."""
+    """Resizes every image to `resize.short` (one size), or leaves it unchanged. The function `resized` returns the new size."""
 
     def __init__(self, resize: ResizeConfig | None) -> None:
         self.resize = resize
@@ -56,24 +56,25 @@ Transform = TrainingTransform | EvaluationTransform
 
 
 def training_transform(config: AugmentationConfig) -> TrainingTransform:
-    """The transform for training."""
+    """Returns the transform for training."""
     return TrainingTransform(config)
 
 
 def evaluation_transform(resize: ResizeConfig | None) -> EvaluationTransform:
-    """The transform for validation and evaluation. Raises ConfigError where `resize.short` holds more than one size."""
+    """Returns the transform for validation and evaluation. Raises ConfigError if `resize.short` holds more than one size."""
     return EvaluationTransform(resize)
 
 
 def resized(size: tuple[int, int], resize: ResizeConfig | None) -> tuple[int, int]:
-    """The (h, w) that evaluation gives the network for an image of `size` (h, w)."""
+    """Returns the (h, w) that an image of `size` (h, w) has at the network's input in evaluation."""
     return size if resize is None else scaled(size, resize.short[0], resize.longest)
 
 
 def scaled(size: tuple[int, int], short: int, longest: int | None) -> tuple[int, int]:
-    """(h, w) of an image of `size` (h, w) whose short side becomes `short`, or less where the long side would pass `longest`.
+    """Returns the (h, w) to which an image of `size` (h, w) is resized: its short side becomes `short`.
 
-    Rounded as published, since figures of released weights depend on it.
+    The short side becomes smaller if the long side would exceed `longest`. The rounding is that of the published code, because
+    the metrics of published weights depend on it.
     """
     low, high = min(size), max(size)
     if longest is not None and high / low * short > longest:
@@ -91,22 +92,24 @@ def _short_side(parts: Parts, short: int, longest: int | None) -> Parts:
 
 
 def nearest(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Masks [T, H, W] resized to `size` (h, w), pixel by pixel the same as torch's nearest interpolation, which takes ten times
-    as long: it goes by numbers, this by copies of whole rows."""
+    """Returns masks [T, H, W] resized to `size` (h, w), with the same pixels as torch's nearest interpolation.
+
+    It copies whole rows, which takes a tenth of the time.
+    """
     rows, columns = (_sources(old, new) for old, new in zip(masks.shape[-2:], size, strict=True))
     found = masks.as_subclass(Tensor).numpy().take(columns, axis=2).take(rows, axis=1)
     return cast(Tensor, tv_tensors.wrap(torch.from_numpy(found), like=masks))
 
 
 def _sources(old: int, new: int) -> npt.NDArray[np.intp]:
-    # Of each new pixel the old one; single precision, as torch computes it.
+    # Returns the old index of each new pixel, computed in single precision as torch does.
     scale = np.float32(old) / np.float32(new)
     places = np.floor(np.arange(new, dtype=np.float32) * scale).astype(np.intp)
     return np.asarray(np.minimum(places, old - 1))
 
 
 def _cropped(parts: Parts, config: CropConfig, rng: np.random.Generator) -> Parts:
-    # Sides between `smallest` and `largest`, as far as the image goes.
+    # The crop's sides are between `smallest` and `largest`, and at most those of the image.
     h, w = parts[0].shape[-2:]
     height, width = (int(rng.integers(min(config.smallest, side), min(config.largest, side), endpoint=True)) for side in (h, w))
     top, left = int(rng.integers(h - height, endpoint=True)), int(rng.integers(w - width, endpoint=True))

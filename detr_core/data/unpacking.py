@@ -1,4 +1,4 @@
-"""Zip archives, unpacked as if their author meant harm."""
+"""Unpacks zip archives safely, even if they are damaged or malicious."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from detr_core.atomic import atomic_file
 from detr_core.data.dataset import DatasetError
 from detr_core.reporter import Reporter
 
-LARGEST_RATIO = 100  # of what is unpacked to the archive; COCO's annotations have 4
-SLACK = 2**20  # bytes that a tiny archive may bring all the same
-JUNK = "__MACOSX"  # a folder of resource forks
+LARGEST_RATIO = 100  # largest ratio of the unpacked bytes to the archive's bytes; COCO's annotations have 4
+SLACK = 2**20  # unpacked bytes that are allowed in addition, for tiny archives
+JUNK = "__MACOSX"  # a folder that macOS adds to archives
 _BLOCK = 2**20
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error, ValueError, OverflowError)
 
@@ -27,15 +27,14 @@ _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Runti
 def unpack(
     archive: Path, folder: Path, reserved: Collection[str], reporter: Reporter, replaceable: Collection[str] = ()
 ) -> dict[str, int]:
-    """Writes the files of `archive` below `folder`; returns their names there and their sizes in bytes.
+    """Writes the files of `archive` below `folder`. Returns file name below `folder` -> size in bytes.
 
-    A file that is there already with the same checksum is kept. A file has the archive's time, so that unpacking twice gives
-    the same. reserved: names at the top of `folder` that the archive may not use. replaceable: names of files in `folder` that
-    may be replaced if they differ from the archive's files; any other file that differs belongs to somebody else.
-    Raises DatasetError, before anything is written, for an entry with a name that leaves the folder, that is a link or a device,
-    or stands there twice, for encryption, for more than LARGEST_RATIO times the archive's bytes, for a disk without room, and
-    for a file of somebody's own where one of the archive's goes;
-    and where an entry is damaged, which is then not written.
+    An existing file with the same checksum is kept. A file gets the time that the archive states, so that repeated unpacking
+    gives equal files. reserved: names at the top of `folder` that the archive may not use. replaceable: names of files in
+    `folder` that may be replaced if they differ from the archive's files; any other file that differs belongs to the user.
+    Raises DatasetError before anything is written if an entry has a name that leaves the folder, is a link or a device, occurs
+    twice or is encrypted, if the unpacked files are larger than LARGEST_RATIO times the archive, if the disk has no room, or if a
+    file of the user has the path of an entry. It also raises DatasetError for a damaged entry, which is not written.
     """
     try:
         with zipfile.ZipFile(archive) as file:
@@ -58,7 +57,7 @@ def unpack(
 
 
 def _checked(archive: Path, entries: list[zipfile.ZipInfo], reserved: Collection[str]) -> list[zipfile.ZipInfo]:
-    """The files among the entries, all of them fit to be written."""
+    """Returns the entries that are files. Raises DatasetError if an entry must not be written."""
     size = archive.stat().st_size
     if sum(entry.file_size for entry in entries) > max(LARGEST_RATIO * size, SLACK):
         raise DatasetError(f"{archive}: expected at most {LARGEST_RATIO} times its {size:,} bytes unpacked, found more")
@@ -68,10 +67,10 @@ def _checked(archive: Path, entries: list[zipfile.ZipInfo], reserved: Collection
     files = [entry for entry in entries if not entry.is_dir() and PurePosixPath(entry.filename).parts[0] != JUNK]
     names = {entry.filename for entry in files}
     if len(names) < len(files):
-        raise DatasetError(f"{archive}: expected every name once, found one twice")
+        raise DatasetError(f"{archive}: expected every name once, found a name twice")
     for name in names:
         if any(str(parent) in names for parent in PurePosixPath(name).parents):
-            raise DatasetError(f"{archive}: {name!r}: expected a file's place to be a folder, found a file")
+            raise DatasetError(f"{archive}: {name!r}: expected a folder, because other entries lie in it, found a file")
     return files
 
 
@@ -113,19 +112,19 @@ def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path, safe:
 
 
 def _is_there(target: Path, entry: zipfile.ZipInfo, replaceable: bool) -> bool:
-    """Whether a file exists already as in the archive. Raises DatasetError for a different file that is not from an archive."""
+    """Returns whether the entry's file exists. Raises DatasetError for a different file that is not from an archive."""
     if _has_size(target, entry) and _crc(target) == entry.CRC:
         return True
     if os.path.lexists(target) and not replaceable:
         raise DatasetError(
-            f"{target}: expected no other file at the place of a file of the archive, found one that is not from the archive; "
+            f"{target}: expected no file, or the file of the archive, found another file that is not from the archive; "
             "nothing was changed; move it elsewhere, or delete it if you don't need it"
         )
     return False
 
 
 def _has_size(file: Path, entry: zipfile.ZipInfo) -> bool:
-    # As an earlier, interrupted call leaves it.
+    # A file that an earlier, interrupted call has written completely has the size of the entry.
     return file.is_file() and not file.is_symlink() and file.stat().st_size == entry.file_size
 
 
@@ -140,5 +139,5 @@ def _crc(file: Path) -> int:
 def _seconds(entry: zipfile.ZipInfo) -> int:
     try:
         return calendar.timegm(datetime.datetime(*entry.date_time).timetuple())
-    except ValueError:  # month 0 and the like, which some writers leave there
+    except ValueError:  # invalid times such as month 0, which some programs write
         return calendar.timegm((1980, 1, 1, 0, 0, 0))

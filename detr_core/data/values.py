@@ -1,8 +1,8 @@
-"""Images of more than 8 bits a value, and the range of values by which they become 8-bit ones.
+"""Reads images of more than 8 bits per value, and scales them to 8 bits by a range of values.
 
-An 8-bit image is never touched. What a value of a deeper image means is not in the file: 16 bits may hold 12, and a float may
-stand for anything. So a dataset states its ranges, one for each type of sample (the data check determines them), and every
-reader scales by these ranges only: values up to the low end become 0, values from the high end on become 255.
+An 8-bit image is never changed. The file of a deeper image does not state the meaning of its values: 16 bits may hold 12, and a
+float can be anything. A dataset therefore states its ranges, one for each sample type, which the data check determines. Every
+reader scales by these ranges: values up to the low end become 0, values from the high end on become 255.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ Range = tuple[float, float]
 Ranges = Mapping[str, Range]  # sample type -> lowest and highest value
 
 SAMPLE_TYPES = ("16-bit", "32-bit", "float")
-_LARGEST = 65535  # of 16 bits
-_TAIL = 0.001  # share of an image's values that its range leaves out at either end: dead and hot pixels
+_LARGEST = 65535  # the largest 16-bit value
+_TAIL = 0.001  # share of an image's values that its range ignores at either end, because of dead and hot pixels
 
-# Pillow keeps the upper byte of each 16-bit colour. Read in the other byte order, it keeps the lower one.
+# Pillow keeps only the upper byte of each 16-bit colour. With the opposite byte order it keeps the lower byte.
 _SWAPPED = {
     **{f"{mode};16{order}": f"{mode};16{other}" for mode in ("RGB", "RGBA", "RGBX") for order, other in ("BL", "LB", "NB")},
-    "LA;16B": "RGBA",  # grey and alpha of 16 bits are four bytes: upper and lower of each
+    "LA;16B": "RGBA",  # 16-bit grey and alpha are four bytes: the upper and the lower byte of each
 }
 
 
 @dataclass(frozen=True)
 class Spread:
-    """The values of one image. kind: the sample type. low, high: its range without the tails; equal for one value."""
+    """The range of an image's values. kind: the sample type. low, high: the range without the tails; equal for a single value."""
 
     kind: str
     low: float
@@ -41,14 +41,14 @@ class Spread:
 
 
 def sample_type(image: Image.Image) -> str | None:
-    """One of SAMPLE_TYPES for an image of more than 8 bits a value, according to its header; None for an 8-bit image."""
+    """Returns the sample type, one of SAMPLE_TYPES, from the header of an image; None for an 8-bit image."""
     if image.mode in ("I", "F"):
         return "32-bit" if image.mode == "I" else "float"
     return "16-bit" if image.mode.startswith("I;16") or _raw_mode(image) in _SWAPPED else None
 
 
 def first_sample_type(files: Iterable[Path]) -> str | None:
-    """The sample type of the first file of more than 8 bits a value; None without such a file. Unreadable files do not count."""
+    """Returns the sample type of the first readable file of more than 8 bits per value; None without such a file."""
     for file in files:
         try:
             with Image.open(file) as image:
@@ -61,9 +61,9 @@ def first_sample_type(files: Iterable[Path]) -> str | None:
 
 
 def deep_values(image: Image.Image, again: Callable[[], Image.Image]) -> tuple[str, npt.NDArray[Any]] | None:
-    """The sample type and the values, [h, w] or [h, w, 3], of an image of more than 8 bits a value; None for an 8-bit one.
+    """Returns the sample type and the values, [h, w] or [h, w, 3], of an image of more than 8 bits per value, else None.
 
-    image: as opened, its pixels not yet read. again: opens the same file once more.
+    image: an opened image whose pixels have not been read. again: a function that opens the same file once more.
     """
     kind = sample_type(image)
     if kind is None:
@@ -84,7 +84,7 @@ def deep_values(image: Image.Image, again: Callable[[], Image.Image]) -> tuple[s
 
 
 def spread(kind: str, values: npt.NDArray[Any]) -> Spread:
-    """The range of an image's values, without the thousandth at either end if more than one value is left."""
+    """Returns the range of an image's values, without the thousandth part at either end unless only one value would remain."""
     finite = values[np.isfinite(values)]
     if finite.size == 0:
         return Spread(kind, 0.0, 0.0)
@@ -95,7 +95,7 @@ def spread(kind: str, values: npt.NDArray[Any]) -> Spread:
 
 
 def ranges_of(spreads: list[Spread]) -> dict[str, Range]:
-    """The ranges of a set by sample type, from the lowest value of its images to the highest, without images of one value."""
+    """Returns the ranges of a dataset: sample type -> (lowest, highest value) over all images, without images of one value."""
     found: dict[str, Range] = {}
     for each in spreads:
         if each.low < each.high:
@@ -105,24 +105,24 @@ def ranges_of(spreads: list[Spread]) -> dict[str, Range]:
 
 
 def eight_bits(image: Image.Image, again: Callable[[], Image.Image], ranges: Ranges) -> Image.Image:
-    """The image itself if it has 8 bits a value, else an 8-bit copy, scaled by the range of its sample type.
+    """Returns the image itself if it has 8 bits per value, else an 8-bit copy, scaled by the range of its sample type.
 
-    image, again: as `deep_values`. If `ranges` doesn't have the type, the range comes from the file alone: for 16 bits it covers
-    as many bits as the highest value needs, for other types it goes from the file's lowest value to its highest. EXIF's
-    orientation is kept.
+    image: an opened image whose pixels have not been read. again: a function that opens the same file once more. ranges: sample
+    type -> (low, high). If it lacks the type, the range is that of the file: for 16 bits it covers as many bits as the highest
+    value needs, for other types it goes from the lowest value to the highest. The copy keeps the EXIF orientation.
     """
     found = deep_values(image, again)
     if found is None:
         return image
     kind, values = found
-    orientation = image.getexif().get(Base.Orientation, 1)  # after reading: Pillow has turned a TIFF by then
+    orientation = image.getexif().get(Base.Orientation, 1)  # read only now, because Pillow rotates a TIFF when it decodes it
     copy = Image.fromarray(scaled(values, ranges.get(kind) or _own_range(kind, values)))
     copy.getexif()[Base.Orientation] = orientation
     return copy
 
 
 def scaled(values: npt.NDArray[Any], limits: Range) -> npt.NDArray[np.uint8]:
-    """The values as 0..255, in 256 equal steps from the lower limit to the upper; what is not a number becomes 0."""
+    """Returns the values as 0..255, in 256 equal steps from the lower to the upper limit. NaN becomes 0."""
     if values.dtype == np.uint16:
         table = _steps(np.arange(_LARGEST + 1), limits)
         return np.asarray(table[values])
@@ -145,14 +145,14 @@ def _own_range(kind: str, values: npt.NDArray[Any]) -> Range:
 
 
 def _raw_mode(image: Image.Image) -> str:
-    # How the file's bytes are laid out; '' where its parts differ, or there is no file.
+    # Returns Pillow's raw mode, the layout of the file's bytes; '' if the tiles differ or there is no file.
     layouts = [tile[3] for tile in getattr(image, "tile", [])]
     found = {str(layout[0] if isinstance(layout, tuple) and layout else layout) for layout in layouts}
     return found.pop() if len(found) == 1 else ""
 
 
 def _reinterpret(image: Image.Image, mode: str) -> None:
-    """Has Pillow take the file's bytes for another raw mode when it reads the pixels."""
+    """Makes Pillow decode the file's bytes with another raw mode."""
 
     def changed(args: Any) -> Any:
         return (mode, *args[1:]) if isinstance(args, tuple) else mode

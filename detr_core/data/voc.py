@@ -1,4 +1,4 @@
-"""Annotations in Pascal VOC's format, as the content of COCO annotation files."""
+"""Converts annotations in Pascal VOC's format to the content of COCO annotation files."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from detr_core.data.images import upright_size
 from detr_core.data.picture_files import files_below, is_file, picture_files, read_lines
 from detr_core.data.voc_xml import VocFile, XmlError, is_voc_xml, read_voc_xml
 
-Files = Mapping[str, "VocFile | str"]  # name without ending, below the folder of XML files -> what it says, or what is wrong
+Files = Mapping[str, "VocFile | str"]  # path below the folder of XML files, without ending -> its content, or its fault
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """The pictures of a folder. by_stem: name without ending -> names with one, of which two may differ in their ending alone."""
+    """The image files of a folder. by_stem: name without ending -> names with ending, because several may differ only in it."""
 
     folder: Path
     by_stem: Mapping[str, Sequence[str]]
 
     def of(self, stem: str, filename: str) -> tuple[str, str]:
-        """The picture of the XML file `stem`.xml, whose <filename> is given, and a fault where it isn't clear which one it is.
+        """Returns the name of the image of `stem`.xml, and a fault if several images match.
 
-        An XML file and its image have one name in Pascal VOC, so that goes before <filename>, which tools leave as it was
-        when files are renamed. A picture that isn't there has the name that it should have.
+        In Pascal VOC an XML file and its image have the same name. This name has priority over `filename`, the text of the
+        element <filename>, because tools do not update that element when they rename files. If no image exists, the expected
+        name is returned.
         """
         same = self.by_stem.get(stem, ())
         if len(same) == 1:
@@ -46,13 +47,13 @@ class Pictures:
 
 
 def read_voc(root: Path, splits: Mapping[str, SplitConfig]) -> dict[str, dict[str, Any]]:
-    """COCO's content of each split; objects that are marked `difficult` become crowds, which train nothing.
+    """Returns split -> the content of its COCO annotation file. Objects that are marked `difficult` become crowds.
 
-    splits: `instances` is a folder of XML files, or a list of image names such as `ImageSets/Main/train.txt`, a name a line,
-    whose XML files are in the folder `Annotations` above it. The classes are those of all XML files, by name; so they are the
-    same for every split. What can't be converted stays as an entry that the check finds, with the reason in its field
-    `conversion_fault`.
-    Raises DatasetError, which names the file or folder, where a split has no images.
+    splits: `instances` is a folder of XML files, or a list of image names such as `ImageSets/Main/train.txt`, one name per line,
+    whose XML files are in the folder `Annotations` above it. The classes are those of all XML files, sorted by name, so they are
+    the same for every split. An entry that can't be converted keeps its place and gets the reason in its field
+    `conversion_fault`, which the data check reports.
+    Raises DatasetError, which names the file or folder, for a split without images.
     """
     folders = {name: xml_folder(root, split) for name, split in splits.items()}
     files: dict[Path, Files] = {folder: _read_all(folder, root) for folder in set(folders.values())}
@@ -64,23 +65,23 @@ def read_voc(root: Path, splits: Mapping[str, SplitConfig]) -> dict[str, dict[st
 
 
 def voc_images(root: Path, split: SplitConfig) -> list[str]:
-    """The names, without endings, of a split's images. Raises DatasetError for a list or a folder without any."""
+    """Returns the names of a split's images without endings. Raises DatasetError for a list or a folder without images."""
     assert split.instances is not None  # FolderConfig requires it
     chosen, folder = below_root(root, split.instances, "instances"), xml_folder(root, split)
     stems = {name[: -len(".xml")] for name in files_below(folder) if _is_xml(folder / name)}
     if chosen.is_dir():
         return sorted(stems)
     if not chosen.is_file():
-        raise DatasetError(f"{chosen}: expected a folder of XML files or a list of image names, found none")
+        raise DatasetError(f"{chosen}: expected a folder of XML files or a list of image names, found no file or folder")
     known = stems | {os.path.splitext(name)[0] for name in picture_files(below_root(root, split.images, "images"))}
     names = list(dict.fromkeys(_listed(line, known) for line in read_lines(chosen)))
     if not names:
-        raise DatasetError(f"{chosen}: expected image names, one a line, found none")
+        raise DatasetError(f"{chosen}: expected image names, one per line, found none")
     return names
 
 
 def xml_folder(root: Path, split: SplitConfig) -> Path:
-    """The folder with the XML files of a split."""
+    """Returns the folder of a split's XML files. Raises DatasetError if there is none."""
     chosen = below_root(root, split.instances or "", "instances")
     if chosen.is_dir():
         return chosen
@@ -95,7 +96,7 @@ def xml_folder(root: Path, split: SplitConfig) -> Path:
 
 
 def _listed(line: str, known: set[str]) -> str:
-    """The image that a line names: all of it, where spaces belong to the name; else without an ending, a folder or a flag."""
+    """Returns the image name in a line of a list: the line if it is a known name, else without ending, folder or flag."""
     line = line.replace("\\", "/")
     without_flag = re.sub(r"\s+-?[01]$", "", line)
     for text in (line, without_flag):
@@ -118,11 +119,13 @@ def _read_all(folder: Path, root: Path) -> Files:
         stem = name[: -len(".xml")]
         try:
             if stem in found:
-                raise XmlError("expected one XML file of this name, found another that differs in the case of its ending")
+                raise XmlError(
+                    "expected one XML file of this name, found a second one that differs only in the case of its ending"
+                )
             found[stem] = read_voc_xml(path)
         except XmlError as error:
             if not is_voc_xml(path) and path.stat().st_size and "/" in name:
-                continue  # XML of something else, in a subfolder
+                continue  # XML of another kind in a subfolder
             found[stem] = f"{path.relative_to(root)}: {error}"
     return found
 
@@ -170,10 +173,10 @@ def _image(number: int, name: str, size: tuple[int, int] | None) -> dict[str, An
 
 
 def _sized(number: int, name: str, file: VocFile, folder: Path) -> dict[str, Any]:
-    """The image's entry, with the size that the image file has where the XML file has none that can be right."""
+    """Returns the image's entry. If the XML file states no valid size, the entry has the size of the image file."""
     if file.size is not None:
         return _image(number, name, file.size)
     try:
         return _image(number, name, upright_size(folder / name)) | {SIZE_READ: True}
-    except DatasetError as error:  # 1 x 1 stands in: the check finds the file broken, and says why
+    except DatasetError as error:  # the data check reports the broken file; 1 x 1 is a placeholder
         return _image(number, name, (1, 1)) | {FAULT: str(error)}

@@ -1,4 +1,4 @@
-"""One XML file of Pascal VOC: the image and the objects that it describes."""
+"""Reads one XML file of Pascal VOC: the image and the objects that it describes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from xml.parsers import expat
 
 from detr_core.data.fields import LARGEST_SIDE
 
-DEEPEST = 50  # elements inside each other; Pascal VOC has 5
+DEEPEST = 50  # largest nesting depth of elements; Pascal VOC has 5
 
 
 class XmlError(ValueError):
-    """An XML file that is none of Pascal VOC's, or that declares entities, which are never expanded."""
+    """An XML file is not one of Pascal VOC, or it declares entities, which are never expanded."""
 
 
 @dataclass(frozen=True)
 class VocObject:
-    """An object. box: xywh, pixels. fault: why it can't be used, '' where it can; then name and box may be missing."""
+    """An object of an XML file.
+
+    box: xywh, pixels. fault: why the object can't be used, else ''. An object with a fault may have no name and no box.
+    """
 
     name: str
     difficult: bool
@@ -30,7 +33,7 @@ class VocObject:
 
 @dataclass(frozen=True)
 class VocFile:
-    """What an XML file says. filename: of its image, or ''. size: (h, w), or None where there is none that can be right."""
+    """The content of an XML file. filename: the text of <filename>, or ''. size: (h, w), None without a valid size."""
 
     filename: str
     size: tuple[int, int] | None
@@ -38,7 +41,7 @@ class VocFile:
 
 
 def read_voc_xml(path: Path) -> VocFile:
-    """Reads an annotation file of Pascal VOC; raises XmlError."""
+    """Reads an annotation file of Pascal VOC. Raises XmlError if it is not one."""
     try:
         root = _parsed(path.read_bytes())
     except (OSError, expat.ExpatError, ValueError, LookupError) as error:
@@ -50,7 +53,7 @@ def read_voc_xml(path: Path) -> VocFile:
 
 
 def is_voc_xml(path: Path) -> bool:
-    """Whether the file looks like one of Pascal VOC, by its beginning."""
+    """Returns whether the beginning of the file looks like Pascal VOC's XML."""
     try:
         with path.open("rb") as file:
             return b"<annotation" in file.read(4096).replace(b"\0", b"")
@@ -66,7 +69,7 @@ def _parsed(text: bytes) -> ElementTree.Element:
         nonlocal depth
         depth += 1
         if depth > DEEPEST:
-            raise XmlError(f"expected at most {DEEPEST} elements inside each other, found more")
+            raise XmlError(f"expected elements nested at most {DEEPEST} deep, found deeper ones")
         builder.start(tag, attributes)
 
     def end(tag: str) -> None:
@@ -99,7 +102,7 @@ def _object(element: ElementTree.Element) -> VocObject:
             return VocObject(name, difficult, None, f"<object> {name[:40]!r}: {field}: expected a number, found {text[:40]!r}")
         corners.append(number)
     left, top, right, bottom = corners
-    # Pascal VOC counts pixels from 1, and the last one is inside.
+    # Pascal VOC counts pixels from 1, and the last pixel belongs to the box.
     return VocObject(name, difficult, (left - 1, top - 1, right - left + 1, bottom - top + 1), "")
 
 

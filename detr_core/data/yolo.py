@@ -1,4 +1,4 @@
-"""Annotations in YOLO's format, as the content of COCO annotation files."""
+"""Converts annotations in YOLO's format to the content of COCO annotation files."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from detr_core.data.yolo_rows import BOX, LEFT_OUT, Labels, Row, RowError, decid
 
 @dataclass(frozen=True)
 class YoloSet:
-    """What the description of a YOLO dataset (`data.yaml`) says.
+    """The content of the description of a YOLO dataset (`data.yaml`).
 
-    file: its name. names: of the classes, in order. keypoints: number and dimensions (`kpt_shape`), or None. base: the folder
-    that its paths are relative to, below the root. places: 'train', 'val' -> folders and lists of images, below the root.
+    file: its name. names: the class names in order. keypoints: number and dimensions (`kpt_shape`), or None. base: the folder
+    below the root that its paths are relative to. places: 'train', 'val' -> folders and lists of images, below the root.
     """
 
     file: str
@@ -33,7 +33,7 @@ class YoloSet:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image of a split: its name below the split's folder of images, its file, and the file that its labels are in."""
+    """An image of a split. name: its path below the split's folder of images. file: its path. labels: its label file's path."""
 
     name: str
     file: Path
@@ -43,21 +43,22 @@ class Picture:
 def read_yolo(
     root: Path, splits: Mapping[str, SplitConfig], described: YoloSet, labels: Labels | None
 ) -> dict[str, dict[str, Any]]:
-    """COCO's content of each split: a label file an image, a row an object, coordinates 0..1 of the upright image.
+    """Returns split -> the content of its COCO annotation file.
 
-    splits: `instances` is the folder of a split's label files, or the description's file, whose entry for the split then says
-    where its images are. labels: how rows are read; None decides it by `decided_labels`.
-    An image without a label file has no objects. Ids are numbered from 1, images by name. What can't be converted
-    stays as an entry that the check finds, with the reason in its field `conversion_fault`.
-    Raises DatasetError for splits without images, and for rows of which it is not clear what they mean.
+    A label file describes an image, and a row of it an object, with coordinates in 0..1 of the upright image.
+    splits: `instances` is the folder of a split's label files, or the dataset's description, whose entry for the split names the
+    images. labels: how rows are read; None decides it by `decided_labels`.
+    An image without a label file has no objects. Ids start at 1; images are sorted by name. An entry that can't be converted
+    keeps its place and gets the reason in its field `conversion_fault`, which the data check reports.
+    Raises DatasetError for a split without images, and for rows with an ambiguous meaning.
     """
     pictures = {name: split_pictures(root, name, split, described) for name, split in splits.items()}
     for name, found in pictures.items():
         if not any(is_file(picture.labels) for picture in found):
             expected = f"a label file such as {found[0].labels.relative_to(root)}"
             raise DatasetError(
-                f"{root}: {name}: expected {expected} for an image, found none for any of {len(found)} images; labels are looked "
-                "for in a folder `labels` where images are in one called `images`, else beside the images"
+                f"{root}: {name}: expected {expected} for an image, found none for any of {len(found)} images; label files are "
+                "expected in a folder `labels` if the images are in a folder `images`, else beside the images"
             )
     rows: dict[Path, list[Row] | str] = {}
     for each in pictures.values():
@@ -71,14 +72,14 @@ def read_yolo(
 
 
 def yolo_labels(root: Path, splits: Mapping[str, SplitConfig], described: YoloSet) -> Labels:
-    """How the rows of these splits are to be read, by `decided_labels`; errors as there."""
+    """Returns how `decided_labels` reads the rows of these splits. Raises DatasetError if the rows are ambiguous."""
     files = {picture.labels for name, split in splits.items() for picture in split_pictures(root, name, split, described)}
     found = (label_rows(file, root) for file in sorted(files))
     return decided_labels([row for rows in found if isinstance(rows, list) for row in rows], described.keypoints)
 
 
 def split_pictures(root: Path, name: str, split: SplitConfig, described: YoloSet) -> list[Picture]:
-    """The images of a split, by name. Raises DatasetError where there are none."""
+    """Returns the images of a split, sorted by name. Raises DatasetError if there are none."""
     assert split.instances is not None  # FolderConfig requires it
     if split.instances == described.file:
         places = described.places.get(name, ())
@@ -94,7 +95,10 @@ def split_pictures(root: Path, name: str, split: SplitConfig, described: YoloSet
 
 
 def labels_of(image: str) -> str:
-    """The label file of an image, both below the root: the last folder `images` becomes `labels`; else they lie side by side."""
+    """Returns the path of an image's label file, relative to the root like `image`.
+
+    The last folder `images` of the path becomes `labels`; without such a folder the label file lies beside the image.
+    """
     *folders, name = image.split("/")
     for place in range(len(folders) - 1, -1, -1):
         if folders[place].lower() == "images":
@@ -104,26 +108,26 @@ def labels_of(image: str) -> str:
 
 
 def _label_file(path: Path) -> Path:
-    """The file itself, or the one whose ending is in capitals where that is the one that is there."""
+    """Returns the path, or the same path with the ending `.TXT` if only that file exists."""
     capital = path.with_suffix(".TXT")
     return capital if not is_file(path) and is_file(capital) else path
 
 
 def label_rows(file: Path, root: Path) -> list[Row] | str:
-    """The rows of a label file, none where there is no such file; or what keeps it from being read."""
+    """Returns the rows of a label file, or the reason why it can't be read as text. A missing file has no rows."""
     where = str(file.relative_to(root)) if file.is_relative_to(root) else str(file)
     try:
         text = file.read_bytes().decode("utf-8-sig", errors="replace")
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
-        return f"{where}: expected a label file that can be read: {error}"
+        return f"{where}: expected a readable label file: {error}"
     lines = enumerate(text.splitlines(), start=1)
     return [Row(f"{where}: line {number}", tuple(line.split())) for number, line in lines if line.strip()]
 
 
 def _listed(root: Path, place: str, base: str) -> Iterator[str]:
-    """The images in a folder, or of a list of images, below the root."""
+    """Yields the paths of images below the root. place: a folder of images, or a text file that lists images."""
     path = root / place
     if path.is_dir():
         files = list(picture_files(path))
@@ -134,27 +138,32 @@ def _listed(root: Path, place: str, base: str) -> Iterator[str]:
     lines = read_lines(path)
     found = [_found(root, path, line.replace("\\", "/"), base) for line in lines]
     if not any(is_file(root / name) for name in found):
-        listed = f", found none such as {lines[0][:80]!r}" if lines else ", found no line"
+        listed = f", found no file such as {lines[0][:80]!r}" if lines else ", found an empty list"
         raise DatasetError(f"{path}: expected a list of images that lie below {root}{listed}")
     yield from found
 
 
 def _found(root: Path, path: Path, line: str, base: str) -> str:
-    """An image that a line of a list names: the first of the places that it can mean which is there, else the first one."""
+    """Returns the path of the image that a line of a list names: the first candidate that exists, else the first candidate.
+
+    The line is relative to the folder of the list or to `base`. Raises DatasetError for a path outside of the root.
+    """
     names = [below(root, os.path.join(place, line)) for place in (path.parent, root / base)]
     inside = [name for name in names if name is not None]
     if not inside:
-        raise DatasetError(f"{path}: expected images below {root}, found {line[:80]!r}; images of another folder are never read")
+        raise DatasetError(
+            f"{path}: expected images below {root}, found {line[:80]!r}; images outside of this folder are never read"
+        )
     return next((name for name in inside if is_file(root / name)), inside[0])
 
 
 def _strangers(root: Path, split: SplitConfig, pictures: Sequence[Picture]) -> list[tuple[Path, list[Row]]]:
-    """Label files, with their rows, in the folders of the split's labels that belong to no image there."""
+    """Returns the label files that belong to no image, with their rows, from the folders of the split's label files."""
     known = {picture.labels for picture in pictures}
     found = []
     for labels, images in sorted({(picture.labels.parent, picture.file.parent) for picture in pictures}):
         if labels == images or not labels.is_dir() or not images.is_dir():
-            continue  # beside images, a text file can be anything
+            continue  # a text file beside the images may be no label file
         stems = {os.path.splitext(name)[0] for name in os.listdir(images)}
         for name in sorted(os.listdir(labels)):
             stem, ending = os.path.splitext(name)
@@ -190,7 +199,9 @@ class _Converter:
             rows = self.rows[picture.labels]
             owner = owners.setdefault(picture.labels, picture.name)
             if owner != picture.name:
-                entry |= _unusable(f"{picture.name} and {owner} have one label file; whose are the labels?")
+                entry |= _unusable(
+                    f"{picture.name} and {owner} have the same label file, so it is unclear which image the labels describe"
+                )
                 rows = []
             elif isinstance(rows, str):
                 entry |= _unusable(rows)
@@ -198,7 +209,7 @@ class _Converter:
             images.append(entry)
             found = [self._object(row, number, size) for row in rows]
             for each in found if FAULT in entry else ():
-                each.pop("area", None)  # there are no pixels to count it in
+                each.pop("area", None)  # an image without a valid size has no area in pixels
             objects += found
         for file, rows in strangers:
             reason = f"no image has this name, {file.stem!r}"
@@ -212,7 +223,7 @@ class _Converter:
         try:
             found, dropped = row_object(row, self.labels, self.described.keypoints, len(self.described.names), size)
         except RowError as error:
-            # Without a category, or with one that isn't listed, the check finds the entry and words it so.
+            # The data check reports an entry without a category, or with a category that is not listed.
             category = 0 if error.unknown_class else None
             broken = {"category_id": category, "bbox": [0, 0, 0, 0], FAULT: f"{row.where}: {error}"}
             return _object(image, broken)
@@ -224,7 +235,7 @@ def _object(image: int, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _image(number: int, picture: Picture, root: Path) -> tuple[dict[str, Any], tuple[int, int]]:
-    """The entry of an image, and its size (h, w). One that can't be read gets 1 x 1: the check finds it broken, and says why."""
+    """Returns the entry of an image and its size (h, w). An unreadable image gets 1 x 1; the data check reports it."""
     fault = {}
     try:
         size = upright_size(picture.file)

@@ -1,4 +1,4 @@
-"""The rows of YOLO's label files: the meaning of their columns in a dataset, and the object that a row describes."""
+"""Reads the rows of YOLO's label files: decides what their columns mean, and converts a row to an object."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Labels = Literal["boxes", "polygons", "keypoints"]
 
 BOX = 5  # columns: class, center x, center y, width, height
 TRACKED = 7  # columns of a box with a confidence and a track id, as trackers write them
-POINTED = 0.8  # the share of rows that have to look like keypoints for a set to be taken for one
+POINTED = 0.8  # the share of rows above which a dataset's rows are regarded as keypoints
 OPTION = (
     "`--labels boxes`, `--labels polygons` or `--labels keypoints` of flows.adopt (`labels` in `data.folder`) says how to read"
 )
@@ -23,14 +23,14 @@ LEFT_OUT = {"boxes": "columns after the box (a confidence or a track id)", "keyp
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a label file. where: file and line, as messages name them. columns: their texts in the file."""
+    """One row of a label file. where: file and line, as messages name them. columns: the texts of the columns."""
 
     where: str
     columns: tuple[str, ...]
 
 
 class RowError(ValueError):
-    """A row that describes no object. unknown_class: only its class is wrong. The message has no file and line."""
+    """A row describes no valid object. unknown_class: whether only its class is wrong. The message has no file and line."""
 
     def __init__(self, message: str, unknown_class: bool = False) -> None:
         super().__init__(message)
@@ -38,19 +38,21 @@ class RowError(ValueError):
 
 
 def decided_labels(rows: Sequence[Row], keypoints: tuple[int, int] | None) -> Labels:
-    """How to read the rows of a dataset, if the user has not said it. keypoints: `kpt_shape` of its description.
+    """Decides how to read the rows of a dataset for which the user has not set `labels`.
 
-    Rows of 5 columns are boxes. Longer rows are keypoints where `kpt_shape` is given; they are polygons where each has an odd
-    number of columns and at least one has more than three points. Rows that could be something else (a confidence, a
-    track id, keypoints without `kpt_shape`) are never taken for polygons.
-    Raises DatasetError, which names file, line, number of columns and the option that says how to read the set.
+    keypoints: `kpt_shape` of the dataset's description. Rows of 5 columns are boxes. Longer rows are keypoints if `kpt_shape` is
+    given. They are polygons if each row has an odd number of columns and at least one row has more than three points. Rows that
+    could hold something else (a confidence, a track id, keypoints without `kpt_shape`) are never read as polygons.
+    Raises DatasetError, which names the file, the line, the number of columns and the option that sets the meaning.
     """
     if keypoints is not None:
         for row in rows:
             if len(row.columns) >= BOX and not fits(len(row.columns), "keypoints", keypoints):
                 number, dimensions = keypoints
-                expected = f"{BOX + number * dimensions} columns, a box and {number} x {dimensions} of keypoints (kpt_shape)"
-                raise DatasetError(f"{row.where}: expected {expected}, found {len(row.columns)} columns; {OPTION} the set")
+                expected = (
+                    f"{BOX + number * dimensions} columns, a box and {number} x {dimensions} values of keypoints (kpt_shape)"
+                )
+                raise DatasetError(f"{row.where}: expected {expected}, found {len(row.columns)} columns; {OPTION} the rows")
         return "keypoints"
     long = [row for row in rows if len(row.columns) > BOX]
     if not long:
@@ -66,12 +68,12 @@ def decided_labels(rows: Sequence[Row], keypoints: tuple[int, int] | None) -> La
 def _refuse(row: Row, why: str) -> None:
     raise DatasetError(
         f"{row.where}: expected a box (`class cx cy w h`) or a polygon (`class x1 y1 x2 y2 x3 y3 ...`), found "
-        f"{len(row.columns)} columns, {why}; {OPTION} the set"
+        f"{len(row.columns)} columns, {why}; {OPTION} the rows"
     )
 
 
 def fits(columns: int, labels: Labels, keypoints: tuple[int, int] | None) -> bool:
-    """Whether a row with this number of columns can be read as `labels`. As polygons, boxes can too: exporters mix the two."""
+    """Returns whether a row with this number of columns can be read as `labels`. Boxes may occur among polygons."""
     if labels == "boxes":
         return BOX <= columns <= TRACKED
     if labels == "polygons":
@@ -82,14 +84,15 @@ def fits(columns: int, labels: Labels, keypoints: tuple[int, int] | None) -> boo
 def row_object(
     row: Row, labels: Labels, keypoints: tuple[int, int] | None, classes: int, size: tuple[int, int]
 ) -> tuple[dict[str, Any], int]:
-    """The object that a row describes, as COCO has it, and how many of its columns are left out.
+    """Returns the object that a row describes as a COCO annotation, and the number of columns that are left out.
 
-    classes: how many the set has; size: (h, w) of the image, pixels. Raises RowError for a row that describes none.
+    The annotation has the keys category_id, bbox (xywh, pixels), area (square pixels) and, for a polygon, segmentation.
+    classes: the number of classes. size: (h, w) of the image, pixels. Raises RowError if the row describes no valid object.
     """
     try:
         label, values = float(row.columns[0]), [float(value) for value in row.columns[1:]]
     except ValueError:
-        raise RowError(f"expected a class and coordinates in numbers, found {_shown(row)}") from None
+        raise RowError(f"expected a class and coordinates as numbers, found {_shown(row)}") from None
     if not fits(len(row.columns), labels, keypoints):
         raise RowError(f"expected {_expected(labels, keypoints)}, found {len(row.columns)} columns: {_shown(row)}")
     used = values if labels == "polygons" else values[: BOX - 1]
@@ -132,7 +135,7 @@ def _shown(row: Row) -> str:
 
 
 def _all_parallelograms(rows: Sequence[Row]) -> bool:
-    """Whether every row is a polygon of four points, opposite sides alike: an upright or a turned rectangle."""
+    """Returns whether every row is a parallelogram, such as an upright or rotated rectangle, given by its four corners."""
     for row in rows:
         values = _numbers(row)
         if values is None or len(values) != 8:
@@ -144,7 +147,7 @@ def _all_parallelograms(rows: Sequence[Row]) -> bool:
 
 
 def _mostly_keypoints(rows: Sequence[Row]) -> bool:
-    """Whether most rows can be a box inside the image, with points inside the box, or at 0 where they are not labelled."""
+    """Returns whether most rows can be a box inside the image followed by points inside the box, or at 0 if not labelled."""
     return sum(any(_pointed(row, dimensions) for dimensions in (2, 3)) for row in rows) > POINTED * len(rows)
 
 

@@ -1,4 +1,4 @@
-"""COCO's average precision, and what the errors are made of."""
+"""Computes COCO's average precision, bootstrap intervals of differences, and a breakdown of the errors."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from detr_core.structures import category_labels
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 GroundTruth = Path | COCO
-"""An `instances_*.json`, or one that was read before, so that several results are scored against one copy."""
+"""The path of an `instances_*.json`, or its content as a COCO object, so that several results are scored against one copy."""
 
 Results = Path | list[dict[str, Any]] | np.ndarray
-"""Detections: a COCO results file, its content, or rows [N, 7] of image id, x, y, w, h, score, category id."""
+"""Detections: a COCO results file, its content, or rows [N, 7] of image id, x, y, w, h (pixels), score, category id."""
 
 Kind = Literal["bbox", "segm"]
 
 
 @dataclass(frozen=True)
 class APResult:
-    """figures: COCO's twelve, by the names in FIGURES, 0..1; -1 where the ground truth has no such object.
+    """COCO's metrics of a set of detections.
 
-    per_class: AP by category label (see `category_labels`), of the categories that the ground truth has objects of.
+    figures: COCO's twelve metrics by the names in FIGURES, 0..1; -1 if the ground truth has no object to measure a metric on.
+    per_class: category label (see `category_labels`) -> AP, for the categories that occur in the ground truth.
     """
 
     figures: dict[str, float]
@@ -37,25 +38,25 @@ class APResult:
 
 
 def coco_ap(ground_truth: GroundTruth, results: Results, kind: Kind) -> APResult:
-    """Average precision and recall of boxes ('bbox') or masks ('segm'), as pycocotools computes them.
+    """Returns average precision and recall of boxes ('bbox') or masks ('segm'), as pycocotools computes them.
 
-    For masks, results must hold no boxes, or objects would be sorted into small, medium and large by box area. Results of
-    categories that the ground truth doesn't have are ignored. Without any result, AP and AR are 0.
+    For masks, results must hold no boxes, because objects would be divided into small, medium and large by box area. Results of
+    categories that the ground truth lacks are ignored. Without any result, AP and AR are 0.
     """
     evaluator = _evaluator(ground_truth, results, kind)
     evaluator.accumulate()
-    with contextlib.redirect_stdout(io.StringIO()):  # summarize() prints its table, and only then gives the figures
+    with contextlib.redirect_stdout(io.StringIO()):  # summarize() prints a table and computes the metrics
         evaluator.summarize()
     values = evaluator.get_results()
     return APResult({name: float(values[name]) for name in FIGURES}, _per_class(evaluator))
 
 
 def _per_class(evaluator: COCOeval) -> dict[str, float]:
-    # By id: the evaluator's own figures are by name, where two categories of one name would be one.
+    # Categories are selected by id, because the evaluator's own per-class metrics merge categories of the same name.
     truth = evaluator.coco_gt
     ids = list(evaluator.params.cat_ids)
     labels = category_labels({category["id"]: category["name"] for category in truth.load_cats(ids)})
-    assert evaluator.eval is not None  # it has accumulated
+    assert evaluator.eval is not None  # accumulate() has been called
     precision = np.asarray(evaluator.eval["precision"])[:, :, :, 0, -1]  # IoU, recall, category; any area, most detections
     counted = [(number, precision[:, :, place]) for place, number in enumerate(ids)]
     return {labels[number]: float(values[values > -1].mean()) for number, values in counted if (values > -1).any()}
@@ -64,7 +65,7 @@ def _per_class(evaluator: COCOeval) -> dict[str, float]:
 def bootstrap_difference(
     ground_truth: GroundTruth, base: Results, other: Results, samples: int, kind: Kind = "bbox"
 ) -> tuple[float, float, float]:
-    """By how much the AP of `other` is above that of `base`, and the bounds of its 95% interval over samples of the images."""
+    """Returns the AP of `other` minus that of `base`, and the bounds of the 95% interval over bootstrap samples of the images."""
     truth = read_ground_truth(ground_truth)
     found = compare(_evaluator(truth, base, kind), _evaluator(truth, other, kind), n_bootstrap=samples, seed=0)
     interval = found["ci"]["AP"]
@@ -72,10 +73,11 @@ def bootstrap_difference(
 
 
 def error_breakdown(ground_truth: GroundTruth, results: Results, kind: Kind) -> dict[str, Any]:
-    """What keeps AP50 from 1, by kind of error (TIDE, Bolya et al. 2020).
+    """Returns the loss of AP50 by kind of error (TIDE, Bolya et al. 2020).
 
-    Returns {'AP50': now, 'gain': {kind: AP50 that would be won were these errors mended}, 'count': {kind: errors}}. The kinds
-    are Cls (wrong class), Loc (box or mask too far off), Both, Dupe (found twice), Bkg (nothing there) and Miss.
+    The keys are 'AP50', 'gain' (kind -> the gain of AP50 if these errors were corrected) and 'count' (kind -> number of errors).
+    The kinds are Cls (wrong class), Loc (poorly localised box or mask), Both (Cls and Loc), Dupe (duplicate of a detected
+    object), Bkg (background) and Miss (missed object).
     """
     errors = _evaluator(ground_truth, results, kind).tide_errors()
     kinds = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")
@@ -88,9 +90,9 @@ def error_breakdown(ground_truth: GroundTruth, results: Results, kind: Kind) -> 
 
 @dataclass(frozen=True)
 class Matched:
-    """Detections with what they turned out to be at one IoU, those that only hit crowds left out.
+    """Detections matched with the ground truth at one IoU, without detections that match crowds.
 
-    scores, true [N]: of each detection, and whether it found an object of its class. objects: how many there were to be found.
+    scores [N]: the score of each detection. true [N]: whether it is a true positive. objects: the number of ground-truth objects.
     """
 
     scores: np.ndarray
@@ -99,7 +101,7 @@ class Matched:
 
 
 def matched(ground_truth: GroundTruth, results: Results, iou: float) -> Matched:
-    """Boxes matched with the ground truth as for average precision: from the surest on, class by class, image by image."""
+    """Matches boxes with the ground truth as for average precision: per class and image, in descending order of the score."""
     truth = read_ground_truth(ground_truth)
     evaluator = COCOeval(truth, truth.load_res(str(results) if isinstance(results, Path) else results), "bbox")
     settings = evaluator.params
@@ -108,7 +110,7 @@ def matched(ground_truth: GroundTruth, results: Results, iou: float) -> Matched:
     evaluator.params = settings
     evaluator.evaluate()
     scores, true, objects = [np.empty(0)], [np.empty(0, dtype=np.bool_)], 0
-    for part in evaluator.eval_imgs:  # a class in an image; None where it has neither objects nor detections
+    for part in evaluator.eval_imgs:  # one entry per class and image; None without objects and detections
         if part is None:
             continue
         counts = ~np.asarray(part["dtIgnore"][0], dtype=np.bool_)
@@ -119,7 +121,7 @@ def matched(ground_truth: GroundTruth, results: Results, iou: float) -> Matched:
 
 
 def read_ground_truth(ground_truth: GroundTruth) -> COCO:
-    """The instances, read from their file if they weren't yet."""
+    """Returns the ground truth as a COCO object, which is read from the file if `ground_truth` is a path."""
     return read_instances(ground_truth) if isinstance(ground_truth, Path) else ground_truth
 
 

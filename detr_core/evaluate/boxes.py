@@ -1,4 +1,4 @@
-"""From what the network says, whatever its kind, to detections in the original image."""
+"""Converts the output of a detector of any kind to detections in pixels of the original images."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from detr_core.structures import MOST, AnyOutput, DeformableOutput, Output, Regi
 
 @dataclass
 class Detections:
-    """What was found in one image; of DETR in the order of its queries, else the surest first.
+    """The detections of one image, for DETR in the order of its queries, else in descending order of the score.
 
-    scores [N]: probability of the class. labels [N]: class index. boxes [N, 4]: xyxy, pixels of the original image; they may
-    reach beyond it, as in the published evaluation. queries [N]: the object query that each one comes from; of a detector without
-    queries its own place.
+    scores [N]: probability of the class. labels [N]: class index. boxes [N, 4]: xyxy in pixels of the original image; they may
+    reach beyond it, as in the published evaluation. queries [N]: the object query of each detection; for a detector without
+    queries, the index of the detection.
     """
 
     scores: Tensor
@@ -26,16 +26,17 @@ class Detections:
     queries: Tensor
 
     def chosen(self, which: Tensor) -> Detections:
-        """Some of them, in the same order. which [N]: bool."""
+        """Returns the detections that `which` selects, in the same order. which [N]: bool."""
         return Detections(self.scores[which], self.labels[which], self.boxes[which], self.queries[which])
 
 
 def found(
     output: AnyOutput, original_sizes: list[tuple[int, int]], empty_slot_override: bool, layer: int = -1
 ) -> list[Detections]:
-    """The detections in each image of a batch, on the CPU; of the last decoder layer, or another one of a detector that has them.
+    """Returns the detections in each image of a batch, on the CPU.
 
     original_sizes: (h, w) of each image on disk. empty_slot_override: see `detections`; only DETR has a no-object class.
+    layer: the decoder layer whose output is used; Faster R-CNN ignores it.
     """
     if isinstance(output, RegionOutput):
         images = zip(output.scores, output.labels, output.boxes, original_sizes, strict=True)
@@ -53,11 +54,11 @@ def found(
 def detections(
     logits: Tensor, boxes: Tensor, original_sizes: list[tuple[int, int]], empty_slot_override: bool
 ) -> list[Detections]:
-    """The detections of one decoder layer in each image of a batch (section 4.1).
+    """Returns the detections of one of DETR's decoder layers in each image of a batch (section 4.1 of the paper).
 
-    logits [B, Q, C+1]; boxes [B, Q, 4]: cxcywh, 0..1. original_sizes: (h, w) of each image on disk.
-    empty_slot_override: every query counts, with its best class other than no-object, as in the published figures; without
-    it the queries where no-object wins are left out.
+    logits [B, Q, C+1]; boxes [B, Q, 4]: cxcywh, normalised to 0..1. original_sizes: (h, w) of each image on disk.
+    empty_slot_override: every query gives a detection with its best class other than no-object, as in the published metrics;
+    without it the queries whose best class is no-object are left out.
     """
     scores, labels, nothing = _best_classes(logits)
     pixels = _in_pixels(boxes, original_sizes)
@@ -71,7 +72,10 @@ def detections(
 
 
 def in_one_row(output: Output | DeformableOutput, original_sizes: list[tuple[int, int]], layer: int = -1) -> Detections:
-    """What `found` with `empty_slot_override` gives, of all images of the batch together, image by image: as many of each."""
+    """Returns the concatenated detections of all images of a batch, with `empty_slot_override`, in the order of the images.
+
+    Every image has the same number of detections.
+    """
     logits, boxes = output.logits[layer].cpu(), output.boxes[layer].cpu()
     if isinstance(output, Output):
         scores, labels, _ = _best_classes(logits)
@@ -82,15 +86,15 @@ def in_one_row(output: Output | DeformableOutput, original_sizes: list[tuple[int
 
 
 def _best_classes(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    # The score and the index of the best class other than no-object, and no-object's score.
+    # Returns the score and the index of the best class other than no-object, and the score of no-object.
     probabilities = logits.float().softmax(-1)
     scores, labels = probabilities[..., :-1].max(-1)
     return scores, labels, probabilities[..., -1]
 
 
 def _best_pairs(logits: Tensor, boxes: Tensor, original_sizes: list[tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    # logits [B, Q, C] of sigmoids: the surest (query, class) pairs of each image, so that a query may count with several classes.
-    # Scores, labels, boxes and queries [B, N].
+    # Returns scores, labels, boxes and queries [B, N] of the (query, class) pairs with the highest sigmoids in each image. One
+    # query may therefore give detections of several classes. logits [B, Q, C].
     classes = logits.shape[-1]
     scores, pairs = logits.float().sigmoid().flatten(1).topk(min(MOST, logits[0].numel()))
     queries, labels = pairs // classes, pairs % classes
@@ -99,7 +103,7 @@ def _best_pairs(logits: Tensor, boxes: Tensor, original_sizes: list[tuple[int, i
 
 
 def _in_pixels(boxes: Tensor, original_sizes: list[tuple[int, int]]) -> Tensor:
-    # boxes [B, N, 4]: cxcywh, 0..1.
+    # boxes [B, N, 4]: cxcywh, normalised to 0..1.
     sizes = boxes.new_tensor([[w, h, w, h] for h, w in original_sizes])
     pixels: Tensor = box_convert(boxes, "cxcywh", "xyxy") * sizes[:, None]
     return pixels

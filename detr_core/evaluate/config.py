@@ -11,11 +11,11 @@ from detr_core.data.config import ResizeConfig
 
 @dataclass(frozen=True)
 class MergingConfig:
-    """From masks to one panoptic map (section 4.4 of the paper).
+    """Configures how the masks of the queries are merged into one panoptic map (section 4.4 of the paper).
 
-    threshold: queries below this score are dropped. smallest: segments of so many pixels or fewer are dropped.
-    mode: `official` merges stuff as the released code does (which undoes itself when a small segment is then removed),
-    `paper` really merges it.
+    threshold: queries below this score are dropped. smallest: segments of this number of pixels or fewer are dropped.
+    mode: `official` merges the masks of a stuff class as the published code does, which undoes the merging when a small segment
+    is removed afterwards. `paper` always merges them, as the paper describes.
     """
 
     threshold: float
@@ -29,9 +29,10 @@ class MergingConfig:
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Evaluation of the val split. resize: null leaves images as they are. batch_size: images of one size a forward pass.
+    """Configures the evaluation of the val split.
 
-    empty_slot_override: where no-object wins, score the second-best class (section 4.1).
+    batch_size: the number of images per forward pass, which have the same size. resize: null leaves images unchanged.
+    empty_slot_override: for queries whose best class is no-object, score the second-best class (section 4.1 of the paper).
     """
 
     batch_size: int

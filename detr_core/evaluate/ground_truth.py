@@ -1,8 +1,7 @@
-"""The ground truth that predictions are scored against: what scoring needs of an annotation file, and nothing else of it.
+"""Reads the ground truth that predictions are scored against: the part of an annotation file that scoring needs.
 
 hotcoco parses a whole file strictly, but exporters write the year as text, licences without a name, or annotation ids as text.
-Scoring reads none of these, so the project's own reader takes images, annotations and categories from the file and passes only
-them on.
+Scoring needs none of these, so this module passes only images, annotations and categories to hotcoco.
 """
 
 from __future__ import annotations
@@ -20,23 +19,23 @@ from detr_core.data.dataset import DatasetError, Split
 
 
 def instances(split: Split) -> COCO:
-    """The instances of a split: its instances file, or the thing segments of its panoptic file, which give boxes alone.
+    """Returns the instances of a split: its instances file, or the thing segments of its panoptic file, which have boxes only.
 
-    Raises DatasetError for a file that can't be scored against, though it may train.
+    Raises DatasetError for a file that can't be scored against, even if a training can use it.
     """
     if split.instances is not None:
         return read_instances(split.instances)
-    assert split.panoptic is not None  # a split has one or the other
+    assert split.panoptic is not None  # a split has at least one of the two
     return _scorable(split.panoptic, _things)
 
 
 def read_instances(file: Path) -> COCO:
-    """The instances in an `instances_*.json`, crowds included. Errors as `instances`."""
+    """Returns the instances in an `instances_*.json`, including crowds. Raises DatasetError as `instances` does."""
     return _scorable(file, lambda content: content)
 
 
 def read_panoptic(file: Path) -> dict[str, Any]:
-    """The content of a `panoptic_*.json` that panoptic quality is computed from. Errors as `instances`."""
+    """Returns the content of a `panoptic_*.json` that panoptic quality needs. Raises DatasetError as `instances` does."""
     content = fields.read_content(file)
     return {
         "images": list(_images(file, content).values()),
@@ -48,9 +47,9 @@ def read_panoptic(file: Path) -> dict[str, Any]:
 
 
 def require_objects(split: Split) -> None:
-    """Raises DatasetError where an annotation file of the split has no object to learn from or to score against.
+    """Raises DatasetError if an annotation file of the split has no object to learn from or to score against.
 
-    Crowds do not count: training leaves them out, and average precision is not defined without other objects.
+    Crowds do not count, because training leaves them out and average precision is not defined without other objects.
     """
     for targets in ("instances", "panoptic"):
         file: Path | None = getattr(split, targets)
@@ -66,7 +65,7 @@ def require_objects(split: Split) -> None:
 
 
 def require_scorable(split: Split) -> None:
-    """Raises DatasetError where the average precision of boxes cannot be computed on the split; else it can."""
+    """Raises DatasetError if the average precision of boxes can't be computed on the split."""
     truth = instances(split)
     if all(annotation.get("iscrowd", 0) or annotation.get("ignore", 0) for annotation in truth.load_anns(truth.get_ann_ids())):
         raise DatasetError(
@@ -76,7 +75,7 @@ def require_scorable(split: Split) -> None:
 
 
 def has_masks(truth: COCO) -> bool:
-    """Whether masks can be scored against it: every object, crowds aside, has one. A mask can't match an object without one."""
+    """Returns whether masks can be scored, which requires that every object except crowds has a mask."""
     objects = [entry for entry in truth.load_anns(truth.get_ann_ids()) if not entry.get("iscrowd")]
     return bool(objects) and all(entry.get("segmentation") for entry in objects)
 
@@ -92,11 +91,11 @@ def _scorable(file: Path, chosen: Callable[[dict[str, Any]], dict[str, Any]]) ->
     except DatasetError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DatasetError(f"{file}: expected annotations to score against, found {error}") from None
+        raise DatasetError(f"{file}: expected annotations to score against: {error}") from None
 
 
 def _images(file: Path, content: dict[str, Any]) -> dict[int, dict[str, Any]]:
-    """The images by id, in the file's order."""
+    """Returns image id -> image entry, in the file's order."""
 
     def read() -> dict[int, dict[str, Any]]:
         return {
@@ -111,7 +110,7 @@ def _images(file: Path, content: dict[str, Any]) -> dict[int, dict[str, Any]]:
 
     images = fields.checked(file, "images", read)
     if len(images) < len(content["images"]):
-        raise DatasetError(f"{file}: images: expected every id once, found one twice")
+        raise DatasetError(f"{file}: images: expected every id once, found an id twice")
     return images
 
 
@@ -120,7 +119,10 @@ def _categories(file: Path, content: dict[str, Any]) -> list[tuple[int, str, boo
 
 
 def _annotations(entries: list[dict[str, Any]], images: dict[int, dict[str, Any]]) -> Iterable[dict[str, Any]]:
-    """The annotations in the file's order, numbered from 1: ids may be text, those of segments are unique in an image only."""
+    """Yields the annotations in the file's order, numbered from 1.
+
+    The file's ids are not used, because they may be text, and ids of segments are unique only within an image.
+    """
     for number, entry in enumerate(entries, start=1):
         image = images[fields.whole(entry["image_id"])]
         segmentation = {"segmentation": entry["segmentation"]} if entry.get("segmentation") else {}
@@ -142,7 +144,7 @@ def _box(value: Any) -> list[float]:
 
 
 def _things(content: dict[str, Any]) -> dict[str, Any]:
-    """The thing segments of a panoptic file as instances."""
+    """Returns the thing segments of a panoptic file as instances."""
     categories = [category for category in content["categories"] if category.get("isthing", 1)]
     things = {category["id"] for category in categories}
     annotations = [

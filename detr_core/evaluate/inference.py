@@ -1,4 +1,4 @@
-"""The detector's pass over a split, and what its classes are called there."""
+"""Runs a detector over a split, and maps its classes to the categories of the dataset."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from detr_core.model.image import normalise
 from detr_core.reporter import Reporter
 from detr_core.structures import AnyOutput, Category, Output, Target
 
-# So many pixels of finest mask map are computed at once; it bounds memory and changes no result.
+# Pixels of the finest mask map that are computed at once. The limit bounds the memory and changes no result.
 MASK_PIXELS = 2**21
 
 
 @dataclass(frozen=True)
 class Classes:
-    """A detector's classes as a dataset knows them.
+    """A detector's classes as categories of a dataset.
 
-    ids [C]: int64 category ids. known [C + 1]: bool, whether the dataset has the category; thing [C + 1]: whether it is a
-    thing there too. The last entry stands for no-object and is False.
+    ids [C]: int64 category ids. known [C + 1]: bool, whether the dataset has the category. thing [C + 1]: bool, whether the
+    category is a thing in the dataset. The last entry of both belongs to no-object and is False.
     """
 
     ids: np.ndarray
@@ -39,21 +39,22 @@ class Classes:
 
     @property
     def isthing(self) -> list[bool]:
-        """Of each class index, as merging wants it."""
+        """Whether each class is a thing, by class index."""
         return [bool(flag) for flag in self.thing[:-1]]
 
 
 def classes_in(categories: Sequence[Category], dataset: CocoDataset) -> Classes:
-    """The detector's `categories` in `dataset`, matched by category id; classes that it doesn't have can't be scored.
+    """Returns the detector's `categories` matched with those of `dataset` by category id. Only shared classes can be scored.
 
-    Raises DatasetError where no category is shared, or where one id has two names (a checkpoint may not know its names).
+    Raises DatasetError if no category is shared, or if an id has different names. A checkpoint may lack the names.
     """
     file = dataset.split.instances if dataset.split.panoptic is None else dataset.split.panoptic
     theirs = {category.id: category for category in dataset.categories}
     shared = [category for category in categories if category.id in theirs]
     if not shared:
         raise DatasetError(
-            f"{file}: categories: expected some of the checkpoint's, found none; evaluate it on data of its classes"
+            f"{file}: categories: expected some of the checkpoint's categories, found none; evaluate the checkpoint on data with "
+            "its classes"
         )
     for category in shared:
         name = theirs[category.id].name
@@ -79,10 +80,11 @@ def forward_pass(
 def forward_pass(
     model: Detector, dataset: CocoDataset, batch_size: int, group: Group, workers: int, reporter: Reporter
 ) -> Iterator[tuple[list[Target], tuple[int, int], AnyOutput]]:
-    """Runs the detector over this process's share of the images: yields targets, padded size (H, W) and output of each batch.
+    """Runs the detector over this process's share of the images. Yields targets, padded size (H, W) and output of each batch.
 
-    The processes of `group` share the batches, which are the same however many they are; one may have none.
-    The model is in eval mode meanwhile; afterwards each module is as it was. Iterate under `torch.inference_mode`.
+    The batches are divided among the processes of `group` and do not depend on the number of processes; a process may have none.
+    The model is in eval mode during the iteration; afterwards each module has its earlier mode. Iterate under
+    `torch.inference_mode`.
     """
     training = [module for module in model.modules() if module.training]
     model.eval()
@@ -95,7 +97,7 @@ def forward_pass(
             height, width = images.shape[-2:]
             yield batch.targets, (height, width), model(normalise(images, padding), padding)
             done += len(batch.targets)
-            told = len(dataset) * done // share  # this process's progress stands for the others'
+            told = len(dataset) * done // share  # the progress of all processes, estimated from this one
             reporter.progress(told, len(dataset), told / (time.perf_counter() - start), "")
     finally:
         for module in training:
@@ -103,10 +105,10 @@ def forward_pass(
 
 
 def query_masks(model: Detr, output: Output, needed: Tensor) -> tuple[Tensor, Tensor]:
-    """Mask logits of the queries that matter.
+    """Returns the mask logits of the needed queries.
 
-    needed [B, Q]: bool, on the CPU. Returns (masks [K, h, w] on the model's device, row [B, Q]: a query's row in masks, -1 for
-    one that isn't needed). Each mask depends on its own query alone, so the others need not be computed.
+    needed [B, Q]: bool, on the CPU. Returns (masks [K, h, w] on the model's device, row [B, Q]: the row of each query in masks,
+    -1 for a query that is not needed). Each mask depends only on its own query, so the other masks are not computed.
     """
     device = output.queries.device
     row = torch.full(needed.shape, -1)

@@ -1,4 +1,4 @@
-"""From one mask a query to one panoptic map: every pixel belongs to at most one segment (section 4.4 of the paper)."""
+"""Merges the masks of the queries into a panoptic map, where each pixel belongs to at most one segment (paper, section 4.4)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from detr_core.evaluate.masks import over_image
 
 
 class Segment(TypedDict):
-    """One segment of a panoptic map. id: its value in the map. category_id: class index. area: pixels of the original image."""
+    """One segment of a panoptic map.
+
+    id: the value of its pixels in the map. isthing: whether its class is a thing. category_id: class index. area: number of
+    pixels in the original image.
+    """
 
     id: int
     isthing: bool
@@ -24,9 +28,9 @@ class Segment(TypedDict):
 
 
 def kept_queries(logits: Tensor, threshold: float) -> Tensor:
-    """Which queries take part in the merging: bool [..., Q]. Only their masks need to be computed.
+    """Returns which queries take part in the merging, bool [..., Q]. Only their masks need to be computed.
 
-    logits [..., Q, C+1]. A query is kept if its best class is not no-object and scores above `threshold`.
+    logits [..., Q, C+1]. A query is kept if its best class is not no-object and has a score above `threshold`.
     """
     scores, labels = logits.float().softmax(-1).max(-1)
     return (labels != logits.shape[-1] - 1) & (scores > threshold)
@@ -41,16 +45,16 @@ def merge(
     isthing: Sequence[bool],
     config: MergingConfig,
 ) -> tuple[np.ndarray, list[Segment]]:
-    """The panoptic map of one image from its kept queries: each pixel goes to the mask with the largest logit.
+    """Returns the panoptic map of one image from its kept queries. Each pixel goes to the mask with the largest logit.
 
-    labels [K]: class index of each kept query, in the order of the queries. mask_logits [K, h, w], padded_size, size: as in
-    `over_image`. isthing: of each class index.
-    Returns (id_map [*original_size] int32, segments), where segment i has id i. With no segment at all the map holds zeros,
-    which then mean nothing.
+    labels [K]: class index of each kept query, in the order of the queries. mask_logits [K, h, w], padded_size, size: see
+    `over_image`. isthing: whether each class is a thing, by class index.
+    Returns (id_map [*original_size] int32, segments), where segment i has id i. Without segments the map holds zeros that have
+    no meaning.
 
-    Masks of one stuff class are one segment, and segments of `config.smallest` pixels or fewer give their pixels to the
-    others. In the mode 'official' this happens as in the released code, which takes a merged mask for an empty segment and
-    so undoes the merging (its pixels go to the next best mask); the mode 'paper' keeps stuff merged.
+    The masks of a stuff class form one segment, and the pixels of segments of `config.smallest` pixels or fewer go to other
+    segments. The mode 'official' does this as the published code does, which treats a merged mask as an empty segment and so
+    undoes the merging: its pixels go to the mask with the next largest logit. The mode 'paper' keeps stuff merged.
     """
     official = config.mode == "official"
     masks = over_image(mask_logits, padded_size, size)
@@ -77,7 +81,7 @@ def merge(
 
 
 def _owners(labels: Tensor, isthing: Sequence[bool]) -> Tensor:
-    """For each mask the first mask of the same segment: itself for things, the first of its class for stuff."""
+    """Returns for each mask the index of the first mask of its segment: its own for things, the first of its class for stuff."""
     first: dict[int, int] = {}
     return torch.tensor(
         [k if isthing[label] else first.setdefault(label, k) for k, label in enumerate(labels.tolist())], dtype=torch.int64
@@ -89,5 +93,5 @@ def _winners(masks: Tensor, owner: Tensor, original_size: tuple[int, int]) -> np
         return np.zeros(original_size, np.int32)
     ids = owner.to(masks.device, torch.int32)[masks.argmax(0)].cpu().numpy()
     height, width = original_size
-    # PIL's rule of which pixel is nearest, as in the released code; other libraries round otherwise.
+    # Nearest-neighbour resizing is done by Pillow, as in the published code, because other libraries round differently.
     return np.array(Image.fromarray(ids).resize((width, height), Image.Resampling.NEAREST))

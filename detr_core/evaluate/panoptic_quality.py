@@ -1,4 +1,4 @@
-"""Panoptic quality (Kirillov et al. 2019): PQ = SQ x RQ, the quality of matched segments and of the matching."""
+"""Computes panoptic quality (Kirillov et al. 2019): PQ = SQ x RQ, segmentation quality times recognition quality."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from detr_core.evaluate.ground_truth import read_panoptic
 
 
 class Quality(TypedDict):
-    """Figures of one class: 0..1."""
+    """The metrics of one class, 0..1."""
 
     pq: float
     sq: float
@@ -19,7 +19,7 @@ class Quality(TypedDict):
 
 
 class MeanQuality(Quality):
-    """Means over classes. n: how many classes occur, in the ground truth or the prediction."""
+    """The means over classes. n: the number of classes that occur in the ground truth or the prediction."""
 
     n: int
 
@@ -32,9 +32,10 @@ class PanopticQuality(TypedDict):
 
 
 def panoptic_quality(gt_json: Path, gt_folder: Path, pred_json: Path, pred_folder: Path) -> PanopticQuality:
-    """PQ, SQ and RQ over all classes, things and stuff, and of each class (by category id) that occurs, as panopticapi has it.
+    """Returns PQ, SQ and RQ over all classes, things and stuff, and of each class that occurs, as panopticapi computes them.
 
-    gt_json, pred_json: COCO panoptic files; gt_folder, pred_folder: their PNGs. The categories are the ground truth's.
+    gt_json, pred_json: COCO panoptic files. gt_folder, pred_folder: the folders of their PNGs. The categories are those of the
+    ground truth. The keys of `per_class` are category ids.
     """
     evaluator = PanopticEval(read_panoptic(gt_json), str(pred_json), gt_folder=str(gt_folder), pred_folder=str(pred_folder))
     evaluator.evaluate()

@@ -1,8 +1,8 @@
-"""One pass over the val split to COCO result files, and from those files to the figures.
+"""Writes the predictions of a detector for a split as COCO result files, and computes the metrics from these files.
 
-The files of an evaluation folder: `bbox.json` and `segm.json` (COCO results), `panoptic.json` with the PNGs in `panoptic/`
-(COCO panoptic), and, from `evaluate`, `metrics.json`, `per_class.json` and `errors.json`. What needs masks is there where the
-detector has a mask head.
+An evaluation folder contains `bbox.json` and `segm.json` (COCO results), `panoptic.json` with the PNGs in `panoptic/` (COCO
+panoptic) and, after `evaluate`, `metrics.json`, `per_class.json` and `errors.json`. `segm.json` and the panoptic files exist only
+if the detector has a mask head.
 """
 
 from __future__ import annotations
@@ -47,13 +47,15 @@ def predict(
 ) -> None:
     """Writes the detections of every image of `dataset` to `folder`, and with a mask head their masks and a panoptic map.
 
-    The processes of `group` share the images, and all see the folder. What is written, sorted by image, does not depend on how
-    many they are.
-    categories: of the model's class indices; matched with the dataset's by id, and only shared ones are written. Boxes and
-    masks are written of things alone. For panoptic maps the dataset's categories must be those of its panoptic file.
-    The mask head runs only on the queries that are written: with `empty_slot_override` that is every query whose best class is
-    a thing, as in the published mask AP; without it those that are not empty; and the kept ones of the panoptic merging.
-    Raises DatasetError where the checkpoint's categories are not the dataset's.
+    The images are divided among the processes of `group`, which must all have access to the folder. The files are sorted by image
+    and do not depend on the number of processes.
+    categories: the category of each class index of the model. They are matched with the dataset's categories by id, and only
+    detections of shared categories are written. Boxes and masks are written for things only. For panoptic maps the dataset's
+    categories must be those of its panoptic file.
+    The mask head runs only on the queries whose masks are written: the queries kept by the panoptic merging and, for mask AP,
+    with `empty_slot_override` every query whose best class is a thing, as in the published mask AP, without it the queries whose
+    best class is not no-object.
+    Raises DatasetError if the checkpoint's categories do not fit the dataset's.
     """
     classes = classes_in(categories, dataset)
     boxes: list[dict[str, Any]] = []
@@ -101,10 +103,10 @@ def average_precision_of(
     workers: int,
     reporter: Reporter,
 ) -> dict[str, float]:
-    """COCO's twelve figures for boxes of things ('AP', 'AP50', ...), in memory; for validation while training.
+    """Returns COCO's twelve metrics for boxes of things ('AP', 'AP50', ...) without writing files, for validation in training.
 
-    Every query counts, with its best class other than no-object, as in the published figures. The processes of `group` share
-    the images, and each returns the figures of all.
+    Every query gives a detection with its best class other than no-object, as in the published metrics. The images are divided
+    among the processes of `group`, and each process returns the metrics of all images.
     """
     classes = classes_in(categories, dataset)
     rows = []
@@ -118,13 +120,13 @@ def average_precision_of(
 
 
 def evaluate(folder: Path, split: Split) -> dict[str, float]:
-    """Scores what `predict` wrote to `folder` against the split's ground truth.
+    """Scores the files that `predict` wrote to `folder` against the split's ground truth.
 
-    Returns flat scalars, 0..1, which `metrics.json` holds too: 'val/AP' and the rest of COCO's twelve for boxes, 'val/mask/AP'
-    and so on for masks, 'val/PQ', 'val/SQ', 'val/RQ', and the same with '_things' and '_stuff'. `per_class.json`: AP by
-    category label under 'bbox' and 'segm', {'pq', 'sq', 'rq'} by category label under 'panoptic'. `errors.json`: see
-    `error_breakdown`, under 'bbox' and 'segm'. What the split has no ground truth for is left out: masks where its instances
-    have none, PQ where it has no panoptic file.
+    Returns flat scalars in 0..1, and writes them to `metrics.json`: 'val/AP' and the rest of COCO's twelve metrics for boxes,
+    'val/mask/AP' and so on for masks, 'val/PQ', 'val/SQ', 'val/RQ', and the same with '_things' and '_stuff'. It also writes
+    `per_class.json` (under 'bbox' and 'segm' category label -> AP, under 'panoptic' category label -> {'pq', 'sq', 'rq'}) and
+    `errors.json` (under 'bbox' and 'segm' the result of `error_breakdown`). Metrics without ground truth are left out: those of
+    masks if the instances have no masks, PQ if the split has no panoptic file.
     """
     metrics: dict[str, float] = {}
     per_class: dict[str, dict[str, Any]] = {}
@@ -156,7 +158,7 @@ def evaluate(folder: Path, split: Split) -> dict[str, float]:
 
 
 def _of_all(entries: list[dict[str, Any]], group: Group) -> list[dict[str, Any]]:
-    # An image's entries come from one process, and stay in their order.
+    # All entries of an image come from the same process and keep their order.
     return sorted((entry for share in group.gather(entries) for entry in share), key=lambda entry: int(entry["image_id"]))
 
 

@@ -1,4 +1,4 @@
-"""From what was found in one image to COCO's results: category ids, xywh boxes, run-length masks, panoptic PNGs."""
+"""Converts the detections of one image to COCO's results: category ids, xywh boxes, run-length masks and panoptic PNGs."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from detr_core.evaluate.panoptic import Segment
 
 
 def things_only(found: Detections, classes: Classes) -> Detections:
-    """The detections that COCO's average precision is about: things that the dataset knows."""
+    """Returns the detections that COCO's average precision counts: those of thing categories of the dataset."""
     return found.chosen(classes.thing[found.labels])
 
 
 def result_rows(found: Detections, image_id: int | np.ndarray, classes: Classes) -> np.ndarray:
-    """Detections, on the CPU, as float64 [N, 7]: image id, x, y, w, h (pixels), score, category id.
+    """Returns detections, which must be on the CPU, as float64 [N, 7]: image id, x, y, w, h (pixels), score, category id.
 
-    image_id: the image that all are of, or of each detection its own, [N].
+    image_id: the image of all detections, or an array [N] with the image of each detection.
     """
     rows = np.empty((len(found.scores), 7))
     boxes = found.boxes.double().numpy()
@@ -37,7 +37,7 @@ def result_rows(found: Detections, image_id: int | np.ndarray, classes: Classes)
 
 
 def box_results(rows: np.ndarray) -> list[dict[str, Any]]:
-    """The entries of a results file for these `result_rows`."""
+    """Returns the entries of a results file for the rows of `result_rows`."""
     return [
         {"image_id": int(image), "category_id": int(category), "bbox": box, "score": score}
         for image, *box, score, category in rows.tolist()
@@ -45,9 +45,9 @@ def box_results(rows: np.ndarray) -> list[dict[str, Any]]:
 
 
 def mask_results(found: Detections, masks: Tensor, image_id: int, classes: Classes) -> list[dict[str, Any]]:
-    """The entries of a results file for detections with masks, bool [N, h, w] of the original image.
+    """Returns the entries of a results file for detections with masks, bool [N, h, w] of the original image.
 
-    They hold no boxes: given one, COCO's evaluation would take the object's area from it.
+    The entries have no boxes, because COCO's evaluation would take the area of an object from its box.
     """
     codes = rle.encode(np.asfortranarray(masks.byte().permute(1, 2, 0).cpu().numpy()))
     ids = classes.ids[found.labels.numpy()].tolist()
@@ -65,9 +65,9 @@ def mask_results(found: Detections, masks: Tensor, image_id: int, classes: Class
 def panoptic_result(
     id_map: np.ndarray, segments: Sequence[Segment], image_id: int, classes: Classes, folder: Path
 ) -> dict[str, Any]:
-    """Writes the PNG of a merged map to `folder` and returns the annotation that goes with it.
+    """Writes the PNG of a panoptic map to `folder` and returns its annotation.
 
-    In the file ids start at 1: 0 means that a pixel belongs to nothing.
+    In the file ids start at 1, because 0 means that a pixel belongs to no segment.
     """
     file_ids = (id_map + 1 if segments else id_map).astype("<u4")
     colors = file_ids.view(np.uint8).reshape(*id_map.shape, 4)[..., :3]  # red is the lowest byte of an id

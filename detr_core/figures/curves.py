@@ -1,4 +1,4 @@
-"""Training curves: the loss by step, and what validation measured."""
+"""Plots training curves: the loss and the validation metrics by step."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ VALIDATION = ("val/AP", "val/AP50", "val/AP75", "val/PQ", "val/SQ", "val/RQ")
 
 
 def read_history(history: Path) -> list[dict[str, float]]:
-    """The records of a `history.jsonl`: a line each, {"step": .., "epoch": .., "train/loss": .., "val/AP": ..}."""
+    """Returns the records of a `history.jsonl`, one per line: {"step": .., "epoch": .., "train/loss": .., "val/AP": ..}."""
     return [json.loads(line) for line in history.read_text(encoding="utf-8").splitlines() if line]
 
 
 def training_curves(history: Path, folder: Path, name: str) -> list[Path]:
     """Draws `history` (a `history.jsonl`) into `folder`, by optimiser step.
 
-    Writes NAME_loss (train/loss), NAME_parts (what the loss is made of, unweighted) and NAME_validation (AP, AP50, AP75, PQ, SQ,
-    RQ, in percent), each as SVG and PNG; one without two points to join is left out. Returns the files written.
+    Writes NAME_loss (train/loss), NAME_parts (the unweighted terms of the loss) and NAME_validation (AP, AP50, AP75, PQ, SQ, RQ,
+    in percent), each as SVG and PNG. A plot without a line of at least two points is left out. Returns the files written.
     """
     records = read_history(history)
     written: list[Path] = []
     for suffix, title, keys, scale in (
         ("loss", "Loss", ("train/loss",), 1),
-        ("parts", "Parts of the loss, unweighted", PARTS, 1),
+        ("parts", "Unweighted terms of the loss", PARTS, 1),
         ("validation", "Validation, percent", VALIDATION, 100),
     ):
         recorded = {key: points for key in keys if len(points := _series(records, key, scale)) > 1}
@@ -52,7 +52,7 @@ def training_curves(history: Path, folder: Path, name: str) -> list[Path]:
 
 
 def _series(records: Sequence[Mapping[str, float]], key: str, scale: float) -> list[tuple[float, float]]:
-    # -1 is COCO's word for a figure that has no ground truth to be measured on.
+    # COCO's metrics are -1 if there is no ground truth to measure them on.
     return [(record["step"], scale * record[key]) for record in records if record.get(key, -1) >= 0]
 
 

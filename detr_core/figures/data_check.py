@@ -1,4 +1,4 @@
-"""The data check's page: what was found, pictures of the worst, and what the data has."""
+"""Writes the page of the data check: the findings, example pictures, and statistics of the data."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def write_data_check(
 ) -> Path:
     """Writes `out`/index.html and returns its path.
 
-    queries: of the detector. lenient: what is broken is left out, else it stops the training. pictures: of each kind of
-    finding, of the images that have most of it.
+    queries: the detector's number of queries. lenient: True if broken data is left out, False if it stops the training.
+    pictures: the number of pictures for each kind of finding; images with the most findings are shown.
     """
     broken = sum(KINDS[finding.kind].broken for finding in inspection.findings)
     images = {name: sum(found.objects.values()) for name, found in inspection.statistics.items()}
     told = len(inspection.findings) - broken
     stopped = any(KINDS[finding.kind].stops for finding in inspection.findings)
-    left_out = "What is broken is left out." if lenient and not stopped else "It has to be mended."
-    verdict = left_out if broken else "Nothing in it is broken."
+    left_out = "Broken data is left out." if lenient and not stopped else "The broken data must be corrected."
+    verdict = left_out if broken else "No data is broken."
     with TemporaryDirectory() as temporary:
         sections = [
             _findings(inspection.findings, lenient),
@@ -46,8 +46,8 @@ def write_data_check(
         ]
         return write_page(
             profile,
-            f"The data before training: {counted(sum(images.values()), 'image')}, every annotation and file read. {verdict}",
-            {"broken": broken, "to look at": told} | {f"{name} images": count for name, count in images.items()},
+            f"The check has read all annotations and image files of {counted(sum(images.values()), 'image')}. {verdict}",
+            {"broken": broken, "warnings": told} | {f"{name} images": count for name, count in images.items()},
             [section for section in sections if section is not None],
             {},
             out,
@@ -56,7 +56,7 @@ def write_data_check(
 
 def _findings(findings: Sequence[Finding], lenient: bool) -> Section:
     counted = Counter((finding.kind, finding.split) for finding in findings)
-    titles = {True: "Broken", False: "To look at"}
+    titles = {True: "Broken", False: "Warnings"}
     shown = {}
     for broken, title in titles.items():
         rows: list[Row] = [
@@ -65,9 +65,9 @@ def _findings(findings: Sequence[Finding], lenient: bool) -> Section:
             if kind.broken == broken and (counted[name, "train"] or counted[name, "val"])
         ]
         shown[title] = Table("finding", ("train", "val"), rows)
-    what = "is left out of training and evaluation" if lenient else "stops what comes after: mend it, or check leniently"
-    text = f"What is broken {what}. What is to be looked at stays in. Counts, not percentages; findings.json has every one."
-    return Section("findings", "Findings", [text if findings else "Nothing was found."], tables=shown)
+    what = "is left out of training and evaluation" if lenient else "stops later stages: correct it, or use the mode `lenient`"
+    text = f"Broken data {what}. Data with warnings is used. The numbers are counts; findings.json lists every finding."
+    return Section("findings", "Findings", [text if findings else "The check found no faults."], tables=shown)
 
 
 def _worst(splits: Mapping[str, Split], findings: Sequence[Finding], pictures: int, folder: Path) -> list[Section]:
@@ -83,13 +83,16 @@ def _worst(splits: Mapping[str, Split], findings: Sequence[Finding], pictures: i
             drawn.append((jpeg(picture), f"{split}, {file}: {here[0].detail}"))
         if drawn:
             title = kind.words[0].upper() + kind.words[1:]
-            text = f"{len(own)} in all, of which {len(drawn)} image{'s' * (len(drawn) > 1)} with the most."
+            text = f"There are {len(own)} such findings. The pictures show the images with the most of them."
             sections.append(Section(name, title, [], tables={}, pictures=drawn, pictures_text=text))
     return sections
 
 
 def _picture(split: Split | None, findings: Sequence[Finding]) -> Image.Image:
-    """The image with the boxes that the findings name, or a card that says why there is none. split: None opens no image."""
+    """Returns the image with the boxes of the findings, or a card with the reason why it can't be shown.
+
+    split: the split of the image; None opens no image and returns a card.
+    """
     first = findings[0]
     image = None if split is None else _opened(split, first.file)
     if image is None:
@@ -101,7 +104,7 @@ def _picture(split: Split | None, findings: Sequence[Finding]) -> Image.Image:
         scale = scale_of(image)
         panel = enlarged(image, scale)
         draw, size = ImageDraw.Draw(panel), text_size(panel, panels=1)
-        limit = 4.0 * max(image.size)  # far outside is far enough to be seen as such
+        limit = 4.0 * max(image.size)  # boxes further outside are drawn at this distance
         for x, y, w, h in boxes:
             low, high = (x + left, y + top), (x + w + left, y + h + top)
             x1, y1, x2, y2 = (scale * min(max(value, -limit), limit) for value in (*low, *high))
@@ -112,7 +115,10 @@ def _picture(split: Split | None, findings: Sequence[Finding]) -> Image.Image:
 
 
 def _with_margin(image: Image.Image, boxes: Sequence[tuple[float, float, float, float]]) -> tuple[Image.Image, int, int]:
-    """The image with room for what is outside of it, at most half its size to each side; how much of it is left and above."""
+    """Returns the image with a margin for boxes outside of it, and the margins at the left and at the top, pixels.
+
+    Each margin is at most half of the image's size.
+    """
     width, height = image.size
 
     def room(beyond: list[float], side: int) -> int:
@@ -149,9 +155,9 @@ def _data(statistics: Mapping[str, Statistics], queries: int, folder: Path) -> S
     most = max(found.most_objects for found in statistics.values())
     crowds = counted(sum(found.crowds for found in statistics.values()), "crowd")
     limit = counted(queries, "query", "queries")
-    text = f"At most {counted(most, 'object')} an image, {limit}. What is broken is not counted, nor are {crowds}."
+    text = f"An image has at most {counted(most, 'object')}, {limit}. Broken objects are not counted, nor are {crowds}."
     plots = [_objects_plot(statistics, queries, folder), _sides_plot(statistics, folder)]
-    return Section("data", "What the data has", [text], [inline(path) for path in plots], shown)
+    return Section("data", "Statistics of the data", [text], [inline(path) for path in plots], shown)
 
 
 def _objects_plot(statistics: Mapping[str, Statistics], queries: int, folder: Path) -> Path:
@@ -161,7 +167,7 @@ def _objects_plot(statistics: Mapping[str, Statistics], queries: int, folder: Pa
             counts = [100 * share * found.objects[number] for number in range(found.most_objects + 1)]
             axes.step(range(found.most_objects + 1), counts, where="mid", color=color, label=name)
         axes.axvline(queries, color=INK, linestyle="--", linewidth=1, label=counted(queries, "query", "queries"))
-        axes.set(title="Objects an image, % of images", xlabel="objects", ylim=(0, None))
+        axes.set(title="Objects per image, % of images", xlabel="objects", ylim=(0, None))
         axes.legend()
     return folder / "objects.svg"
 

@@ -1,4 +1,4 @@
-"""Attention of every detected object (Figure 6 of the paper), and the boxes that each query says (Figure 7)."""
+"""Plots the decoder attention of detected objects (Figure 6 of the paper) and the boxes of each query (Figure 7)."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from detr_core.figures.pictures import category_colors
 from detr_core.figures.regions import region_bars
 from detr_core.figures.style import COLORS, INK, cased, drawing, files, picture
 
-REGIONS = {"extremities": "along the box", "interior": "inside it", "outside": "elsewhere"}
+REGIONS = {"extremities": "along the box", "interior": "inside the box", "outside": "elsewhere"}
 SLOTS = 20  # queries whose boxes are shown, as in the paper
-LARGE = 0.5  # the root of a box's share of the image from which it is drawn as large
-_DIM = 0.6  # what is left of the image under attention
+LARGE = 0.5  # square root of a box's share of the image from which the box has the colour of a large one
+_DIM = 0.6  # brightness of the image under the attention maps
 _SMALL_COLOR, _WIDE_COLOR, _TALL_COLOR = (np.asarray(to_rgb(COLORS[i])) for i in (2, 4, 0))
 
 
 def decoder_attention_figures(study: Path, folder: Path) -> list[Path]:
-    """Draws a study's folder (`maps.json`, its pictures, `boxes.npy`, `metrics.json`) into `folder`, each as SVG and PNG.
+    """Draws the plots of a study's folder (`maps.json`, its pictures, `boxes.npy`, `metrics.json`) into `folder`: SVG and PNG.
 
-    decoder_attention_maps: images with every detected object's box and, in the same colour, where its query looks.
-    decoder_attention_regions: how much of the attention lies along the box, inside and elsewhere. decoder_attention_queries: a
-    square a query with the centres of all its boxes over the val set: green for small ones, red for large wide ones, blue for
-    large tall ones. Returns the files written.
+    decoder_attention_maps: images with the box of every detected object and, in the same colour, the attention of its query.
+    decoder_attention_regions: the share of the attention along the box, inside the box and elsewhere. decoder_attention_queries:
+    one square per query with the centres of all its boxes over the val set, green for small boxes, red for large and wide ones,
+    blue for large and tall ones. Returns the files written.
     """
     metrics = json.loads((study / "metrics.json").read_text(encoding="utf-8"))
     rows = read_maps(study / "maps.json")
     _maps(rows, study, folder)
     _queries(np.load(study / "boxes.npy"), folder)
-    title = "Where a detected object's query looks"
+    title = "Attention of a detected object's query"
     return [
         *files(folder, "decoder_attention_maps"),
         *region_bars(metrics, REGIONS, folder, "decoder_attention_regions", title),
@@ -47,14 +47,14 @@ def decoder_attention_figures(study: Path, folder: Path) -> list[Path]:
 
 
 def finding(metrics: Mapping[str, float]) -> str:
-    """What the study shows, in one sentence computed from its figures; empty where nothing was detected."""
+    """Returns the result of the study in one sentence computed from its metrics; '' if no object was detected."""
     if "extremities/times" not in metrics or "interior/times" not in metrics:
         return ""
     border, inside = metrics["extremities/times"], metrics["interior/times"]
     verdict = "on the extremities" if border > inside else "inside rather than on the extremities"
     return (
-        f"The last decoder layer looks along a detected object's box {border:.1f} times as much as chance would, and inside it "
-        f"{inside:.1f} times: attention sits {verdict}."
+        f"In the last decoder layer, attention along a detected object's box is {border:.1f} times that of a uniform "
+        f"distribution, and attention inside the box {inside:.1f} times: attention is {verdict}."
     )
 
 
@@ -79,7 +79,7 @@ def _maps(rows: Sequence[Mapping[str, Any]], study: Path, folder: Path) -> None:
 
 
 def _overlaid(pixels: NDArray[np.uint8], maps: Sequence[NDArray[Any]], colors: Sequence[NDArray[Any]]) -> NDArray[np.uint8]:
-    """The image in grey and dimmed, over it each map in its colour: full where it is largest."""
+    """Returns the image in dimmed grey with each map over it in its own colour, which is strongest at the map's maximum."""
     height, width = pixels.shape[:2]
     result = np.repeat(_DIM * pixels.mean(axis=2, keepdims=True) / 255, 3, axis=2)
     for attention, color in zip(maps, colors, strict=True):
@@ -105,7 +105,7 @@ def _queries(boxes: NDArray[np.float32], folder: Path) -> None:
         for place, query in enumerate(shown, start=1):
             axes = figure.add_subplot(lines, columns, place)
             x, y, width, height = boxes[:, query].T
-            # As points a vector picture of thousands of images would be megabytes.
+            # The points are rasterized, because an SVG with the points of thousands of images would be megabytes large.
             axes.scatter(x, y, s=2.2, c=box_colors(width, height), alpha=0.5, linewidths=0, rasterized=True)
             axes.set(xlim=(0, 1), ylim=(1, 0), xticks=[], yticks=[], aspect="equal")
             axes.grid(visible=False)
@@ -115,7 +115,10 @@ def _queries(boxes: NDArray[np.float32], folder: Path) -> None:
 
 
 def box_colors(width: NDArray[Any], height: NDArray[Any]) -> NDArray[Any]:
-    """RGB [N, 3] of boxes by size and shape: green if small, towards red if large and wide, towards blue if large and tall."""
+    """Returns colours of boxes, RGB [N, 3] in 0..1: green for small boxes, red for large wide ones, blue for large tall ones.
+
+    width, height [N]: shares of the image's sides.
+    """
     size = np.clip(np.sqrt(width * height) / LARGE, 0, 1)[:, None]
     wide = np.clip(0.5 + 0.5 * np.log2(np.maximum(width, 1e-6) / np.maximum(height, 1e-6)), 0, 1)[:, None]
     large = wide * _WIDE_COLOR + (1 - wide) * _TALL_COLOR

@@ -1,4 +1,4 @@
-"""Decoder depth x NMS (Figure 4 of the paper): what each decoder layer's output is worth, with NMS and without."""
+"""Plots AP after each decoder layer with and without NMS (Figure 4 of the paper)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Grid = dict[float | None, dict[int, dict[str, float]]]
 
 
 def read_cells(cells: Path) -> Grid:
-    """The figures of a `cells.json` (a list of {decoder_depth, nms, figures}) as {nms: {depth: figures}}; nms None is 'off'.
+    """Returns the metrics of a `cells.json` (a list of {decoder_depth, nms, figures}) as {nms: {depth: metrics}}.
 
-    Without NMS comes first, then thresholds from loose (high) to strict.
+    nms is None without NMS. This key comes first, then the thresholds in descending order.
     """
     content: list[dict[str, Any]] = json.loads(cells.read_text(encoding="utf-8"))
     thresholds = sorted({cell["nms"] for cell in content}, key=lambda nms: -2.0 if nms is None else -nms)
@@ -28,10 +28,10 @@ def read_cells(cells: Path) -> Grid:
 
 
 def decoder_nms_figure(cells: Path, folder: Path) -> list[Path]:
-    """Draws a `cells.json` into `folder`, in percent against decoder depth, a line for each NMS.
+    """Draws a `cells.json` into `folder`: metrics in percent against decoder depth, with one line per NMS threshold.
 
-    Writes decoder_nms_AP, decoder_nms_AP50 and decoder_nms_gain (AP with NMS less AP without; only where both were measured),
-    each as SVG and PNG. Returns the files written.
+    Writes decoder_nms_AP, decoder_nms_AP50 and, if both were measured, decoder_nms_gain (AP with NMS minus AP without NMS), each
+    as SVG and PNG. Returns the files written.
     """
     grid = read_cells(cells)
     written: list[Path] = []
@@ -50,23 +50,26 @@ def decoder_nms_figure(cells: Path, folder: Path) -> list[Path]:
                     depths = [depth for depth in row if depth in grid[None]]
                     gains = [gain(grid, nms, depth) for depth in depths]
                     axes.plot(depths, gains, "o-", ms=4, color=color, label=label(nms))
-            _finish(axes, "What NMS adds to AP, points")
+            _finish(axes, "Gain of AP by NMS, percentage points")
         written += files(folder, "decoder_nms_gain")
     return written
 
 
 def label(nms: float | None) -> str:
-    """'no NMS', or 'NMS 0.7'."""
+    """Returns 'no NMS', or the threshold as in 'NMS 0.7'."""
     return "no NMS" if nms is None else f"NMS {nms:g}"
 
 
 def gain(grid: Grid, nms: float, depth: int) -> float:
-    """AP with NMS less AP without it after `depth` decoder layers, in points of percent."""
+    """Returns AP with NMS minus AP without NMS after `depth` decoder layers, in percentage points."""
     return 100 * (grid[nms][depth]["AP"] - grid[None][depth]["AP"])
 
 
 def finding(grid: Grid) -> str:
-    """What the study shows, in one sentence computed from its figures; empty without NMS off or with one layer only."""
+    """Returns the result of the study in one sentence computed from its metrics.
+
+    Returns '' if AP without NMS was not measured, or if only one layer was.
+    """
     plain = grid.get(None, {})
     if len(plain) < 2:
         return ""
@@ -78,16 +81,16 @@ def finding(grid: Grid) -> str:
     thresholds = [nms for nms, row in grid.items() if nms is not None and first in row and last in row]
     if not thresholds:
         return f"{text}."
-    nms = max(thresholds)  # the loosest: it removes duplicates and hardly anything else
+    nms = max(thresholds)  # the highest threshold removes hardly more than duplicates
     early, late = gain(grid, nms, first), gain(grid, nms, last)
     text += f"; {label(nms)} changes it by {signed(early)} after layer {first} and by {signed(late)} after layer {last}"
     if round(early, 1) > round(late, 1):
-        return f"{text}: what NMS is worth shrinks with depth."
-    return f"{text}: what NMS is worth does not shrink with depth."
+        return f"{text}: the gain by NMS shrinks with depth."
+    return f"{text}: the gain by NMS does not shrink with depth."
 
 
 def signed(points: float, decimals: int = 1) -> str:
-    """Such as '+3.1' or '−0.8'; never a negative zero."""
+    """Formats a difference with its sign, such as '+3.1' or '−0.8'. A zero has no minus sign."""
     return f"{round(points, decimals) + 0.0:+.{decimals}f}".replace("-", "−")
 
 

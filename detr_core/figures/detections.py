@@ -1,4 +1,4 @@
-"""Pictures of detections: the ground truth on the left, what the detector says on the right."""
+"""Draws pictures of detections: the ground truth on the left, the detections on the right."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from detr_core.figures.pictures import (
     with_legend,
 )
 
-SHOWN_SCORE = 0.5  # detections below it are not drawn; AP counts them all the same
+SHOWN_SCORE = 0.5  # detections below this score are not drawn, although AP counts them
 
 
 def detection_pictures(split: Split, evaluation: Path, folder: Path, count: int) -> list[Path]:
@@ -43,7 +43,7 @@ def detection_pictures(split: Split, evaluation: Path, folder: Path, count: int)
     colors = category_colors(things)
     found: dict[int, list[LabelledBox]] = defaultdict(list)
     results = json.loads((evaluation / "bbox.json").read_bytes())
-    for result in sorted(results, key=lambda result: float(result["score"])):  # the surest is drawn last, on top
+    for result in sorted(results, key=lambda result: float(result["score"])):  # the highest score is drawn last, on top
         if result["score"] >= SHOWN_SCORE and (category := result["category_id"]) in things:
             x, y, width, height = result["bbox"]
             label = f"{things[category]} {result['score']:.2f}"

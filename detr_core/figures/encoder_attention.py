@@ -1,4 +1,4 @@
-"""Self-attention of the last encoder layer (Figure 3 of the paper): maps of chosen points beside their image."""
+"""Plots the self-attention of the last encoder layer (Figure 3 of the paper): maps of chosen points beside their image."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from PIL import Image
 from detr_core.figures.regions import region_bars
 from detr_core.figures.style import COLORS, cased, drawing, files, picture
 
-REGIONS = {"own": "its own object", "same_class": "others of its class", "others": "of other classes"}
+REGIONS = {"own": "the same object", "same_class": "other objects of its class", "others": "objects of other classes"}
 
 
 def read_maps(maps: Path) -> list[dict[str, Any]]:
-    """The content of a `maps.json`."""
+    """Returns the content of a `maps.json`."""
     content: list[dict[str, Any]] = json.loads(maps.read_text(encoding="utf-8"))
     return content
 
 
 def encoder_attention_figures(study: Path, folder: Path) -> list[Path]:
-    """Draws a study's folder (`maps.json`, its pictures, `metrics.json`) into `folder`, each as SVG and PNG; returns the files.
+    """Draws the plots of a study's folder (`maps.json`, its pictures, `metrics.json`) into `folder`, as SVG and PNG.
 
-    encoder_attention_maps: a row an image, first the image with numbered points, then the map of each point.
-    encoder_attention_regions: how much of the attention lies in the point's own object and in others.
+    encoder_attention_maps: one row per image with the image, its numbered points, and the map of each point.
+    encoder_attention_regions: the share of the attention in the point's own object and in other objects. Returns the files
+    written.
     """
     rows = [row for row in read_maps(study / "maps.json") if row["points"]]
     metrics = json.loads((study / "metrics.json").read_text(encoding="utf-8"))
@@ -49,23 +50,23 @@ def encoder_attention_figures(study: Path, folder: Path) -> list[Path]:
                     )  # fmt: skip
                     axes = figure.add_subplot(len(rows), columns, place * columns + 1 + number)
                     picture(axes, grey, f"{number} {point['category']}")
-                    # Not smoothed: the edges of its positions say how fine the map is.
+                    # The map is not smoothed, so that the picture shows its resolution.
                     extent = (-0.5, pixels.shape[1] - 0.5, pixels.shape[0] - 0.5, -0.5)
                     axes.imshow(np.asarray(point["map"]), extent=extent, cmap="viridis", vmin=0, alpha=0.75)
                     axes.plot(*where, "o", ms=5, mew=1.2, mfc="none", mec=color, path_effects=cased(2.4))
         written += files(folder, name)
-    title = "Where attention goes from an object's centre"
+    title = "Attention from an object's centre"
     return written + region_bars(metrics, REGIONS, folder, "encoder_attention_regions", title)
 
 
 def finding(metrics: Mapping[str, float]) -> str:
-    """What the study shows, in one sentence computed from its figures; empty where no object was measured."""
+    """Returns the result of the study in one sentence computed from its metrics; '' if no object was measured."""
     if "own/times" not in metrics:
         return ""
     own = metrics["own/times"]
-    text = f"From an object's centre, its own mask gets {own:.1f} times the attention that chance would give it"
+    text = f"From an object's centre, its own mask gets {own:.1f} times the attention of a uniform distribution"
     if "same_class/times" not in metrics:
         return f"{text}."
     other = metrics["same_class/times"]
-    verdict = "instances are told apart" if own > 1.5 * max(other, 1.0) else "instances are hardly told apart"
+    verdict = "instances are separated" if own > 1.5 * max(other, 1.0) else "instances are hardly separated"
     return f"{text}, the other objects of its class {other:.1f} times: {verdict}."

@@ -1,4 +1,4 @@
-"""How many instances are found at once (section 4.3 and appendix of the paper): the missed ones against the visible ones."""
+"""Plots missed instances against the number of visible instances of a class (section 4.3 and appendix of the paper)."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from PIL import Image
 from detr_core.figures.style import COLORS, INK, cased, drawing, files, legend, picture, plot
 
 Counts = list[dict[str, Any]]
-NEAR = 5.0  # points of percent: missed shares closer to the least one than this are as good
+NEAR = 5.0  # percentage points: a share of missed objects this close to the smallest share counts as equally good
 
 
 def read_counts(counts: Path) -> Counts:
-    """The content of a `counts.json`: {name, most_in_training, visible, missed: {mean, std}, example} of each class."""
+    """Returns the content of a `counts.json`: {name, most_in_training, visible, missed: {mean, std}, example} of each class."""
     content: Counts = json.loads(counts.read_text(encoding="utf-8"))
     return content
 
 
 def instance_count_figures(counts: Path, folder: Path) -> list[Path]:
-    """Draws a `counts.json`, with the pictures beside it, into `folder`, each as SVG and PNG; returns the files written.
+    """Draws the plots of a `counts.json` and the pictures beside it into `folder`, as SVG and PNG. Returns the files written.
 
-    instance_count_missed: the share of the visible objects that is missed, mean and standard deviation over the repeats, a line a
-    class. instance_count_examples: one image a class with the detections in it. Of many classes the first six.
+    instance_count_missed: the share of visible objects that are missed, mean and standard deviation over the repeats, with one
+    line per class. instance_count_examples: one image per class with its detections. At most six classes are shown.
     """
     content = read_counts(counts)[: len(COLORS)]
     with plot(folder, "instance_count_missed") as axes:
         most = max(each["most_in_training"] for each in content)
         if most < content[0]["visible"][-1]:
             axes.axvline(most, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
-            side = 1 if most < content[0]["visible"][-1] / 2 else -1  # on which side of the line there is room
+            side = 1 if most < content[0]["visible"][-1] / 2 else -1  # the side of the line that has room for the text
             axes.annotate(
                 f"most in a training image: {most}", (most, 1), xycoords=axes.get_xaxis_transform(), xytext=(4 * side, -2),
                 textcoords="offset points", va="top", ha="left" if side > 0 else "right", fontsize=9,
@@ -45,7 +45,7 @@ def instance_count_figures(counts: Path, folder: Path) -> list[Path]:
             lines += axes.plot(each["visible"], mean, color=color, label=each["name"])
             axes.fill_between(each["visible"], np.maximum(mean - std, 0), mean + std, color=color, alpha=0.08, linewidth=0)
             highest = max(highest, float(mean.max()))
-        axes.set_title("Missed objects, percent of the visible ones")
+        axes.set_title("Missed objects, percent of the visible objects")
         axes.set_xlabel("visible objects")
         axes.set_xlim(1, content[0]["visible"][-1])
         axes.set_ylim(0, min(100, 1.4 * highest + 5))
@@ -59,7 +59,7 @@ def instance_count_figures(counts: Path, folder: Path) -> list[Path]:
             title = f"{each['name']}: {example['found']} of {example['visible']} found"
             picture(axes, np.asarray(Image.open(counts.parent / example["file"])), title)
             for x1, y1, x2, y2 in example["boxes"]:
-                # Pixel centres are whole numbers to matplotlib, borders to boxes.
+                # In matplotlib whole numbers are the centres of pixels, in boxes they are the borders.
                 box = Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, linewidth=1.3, edgecolor=color)
                 box.set_path_effects(cased(2.3))
                 axes.add_patch(box)
@@ -67,15 +67,15 @@ def instance_count_figures(counts: Path, folder: Path) -> list[Path]:
 
 
 def finding(content: Counts) -> str:
-    """What the study shows, in one sentence computed from its figures."""
+    """Returns the result of the study in one sentence computed from its metrics."""
     mean = 100 * np.mean([each["missed"]["mean"] for each in content], axis=0)
     least, total = float(mean.min()), len(mean)
     good = int(np.flatnonzero(mean <= least + NEAR).max()) + 1
     most = max(each["most_in_training"] for each in content)
-    training = f"training images hold at most {most} of a class"
+    training = f"a training image contains at most {most} objects of a class"
     if good == total:
-        return f"Up to all {total} visible objects hardly more are missed than the least share, {least:.0f} percent; {training}."
+        return f"The smallest share of missed objects is {least:.0f} percent; it hardly rises up to {total} objects; {training}."
     return (
-        f"Fewest are missed with {int(mean.argmin()) + 1} visible objects, {least:.0f} percent; up to {good} it is at most "
-        f"{NEAR:.0f} points more, with all {total} it is {mean[-1]:.0f} percent; {training}."
+        f"The smallest share of missed objects is {least:.0f} percent, with {int(mean.argmin()) + 1} visible objects; "
+        f"up to {good} it is at most {NEAR:.0f} points higher, with all {total} it is {mean[-1]:.0f} percent; {training}."
     )

@@ -1,4 +1,4 @@
-"""The page that a report is: plots stand in it as SVG, pictures as data. It opens from a disk and without a network."""
+"""Writes a report as one HTML page that contains its plots (SVG) and pictures (data URLs) and needs no network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import jinja2
 from detr_core.figures import tables
 from detr_core.figures.sections import Section
 
-_LONGEST_ADDRESS = 60  # characters of a link's text
+_LONGEST_ADDRESS = 60  # largest number of characters in the text of a link
 
 
 def write_page(
@@ -22,7 +22,7 @@ def write_page(
     links: Mapping[str, str],
     out: Path,
 ) -> Path:
-    """Writes `out`/index.html, a page that fetches nothing: summary, figures in large, sections, links."""
+    """Writes `out`/index.html, a page that loads no other file: summary, key metrics in large type, sections, links."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -40,7 +40,7 @@ def write_page(
 
 
 def _short_address(address: str) -> str:
-    """The host and the beginning of the path, for a person to read; the whole address is the link's target."""
+    """Returns the host and the beginning of the path of an address, as the text of a link."""
     parts = urlsplit(address)
     text = unquote(parts.netloc + parts.path + (f"#{parts.fragment}" if parts.fragment else "")).partition("?")[0].rstrip("/#")
     return text if len(text) <= _LONGEST_ADDRESS else f"{text[:_LONGEST_ADDRESS]}…"

@@ -1,4 +1,4 @@
-"""Pictures of panoptic maps: the image, its ground truth and the prediction, segments tinted and outlined."""
+"""Draws pictures of panoptic maps: the image, its ground truth and the prediction, with tinted and outlined segments."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from detr_core.figures.pictures import (
     text_size,
 )
 
-_TINT = 0.62  # how much of a segment's colour covers the image
-_NAMED = 0.012  # share of the image from which a segment is large enough to carry its name
-_SHADES = (0.0, 0.35, -0.3, 0.55, -0.5, 0.18, -0.15)  # towards white (above 0) or black: tells objects of one class apart
+_TINT = 0.62  # opacity of a segment's colour over the image
+_NAMED = 0.012  # share of the image from which a segment is labelled with its name
+_SHADES = (0.0, 0.35, -0.3, 0.55, -0.5, 0.18, -0.15)  # objects of a class are lighter (above 0) or darker
 
 
 def panoptic_pictures(split: Split, evaluation: Path, folder: Path, count: int) -> list[Path]:
     """Draws `count` images of the split, evenly spaced by id, into `folder` as panoptic_<image id>.jpg.
 
-    evaluation: folder with `panoptic.json` and `panoptic/*.png` in COCO's panoptic format. A class has one colour, the objects of
-    a class shades of it; void stays as dark as the dimmed image. Returns the files written, in the order of image ids; none for a
-    split without panoptic ground truth. Raises DatasetError for an image or PNG that can't be read.
+    evaluation: the folder with `panoptic.json` and `panoptic/*.png` in COCO's panoptic format. A class has one colour, and its
+    objects have shades of that colour; void pixels show the dimmed image. Returns the files written, in the order of image ids,
+    or an empty list for a split without panoptic ground truth. Raises DatasetError for an image or PNG that can't be read.
     """
     if split.panoptic is None or split.panoptic_masks is None:
         return []
@@ -71,7 +71,10 @@ def overlay(
     names: Mapping[int, str],
     colors: Mapping[int, Color],
 ) -> Image.Image:
-    """`panel` with the segments of `ids` [H, W] (of any size, enlarged to the panel's) tinted, outlined and named."""
+    """Returns `panel` with its segments tinted, outlined and named.
+
+    ids [H, W]: the segment id of each pixel, in any size. names, colors: category id -> name and colour.
+    """
     enlarged_ids = np.asarray(Image.fromarray(ids).resize(panel.size, Image.Resampling.NEAREST))
     pixels = 0.4 * np.asarray(panel, dtype=np.float64)
     original = np.asarray(panel, dtype=np.float64)
@@ -104,7 +107,7 @@ def _edges(ids: NDArray[np.int32]) -> NDArray[np.bool_]:
 
 
 def _middle(mask: NDArray[np.bool_]) -> tuple[float, float]:
-    """A point inside the mask, (x, y): half way along the longest run of the row through its median."""
+    """Returns a point (x, y) inside the mask: the middle of the longest run in the mask's median row."""
     rows = np.nonzero(mask)[0]
     row = int(np.median(rows))
     if not mask[row].any():

@@ -1,4 +1,4 @@
-"""Panels side by side under titles, and what is drawn on them: what pictures of detections and of panoptic maps share."""
+"""Draws pictures with panels side by side under titles, and the boxes, tags and legends on them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor
 
 Color = tuple[int, int, int]
 Corners = tuple[float, float, float, float]
-"""xyxy, pixels of a panel."""
+"""A box: xyxy, pixels of a panel."""
 
-_SMALLEST, _LARGEST = 384, 640  # pixels of a panel's longer side: a 96-pixel scene is enlarged, a photograph shrunk
+_SMALLEST, _LARGEST = 384, 640  # limits of a panel's longer side, pixels; smaller images are enlarged
 _GAP = 4
-_HIDDEN = 0.25  # the share of a box at which a tag hides it
+_HIDDEN = 0.25  # share of a box that a tag may cover at most
 _SLATE, _PALE, _BLACK, _WHITE = (31, 36, 46), (232, 235, 240), (20, 22, 28), (255, 255, 255)
 _FIRST_COLORS: tuple[Color, ...] = (
     (232, 76, 61), (242, 183, 5), (199, 72, 199), (38, 166, 154), (66, 133, 244), (76, 175, 80), (26, 82, 148), (255, 128, 48),
@@ -25,13 +25,13 @@ _FIRST_COLORS: tuple[Color, ...] = (
 
 
 def chosen(images: int, count: int) -> list[int]:
-    """The places of `count` images (or all, if there are fewer), evenly spaced, so that nobody picked the good ones."""
+    """Returns the indices of `count` evenly spaced images, or of all images if there are fewer."""
     count = min(count, images)
     return [place * images // count for place in range(count)]
 
 
 def category_colors(ids: Iterable[int]) -> dict[int, Color]:
-    """A colour for each category id: hand-picked ones for the first ten, then hues a golden angle apart."""
+    """Returns a colour for each category id: fixed colours for the first ten, then hues that are a golden angle apart."""
     colors: dict[int, Color] = {}
     for position, category in enumerate(sorted(ids)):
         if position < len(_FIRST_COLORS):
@@ -45,27 +45,30 @@ def category_colors(ids: Iterable[int]) -> dict[int, Color]:
 
 
 def as_picture(image: Tensor) -> Image.Image:
-    """A uint8 RGB tensor [3, H, W] to draw on."""
+    """Returns a uint8 RGB tensor [3, H, W] as an image to draw on."""
     return Image.fromarray(image.permute(1, 2, 0).numpy())
 
 
 def scale_of(image: Image.Image) -> float:
-    """By what an image is enlarged to be looked at."""
+    """Returns the factor by which an image is scaled in a picture."""
     return min(max(1.0, _SMALLEST / max(image.size)), _LARGEST / max(image.size))
 
 
 def enlarged(image: Image.Image, scale: float) -> Image.Image:
-    """The image, `scale` times as large."""
+    """Returns the image with its sides multiplied by `scale`."""
     return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
 
 
 def text_size(panel: Image.Image, panels: int) -> int:
-    """Of text on a picture of so many panels: the same share of the whole, because the page shows all pictures at one width."""
+    """Returns the text size, pixels, for a picture with this number of panels.
+
+    It is a fixed share of the picture's width, because the page shows all pictures at the same width.
+    """
     return max(12, round(panels * panel.width / 48))
 
 
 def side_by_side(titles: Sequence[str], panels: Sequence[Image.Image]) -> Image.Image:
-    """The panels, all of one size, left to right under their titles, on a dark card that suits light pages and dark ones."""
+    """Returns a picture of the panels, which have the same size, from left to right under their titles on a dark background."""
     width, height = panels[0].size
     size = text_size(panels[0], len(panels))
     band = round(1.7 * size)
@@ -79,7 +82,7 @@ def side_by_side(titles: Sequence[str], panels: Sequence[Image.Image]) -> Image.
 
 
 def box(draw: ImageDraw.ImageDraw, corners: Corners, color: Color, line: int) -> None:
-    """An xyxy box, `line` pixels thick, with a dark casing, so that it is seen on a ground of its own colour too."""
+    """Draws an xyxy box with a line of `line` pixels and a dark casing, which keeps it visible on a background of its colour."""
     x1, y1, x2, y2 = (round(corner) for corner in corners)
     x2, y2 = max(x1, x2), max(y1, y2)
     draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=_BLACK, width=line + 2)
@@ -88,7 +91,7 @@ def box(draw: ImageDraw.ImageDraw, corners: Corners, color: Color, line: int) ->
 
 @dataclass(frozen=True)
 class LabelledBox:
-    """A box to draw. corners: xyxy, pixels of the image. category: its id, of which `color` is the colour."""
+    """A box to draw. corners: xyxy, pixels of the image. label: the text of its tag. category: its category id."""
 
     corners: Corners
     label: str
@@ -97,9 +100,9 @@ class LabelledBox:
 
 
 def draw_boxes(panel: Image.Image, boxes: Sequence[LabelledBox], scale: float, size: int) -> None:
-    """Draws the boxes, and tags of text `size` where they fit, onto a panel that shows the image enlarged by `scale`.
+    """Draws boxes onto a panel that shows the image scaled by `scale`, and tags of text size `size` where they fit.
 
-    boxes: the most important last; it is drawn on top, and gets its tag first.
+    boxes: the most important box comes last; it is drawn on top, and its tag is placed first.
     """
     draw = ImageDraw.Draw(panel)
     scaled: list[Corners] = []
@@ -116,7 +119,7 @@ def draw_boxes(panel: Image.Image, boxes: Sequence[LabelledBox], scale: float, s
 
 
 def tag(draw: ImageDraw.ImageDraw, place: Corners, text: str, color: Color, size: int) -> None:
-    """Draws `text` on a ground of its colour; `place` comes from `tag_place`."""
+    """Draws `text` on a background of the given colour. place: the result of `tag_place`."""
     left, top, _right, bottom = place
     draw.rectangle(place, fill=color)
     bright = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 150
@@ -125,18 +128,18 @@ def tag(draw: ImageDraw.ImageDraw, place: Corners, text: str, color: Color, size
 
 
 def text_width(text: str, size: int) -> float:
-    """The width of a tag with `text`, pixels."""
+    """Returns the width of a tag with `text` in pixels."""
     return float(ImageFont.load_default(size).getlength(text)) + size / 2
 
 
 def tag_place(
     box: Corners, text: str, size: int, panel: tuple[int, int], boxes: Sequence[Corners], tags: Sequence[Corners]
 ) -> Corners | None:
-    """Returns where a tag with `text` fits beside a `box` (xyxy) without hiding what the picture is looked at for.
+    """Returns a place (xyxy) for a tag with `text` beside a `box` (xyxy), or None if no place fits.
 
     The places tried are above the box, below it and, for a large box, inside its upper left corner. A place does not fit if it
-    covers a quarter or more of any of the `boxes`, or touches one of the `tags` that are placed already. Returns None if none
-    fits: then the box goes without a tag, and its colour alone says what it is. panel: (width, height), which tags stay within.
+    covers a quarter or more of any of the `boxes`, or touches one of the `tags` that are placed already. A box without a tag is
+    identified by its colour only. panel: (width, height) in pixels, which tags stay within.
     """
     width, height = text_width(text, size), 1.25 * size
     left = min(max(0.0, box[0] - 1), max(0.0, panel[0] - width))
@@ -153,7 +156,7 @@ def tag_place(
 
 
 def _covered(box: Corners, place: Corners) -> float:
-    """The share of `box` that `place` covers."""
+    """Returns the share of `box` that `place` covers."""
     width = min(box[2], place[2]) - max(box[0], place[0])
     height = min(box[3], place[3]) - max(box[1], place[1])
     area = max(box[2] - box[0], 1.0) * max(box[3] - box[1], 1.0)
@@ -161,7 +164,7 @@ def _covered(box: Corners, place: Corners) -> float:
 
 
 def with_legend(picture: Image.Image, colors: Mapping[str, Color], size: int) -> Image.Image:
-    """The picture with a line or more below it that says which colour each name has."""
+    """Returns the picture with a legend below it that shows the colour of each name."""
     font, height = ImageFont.load_default(size), round(1.6 * size)
     places: list[tuple[float, int, str]] = []
     x, line = size / 2, 0
@@ -184,7 +187,7 @@ def with_legend(picture: Image.Image, colors: Mapping[str, Color], size: int) ->
 
 
 def caption(draw: ImageDraw.ImageDraw, center: tuple[float, float], text: str, size: int, width: int) -> None:
-    """White `text` with a dark outline around a point, for regions of any colour; pushed inside a panel of this width."""
+    """Draws white `text` with a dark outline centred at a point, but within a panel of this `width` in pixels."""
     font = ImageFont.load_default(size)
     half = draw.textlength(text, font=font) / 2 + size / 4
     x = max(half, min(center[0], width - half))
@@ -192,6 +195,6 @@ def caption(draw: ImageDraw.ImageDraw, center: tuple[float, float], text: str, s
 
 
 def save(picture: Image.Image, path: Path) -> Path:
-    """As JPEG without colour subsampling: a tenth of a PNG's size, and coloured lines stay sharp."""
+    """Saves a picture as JPEG, a tenth of a PNG's size, without colour subsampling, which would blur lines. Returns the path."""
     picture.save(path, quality=88, subsampling=0, optimize=True)
     return path

@@ -1,4 +1,4 @@
-"""Pictures of what a detector finds in images that have no ground truth."""
+"""Draws pictures of a detector's predictions for images without ground truth."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from detr_core.figures.pictures import (
     with_legend,
 )
 
-_TINT = 0.45  # how much of a mask's colour covers the image
+_TINT = 0.45  # opacity of a mask's colour over the image
 
 
 def prediction_picture(
@@ -38,11 +38,11 @@ def prediction_picture(
     file: Path,
     ranges: Ranges | None,
 ) -> Path:
-    """Draws one image with its detections, and beside it its panoptic map where there is one, into `file`.
+    """Draws one image with its detections, and beside it its panoptic map if there is one, into `file`. Returns `file`.
 
-    detections: COCO results with 'bbox' (xywh pixels), 'score', 'category_id' and, with a mask head, 'segmentation' (run-length).
-    segments: the panoptic PNG and its segments_info. names, colors: by category id. ranges: the checkpoint's, see `read_image`.
-    Raises DatasetError for an image or PNG that can't be read.
+    detections: COCO results with 'bbox' (xywh, pixels), 'score', 'category_id' and, with a mask head, 'segmentation' (RLE).
+    segments: the panoptic PNG and its segments_info. names, colors: category id -> name and colour. ranges: the checkpoint's
+    ranges for images of more than 8 bits per value, see `read_image`. Raises DatasetError for an image or PNG that can't be read.
     """
     size = upright_size(image)
     picture = as_picture(read_image(image, size, ranges))

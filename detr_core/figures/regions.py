@@ -1,4 +1,4 @@
-"""How much attention regions get, beside what chance would give them: bars that several studies of attention share."""
+"""Plots the share of attention in regions of an image as bars, for several studies of attention."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from detr_core.figures.style import COLORS, INK, files, plot
 def region_bars(metrics: Mapping[str, float], names: Mapping[str, str], folder: Path, name: str, title: str) -> list[Path]:
     """Draws the share of attention in each region and the region's share of the image, in percent, as SVG and PNG.
 
-    metrics: with '<region>/mass', '<region>/area' and '<region>/times'. names: what each region is called; unmeasured ones are
-    left out. Returns the files written, none where nothing was measured.
+    metrics: scalars with the keys '<region>/mass', '<region>/area' and '<region>/times'. names: region -> its label; regions that
+    were not measured are left out. Returns the files written, or an empty list if nothing was measured.
     """
     measured = [(label, region) for region, label in names.items() if f"{region}/mass" in metrics]
     if not measured:
@@ -23,7 +23,7 @@ def region_bars(metrics: Mapping[str, float], names: Mapping[str, str], folder: 
             axes.barh(row - 0.19, mass, 0.36, color=COLORS[0], label="of the attention" if row == 0 else None)
             axes.barh(row + 0.19, area, 0.36, color=INK, alpha=0.55, label="of the image" if row == 0 else None)
             axes.annotate(
-                f"{metrics[f'{region}/times']:.1f} × chance", (mass, row - 0.19), xytext=(4, 0), textcoords="offset points",
+                f"{metrics[f'{region}/times']:.1f} × uniform", (mass, row - 0.19), xytext=(4, 0), textcoords="offset points",
                 va="center", fontsize=9,
             )  # fmt: skip
         axes.set_yticks(range(len(measured)), [label for label, _ in measured])

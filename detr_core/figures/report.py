@@ -1,4 +1,4 @@
-"""The report: one self-contained page about one profile, from the files that its stages wrote."""
+"""Writes the report, one self-contained page about one profile, from the files that its stages wrote."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _KEY_FIGURES = {
 
 
 class ReportError(ExpectedError, ValueError):
-    """A results file that the report can't do without. The message names it and says what to do."""
+    """A results file that the report requires is missing. The message names it and says what to do."""
 
 
 def write_report(
@@ -49,30 +49,27 @@ def write_report(
     links: Mapping[str, str],
     commands: Mapping[str, str],
 ) -> Path:
-    """Writes `out`/index.html, the plots and pictures in it to `out`/figures, and the plots as SVG to `out`/vectors.
+    """Writes `out`/index.html, its plots and pictures to `out`/figures, and the plots as SVG to `out`/vectors.
 
-    Returns the page's path.
-
-    data: dataset folder with `dataset.json`. detection, panoptic: trainings, with `history.jsonl`. evaluation: `metrics.json`,
-    `per_class.json`, `errors.json`, `bbox.json`, and `panoptic.json` with `panoptic/*.png` where there is a mask head. studies:
-    folder of study folders, of which those there are are shown. Only the dataset and
-    `metrics.json` must be there; what else is missing is left out of the page.
-    pictures: how many images are shown. links: what is known of where the results come from, by name: an http address becomes a
-    link, text of several lines is folded. commands: for each of the profile's studies the one that carries it out, shown where it
-    hasn't been.
-    Raises ReportError without `metrics.json`, DatasetError for a dataset that can't be read.
+    data: the dataset folder with `dataset.json`. detection, panoptic: the training folders with `history.jsonl`. evaluation: the
+    folder with `metrics.json`, `per_class.json`, `errors.json`, `bbox.json` and, with a mask head, `panoptic.json` and
+    `panoptic/*.png`. studies: the folder of the study folders; existing studies are shown. The dataset and `metrics.json` are
+    required; without other files, their sections are left out. pictures: the number of images shown.
+    links: name -> value about the origin of the results; an http address becomes a link, text of several lines is folded.
+    commands: study -> the command that runs it, which is shown for studies without results.
+    Returns the path of the page. Raises ReportError without `metrics.json`, DatasetError for a dataset that can't be read.
     """
     split = read_dataset(data)["val"]
     if not (evaluation / "metrics.json").is_file():
         raise ReportError(
-            f"{evaluation / 'metrics.json'}: expected an evaluation's figures, found no such file; run evaluate first"
+            f"{evaluation / 'metrics.json'}: expected an evaluation's metrics, found no such file; run the stage evaluate first"
         )
     figures = out / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     metrics = json.loads((evaluation / "metrics.json").read_bytes())
     published = json.loads((_HERE / "published.json").read_bytes())
     truth = read_annotations(split, "instances" if split.panoptic is None else "panoptic", masks=False)
-    # Published figures were measured on COCO: beside a detector of other classes they would compare nothing.
+    # Published metrics were measured on COCO, so they can't be compared with those of a detector of other classes.
     on_coco = is_coco(truth.categories)
     published_tables = {name: published[name] if on_coco else None for name in ("detection", "panoptic")}
     sections = [
@@ -86,13 +83,13 @@ def write_report(
     page = write_page(profile, _summary(truth, detection, panoptic), key_figures, shown, links, out)
     vectors = out / "vectors"
     vectors.mkdir(exist_ok=True)
-    for file in figures.glob("*.svg"):  # apart, so that whoever lists the pictures sees each plot once
+    for file in figures.glob("*.svg"):  # in a folder of their own, so that `figures` has each plot once
         file.replace(vectors / file.name)
     return page
 
 
 def _summary(truth: Annotations, detection: Path, panoptic: Path) -> str:
-    """Says what was trained and on what it was measured, in a sentence or two."""
+    """Returns one or two sentences about the trainings and the validation images."""
     trained = []
     for folder, name in ((detection, "a detector"), (panoptic, "a mask head on the frozen detector")):
         if (folder / "history.jsonl").is_file() and (records := read_history(folder / "history.jsonl")):
@@ -101,8 +98,8 @@ def _summary(truth: Annotations, detection: Path, panoptic: Path) -> str:
     things = sum(category.isthing for category in truth.categories)
     stuff = len(truth.categories) - things
     classes = f"{counted(things, 'class', 'classes')} of things" + (f" and {stuff} of stuff" if stuff else "")
-    measured = f"Measured on {counted(len(truth.image_ids), 'validation image')}, {classes}."
-    return (f"Trained: {', then '.join(trained)}. " if trained else "") + measured
+    measured = f"The metrics were measured on {counted(len(truth.image_ids), 'validation image')} with {classes}."
+    return (f"This run trained {', then '.join(trained)}. " if trained else "") + measured
 
 
 def _detection(
@@ -120,17 +117,17 @@ def _detection(
     if per_class.get("bbox"):
         shown["By class"] = tables.average_precision_per_class(per_class)
     if published is not None:
-        shown["Beside published figures"] = tables.beside_published(metrics, published, profile)
+        shown["Comparison with published metrics"] = tables.beside_published(metrics, published, profile)
     drawn = detection_pictures(split, evaluation, figures, pictures) if (evaluation / "bbox.json").is_file() else []
     return Section(
         "detection",
         "Detection",
-        ["COCO's measures on the validation images, in percent."],
+        ["COCO's metrics on the validation images, in percent."],
         _curves(training, figures, "detection"),
         shown,
         _pictures(drawn, "Detections"),
-        f"Ground truth on the left, detections of score {SHOWN_SCORE:g} and above on the right. "
-        "The images are evenly spaced over the validation set, not picked by hand.",
+        f"The left side shows the ground truth, the right side the detections with a score of {SHOWN_SCORE:g} and above. "
+        "The images are evenly spaced over the validation set and not selected by hand.",
     )
 
 
@@ -138,10 +135,8 @@ def _errors(evaluation: Path) -> Section | None:
     breakdown = optional(evaluation / "errors.json")
     if not breakdown:
         return None
-    text = (
-        "By how much AP50 would rise if each kind of error were mended alone (TIDE, Bolya et al. 2020), and how many there are."
-    )
-    return Section("errors", "What the errors are made of", [text], tables={"": tables.errors(breakdown)})
+    text = "The gain of AP50 if only one kind of error were corrected (TIDE, Bolya et al. 2020), and the number of these errors."
+    return Section("errors", "Kinds of errors", [text], tables={"": tables.errors(breakdown)})
 
 
 def _panoptic(
@@ -161,18 +156,18 @@ def _panoptic(
     if per_class.get("panoptic"):
         shown["By class"] = tables.panoptic_quality_per_class(per_class["panoptic"])
     if published is not None:
-        shown["Beside published figures"] = tables.beside_published(metrics, published, profile)
+        shown["Comparison with published metrics"] = tables.beside_published(metrics, published, profile)
     drawn = panoptic_pictures(split, evaluation, figures, pictures) if (evaluation / "panoptic.json").is_file() else []
     return Section(
         "panoptic",
         "Panoptic segmentation",
-        ["Every pixel belongs to one object or one kind of stuff. PQ = SQ × RQ, class by class: how well matched segments "
-         "overlap, and how many are matched. In percent."],
+        ["Every pixel belongs to one object or one kind of stuff. For each class, PQ = SQ × RQ: SQ is the mean IoU of matched "
+         "segments, RQ is the F1 score of the matching. All metrics are in percent."],
         _curves(training, figures, "panoptic"),
         shown,
         _pictures(drawn, "Panoptic maps"),
-        "The image, its ground truth and the prediction. Objects of one class are shades of its colour; "
-        "what no segment claims is dark.",
+        "Each picture shows the image, its ground truth and the prediction. Objects of a class have shades of its colour; "
+        "pixels of no segment are dark.",
     )  # fmt: skip
 
 

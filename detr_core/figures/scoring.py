@@ -1,4 +1,4 @@
-"""Empty-slot override and score thresholds (section 4.1 of the paper): AP, precision and recall against the threshold."""
+"""Plots AP, precision and recall against the score threshold, with and without empty-slot override (paper, section 4.1)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHARES = ("precision", "recall", "F1")
 
 
 def read_scores(scores: Path) -> Curves:
-    """The content of a `scores.json` as {empty_slot_override: {threshold: figures}}, thresholds rising."""
+    """Returns the content of a `scores.json` as {empty_slot_override: {threshold: metrics}}, in ascending order of thresholds."""
     content: list[dict[str, Any]] = json.loads(scores.read_text(encoding="utf-8"))
     curves: Curves = {True: {}, False: {}}
     for each in sorted(content, key=lambda each: float(each["threshold"])):
@@ -23,9 +23,10 @@ def read_scores(scores: Path) -> Curves:
 
 
 def scoring_figures(scores: Path, folder: Path) -> list[Path]:
-    """Draws a `scores.json` into `folder`, in percent against the threshold, each as SVG and PNG; returns the files written.
+    """Draws a `scores.json` into `folder`: metrics in percent against the threshold, as SVG and PNG. Returns the files written.
 
-    scoring_AP: AP and AP50 with and without empty-slot override. scoring_precision: precision, recall and F1 at IoU 0.5, with it.
+    scoring_AP: AP and AP50 with and without empty-slot override. scoring_precision: precision, recall and F1 at IoU 0.5, with
+    empty-slot override.
     """
     curves = read_scores(scores)
     with plot(folder, "scoring_AP") as axes:
@@ -34,7 +35,7 @@ def scoring_figures(scores: Path, folder: Path) -> list[Path]:
                 row = curves[override]
                 label = name if override else f"{name}, without empty slots"
                 axes.plot(list(row), [100 * each[name] for each in row.values()], linestyle=line, color=color, label=label)
-        axes.set_title("AP without the detections below a score, percent")
+        axes.set_title("AP of detections above a score threshold, percent")
         axes.set_xlabel("score threshold")
         axes.set_ylim(bottom=0)
         axes.set_xlim(0, 1)
@@ -52,7 +53,7 @@ def scoring_figures(scores: Path, folder: Path) -> list[Path]:
 
 
 def finding(curves: Curves) -> str:
-    """What the study shows, in one sentence computed from its figures."""
+    """Returns the result of the study in one sentence computed from its metrics."""
     lowest = min(curves[True])
     on, off = (100 * curves[override][lowest]["AP"] for override in (True, False))
     best = max(curves[True], key=lambda threshold: curves[True][threshold]["F1"])

@@ -1,4 +1,4 @@
-"""The parts that the report's page is made of."""
+"""Defines the sections of the report's page, and prepares plots and pictures for it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from detr_core.figures.tables import Table
 
 @dataclass(frozen=True)
 class Section:
-    """One part of the page, in the order: text, plots, tables (title -> table), pictures. Empty ones are left out.
+    """One section of the page, in the order: text, plots, tables (title -> table), commands, pictures. Empty parts are left out.
 
-    commands: what -> the command that makes it.
+    commands: name of a study -> the command that runs it.
     """
 
     id: str
@@ -28,23 +28,23 @@ class Section:
     text: Sequence[str]
     plots: Sequence[Markup] = ()
     tables: Mapping[str, Table] = field(default_factory=dict)
-    pictures: Sequence[tuple[str, str]] = ()  # (address, what it shows)
+    pictures: Sequence[tuple[str, str]] = ()  # (address, description)
     pictures_text: str = ""
     commands: Mapping[str, str] = field(default_factory=dict)
 
 
 def inline(svg: Path) -> Markup:
-    """The SVG as part of the page: in the page's text colour, its ids told apart from other plots'."""
+    """Returns an SVG file as part of the page: in the page's text colour, and with ids that differ from those of other plots."""
     text = svg.read_text(encoding="utf-8")
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\1{svg.stem}-", text[text.index("<svg") :])
-    return Markup(text.replace(INK, "currentColor"))  # our own plot, whose labels matplotlib has escaped
+    return Markup(text.replace(INK, "currentColor"))  # a plot of this project, whose labels matplotlib has escaped
 
 
 def jpeg(file: Path) -> str:
-    """The picture's address as data, in place of one to fetch."""
+    """Returns the picture as a data URL."""
     return f"data:image/jpeg;base64,{base64.b64encode(file.read_bytes()).decode()}"
 
 
 def optional(file: Path) -> dict[str, Any]:
-    """The content of a JSON file; nothing where there is none."""
+    """Returns the content of a JSON file; {} if it does not exist."""
     return dict(json.loads(file.read_bytes())) if file.is_file() else {}

@@ -1,4 +1,4 @@
-"""A study that trains: its variants in pictures, a table and sentences, from `study.json`, beside what the paper has of it."""
+"""Presents a study that trains variants: plots, a table and sentences from its `study.json`, with the paper's metrics."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _COST = {"parameters": "M parameters", "gflops": "GFLOPs", "images_per_second": 
 
 
 def published(study: str) -> dict[str, Any]:
-    """What the paper has of a study: {'source', 'rows': [{'model': name, 'AP': percent, ...}]}; no rows where it has nothing."""
+    """Returns the paper's metrics of a study: {'source', 'rows': [{'model': name, 'AP': percent, ...}]}; 'rows' may be empty."""
     content: dict[str, Any] = json.loads(_PUBLISHED.read_bytes())
     section = content.get(study, {"source": "", "rows": []})
-    if "rows" not in section and "models" in section:  # some rows of another table
+    if "rows" not in section and "models" in section:  # the section selects rows of another table
         table = content[section["table"]]
         rows = [row for row in table["rows"] if row["model"] in section["models"]]
         section = {"source": table["source"], "rows": rows}
@@ -35,9 +35,9 @@ def published(study: str) -> dict[str, Any]:
 def study_figure(table: Path, folder: Path) -> list[Path]:
     """Draws a `study.json` into `folder`, in percent.
 
-    Writes STUDY_measured (a row a variant: a dot a seed, and a larger one for their mean), STUDY_curves (val AP by epoch, where
-    it was measured more than once) and STUDY_published (the paper's rows, on the paper's data), each as SVG and PNG; those
-    without anything to show are left out. Returns the files written.
+    Writes STUDY_measured (one row per variant, with a dot for each seed and a larger dot for their mean), STUDY_curves (val AP by
+    epoch, if it was measured more than once) and STUDY_published (the paper's rows, on the paper's data), each as SVG and PNG.
+    Empty plots are left out. Returns the files written.
     """
     content = read_table(table)
     runs, metric, written = finished(content), _metric(content), []
@@ -56,7 +56,7 @@ def study_figure(table: Path, folder: Path) -> list[Path]:
             for (variant, points), color in zip(curves.items(), COLORS * 2, strict=False):
                 epochs, values = zip(*points, strict=True)
                 lines += axes.plot(epochs, [100 * value for value in values], "o-", ms=3.5, color=color, label=variant)
-            axes.set_title("AP while training, percent")
+            axes.set_title("AP during training, percent")
             axes.set_xlabel("epochs")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set_ylim(bottom=0)
@@ -73,7 +73,7 @@ def study_figure(table: Path, folder: Path) -> list[Path]:
 
 
 def study_table(table: Path) -> Table:
-    """The measured variants, means over seeds, above the published rows of the study, with what each costs."""
+    """Returns the table of the measured variants (means over seeds) and the published rows of the study, with costs."""
     content = read_table(table)
     runs, theirs = finished(content), published(content.study)
     names = [name for name in _COLUMNS if any(spread(each, f"val/{name}") for each in runs.values())]
@@ -92,15 +92,15 @@ def study_table(table: Path) -> Table:
         for row in theirs["rows"]
     ]
     heads = tuple(name.replace("_", " ").replace("mask/", "mask ") for name in names)
-    apart_heads = ("AP less base", "from", "to")
+    apart_heads = ("AP minus base", "from", "to")
     columns = (*heads, *apart_heads, *_COST.values(), "seeds")
     return Table("variant", columns, rows, others, theirs["source"], decimals=dict.fromkeys(list(_COST.values())[:2], 2))
 
 
 def study_texts(table: Path, command: str) -> list[str]:
-    """What the study shows, in a sentence made from its figures; what the paper has of it; what failed; how it was measured.
+    """Returns sentences about the study's result, the paper's result, failed or missing runs, and the method.
 
-    command: what makes the runs that are missing, empty where nothing does.
+    command: the command that runs the missing variants; '' if there is none.
     """
     content = read_table(table)
     runs, metric = finished(content), _metric(content)
@@ -115,12 +115,12 @@ def study_texts(table: Path, command: str) -> list[str]:
     left = [run for run in content.runs if run.status != "finished"]
     if left:
         names = ", ".join(f"{run.variant}, seed {run.seed} ({run.error or 'not finished'})" for run in left)
-        texts.append(f"Not in the table: {names}." + (f" What is missing is made by: {command}" if command else ""))
+        texts.append(f"The table lacks these runs: {names}." + (f" This command runs them: {command}" if command else ""))
     machines = list(dict.fromkeys(str(run.cost["machine"]) for each in runs.values() for run in each if run.cost))
     if machines:
         texts.append(
-            "AP less base has the 95% interval of bootstrap samples of the validation images, averaged over seeds. "
-            f"A multiply-add is one FLOP; images/s are of one image at a time on {', '.join(machines)}."
+            "The difference from the base's AP has a 95% bootstrap interval over the validation images, averaged over seeds. "
+            f"A multiply-add counts as one FLOP; images/s were measured with batches of one image on {', '.join(machines)}."
         )
     return texts
 
@@ -142,7 +142,7 @@ def _finding(measured: Mapping[str, float], metric: str, content: comparison.Tab
 
 
 def _metric(content: comparison.Table) -> str:
-    """What a study is about: PQ where its variants have mask heads, else AP."""
+    """Returns the main metric of a study: PQ if its variants have mask heads, else AP."""
     runs = [run for run in content.runs if run.metrics]
     return "PQ" if runs and all("val/PQ" in (run.metrics or {}) for run in runs) else "AP"
 

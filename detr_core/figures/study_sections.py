@@ -1,4 +1,4 @@
-"""The report's sections of the studies: figures, a table, a sentence of what each shows, and what the paper has of it."""
+"""Builds the report's sections about the studies: plots, a table, a sentence about the result, and the paper's result."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ Draw = Callable[[Path, Path, Mapping[str, Any]], Section]
 
 
 def study_sections(studies: Path, figures: Path, published: Mapping[str, Any], commands: Mapping[str, str]) -> list[Section]:
-    """A section of each study that has results below `studies`: those that evaluate, then those that train, as in the paper.
+    """Returns a section for each study with results below `studies`: first evaluating studies, then training studies.
 
-    The last one says of studies without results how to get them. figures: where pictures go. published: the content of
-    published.json, whose order is the paper's. commands: for each study the one that carries it out.
+    Training studies have the order of the paper. The last section lists the commands of studies without results.
+    figures: the folder to which plots are written. published: the content of published.json, which has the order of the paper.
+    commands: study -> the command that runs it.
     """
     found = [
         draw(studies / name, figures, published)
@@ -36,15 +37,17 @@ def study_sections(studies: Path, figures: Path, published: Mapping[str, Any], c
     ids = {section.id for section in found}
     missing = {_title(name): command for name, command in commands.items() if f"study-{name}" not in ids}
     if missing:
-        text = "Studies of this profile that have no results yet, and the commands that carry them out and draw this page anew."
-        found.append(Section("studies-not-run", "Not run yet", [text], commands=missing))
+        text = "These studies of the profile have no results yet. The commands run them and update this page."
+        found.append(Section("studies-not-run", "Studies without results", [text], commands=missing))
     return found
 
 
 def _decoder_nms(study: Path, figures: Path, published: Mapping[str, Any]) -> Section:
     cells = study / "cells.json"
     grid = read_cells(cells)
-    text = "Every decoder layer's output, scored as if it were the last, from one model and one pass over the validation images."
+    text = (
+        "The output of every decoder layer was scored like that of the last layer, in one pass of one model over the val images."
+    )
     return Section(
         "study-decoder-nms",
         "Decoder depth and NMS",
@@ -52,7 +55,7 @@ def _decoder_nms(study: Path, figures: Path, published: Mapping[str, Any]) -> Se
         _plots(decoder_nms_figure(cells, figures)),
         {
             "AP and AP50 by decoder layer": tables.decoder_nms(grid),
-            "Beside published figures": tables.decoder_nms_beside_published(grid, published["decoder_nms"]),
+            "Comparison with published metrics": tables.decoder_nms_beside_published(grid, published["decoder_nms"]),
         },
     )
 
@@ -68,11 +71,12 @@ def _instance_count(study: Path, figures: Path, published: Mapping[str, Any]) ->
     columns = ("most in a training image", *(f"missed of {visible}, percent" for visible in shown))
     return Section(
         "study-instance-count",
-        "Instances at once",
+        "Number of instances in an image",
         _said(
             instance_count.finding(content),
             published["instance-count"],
-            "Copies of one object on a grid whose cells are masked at random, and how many of the visible ones are not found.",
+            "The images show copies of one object on a grid whose cells are masked at random. Missed objects are visible copies "
+            "without a detection.",
         ),
         _plots(instance_count.instance_count_figures(study / "counts.json", figures)),
         {"Missed objects": Table("class", columns, rows)},
@@ -87,7 +91,7 @@ def _encoder_attention(study: Path, figures: Path, published: Mapping[str, Any])
         _said(
             encoder_attention.finding(metrics),
             published["encoder-attention"],
-            "Where the last encoder layer's self-attention goes from the centre of every object, the mean over its heads.",
+            "The last encoder layer's self-attention from the centre of every object, averaged over the heads.",
         ),
         _plots(encoder_attention.encoder_attention_figures(study, figures)),
         {"Attention by region": _regions(metrics, encoder_attention.REGIONS)},
@@ -102,7 +106,7 @@ def _decoder_attention(study: Path, figures: Path, published: Mapping[str, Any])
         _said(
             decoder_attention.finding(metrics),
             published["decoder-attention"],
-            "Where the last decoder layer looks for every detected object, and the boxes that every query says.",
+            "The last decoder layer's attention for every detected object, and the boxes that each query predicts.",
         ),
         _plots(decoder_attention.decoder_attention_figures(study, figures)),
         {"Attention by region": _regions(metrics, decoder_attention.REGIONS)},
@@ -119,8 +123,12 @@ def _scoring(study: Path, figures: Path, published: Mapping[str, Any]) -> Sectio
     columns = ("AP", "AP without empty slots", *scoring.SHARES)
     return Section(
         "study-scoring",
-        "What the score decides",
-        _said(scoring.finding(curves), published["scoring"], "Detections below a score are dropped; empty slots count or don't."),
+        "Score threshold and empty slots",
+        _said(
+            scoring.finding(curves),
+            published["scoring"],
+            "Detections below the score threshold are dropped. Empty slots are scored by their second-best class, or left out.",
+        ),
         _plots(scoring.scoring_figures(study / "scores.json", figures)),
         {"By score threshold": Table("score", columns, rows)},
     )
@@ -137,7 +145,7 @@ def _trained(table: Path, figures: Path, command: str) -> Section:
         _title(name),
         study_texts(table, command),
         _plots(study_figure(table, figures)),
-        {"Measured, and published": study_table(table)},
+        {"Measured and published metrics": study_table(table)},
     )
 
 
@@ -151,7 +159,7 @@ _EVALUATING: dict[str, Draw] = {
 
 
 def _said(finding: str, published: Mapping[str, str], text: str) -> list[str]:
-    # The first of several is shown larger.
+    # If there are several sentences, the page shows the first one in larger type.
     return [*filter(None, [finding]), f"Published: {published['finding']} ({published['source']}).", text]
 
 
@@ -161,7 +169,7 @@ def _regions(metrics: Mapping[str, float], names: Mapping[str, str]) -> Table:
         for name, label in names.items()
         if f"{name}/mass" in metrics
     ]
-    return Table("region", ("percent of the attention", "percent of the image", "times chance"), rows)
+    return Table("region", ("percent of the attention", "percent of the image", "times a uniform distribution"), rows)
 
 
 def _plots(files: Sequence[Path]) -> list[Markup]:

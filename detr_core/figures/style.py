@@ -1,4 +1,4 @@
-"""How every plot looks: one ink, legible on white and on near-black, a few colours, and files that are the same each time."""
+"""Defines the style of all plots: text that is legible on light and dark pages, a few colours, and reproducible files."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 from numpy.typing import NDArray
 
-# A mid-tone, because the background is the page's: the contrast is above 4 on white and on near-black. The report swaps it for
-# the page's own text colour.
+# The colour of text and axes. It is a mid-tone with a contrast above 4 on white and on near-black, because plots are transparent.
+# The report replaces it by the page's own text colour.
 INK = "#777b83"
 COLORS = ("#2f80c9", "#dd7a2b", "#3d9e68", "#8c66cc", "#cf5261", "#2a9ba3")
 
-_SMALL = 200  # pixels: an image below it is smoothed when it is enlarged
+_SMALL = 200  # pixels: an image with a shorter side is smoothed when it is enlarged
 
 _LOOK: dict[Any, Any] = {
-    "svg.hashsalt": "detr",  # ids in the SVG from its content, not at random
-    "svg.fonttype": "none",  # text stays text: selectable, small, in the page's font
+    "svg.hashsalt": "detr",  # the ids in an SVG depend on its content and are not random
+    "svg.fonttype": "none",  # text stays text: it is selectable, small, and in the page's font
     "font.size": 10,
     "text.parse_math": False,  # a class or a variant may be called $x$
     "text.color": INK,
@@ -56,14 +56,14 @@ _LOOK: dict[Any, Any] = {
 
 @contextmanager
 def plot(folder: Path, name: str) -> Iterator[Axes]:
-    """One plot to draw on, written to `folder` as `name`.svg and `name`.png when the block ends; `files` names them."""
+    """Yields the axes of one plot, which is written to `folder` as `name`.svg and `name`.png when the block ends."""
     with drawing(folder, name, (5.4, 3.3)) as figure:
         yield figure.add_subplot()
 
 
 @contextmanager
 def drawing(folder: Path, name: str, size: tuple[float, float]) -> Iterator[Figure]:
-    """An empty figure of `size` (width, height; inches) for several panels; written as `plot` writes."""
+    """Yields an empty figure of `size` (width, height; inches) for several panels, which is written in the same way as a plot."""
     with matplotlib.rc_context(_LOOK):
         figure = Figure(figsize=size, layout="constrained")
         yield figure
@@ -73,22 +73,22 @@ def drawing(folder: Path, name: str, size: tuple[float, float]) -> Iterator[Figu
 
 
 def picture(axes: Axes, pixels: NDArray[np.uint8], title: str = "") -> None:
-    """An image, [H, W, 3] RGB, that fills its panel, with no axes around it."""
+    """Draws an image, [H, W, 3] RGB, without axes so that it fills its panel."""
     axes.imshow(pixels, interpolation="bicubic" if max(pixels.shape) < _SMALL else None)
     axes.set_axis_off()
     axes.set_title(title, loc="center", pad=5)
 
 
 def legend(axes: Axes, lines: Sequence[Line2D], **options: Any) -> None:
-    """A legend of these lines, whatever they are called: Matplotlib's own leaves out labels that begin with an underscore."""
+    """Draws a legend of the lines, including labels that begin with an underscore, which Matplotlib leaves out by default."""
     axes.legend(handles=list(lines), labels=[str(line.get_label()) for line in lines], **options)
 
 
 def cased(width: float) -> list[AbstractPathEffect]:
-    """For lines and text over images: a dark casing, so that they are seen on a ground of their own colour."""
+    """Returns a dark casing for lines and text over images, which keeps them visible on a background of their colour."""
     return [withStroke(linewidth=width, foreground="#14161c")]
 
 
 def files(folder: Path, name: str) -> list[Path]:
-    """The files that `plot` writes: vectors for reading, pixels for where vectors aren't shown."""
+    """Returns the files that `plot` writes: an SVG, and a PNG for programs that can't show SVG."""
     return [folder / f"{name}.svg", folder / f"{name}.png"]

@@ -1,6 +1,6 @@
-"""The report's tables, from results files: measured figures, and published ones that stand apart from them.
+"""Builds the report's tables from results files. Published metrics are kept apart from measured ones.
 
-Everything is shown in percent, as papers do; files hold 0..1. COCO's -1 (nothing to measure on) becomes None.
+The tables show percentages, as papers do; the files hold 0..1. COCO's -1 (no ground truth to measure on) becomes None.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ AP_FIGURES = {
     "APs": "small, below 32² px",
     "APm": "medium, 32² to 96² px",
     "APl": "large, above 96² px",
-    "AR1": "1 detection an image",
-    "AR10": "10 detections an image",
-    "AR100": "100 detections an image",
+    "AR1": "1 detection per image",
+    "AR10": "10 detections per image",
+    "AR100": "100 detections per image",
     "ARs": "small",
     "ARm": "medium",
     "ARl": "large",
 }
 TIDE_ERRORS = {
-    "Cls": "right place, wrong class",
-    "Loc": "right class, box too far off",
-    "Both": "wrong class and box off",
-    "Dupe": "a second box on a found object",
-    "Bkg": "nothing there",
-    "Miss": "an object nobody found",
+    "Cls": "correct location, wrong class",
+    "Loc": "correct class, poor location",
+    "Both": "wrong class and poor location",
+    "Dupe": "second detection of an object",
+    "Bkg": "detection of background",
+    "Miss": "missed object",
 }
 _PANOPTIC_PARTS = {"all": "", "things": "_things", "stuff": "_stuff"}
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of numbers. corner: head of the first column, which holds names. columns: the other heads.
+    """A table of numbers.
 
-    rows: measured; published: figures of others, shown below, marked and sorted apart, from `source`.
-    notes: small print beside a row's name. bars: draw the first column's numbers, percentages, as bars of which a full one is
-    100 percent. signed: write + and -.
-    decimals: of columns whose measured figures need others than one.
+    corner: the head of the first column, which holds names. columns: the other heads. rows: the measured rows. published: rows
+    from the publication `source`, which are marked, shown below and sorted separately. notes: name of a row -> small text beside
+    it. bars: whether the first column's percentages are drawn as bars, where a full bar is 100 percent. signed: whether numbers
+    have a sign. decimals: column -> number of decimals of measured rows, if it is not 1.
     """
 
     corner: str
@@ -60,13 +60,13 @@ class Table:
 
 
 def percent(figures: Mapping[str, float], name: str) -> float | None:
-    """A figure in percent; None where it is absent or -1."""
+    """Returns a metric in percent; None if it is absent or -1."""
     value = figures.get(name, -1.0)
     return None if value < 0 else 100 * value
 
 
 def number(value: float | None, sign: bool = False, decimals: int = 1) -> str:
-    """As it stands in a table: counts whole, figures with so many decimals, a dash for what could not be measured."""
+    """Formats a cell of a table: a count as a whole number, another number with `decimals`, a missing value as a dash."""
     if value is None:
         return "–"
     if isinstance(value, int):
@@ -75,7 +75,7 @@ def number(value: float | None, sign: bool = False, decimals: int = 1) -> str:
 
 
 def average_precision(metrics: Mapping[str, float]) -> Table:
-    """COCO's twelve figures, of boxes and, where there are any, of masks."""
+    """Returns the table of COCO's twelve metrics of boxes and, if they were measured, of masks."""
     kinds = {"boxes": "val/", "masks": "val/mask/"}
     kinds = {kind: prefix for kind, prefix in kinds.items() if f"{prefix}AP" in metrics}
     rows = [(name, tuple(percent(metrics, prefix + name) for prefix in kinds.values())) for name in AP_FIGURES]
@@ -83,14 +83,17 @@ def average_precision(metrics: Mapping[str, float]) -> Table:
 
 
 def panoptic_quality(metrics: Mapping[str, float]) -> Table:
-    """PQ, SQ and RQ of all classes, things and stuff."""
+    """Returns the table of PQ, SQ and RQ over all classes, things and stuff."""
     names = ("PQ", "SQ", "RQ")
     rows = [(part, tuple(percent(metrics, f"val/{name}{end}") for name in names)) for part, end in _PANOPTIC_PARTS.items()]
     return Table("classes", names, rows)
 
 
 def beside_published(metrics: Mapping[str, float], published: Mapping[str, Any], run: str) -> Table:
-    """This run's row above the published rows of the same figures; `published` is a section of published.json."""
+    """Returns the table of this run's metrics and the published rows of the same metrics.
+
+    published: a section of published.json. run: the name of this run's row.
+    """
     columns = tuple(name for name in published["rows"][0] if name not in ("model", "parameters", "gflops", "images_per_second"))
     measured = (run, tuple(percent(metrics, f"val/{name}") for name in columns))
     rows = [(row["model"], tuple(row[name] for name in columns)) for row in published["rows"]]
@@ -99,7 +102,7 @@ def beside_published(metrics: Mapping[str, float], published: Mapping[str, Any],
 
 
 def errors(breakdown: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
-    """TIDE's kinds of error (Bolya et al. 2020): the AP50 that each costs and how often it occurs, of boxes and of masks."""
+    """Returns the table of TIDE's kinds of errors (Bolya et al. 2020): the loss of AP50 and the number of errors of each kind."""
     kinds = {kind: breakdown[part] for part, kind in (("bbox", "boxes"), ("segm", "masks")) if part in breakdown}
     columns = [f"{column}, {kind}" for kind in kinds for column in ("AP50 lost", "errors")]
     rows: list[Row] = [
@@ -110,7 +113,7 @@ def errors(breakdown: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
 
 
 def average_precision_per_class(per_class: Mapping[str, Mapping[str, float]]) -> Table:
-    """AP of each class, of boxes and, where there are any, of masks; `per_class` is the content of per_class.json."""
+    """Returns the table of each class's AP of boxes and, if measured, of masks. per_class: the content of per_class.json."""
     kinds = {kind: per_class[part] for part, kind in (("bbox", "boxes"), ("segm", "masks")) if part in per_class}
     names = next(iter(kinds.values()), {})
     rows = [(name, tuple(percent(part, name) for part in kinds.values())) for name in names]
@@ -118,13 +121,13 @@ def average_precision_per_class(per_class: Mapping[str, Mapping[str, float]]) ->
 
 
 def panoptic_quality_per_class(per_class: Mapping[str, Mapping[str, float]]) -> Table:
-    """PQ, SQ and RQ of each class that occurs."""
+    """Returns the table of PQ, SQ and RQ of each class that occurs."""
     rows = [(name, tuple(percent(row, figure) for figure in ("pq", "sq", "rq"))) for name, row in per_class.items()]
     return Table("class", ("PQ", "SQ", "RQ"), rows, bars=True)
 
 
 def decoder_nms(grid: Grid) -> Table:
-    """AP and AP50 after each decoder layer, for each NMS."""
+    """Returns the table of AP and AP50 after each decoder layer, for each NMS threshold."""
     columns = tuple(f"{name}, {label(nms)}" for name in ("AP", "AP50") for nms in grid)
     depths = sorted({depth for row in grid.values() for depth in row})
     rows = [
@@ -135,7 +138,10 @@ def decoder_nms(grid: Grid) -> Table:
 
 
 def decoder_nms_beside_published(grid: Grid, published: Mapping[str, Any]) -> Table:
-    """What depth adds and what NMS adds at the last layer, measured and published; `published` is a section of published.json."""
+    """Returns the table of the gains by depth and by NMS at the last layer, measured and published.
+
+    published: a section of published.json.
+    """
     plain = grid.get(None, {})
     if not plain:
         return Table("points", ("this run", "published"), [])

@@ -1,4 +1,4 @@
-"""Generalised IoU of box tensors (section A.2, equation 11)."""
+"""Computes the generalised IoU of boxes (section A.2 of the paper, equation 11)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
-    """GIoU of boxes that broadcast against each other, cxcywh in [..., 4]; returns [...] in -1..1.
+    """Returns the GIoU, in -1..1, of boxes `a` and `b`, [..., 4] in cxcywh, which broadcast against each other.
 
-    A pair without any area has GIoU 0, not NaN.
+    The GIoU of two boxes without area is 0, not NaN.
     """
     a_low, a_high = a[..., :2] - a[..., 2:] / 2, a[..., :2] + a[..., 2:] / 2
     b_low, b_high = b[..., :2] - b[..., 2:] / 2, b[..., :2] + b[..., 2:] / 2

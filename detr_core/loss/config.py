@@ -12,8 +12,8 @@ from detr_core.config import require
 class LossConfig:
     """Weights of the set loss and of the matching cost, which are the same (sections 3.1 and A.2 of the paper).
 
-    classification, l1, giou: 0 turns a term off, in the matching too; not all of them can be off. no_object: the weight of the
-    no-object class in the class loss. auxiliary: also supervise every decoder layer before the last.
+    classification, l1, giou: weights; 0 turns a term off in the loss and the matching, but not all terms can be off. no_object:
+    the weight of the no-object class in the class loss. auxiliary: whether the decoder layers before the last are supervised too.
     """
 
     classification: float
@@ -30,9 +30,9 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class FocalLossConfig:
-    """The set loss with a sigmoid focal loss (alpha, gamma) for the classes and in matching, as Deformable DETR has it.
+    """Weights of the set loss with a sigmoid focal loss (alpha, gamma) for the classes and the matching, as in Deformable DETR.
 
-    The rest as in LossConfig; there is no no-object class.
+    The other fields have the same meaning as in LossConfig. There is no no-object class.
     """
 
     classification: float
@@ -52,8 +52,9 @@ class FocalLossConfig:
 class RegionLossConfig:
     """Weights of Faster R-CNN's losses.
 
-    objectness, proposals: of the anchors, whether there is an object and where. classification, boxes: of the proposals, class
-    and smooth L1. giou: of the proposals' boxes beside it, as the paper's Faster R-CNN+ has it. 0 turns any of them off.
+    objectness, proposals: the classification and the box regression of the anchors. classification, boxes: the class loss and the
+    smooth L1 loss of the proposals. giou: an additional GIoU loss of the proposals' boxes, as in the paper's Faster R-CNN+. A
+    weight of 0 turns a loss off.
     """
 
     objectness: float
@@ -67,7 +68,12 @@ class RegionLossConfig:
         weights = {name: getattr(self, name) for name in ("objectness", "proposals", "classification", "boxes", "giou")}
         for name, weight in weights.items():
             require(weight >= 0, name, "0 (off) or more", weight)
-        require(sum(weights.values()) > 0, "objectness", "one of the weights above 0: else nothing is learned", self.objectness)
+        require(
+            sum(weights.values()) > 0,
+            "objectness",
+            "at least one weight above 0, because nothing is learned otherwise",
+            self.objectness,
+        )
 
 
 SetLossConfig = LossConfig | FocalLossConfig
@@ -85,7 +91,7 @@ class MaskLossConfig:
     def __post_init__(self) -> None:
         require(self.focal >= 0, "focal", "0 or more", self.focal)
         require(self.dice >= 0, "dice", "0 or more", self.dice)
-        require(self.focal + self.dice > 0, "focal", "this or `dice` above 0", self.focal)
+        require(self.focal + self.dice > 0, "focal", "`focal` or `dice` above 0", self.focal)
         _require_focal(self.alpha, self.gamma)
 
 
@@ -93,7 +99,7 @@ def _require_set_weights(classification: float, l1: float, giou: float) -> None:
     for name, weight in (("classification", classification), ("l1", l1), ("giou", giou)):
         require(weight >= 0, name, "0 (off) or more", weight)
     anything = classification + l1 + giou > 0
-    require(anything, "classification", "this, `l1` or `giou` above 0: without all of them nothing is learned", classification)
+    require(anything, "classification", "`classification`, `l1` or `giou` above 0", classification)
 
 
 def _require_focal(alpha: float, gamma: float) -> None:

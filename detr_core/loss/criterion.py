@@ -1,4 +1,4 @@
-"""The set loss (section 3.1, equation 2), for all decoder layers at once."""
+"""Computes the set loss (section 3.1 of the paper, equation 2) for all decoder layers at once."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from detr_core.structures import Target
 
 @dataclass(frozen=True)
 class Normalizer:
-    """What losses are divided by: sums over all images of an optimiser step, on every process and in every micro-batch.
+    """The divisors of the losses: sums over all images of an optimiser step, over all processes and micro-batches.
 
-    boxes: targets, at least 1. classes: the summed weights of the class loss, which is a weighted mean over queries; the focal
-    loss is divided by the number of targets too. Both follow from the targets alone, since every image matches min(Q, T) of its
-    queries.
+    boxes: the number of targets, at least 1. classes: the divisor of the class loss. For the softmax loss, a weighted mean over
+    queries, it is the sum of the weights; for the focal loss it is the number of targets. Both follow from the numbers of
+    targets, because exactly min(Q, T) queries of every image are matched.
     """
 
     boxes: float
@@ -29,19 +29,19 @@ class Normalizer:
 
     @classmethod
     def of(cls, counts: list[int], queries: int, no_object: float) -> Normalizer:
-        """For images with `counts` targets each, Q queries and the weight of the no-object class."""
+        """Returns the divisors for images with `counts` targets, `queries` queries, and the weight `no_object` of no-object."""
         matched = sum(min(count, queries) for count in counts)
         return cls(max(sum(counts), 1), matched + no_object * (len(counts) * queries - matched))
 
     @classmethod
     def of_focal(cls, counts: list[int]) -> Normalizer:
-        """The focal loss's, for images with `counts` targets each."""
+        """Returns the divisors of the focal loss for images with `counts` targets."""
         return cls(max(sum(counts), 1), max(sum(counts), 1))
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Unweighted losses of each decoder layer, [L], the last one last; `total` is their weighted sum, with its gradient."""
+    """The unweighted losses of each decoder layer, [L], in the order of the layers. total: their weighted sum with gradient."""
 
     classification: Tensor
     l1: Tensor
@@ -52,10 +52,10 @@ class Losses:
 def set_loss(
     logits: Tensor, boxes: Tensor, targets: list[Target], matches: Matches, normalizer: Normalizer, config: SetLossConfig
 ) -> Losses:
-    """Class, L1 and GIoU losses of matched predictions.
+    """Returns the class, L1 and GIoU losses of matched predictions.
 
-    logits [L, B, Q, C+1] ([L, B, Q, C] with the focal loss), boxes [L, B, Q, 4] cxcywh; matches: of the same L layers. Computed
-    in float32 whatever comes in.
+    logits [L, B, Q, C+1] ([L, B, Q, C] with the focal loss). boxes [L, B, Q, 4]: cxcywh, normalised to 0..1. matches: the matched
+    pairs of the same L layers. The losses are computed in float32 for inputs of any dtype.
     """
     labels = torch.cat([target.labels for target in targets])
     target_boxes = torch.cat([target.boxes for target in targets])
@@ -73,7 +73,7 @@ def set_loss(
 
 
 def _class_loss(logits: Tensor, at: tuple[Tensor, Tensor, Tensor], labels: Tensor, config: SetLossConfig) -> Tensor:
-    # Summed over images and queries: [L]. at, labels: layer, image and query of every match, and its class.
+    # Returns the class loss summed over images and queries, [L]. at: layer, image and query of every match. labels: its class.
     layers, images, queries, classes = logits.shape
     if isinstance(config, FocalLossConfig):
         there = torch.zeros_like(logits)

@@ -1,4 +1,4 @@
-"""The mask head's losses (section 4.4): focal loss and DICE of matched queries."""
+"""Computes the mask head's losses (section 4.4 of the paper): focal loss and DICE loss of matched queries."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from detr_core.structures import Target
 
 
 def matched_masks(targets: list[Target], matches: Matches, padded: tuple[int, int]) -> Tensor:
-    """The targets' masks in the order of `matches`, padded at the right and bottom: float32 [M, H, W] with (H, W) `padded`.
+    """Returns the targets' masks in the order of `matches`, float32 [M, H, W], padded at the right and bottom.
 
-    Every target must have masks.
+    padded: (H, W). Every target must have masks.
     """
     height, width = padded
     masks = []
     for target in targets:
-        assert target.masks is not None, "the dataset was made without masks"
+        assert target.masks is not None, "expected targets with masks, found a dataset that was created without masks"
         h, w = target.masks.shape[-2:]
         masks.append(F.pad(target.masks, (0, width - w, 0, height - h)))
     return torch.cat(masks)[matches.target].float()
 
 
 def mask_loss(logits: Tensor, masks: Tensor, boxes: float, config: MaskLossConfig) -> tuple[Tensor, Tensor]:
-    """Focal loss and DICE loss, each summed over masks and divided by `boxes`, the normaliser of the box losses.
+    """Returns the focal loss and the DICE loss, each summed over masks and divided by `boxes`, the divisor of the box losses.
 
-    logits [M, h, w] of matched queries are brought to the size of masks [M, H, W] (float, 0 or 1) bilinearly.
+    logits [M, h, w] of matched queries are resized bilinearly to the size of masks [M, H, W] (float, 0 or 1).
     """
     logits = F.interpolate(logits.float()[:, None], size=masks.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
     focal = sigmoid_focal_loss(logits, masks, config.alpha, config.gamma, reduction="none").mean((1, 2)).sum() / boxes

@@ -1,4 +1,4 @@
-"""Hungarian matching of predictions and targets (section 3.1, equation 1), for all decoder layers and images at once."""
+"""Matches predictions and targets by the Hungarian algorithm (section 3.1, equation 1), for all layers and images at once."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from detr_core.structures import Target
 
 
 class NonFiniteError(ArithmeticError):
-    """Predictions or a loss are NaN or infinite."""
+    """A prediction or a loss is NaN or infinite."""
 
 
 @dataclass(frozen=True)
 class Matches:
     """M matched pairs of all layers and images, ordered by layer, image and query.
 
-    layer, image, query [M]: which prediction. target [M]: which of the batch's concatenated targets.
-    For every layer and image there are min(Q, T) pairs.
+    layer, image, query [M]: the indices of the predictions. target [M]: indices into the batch's concatenated targets.
+    Every layer and image has min(Q, T) pairs.
     """
 
     layer: Tensor
@@ -32,23 +32,24 @@ class Matches:
     target: Tensor
 
     def of_last_layer(self) -> Matches:
-        """The pairs of the main output alone."""
+        """Returns the pairs of the last decoder layer only."""
         last = self.layer == self.layer[-1] if len(self.layer) else torch.zeros_like(self.layer, dtype=torch.bool)
         return Matches(self.layer[last], self.image[last], self.query[last], self.target[last])
 
 
 @torch.no_grad()
 def match(logits: Tensor, boxes: Tensor, targets: list[Target], config: SetLossConfig) -> Matches:
-    """The cheapest one-to-one assignment of queries to targets, in each layer and image.
+    """Returns the one-to-one assignment of queries to targets with the lowest cost, in each layer and image.
 
-    logits [L, B, Q, C+1] ([L, B, Q, C] with the focal loss), boxes [L, B, Q, 4] cxcywh, B targets. The cost takes the class
-    probability, not its logarithm; with the focal loss it is what labelling a query with the class adds to that loss.
-    Raises NonFiniteError where a prediction or a cost is NaN or infinite.
+    logits [L, B, Q, C+1] ([L, B, Q, C] with the focal loss). boxes [L, B, Q, 4]: cxcywh, normalised to 0..1. targets: B targets.
+    The class term of the cost is the negative class probability, not its logarithm. With the focal loss it is the increase of
+    that loss if the query is labelled with the class.
+    Raises NonFiniteError if a prediction or a cost is NaN or infinite.
     """
     layers, images, queries, _ = logits.shape
     counts = [len(target.labels) for target in targets]
     most = max(counts, default=0)
-    # Targets are padded to the largest image's count: one cost tensor, one copy to the host.
+    # Targets are padded to the largest number of targets in an image, so that one cost tensor is copied to the host.
     labels = torch.zeros(images, most, dtype=torch.int64, device=logits.device)
     target_boxes = torch.zeros(images, most, 4, device=logits.device)
     for image, target in enumerate(targets):
@@ -60,7 +61,7 @@ def match(logits: Tensor, boxes: Tensor, targets: list[Target], config: SetLossC
     cost = config.classification * class_cost.gather(-1, labels[None, :, None].expand(layers, -1, queries, -1))
     cost += config.l1 * (boxes - target_boxes[None, :, None]).abs().sum(-1)
     cost -= config.giou * generalized_iou(boxes, target_boxes[None, :, None])
-    # Without targets there is no cost that could reveal a NaN, so the predictions' own finiteness travels along.
+    # Without targets no cost could reveal a NaN, so the predictions themselves are checked too.
     finite = (logits.isfinite().all() & boxes.isfinite().all() & cost.isfinite().all()).to(cost.dtype)
     host = torch.cat([cost.flatten(), finite[None]]).cpu().numpy()
     if not host[-1]:
@@ -77,7 +78,7 @@ def match(logits: Tensor, boxes: Tensor, targets: list[Target], config: SetLossC
 
 
 def _focal_cost(logits: Tensor, config: FocalLossConfig) -> Tensor:
-    # The loss of a class that is there minus that of one that isn't, for every query and class; torchvision's loss in two parts.
+    # Returns the focal loss with label 1 minus the loss with label 0 for every query and class: torchvision's loss in two parts.
     probability = logits.sigmoid()
     there = config.alpha * (1 - probability) ** config.gamma * F.softplus(-logits)
     absent = (1 - config.alpha) * probability**config.gamma * F.softplus(logits)

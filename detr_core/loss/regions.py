@@ -1,4 +1,4 @@
-"""Faster R-CNN's losses: torchvision's, as sums over images of each image's mean, and GIoU."""
+"""Computes Faster R-CNN's losses: torchvision's losses, averaged within each image and summed over images, and GIoU."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from torchvision.ops import generalized_box_iou_loss
 from detr_core.loss.config import RegionLossConfig
 from detr_core.model.faster_rcnn import Samples
 
-BETA = 1 / 9  # where smooth L1 turns from a square to a line
+BETA = 1 / 9  # difference at which smooth L1 changes from quadratic to linear
 
 
 def region_losses(samples: Samples, images: float, config: RegionLossConfig) -> tuple[Tensor, dict[str, Tensor]]:
-    """The weighted sum of the losses, with its gradient, and its unweighted parts.
+    """Returns the weighted sum of the losses, with its gradient, and the unweighted parts by name.
 
-    images: of an optimiser step, on every process and in every micro-batch; what is divided by. Each anchor and proposal weighs
-    one over how many were sampled in its own image. Where images have as many samples each, which is the rule, this is
-    torchvision's mean over all of them; unlike that one it doesn't depend on how a step is dealt to processes and micro-batches.
+    images: the divisor, which is the number of images of an optimiser step over all processes and micro-batches. Each anchor and
+    proposal has the weight 1 / (number of samples in its image). If all images have the same number of samples, which is the
+    normal case, the result equals torchvision's mean over all samples; unlike that mean it never depends on how a step is divided
+    into processes and micro-batches.
     """
     of_anchor = _one_over_count(samples.anchor_image) / images
     of_proposal = _one_over_count(samples.proposal_image) / images
@@ -40,5 +41,5 @@ def region_losses(samples: Samples, images: float, config: RegionLossConfig) -> 
 
 
 def _one_over_count(image: Tensor) -> Tensor:
-    # [number of images]; an image without samples has no row that could ask.
+    # Returns one weight per image. The weight of an image without samples is never used.
     return 1 / image.bincount().clamp(min=1)

@@ -1,4 +1,4 @@
-"""Attention weights of one layer, computed afterwards and only where somebody asks: inference itself never has them."""
+"""Computes the attention weights of one layer after a forward pass, because the forward pass itself does not compute them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from detr_core.model.transformer import Attention
 
 
 class Watched:
-    """The inputs of an attention's last call.
+    """The inputs of the last call of an attention layer.
 
-    query [B, Q, D], key [B, N, D], keep [B, 1, 1, N]: as `Attention.forward` takes them.
+    query [B, Q, D], key [B, N, D], keep [B, 1, 1, N]: the arguments of `Attention.forward`.
     """
 
     def __init__(self, attention: Attention) -> None:
@@ -25,9 +25,10 @@ class Watched:
         self.keep: Tensor | None = None
 
     def weights(self, image: int, queries: Tensor) -> Tensor:
-        """How much each head of chosen queries of one image of the batch attended to each position: [heads, K, N], 1 over N.
+        """Returns the attention weights of some queries of one image, [heads, K, N], which sum to 1 over the N positions.
 
-        queries [K]: int64. For the encoder's self-attention a query is a position of the feature map, row by row.
+        image: the index of the image in the batch. queries [K]: int64 indices of the queries. In the encoder's self-attention the
+        queries are the positions of the feature map, row by row.
         """
         keep = None if self.keep is None else self.keep[image, None]
         return self.attention.weights(self.query[image, queries][None], self.key[image, None], keep)[0]
@@ -35,7 +36,7 @@ class Watched:
 
 @contextmanager
 def watched(attention: Attention) -> Iterator[Watched]:
-    """Remembers what goes into `attention` in the forward passes of this block."""
+    """Stores the inputs of `attention` in the forward passes of this block, and yields the object that holds them."""
     seen = Watched(attention)
 
     def remember(module: nn.Module, inputs: tuple[Any, ...]) -> None:

@@ -1,6 +1,6 @@
-"""Checkpoints: weights together with the configuration that rebuilds their model and the categories they were trained on.
+"""Reads and writes checkpoints: weights with the configuration that rebuilds their model and the categories of their training.
 
-Ours and published ones alike; only tensors and plain values are ever loaded (`weights_only`), never code.
+It reads the project's format and the published one. Only tensors and plain values are loaded (`weights_only`), never code.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ FORMAT = "detr-workbench-1"
 
 @dataclass
 class Checkpoint:
-    """A detector with what it was trained on.
+    """A detector with its categories and information about its training.
 
-    model: in eval mode. categories: by class index. meta: plain values such as `profile`, `stage`, `epoch`, `step`; empty for a
-    published one. `value_ranges` among them: those of the training images, where these had more than 8 bits a value.
+    model: the detector in eval mode. categories: the category of each class index. meta: plain values such as `profile`, `stage`,
+    `epoch`, `step`, and `value_ranges`, the ranges of training images with more than 8 bits per value. It is empty for a
+    published checkpoint.
     """
 
     model: Detector
@@ -39,13 +40,13 @@ class Checkpoint:
 
     @property
     def value_ranges(self) -> dict[str, tuple[float, float]] | None:
-        """By what images of more than 8 bits a value are scaled, as they were in training; None where it had no such images."""
+        """The ranges by which images of more than 8 bits per value were scaled in training; None without such images."""
         found = self.meta.get("value_ranges")
         return None if found is None else {str(kind): (float(low), float(high)) for kind, (low, high) in found.items()}
 
 
 def save_checkpoint(path: Path, model: Detector, categories: tuple[Category, ...], meta: Mapping[str, Any]) -> None:
-    """Writes `path` atomically: it holds the old content or the new, never a part."""
+    """Writes a checkpoint atomically: `path` holds the old content or the new one, never a part of either."""
     content = {
         "format": FORMAT,
         "detector": as_dict(model.config),
@@ -59,9 +60,9 @@ def save_checkpoint(path: Path, model: Detector, categories: tuple[Category, ...
 
 
 def load_checkpoint(path: Path, device: torch.device, dilation: bool | None = None) -> Checkpoint:
-    """The detector in `path`, ours or in the published format, on `device` and in eval mode.
+    """Returns the detector in `path`, in the project's or the published format, on `device` and in eval mode.
 
-    dilation: whether it is a DC5; None where the file tells (see `from_published`).
+    dilation: whether the detector is a DC5 model; None takes this from the file (see `from_published`).
     Raises CheckpointError for a file that is missing, can't be read without running code, or doesn't fit its own configuration.
     """
     content = read_content(path, torch.device("cpu"))
@@ -73,11 +74,11 @@ def load_checkpoint(path: Path, device: torch.device, dilation: bool | None = No
         checkpoint = Checkpoint(*from_published(content, str(path), dilation), meta)
     else:
         raise CheckpointError(
-            f"{path}: expected a checkpoint of format {FORMAT!r}, found {found!r}, and no weights of a published DETR"
+            f"{path}: expected a checkpoint of format {FORMAT!r} or of a published DETR, found format {found!r}"
         )
     has = checkpoint.model.config.backbone.dilation
     if dilation is not None and dilation != has:
-        raise CheckpointError(f"{path}: detector.backbone.dilation: expected {dilation}, as asked for, found {has}")
+        raise CheckpointError(f"{path}: detector.backbone.dilation: expected {dilation}, as requested, found {has}")
     checkpoint.model.to(device).eval()
     return checkpoint
 
@@ -92,19 +93,22 @@ def export_published(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def as_detr(model: Detector, what: str, path: Path) -> Detr:
-    """`model`, if it is a DETR. Raises CheckpointError else: `what`, which is for DETR alone, can't be had of `path`."""
+    """Returns `model` if it is a DETR, else raises CheckpointError.
+
+    what: the name of the operation that supports only DETR. path: the checkpoint's file, which the error names.
+    """
     if not isinstance(model, Detr):
-        raise CheckpointError(f"{path}: {what} is for detectors of kind 'detr', found one of kind {model.config.kind!r}")
+        raise CheckpointError(f"{path}: {what} supports detectors of kind 'detr' only, found kind {model.config.kind!r}")
     return model
 
 
 def _from_ours(content: dict[str, Any], path: Path) -> Checkpoint:
     try:
-        # Checkpoints of before there were kinds hold a DETR.
+        # Checkpoints without a kind are older than the other kinds and hold a DETR.
         config = detector_config({"kind": "detr"} | content["detector"], f"{path}: detector")
         categories = tuple(Category(**category) for category in content["categories"])
         if isinstance(config, DetectorConfig):
-            # Checkpoints of before there was a choice don't say.
+            # Older checkpoints do not name their attention maps.
             maps = content.get("attention_maps", "released")
             if maps not in get_args(AttentionMaps):
                 raise ConfigError(f"attention_maps: expected one of {get_args(AttentionMaps)}, found {maps!r}")

@@ -9,19 +9,20 @@ from typing import Any, Literal, cast
 from detr_core.config import as_dict, build, flatten, require
 
 AttentionMaps = Literal["released", "per_head", "none"]
-"""The mask head's attention maps: a softmax over heads and pixels together, as released, or over each head's pixels; or none."""
+"""The mask head's attention maps: 'released' has one softmax over all heads and pixels, 'per_head' one per head; or no maps."""
 
 
 @dataclass(frozen=True)
 class BackboneConfig:
     """The convolutional backbone.
 
-    name: a torchvision ResNet, or `small`: a residual network of stride 12 for images of about 100 pixels; `small_deep` has twice
-    its blocks. dilation: the last stride becomes dilation (the paper's DC5).
-    weights: null trains from scratch, 'imagenet' takes torchvision's, else a file with a torchvision state dict.
-    norm: `frozen` batch norm (as published; needs pretrained weights to be of use) or `group` norm, which trains from scratch
-    and does not depend on the batch.
-    frozen_stages: of the stem and the first stage, as published: 0 trains all, 2 freezes both, 5 the whole backbone.
+    name: a torchvision ResNet, or `small`, a residual network of stride 12 for images of about 100 pixels; `small_deep` has twice
+    its blocks. dilation: whether the last stride is replaced by dilation (the paper's DC5).
+    weights: null trains from scratch, 'imagenet' takes torchvision's weights, else the path of a torchvision state dict.
+    norm: `frozen` batch norm (as published; it requires pretrained weights to be useful) or `group` norm, which trains from
+    scratch and does not depend on the batch.
+    frozen_stages: the number of frozen parts, counted from the stem: 0 trains all, 2 freezes the stem and the first stage as
+    published, 5 freezes the whole backbone.
     """
 
     name: Literal["small", "small_deep", "resnet18", "resnet34", "resnet50", "resnet101"]
@@ -35,7 +36,7 @@ class BackboneConfig:
         if self.name.startswith("small"):
             require(self.weights is None, "weights", "null for the small backbones", self.weights)
         if self.name in ("resnet18", "resnet34"):
-            require(not self.dilation, "dilation", f"false: {self.name}'s blocks can't be dilated", self.dilation)
+            require(not self.dilation, "dilation", f"false, because the blocks of {self.name} can't be dilated", self.dilation)
         require(self.weights is None or self.norm == "frozen", "norm", "frozen with pretrained weights", self.norm)
 
 
@@ -43,9 +44,9 @@ class BackboneConfig:
 class PositionsConfig:
     """Spatial positional encodings (Table 3 of the paper).
 
-    kind: `sine` (fixed), `learned` or `none`. where: added to queries and keys at every `attention`, in the `decoder`'s only,
-    or once at the transformer's `input`. cells: rows and columns of the learned tables (larger maps interpolate); the
-    published ones have 50.
+    kind: `sine` (fixed), `learned` or `none`. where: the encodings are added to queries and keys in every `attention`, in the
+    attention of the `decoder` only, or once at the `input` of the transformer. cells: the number of rows and columns of the
+    learned tables, which larger maps interpolate; the published tables have 50.
     """
 
     kind: Literal["sine", "learned", "none"]
@@ -60,8 +61,9 @@ class PositionsConfig:
 class DetectorConfig:
     """DETR: backbone, encoder, decoder with object queries (section 3.2 of the paper).
 
-    width: d of the transformer. feed_forward: hidden width of its FFNs; 0 leaves them out. queries: detection slots.
-    pre_norm: LayerNorm before instead of after each sublayer. shared_heads: one class and box head for all decoder layers.
+    width: the transformer's width d. feed_forward: the hidden width of its FFNs; 0 leaves them out. queries: the number of object
+    queries. pre_norm: whether LayerNorm comes before instead of after each sublayer. shared_heads: whether all decoder layers
+    share one class head and one box head.
     """
 
     backbone: BackboneConfig
@@ -90,9 +92,10 @@ class DetectorConfig:
 class DeformableConfig:
     """Deformable DETR (arXiv 2010.04159): attention at a few learned points of several feature maps.
 
-    stages: the backbone's stages that are seen, finest first. levels: feature maps in all; those beyond the stages halve the last
-    one each. points: sampled by each head in each level. refine: each decoder layer corrects the boxes of the one before (the
-    paper's iterative box refinement), with heads of its own. The rest as in DetectorConfig; positions are sine.
+    stages: the backbone's stages whose maps are used, finest first. levels: the total number of feature maps; each additional map
+    has half the resolution of the one before. points: the number of points that each head samples in each level. refine: whether
+    each decoder layer corrects the boxes of the previous layer with its own heads (the paper's iterative box refinement). The
+    other fields have the same meaning as in DetectorConfig. Positional encodings are sines.
     """
 
     backbone: BackboneConfig
@@ -112,7 +115,7 @@ class DeformableConfig:
 
     def __post_init__(self) -> None:
         _require_stages(self.stages)
-        require(self.levels >= len(self.stages), "levels", f"at least the {len(self.stages)} stages", self.levels)
+        require(self.levels >= len(self.stages), "levels", f"at least the number of stages, {len(self.stages)}", self.levels)
         require(self.points >= 1, "points", "1 or more", self.points)
         _require_width(self.width, self.heads, math.lcm(4 * self.heads, 32))
         require(self.feed_forward >= 0, "feed_forward", "0 (none) or more", self.feed_forward)
@@ -126,9 +129,10 @@ class DeformableConfig:
 class FasterRcnnConfig:
     """torchvision's Faster R-CNN on a feature pyramid.
 
-    stages: the backbone's stages that the pyramid is built on, finest first; one more level halves the last. width: channels of
-    the pyramid. anchors: their size in pixels, one a level. proposals: kept of each image, after NMS; as many of each level go
-    into it. sampled_anchors, sampled_proposals: of each image, that the losses see. head_width: hidden width of the box head.
+    stages: the backbone's stages that the pyramid is built on, finest first; one more level has half the last resolution. width:
+    the number of channels of the pyramid. anchors: the anchor size of each level, pixels. proposals: the number of proposals kept
+    per image after NMS, and per level before NMS. sampled_anchors, sampled_proposals: the number per image that the losses are
+    computed on. head_width: the hidden width of the box head.
     """
 
     backbone: BackboneConfig
@@ -144,7 +148,7 @@ class FasterRcnnConfig:
     def __post_init__(self) -> None:
         _require_stages(self.stages)
         levels = len(self.stages) + 1
-        require(len(self.anchors) == levels, "anchors", f"a size for each of {levels} levels", list(self.anchors))
+        require(len(self.anchors) == levels, "anchors", f"one size for each of the {levels} levels", list(self.anchors))
         require(min(self.anchors) > 0, "anchors", "sizes above 0", list(self.anchors))
         for name in ("width", "proposals", "head_width"):
             require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
@@ -156,7 +160,7 @@ AnyDetectorConfig = DetectorConfig | DeformableConfig | FasterRcnnConfig
 
 
 def detector_config(value: object, where: str) -> AnyDetectorConfig:
-    """The configuration of the `kind` that the mapping `value` names; errors as `build`."""
+    """Returns the configuration of the kind of detector in the mapping `value`. Raises ConfigError as `build` does."""
     return cast(AnyDetectorConfig, build(cast(Any, AnyDetectorConfig), value, where))
 
 
@@ -171,9 +175,10 @@ def _require_stages(stages: tuple[int, ...]) -> None:
 
 
 def architecture(config: DetectorConfig) -> dict[str, Any]:
-    """What the weights of a detector depend on, as flat `field: value`: two with the same can share their weights.
+    """Returns the fields that determine the shapes and meaning of a detector's weights, as a flat mapping.
 
-    Left out are how it is trained (initial backbone weights, frozen stages, dropout) and the cells of positions without a table.
+    Two detectors with equal fields can exchange weights. Fields that concern only the training (initial backbone weights, frozen
+    stages, dropout), and the cells of positions without a table, are left out.
     """
     flat = flatten(as_dict(config))
     for field in ("backbone.weights", "backbone.frozen_stages", "dropout"):

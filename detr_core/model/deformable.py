@@ -1,7 +1,8 @@
-"""Deformable DETR (arXiv 2010.04159): DETR whose encoder and decoder look at a few points of several feature maps.
+"""Deformable DETR (arXiv 2010.04159), whose encoder and decoder attend to a few points of several feature maps.
 
-N stands for the positions of all levels together, K for a reference's coordinates: 2 for a point x, y, or 4 for a box cxcywh.
-Both are 0..1 of the unpadded image, until a level's share of valid cells brings them to its padded extent.
+In shapes, N is the number of positions of all levels together, and K the number of coordinates of a reference: 2 for a point
+(x, y), 4 for a box (cxcywh). References are normalised to 0..1 of the unpadded image, and converted to 0..1 of each padded level
+by the level's share of valid cells.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from detr_core.model.position import SinePositions
 from detr_core.model.transformer import Attention, Layer
 from detr_core.structures import DeformableOutput
 
-PRIOR = 0.01  # what every class's probability is at first, so that the many empty slots don't drown the first steps
-GROUPS = 32  # of the projections' GroupNorm, as published
+PRIOR = 0.01  # initial probability of every class, so that the many empty slots don't dominate the first steps
+GROUPS = 32  # number of groups of the projections' GroupNorm, as published
 
 
 class DeformableDetr(nn.Module):
-    """The detector. num_classes: C; each class has a sigmoid of its own."""
+    """Deformable DETR. num_classes: the number of classes C; each class has its own sigmoid."""
 
     has_mask_head = False
 
@@ -42,9 +43,9 @@ class DeformableDetr(nn.Module):
         self.input_proj = nn.ModuleList(_projection(inputs, config.width, 1, 1) for inputs in channels)
         for extra in range(config.levels - len(channels)):
             self.input_proj.append(_projection(config.width if extra else channels[-1], config.width, 3, 2))
-        # Positions go to the encoder's queries alone: without an encoder nothing would learn from them.
+        # Only the encoder uses these embeddings, so without an encoder they would never be trained.
         self.level_embed = nn.Parameter(torch.empty(config.levels, config.width), requires_grad=config.encoder_layers > 0)
-        self.query_embed = nn.Embedding(config.queries, 2 * config.width)  # position and content of each slot
+        self.query_embed = nn.Embedding(config.queries, 2 * config.width)  # position and content of each query
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
         self.encoder_norm = nn.LayerNorm(config.width) if config.pre_norm else nn.Identity()
         self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
@@ -70,11 +71,11 @@ class DeformableDetr(nn.Module):
             last = cast(BoxHead, boxes).layers[-1]
             nn.init.zeros_(cast(Tensor, last.weight))
             nn.init.zeros_(cast(Tensor, last.bias))
-            if place == 0:  # boxes of an eighth of the image; later heads correct what earlier ones found
+            if place == 0:  # initial boxes are an eighth of the image; later heads predict corrections
                 nn.init.constant_(cast(Tensor, last.bias)[2:], -2.0)
 
     def forward(self, images: Tensor, padding: Tensor) -> DeformableOutput:
-        """images [B, 3, H, W]: normalised, zero on padding; padding [B, H, W]: True on padding."""
+        """Returns the output for images [B, 3, H, W], normalised and zero on padding. padding [B, H, W]: True on padding."""
         levels = self._levels(images, padding)
         memory = levels.tokens
         references = levels.centers[:, :, None] * levels.valid[:, None]
@@ -115,11 +116,11 @@ class DeformableDetr(nn.Module):
 
 @dataclass
 class Levels:
-    """The feature maps as the transformer gets them.
+    """The feature maps as input of the transformer.
 
-    tokens, positions [B, N, D]. sizes: (h, w) of each level. padding [B, N]: True on padding, None where there is none.
-    valid [B, levels, 2]: the share of each level's width and height that is not padding. centers [B, N, 2]: of each position,
-    x, y in 0..1 of the unpadded image (more on padding).
+    tokens, positions [B, N, D]. sizes: (h, w) of each level. padding [B, N]: True on padding, None without padding.
+    valid [B, levels, 2]: the share of each level's width and height that is not padding. centers [B, N, 2]: the centre (x, y) of
+    each position, normalised to 0..1 of the unpadded image (above 1 on padding).
     """
 
     tokens: Tensor
@@ -131,7 +132,7 @@ class Levels:
 
 
 class EncoderLayer(Layer):
-    """Every position of every level looks around itself on all levels."""
+    """An encoder layer, in which every position of every level attends to points around itself on all levels."""
 
     def __init__(self, config: DeformableConfig) -> None:
         super().__init__(config, _deformable(config))
@@ -139,7 +140,7 @@ class EncoderLayer(Layer):
             del self.norm2
 
     def forward(self, x: Tensor, position: Tensor, references: Tensor, levels: Levels) -> Tensor:
-        """x, position [B, N, D]; references [B, N, levels, 2], 0..1 of the padded levels."""
+        """Returns [B, N, D] for x, position [B, N, D] and references [B, N, levels, 2], in 0..1 of the padded levels."""
 
         def attend(y: Tensor) -> Tensor:
             return cast(Tensor, self.self_attn(y + position, references, y, levels.sizes, levels.padding))
@@ -149,7 +150,7 @@ class EncoderLayer(Layer):
 
 
 class DecoderLayer(Layer):
-    """Queries look at each other, then around their references on all levels."""
+    """A decoder layer, in which queries attend to each other, then to points around their references on all levels."""
 
     def __init__(self, config: DeformableConfig) -> None:
         super().__init__(config, Attention(config.width, config.heads, config.dropout))
@@ -158,7 +159,10 @@ class DecoderLayer(Layer):
             self.norm3 = nn.LayerNorm(config.width)
 
     def forward(self, x: Tensor, position: Tensor, references: Tensor, memory: Tensor, levels: Levels) -> Tensor:
-        """x, position [B, Q, D]; references [B, Q, levels, K], 0..1 of the padded levels; memory [B, N, D]."""
+        """Returns [B, Q, D] for x, position [B, Q, D], references [B, Q, levels, K], in 0..1 of the padded levels, and memory.
+
+        memory [B, N, D]: the output of the encoder.
+        """
 
         def attend_to_queries(y: Tensor) -> Tensor:
             placed = y + position
@@ -184,12 +188,12 @@ def _projection(channels: int, width: int, kernel: int, stride: int) -> nn.Seque
 
 
 def _valid_share(padding: Tensor) -> Tensor:
-    # [B, h, w] -> [B, 2]: of the width and of the height. Padding is at the right and bottom.
+    # Returns the valid share of the width and of the height, [B, 2], for padding [B, h, w], which is at the right and bottom.
     return torch.stack([(~padding[:, 0]).float().mean(1), (~padding[:, :, 0]).float().mean(1)], -1)
 
 
 def _centers(size: tuple[int, int], device: torch.device) -> Tensor:
-    # Of the cells of a level, row by row: x, y in 0..1 of its padded extent, [h w, 2].
+    # Returns the centres (x, y) of a level's cells, row by row, in 0..1 of the padded level, [h w, 2].
     height, width = size
     y = (torch.arange(height, device=device) + 0.5) / height
     x = (torch.arange(width, device=device) + 0.5) / width
@@ -197,5 +201,5 @@ def _centers(size: tuple[int, int], device: torch.device) -> Tensor:
 
 
 def _on_levels(reference: Tensor, valid: Tensor) -> Tensor:
-    # Of the unpadded image [B, Q, K] -> of each padded level [B, Q, levels, K].
+    # Converts references of the unpadded image, [B, Q, K], to those of each padded level, [B, Q, levels, K].
     return reference[:, :, None] * valid.repeat(1, 1, reference.shape[-1] // 2)[:, None]

@@ -1,6 +1,7 @@
-"""Multi-scale deformable attention (arXiv 2010.04159, section 4.1): each query looks at a few learned points of every level.
+"""Multi-scale deformable attention (arXiv 2010.04159, section 4.1): each query attends to a few learned points of every level.
 
-N stands for the positions of all levels together, one level after the other, each row by row; P for the points of a level.
+In shapes, N is the number of positions of all levels, which are concatenated level by level and row by row, and P the number of
+points per level.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ Sizes = list[tuple[int, int]]
 
 
 class DeformableAttention(nn.Module):
-    """Each head takes a weighted mean over points x levels, at offsets from a query's reference that the query itself gives."""
+    """Attention in which each head takes a weighted mean over points x levels. The query determines offsets and weights."""
 
     def __init__(self, width: int, heads: int, levels: int, points: int) -> None:
         super().__init__()
@@ -28,7 +29,10 @@ class DeformableAttention(nn.Module):
         self.reset()
 
     def reset(self) -> None:
-        """As published: at first every head looks in a direction of its own, its p-th point p cells away, all weighted alike."""
+        """Initialises the weights as published: every head has its own direction, with the p-th point at a distance of p cells.
+
+        All points have the same initial weight.
+        """
         angles = torch.arange(self.heads) * (2 * math.pi / self.heads)
         directions = torch.stack([angles.cos(), angles.sin()], -1)
         directions = directions / directions.abs().amax(-1, keepdim=True)  # on the square around the reference
@@ -44,10 +48,11 @@ class DeformableAttention(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, query: Tensor, reference: Tensor, memory: Tensor, sizes: Sizes, padding: Tensor | None) -> Tensor:
-        """query [B, Q, D]; memory [B, N, D], of levels with `sizes`; padding [B, N], True where memory counts as zero.
+        """Returns the attention's output [B, Q, D] for query [B, Q, D].
 
-        reference [B, Q, levels, 2]: x, y in 0..1 of each level's padded extent; offsets are in cells of the level. Or [..., 4]: a
-        box cxcywh; the p-th point's offset then is in units of 1 / (2 P) of the box. Returns [B, Q, D].
+        reference [B, Q, levels, 2]: points (x, y) in 0..1 of each padded level, with offsets in cells of the level; or
+        [B, Q, levels, 4]: boxes (cxcywh), with offsets in units of 1 / (2 P) of the box. memory [B, N, D]: the levels' features.
+        sizes: (h, w) of each level. padding [B, N]: True where memory counts as zero.
         """
         images, queries, _ = query.shape
         value = self.value_proj(memory)
@@ -62,16 +67,16 @@ class DeformableAttention(nn.Module):
         else:
             unit = reference[:, :, None, :, None, 2:] / (2 * self.points)
         locations = reference[:, :, None, :, None, :2] + offsets * unit
-        exact = torch.promote_types(value.dtype, torch.float32)  # places need more digits than bfloat16 has
+        exact = torch.promote_types(value.dtype, torch.float32)  # locations need more precision than bfloat16
         sampled = sampled_sum(value.to(exact), sizes, locations.to(exact), weights.to(exact))
         return cast(Tensor, self.output_proj(sampled.to(value.dtype)))
 
 
 def sampled_sum(value: Tensor, sizes: Sizes, locations: Tensor, weights: Tensor) -> Tensor:
-    """The weighted sum of `value` at `locations`, bilinear between cell centres and zero outside of a level.
+    """Returns the weighted sum of `value` at `locations`, [B, Q, heads * d]: bilinear between cell centres, zero outside a level.
 
-    value [B, N, heads, d]; sizes: (h, w) of each level, N positions in all; locations [B, Q, heads, levels, P, 2]: x, y in 0..1
-    of the level, where (0, 0) is its corner; weights [B, Q, heads, levels, P]. Returns [B, Q, heads * d].
+    value [B, N, heads, d]. sizes: (h, w) of each level, with N positions in all. locations [B, Q, heads, levels, P, 2]: (x, y) in
+    0..1 of the level, where (0, 0) is its corner. weights [B, Q, heads, levels, P].
     """
     images, queries, heads = weights.shape[:3]
     grid = (2 * locations - 1).transpose(1, 2).flatten(0, 1)  # [B heads, Q, levels, P, 2], -1..1

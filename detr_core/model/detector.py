@@ -1,4 +1,4 @@
-"""The kinds of detector, behind one way to build them; what they say of a batch is theirs (see structures.py)."""
+"""Builds a detector of any kind from its configuration. Each kind has its own type of output (see structures.py)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from detr_core.model.deformable import DeformableDetr
 from detr_core.model.detr import Detr
 from detr_core.model.faster_rcnn import FasterRcnn
 
-# Each has `config`, `num_classes` and `has_mask_head`, its network in `backbone[0]`, and maps (images, padding) to its output.
+# Each kind has the attributes `config`, `num_classes`, `has_mask_head` and `backbone[0]`; it maps (images, padding) to an output.
 Detector = Detr | DeformableDetr | FasterRcnn
 
 
 def build_detector(config: AnyDetectorConfig, num_classes: int) -> Detector:
-    """A new detector of `num_classes` classes, as its configuration says; a DETR without mask head."""
+    """Returns a new detector for `num_classes` classes. A DETR has no mask head."""
     if isinstance(config, DetectorConfig):
         return Detr(config, num_classes, mask_head=False)
     if isinstance(config, DeformableConfig):

@@ -1,6 +1,6 @@
-"""DETR: backbone, transformer, prediction heads and, where asked for, the mask head (sections 3.2 and 4.4).
+"""DETR: backbone, transformer, prediction heads and an optional mask head (sections 3.2 and 4.4 of the paper).
 
-Parameter names are those of the published checkpoints, so that they load as they are.
+Parameter names are those of the published checkpoints, so that their state dicts load without conversion.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from detr_core.structures import Output
 
 
 class Detr(nn.Module):
-    """The detector. num_classes: C; class index C is no-object. mask_head: also predict masks, from these `attention_maps`."""
+    """DETR. num_classes: the number of classes C; class index C is no-object.
+
+    mask_head: whether it can predict masks. attention_maps: the kind of attention maps that the mask head uses.
+    """
 
     def __init__(
         self, config: DetectorConfig, num_classes: int, mask_head: bool, attention_maps: AttentionMaps = "released"
@@ -43,7 +46,7 @@ class Detr(nn.Module):
         self.attention_maps = attention_maps
         if mask_head:
             stage1, stage2, stage3, _ = backbone.channels
-            # Under the published name also where it is no attention: what tells the head which query it is about.
+            # This module provides the query's part of the mask head's input. It has the published name for all kinds of maps.
             self.bbox_attention: AttentionMap | QueryFeatures = (
                 QueryFeatures(config.width, config.heads)
                 if attention_maps == "none"
@@ -52,10 +55,10 @@ class Detr(nn.Module):
             self.mask_head = MaskHead(config.width, config.heads, [stage3, stage2, stage1])
 
     def forward(self, images: Tensor, padding: Tensor) -> Output:
-        """images [B, 3, H, W]: normalised, zero on padding; padding [B, H, W]: True on padding."""
+        """Returns the output for images [B, 3, H, W], normalised and zero on padding. padding [B, H, W]: True on padding."""
         maps = self.backbone[0](images)
         features = maps[-1]
-        # As published: a position is padding where the nearest pixel is.
+        # As published, a position is padding if its nearest pixel is padding.
         small = F.interpolate(padding[:, None].float(), size=features.shape[-2:]).bool()[:, 0]
         projected = self.input_proj(features)
         positions = self.backbone[1](small).to(projected.dtype)
@@ -65,9 +68,9 @@ class Detr(nn.Module):
         return Output(logits, boxes, decoded[-1], memory, projected, small, pyramid)
 
     def masks(self, output: Output, image: Tensor, query: Tensor) -> Tensor:
-        """Mask logits [K, h, w] of chosen queries, over the padded extent, at the stride of the backbone's first stage.
+        """Returns mask logits [K, h, w] of K queries over the padded image, at the stride of the backbone's first stage.
 
-        output: of this detector's `forward`. image, query [K]: which query of which image of the batch.
+        output: the output of this detector's `forward`. image, query [K]: the image's index in the batch and the query's index.
         """
         maps = self.bbox_attention(output.queries, output.memory, output.padding, image, query)
         return cast(Tensor, self.mask_head(output.projected, maps, output.pyramid, image))
@@ -81,7 +84,7 @@ class Detr(nn.Module):
 
 
 class BoxHead(nn.Module):
-    """A three-layer perceptron to box logits; their sigmoid is cxcywh, 0..1."""
+    """A three-layer perceptron that predicts box logits, whose sigmoid is cxcywh, normalised to 0..1."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Weights from an address, kept in a folder: nobody uses them before their checksum is verified."""
+"""Downloads weights into a folder, and verifies their checksum before they are used."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from detr_core.web import DownloadError, Remote
 
 __all__ = ["LARGEST", "digest", "fetch", "is_address"]
 
-LARGEST = 4 * 2**30  # bytes; the released weights have 0.25 of 2**30, with the optimiser's state three times that
+LARGEST = (
+    4 * 2**30
+)  # largest file in bytes; the published weights have 0.25 * 2**30, or three times that with the optimiser's state
 _CONNECTIONS = 4
 
 
 def fetch(url: str, sha256: str, folder: Path) -> Path:
-    """The file at `url`, downloaded into `folder` unless it is there already.
+    """Returns the path of the file at `url`, which is downloaded into `folder` unless it exists there.
 
-    url: see Remote. sha256: of the whole file, 64 hexadecimal digits; a file in `folder` is checked again each time.
-    Raises CheckpointError where the address is of another kind, can't be reached, or has a file that is too large or of another
-    checksum; what is found wrong is not kept.
+    url: an address as in Remote. sha256: the checksum of the file, 64 hexadecimal digits, which is verified in every call.
+    Raises CheckpointError if the address is not allowed or can't be reached, or if the file is too large or has another checksum.
+    A wrong file is removed.
     """
     name = re.sub(r"[^\w.-]", "_", Path(urlsplit(url).path).name)
     path = folder / f"{sha256[:16]}-{name}"

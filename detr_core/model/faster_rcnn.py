@@ -1,7 +1,7 @@
-"""Faster R-CNN with a feature pyramid: torchvision's parts on our backbones, with anchors and pooling for any stride.
+"""Faster R-CNN with a feature pyramid: torchvision's parts on this project's backbones, with anchors and pooling for any stride.
 
-A of the anchors of all images, R of their proposals are sampled for the losses. Class 0 is torchvision's background, so a class
-index of ours is one lower than one of its labels.
+In shapes, A and R are the numbers of anchors and proposals that are sampled for the losses, over all images of a batch.
+torchvision's label 0 is the background, so a class index of this project is one lower than torchvision's label.
 """
 
 from __future__ import annotations
@@ -24,18 +24,20 @@ from detr_core.model.backbone import Backbone
 from detr_core.model.config import FasterRcnnConfig
 from detr_core.structures import MOST, RegionOutput, Target
 
-ASPECTS = (0.5, 1.0, 2.0)  # height to width of the anchors of each size
-CELLS = 7  # side of what is pooled of a proposal
+ASPECTS = (0.5, 1.0, 2.0)  # height / width of the anchors of each size
+CELLS = 7  # height and width of a proposal's pooled features
 FINEST = 14  # a proposal is pooled from the level where its side is 14 to 28 cells, as published
 
 
 @dataclass
 class Samples:
-    """What the losses see of a batch. image: the place in the batch, of each anchor and proposal.
+    """The sampled anchors and proposals of a batch with their targets, as the losses need them.
 
-    anchor_image [A]; objectness [A]: logits; is_object [A]: 0 or 1. anchor_deltas, anchor_wanted [O, 4]: of those that are.
-    proposal_image [R]; logits [R, C+1]; labels [R]: 0 for background. deltas, wanted [P, 4]: of those that aren't, of their
-    class; boxes, wanted_boxes [P, 4]: the same as xyxy pixels. object_image [O], positive_image [P]: their places in the batch.
+    Of the A anchors, O are objects: objectness [A]: logits. is_object [A]: 0 or 1. anchor_deltas, anchor_wanted [O, 4]: predicted
+    and target box deltas of the objects. Of the R proposals, P are positive: logits [R, C+1]. labels [R]: 0 for background.
+    deltas, wanted [P, 4]: predicted and target box deltas of the positive proposals for their class. boxes, wanted_boxes [P, 4]:
+    the same boxes as xyxy in pixels. anchor_image [A], object_image [O], proposal_image [R], positive_image [P]: the index of
+    the image in the batch.
     """
 
     anchor_image: Tensor
@@ -55,7 +57,7 @@ class Samples:
 
 
 class FasterRcnn(nn.Module):
-    """The detector. num_classes: C, without background."""
+    """Faster R-CNN. num_classes: the number of classes C without background."""
 
     has_mask_head = False
 
@@ -97,7 +99,7 @@ class FasterRcnn(nn.Module):
         self.roi_heads.fg_bg_sampler = Sampler(config.sampled_proposals, 0.25)
 
     def forward(self, images: Tensor, padding: Tensor) -> RegionOutput:
-        """images [B, 3, H, W]: normalised, zero on padding; padding [B, H, W]: True on padding."""
+        """Returns the detections in images [B, 3, H, W], normalised and zero on padding. padding [B, H, W]: True on padding."""
         maps = self._maps(images)
         with torch.autocast(images.device.type, enabled=False):
             sizes = _sizes(padding)
@@ -108,9 +110,10 @@ class FasterRcnn(nn.Module):
         return RegionOutput(relative, scores, [label - 1 for label in labels])
 
     def samples(self, images: Tensor, padding: Tensor, targets: list[Target]) -> Samples:
-        """Anchors and proposals sampled for the losses, with what is wanted of them; each image by its target's `chance`.
+        """Returns the anchors and proposals that are sampled for the losses, with their targets.
 
-        images, padding as in `forward`. Float32 whatever the pyramid ran in.
+        The samples of an image are drawn with its target's `chance` as seed. images, padding: see `forward`. The result is
+        float32 even if the pyramid was computed in another dtype.
         """
         maps = self._maps(images)
         with torch.autocast(images.device.type, enabled=False):
@@ -161,7 +164,7 @@ class FasterRcnn(nn.Module):
     def _proposals(
         self, maps: list[Tensor], images: Tensor, sizes: list[tuple[int, int]]
     ) -> tuple[list[Tensor], Tensor, Tensor, list[Tensor]]:
-        # Anchors of each image, objectness and deltas of all of them, and the proposals that come of them in each image.
+        # Returns the anchors of each image, the objectness and deltas of all anchors, and the resulting proposals of each image.
         objectness, deltas = self.rpn.head(maps)
         anchors = self.rpn.anchor_generator(ImageList(images, sizes), maps)
         of_level = [math.prod(level.shape[1:]) for level in objectness]
@@ -171,21 +174,23 @@ class FasterRcnn(nn.Module):
         return anchors, objectness, deltas, proposals
 
     def _read(self, maps: list[Tensor], proposals: list[Tensor]) -> tuple[Tensor, Tensor]:
-        # Class logits [R, C+1] and deltas [R, 4 (C+1)] of the proposals of all images.
+        # Returns class logits [R, C+1] and deltas [R, 4 (C+1)] of the proposals of all images.
         pooled = self.roi_heads.box_roi_pool(maps[:-1], proposals)
         return cast(tuple[Tensor, Tensor], self.roi_heads.box_predictor(self.roi_heads.box_head(pooled)))
 
 
 class Anchors(AnchorGenerator):  # type: ignore[misc]
-    """Anchors of one size a level, at strides that are told: torchvision guesses them from the maps' sizes, and is off where
-    those don't divide the image."""
+    """A generator of anchors with one size per level and given strides.
+
+    torchvision derives the strides from the sizes of the maps, which is wrong if they do not divide the image's size.
+    """
 
     def __init__(self, sizes: tuple[float, ...], strides: list[int]) -> None:
         super().__init__(tuple((size,) for size in sizes), (ASPECTS,) * len(sizes))
         self.strides = strides
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
-        """Every anchor of a level after the other, alike for each image: xyxy pixels [A, 4]."""
+        """Returns the concatenated anchors of all levels for each image, xyxy in pixels [A, 4]. They are equal for all images."""
         first = feature_maps[0]
         self.set_cell_anchors(first.dtype, first.device)
         strides = [[torch.tensor(stride, device=first.device)] * 2 for stride in self.strides]
@@ -194,14 +199,14 @@ class Anchors(AnchorGenerator):  # type: ignore[misc]
 
 
 class Pooling(nn.Module):
-    """RoIAlign from the level that fits a proposal's size. torchvision's takes every stride for a power of two."""
+    """RoIAlign from the level that fits a proposal's size. torchvision's version assumes that strides are powers of two."""
 
     def __init__(self, strides: list[int]) -> None:
         super().__init__()
         self.strides = strides
 
     def forward(self, maps: list[Tensor], boxes: list[Tensor]) -> Tensor:
-        """maps: [B, D, h, w] of each level, finest first; boxes: xyxy pixels of each image. Returns [R, D, 7, 7]."""
+        """Returns pooled features [R, D, 7, 7]. maps: [B, D, h, w] per level, finest first. boxes: per image, xyxy in pixels."""
         side = torch.cat([((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])).sqrt() for box in boxes])
         level = (side / (FINEST * self.strides[0]) + 1e-6).log2().floor().clamp(0, len(maps) - 1)
         image = _places([len(box) for box in boxes], side.device)
@@ -214,9 +219,9 @@ class Pooling(nn.Module):
 
 
 class Sampler:
-    """At most `count` of an image's anchors or proposals, of which at most `share` positive; torchvision's, with seeds.
+    """Samples at most `count` of an image's anchors or proposals, with at most the fraction `share` positive, by given seeds.
 
-    seeds: of each image of the batch, set before every call.
+    It replaces torchvision's sampler. seeds: the seed of each image of the batch, which is set before every call.
     """
 
     def __init__(self, count: int, share: float) -> None:
@@ -224,7 +229,10 @@ class Sampler:
         self.seeds: list[int] = []
 
     def __call__(self, labels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """labels: [A] of each image, above 0 where positive, 0 where negative. Returns which are taken of both, bool [A] each."""
+        """Returns the sampled positives and the sampled negatives of each image as bool [A].
+
+        labels: [A] per image, above 0 for positives, 0 for negatives.
+        """
         positive, negative = [], []
         for label, seed in zip(labels, self.seeds, strict=True):
             order = torch.rand(len(label), generator=torch.Generator().manual_seed(seed)).to(label.device)
@@ -235,7 +243,7 @@ class Sampler:
 
 
 def _some(which: Tensor, order: Tensor, count: int) -> Tensor:
-    # `count` of those that `which` marks, the first by `order`; all where there are no more.
+    # Returns `which` reduced to the first `count` marked elements in the order `order`.
     chosen = torch.zeros_like(which)
     candidates = which.nonzero()[:, 0]
     chosen[candidates[order[candidates].argsort()[:count]]] = True
@@ -249,11 +257,11 @@ def _truth(target: Target, size: tuple[int, int]) -> dict[str, Any]:
 
 
 def _sizes(padding: Tensor) -> list[tuple[int, int]]:
-    # (h, w) of each image without its padding, which is at the right and bottom.
+    # Returns (h, w) of each image without its padding, which is at the right and bottom.
     heights, widths = (~padding[:, :, 0]).sum(1), (~padding[:, 0]).sum(1)
     return list(zip(heights.tolist(), widths.tolist(), strict=True))
 
 
 def _places(counts: list[int], device: torch.device) -> Tensor:
-    # [2, 1] -> [0, 0, 1]
+    # Returns the image index of each row: [2, 1] -> [0, 0, 1].
     return torch.arange(len(counts), device=device).repeat_interleave(torch.tensor(counts, device=device))

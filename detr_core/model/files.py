@@ -1,4 +1,4 @@
-"""Files of weights: read without running code, written atomically."""
+"""Reads files of weights without running code from them, and writes them atomically."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from detr_core.errors import ExpectedError
 
 
 class CheckpointError(ExpectedError, ValueError):
-    """A checkpoint that is missing, torn, hostile or of another kind; the message says which file and what to do."""
+    """A checkpoint is missing, incomplete, malicious or of another format. The message names the file and says what to do."""
 
 
 class PlainArguments:
-    """Stands for the argument namespace that published checkpoints hold: its values, and no behaviour at all.
+    """Replaces the argument namespace in published checkpoints: it holds the values of the namespace and no code.
 
-    The file's own class is never imported. Paths inside of a namespace become one of these too, without values.
+    The file's own class is never imported. A path inside of a namespace is replaced by an instance without values.
     """
 
     __slots__ = ("values",)
@@ -32,26 +32,26 @@ class PlainArguments:
         self.values = dict(state) if isinstance(state, dict) else {}
 
 
-# Python 3.13 moved the paths.
+# Python 3.13 moved the path classes to another module.
 _PATHS = [f"{module}.{name}" for module in ("pathlib", "pathlib._local") for name in ("PosixPath", "WindowsPath")]
 _HARMLESS: list[Any] = [(PlainArguments, name) for name in ("argparse.Namespace", *_PATHS)]
 
 
 def read_content(path: Path, device: torch.device) -> Any:
-    """What a checkpoint file holds: tensors, plain values, and PlainArguments for an argument namespace.
+    """Returns the content of a checkpoint file: tensors, plain values, and PlainArguments for an argument namespace.
 
-    Raises CheckpointError where it can't be had, and for a file that asks for any other class or function, wherever in it.
+    Raises CheckpointError for a file that is missing or unreadable, or that refers to any other class or function.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such checkpoint; train one first or give another path")
     try:
         with torch.serialization.safe_globals(_HARMLESS):
             return torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # a torn or hostile file can make the reader fail in any way
-        if _first_bytes(path) == b"PK" and not zipfile.is_zipfile(path):  # begins as torch.save's archives do, and ends early
-            raise CheckpointError(f"{path}: not a checkpoint but part of one, cut short; copy it again or train anew") from None
+    except Exception as error:  # the reader can raise any error for a damaged or malicious file
+        if _first_bytes(path) == b"PK" and not zipfile.is_zipfile(path):  # a truncated archive of torch.save
+            raise CheckpointError(f"{path}: expected a checkpoint, found a truncated one; copy it or train it again") from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: not a checkpoint that can be read without running code: {reason}") from None
+        raise CheckpointError(f"{path}: expected a checkpoint that can be read without running code: {reason}") from None
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -60,29 +60,29 @@ def _first_bytes(path: Path) -> bytes:
 
 
 def write_atomically(path: Path, content: Any) -> None:
-    """torch.save to `path` through a temporary file beside it that is on disk before it takes the name.
+    """Saves `content` with torch.save to a temporary file, which is flushed to the disk and then renamed to `path`.
 
-    Raises StorageError where the file system does not take the file.
+    Raises StorageError if the file system refuses the file.
     """
     with atomic_file(path, tensor_bytes(content)) as temporary, temporary.open("wb") as file:
         try:
             torch.save(content, file)
         except RuntimeError as error:
-            if isinstance(error.__context__, OSError):  # torch's writer hides a full disk behind an error of its own
+            if isinstance(error.__context__, OSError):  # torch's writer replaces the error of a full disk by its own
                 raise error.__context__ from None
             raise
 
 
 def tensor_bytes(content: Any) -> int:
-    """The bytes of all tensors in nested dictionaries, lists and tuples: what their file takes, but for some kilobytes.
+    """Returns the number of bytes of all tensors in nested dictionaries, lists and tuples, which is about the size of their file.
 
-    Tensors that share their memory count once, as torch.save writes it once.
+    Memory that several tensors share counts once, because torch.save writes it once.
     """
     return sum(_storages(content).values())
 
 
 def _storages(content: Any) -> dict[int, int]:
-    # Bytes by the address of a tensor's memory.
+    # Returns address of a tensor's memory -> number of bytes.
     if isinstance(content, torch.Tensor):
         storage = content.untyped_storage()
         return {storage.data_ptr(): storage.nbytes()}

@@ -1,4 +1,4 @@
-"""From decoded images to the network's input."""
+"""Converts decoded images to the network's input."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def normalise(images: Tensor, padding: Tensor) -> Tensor:
-    """ImageNet normalisation on the device that `images` are on, with zeros on padding as published.
+    """Returns images with ImageNet normalisation, float32 [B, 3, H, W], and zeros on padding as published.
 
-    images [B, 3, H, W]: uint8 RGB. padding [B, H, W]: True on padding. Returns float32 [B, 3, H, W].
+    images [B, 3, H, W]: uint8 RGB. padding [B, H, W]: True on padding. The computation runs on the device of `images`.
     """
     mean = torch.tensor(IMAGENET_MEAN, device=images.device).mul_(255).view(3, 1, 1)
     std = torch.tensor(IMAGENET_STD, device=images.device).mul_(255).view(3, 1, 1)

@@ -1,7 +1,7 @@
-"""The mask head (section 4.4, Figure 8): attention maps of chosen queries, refined by an FPN-style convolutional network.
+"""The mask head (section 4.4 and Figure 8 of the paper): attention maps of queries, refined by an FPN-style network.
 
-Everything here is per query, so running it on the matched or the kept queries alone gives what running all of them gives.
-Names of modules and weights are those of the published checkpoints. K stands for the chosen (image, query) pairs.
+A mask depends only on its own query, so the head runs only on the queries whose masks are needed. In shapes, K is the number of
+these (image, query) pairs. Names of modules and weights are those of the published checkpoints.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from detr_core.model.config import AttentionMaps
 
 
 class AttentionMap(nn.Module):
-    """How much each head of a query attends to each position.
+    """Computes attention maps of queries: the attention of each head to each position.
 
-    softmax: 'released' makes the heads' maps sum to one together, which released weights depend on; 'per_head' each of them.
+    softmax: with 'released' the maps of all heads together sum to 1, which the published weights require; with 'per_head' each
+    map sums to 1.
     """
 
     def __init__(self, width: int, heads: int, softmax: AttentionMaps) -> None:
@@ -30,7 +31,7 @@ class AttentionMap(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, queries: Tensor, memory: Tensor, padding: Tensor, image: Tensor, query: Tensor) -> Tensor:
-        """queries [B, Q, D], memory [B, D, h, w], padding [B, h, w], image and query [K] -> maps [K, heads, h, w]."""
+        """Returns maps [K, heads, h, w] for queries [B, Q, D], memory [B, D, h, w], padding [B, h, w], image and query [K]."""
         height, width = memory.shape[-2:]
         images, slots, d = queries.shape
         q: Tensor = self.q_linear(queries).view(images, slots, self.heads, -1).transpose(1, 2)
@@ -43,9 +44,9 @@ class AttentionMap(nn.Module):
 
 
 class QueryFeatures(nn.Module):
-    """What stands in for attention maps where there are none: as many features of the query, the same at every position.
+    """Replaces attention maps by features of the query, one per head, that are equal at every position.
 
-    The head then knows which object it is about, but nobody has looked for it in the image.
+    The mask head then knows the query, but gets no information about where its object is.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -53,15 +54,15 @@ class QueryFeatures(nn.Module):
         self.linear = nn.Linear(width, heads)
 
     def forward(self, queries: Tensor, memory: Tensor, padding: Tensor, image: Tensor, query: Tensor) -> Tensor:
-        """As AttentionMap."""
+        """Returns maps [K, heads, h, w]; the arguments are those of AttentionMap."""
         features: Tensor = self.linear(queries[image, query])
         return features[:, :, None, None].expand(-1, -1, *memory.shape[-2:])
 
 
 class MaskHead(nn.Module):
-    """Convolutions with GroupNorm that take the attention maps up to the finest backbone map, one mask a query.
+    """Convolutions with GroupNorm that upsample attention maps to the finest backbone map, with one mask per query.
 
-    width: D. pyramid: channels of the backbone maps that are joined, coarsest (stage 3) first.
+    width: the transformer's width D. pyramid: the channels of the backbone maps that are added, coarsest (stage 3) first.
     """
 
     def __init__(self, width: int, heads: int, pyramid: list[int]) -> None:
@@ -84,12 +85,13 @@ class MaskHead(nn.Module):
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
     def forward(self, projected: Tensor, maps: Tensor, pyramid: tuple[Tensor, ...], image: Tensor) -> Tensor:
-        """projected [B, D, h, w], maps [K, heads, h, w], pyramid: backbone maps of stages 3, 2, 1, image [K].
+        """Returns mask logits [K, H, W] at the size of the map of stage 1.
 
-        Returns mask logits [K, H, W] at the size of the stage 1 map.
+        projected [B, D, h, w]: the projected backbone map. maps [K, heads, h, w]: the attention maps. pyramid: the backbone maps
+        of stages 3, 2, 1. image [K]: the image of each query.
         """
-        # The first convolution sees the image's features and the query's maps side by side; being linear, its image part is
-        # computed once an image instead of once a query.
+        # The first convolution takes the image's features and the query's maps. Because it is linear, its image part is computed
+        # once per image instead of once per query.
         weight = self.lay1.weight
         of_image = F.conv2d(projected, weight[:, : self.width], self.lay1.bias, padding=1)
         x = _of_queries(of_image, image) + F.conv2d(maps, weight[:, self.width :], padding=1)
@@ -110,7 +112,7 @@ def _join(x: Tensor, features: Tensor, image: Tensor) -> Tensor:
 
 
 def _of_queries(features: Tensor, image: Tensor) -> Tensor:
-    # Not features[image]: where queries share an image several threads would add up its gradient in the order they come.
+    # features[image] would not be deterministic: threads would add the gradients of an image's queries in varying order.
     return features.index_select(0, image)
 
 
@@ -119,6 +121,6 @@ def _convolution(channels_in: int, channels: int) -> nn.Conv2d:
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:
-    # 8 groups as published. Narrower heads get as many as divide them with two channels each, as the narrowest published have:
-    # a channel alone in its group would lose how much of the image it covers.
+    # 8 groups as published. Narrower heads get fewer groups, with at least two channels each like the narrowest published layer,
+    # because normalising a single channel would remove the information about how much of the image it covers.
     return nn.GroupNorm(min(math.gcd(8, channels), channels // 2), channels)

@@ -12,7 +12,7 @@ from detr_core.model.config import PositionsConfig
 
 
 def build_positions(config: PositionsConfig, width: int) -> nn.Module:
-    """The module that maps padding [B, H, W] (True = padding) to encodings [B, D, H, W]."""
+    """Returns the module that maps padding [B, H, W] (True on padding) to encodings [B, D, H, W]."""
     if config.kind == "sine":
         return SinePositions(width // 2)
     if config.kind == "learned":
@@ -21,9 +21,9 @@ def build_positions(config: PositionsConfig, width: int) -> nn.Module:
 
 
 class SinePositions(nn.Module):
-    """Sines and cosines of the normalised coordinate: D / 2 features for y, then D / 2 for x.
+    """Fixed encodings: sines and cosines of the normalised coordinates, D / 2 features for y, then D / 2 for x.
 
-    Coordinates run from 0 to 2 pi over the valid extent of each image, not over its padding.
+    Coordinates range from 0 to 2 pi over each image without its padding.
     """
 
     def __init__(self, features: int, temperature: float = 10000.0) -> None:
@@ -44,9 +44,9 @@ class SinePositions(nn.Module):
 
 
 class LearnedPositions(nn.Module):
-    """A learned vector for each row and each column: D / 2 features of x, then D / 2 of y.
+    """Learned encodings: a vector for each row and each column, D / 2 features for x, then D / 2 for y.
 
-    Maps with more rows or columns than the table has get linear interpolations of it; smaller ones its first cells.
+    Maps with more rows or columns than the table interpolate it linearly; smaller maps use its first cells.
     """
 
     def __init__(self, cells: int, features: int) -> None:
@@ -64,7 +64,7 @@ class LearnedPositions(nn.Module):
 
 
 class NoPositions(nn.Module):
-    """Zeros: a transformer that sees a set of features, not a map."""
+    """Encodings of zero, so that the transformer sees an unordered set of features."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class NoPositions(nn.Module):
 
 
 def _interleave(angles: Tensor) -> Tensor:
-    # Feature 2i is the sine, 2i + 1 the cosine of the same frequency.
+    # Feature 2i is the sine and feature 2i + 1 the cosine of the same frequency.
     return torch.stack((angles[..., 0::2].sin(), angles[..., 1::2].cos()), dim=-1).flatten(-2)
 
 

@@ -1,9 +1,9 @@
-"""The published format: the released weights, and what the authors' training code writes.
+"""Reads and writes checkpoints in the published format, which the authors' training code writes.
 
-A file holds {'model': state dict, ...}, or the state dict alone. The names of the weights are those of `Detr`; with a mask head
-the detector's are below `detr.`. No configuration goes with them: it is inferred from names and shapes, and from the argument
-namespace where the file has one. What neither shows is taken to be as published: 8 heads, sine positions at every attention.
-A class index is the category id of the data: with 91 classes COCO's things, with 250 COCO's things and stuff.
+A file holds {'model': state dict, ...}, or only the state dict. The names of the weights are those of `Detr`; with a mask head,
+the detector's weights have the prefix `detr.`. The file has no configuration: it is inferred from names and shapes, and from the
+argument namespace if there is one. Other values are assumed to be as published: 8 heads, sine positions at every attention.
+A class index is the category id of the data: with 91 classes COCO's things, with 250 classes COCO's things and stuff.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from detr_core.model.detr import Detr
 from detr_core.model.files import CheckpointError, PlainArguments
 from detr_core.structures import Category
 
-COCO_CLASSES = (91, 250)  # of the released detectors and of the panoptic ones: COCO's highest id + 1, or more
-MASK_HEAD = ("bbox_attention.", "mask_head.")  # what the names of its weights begin with
+COCO_CLASSES = (91, 250)  # of the published detectors and panoptic models: COCO's highest category id + 1, or more
+MASK_HEAD = ("bbox_attention.", "mask_head.")  # prefixes of the names of its weights
 
-# Blocks of each stage, and whether they are bottlenecks of three convolutions.
+# name -> (number of blocks of each stage, whether they are bottlenecks of three convolutions)
 _RESNETS = {
     "resnet18": ((2, 2, 2, 2), False),
     "resnet34": ((3, 4, 6, 3), False),
@@ -40,19 +40,19 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def is_published(content: Any) -> bool:
-    """Whether a checkpoint file's content is in the published format."""
+    """Returns whether a checkpoint file's content is in the published format."""
     return isinstance(content, dict) and any(
         isinstance(key, str) and key.removeprefix("detr.").startswith("transformer.") for key in _state(content)
     )
 
 
 def from_published(content: Mapping[str, Any], file: str, dilation: bool | None) -> tuple[Detr, tuple[Category, ...]]:
-    """The detector, on the CPU, and its categories from the content of a published file.
+    """Returns the detector, on the CPU, and its categories from the content of a published file.
 
-    file: its name, for errors. dilation: whether it is a DC5, which its weights can't show: None takes it from the file's
-    argument namespace, and False where it has none.
-    Raises CheckpointError, which names every weight that is missing, unknown or of another shape; where `dilation` contradicts
-    the file; and where the file's name says DC5 and nothing else tells.
+    file: the name of the file for errors. dilation: whether it is a DC5 model, which its weights can't show; None takes it from
+    the file's argument namespace, or False without a namespace.
+    Raises CheckpointError, which names every weight that is missing, unknown or has another shape. It also raises the error if
+    `dilation` contradicts the file, or if only the file's name says that it is a DC5 model.
     """
     state = _state(content)
     for key, value in state.items():
@@ -65,22 +65,23 @@ def from_published(content: Mapping[str, Any], file: str, dilation: bool | None)
     classes = _agreed(shapes, [("class_embed.weight", 0), ("class_embed.bias", 0)], *(count + 1 for count in COCO_CLASSES)) - 1
     try:
         config = _inferred(shapes, mask_head, arguments, _dilation(arguments, file, dilation))
-        with torch.device("meta"):  # names and shapes alone; the file's tensors take their places
+        with torch.device("meta"):  # only names and shapes; the file's tensors are assigned later
             model = Detr(config, classes, mask_head)
         _require_same(file, {name: tuple(value.shape) for name, value in published_state(model).items()}, state)
         categories = _categories(content.get("categories"), classes)
     except (ConfigError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{file}: not a detector that this version knows: {error}") from None
+        raise CheckpointError(f"{file}: expected a detector that this version supports: {error}") from None
     names = zip(model.state_dict(), published_state(model), strict=True)
     model.load_state_dict({ours: state[published].float() for ours, published in names}, assign=True)
     return model, categories
 
 
 def to_published(model: Detr, categories: Sequence[Category], file: str) -> dict[str, Any]:
-    """What a file in the published format holds for this detector; `from_published` gives the same detector back.
+    """Returns the content of a file in the published format, from which `from_published` restores the same detector.
 
-    Beside the weights it has what they don't show, as plain values under 'args', and the categories, because a class index of
-    ours is no category id: the authors' code passes over both. Raises CheckpointError for a detector that the format can't hold.
+    Beside the weights it has plain values that the weights don't show under 'args', and the categories, because this project's
+    class indices are no category ids. The authors' code ignores both. Raises CheckpointError if the format does not support the
+    detector.
     """
     config = model.config
     content = {
@@ -88,7 +89,7 @@ def to_published(model: Detr, categories: Sequence[Category], file: str) -> dict
         "args": {"dilation": config.backbone.dilation, "nheads": config.heads, "dropout": config.dropout},
         "categories": [asdict(each) for each in categories],
     }
-    hint = "the published format holds DETRs on torchvision ResNets with frozen batch norm, one head for all decoder layers"
+    hint = "the published format supports DETR on a torchvision ResNet with frozen batch norm and heads shared by all layers"
     if not is_published(content):
         raise CheckpointError(f"{file}: {hint}")
     if model.has_mask_head and model.attention_maps != "released":
@@ -105,7 +106,7 @@ def to_published(model: Detr, categories: Sequence[Category], file: str) -> dict
 
 
 def published_state(model: Detr) -> dict[str, Tensor]:
-    """The model's weights under their published names, in the order of its own state dict."""
+    """Returns the model's weights with their published names, in the order of its own state dict."""
     prefix = "detr." if model.has_mask_head else ""
     return {key if key.startswith(MASK_HEAD) else prefix + key: value for key, value in model.state_dict().items()}
 
@@ -126,11 +127,11 @@ def _dilation(arguments: Mapping[str, Any], file: str, given: bool | None) -> bo
     told = arguments.get("dilation")
     if given is not None:
         if isinstance(told, bool) and told != given:
-            raise CheckpointError(f"{file}: args.dilation: expected {given}, as asked for, found {told}")
+            raise CheckpointError(f"{file}: args.dilation: expected {given}, as requested, found {told}")
         return given
     if told is None and "dc5" in Path(file).name.lower():
         raise CheckpointError(
-            f"{file}: its name says DC5, but weights don't show dilation and the file has no args.dilation; "
+            f"{file}: its name contains DC5, but its weights don't show dilation and the file has no args.dilation; "
             "say whether it is one (`--dilation` or `--no-dilation`)"
         )
     return bool(told)
@@ -142,7 +143,7 @@ def _inferred(shapes: Shapes, mask_head: bool, arguments: Mapping[str, Any], dil
     decoder_layers = _count(shapes, r"transformer\.decoder\.layers\.(\d+)\.")
     hidden = [(f"transformer.decoder.layers.{layer}.linear1.bias", 0) for layer in range(decoder_layers)]
     heads = arguments.get("nheads", 8)
-    if mask_head:  # its first convolution sees the image's features beside a map of each head
+    if mask_head:  # its first convolution takes the image's features and one map per head
         first = [("mask_head.lay1.weight", 1), ("mask_head.lay1.bias", 0), ("mask_head.gn1.bias", 0)]
         heads = _agreed(shapes, first, width + 8) - width
     kind, cells = (
@@ -169,7 +170,7 @@ def _inferred(shapes: Shapes, mask_head: bool, arguments: Mapping[str, Any], dil
 
 
 def _resnet(shapes: Shapes) -> str:
-    # The nearest one: what then differs is named weight by weight.
+    # Returns the most similar ResNet. Differing weights are listed in a later error.
     blocks = [_count(shapes, rf"backbone\.0\.body\.layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4)]
     bottlenecks = any(re.match(r"backbone\.0\.body\.layer\d\.\d+\.conv3\.", key) for key in shapes)
 
@@ -185,8 +186,8 @@ def _count(shapes: Shapes, pattern: str) -> int:
 
 
 def _agreed(shapes: Shapes, places: Sequence[tuple[str, int]], *published: int) -> int:
-    # A length that several weights show: one misshapen weight is found out and not believed. Where they don't agree it is a
-    # published one, the first if need be.
+    # Returns a length that the shapes of several weights give, by majority, so that one wrong shape does not decide. Without a
+    # majority it is one of the published lengths, by default the first.
     found = Counter(shapes[key][axis] for key, axis in places if len(shapes.get(key, ())) > axis)
     likely = [length for length, votes in found.items() if votes == max(found.values())]
     if len(likely) == 1:
@@ -211,9 +212,9 @@ def _categories(told: Any, classes: int) -> tuple[Category, ...]:
     if told is not None:
         categories = tuple(_category(each) for each in told)
         if len(categories) != classes:
-            raise ConfigError(f"categories: expected {classes}, as the class head has, found {len(categories)}")
+            raise ConfigError(f"categories: expected {classes}, the number of classes of the class head, found {len(categories)}")
         return categories
-    if classes not in COCO_CLASSES:  # trained on other data, whose names the file doesn't have
+    if classes not in COCO_CLASSES:  # trained on other data, whose category names are not in the file
         return tuple(Category(index, "", True) for index in range(classes))
     coco = coco_categories()
     return tuple(coco.get(index, Category(index, f"unused {index}", False, used=False)) for index in range(classes))

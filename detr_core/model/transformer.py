@@ -1,6 +1,7 @@
-"""The transformer (section 3.2, A.3, Figure 10): positions added to queries and keys at every attention, never to values.
+"""The transformer (paper, sections 3.2 and A.3, Figure 10). Positions are added to queries and keys, never to values.
 
-N stands for the H * W positions of the feature map. Names of modules and weights are those of the published checkpoints.
+In shapes, N = H * W is the number of positions of the feature map. Names of modules and weights are those of the published
+checkpoints.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from detr_core.model.config import DetectorConfig
 
 
 class Transformer(nn.Module):
-    """Encoder and decoder."""
+    """The encoder and the decoder."""
 
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
@@ -29,16 +30,17 @@ class Transformer(nn.Module):
                 nn.init.xavier_uniform_(parameter)
 
     def forward(self, source: Tensor, padding: Tensor, positions: Tensor, object_queries: Tensor) -> tuple[Tensor, Tensor]:
-        """source [B, D, H, W], padding [B, H, W] (True = padding), positions [B, D, H, W], object_queries [Q, D].
+        """Returns the decoder's normalised output of every layer [L, B, Q, D] and the encoder's output [B, D, H, W].
 
-        Returns the decoder's normalised output of every layer [L, B, Q, D] and the memory [B, D, H, W].
+        source [B, D, H, W]: the projected feature map. padding [B, H, W]: True on padding. positions [B, D, H, W]: the positional
+        encodings. object_queries [Q, D]: the learned embeddings of the queries.
         """
         tokens = source.flatten(2).transpose(1, 2)
         places = positions.flatten(2).transpose(1, 2)
         position: Tensor | None = places
         if self.positions_where == "input":
             tokens, position = tokens + places, None
-        # Without padding, attention runs unmasked: the fast path, and what evaluation uses.
+        # Without padding, which is the case in evaluation, attention has no mask and is faster.
         keep = ~padding.flatten(1)[:, None, None, :] if padding.any() else None
         memory = self.encoder(tokens, position if self.positions_where == "attention" else None, keep)
         decoded = self.decoder(memory, position, object_queries, keep)
@@ -49,11 +51,11 @@ class Encoder(nn.Module):
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
-        # As published: only a pre-norm encoder ends with a LayerNorm.
+        # As published, only a pre-norm encoder ends with a LayerNorm.
         self.norm = nn.LayerNorm(config.width) if config.pre_norm else None
 
     def forward(self, tokens: Tensor, position: Tensor | None, keep: Tensor | None) -> Tensor:
-        """tokens, position [B, N, D], keep [B, 1, 1, N] (True = attend) -> memory [B, N, D]."""
+        """Returns the memory [B, N, D] for tokens, position [B, N, D]. keep [B, 1, 1, N]: True where attention is allowed."""
         for layer in self.layers:
             tokens = layer(tokens, position, keep)
         return tokens if self.norm is None else cast(Tensor, self.norm(tokens))
@@ -66,7 +68,7 @@ class Decoder(nn.Module):
         self.norm = nn.LayerNorm(config.width)
 
     def forward(self, memory: Tensor, position: Tensor | None, object_queries: Tensor, keep: Tensor | None) -> Tensor:
-        """memory [B, N, D], object_queries [Q, D] -> [L, B, Q, D]; the decoder's input is zeros."""
+        """Returns the outputs of all layers [L, B, Q, D] for memory [B, N, D] and object_queries [Q, D]. The input is zeros."""
         query_position = object_queries.expand(len(memory), -1, -1)
         x = torch.zeros_like(query_position)
         keys = _with(memory, position)
@@ -78,7 +80,7 @@ class Decoder(nn.Module):
 
 
 class LayerConfig(Protocol):
-    """What a layer is built from, in every detector that is a transformer."""
+    """The configuration of a layer, which all detectors with a transformer provide."""
 
     @property
     def width(self) -> int: ...
@@ -93,7 +95,7 @@ class LayerConfig(Protocol):
 
 
 class Layer(nn.Module):
-    """What encoder and decoder layers share: residual sublayers with the LayerNorm before or after, and the feed-forward."""
+    """The common part of encoder and decoder layers: residual sublayers with pre-norm or post-norm, and the feed-forward net."""
 
     def __init__(self, config: LayerConfig, self_attn: nn.Module) -> None:
         super().__init__()
@@ -139,7 +141,7 @@ class DecoderLayer(Layer):
             self.norm3 = nn.LayerNorm(config.width)
 
     def forward(self, x: Tensor, query_position: Tensor, memory: Tensor, keys: Tensor, keep: Tensor | None) -> Tensor:
-        """x, query_position [B, Q, D]; memory [B, N, D], keys the same with positions; keep [B, 1, 1, N]."""
+        """Returns [B, Q, D] for x, query_position [B, Q, D]; memory [B, N, D]; keys: memory plus positions; keep [B, 1, 1, N]."""
 
         def attend_to_queries(y: Tensor) -> Tensor:
             placed = y + query_position
@@ -154,7 +156,7 @@ class DecoderLayer(Layer):
 
 
 class Attention(nn.Module):
-    """Multi-head attention with the weights of `nn.MultiheadAttention`, computed without materialising attention weights."""
+    """Multi-head attention with the parameters of `nn.MultiheadAttention`, computed without storing attention weights."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -165,7 +167,7 @@ class Attention(nn.Module):
         nn.init.zeros_(self.out_proj.bias)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, keep: Tensor | None) -> Tensor:
-        """query [B, Q, D]; key, value [B, N, D]; keep [B, 1, 1, N], True where attention may go. Returns [B, Q, D]."""
+        """Returns [B, Q, D] for query [B, Q, D]; key, value [B, N, D]; keep [B, 1, 1, N], True where attention is allowed."""
         q, k = self._queries_and_keys(query, key)
         in_v, bias_v = self.in_proj_weight[2 * self.width :], self.in_proj_bias[2 * self.width :]
         v = F.linear(value, in_v, bias_v)
@@ -174,14 +176,14 @@ class Attention(nn.Module):
         return cast(Tensor, self.out_proj(x.transpose(1, 2).flatten(2)))
 
     def weights(self, query: Tensor, key: Tensor, keep: Tensor | None) -> Tensor:
-        """How much each query attends to each key, which `forward` never needs to know: [B, heads, Q, N], summing to 1 over N."""
+        """Returns the attention weights [B, heads, Q, N], which sum to 1 over N. `forward` does not compute them."""
         q, k = (self._split(x) for x in self._queries_and_keys(query, key))
         scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
         return (scores if keep is None else scores.masked_fill(~keep, float("-inf"))).softmax(-1)
 
     def _queries_and_keys(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
         d = self.width
-        if query is key:  # self-attention: both projections in one product
+        if query is key:  # self-attention: one matrix product computes both projections
             q, k = F.linear(query, self.in_proj_weight[: 2 * d], self.in_proj_bias[: 2 * d]).chunk(2, dim=-1)
             return q, k
         (in_q, in_k, _), (bias_q, bias_k, _) = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)

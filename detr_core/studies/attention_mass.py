@@ -1,4 +1,4 @@
-"""How much of an attention map lies in a region, beside how much of the image the region is."""
+"""Measures the share of an attention map that lies in a region, and the region's share of the image."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ from detr_core.structures import Target
 
 @dataclass
 class Mass:
-    """Attention in a region, summed over objects, and what attention that knows nothing would have there: the region's area."""
+    """The attention in a region and the region's area, summed over objects.
+
+    mass: the share of the attention. area: the region's share of the image, which is the share of a uniform distribution.
+    """
 
     mass: float = 0.0
     area: float = 0.0
 
     def add(self, maps: Tensor, regions: Tensor) -> None:
-        """maps [K, h, w]: of K objects, each of sum 1. regions [K, h, w]: the share of every position that is in the region."""
+        """Adds K objects. maps [K, h, w]: attention of sum 1. regions [K, h, w]: each position's share in the region."""
         self.mass += float((maps * regions).sum())
         self.area += float(regions.mean((1, 2)).sum())
 
     def figures(self, name: str, objects: int) -> dict[str, float]:
-        """'<name>/mass' and '<name>/area', means over so many objects, 0..1, and '<name>/times', their ratio."""
+        """Returns '<name>/mass' and '<name>/area', means over `objects` objects in 0..1, and '<name>/times', their ratio."""
         if objects == 0 or self.area == 0:
             return {}
         return {
@@ -39,7 +42,7 @@ class Mass:
 
 
 def write_regions(figures: Mapping[str, float], names: Sequence[str], file: Path) -> None:
-    """Writes a CSV of a row a measured region: region, mass, area, times."""
+    """Writes a CSV file with one row per measured region: region, mass, area, times."""
     with file.open("w", encoding="utf-8", newline="") as content:
         table = csv.writer(content)
         table.writerow(["region", "mass", "area", "times"])
@@ -49,13 +52,16 @@ def write_regions(figures: Mapping[str, float], names: Sequence[str], file: Path
 
 
 def box_regions(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """The share of every position of a map of `size` (h, w) in each box: [K, h, w]. boxes [K, 4]: cxcywh, 0..1."""
+    """Returns how much of every position of a map of `size` (h, w) lies in each box, [K, h, w] in 0..1.
+
+    boxes [K, 4]: cxcywh, normalised to 0..1.
+    """
     x1, y1, x2, y2 = box_convert(boxes, "cxcywh", "xyxy").unbind(-1)
     return _covered(y1, y2, size[0])[:, :, None] * _covered(x1, x2, size[1])[:, None, :]
 
 
 def box_masks(target: Target) -> Tensor:
-    """The boxes of the target's objects as masks, bool [T, H, W] at its size: for data without masks."""
+    """Returns the boxes of the target's objects as masks, bool [T, H, W] at the target's size, for data without masks."""
     (height, width), (x, y, w, h) = target.size, target.boxes.T[..., None]
     across = ((torch.arange(width) + 0.5) / width - x).abs() <= w / 2
     down = ((torch.arange(height) + 0.5) / height - y).abs() <= h / 2
@@ -64,12 +70,12 @@ def box_masks(target: Target) -> Tensor:
 
 
 def mask_regions(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """The share of every position of a map of `size` (h, w) in each mask: [K, h, w]. masks [K, H, W]: bool."""
+    """Returns how much of every position of a map of `size` (h, w) lies in each mask, [K, h, w]. masks [K, H, W]: bool."""
     return F.interpolate(masks[:, None].float(), size=size, mode="area")[:, 0]
 
 
 def position_of(points: Tensor, size: tuple[int, int]) -> Tensor:
-    """Which position of a map of `size` (h, w), counted row by row, each point is in. points [K, 2]: x, y, 0..1. Returns [K]."""
+    """Returns the position [K] of each point in a map of `size` (h, w), counted row by row. points [K, 2]: (x, y) in 0..1."""
     height, width = size
     column = (points[:, 0] * width).long().clamp(0, width - 1)
     row = (points[:, 1] * height).long().clamp(0, height - 1)
@@ -77,7 +83,7 @@ def position_of(points: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _covered(low: Tensor, high: Tensor, cells: int) -> Tensor:
-    # [K, cells]: the share of each of so many equal parts of 0..1 that is between low and high [K].
+    # Divides 0..1 into `cells` equal parts, and returns the share of each part between low and high [K], [K, cells].
     edges = torch.arange(cells + 1, device=low.device) / cells
     overlap = torch.minimum(high[:, None], edges[1:]) - torch.maximum(low[:, None], edges[:-1])
     return overlap.clamp(min=0) * cells

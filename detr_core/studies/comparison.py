@@ -1,6 +1,6 @@
-"""The table of a study that trains: what each run measured, and how sure its difference from the base variant is.
+"""The table of a training study: the metrics of each run, and the confidence interval of its difference from the base variant.
 
-`study.json` holds the whole table and is all that figures, report and comparisons read; `study.csv` has a row a run.
+`study.json` holds the whole table; plots, report and comparisons read only this file. `study.csv` has one row per run.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ from typing import Any, Literal
 from detr_core.atomic import write_text
 from detr_core.evaluate.average_precision import GroundTruth, bootstrap_difference
 
-SAMPLES = 1000  # of the images, for an interval
+SAMPLES = 1000  # number of bootstrap samples of the images for an interval
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A run's AP less the base's under the same seed, 0..1, and the 95% interval of it over bootstrap samples of the images."""
+    """The AP of a run minus the base's AP with the same seed.
+
+    value: the difference, where AP is in 0..1. low, high: its 95% interval over bootstrap samples of the images.
+    """
 
     value: float
     low: float
@@ -31,11 +34,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class Run:
-    """One variant under one seed.
+    """One variant with one seed.
 
-    overrides: of the profile, by dotted key; varied: those that make variants differ, with the values they have here. status:
-    `open` where it was not finished; error: why it failed. Of a finished one: metrics, named scalars ('val/AP'); curve, pairs of
-    epoch and val/AP while it trained; cost, as `Cost`.
+    overrides: dotted key of the profile -> value. varied: the overrides in which variants differ. status: `open` means not
+    finished. error: why the run failed. A finished run has metrics, named scalars such as 'val/AP'; curve, pairs (epoch, val/AP)
+    of the validations during training; and cost, the fields of `Cost`.
     """
 
     variant: str
@@ -52,7 +55,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Table:
-    """All runs of a study of a profile. paper: where it stands in the paper. base: the variant others are compared with."""
+    """All runs of a study with a profile.
+
+    paper: the place of the study in the paper. base: the variant that the other variants are compared with.
+    """
 
     study: str
     profile: str
@@ -63,7 +69,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Spread:
-    """Of one figure over seeds: mean, smallest and largest, and how many seeds."""
+    """A metric over seeds: its mean, smallest and largest value, and the number of seeds."""
 
     mean: float
     low: float
@@ -72,12 +78,12 @@ class Spread:
 
 
 def difference(ground_truth: GroundTruth, base: Path, other: Path) -> Difference:
-    """How much higher the AP of the results file `other` is than that of `base`, on the same images."""
+    """Returns the AP of the results file `other` minus the AP of `base`, on the same images, with its interval."""
     return Difference(*bootstrap_difference(ground_truth, base, other, SAMPLES))
 
 
 def write_table(table: Table, folder: Path) -> Path:
-    """Writes `study.json` and `study.csv` into `folder`, each as a whole or not at all; returns the former."""
+    """Writes `study.json` and `study.csv` into `folder`, each atomically. Returns the path of `study.json`."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [_row(run) for run in table.runs]
     columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -91,7 +97,7 @@ def write_table(table: Table, folder: Path) -> Path:
 
 
 def read_table(file: Path) -> Table:
-    """The table of a `study.json`."""
+    """Returns the table of a `study.json`."""
     content = json.loads(file.read_text(encoding="utf-8"))
     runs = [
         Run(**(run | {"difference": None if run["difference"] is None else Difference(**run["difference"])}))
@@ -101,7 +107,7 @@ def read_table(file: Path) -> Table:
 
 
 def finished(table: Table) -> dict[str, list[Run]]:
-    """The finished runs by variant, in the study's order."""
+    """Returns variant -> its finished runs, in the study's order."""
     found: dict[str, list[Run]] = {}
     for run in table.runs:
         if run.status == "finished":
@@ -110,13 +116,16 @@ def finished(table: Table) -> dict[str, list[Run]]:
 
 
 def spread(runs: Sequence[Run], metric: str) -> Spread | None:
-    """A figure of a variant over its seeds; None where it wasn't measured (COCO's -1 counts as that)."""
+    """Returns a variant's metric over its seeds; None if it was not measured, which includes COCO's -1."""
     values = [run.metrics[metric] for run in runs if run.metrics and run.metrics.get(metric, -1.0) >= 0]
     return Spread(statistics.fmean(values), min(values), max(values), len(values)) if values else None
 
 
 def mean_difference(runs: Sequence[Run]) -> Difference | None:
-    """Over seeds: the mean of the differences and of their bounds, which is no narrower than the interval of the mean."""
+    """Returns the mean over seeds of the differences and of their bounds; None without differences.
+
+    The interval of the mean bounds is at least as wide as the interval of the mean difference.
+    """
     found = [run.difference for run in runs if run.difference is not None]
     if not found:
         return None

@@ -1,4 +1,4 @@
-"""Configuration of the studies that only evaluate; training.py beside this file has that of those that train."""
+"""Configuration of the studies that only evaluate. The module training.py configures the studies that train."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from detr_core.data.config import ResizeConfig
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """paper: the table, figure or section that the study makes again, or a word of what it is where the paper has none.
+    """The common part of the configuration of all studies.
 
-    KINDS: of detectors that it can be carried out on.
+    paper: the table, figure or section of the paper that the study reproduces, or a short description if the paper has none.
+    KINDS: the kinds of detectors that the study supports.
     """
 
     KINDS: ClassVar[tuple[str, ...]] = ("detr", "deformable", "faster_rcnn")
@@ -23,9 +24,9 @@ class StudyConfig:
 
 @dataclass(frozen=True)
 class DecoderNmsConfig(StudyConfig):
-    """Figure 4 of the paper: AP of every decoder layer, without NMS and with it.
+    """Figure 4 of the paper: AP of every decoder layer with and without NMS.
 
-    nms: IoU thresholds; null stands for no NMS. batch_size and resize as in evaluation.
+    nms: IoU thresholds; null means no NMS. batch_size, resize: see EvaluateConfig.
     """
 
     KINDS = ("detr", "deformable")
@@ -43,12 +44,13 @@ class DecoderNmsConfig(StudyConfig):
 
 @dataclass(frozen=True)
 class InstanceCountConfig(StudyConfig):
-    """Copies of one object in the cells of a grid, cells masked at random (section 4.3 and appendix of the paper).
+    """Copies of one object in the cells of a grid with randomly masked cells (section 4.3 and appendix of the paper).
 
-    grid: cells a side. canvas: side of the square image, pixels, a multiple of grid. object_size: longer side of the object, as a
-    share of its cell's. fill: RGB of a masked cell. classes: names of things, null for all. objects: so many of the val set's of
-    each class take turns. repeats: masks drawn for every number of visible cells. score, iou: a cell is found by a detection of
-    its class with at least this score and IoU. shown: an image of so many visible cells is kept. batch_size: images a pass.
+    grid: the number of cells per side. canvas: the side of the square image, pixels, a multiple of grid. object_size: the longer
+    side of the object as a share of the cell's side. fill: the RGB colour of a masked cell. classes: the names of things, null
+    for all things. objects: the number of objects of each class that are taken from the val set and used in turn. repeats: the
+    number of random masks for each number of visible cells. score, iou: a cell is detected by a detection of its class with at
+    least this score and IoU. shown: the number of visible cells of the example image. batch_size: images per forward pass.
     """
 
     KINDS = ("detr",)
@@ -79,10 +81,10 @@ class InstanceCountConfig(StudyConfig):
 
 @dataclass(frozen=True)
 class EncoderAttentionConfig(StudyConfig):
-    """Figure 3 of the paper: where the last encoder layer's self-attention goes from chosen points of the image.
+    """Figure 3 of the paper: the last encoder layer's self-attention from the centres of objects.
 
-    pictures: so many val images, evenly spaced by id, are kept with the maps of `points` points each: the centres of their
-    largest things. batch_size and resize as in evaluation.
+    pictures: the number of val images, evenly spaced by id, that are stored with attention maps. points: the number of maps per
+    image, which start at the centres of the largest things. batch_size, resize: see EvaluateConfig.
     """
 
     KINDS = ("detr",)
@@ -98,11 +100,11 @@ class EncoderAttentionConfig(StudyConfig):
 
 @dataclass(frozen=True)
 class DecoderAttentionConfig(StudyConfig):
-    """Figures 6 and 7 of the paper: where the last decoder layer looks for every object, and the boxes of every query.
+    """Figures 6 and 7 of the paper: the last decoder layer's attention for every object, and the boxes of every query.
 
-    pictures: so many val images, evenly spaced by id, are kept with the maps of their detections. score: of a detection, at
-    least. border: half the width of the band along a box that counts as its extremities, as a share of the box's sides.
-    batch_size and resize as in evaluation.
+    pictures: the number of val images, evenly spaced by id, that are stored with the maps of their detections. score: the lowest
+    score of a detection. border: half the width of the band along a box that counts as its extremities, as a share of the box's
+    sides. batch_size, resize: see EvaluateConfig.
     """
 
     KINDS = ("detr",)
@@ -121,9 +123,9 @@ class DecoderAttentionConfig(StudyConfig):
 
 @dataclass(frozen=True)
 class ScoringConfig(StudyConfig):
-    """Section 4.1 of the paper: with and without empty-slot override, and detections below a score dropped.
+    """Section 4.1 of the paper: AP with and without empty-slot override, and without detections below a score.
 
-    scores: thresholds, rising. batch_size and resize as in evaluation.
+    scores: thresholds in ascending order. batch_size, resize: see EvaluateConfig.
     """
 
     KINDS = ("detr",)
@@ -134,7 +136,7 @@ class ScoringConfig(StudyConfig):
     def __post_init__(self) -> None:
         require(len(self.scores) > 0, "scores", "one or more thresholds", list(self.scores))
         rising = all(low < high for low, high in itertools.pairwise((-1.0, *self.scores, 1.0)))
-        require(rising and min(self.scores) >= 0, "scores", "rising thresholds from 0 to below 1", list(self.scores))
+        require(rising and min(self.scores) >= 0, "scores", "thresholds in ascending order, from 0 to below 1", list(self.scores))
         require(self.batch_size >= 1, "batch_size", "1 or more", self.batch_size)
 
 
@@ -145,4 +147,4 @@ EVALUATING: dict[str, type[StudyConfig]] = {
     "decoder-attention": DecoderAttentionConfig,
     "scoring": ScoringConfig,
 }
-"""The studies that only evaluate; every other name in a profile is a study that trains."""
+"""The studies that only evaluate, by name. Every other name in a profile is a study that trains."""

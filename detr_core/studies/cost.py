@@ -1,4 +1,4 @@
-"""What a detector costs: its parameters, its computation and its speed, as in Table 1 of the paper."""
+"""Measures the costs of a detector: parameters, FLOPs and speed, as in Table 1 of the paper."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 import torch
-import torchvision  # noqa: F401  its roi_align is counted
+import torchvision  # noqa: F401  registers roi_align, which is counted below
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -20,17 +20,19 @@ from detr_core.data.batching import evaluation_batches
 from detr_core.data.coco import CocoDataset
 from detr_core.model.image import normalise
 
-IMAGES = 100  # as in the paper: the first ones of the val split, one at a time
+IMAGES = 100  # number of measured images, the first ones of the val split, one at a time as in the paper
 WARM_UP = 5
-CORNERS = 4  # that a bilinear sample is the weighted mean of
+CORNERS = 4  # number of values in the weighted mean of a bilinear sample
 
 
 @dataclass(frozen=True)
 class Cost:
-    """parameters: in millions, of those that training changes. gflops: of one image; a multiply-add is one, as in the paper, and
-    a bilinear sample of a feature map is four. What is done value by value (norms, activations) and NMS don't count.
+    """The costs of a detector.
 
-    images_per_second: one image at a time, on `machine`, boxes and classes alone: by the median, which other work disturbs least.
+    parameters: the number of trained parameters in millions. gflops: the billions of FLOPs for one image, where a multiply-add is
+    one FLOP, as in the paper, and a bilinear sample of a feature map is four. Elementwise operations (norms, activations) and NMS
+    do not count. images_per_second: the speed on `machine` for one image at a time, boxes and classes only. It is computed from
+    the median time, which other processes disturb least.
     """
 
     parameters: float
@@ -41,7 +43,7 @@ class Cost:
 
 @torch.inference_mode()
 def cost(model: nn.Module, dataset: CocoDataset, device: torch.device) -> Cost:
-    """Measures `model`, which is on `device` and in eval mode, on the first images of `dataset`."""
+    """Returns the costs of `model`, which is on `device` and in eval mode, measured on the first images of `dataset`."""
     images = []
     for batch in evaluation_batches(dataset, 1, rank=0, world_size=1, workers=0):
         pixels, padding = batch.images.to(device), batch.padding.to(device)
@@ -56,7 +58,10 @@ def cost(model: nn.Module, dataset: CocoDataset, device: torch.device) -> Cost:
 
 
 def _seconds(model: nn.Module, images: list[tuple[Tensor, Tensor]], device: torch.device) -> list[float]:
-    """Of each image. On one thread: several wait for one another, for how long depends on what else the process does."""
+    """Returns the seconds of each image.
+
+    The measurement uses one CPU thread, because several threads wait for one another, which varies with other work.
+    """
     seconds, threads = [], torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -72,12 +77,12 @@ def _seconds(model: nn.Module, images: list[tuple[Tensor, Tensor]], device: torc
 
 
 def parameters(model: nn.Module) -> float:
-    """Millions of parameters that training changes: a frozen stem and first stage don't count, as in the paper."""
+    """Returns the number of trained parameters in millions. A frozen stem and first stage don't count, as in the paper."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) / 1e6
 
 
 def machine(device: torch.device) -> str:
-    """The name of the GPU, or of the processor, of which one thread is measured."""
+    """Returns the name of the GPU, or the name of the processor with '1 thread'."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{_processor()}, 1 thread"
@@ -87,13 +92,13 @@ def _flops(model: nn.Module, image: tuple[torch.Tensor, torch.Tensor]) -> float:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
         for parameter in trained:
-            parameter.requires_grad_(False)  # the counter follows what has gradients, of which inference has none
+            parameter.requires_grad_(False)  # inference needs no gradients, and the counter would track them
         with FlopCounterMode(display=False, custom_mapping=_SAMPLING) as counter:
             model(*image)
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
-    return float(counter.get_total_flops()) / 2  # torch counts a multiply-add as two
+    return float(counter.get_total_flops()) / 2  # torch counts a multiply-add as two FLOPs
 
 
 def _grid_sample_flops(*arguments: Any, out_shape: Any = None, **others: Any) -> int:
@@ -106,7 +111,7 @@ def _roi_align_flops(
     return int(2 * CORNERS * sampling_ratio**2 * prod(out_shape))
 
 
-# Deformable DETR's attention and Faster R-CNN's pooling, of which torch knows no formula. In torch's unit, two a multiply-add.
+# Formulas for Deformable DETR's attention and Faster R-CNN's pooling, which torch lacks. Here a multiply-add is two FLOPs.
 _SAMPLING = {
     torch.ops.aten.grid_sampler_2d: _grid_sample_flops,
     torch.ops.torchvision.roi_align: _roi_align_flops,

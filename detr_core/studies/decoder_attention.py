@@ -1,4 +1,4 @@
-"""Attention of the last decoder layer for every detected object (Figure 6 of the paper), and every query's boxes (Figure 7)."""
+"""Measures the last decoder layer's attention for every detected object (Figure 6) and the boxes of every query (Figure 7)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ REGIONS = ("extremities", "interior", "outside")
 
 @dataclass(frozen=True)
 class Seen:
-    """A detected object. box: cxcywh, 0..1 of the image. category: its name. map [h, w]: where its query looks, sum 1."""
+    """A detected object.
+
+    box: cxcywh, normalised to 0..1. category: its name. query: the index of its query. map [h, w]: the query's attention, sum 1.
+    """
 
     box: tuple[float, ...]
     category: str
@@ -42,9 +45,11 @@ class Seen:
 
 @dataclass(frozen=True)
 class DecoderAttention:
-    """figures: see `decoder_attention`. pictures: by the place of an image in the dataset, its objects, surest first.
+    """The result of the study.
 
-    boxes [images, Q, 4]: float32, cxcywh, 0..1, of every query in every image, whatever it says of it.
+    figures: the metrics that `decoder_attention` describes. pictures: index of an image in the dataset -> its detected objects in
+    descending order of the score. boxes [images, Q, 4]: float32, cxcywh in 0..1, of every query in every image, including queries
+    without an object.
     """
 
     figures: dict[str, float]
@@ -62,14 +67,14 @@ def decoder_attention(
     workers: int,
     reporter: Reporter,
 ) -> DecoderAttention:
-    """Where the last decoder layer looks in the image for every detected thing, the mean over the heads.
+    """Measures the last decoder layer's attention, averaged over the heads, for every detected thing.
 
-    figures, means over detections: 'extremities/mass', the share of attention within `config.border` of the box's border,
-    'extremities/area', that band's share of the image, which is what attention that knows nothing would have, and
-    'extremities/times', their ratio; the same as 'interior/...' within the band and 'outside/...' beyond it. Attention sits on
-    extremities where 'extremities/times' is above 'interior/times'. 'queries/center' and 'queries/size': the share of the
-    variance of box centres and sizes, over images and queries, that lies between the queries: 1 where each always says the same
-    box, 0 where all are alike.
+    The metrics are means over detections: 'extremities/mass' is the share of attention within `config.border` of the box's
+    border; 'extremities/area' is that band's share of the image, which is the share of a uniform distribution;
+    'extremities/times' is their ratio. 'interior/...' and 'outside/...' are the same for the regions inside and outside of the
+    band. Attention is on extremities if 'extremities/times' is above 'interior/times'. 'queries/center' and 'queries/size' are
+    the share of the variance of box centres and sizes, over images and queries, that is variance between the queries: 1 if each
+    query always predicts the same box, 0 if all queries have the same mean.
     """
     classes = classes_in(categories, dataset)
     attention = cast(Attention, model.transformer.decoder.layers[-1].multihead_attn)
@@ -112,9 +117,9 @@ def decoder_attention(
 
 
 def write_decoder_attention(found: DecoderAttention, dataset: CocoDataset, folder: Path) -> None:
-    """Writes `metrics.json` (the figures), `regions.csv` (a row a region), `boxes.npy` and `maps.json` with its pictures.
+    """Writes `metrics.json`, `regions.csv` (one row per region), `boxes.npy` and `maps.json` with its pictures into `folder`.
 
-    maps.json: a list of {image_id, file, objects: [{box, category, score, query, map}]}, box cxcywh of 0..1, map as rows of
+    maps.json: a list of {image_id, file, objects: [{box, category, score, query, map}]}. box: cxcywh in 0..1. map: rows of
     numbers that sum to 1.
     """
     (folder / "metrics.json").write_text(json.dumps(found.figures, indent=1), encoding="utf-8")
@@ -135,7 +140,7 @@ def write_decoder_attention(found: DecoderAttention, dataset: CocoDataset, folde
 
 
 def _regions(boxes: Tensor, border: float, size: tuple[int, int]) -> dict[str, Tensor]:
-    """The band along each box's border, what it encloses, and the rest of the image: [K, h, w]. boxes [K, 4]: cxcywh."""
+    """Returns the band along each box's border, its interior and the rest of the image, [K, h, w]. boxes [K, 4]: cxcywh."""
     inner, outer = (
         box_regions(torch.cat([boxes[:, :2], boxes[:, 2:] * scale], dim=1), size) for scale in (1 - 2 * border, 1 + 2 * border)
     )
@@ -143,6 +148,6 @@ def _regions(boxes: Tensor, border: float, size: tuple[int, int]) -> dict[str, T
 
 
 def _between(values: np.ndarray) -> float:
-    # [images, Q, 2]: the variance of the queries' means over the whole variance, both coordinates together.
+    # Returns the variance of the queries' means divided by the total variance, summed over both coordinates, of [images, Q, 2].
     whole = values.var(axis=(0, 1)).sum()
     return float(values.mean(axis=0).var(axis=0).sum() / whole) if whole > 0 else 0.0

@@ -1,7 +1,7 @@
-"""Decoder depth x NMS (Figure 4 of the paper): AP of each decoder layer, without non-maximum suppression and with it.
+"""Measures AP after each decoder layer with and without non-maximum suppression (Figure 4 of the paper).
 
-The first layer can't yet see what the other queries took and finds objects twice, so NMS helps it; the last one has learned not
-to, and NMS hurts it slightly.
+After the first layer, queries do not know the predictions of other queries and predict duplicates, so NMS raises AP. The last
+layers avoid duplicates by themselves, and NMS lowers AP slightly.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ from detr_core.studies.config import DecoderNmsConfig
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of the table. decoder_depth: the layer, from 1. nms: IoU threshold, None for off. figures: COCO's twelve, 0..1."""
+    """One cell of the table.
+
+    decoder_depth: the layer, from 1. nms: the IoU threshold, None without NMS. figures: COCO's twelve metrics in 0..1.
+    """
 
     decoder_depth: int
     nms: float | None
@@ -40,7 +43,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Such as 'depth_1/nms_off' or 'depth_4/nms_0.7'."""
+        """The name of the cell, such as 'depth_1/nms_off' or 'depth_4/nms_0.7'."""
         return f"depth_{self.decoder_depth}/nms_{'off' if self.nms is None else self.nms}"
 
 
@@ -55,21 +58,21 @@ def decoder_nms(
     workers: int,
     reporter: Reporter,
 ) -> list[Cell]:
-    """A cell for each decoder layer and threshold, from one pass over the images: the model gives every layer's output.
+    """Returns a cell for each decoder layer and threshold, from one pass over the images.
 
-    ground_truth: the instances that boxes are scored against. Every query counts, with its best class other than no-object, so
-    the last layer without NMS is what evaluation with `empty_slot_override` measures. Raises ConfigError for a detector without
-    decoder layers.
+    ground_truth: the instances that boxes are scored against. Every query gives a detection with its best class other than
+    no-object, so the last layer without NMS has the metrics of an evaluation with `empty_slot_override`. Raises ConfigError for a
+    detector without decoder layers.
     """
     if isinstance(model, FasterRcnn):
         kind = model.config.kind
-        raise ConfigError(f"decoder_nms: expected a checkpoint of a detector with decoder layers, found one of kind {kind!r}")
+        raise ConfigError(f"decoder_nms: expected a checkpoint of a detector with decoder layers, found kind {kind!r}")
     classes = classes_in(categories, dataset)
     rows: dict[tuple[int, float | None], list[np.ndarray]] = {}
     for targets, _, output in forward_pass(model, dataset, config.batch_size, alone(device), workers, reporter):
         sizes = [target.original_size for target in targets]
         assert not isinstance(output, RegionOutput)
-        # The queries of a batch in one row, because the table has many cells: image by image each would cost a pass of its own.
+        # The detections of a batch are concatenated, because a separate pass per image would be slow for the table's many cells.
         for layer in range(len(output.logits)):
             every = in_one_row(output, sizes, layer)
             image_ids = np.repeat([target.image_id for target in targets], len(every.scores) // len(targets))
@@ -84,7 +87,7 @@ def decoder_nms(
 
 
 def write_cells(cells: Sequence[Cell], folder: Path) -> None:
-    """Writes the table to `folder`: `cells.json` (as Cell), `cells.csv` (a row a cell) and the flat `metrics.json`."""
+    """Writes the table to `folder`: `cells.json` (a list of Cell), `cells.csv` (one row per cell) and the flat `metrics.json`."""
     (folder / "cells.json").write_text(json.dumps([asdict(cell) for cell in cells], indent=1), encoding="utf-8")
     metrics = {f"{cell.name}/{name}": value for cell in cells for name, value in cell.figures.items()}
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
@@ -96,12 +99,16 @@ def write_cells(cells: Sequence[Cell], folder: Path) -> None:
 
 
 def kept_by_nms(found: Detections, image: np.ndarray, threshold: float) -> np.ndarray:
-    """Which detections NMS leaves, bool [N]; it stays within a class of an image. image [N]: the image of each detection."""
+    """Returns which detections NMS keeps, bool [N]. It compares detections of one class in one image only.
+
+    image [N]: the image of each detection. threshold: IoU.
+    """
     kept = np.zeros(len(image), dtype=np.bool_)
     if len(image) == 0:
         return kept
-    # Each group is moved far from all others, so that one call does for the batch: in float64, since that costs float32 its
-    # pixels' fractions, and not by torchvision's batched_nms, whose distance is too small for boxes that reach out of the image.
+    # The boxes of each image and class are shifted far from all others, so that one call of NMS handles the whole batch. The
+    # shift needs float64, because float32 would lose fractions of pixels. torchvision's batched_nms shifts too little for boxes
+    # that reach beyond the image.
     boxes = found.boxes.double()
     images = torch.from_numpy(np.unique(image, return_inverse=True)[1])
     group = images * (found.labels.max() + 1) + found.labels

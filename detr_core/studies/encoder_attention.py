@@ -1,4 +1,4 @@
-"""Self-attention of the last encoder layer (Figure 3 of the paper): whether it separates instances already."""
+"""Measures whether the last encoder layer's self-attention separates instances (Figure 3 of the paper)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ REGIONS = ("own", "same_class", "others")
 
 @dataclass(frozen=True)
 class Point:
-    """x, y: 0..1 of the image. category: of the thing whose centre it is. map [h, w]: where attention goes from there, sum 1."""
+    """The centre of a thing.
+
+    x, y: the point, normalised to 0..1. category: the name of the thing's category. map [h, w]: the point's attention, sum 1.
+    """
 
     x: float
     y: float
@@ -38,7 +41,10 @@ class Point:
 
 @dataclass(frozen=True)
 class EncoderAttention:
-    """figures: see `encoder_attention`. pictures: by the place of an image in the dataset, the maps of its points."""
+    """The result of the study.
+
+    figures: the metrics that `encoder_attention` describes. pictures: index of an image in the dataset -> its points with maps.
+    """
 
     figures: dict[str, float]
     pictures: dict[int, list[Point]]
@@ -53,14 +59,13 @@ def encoder_attention(
     workers: int,
     reporter: Reporter,
 ) -> EncoderAttention:
-    """Where attention goes from the centre of every thing of the dataset, the mean over the heads.
+    """Measures the self-attention from the centre of every thing of the dataset, averaged over the heads.
 
-    dataset: with masks; where it has none an object's box stands for its mask. figures, means over things: 'own/mass', the share
-    of attention inside the thing's own mask, 'own/area', the mask's share of the image, which is what attention that
-    knows nothing would have, and 'own/times', their ratio; the same
-    as 'same_class/...' inside the other things of its class in the image (of things that have any), and as 'others/...' inside
-    those of other classes. Instances are separated where 'own/times' is far above 'same_class/times'.
-    Raises ConfigError for a detector without encoder layers.
+    dataset: a dataset with masks; without masks, the box of an object is used as its mask. The metrics are means over things:
+    'own/mass' is the share of attention inside the thing's own mask; 'own/area' is the mask's share of the image, which is the
+    share of a uniform distribution; 'own/times' is their ratio. 'same_class/...' are the same for the other things of its class
+    in the image, for things that have such others, and 'others/...' for things of other classes. Instances are separated if
+    'own/times' is far above 'same_class/times'. Raises ConfigError for a detector without encoder layers.
     """
     layers = model.transformer.encoder.layers
     require(len(layers) > 0, "detector.encoder_layers", "1 or more for encoder-attention", 0)
@@ -94,9 +99,9 @@ def encoder_attention(
 
 
 def write_encoder_attention(found: EncoderAttention, dataset: CocoDataset, folder: Path) -> None:
-    """Writes `metrics.json` (the figures), `regions.csv` (a row a region) and `maps.json` with the pictures it names.
+    """Writes `metrics.json`, `regions.csv` (one row per region) and `maps.json` with its pictures into `folder`.
 
-    maps.json: a list of {image_id, file, points: [{x, y, category, map}]}, map as rows of numbers that sum to 1.
+    maps.json: a list of {image_id, file, points: [{x, y, category, map}]}. map: rows of numbers that sum to 1.
     """
     (folder / "metrics.json").write_text(json.dumps(found.figures, indent=1), encoding="utf-8")
     write_regions(found.figures, REGIONS, folder / "regions.csv")
@@ -114,7 +119,7 @@ def write_encoder_attention(found: EncoderAttention, dataset: CocoDataset, folde
 
 
 def _regions(target: Target, thing: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
-    # Of each thing its own mask, those of the others of its class, and those of things of other classes: [K, h, w].
+    # Returns for each thing the regions of its own mask, of the other things of its class, and of other classes, [K, h, w].
     masks = box_masks(target) if target.masks is None else target.masks
     own = mask_regions(masks[thing], size)
     labels = target.labels[thing]

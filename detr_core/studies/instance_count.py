@@ -1,7 +1,7 @@
-"""How many instances the detector finds at once (section 4.3 and appendix of the paper).
+"""Measures how many instances the detector detects in one image (section 4.3 and appendix of the paper).
 
-Copies of one object fill a grid, and cells are masked at random: how many of the visible ones are missed, and what happens beyond
-the numbers that training images hold.
+Copies of one object fill a grid, and cells are masked at random. The study counts the visible copies that are missed, also for
+numbers of copies that no training image contains.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ from detr_core.studies.object_grid import Crop, clear_objects, masked, tiled
 
 @dataclass(frozen=True)
 class Example:
-    """One image of the study. image: uint8 RGB [3, H, W]. boxes [N, 4]: detections of the class, xyxy pixels; scores [N].
+    """One image of the study.
 
-    visible: cells that show the object; found: how many of them were found.
+    image: uint8 RGB [3, H, W]. boxes [N, 4], scores [N]: the detections of the class, xyxy in pixels. visible: the number of
+    visible cells. found: the number of detected cells.
     """
 
     image: Tensor
@@ -50,9 +51,10 @@ class Example:
 
 @dataclass(frozen=True)
 class ClassCount:
-    """One class. most_in_training: instances in one training image, at most.
+    """The result for one class.
 
-    found [cells, repeats]: int64, found cells where 1, 2, ... cells are visible. example: with `shown` visible cells.
+    most_in_training: the largest number of its instances in a training image. found [cells, repeats]: int64, the number of
+    detected cells with 1, 2, ... visible cells. example: an image with `shown` visible cells.
     """
 
     name: str
@@ -62,7 +64,7 @@ class ClassCount:
 
     @property
     def missed(self) -> np.ndarray:
-        """The share of the visible cells that is missed: [cells, repeats]."""
+        """Returns the share of the visible cells that are missed, [cells, repeats]."""
         return 1 - self.found / np.arange(1, len(self.found) + 1)[:, None]
 
 
@@ -76,15 +78,15 @@ def instance_count(
     device: torch.device,
     reporter: Reporter,
 ) -> list[ClassCount]:
-    """Counts the found cells of every class, number of visible cells and repeat.
+    """Counts the detected cells for every class, number of visible cells and repeat.
 
-    dataset: where objects are taken from. train: the split that the model was trained on, only counted.
-    Raises ConfigError, before the model runs, for a class of `config.classes` that the checkpoint or the dataset doesn't have as
-    a thing, or of which no object stands free in its image; where all classes are asked for, these are left out.
+    dataset: the source of the objects. train: the split that the model was trained on, whose instances are counted.
+    Raises ConfigError, before the model runs, if a class of `config.classes` is not a thing of the checkpoint and the dataset, or
+    has no isolated object. If `config.classes` is None, such classes are left out.
     """
     known = classes_in(categories, dataset)
     annotations, trained_on = (_things(split) for split in (dataset.split, train))
-    # Names are the dataset's: a published checkpoint may not know its own.
+    # The names come from the dataset, because a published checkpoint may have no names.
     label_of = {category.id: label for label, category in enumerate(categories) if known.thing[label]}
     labels = category_labels({category.id: category.name for category in annotations.categories})
     id_of = {label: number for number, label in labels.items() if number in label_of}
@@ -94,11 +96,11 @@ def instance_count(
         require(name in names, "instance_count.classes", f"things of checkpoint and dataset ({', '.join(names)})", name)
     crops = {name: _crops(annotations, id_of[name], config) for name in wanted}
     for name in [name for name, found in crops.items() if not found]:
-        # Of all classes some may have no such object; one that was asked for by name must.
-        require(config.classes is None, "instance_count.classes", "classes with an object that stands free in its image", name)
-        reporter.message(f"instance-count: no {name} stands free in its image; left out")
+        # Without `classes`, a class without such an object is left out; a class in `classes` must have one.
+        require(config.classes is None, "instance_count.classes", "classes with an isolated object in an image", name)
+        reporter.message(f"instance-count: the class {name!r} has no isolated object in an image and is left out")
         del crops[name]
-    require(len(crops) > 0, "instance_count.classes", "a thing that stands free in its image", names)
+    require(len(crops) > 0, "instance_count.classes", "at least one class with an isolated object in an image", names)
     most = _most_at_once(trained_on)
     training, results = model.training, []
     model.eval()
@@ -115,11 +117,11 @@ def instance_count(
 
 
 def write_counts(results: Sequence[ClassCount], folder: Path) -> None:
-    """Writes `counts.json`, `counts.csv` (a row a class and number of visible cells), `metrics.json` and example_<i>.png.
+    """Writes `counts.json`, `counts.csv` (one row per class and number of visible cells), `metrics.json` and example_<i>.png.
 
-    counts.json: a list of {name, most_in_training, visible: [1, 2, ..], missed: {mean, std}: shares of the visible cells,
-    example: {file, visible, found, boxes: [[x1, y1, x2, y2], ..], scores}}, a class each. metrics.json: 'visible_<n>/missed', the
-    mean over classes.
+    counts.json: a list with one entry per class: {name, most_in_training, visible: [1, 2, ..], missed: {mean, std}, example:
+    {file, visible, found, boxes: [[x1, y1, x2, y2], ..], scores}}. missed: shares of the visible cells. boxes: pixels.
+    metrics.json: 'visible_<n>/missed', the mean over classes.
     """
     content: list[dict[str, Any]] = []
     for place, each in enumerate(results):
@@ -151,10 +153,11 @@ def write_counts(results: Sequence[ClassCount], folder: Path) -> None:
 
 
 def found_cells(scores: Tensor, labels: Tensor, boxes: Tensor, cells: Tensor, label: int, score: float, iou: float) -> Tensor:
-    """Which cells a detection of the class `label` has found: bool [B, N].
+    """Returns which cells are detected by a detection of the class `label`, bool [B, N].
 
-    scores, labels [B, Q], boxes [B, Q, 4]: detections; cells [N, 4]: the objects' boxes; all xyxy in the same pixels. A detection
-    finds one cell at most, the one that it overlaps most, and only with the given score and IoU; several may find the same.
+    scores, labels [B, Q], boxes [B, Q, 4]: the detections. cells [N, 4]: the objects' boxes. All boxes are xyxy in the same
+    pixels. A detection with at least the given score detects at most one cell, the one with the largest IoU, if that is at least
+    `iou`. Several detections may detect the same cell.
     """
     overlap, nearest = box_iou(boxes.flatten(0, 1), cells).view(*scores.shape, len(cells)).max(-1)
     counts = (labels == label) & (scores >= score) & (overlap >= iou)
@@ -200,7 +203,7 @@ def _count(
                 example = Example(images[i], where[i, sure], scores[i, sure], config.shown, int(hits[i].sum()))
             progress.add(len(part))
         found[:, repeats.numpy()] = torch.cat(counts).view(cells, len(repeats)).numpy()
-    assert example is not None  # every number of visible cells occurs with every crop
+    assert example is not None  # every number of visible cells occurs, so `shown` does too
     return found, example
 
 
@@ -215,7 +218,7 @@ def _things(split: Split) -> Annotations:
 
 
 def _most_at_once(annotations: Annotations) -> dict[int, int]:
-    # By category id: the most objects of it in one image.
+    # Returns category id -> the largest number of its objects in one image.
     counts = [
         np.bincount(annotations.labels[first:end], minlength=len(annotations.categories))
         for first, end in zip(annotations.first[:-1], annotations.first[1:], strict=True)
@@ -225,7 +228,7 @@ def _most_at_once(annotations: Annotations) -> dict[int, int]:
 
 
 class _Progress:
-    """Tells the reporter how many of the images are done."""
+    """Reports the number of images that are done."""
 
     def __init__(self, reporter: Reporter, total: int) -> None:
         self.reporter, self.total, self.done, self.start = reporter, total, 0, time.perf_counter()

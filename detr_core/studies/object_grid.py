@@ -1,4 +1,4 @@
-"""Squares cut out around objects of a dataset, to be repeated on a grid."""
+"""Cuts out squares around objects of a dataset, and repeats them on a grid."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from torchvision.transforms.v2 import functional as F
 from detr_core.data.annotations import Annotations
 from detr_core.data.images import read_image
 
-_CROWDED = 100  # shares of overlap closer than a hundredth count as the same
+_CROWDED = 100  # shares of overlap that differ by less than a hundredth count as equal
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A square with one object in it. image: uint8 RGB [3, s, s]. box [4]: the object's, xyxy pixels of it."""
+    """A square image with one object. image: uint8 RGB [3, s, s]. box [4]: the object's box, xyxy in pixels of the square."""
 
     image: Tensor
     box: Tensor
 
 
 def clear_objects(annotations: Annotations, label: int, count: int, cell: int, object_size: float) -> list[Crop]:
-    """The `count` objects of a class that stand most clearly alone, each in a square of `cell` pixels; or fewer.
+    """Returns up to `count` most isolated objects of a class, each in a square of `cell` pixels.
 
-    The object's longer side takes the share `object_size` of the square's. Objects that touch the border of their image, or whose
-    square would not fit into it, are left out. First come those whose square has least of other objects' boxes in it, then those
-    that need least enlarging or shrinking.
+    The object's longer side has the share `object_size` of the square's side. Objects that touch the border of their image, or
+    whose square does not fit into the image, are left out. The objects are sorted by the overlap of their square with boxes of
+    other objects, then by the amount of resizing that they need.
     """
     ranked = []
     for image, size in enumerate(annotations.sizes):
@@ -47,7 +47,10 @@ def clear_objects(annotations: Annotations, label: int, count: int, cell: int, o
 
 
 def tiled(crop: Crop, grid: int) -> tuple[Tensor, Tensor]:
-    """The square in every cell: image uint8 [3, grid * s, grid * s], and the objects' boxes [grid * grid, 4], row by row."""
+    """Returns an image with the square in every cell, uint8 [3, grid * s, grid * s], and the objects' boxes, row by row.
+
+    The boxes [grid * grid, 4] are xyxy in pixels.
+    """
     side = crop.image.shape[-1]
     y, x = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
     corner = side * torch.stack([x, y, x, y], dim=-1).flatten(0, 1)
@@ -55,7 +58,7 @@ def tiled(crop: Crop, grid: int) -> tuple[Tensor, Tensor]:
 
 
 def masked(image: Tensor, visible: Tensor, fill: Sequence[int]) -> Tensor:
-    """A copy [B, 3, s, s] of a tiled image for every row of `visible`, bool [B, cells], its other cells painted over."""
+    """Returns a copy of a tiled image, [B, 3, s, s], for every row of `visible`, bool [B, cells], with hidden cells filled."""
     grid = math.isqrt(visible.shape[1])
     side = image.shape[-1] // grid
     shown = visible.view(-1, 1, grid, grid).repeat_interleave(side, 2).repeat_interleave(side, 3)
@@ -63,7 +66,7 @@ def masked(image: Tensor, visible: Tensor, fill: Sequence[int]) -> Tensor:
 
 
 def _square(box: npt.NDArray[np.float64], size: tuple[int, int], object_size: float) -> tuple[int, int, int, int] | None:
-    # xyxy of the square around the object, moved into the image; None where it doesn't fit or the object may be cut off.
+    # Returns the square around the object (xyxy), moved into the image; None if it does not fit or the object may be cut off.
     height, width = size
     x1, y1, x2, y2 = box.tolist()
     side = round(max(x2 - x1, y2 - y1) / object_size)
@@ -76,7 +79,7 @@ def _square(box: npt.NDArray[np.float64], size: tuple[int, int], object_size: fl
 
 
 def _covered(square: tuple[int, int, int, int], boxes: npt.NDArray[np.float64]) -> float:
-    # The area of boxes in the square, as a share of the square's.
+    # Returns the area of the boxes inside the square as a share of the square's area.
     low, high = np.maximum(boxes[:, :2], square[:2]), np.minimum(boxes[:, 2:], square[2:])
     return float(np.clip(high - low, 0, None).prod(axis=1).sum()) / (square[2] - square[0]) ** 2
 

@@ -1,4 +1,4 @@
-"""What the score of a detection decides (section 4.1 of the paper): empty slots that count all the same, and score thresholds."""
+"""Measures the effect of empty-slot override and of score thresholds on the metrics (section 4.1 of the paper)."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ from detr_core.studies.config import ScoringConfig
 
 @dataclass(frozen=True)
 class Scored:
-    """One way to choose detections. empty_slot_override: as in evaluation. threshold: detections below this score are dropped.
+    """The metrics for one way to select detections.
 
-    figures: COCO's twelve, and at IoU 0.5 over all classes together 'precision', 'recall' and 'F1', all 0..1.
+    empty_slot_override: see EvaluateConfig. threshold: detections below this score are dropped. figures: COCO's twelve metrics,
+    and 'precision', 'recall' and 'F1' at IoU 0.5 over all classes together, all in 0..1.
     """
 
     empty_slot_override: bool
@@ -36,7 +37,7 @@ class Scored:
 
     @property
     def name(self) -> str:
-        """Such as 'override_on/score_0.5'."""
+        """The name of the selection, such as 'override_on/score_0.5'."""
         return f"override_{'on' if self.empty_slot_override else 'off'}/score_{self.threshold:g}"
 
 
@@ -51,7 +52,7 @@ def scoring(
     workers: int,
     reporter: Reporter,
 ) -> list[Scored]:
-    """Figures with and without empty-slot override for each threshold, from one pass over the images.
+    """Returns the metrics with and without empty-slot override for each threshold, from one pass over the images.
 
     ground_truth: the instances that boxes are scored against.
     """
@@ -76,7 +77,7 @@ def scoring(
 
 
 def write_scores(results: Sequence[Scored], folder: Path) -> None:
-    """Writes `scores.json` (as Scored), `scores.csv` (a row each) and the flat `metrics.json`."""
+    """Writes `scores.json` (a list of Scored), `scores.csv` (one row for each) and the flat `metrics.json` into `folder`."""
     (folder / "scores.json").write_text(json.dumps([asdict(each) for each in results], indent=1), encoding="utf-8")
     metrics = {f"{each.name}/{name}": value for each in results for name, value in each.figures.items()}
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
@@ -89,7 +90,7 @@ def write_scores(results: Sequence[Scored], folder: Path) -> None:
 
 
 def _precision_and_recall(matches: Matched, threshold: float) -> dict[str, float]:
-    # Detections are matched from the surest on, so dropping those below a threshold leaves the others' matches as they are.
+    # Detections are matched in descending order of the score, so dropping low scores does not change the other matches.
     left = matches.scores >= threshold
     true = int(matches.true[left].sum())
     precision = true / int(left.sum()) if left.any() else 0.0

@@ -1,4 +1,4 @@
-"""Configuration of the studies that train: no more than the overrides by which their variants differ from the profile."""
+"""Configuration of the studies that train: the overrides by which their variants differ from the profile."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from detr_core.studies.config import EVALUATING, StudyConfig
 class TrainingStudyConfig(StudyConfig):
     """A study that trains and evaluates its variants, which differ from the profile by overrides of its keys.
 
-    base: the variant that the others are compared with. seeds: each variant is trained once for each of them. set: overrides,
-    by dotted key, of all variants, such as a budget of their own. A study that sets or varies anything of `train_panoptic`
-    trains the mask head too.
+    base: the variant that the other variants are compared with. seeds: each variant is trained once with each seed. set: dotted
+    key -> value, the overrides that all variants share, such as a smaller number of epochs. A study that overrides a key of
+    `train_panoptic` trains the mask head too.
     """
 
     base: str
@@ -31,23 +31,23 @@ class TrainingStudyConfig(StudyConfig):
         require(len(names) > 1, self._field, "two variants or more", names)
         for name in names:
             good = re.fullmatch(r"[A-Za-z0-9][\w .,=+-]*", name) is not None
-            require(good, self._field, "names of letters, digits and ' .,=+-_', which folders can have", name)
+            require(good, self._field, "names of letters, digits and ' .,=+-_', because they name folders", name)
         require(self.base in names, "base", f"one of the variants {', '.join(map(repr, names))}", self.base)
         require(len(self.seeds) > 0, "seeds", "one or more", list(self.seeds))
         require(len(set(self.seeds)) == len(self.seeds), "seeds", "each seed once", list(self.seeds))
 
     def overrides(self) -> dict[str, dict[str, Any]]:
-        """The variants by name: what each overrides, by dotted key, beside `set`."""
+        """Returns variant -> its overrides (dotted key -> value) in addition to `set`."""
         raise NotImplementedError
 
     @property
     def varied(self) -> list[str]:
-        """The keys that make the variants differ."""
+        """Returns the keys in which the variants differ."""
         return list(dict.fromkeys(key for override in self.overrides().values() for key in override))
 
     @property
     def trains_masks(self) -> bool:
-        """Whether the mask head belongs to it."""
+        """Returns whether the study trains the mask head."""
         return any(key.split(".")[0] == "train_panoptic" for key in (*self.set, *self.varied))
 
     @property
@@ -57,9 +57,9 @@ class TrainingStudyConfig(StudyConfig):
 
 @dataclass(frozen=True)
 class GridStudyConfig(TrainingStudyConfig):
-    """A training study whose variants are a grid: every combination of the values of `vary`'s keys.
+    """A training study whose variants are all combinations of the values in `vary` (dotted key -> values).
 
-    A variant is named after its value, or after all its `key=value` where several keys vary.
+    A variant is named after its value, or after all its `key=value` pairs if several keys vary.
     """
 
     vary: dict[str, tuple[Any, ...]]
@@ -81,7 +81,7 @@ class GridStudyConfig(TrainingStudyConfig):
 
 @dataclass(frozen=True)
 class NamedStudyConfig(TrainingStudyConfig):
-    """A training study whose variants are named one by one."""
+    """A training study with named variants. variants: name -> overrides (dotted key -> value)."""
 
     variants: dict[str, dict[str, Any]]
 
@@ -90,11 +90,11 @@ class NamedStudyConfig(TrainingStudyConfig):
 
 
 def study_kind(name: str, content: object) -> type[StudyConfig]:
-    """Which configuration the study of this name and content is."""
+    """Returns the type of configuration of the study with this name and content."""
     if name in EVALUATING:
         return EVALUATING[name]
     return GridStudyConfig if isinstance(content, Mapping) and "vary" in content else NamedStudyConfig
 
 
 Studies = Annotated[dict[str, StudyConfig], study_kind]
-"""A profile's section `ablations`: the studies by name."""
+"""A profile's section `ablations`: study name -> its configuration."""

@@ -1,4 +1,4 @@
-"""Configuration of training: the detector's and the mask head's."""
+"""Configuration of the trainings of the detector and of the mask head."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from detr_core.model.config import AnyDetectorConfig, AttentionMaps
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW. lr: of everything but the backbone. clip_norm: largest norm of the whole gradient.
+    """AdamW.
 
-    sampling_lr: of what places the sampling points of a deformable detector; null for one that has none.
+    lr: the learning rate of all parameters except the backbone's. clip_norm: the largest norm of the whole gradient.
+    sampling_lr: the learning rate of the parameters that determine the sampling points of a deformable detector; null for other
+    detectors.
     """
 
     lr: float
@@ -34,7 +36,11 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class SgdConfig:
-    """Gradient descent with momentum. lr: of everything but the backbone. clip_norm: null leaves gradients as they are."""
+    """Gradient descent with momentum.
+
+    lr: the learning rate of all parameters except the backbone's. clip_norm: the largest norm of the gradient over all
+    parameters; null does not clip gradients.
+    """
 
     lr: float
     backbone_lr: float
@@ -51,9 +57,9 @@ class SgdConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """The learning rate over time: `step` divides it by ten at `drop_epoch`, `cosine` takes it to 0 at the end.
+    """The learning rate schedule: `step` divides the rate by ten at `drop_epoch`, `cosine` decreases it to 0 at the end.
 
-    warmup_steps: optimiser steps of linear warm-up from 0.
+    warmup_steps: the number of optimiser steps of linear warm-up from 0.
     """
 
     kind: Literal["step", "cosine"]
@@ -65,18 +71,19 @@ class ScheduleConfig:
         require(
             (self.drop_epoch is not None) == (self.kind == "step"),
             "drop_epoch",
-            "an epoch with kind 'step', null with 'cosine'",
+            "an epoch with kind 'step', null with kind 'cosine'",
             self.drop_epoch,
         )
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What both trainings share. All counts are of the whole run, whatever the number of processes.
+    """The common configuration of both trainings. Its numbers do not depend on the number of processes.
 
-    batch_size: images an optimiser step, over all processes and micro-batches. accumulation: micro-batches a step.
-    steps: stop after so many optimiser steps, null for all epochs. validate_every: epochs between two AP measurements.
-    checkpoint_every: optimiser steps between two checkpoints to resume from. resize: of validation images, null for none.
+    batch_size: images per optimiser step, over all processes and micro-batches. accumulation: micro-batches per step and process.
+    steps: the number of optimiser steps after which the training stops, null for all epochs. validate_every: epochs between two
+    validations. checkpoint_every: optimiser steps between two saved states to resume from. resize: the resizing of validation
+    images, null for none.
     """
 
     seed: int
@@ -108,9 +115,10 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class InitConfig:
-    """The checkpoint that a training starts from, ours or a published one.
+    """The checkpoint that a training starts from, in the project's format or a published one.
 
-    checkpoint: a path, or an address. sha256: of the file, hexadecimal; null leaves a file at a path unchecked.
+    checkpoint: a path or an address. sha256: the checksum of the file, 64 hexadecimal digits; null does not check a file at a
+    path, and is not allowed for an address.
     """
 
     checkpoint: str
@@ -119,16 +127,17 @@ class InitConfig:
     def __post_init__(self) -> None:
         hexadecimal = self.sha256 is not None and re.fullmatch("[0-9a-f]{64}", self.sha256) is not None
         require(self.sha256 is None or hexadecimal, "sha256", "64 lower-case hexadecimal digits, or null", self.sha256)
-        require(hexadecimal or "://" not in self.checkpoint, "sha256", "the checksum of what the address has", self.sha256)
+        require(hexadecimal or "://" not in self.checkpoint, "sha256", "the checksum of the file at the address", self.sha256)
 
 
 @dataclass(frozen=True)
 class DetectionConfig(TrainConfig):
-    """Training of the detector. targets: boxes of `instances` (things), or of `panoptic` segments (things and stuff).
+    """Configures the training of the detector.
 
-    init: null trains from the backbone's weights on. positions_std: standard deviation of learned positions' first values; null
-    as published: uniform between 0 and 1, so alike that a short training is over before they tell places apart. A detector
-    without learned positions takes no notice of it. loss: the one that goes with the kind of detector.
+    init: the checkpoint to start from; null starts from the backbone's weights. positions_std: the standard deviation of the
+    initial values of learned positions. null initialises them uniformly between 0 and 1, as published; these values are so
+    similar that a short training does not learn to distinguish positions. Detectors without learned positions ignore it.
+    targets: boxes of `instances` (things), or of `panoptic` segments (things and stuff). loss: the loss of this kind of detector.
     """
 
     init: InitConfig | None
@@ -143,13 +152,12 @@ class DetectionConfig(TrainConfig):
 
 @dataclass(frozen=True)
 class PanopticConfig(TrainConfig):
-    """Training of the mask head on the frozen detector, on panoptic segments.
+    """Configures the training of the mask head on the frozen detector, with panoptic segments as targets.
 
-    init: a checkpoint whose mask head is trained on, whatever its classes; null makes a new one. The detector is in any case that
-    of the training before. attention_maps: what the mask head sees: attention maps with a softmax as 'released' or 'per_head', or
-    'none'.
-    attention_gain: what the initial weights of the attention maps are multiplied by, 1 as published. A map's values average one
-    over heads x positions; with a gain of that size a short training needn't first learn to see them.
+    init: a checkpoint whose mask head is trained further, with any classes; null starts with a new mask head. The detector always
+    comes from the detector's training. attention_maps: the mask head's input: attention maps with a softmax as 'released' or
+    'per_head', or 'none'. attention_gain: the factor of the initial weights of the attention maps, 1 as published. The mean value
+    of a map is 1 / (heads x positions); with a gain of heads x positions a short training need not learn this scale first.
     """
 
     init: InitConfig | None
@@ -161,16 +169,16 @@ class PanopticConfig(TrainConfig):
         super().__post_init__()
         require(self.attention_gain > 0, "attention_gain", "above 0", self.attention_gain)
         gains = self.attention_maps != "none" or self.attention_gain == 1
-        require(gains, "attention_gain", "1 where attention_maps is none", self.attention_gain)
+        require(gains, "attention_gain", "1 if attention_maps is none", self.attention_gain)
         new = self.init is None or self.attention_gain == 1
-        require(new, "attention_gain", "1 where init has the weights that it would be of", self.attention_gain)
+        require(new, "attention_gain", "1 if init provides the weights", self.attention_gain)
 
 
 LOSS_OF = {"detr": "softmax", "deformable": "focal", "faster_rcnn": "regions"}
 
 
 def require_fit(detector: AnyDetectorConfig, training: DetectionConfig) -> None:
-    """Raises ConfigError, which names both, where this kind of detector can't be trained so."""
+    """Raises ConfigError, which names the key and the kind, if this kind of detector does not support the training."""
     kind = detector.kind
 
     def fits(condition: bool, field: str, expected: str, found: object) -> None:

@@ -1,4 +1,4 @@
-"""What a training starts from: first values of learned positions; weights of a trained detector or mask head (fine-tuning)."""
+"""Initialises a training: values of learned positions, and weights of a trained detector or mask head (fine-tuning)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from detr_core.wording import counted
 
 
 def draw_positions(model: nn.Module, std: float) -> None:
-    """New normally distributed first values for learned positions; a model without them stays as it is."""
+    """Initialises learned positions with a normal distribution. A model without learned positions is not changed."""
     for module in model.modules():
         if isinstance(module, LearnedPositions):
             nn.init.normal_(module.row_embed.weight, std=std)
@@ -24,13 +24,13 @@ def draw_positions(model: nn.Module, std: float) -> None:
 
 
 def start_from(model: Detr, categories: tuple[Category, ...], checkpoint: Checkpoint) -> str:
-    """Copies the checkpoint's weights into `model`, which detects `categories`; a mask head is `mask_head_from`'s to copy.
+    """Copies the weights of the checkpoint's detector into `model`, which detects `categories`. It copies no mask head.
 
-    Where the categories are the checkpoint's, in whatever order, the class head is copied by category; else it alone stays as
-    it is in `model`, which is new. Returns a sentence for the log.
-    Raises ConfigError, which names every field, where the two detectors are built differently.
+    If `categories` are the checkpoint's categories in any order, the class head is copied by category; otherwise the class head
+    of `model` keeps its initial weights. Returns a sentence for the log.
+    Raises ConfigError, which names every differing field, if the two detectors have different architectures.
     """
-    assert isinstance(checkpoint.model, Detr), "as the worker has made sure"
+    assert isinstance(checkpoint.model, Detr), "expected a DETR, which the caller has checked"
     _require_same_architecture(model, checkpoint.model)
     state = {name: value for name, value in checkpoint.model.state_dict().items() if name in model.state_dict()}
     rows = _class_rows(categories, checkpoint)
@@ -43,33 +43,33 @@ def start_from(model: Detr, categories: tuple[Category, ...], checkpoint: Checkp
     used = sum(category.used for category in checkpoint.categories)
     if rows is None:
         classes = counted(len(categories), "class", "classes")
-        return f"the class head is new, for {classes}; every other weight is the checkpoint's, which had {used}"
-    return f"every weight is the checkpoint's; the class head keeps its {counted(used, 'class', 'classes')}"
+        return f"the class head is new, for {classes}; all other weights come from the checkpoint, which had {used}"
+    return f"all weights come from the checkpoint; the class head keeps its {counted(used, 'class', 'classes')}"
 
 
 def mask_head_from(model: Detr, other: Detr) -> str:
-    """Copies the mask head of `other` into `model`, whose detector stays as it is; it doesn't depend on the classes.
+    """Copies the mask head of `other`, which does not depend on the classes, into `model`. The detector is not changed.
 
-    Returns a sentence for the log. Raises ConfigError, which names every weight that is missing or of another shape, and for
-    attention maps of another kind.
+    Returns a sentence for the log. Raises ConfigError, which names every weight that is missing or has another shape, or if the
+    attention maps are of another kind.
     """
     ours, theirs = (
         {name: value for name, value in each.state_dict().items() if name.startswith(MASK_HEAD)} for each in (model, other)
     )
     if not other.has_mask_head:
-        raise ConfigError(f"train_panoptic.init: expected a checkpoint with a mask head, found none of {', '.join(ours)}")
+        raise ConfigError(f"train_panoptic.init: expected a checkpoint with a mask head, found no weight of {', '.join(ours)}")
     if other.attention_maps != model.attention_maps:
-        expected = f"{other.attention_maps!r}, as the checkpoint of init has"
+        expected = f"{other.attention_maps!r}, the value of the checkpoint of init"
         raise ConfigError(f"train_panoptic.attention_maps: expected {expected}, found {model.attention_maps!r}")
     misshapen = [
-        f"{name}: expected shape {list(ours[name].shape)}, as this detector's needs, found {list(theirs[name].shape)}"
+        f"{name}: expected shape {list(ours[name].shape)} for this detector, found {list(theirs[name].shape)}"
         for name in ours
         if ours[name].shape != theirs[name].shape
     ]
     if misshapen:
-        raise ConfigError(f"train_panoptic.init: a mask head of another detector: {'; '.join(misshapen)}")
+        raise ConfigError(f"train_panoptic.init: the mask head does not fit this detector: {'; '.join(misshapen)}")
     model.load_state_dict(theirs, strict=False)
-    return f"the mask head is the checkpoint's, all of its {len(theirs)} weights"
+    return f"all {len(theirs)} weights of the mask head come from the checkpoint"
 
 
 def _class_rows(categories: tuple[Category, ...], checkpoint: Checkpoint) -> torch.Tensor | None:
@@ -82,7 +82,7 @@ def _class_rows(categories: tuple[Category, ...], checkpoint: Checkpoint) -> tor
 def _require_same_architecture(model: Detr, other: Detr) -> None:
     ours, theirs = architecture(model.config), architecture(other.config)
     differing = [
-        f"detector.{field}: expected {theirs.get(field)!r}, as the checkpoint of init has, found {ours.get(field)!r}"
+        f"detector.{field}: expected {theirs.get(field)!r}, the value of the checkpoint of init, found {ours.get(field)!r}"
         for field in sorted(ours.keys() | theirs.keys())
         if ours.get(field) != theirs.get(field)
     ]

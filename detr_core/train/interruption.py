@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM during a training: the step is finished and its state is saved before the process ends."""
+"""Handles SIGINT and SIGTERM during a training: the step is finished and its state is saved before the process ends."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
-    """A training that a signal has interrupted, with its state saved. The message says after which step.
+    """A signal has interrupted a training, whose state is saved. The message says after which step.
 
-    signal: the number of that signal.
+    signal: the number of the signal.
     """
 
     def __init__(self, message: str, number: int) -> None:
@@ -23,26 +23,26 @@ class Interrupted(KeyboardInterrupt):
 
 
 class StopRequest:
-    """Whether this process was asked to stop. signal: the number of the signal that asked it to, None where none did."""
+    """Records whether a signal has asked this process to stop. signal: the number of the signal, None without a signal."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
         self._raises = False
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """Notes the signal, as a handler of it."""
+        """Records the signal. This method is a signal handler."""
         self.signal = number
         if self._raises:
             self.check()
 
     def check(self) -> None:
-        """Raises Interrupted where this process was asked to stop."""
+        """Raises Interrupted if a signal has asked this process to stop."""
         if self.signal is not None:
             raise Interrupted("interrupted", self.signal)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Around work after which nothing would be lost: there a signal raises Interrupted at once, as does one noted before."""
+        """Lets a signal, also an earlier one, raise Interrupted immediately in this block, whose interruption loses no state."""
         self._raises = True
         try:
             self.check()
@@ -53,9 +53,10 @@ class StopRequest:
 
 @contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """While this is open, SIGINT and SIGTERM are noted in what it yields rather than ending the process.
+    """Yields a StopRequest that records SIGINT and SIGTERM during this block, so that they do not end the process.
 
-    A signal that the process ignores stays ignored. Outside of the main thread, where Python has no handlers, none is noted.
+    A signal that the process ignores stays ignored. Outside of the main thread, where Python allows no signal handlers, no signal
+    is recorded.
     """
     request = StopRequest()
     earlier = {number: signal.getsignal(number) for number in SIGNALS} if _in_main_thread() else {}

@@ -1,4 +1,4 @@
-"""The training loop, the same for the detector and for the mask head, for one process and for many."""
+"""The training loop for the detector and for the mask head, with one or several processes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from detr_core.train.state import Files, Progress, load_state, require_room, sav
 from detr_core.train.step import take_step
 from detr_core.train.tasks import Task
 
-RECORDS = 200  # points on a training curve, whatever the length of the run
+RECORDS = 200  # number of points on a training curve of any length
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What validation found. metrics: `val/...` scalars. score: higher is better; chooses the best checkpoint."""
+    """The result of a validation. metrics: `val/...` scalars. score: selects the best checkpoint; higher is better."""
 
     metrics: dict[str, float]
     score: float
@@ -47,13 +47,13 @@ def train(
     workers: int,
     reporter: Reporter,
 ) -> Progress:
-    """Trains `task` on `dataset`, from the interrupted state in `files` where there is one of the same `mark`.
+    """Trains `task` on `dataset`. It continues from the state in `files` if that state has the same `mark` (see `fingerprint`).
 
-    validate: called in every process, every `validate_every` epochs and at the end; all must find the same. meta: goes into the
-    checkpoints, of which the last and the best are written then.
-    Raises NonFiniteError, naming the loss, the images, the step and the last good checkpoint, where a loss or gradient is not
-    finite; StorageError where the files have no room, if possible before the first step; and Interrupted, with the state saved,
-    where SIGINT or SIGTERM asks one of the processes to stop.
+    validate: called in every process, every `validate_every` epochs and at the end; it must return the same result in all
+    processes. After it the last and the best checkpoint are written. meta: plain values that the checkpoints contain.
+    Raises NonFiniteError, which names the loss, the images, the step and the last good checkpoint, if a loss or a gradient is not
+    finite; StorageError if the disk has no room, if possible before the first step; and Interrupted, after saving the state, if
+    SIGINT or SIGTERM asks a process to stop.
     """
     optimizer = build_optimizer(task, config.optimizer)
     progress, note = load_state(files.state, mark, task, optimizer, group)
@@ -62,11 +62,11 @@ def train(
         work.reporter.message(note)
     if group.first:
         require_room(files, task, optimizer)
-    for record in progress.history:  # a record of the run that goes on is as whole as that of one never interrupted
+    for record in progress.history:  # reports earlier records again, so that a resumed run has a complete history
         values = {name: value for name, value in record.items() if name not in ("step", "epoch")}
         work.reporter.metrics(values, int(record["step"]))
     if progress.step == 0:
-        torch.manual_seed(config.seed + group.rank)  # dropout; the weights were drawn before, alike in all processes
+        torch.manual_seed(config.seed + group.rank)  # for dropout; the weights are initialised already, equally in all processes
     with stop_request() as stop:
         try:
             work.carry_out(validate, workers, stop)
@@ -78,7 +78,7 @@ def train(
 
 @dataclass
 class _Training:
-    """One call of `train` while it runs. saved: the step that the state on disk is of."""
+    """The state of one call of `train`. saved: the step of the state that is on disk."""
 
     task: Task
     dataset: CocoDataset
@@ -100,12 +100,12 @@ class _Training:
         self.clock = _Clock(self.progress.step, self.total_steps, self.config.batch_size, self.reporter)
 
     def carry_out(self, validate: Callable[[], Validation], workers: int, stop: StopRequest) -> None:
-        """Takes every step that is left. Raises Interrupted, in all processes, between two steps or during a validation."""
+        """Executes all remaining steps. Raises Interrupted, in all processes, between two steps or during a validation."""
         progress, group = self.progress, self.group
-        # Buffers are fixed batch statistics, alike everywhere.
+        # Buffers are fixed batch statistics, which are equal in all processes and need no synchronisation.
         parallel = DistributedDataParallel(self.task, broadcast_buffers=False) if group.size > 1 else self.task
         self.task.train()
-        if self.validation_is_due():  # the interruption was during the validation
+        if self.validation_is_due():  # the earlier run was interrupted during the validation
             self.validated(validate, stop)
         for epoch, micro_batches in _steps(
             self.dataset, self.config, self.epoch_steps, progress, self.total_steps, group, workers
@@ -121,7 +121,7 @@ class _Training:
                 kept = _kept(self.files, self.saved, progress.best is not None)
                 raise NonFiniteError(f"{error}, at step {progress.step + 1} (epoch {epoch}); {kept}") from None
             progress.add(parts)
-            self.clock.tell(progress.step, parts["loss"] * group.size)  # its share of the loss stands for the others'
+            self.clock.tell(progress.step, parts["loss"] * group.size)  # estimated from this process's share
             if progress.step % self.record_every == 0 or progress.step == self.total_steps:
                 self.record(_means_since_last_record(progress, group) | {"train/lr": self.config.optimizer.lr * factor})
             if self.validation_is_due():
@@ -130,13 +130,13 @@ class _Training:
                 self.save()
 
     def validation_is_due(self) -> bool:
-        """Whether the training stands where it is to be validated, and was not yet."""
+        """Returns whether the current step requires a validation that has not been done yet."""
         step, (epochs, into_epoch) = self.progress.step, divmod(self.progress.step, self.epoch_steps)
         due = step == self.total_steps or (step > 0 and into_epoch == 0 and epochs % self.config.validate_every == 0)
         return due and not self.progress.is_validated()
 
     def validated(self, validate: Callable[[], Validation], stop: StopRequest) -> None:
-        """Validates, and writes the checkpoints. An interruption of the validation ends it at once: the state is saved before."""
+        """Saves the state, validates, and writes the checkpoints. A signal interrupts the validation immediately."""
         self.save_once()
         self.task.eval()
         with stop.at_once():
@@ -156,23 +156,23 @@ class _Training:
         self.clock.restart(progress.step)
 
     def record(self, values: dict[str, float]) -> None:
-        """Keeps these scalars of the step that was just taken, and tells of them."""
+        """Adds scalars of the last step to the history, and reports them."""
         step = self.progress.step
         self.progress.history.append({"step": step, "epoch": step / self.epoch_steps, **values})
         self.reporter.metrics(values, step)
 
     def save(self) -> None:
-        """Saves the state; all processes must call it together."""
+        """Saves the state. All processes must call this method together."""
         save_state(self.files.state, self.mark, self.progress, self.task, self.optimizer, self.group)
         self.saved = self.progress.step
 
     def save_once(self) -> None:
-        """Saves the state unless that on disk is of the same step; a training without any step needs none."""
+        """Saves the state unless the state on disk is from the same step, or no step has been taken."""
         if self.saved != self.progress.step:
             self.save()
 
     def interruption_note(self) -> str:
-        """At which point the training was interrupted, and what to do about it."""
+        """Returns a message that says after which step the training was interrupted, and how to continue it."""
         step = self.progress.step
         where = "during the validation after" if self.validation_is_due() else "after"
         point = f"{where} step {step} of {self.total_steps}" if step > 0 else "before the first step"
@@ -180,16 +180,16 @@ class _Training:
 
 
 def _kept(files: Files, saved: int, validated: bool) -> str:
-    kept = [f"{files.last} and {files.best} are of the last validation and the best"] if validated else []
+    kept = [f"{files.last} and {files.best} are from the last and the best validation"] if validated else []
     if saved > 0:
-        kept.append(f"{files.state} is of step {saved}")
+        kept.append(f"{files.state} is from step {saved}")
     return "; ".join(kept) or "no checkpoint was written yet"
 
 
 def _steps(
     dataset: CocoDataset, config: TrainConfig, epoch_steps: int, progress: Progress, total_steps: int, group: Group, workers: int
 ) -> Iterator[tuple[int, list[Batch]]]:
-    # The micro-batches of one optimiser step at a time, from where `progress` stands; epochs are counted from 0.
+    # Yields the epoch, counted from 0, and the micro-batches of each remaining optimiser step.
     while progress.step < total_steps:
         epoch, into_epoch = divmod(progress.step, epoch_steps)
         loader = training_batches(
@@ -206,7 +206,7 @@ def _steps(
 
 
 def _means_since_last_record(progress: Progress, group: Group) -> dict[str, float]:
-    # Each process holds its share of a loss that is already normalised over all of them: their sum is the loss.
+    # The losses are normalised over all processes, so the loss is the sum of the processes' shares.
     names = sorted(progress.sums)
     totals = group.total([progress.sums[name] for name in names])
     means = {f"train/{name}": total / progress.summed for name, total in zip(names, totals, strict=True)}
@@ -215,7 +215,7 @@ def _means_since_last_record(progress: Progress, group: Group) -> dict[str, floa
 
 
 class _Clock:
-    """Tells the reporter of progress a few times a second at most."""
+    """Reports the progress at most a few times per second."""
 
     def __init__(self, step: int, total: int, images: int, reporter: Reporter) -> None:
         self.total, self.images, self.reporter = total, images, reporter

@@ -1,4 +1,4 @@
-"""The optimiser and the learning rate over time (section A.4)."""
+"""Builds the optimiser and the learning rate schedule (section A.4 of the paper)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from torch import nn
 
 from detr_core.train.config import OptimizerConfig, ScheduleConfig, SgdConfig
 
-SAMPLING = ("sampling_offsets.", "reference_points.")  # in the names of what places a deformable detector's sampling points
+SAMPLING = ("sampling_offsets.", "reference_points.")  # parts of the names of parameters that determine sampling points
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig | SgdConfig) -> torch.optim.Optimizer:
-    """Over the trainable parameters. The backbone has a learning rate of its own, and so has what places sampling points, where
-    the configuration gives it one; weight decay is on everything."""
+    """Returns the optimiser of the trainable parameters.
+
+    The backbone has its own learning rate, and so have the parameters of sampling points if `sampling_lr` is given. Weight decay
+    applies to all parameters.
+    """
     trainable = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     sampling_lr = config.sampling_lr if isinstance(config, OptimizerConfig) else None
     groups: dict[str, dict[str, Any]] = {"rest": {"params": [], "lr": config.lr}}
@@ -35,7 +38,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig | SgdConfig) -> to
 
 
 def learning_rate_factor(step: int, steps_per_epoch: int, total_steps: int, config: ScheduleConfig) -> float:
-    """What the learning rates are multiplied by at optimiser step `step` (0-based)."""
+    """Returns the factor of the learning rates at the optimiser step `step`, which is counted from 0."""
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
     if config.drop_epoch is not None:

@@ -1,4 +1,4 @@
-"""The state of a training between two optimiser steps: enough to go on bit for bit."""
+"""Saves and loads the state of a training between two optimiser steps, from which it continues bit for bit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from detr_core.storage import require_space
 
 @dataclass(frozen=True)
 class Files:
-    """Where a training writes. state: to resume from; last, best: checkpoints of the detector."""
+    """The files that a training writes. state: the state to resume from. last, best: checkpoints of the detector."""
 
     state: Path
     last: Path
@@ -28,10 +28,10 @@ class Files:
 
 @dataclass
 class Progress:
-    """Where a training stands.
+    """The progress of a training.
 
-    step: optimiser steps done. history: recorded scalars, one mapping with `step` and `epoch` a record. sums: of the loss parts
-    since the last record, over `summed` steps. best: the best validation score so far.
+    step: the number of optimiser steps done. best: the best validation score so far. sums: the sums of the loss terms over the
+    `summed` steps since the last record. history: recorded scalars, one mapping with `step` and `epoch` per record.
     """
 
     step: int = 0
@@ -41,27 +41,27 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
 
     def add(self, parts: dict[str, float]) -> None:
-        """Counts one more step, whose loss had these parts."""
+        """Counts one more step. parts: the terms of its loss by name."""
         self.step += 1
         self.summed += 1
         for name, value in parts.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
 
     def is_validated(self) -> bool:
-        """Whether the figures of a validation at this step are recorded."""
+        """Returns whether the history contains the metrics of a validation at this step."""
         last = self.history[-1] if self.history else {"step": -1}
         return last["step"] == self.step and any(name.startswith("val/") for name in last)
 
 
 def fingerprint(*parts: Any) -> str:
-    """A digest of plain values: an interrupted training is only taken up by one with the same."""
+    """Returns a digest of plain values. A training resumes only from a state with the same fingerprint."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def save_state(
     path: Path, mark: str, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer, group: Group
 ) -> None:
-    """Writes the state of all processes to `path` atomically, from the first process."""
+    """Writes the state of all processes to `path` atomically. The first process writes the file."""
     generators = group.gather(_generator_state(group.device))
     if group.first:
         content = {
@@ -78,9 +78,9 @@ def save_state(
 def load_state(
     path: Path, mark: str, model: nn.Module, optimizer: torch.optim.Optimizer, group: Group
 ) -> tuple[Progress, str | None]:
-    """Takes up the state in `path`, if it is of this training.
+    """Loads the state in `path` into the model and the optimiser if it belongs to this training, which `mark` decides.
 
-    Returns where it stands and a sentence for the log: None where there was nothing to take up.
+    Returns the progress and a sentence for the log, which is None if there is no state.
     """
     if not path.is_file():
         return Progress(), None
@@ -88,9 +88,9 @@ def load_state(
         content = read_content(path, torch.device("cpu"))
         same = content["fingerprint"] == mark
     except (CheckpointError, KeyError, TypeError):
-        return Progress(), f"starting anew: the interrupted training in {path.name} can't be read"
+        return Progress(), f"starting from the first step, because the interrupted training in {path.name} can't be read"
     if not same:
-        return Progress(), "starting anew: the interrupted training had other parameters or other data"
+        return Progress(), "starting from the first step, because the interrupted training had other parameters or other data"
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])
     if len(content["generators"]) == group.size:
@@ -100,16 +100,16 @@ def load_state(
 
 
 def require_room(files: Files, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Raises StorageError where the file system has no room for what a training writes.
+    """Raises StorageError if the file system has no room for the files of a training.
 
-    That is the state and two checkpoints, and beside them one more of each while it replaces an earlier one. What a killed
-    training left of a file that it was writing is removed first.
+    The files are the state and two checkpoints, and a second copy of each while it replaces an earlier file. Temporary files of a
+    killed training are removed first.
     """
     for file in (files.state, files.last, files.best):
         remove_leftovers(file)
     weights = tensor_bytes(model.state_dict())
     learned = sum(tensor_bytes(parameters["params"]) for parameters in optimizer.param_groups)
-    moments = 1 if isinstance(optimizer, torch.optim.SGD) else 2  # of every learned weight
+    moments = 1 if isinstance(optimizer, torch.optim.SGD) else 2  # values that the optimiser stores for every learned weight
     state = weights + moments * learned
     there = sum(file.stat().st_size for file in (files.state, files.last, files.best) if file.is_file())
     require_space(files.state.parent, max(0, 2 * state + 3 * weights - there), "the state and the checkpoints of the training")

@@ -1,4 +1,4 @@
-"""One step of a training: the loss of a batch, its gradient, and what the optimiser makes of it."""
+"""Executes one step of a training: computes the loss of a batch and its gradient, and updates the weights."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ def take_step(
     group: Group,
     stop: StopRequest,
 ) -> dict[str, float]:
-    """One step of the optimiser, over this process's micro-batches of the batch.
+    """Executes one optimiser step with this process's micro-batches of the batch.
 
-    parallel: `task`, or DistributedDataParallel around it. Returns this process's share of the loss and its parts by name.
-    Raises NonFiniteError, and before anything is computed Interrupted, in all processes, where one was asked to stop.
+    parallel: `task`, or DistributedDataParallel around it. Returns this process's share of the loss and of its terms by name.
+    Raises NonFiniteError if the loss or the gradient is not finite. Raises Interrupted in all processes, before any computation,
+    if one of them was asked to stop.
     """
-    # Losses are sums divided by what all processes and micro-batches hold together. DDP averages gradients over processes,
-    # so each multiplies by their number.
+    # Each loss is a sum divided by a number of all processes and micro-batches together. DDP averages gradients over processes,
+    # so each process multiplies its loss by their number.
     counts = [len(target.labels) for batch in micro_batches for target in batch.targets]
     gathered = group.gather((counts, stop.signal))
     asked = [number for _, number in gathered if number is not None]
@@ -57,7 +58,7 @@ def take_step(
     if not all(map(math.isfinite, values)):
         named = ", ".join(f"{name} {value:g}" for name, value in zip([*sums, "gradient norm"], values, strict=True))
         found = [(all(map(math.isfinite, values[:-1])), f"({named}), image ids {_image_ids(micro_batches)}")]
-        if not math.isfinite(values[-1]):  # as in every process, for they share the gradient: so whose loss it was is known
+        if not math.isfinite(values[-1]):  # the same in every process, because DDP shares the gradient
             found = group.gather(found[0])
         guilty = [text for finite, text in found if not finite] or [text for _, text in found]
         raise NonFiniteError(f"the loss is not finite {'; '.join(guilty)}")

@@ -1,4 +1,4 @@
-"""What is trained: a module from a batch to its loss, for each kind of detector and for the mask head on a frozen detector."""
+"""Modules that map a batch to its loss, for the training of each kind of detector and of the mask head on a frozen detector."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from detr_core.model.faster_rcnn import FasterRcnn
 from detr_core.model.image import normalise
 from detr_core.structures import Batch
 
-# Matching on the frozen detector's last layer, with the published costs (the mask stage has no box loss to take them from).
+# The costs for matching on the frozen detector's last layer. They are the published ones, because the mask head has no box loss.
 PUBLISHED_COSTS = LossConfig(classification=1, l1=5, giou=2, no_object=0.1, auxiliary=False)
 
 
 class DetectionTask(nn.Module):
-    """Trains DETR or Deformable DETR by the set loss, on every decoder layer where auxiliary losses are on."""
+    """Trains DETR or Deformable DETR by the set loss, on every decoder layer if auxiliary losses are on."""
 
     def __init__(self, model: Detr | DeformableDetr, loss: SetLossConfig, precision: torch.dtype) -> None:
         super().__init__()
         self.model, self.loss, self.precision = model, loss, precision
 
     def normalizer(self, counts: list[int]) -> Normalizer:
-        """For images with so many targets each."""
+        """Returns the divisors of the losses for images with `counts` targets."""
         if isinstance(self.loss, FocalLossConfig):
             return Normalizer.of_focal(counts)
         return Normalizer.of(counts, self.model.config.queries, self.loss.no_object)
@@ -38,14 +38,14 @@ class DetectionTask(nn.Module):
         images = normalise(batch.images, batch.padding)
         with torch.autocast(images.device.type, self.precision, enabled=self.precision != torch.float32):
             output = self.model(images, batch.padding)
-        # Matching and losses are float32 whatever the network ran in.
+        # Matching and losses are computed in float32 for any precision of the network.
         first = 0 if self.loss.auxiliary else -1
         logits, boxes = output.logits[first:].float(), output.boxes[first:].float()
         matches = match(logits, boxes, batch.targets, self.loss)
         losses = set_loss(logits, boxes, batch.targets, matches, normalizer, self.loss)
         parts = {"classification": losses.classification[-1], "l1": losses.l1[-1], "giou": losses.giou[-1]}
         total = losses.total
-        if not self.loss.auxiliary:  # heads of earlier layers learn nothing, but processes share gradients of all weights
+        if not self.loss.auxiliary:  # weight 0 for earlier layers' heads, because DDP needs gradients of all weights
             total = total + 0 * (output.logits[:-1].float().sum() + output.boxes[:-1].sum())
         return total, parts
 
@@ -58,7 +58,7 @@ class RegionTask(nn.Module):
         self.model, self.loss, self.precision = model, loss, precision
 
     def normalizer(self, counts: list[int]) -> Normalizer:
-        """For as many images as there are counts: every image weighs the same, whatever it holds."""
+        """Returns the divisors of the losses for `len(counts)` images. Every image has the same weight."""
         return Normalizer(len(counts), len(counts))
 
     def forward(self, batch: Batch, normalizer: Normalizer) -> tuple[Tensor, dict[str, Tensor]]:
@@ -69,7 +69,7 @@ class RegionTask(nn.Module):
 
 
 class PanopticTask(nn.Module):
-    """Trains the mask head; the detector is frozen: no gradients, no dropout, no batch statistics, whatever mode is set."""
+    """Trains the mask head. The detector is frozen: it has no gradients, dropout or batch statistics in any mode."""
 
     def __init__(self, model: Detr, loss: MaskLossConfig, precision: torch.dtype) -> None:
         super().__init__()
@@ -79,11 +79,11 @@ class PanopticTask(nn.Module):
         model.mask_head.requires_grad_(True)
 
     def train(self, mode: bool = True) -> PanopticTask:
-        super().train(False)  # nothing in the mask head differs between the modes; all of the detector must stay in eval
+        super().train(False)  # the detector must stay in eval mode; the mask head does not depend on the mode
         return self
 
     def normalizer(self, counts: list[int]) -> Normalizer:
-        """For images with so many targets each."""
+        """Returns the divisors of the losses for images with `counts` targets."""
         return Normalizer.of(counts, self.model.config.queries, PUBLISHED_COSTS.no_object)
 
     def forward(self, batch: Batch, normalizer: Normalizer) -> tuple[Tensor, dict[str, Tensor]]:
@@ -92,7 +92,7 @@ class PanopticTask(nn.Module):
             with torch.no_grad():
                 output = self.model(images, batch.padding)
             matches = match(output.logits[-1:], output.boxes[-1:], batch.targets, PUBLISHED_COSTS)
-            # A batch without targets still runs the head once, at weight 0, so that every process has gradients to share.
+            # A batch without targets runs the head once with weight 0, because DDP needs gradients in every process.
             matched = len(matches.image) > 0
             image = matches.image if matched else matches.image.new_zeros(1)
             query = matches.query if matched else matches.query.new_zeros(1)
@@ -110,7 +110,7 @@ Task = DetectorTask | PanopticTask
 
 
 def detector_task(model: Detector, loss: LossConfig | FocalLossConfig | RegionLossConfig, precision: torch.dtype) -> DetectorTask:
-    """The task that trains this kind of detector; `require_fit` has seen to it that the loss is its own."""
+    """Returns the task that trains this kind of detector. `require_fit` has checked that `loss` belongs to this kind."""
     if isinstance(model, FasterRcnn):
         assert isinstance(loss, RegionLossConfig)
         return RegionTask(model, loss, precision)

@@ -1,4 +1,4 @@
-"""A small dataset with instances and panoptic segments, whole, for tests that break it."""
+"""A small valid dataset with instances and panoptic segments, for tests that break it."""
 
 from __future__ import annotations
 

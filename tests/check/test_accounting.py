@@ -1,4 +1,4 @@
-"""The account of a checked dataset: entries that are lost on the way are a bug, which the check does not pass over."""
+"""The account of a checked dataset: lost entries are a bug, which the check reports."""
 
 from __future__ import annotations
 

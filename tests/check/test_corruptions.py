@@ -1,4 +1,4 @@
-"""Whatever is wrong with an annotation file: where training would stop at it, the check has found it before."""
+"""The data check finds every fault of an annotation file at which a training would stop."""
 
 from __future__ import annotations
 

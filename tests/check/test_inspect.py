@@ -1,4 +1,4 @@
-"""Each kind of finding on a small dataset that has just that; and what a lenient check leaves of it."""
+"""Each kind of finding, on a small dataset with only this fault, and the result of a lenient check."""
 
 from __future__ import annotations
 
@@ -251,10 +251,10 @@ def test_more_objects_than_queries_and_categories_that_nothing_has(whole: Path) 
 
 def test_what_can_not_be_read_at_all_is_an_error(whole: Path) -> None:
     change(whole, "val", "instances", lambda found: found["categories"][0].update(name="dog"))
-    with pytest.raises(DatasetError, match=r"instances_val\.json: categories: expected those of the train split"):
+    with pytest.raises(DatasetError, match=r"instances_val\.json: categories: expected the categories of the train split"):
         inspected(whole)
     change(whole, "val", "instances", lambda found: found.update(categories=[]))
-    with pytest.raises(DatasetError, match="categories: expected one or more"):
+    with pytest.raises(DatasetError, match="categories: expected at least one category"):
         inspected(whole)
     cut(whole / "instances_val.json", 50)
     with pytest.raises(DatasetError, match="not valid JSON"):
@@ -289,7 +289,7 @@ def test_no_image_left_is_an_error(whole: Path, tmp_path: Path) -> None:
     for image in (whole / "val").iterdir():
         image.write_bytes(b"")
     (tmp_path / "out").mkdir()
-    with pytest.raises(DatasetError, match=r"instances_val\.json: expected an image that can be used"):
+    with pytest.raises(DatasetError, match=r"instances_val\.json: expected at least one valid image"):
         write_checked(whole, inspected(whole).findings, tmp_path / "out")
 
 
@@ -348,7 +348,7 @@ def test_whatever_is_in_a_file_what_is_left_can_be_read(faults: list[tuple[tuple
         try:
             write_checked(folder, inspected(folder).findings, out)
         except DatasetError as error:
-            assert "expected an image that can be used" in str(error)  # noqa: PT017
+            assert "expected at least one valid image" in str(error)  # noqa: PT017
             return
         assert not [finding for finding in inspected(out).findings if finding.leaves is not None]
         split = read_dataset(out)["train"]

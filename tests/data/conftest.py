@@ -1,4 +1,4 @@
-"""Small COCO datasets written to disk by the tests that read them."""
+"""Fixtures that write small COCO datasets for the tests that read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A dataset from archives on a server: COCO's shape, and archives that mean harm."""
+"""A dataset from archives on a server: archives with COCO's structure, and malicious archives."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_what_is_not_verified_is_said(site: Site, tmp_path: Path) -> None:
     told = Memory()
     known = config(site)
     fill(tmp_path, replace(known, archives=(replace(known.archives[1], size=None, sha256=None),)), told)
-    assert told.messages == [f"{site.url}/train.zip: no checksum is known; what it brings is not verified"]
+    assert told.messages == [f"{site.url}/train.zip: the profile gives no checksum, so the archive is not verified"]
 
 
 def test_wrong_archives(site: Site, tmp_path: Path) -> None:
@@ -151,7 +151,10 @@ def test_wrong_archives(site: Site, tmp_path: Path) -> None:
     for changes, message in (
         ({"sha256": "0" * 64}, "expected a file with sha256 0000"),
         ({"size": 5}, "expected 5 bytes, found"),
-        ({"inside": ("annotations/other.zip",)}, "expected an archive annotations/other.zip in it, found none"),
+        (
+            {"inside": ("annotations/other.zip",)},
+            "expected that it contains the archive annotations/other.zip, found no such file",
+        ),
         ({"inside": ("../other.zip",)}, "expected a relative path without"),
     ):
         with pytest.raises(DatasetError, match=message):
@@ -208,7 +211,7 @@ def test_a_file_that_the_archive_did_not_bring_is_neither_replaced_nor_followed(
     for name in ("b", ".b.part"):
         make(tmp_path / "folder" / name, b"mine")
     (tmp_path / "a.zip").write_bytes(zipped({"a": b"x", "b": b"x"}))
-    with pytest.raises(DatasetError, match=r"folder/b: expected no other file .* move it elsewhere"):
+    with pytest.raises(DatasetError, match=r"folder/b: expected no file, or the file of the archive, .* move it elsewhere"):
         unpack(tmp_path / "a.zip", tmp_path / "folder", (), Silent())
     assert {path.name: path.read_bytes() for path in (tmp_path / "folder").iterdir()} == {"b": b"mine", ".b.part": b"mine"}
     unpack(tmp_path / "a.zip", tmp_path / "folder", (), Silent(), {"b"})

@@ -1,4 +1,4 @@
-"""Datasets corrupted in hundreds of ways: each is read as it was, gives a DatasetError, or leaves objects out and counts them."""
+"""Datasets with hundreds of corruptions: each is read unchanged, raises DatasetError, or has objects left out and counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders of other formats and without a validation split: what the annotation files of our own say."""
+"""Folders in other formats or without a validation split: the content of the annotation files that the project writes."""
 
 from __future__ import annotations
 
@@ -102,8 +102,8 @@ def test_yolo_polygons(yolo: Path) -> None:
             "0 .5 .5",
             "expected `class cx cy w h`, and at most a confidence and a track id after the box, found 3 columns: '0 .5 .5'",
         ),
-        ("x .5 .5 .1 .1", "expected a class and coordinates in numbers, found 'x .5 .5 .1 .1'"),
-        ("0,.5,.5,.1,.1", "expected a class and coordinates in numbers, found '0,.5,.5,.1,.1'"),
+        ("x .5 .5 .1 .1", "expected a class and coordinates as numbers, found 'x .5 .5 .1 .1'"),
+        ("0,.5,.5,.1,.1", "expected a class and coordinates as numbers, found '0,.5,.5,.1,.1'"),
     ],
 )
 def test_a_row_that_is_none_stays_for_the_check_to_find(yolo: Path, line: str, message: str) -> None:
@@ -207,8 +207,8 @@ def test_images_that_cannot_be_converted_stay_for_the_check_to_find(yolo: Path) 
     assert [image["file_name"] for image in content["images"]] == ["a.jpg", "a.png", "b.jpg", "c.webp", "d.jpg"]
     findings = check_entries(content, "train", "instances").findings
     assert [(finding.leaves, finding.file) for finding in findings] == [("image", "a.png"), ("image", "c.webp")]
-    assert findings[0].detail == "a.png and a.jpg have one label file; whose are the labels?"
-    assert "labels/c.txt: expected a label file that can be read" in findings[1].detail
+    assert findings[0].detail == ("a.png and a.jpg have the same label file, so it is unclear which image the labels describe")
+    assert "labels/c.txt: expected a readable label file" in findings[1].detail
     assert [finding.file for finding in unreadable_images(content, "train", "instances")] == ["d.jpg"]
 
 
@@ -318,7 +318,7 @@ def test_voc_entities_are_never_expanded(voc: Path) -> None:
         assert leaves == "image"
         assert "expected no document type and no entities, found a declaration" in detail
     (voc / "Annotations" / "b.xml").write_text("<annotation>" + "<object>" * 10_000)
-    assert "expected at most 50 elements inside each other" in details(from_voc(voc))[0][1]
+    assert "expected elements nested at most 50 deep" in details(from_voc(voc))[0][1]
 
 
 def test_a_split_by_share_is_written_beside_and_reads_images_in_place(tmp_path: Path) -> None:
@@ -349,9 +349,9 @@ def test_a_split_by_share_is_written_beside_and_reads_images_in_place(tmp_path: 
 def test_a_folder_that_makes_no_sense_is_refused() -> None:
     split = {"images": "images", "instances": None, "panoptic": "p.json", "panoptic_masks": "p"}
     for values, message in (
-        ({"val_share": None}, "val_share: expected a share where `val` is null"),
+        ({"val_share": None}, "val_share: expected a share if `val` is null"),
         ({"val_share": 1.0}, "val_share: expected between 0 and 1"),
-        ({"train": split}, "train: expected `instances` alone with format 'yolo'"),
+        ({"train": split}, "train: expected only `instances` with format 'yolo'"),
     ):
         with pytest.raises(ConfigError, match=message):
             config(**values)

@@ -99,7 +99,7 @@ def test_unusable_files_are_named(tmp_path: Path, picture: Any) -> None:
     (tmp_path / "text.jpg").write_text("no picture")
     (tmp_path / "empty.jpg").touch()
     for name in ("cut_whole.jpg", "cut_whole.png", "text.jpg", "empty.jpg"):
-        with pytest.raises(DatasetError, match=rf"{name}: expected an image, found one that can't be read"):
+        with pytest.raises(DatasetError, match=rf"{name}: expected an image, found a file that can't be read as one"):
             read_image(tmp_path / name, (24, 40))
     with pytest.raises(DatasetError, match=r"none\.jpg: expected an image, found no such file"):
         read_image(tmp_path / "none.jpg", (24, 40))
@@ -110,5 +110,5 @@ def test_unusable_files_are_named(tmp_path: Path, picture: Any) -> None:
 def test_segment_ids(tmp_path: Path) -> None:
     Image.fromarray(np.array([[[1, 2, 3], [255, 0, 0]]], dtype=np.uint8)).save(tmp_path / "ids.png")
     assert read_segment_ids(tmp_path / "ids.png", (1, 2)).tolist() == [[1 + 2 * 256 + 3 * 65536, 255]]
-    with pytest.raises(DatasetError, match=r"ids\.png: expected 3 x 2 pixels as its image has, found 2 x 1"):
+    with pytest.raises(DatasetError, match=r"ids\.png: expected 3 x 2 pixels like its image, found 2 x 1"):
         read_segment_ids(tmp_path / "ids.png", (2, 3))

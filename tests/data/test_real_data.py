@@ -1,4 +1,4 @@
-"""Real images: COCO with instances and panoptic segments, and blood cells. Skipped, saying so, where they are not."""
+"""Real images: COCO with instances and panoptic segments, and blood cells. The tests are skipped if the images are missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A validation split made of train's images: how large, of which classes, and the same each time."""
+"""A validation split drawn from the training images: its size, its classes, and that it is reproducible."""
 
 from __future__ import annotations
 

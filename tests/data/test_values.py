@@ -1,4 +1,4 @@
-"""Images of more than 8 bits a value: what is read from each type of file, and how it becomes 8 bits."""
+"""Images of more than 8 bits per value: the values read from each type of file, and their scaling to 8 bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AP and its breakdown on ground truth of a few boxes."""
+"""AP and the error breakdown on a ground truth of a few boxes."""
 
 from __future__ import annotations
 

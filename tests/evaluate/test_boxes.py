@@ -1,4 +1,4 @@
-"""From logits and boxes to detections, by hand."""
+"""The conversion of logits and boxes to detections, on examples computed by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What scoring reads of an annotation file, whatever else is in it."""
+"""Scoring reads only the required part of an annotation file and ignores the rest."""
 
 from __future__ import annotations
 

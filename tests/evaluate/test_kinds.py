@@ -1,4 +1,4 @@
-"""Every kind of detector goes through the same checkpoints and the same evaluation; what is for some of them says so."""
+"""Every kind of detector uses the same checkpoints and the same evaluation; unsupported operations raise clear errors."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_checkpoint_round_trip(kind: str, dataset: CocoDataset, tmp_path: Path) 
     assert torch.equal(one.scores, other.scores)
     assert torch.equal(one.boxes, other.boxes)
     with pytest.raises(
-        CheckpointError, match=rf"the published format is for detectors of kind 'detr', found one of kind '{kind}'"
+        CheckpointError, match=rf"the published format supports detectors of kind 'detr' only, found kind '{kind}'"
     ):
         export_published(loaded, tmp_path / "published.pth")
     prediction = DetectorModel(loaded, CONFIG, CPU).predict(pixels[0].permute(1, 2, 0).numpy())
@@ -131,7 +131,7 @@ def test_decoder_nms_asks_for_decoder_layers(dataset: CocoDataset, split: Split)
     assert [(cell.decoder_depth, cell.nms) for cell in cells] == [(1, None), (1, 0.5), (2, None), (2, 0.5)]
     figures = average_precision_of(model, dataset.categories, dataset, 4, alone(CPU), 0, Silent())
     assert cells[2].figures == pytest.approx(figures)
-    with pytest.raises(ValueError, match=re.escape("expected a checkpoint of a detector with decoder layers, found one of kind")):
+    with pytest.raises(ValueError, match=re.escape("expected a checkpoint of a detector with decoder layers, found kind")):
         decoder_nms(sure("faster_rcnn", dataset), dataset.categories, dataset, config, split.instances, CPU, 0, Silent())
 
 

@@ -1,4 +1,4 @@
-"""Masks of the original image from logits at the network's stride."""
+"""The conversion of mask logits at the network's stride to masks of the original image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Merging of masks into a panoptic map."""
+"""The merging of masks into a panoptic map."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole way from a detector to COCO files and figures, on generated scenes and on real images."""
+"""The whole evaluation from a detector to COCO files and metrics, on generated scenes and on real images."""
 
 from __future__ import annotations
 

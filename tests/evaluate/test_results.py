@@ -1,4 +1,4 @@
-"""COCO's file formats: what is exactly the ground truth must score 1."""
+"""COCO's file formats: predictions that equal the ground truth must score 1."""
 
 from __future__ import annotations
 
@@ -98,7 +98,9 @@ def test_instances_from_a_panoptic_file_are_its_things(split: Split) -> None:
 
 def test_categories_that_are_not_the_datasets_are_refused(split: Split) -> None:
     dataset = dataset_of(split)
-    with pytest.raises(DatasetError, match=r"panoptic_val\.json: categories: expected some of the checkpoint's, found none"):
+    with pytest.raises(
+        DatasetError, match=r"panoptic_val\.json: categories: expected some of the checkpoint's categories, found none"
+    ):
         classes_in([Category(999, "unicorn", True)], dataset)
     first = dataset.categories[0]
     with pytest.raises(

@@ -1,9 +1,9 @@
-"""Kills a process of a running training at a random moment, again and again: `python -m tests.faults.kills --kills 60 --seed 0`.
+"""Repeatedly kills a process of a running training at a random moment: `python -m tests.faults.kills --kills 60 --seed 0`.
 
-After each kill -9 three things must hold: 10 seconds later no process is left, the next `dvc repro` ends with the very bytes of a
-training that was never disturbed, and then no run is said to be running in MLflow or Prefect. Where the Prefect server is killed
-the training itself must go on and succeed. All of it happens in a temporary copy of the project, with a tiny profile. A server
-takes most of the time of a training so small: where neither it nor its owner is killed, the trials share one.
+After each kill -9 three conditions must hold. No process is left after 10 seconds, the next `dvc repro` gives the same bytes as
+an undisturbed training, and after that no run has the status running in MLflow or Prefect. If the Prefect server is killed, the
+training must continue and succeed. The trials run in a temporary copy of the project with a tiny profile. Starting a server takes
+most of the time of such a small training, so trials that kill neither the server nor its owner share one.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from tests.flows.conftest import committed, git
 PROFILE = "smoke"
 STAGE = f"params/{PROFILE}/dvc.yaml:train_detection"
 SECONDS_TO_END = 10.0
-SLOW = 600.0  # seconds that anything may take on a busy machine
-MARK = "DETR_FAULTS"  # the variable by which the processes of a trial are known, wherever they were inherited
+SLOW = 600.0  # largest duration of a command on a busy machine, seconds
+MARK = "DETR_FAULTS"  # environment variable that identifies the processes of a trial, even after their parent has ended
 
-# What is killed: how its command line is known, and whether it is killed while a model trains (else in the first seconds of dvc).
+# Role of the killed process -> a function that recognises its command line.
 ROLES: dict[str, Callable[[list[str]], bool]] = {
     "dvc in its first seconds": lambda words: "repro" in words,
     "dvc": lambda words: "repro" in words,
@@ -55,7 +55,7 @@ ON_A_SHARED_SERVER = ("stage", "rank")
 
 @dataclass
 class Trials:
-    """A copy of the project in which trainings are disturbed. reference: the results of one that wasn't."""
+    """A copy of the project in which processes of trainings are killed. reference: the results of an undisturbed training."""
 
     project: Path
     environment: dict[str, str]
@@ -64,7 +64,7 @@ class Trials:
 
     @classmethod
     def prepared(cls, folder: Path) -> Trials:
-        """The copy, with its data made and its detector trained once."""
+        """Creates the copy, generates its data and trains its detector once."""
         project = committed(folder)
         parameters = tiny_parameters()
         parameters["train_detection"] |= {"epochs": 12, "checkpoint_every": 2, "validate_every": 6}
@@ -81,7 +81,7 @@ class Trials:
         return trials
 
     def carry_out(self, *module: str) -> None:
-        """Runs a module to its end, which must be a good one, and leave no process."""
+        """Runs a module, which must succeed and leave no process."""
         assert self.start(*module).wait(SLOW) == 0, self.said()
         assert wait_for(lambda: not self.processes(), SECONDS_TO_END), self.described()
 
@@ -101,12 +101,12 @@ class Trials:
         return (self.project / log).read_text(errors="replace")[-3000:]
 
     def processes(self) -> list[psutil.Process]:
-        """All that live and were started by a trial, whoever is their parent now, except for the server that trials share."""
+        """Returns all running processes that a trial has started, with any parent, except for the server that trials share."""
         return [process for process in _marked(self.environment[MARK]) if not (self.server_shared and _of_server(process))]
 
     def share_server(self, shared: bool) -> None:
-        """From now on this process owns the project's server, or doesn't, so that it must be gone 10 s later."""
-        owner = self.project / ".state/server/owners" / str(os.getpid())  # as flows/owners.py has them
+        """Makes this process an owner of the project's server, or ends its ownership, after which the server must end in 10 s."""
+        owner = self.project / ".state/server/owners" / str(os.getpid())  # see flows/owners.py
         self.server_shared = shared
         if shared:
             owner.write_text(identity())
@@ -122,18 +122,18 @@ class Trials:
         return "; ".join(lines)
 
     def trains(self) -> bool:
-        """Whether a training has saved a state, and so is at work."""
+        """Returns whether a training is running and has saved a state."""
         return any((self.project / ".state").rglob("state.pt"))
 
     def running(self) -> list[str]:
-        """The runs that MLflow and Prefect say are at work."""
+        """Returns the runs that have the status running in MLflow or Prefect."""
         mlflow = _select(self.project / ".state/mlflow/mlflow.db", "select run_uuid from runs where status = 'RUNNING'")
         flows = _select(self.project / ".state/prefect/prefect.db", "select id from flow_run where state_type = 'RUNNING'")
         tasks = _select(self.project / ".state/prefect/prefect.db", "select id from task_run where state_type = 'RUNNING'")
         return [f"{kind} {key}" for kind, keys in (("MLflow", mlflow), ("flow", flows), ("task", tasks)) for key in keys]
 
     def kill(self, role: str, moment: float) -> list[str]:
-        """Starts a training, kills the process of this role at this moment (0 to 1), and returns what is wrong afterwards."""
+        """Starts a training, kills the process of this role at this moment (0 to 1), and returns the problems afterwards."""
         if self.server_shared != (role in ON_A_SHARED_SERVER):
             self.share_server(role in ON_A_SHARED_SERVER)
         command = self._begun(role)
@@ -149,20 +149,20 @@ class Trials:
                     process.kill()
                     break
         else:
-            return ["there was nothing to kill"]
+            return ["the process to kill was not found"]
         problems = []
         if role == "Prefect server" and command.wait(SLOW) != 0:
             problems.append(f"the training failed: {self.said()}")
         if role == "rank":
-            command.wait(SLOW)  # its stage reports it
+            command.wait(SLOW)  # the stage reports that the process was killed
         if not wait_for(lambda: not self.processes(), SECONDS_TO_END):
-            problems.append(f"left after {SECONDS_TO_END:.0f} s: {self.described()}")
+            problems.append(f"processes left after {SECONDS_TO_END:.0f} s: {self.described()}")
             self.end_all()
         command.wait(SLOW)
         return problems + self._repeated()
 
     def _begun(self, role: str) -> subprocess.Popen[bytes]:
-        """A forced training by dvc, or by the deployment of the pipeline on a worker."""
+        """Starts a forced training with dvc, or with the pipeline's deployment on a Prefect worker."""
         if role not in ON_A_WORKER:
             return self.start("dvc", "repro", "--force", "--single-item", STAGE)
         for file in (self.project / "runs" / PROFILE / "detection").iterdir():
@@ -180,7 +180,7 @@ class Trials:
         return command
 
     def _repeated(self) -> list[str]:
-        """What is wrong after the next training."""
+        """Runs the next training and returns the problems after it."""
         problems = []
         again = self.start("dvc", "repro", "--force", "--single-item", STAGE)
         if again.wait(SLOW) != 0:
@@ -188,28 +188,28 @@ class Trials:
         if results_in(self.project) != self.reference:
             problems.append("the results differ")
         if running := self.running():
-            problems.append(f"said to be running: {', '.join(running)}")
+            problems.append(f"runs with the status running: {', '.join(running)}")
         if not wait_for(lambda: not self.processes(), SECONDS_TO_END):
-            problems.append(f"left after the next command: {self.described()}")
+            problems.append(f"processes left after the next command: {self.described()}")
             self.end_all()
         return problems
 
     def end_all(self) -> None:
-        """Ends the processes of the trials, and of nothing else."""
+        """Ends the processes of the trials only."""
         for process in _marked(self.environment[MARK]):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
 
 def marked_environment() -> dict[str, str]:
-    """The environment of a trial: without any server, and with a mark of its own."""
+    """Returns the environment of a trial: without addresses of servers, and with a unique value of the variable MARK."""
     mine = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_", "DVC_"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{mine['PATH']}"
     return mine | {"PATH": path, "OMP_NUM_THREADS": "1", "PREFECT_API_URL": "http://127.0.0.1:9/api", MARK: uuid.uuid4().hex}
 
 
 def results_in(project: Path) -> dict[str, str]:
-    """The digest of each file that the training of a detector has left there."""
+    """Returns the digest of each file that the training of a detector has written."""
     folder = project / "runs" / PROFILE / "detection"
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
@@ -230,7 +230,7 @@ def _marked(mark: str) -> Iterator[psutil.Process]:
 
 
 def _of_server(process: psutil.Process) -> bool:
-    """Whether it is the project's own Prefect server, or its supervisor."""
+    """Returns whether the process is the project's own Prefect server, or the server's supervisor."""
     with suppress(psutil.NoSuchProcess):
         words = process.cmdline()
         return "flows.server" in words or {"prefect", "server", "start"} <= set(words)
@@ -253,7 +253,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def plan(kills: int, seed: int, roles: list[str]) -> list[tuple[str, float]]:
-    """Whom to kill, and when: each role as often as the others, in turn but those that share a server one after the other."""
+    """Returns the role and the moment of each kill. All roles occur equally often; roles that share a server are consecutive."""
     chance = random.Random(seed)
     chosen: list[str] = []
     while len(chosen) < kills:
@@ -277,12 +277,12 @@ def main() -> int:
                 began = time.monotonic()
                 problems = trials.kill(role, moment)
                 bad += bool(problems)
-                result = "; ".join(problems) or "identical, no process left, no run running"
+                result = "; ".join(problems) or "the results are identical, no process is left, and no run has the status running"
                 seconds = time.monotonic() - began
                 print(f"{number}/{arguments.kills} {role} at {moment:.2f}: {result} ({seconds:.0f} s)", flush=True)
         finally:
             trials.end_all()
-    print(f"{bad} of {arguments.kills} kills did harm")
+    print(f"{bad} of {arguments.kills} kills had a problem")
     return int(bad > 0)
 
 

@@ -1,4 +1,4 @@
-"""A tiny dataset and the results files of a profile, as its stages write them."""
+"""Writes a tiny dataset and the results files of a profile in the form in which its stages write them."""
 
 import json
 from collections.abc import Mapping

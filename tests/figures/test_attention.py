@@ -52,7 +52,7 @@ def test_figures_from_files_alone_and_the_same_each_time(draw: object, names: li
     assert runs[0] == runs[1]
     assert b"image 7" in runs[0][0]
     assert (b"image 8" in runs[0][0]) == ("decoder" in names[0]), "a row without points shows nothing"
-    assert b"0.2 \xc3\x97 chance" in runs[0][2]
+    assert b"0.2 \xc3\x97 uniform" in runs[0][2]
 
 
 def test_nothing_detected_makes_no_bars(study: Path, tmp_path: Path) -> None:
@@ -76,17 +76,17 @@ def test_colours_tell_small_wide_and_tall_boxes_apart() -> None:
 
 def test_finding_of_the_encoder() -> None:
     assert encoder_attention.finding({"own/times": 6.0, "same_class/times": 1.2}) == (
-        "From an object's centre, its own mask gets 6.0 times the attention that chance would give it, the other objects of its "
-        "class 1.2 times: instances are told apart."
+        "From an object's centre, its own mask gets 6.0 times the attention of a uniform distribution, the other objects of "
+        "its class 1.2 times: instances are separated."
     )
-    assert "hardly told apart" in encoder_attention.finding({"own/times": 2.0, "same_class/times": 1.9})
+    assert "hardly separated" in encoder_attention.finding({"own/times": 2.0, "same_class/times": 1.9})
     assert encoder_attention.finding({}) == ""
 
 
 def test_finding_of_the_decoder() -> None:
     assert decoder_attention.finding({"extremities/times": 4.0, "interior/times": 2.0}) == (
-        "The last decoder layer looks along a detected object's box 4.0 times as much as chance would, and inside it 2.0 times: "
-        "attention sits on the extremities."
+        "In the last decoder layer, attention along a detected object's box is 4.0 times that of a uniform distribution, and "
+        "attention inside the box 2.0 times: attention is on the extremities."
     )
     assert "inside rather than" in decoder_attention.finding({"extremities/times": 1.0, "interior/times": 2.0})
     assert decoder_attention.finding({}) == ""

@@ -1,4 +1,4 @@
-"""The report in a headless Chromium: what a reader's screen shows and does, told by the page itself."""
+"""The report in a headless Chromium: what the page shows, and how it reacts to clicks, read from the page's own state."""
 
 from __future__ import annotations
 

@@ -49,13 +49,13 @@ def test_class_names_are_no_formulas_and_none_is_hidden(tmp_path: Path) -> None:
     [
         (
             [[1, 1], [2, 2], [2, 2], [1, 1]],
-            "Fewest are missed with 1 visible objects, 0 percent; up to 2 it is at most 5 points more, with all 4 it is "
-            "75 percent; training images hold at most 3 of a class.",
+            "The smallest share of missed objects is 0 percent, with 1 visible objects; up to 2 it is at most 5 points higher, "
+            "with all 4 it is 75 percent; a training image contains at most 3 objects of a class.",
         ),
         (
             [[1, 1], [2, 2], [3, 3]],
-            "Up to all 3 visible objects hardly more are missed than the least share, 0 percent; training images hold at most 3 "
-            "of a class.",
+            "The smallest share of missed objects is 0 percent; it hardly rises up to 3 objects; a training image contains at "
+            "most 3 objects of a class.",
         ),
     ],
 )  # fmt: skip

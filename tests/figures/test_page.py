@@ -131,7 +131,7 @@ def test_a_full_bar_is_a_hundred_percent(results: Results, tmp_path: Path) -> No
 
 def test_the_page_says_what_was_trained_and_where_it_comes_from(text: str) -> None:
     assert "a detector for 200 steps (2 epochs), then a mask head on the frozen detector for 200 steps (2 epochs)" in text
-    assert "3 validation images, 4 classes of things and 3 of stuff" in text
+    assert "3 validation images with 4 classes of things and 3 of stuff" in text
     assert "Without NMS, AP rises from 52.4 after decoder layer 1 to 55.5 after layer 2 (+3.1)" in text
     assert "0123abc" in text
     assert (
@@ -160,7 +160,9 @@ def test_what_is_missing_is_left_out(results: Results, tmp_path: Path) -> None:
 
 def test_no_page_without_figures(results: Results, tmp_path: Path) -> None:
     (results.evaluation / "metrics.json").unlink()
-    with pytest.raises(ReportError, match=r"metrics\.json: expected an evaluation's figures, found no such file; run evaluate"):
+    with pytest.raises(
+        ReportError, match=r"metrics\.json: expected an evaluation's metrics, found no such file; run the stage evaluate"
+    ):
         written(results, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

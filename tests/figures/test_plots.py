@@ -65,12 +65,12 @@ def test_no_gain_without_a_row_to_compare_with(tmp_path: Path) -> None:
         (
             {None: [0.524, 0.544, 0.555], 0.5: [0.5, 0.5, 0.5], 0.7: [0.532, 0.550, 0.557]},
             "Without NMS, AP rises from 52.4 after decoder layer 1 to 55.5 after layer 3 (+3.1); NMS 0.7 changes it by +0.8 "
-            "after layer 1 and by +0.2 after layer 3: what NMS is worth shrinks with depth.",
+            "after layer 1 and by +0.2 after layer 3: the gain by NMS shrinks with depth.",
         ),
         (
             {None: [0.30, 0.28], 0.7: [0.29, 0.28]},
             "Without NMS, AP falls from 30.0 after decoder layer 1 to 28.0 after layer 2 (−2.0); NMS 0.7 changes it by −1.0 "
-            "after layer 1 and by +0.0 after layer 2: what NMS is worth does not shrink with depth.",
+            "after layer 1 and by +0.0 after layer 2: the gain by NMS does not shrink with depth.",
         ),
         ({None: [0.3, 0.3]}, "Without NMS, AP goes from 30.0 after decoder layer 1 to 30.0 after layer 2 (+0.0)."),
         ({None: [0.3]}, ""),

@@ -25,7 +25,7 @@ def test_each_seed_the_curves_and_the_published_rows_are_drawn_apart_and_the_sam
 
 def test_measured_stands_beside_published(tmp_path: Path) -> None:
     table = study_table(write_table(TABLE, tmp_path))
-    assert table.columns == ("AP", "AP less base", "from", "to", "M parameters", "GFLOPs", "images/s", "seeds")
+    assert table.columns == ("AP", "AP minus base", "from", "to", "M parameters", "GFLOPs", "images/s", "seeds")
     rounded = [(name, tuple(value if value is None else round(value, 6) for value in row)) for name, row in table.rows]
     assert rounded == [
         ("0", (32.0, -9.0, -11.0, -7.0, 1.5, 0.25, 90.0, 2)),
@@ -39,9 +39,9 @@ def test_the_sentence_says_what_the_figures_say_and_what_is_missing(tmp_path: Pa
     assert study_texts(write_table(TABLE, tmp_path), "make it") == [
         "AP is highest with '1' (41.0) and lowest with '0' (32.0); against '1': '0' −9.0.",
         "Published (Table 2), on COCO: AP from 36.7 (0 layers) to 41.6 (12 layers).",
-        "Not in the table: 2, seed 0 (out of luck). What is missing is made by: make it",
-        "AP less base has the 95% interval of bootstrap samples of the validation images, averaged over seeds. "
-        "A multiply-add is one FLOP; images/s are of one image at a time on M, 1 thread.",
+        "The table lacks these runs: 2, seed 0 (out of luck). This command runs them: make it",
+        "The difference from the base's AP has a 95% bootstrap interval over the validation images, averaged over seeds. "
+        "A multiply-add counts as one FLOP; images/s were measured with batches of one image on M, 1 thread.",
     ]
 
 
@@ -49,7 +49,7 @@ def test_a_study_that_nobody_published_and_nothing_finished_has_no_picture(tmp_p
     table = write_table(Table("my own", "tiny", "none", "1", TABLE.runs[4:]), tmp_path)
     assert study_figure(table, tmp_path) == []
     assert study_table(table).rows == []
-    assert study_texts(table, "") == ["Not in the table: 2, seed 0 (out of luck)."]
+    assert study_texts(table, "") == ["The table lacks these runs: 2, seed 0 (out of luck)."]
 
 
 def test_every_tables_rows_are_in_the_one_file_with_their_source() -> None:

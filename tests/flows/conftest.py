@@ -1,4 +1,4 @@
-"""Copies of the checkout, so that what tests run as a user would leaves no trace in the project."""
+"""Fixtures that copy the checkout, so that tests can run commands like a user without changing the project."""
 
 from __future__ import annotations
 

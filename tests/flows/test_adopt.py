@@ -1,4 +1,4 @@
-"""A profile for a folder, whatever its layout, and what it is never allowed to do."""
+"""The command `adopt` writes a profile for a folder in any layout, and never changes the folder or other files."""
 
 from __future__ import annotations
 

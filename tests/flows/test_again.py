@@ -1,4 +1,4 @@
-"""A run done again from its id: what is put together for it, what is refused, and what counts as the same."""
+"""The rerun of a run from its id: the inputs that are restored, the refused cases, and which results count as equal."""
 
 from __future__ import annotations
 

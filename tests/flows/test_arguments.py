@@ -1,4 +1,4 @@
-"""Help, wrong arguments and unusable profiles are answered before anything that takes seconds is imported."""
+"""Help, wrong arguments and invalid profiles are handled before slow imports."""
 
 from __future__ import annotations
 

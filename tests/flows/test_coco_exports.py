@@ -1,4 +1,4 @@
-"""COCO folders as people export them: each is read, or refused in one line, and no image or annotation is lost on the way."""
+"""COCO folders as tools export them: each is read, or refused in one line, and no image or annotation is lost."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_sizes_are_read_from_the_files_and_told(tmp_path: Path, field: Path, out
     (root / "images" / "img007.jpg").unlink()
     found = outcome(root)
     assert found.found["image_size_read"] == 31
-    assert "1 x an image's entry that lacks a field" in found.error
+    assert "1 x an image entry that lacks a field" in found.error
     assert "img007.jpg: width: expected pixels, found nothing" in found.error
     lenient = outcome(root, "lenient")
     assert sums(lenient, "images") == {"supplied": 32, "used": 31, "left_out": 1}

@@ -1,4 +1,4 @@
-"""The graph in dvc.yaml: what depends on what, and the smoke profile carried through it as a user would."""
+"""The graph in dvc.yaml: its dependencies, and a run of the profile smoke with a user's commands."""
 
 from __future__ import annotations
 

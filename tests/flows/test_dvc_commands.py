@@ -1,4 +1,4 @@
-"""What people type at DVC: results shared through a remote, experiments, earlier states; and each byte once on disk."""
+"""DVC's commands: results shared through a remote, experiments and earlier states, with each byte stored once on disk."""
 
 from __future__ import annotations
 

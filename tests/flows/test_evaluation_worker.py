@@ -1,4 +1,4 @@
-"""An evaluation in two real processes leaves what one leaves: the same files, byte for byte, each image once."""
+"""An evaluation in two real processes writes the same files as in one process, byte for byte, with each image once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data that has nothing to learn from, deep images and odd class names, as people bring them, through the stages."""
+"""The stages with data without objects, images of more than 8 bits per value, and unusual class names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes of a training that are killed: the same bytes afterwards, nothing left, no run that seems to go on. See kills.py."""
+"""Killed processes of a training: equal results afterwards, no process left, and no run with the status running."""
 
 from __future__ import annotations
 

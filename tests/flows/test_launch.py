@@ -1,4 +1,4 @@
-"""A training's processes: what they say arrives, and none outlives who started it. The workers here train nothing."""
+"""The rank processes of a training: their messages arrive, and none outlives its starter. Here they train nothing."""
 
 from __future__ import annotations
 

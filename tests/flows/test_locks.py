@@ -1,4 +1,4 @@
-"""Commands at once: each waits for the other's result, says so, and is not held up by one that died."""
+"""Simultaneous commands: a command waits for another one that builds the same result, and says so, but not for a dead one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The logged model behind `mlflow models serve`: what people send, what comes back, and what a request can't read."""
+"""The logged model behind `mlflow models serve`: its requests and responses, and the files that a request can't read."""
 
 from __future__ import annotations
 
@@ -182,8 +182,8 @@ def test_a_server_finds_what_the_command_finds_whatever_is_sent(trained: Trained
         (str(tmp_path / "secret.png"), "found one outside of it"),
         ("../secret.png", "found one outside of it"),
         ("val/../../secret.png", "found one outside of it"),
-        ("val/none.png", "found text that is neither such a file nor base64 of one"),
-        (base64.b64encode(b"\x89PNG, but not really").decode(), "bytes that can't be read as one"),
+        ("val/none.png", "found text that is neither a file's path nor base64 of an image"),
+        (base64.b64encode(b"\x89PNG, but not really").decode(), "bytes that can't be read as an image"),
         ([[[300, 0, 0]]], "found int64 [1, 1, 3] from 0 to 300"),
         ([[1.5, 2.5]], "image: expected a path, base64 text"),
     ):

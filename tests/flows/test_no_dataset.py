@@ -1,4 +1,4 @@
-"""What a person is told of a folder that can't be adopted as it is."""
+"""The messages for folders that the command `adopt` does not support."""
 
 from __future__ import annotations
 

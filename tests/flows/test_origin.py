@@ -1,4 +1,4 @@
-"""What a run keeps of where it comes from, beside its lineage: changed code, and digests of its results."""
+"""The origin of a run that is recorded beside its lineage: changed code, and digests of its results."""
 
 from __future__ import annotations
 

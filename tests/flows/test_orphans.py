@@ -1,4 +1,4 @@
-"""Processes whose starter is killed: a stage ends in order with its dvc, and a guarded module with all that it has started."""
+"""Processes whose starter is killed: a stage ends in order after its dvc, and a guarded module ends with all its processes."""
 
 from __future__ import annotations
 

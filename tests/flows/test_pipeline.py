@@ -1,4 +1,4 @@
-"""The pipeline's order and its last word; that it carries a profile through is tested with the graph."""
+"""The order of the pipeline's stages and its final message. The tests of the graph run a whole profile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A dataset lies apart from all results, and one profile that does not hold to that keeps no other from running."""
+"""A dataset's folder must not overlap with results, and a profile that breaks this rule does not affect other profiles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints from anywhere, tried as a user would: predicted with, evaluated, fine-tuned, exported."""
+"""A user's commands with checkpoints of any origin: prediction, evaluation, fine-tuning and export."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ def test_fine_tuning_to_ones_own_classes(released_panoptic: Path, blood_cells: P
     told = Memory()
     job = fine_tuning(blood_cells, tmp_path / "tuned", released_panoptic)
     progress = run(job, Group(rank=0, size=1, device=CPU), told)
-    assert told.messages == ["the class head is new, for 3 classes; every other weight is the checkpoint's, which had 133"]
+    assert told.messages == ["the class head is new, for 3 classes; all other weights come from the checkpoint, which had 133"]
     assert progress.step == 1
     tuned, source = load_checkpoint(tmp_path / "tuned" / "out" / "checkpoint.pt", CPU), load_checkpoint(released_panoptic, CPU)
     assert [category.name for category in tuned.categories] == ["RBC", "WBC", "Platelets"]
@@ -276,7 +276,7 @@ def test_fine_tuning_a_panoptic_checkpoint_keeps_its_mask_head(released_panoptic
     config = masks | {"optimizer": masks["optimizer"] | {"lr": 1e-6}}
     of_masks = Job("panoptic", config, None, tuned, str(tmp_path), work, out, 0, "tiny", str(released_panoptic))
     run(of_masks, Group(rank=0, size=1, device=CPU), told)
-    assert told.messages == ["the mask head is the checkpoint's, all of its 32 weights"]
+    assert told.messages == ["all 32 weights of the mask head come from the checkpoint"]
     source = load_checkpoint(released_panoptic, CPU).model.state_dict()
     detector = load_checkpoint(Path(tuned), CPU).model.state_dict()
     for name, value in load_checkpoint(tmp_path / "out" / "checkpoint.pt", CPU).model.state_dict().items():
@@ -293,7 +293,7 @@ def test_the_class_head_stays_with_the_same_classes(released: Path, tmp_path: Pa
     told, source = Memory(), load_checkpoint(released, CPU)
     job = fine_tuning(tmp_path, tmp_path / "tuned", released)
     run(job, Group(rank=0, size=1, device=CPU), told)
-    assert told.messages == ["every weight is the checkpoint's; the class head keeps its 80 classes"]
+    assert told.messages == ["all weights come from the checkpoint; the class head keeps its 80 classes"]
     tuned = load_checkpoint(tmp_path / "tuned" / "out" / "checkpoint.pt", CPU)
     rows = [category.id for category in tuned.categories] + [91]
     assert len(rows) == 81
@@ -306,8 +306,8 @@ def test_another_detector_is_refused(released: Path, blood_cells: Path, tmp_path
     with pytest.raises(ConfigError) as error:
         run(fine_tuning(blood_cells, tmp_path, released, other), Group(rank=0, size=1, device=CPU), Silent())
     assert str(error.value) == (
-        "detector.queries: expected 7, as the checkpoint of init has, found 20; "
-        "detector.width: expected 32, as the checkpoint of init has, found 64"
+        "detector.queries: expected 7, the value of the checkpoint of init, found 20; "
+        "detector.width: expected 32, the value of the checkpoint of init, found 64"
     )
 
 
@@ -315,7 +315,7 @@ def test_an_initial_checkpoint_is_checked(released: Path) -> None:
     assert checkpoints.local_file(str(released), digest(released)) == released
     with pytest.raises(CheckpointError, match="expected a file with sha256"):
         checkpoints.local_file(str(released), "0" * 64)
-    with pytest.raises(ConfigError, match="sha256: expected the checksum of what the address has, found None"):
+    with pytest.raises(ConfigError, match="sha256: expected the checksum of the file at the address, found None"):
         InitConfig("https://example.invalid/a.pth", None)
     with pytest.raises(ConfigError, match="sha256: expected 64 lower-case hexadecimal digits, or null, found 'abc'"):
         InitConfig("a.pth", "abc")
@@ -328,7 +328,7 @@ def test_the_training_stage_starts_from_a_checkpoint(trained: Trained) -> None:
     told = Memory()
     train_detection.run(replace(trained.settings, train_detection=config), where, told)
     classes = len(load_checkpoint(init, CPU).categories)
-    assert f"every weight is the checkpoint's; the class head keeps its {classes} classes" in told.messages
+    assert f"all weights come from the checkpoint; the class head keeps its {classes} classes" in told.messages
     assert load_checkpoint(where.detection / "checkpoint.pt", CPU).meta["profile"] == "tiny-tuned"
 
 
@@ -344,11 +344,11 @@ def test_the_mask_stage_starts_from_a_checkpoint_of_other_classes(trained: Train
 
     init, settings = InitConfig(str(tmp_path / "other.pt"), digest(tmp_path / "other.pt")), trained.settings.train_panoptic
     slow = replace(settings.optimizer, lr=1e-6)
-    with pytest.raises(ConfigError, match="attention_gain: expected 1 where init has the weights that it would be of, found 64"):
+    with pytest.raises(ConfigError, match="attention_gain: expected 1 if init provides the weights, found 64"):
         replace(settings, init=init)
     config, told = replace(settings, init=init, attention_gain=1, steps=1, optimizer=slow), Memory()
     train_panoptic.run(replace(trained.settings, train_panoptic=config), where, told)
-    assert "the mask head is the checkpoint's, all of its 32 weights" in told.messages
+    assert "all 32 weights of the mask head come from the checkpoint" in told.messages
     found = load_checkpoint(where.panoptic / "checkpoint.pt", CPU).model.state_dict()
     for name, value in found.items():
         if name in content["model"]:
@@ -359,7 +359,7 @@ def test_the_mask_stage_starts_from_a_checkpoint_of_other_classes(trained: Train
     shutil.rmtree(where.panoptic)
     bare = replace(config, init=InitConfig(str(trained.paths.detection / "checkpoint.pt"), None))
     for stage in (train_detection, train_panoptic):  # the detector's stage too, before it trains for nothing
-        with pytest.raises(ConfigError, match=r"a checkpoint with a mask head, found none of bbox_attention\.q_linear"):
+        with pytest.raises(ConfigError, match=r"a checkpoint with a mask head, found no weight of bbox_attention\.q_linear"):
             stage.run(replace(trained.settings, train_panoptic=bare), where, Silent())
     missing = replace(config, init=InitConfig("no/such.pt", None))
     with pytest.raises(CheckpointError, match=r"no/such\.pt: expected a file, found none"):

@@ -1,4 +1,4 @@
-"""What a person sees of a stage's progress."""
+"""The display of a stage's progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the README prints works as printed, and leaves nothing behind."""
+"""The commands and the code in the README work as printed and leave no files behind."""
 
 from __future__ import annotations
 

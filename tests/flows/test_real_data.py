@@ -1,4 +1,4 @@
-"""The whole path on real images, read in place: a ResNet-50 from scratch, at reduced size, for two steps."""
+"""The whole pipeline on real images that are read in place: a ResNet-50 from scratch, at reduced size, for two steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Prefect server that stages share: one for all, gone with the last, however it went."""
+"""The Prefect server that stages share: there is one server, and it ends with the last stage, even if that stage is killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The profiles as they are, and what is refused before any work: above all variants of studies."""
+"""The project's profiles, and the errors that are raised before any work, in particular for variants of studies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stage `check`: strict and lenient, and what later stages then read."""
+"""The stage `check` in the modes strict and lenient, and the data that later stages read after it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_strict_stops_with_the_findings_and_lenient_leaves_out(project: Path, tm
     ]
     page = (where.check / "index.html").read_text(encoding="utf-8")
     assert "an image file of 0 bytes" in page
-    assert "What is broken is left out." in page
+    assert "Broken data is left out." in page
     assert "http://" not in page.replace("http://www.w3.org", "")
 
     with pytest.raises(DatasetError) as raised:
@@ -67,7 +67,7 @@ def test_strict_stops_with_the_findings_and_lenient_leaves_out(project: Path, tm
     said = "expected a dataset without broken entries, found 2 x an image file of 0 bytes; the first is in train, 3.jpg: 0 bytes"
     assert said in str(raised.value)
     assert "See runs/broken/check/index.html" in str(raised.value)
-    assert "It has to be mended." in (where.check / "index.html").read_text(encoding="utf-8")
+    assert "The broken data must be corrected." in (where.check / "index.html").read_text(encoding="utf-8")
     with pytest.raises(DatasetError, match=r"there is no checked dataset of profile 'broken' yet; .*`python -m flows.check"):
         artifacts.dataset(where)
 

@@ -1,4 +1,4 @@
-"""The data stage on a dataset that it doesn't generate: downloaded from a site that misbehaves, or watched where it lies."""
+"""The data stage on a dataset that it does not generate: downloaded from an unreliable server, or read in place."""
 
 from __future__ import annotations
 

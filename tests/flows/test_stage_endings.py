@@ -1,4 +1,4 @@
-"""How a stage's command ends: by a signal, and where the Prefect server is lost; and how long the start of a server may take."""
+"""The end of a stage's command by a signal or after the loss of the Prefect server, and the time limit of a server's start."""
 
 from __future__ import annotations
 

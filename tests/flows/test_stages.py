@@ -1,4 +1,4 @@
-"""Each stage's `run` on a tiny profile: what it writes, and what it says where it can't."""
+"""Each stage's `run` on a tiny profile: the files that it writes, and its errors."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_study_of_what_detr_alone_has_says_so(kind: str, study: str, copy: Pat
     categories = load_checkpoint(file, torch.device("cpu")).categories
     model = build_detector(detector_config(KINDS[kind]["detector"], "tiny"), len(categories))
     save_checkpoint(file, model, categories, {"profile": copy.profile})
-    with pytest.raises(CheckpointError, match=f"the study {study} is for detectors of kind 'detr', found one of kind '{kind}'"):
+    with pytest.raises(CheckpointError, match=f"the study {study} supports detectors of kind 'detr' only, found kind '{kind}'"):
         evaluating.run(study, settings, copy, Silent())
     assert not copy.study(study).exists()
 

@@ -1,4 +1,4 @@
-"""Studies that train, on a tiny profile: what is made once, taken up again, told of as failed; and the command itself."""
+"""Studies that train, on a tiny profile: results are built once, interrupted runs resume, and failures are reported."""
 
 from __future__ import annotations
 

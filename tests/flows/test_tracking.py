@@ -1,4 +1,4 @@
-"""The record in a real MLflow database: what a stage's run holds, how it ends, and that nobody has to wait for it."""
+"""The record in a real MLflow database: the content of a stage's run, its end, and that recording does not delay a stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever lies wherever, and whatever command runs: no file that we did not create changes or goes away."""
+"""No command changes or removes a file that the project did not create, in any folder."""
 
 from __future__ import annotations
 

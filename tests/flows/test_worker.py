@@ -1,4 +1,4 @@
-"""Training means the same however it runs: interrupted or not, in one process or two, in one piece or in micro-batches."""
+"""A training gives the same result with or without interruption, in one or two processes, and with or without micro-batches."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.kinds import KINDS
 from tests.worker import float64
 
 CPU = torch.device("cpu")
-ANEW = "starting anew: the interrupted training had other parameters or other data"
+ANEW = "starting from the first step, because the interrupted training had other parameters or other data"
 ALONE = Group(rank=0, size=1, device=CPU)
 
 
@@ -380,7 +380,7 @@ def test_what_was_good_before_a_loss_that_is_not_finite_is_named_and_kept(datase
     with pytest.raises(NonFiniteError) as error:
         run(job(dataset, tmp_path, **changes), ALONE, Silent())
     state = tmp_path / "work" / "state.pt"
-    assert re.search(rf", image ids \[.*\], at step 2 \(epoch 0\); {re.escape(str(state))} is of step 1$", str(error.value))
+    assert re.search(rf", image ids \[.*\], at step 2 \(epoch 0\); {re.escape(str(state))} is from step 1$", str(error.value))
     assert torch.load(state, weights_only=True)["progress"]["step"] == 1
 
 
@@ -424,7 +424,7 @@ def test_a_profile_chooses_the_attention_maps_of_its_mask_head(maps: Any) -> Non
 
 
 def test_without_attention_maps_there_is_nothing_to_gain() -> None:
-    with pytest.raises(ConfigError, match="attention_gain: expected 1 where attention_maps is none, found 64"):
+    with pytest.raises(ConfigError, match="attention_gain: expected 1 if attention_maps is none, found 64"):
         replace(tiny_settings().train_panoptic, attention_maps="none")
 
 

@@ -1,4 +1,4 @@
-"""YOLO and Pascal VOC datasets as people bring them: each is read as its files say, or refused with what can't be obeyed."""
+"""YOLO and Pascal VOC datasets as tools export them: each is read as its files state, or refused with the reason."""
 
 from __future__ import annotations
 
@@ -275,7 +275,7 @@ def test_image_sets_are_obeyed(folder: Path, lists: dict[str, str], train: str |
         ({"train": "1\n", "trainval": "1\n2\n"}, "expected val.txt beside train.txt and trainval.txt"),
         ({"train": "1\n2\n", "val": "2\n"}, "expected no image in both, found 1, such as '2'"),
         ({"train": "1\n2\n", "val": "3\n", "test": "2\n"}, "train.txt and ImageSets/Main/test.txt: expected no image in both"),
-        ({"train": "\n", "val": "3\n"}, "train.txt: expected image names, one a line, found none"),
+        ({"train": "\n", "val": "3\n"}, "train.txt: expected image names, one per line, found none"),
         ({"fold1": "1\n"}, "expected lists called train, val, trainval or test, found fold1"),
     ],
 )
@@ -332,7 +332,7 @@ def test_xml_files_with_an_ending_in_capitals_are_read_and_two_of_one_name_are_t
     [second] = read_voc(folder, {"train": split}).values()
     assert len(second["images"]) == 3
     [fault] = [entry["conversion_fault"] for entry in second["images"] if "conversion_fault" in entry]
-    assert fault.endswith("expected one XML file of this name, found another that differs in the case of its ending")
+    assert fault.endswith("expected one XML file of this name, found a second one that differs only in the case of its ending")
 
 
 def test_images_that_train_and_validate_are_told(folder: Path) -> None:

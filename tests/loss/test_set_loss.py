@@ -1,4 +1,4 @@
-"""The set loss at its edges: who is matched, what losses are divided by, what is not finite."""
+"""Edge cases of the set loss: the matching, the divisors of the losses, and values that are not finite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attention weights, asked for afterwards."""
+"""Attention weights that are computed after a forward pass."""
 
 from __future__ import annotations
 

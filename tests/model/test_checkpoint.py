@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, rebuilt from themselves, and never a way to run code."""
+"""Checkpoints are written completely or not at all, rebuild their model, and never run code."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_missing(tmp_path: Path) -> None:
 def test_torn(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "torn.pt"
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"torn\.pt: not a checkpoint"):
+    with pytest.raises(CheckpointError, match=r"torn\.pt: expected a checkpoint"):
         load_checkpoint(path, CPU)
 
 
@@ -79,7 +79,7 @@ def test_cut_short(tmp_path: Path) -> None:
     path = tmp_path / "short.pt"
     save_checkpoint(path, detector(), CATEGORIES, {})
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(CheckpointError, match=r"short\.pt: not a checkpoint but part of one, cut short"):
+    with pytest.raises(CheckpointError, match=r"short\.pt: expected a checkpoint, found a truncated one"):
         load_checkpoint(path, CPU)
 
 
@@ -104,7 +104,7 @@ def test_a_hostile_pickle_runs_nothing(tmp_path: Path, save) -> None:  # type: i
 
 def test_another_kind_of_file(tmp_path: Path) -> None:
     torch.save({"weights": torch.zeros(1)}, tmp_path / "other.pt")
-    with pytest.raises(CheckpointError, match="expected a checkpoint of format 'detr-workbench-1', found None"):
+    with pytest.raises(CheckpointError, match="format 'detr-workbench-1' or of a published DETR, found format None"):
         load_checkpoint(tmp_path / "other.pt", CPU)
 
 

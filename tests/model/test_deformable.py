@@ -1,4 +1,4 @@
-"""Deformable DETR: its attention against the definition, point by point; what padding may change; shapes; that it learns."""
+"""Deformable DETR: its attention compared with the definition point by point, the effect of padding, shapes, and learning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The detector as a whole: shapes, what padding may change, variants by configuration, the mask head on chosen queries."""
+"""DETR as a whole: shapes, the effect of padding, configurations, and the mask head on some of the queries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights from an address: kept only where they are what was asked for."""
+"""Downloaded weights are kept only if they have the expected checksum."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_file_is_fetched_once(server: ThreadingHTTPServer, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("path", "sha256", "message"),
     [
-        ("a.pth", "0" * 64, f"expected a file with sha256 0000.*found one with {SHA256}; it was not kept"),
+        ("a.pth", "0" * 64, f"expected a file with sha256 0000.*found one with {SHA256}; it was removed"),
         ("short.pth", SHA256, r"can't be downloaded \(the connection ended early\)"),
         ("missing.pth", SHA256, r"can't be downloaded \(HTTP Error 404"),
         ("away.pth", SHA256, "ftp://example.invalid/weights.pth: expected an https address.* found 'ftp'"),
@@ -89,7 +89,7 @@ def test_what_is_not_asked_for_is_not_kept(
 
 def test_a_file_too_large_is_given_up(server: ThreadingHTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "LARGEST", 10_000)
-    with pytest.raises(CheckpointError, match="expected at most 10,000 bytes, found 2,304,000 announced"):
+    with pytest.raises(CheckpointError, match="expected at most 10,000 bytes, found that the server announces 2,304,000"):
         fetch(address(server, "a.pth"), SHA256, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -101,5 +101,7 @@ def test_addresses_that_are_not_safe(url: str, tmp_path: Path) -> None:
 
 
 def test_nobody_answers(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"http://127.0.0.1:9/a.pth: can't be downloaded .* download it otherwise"):
+    with pytest.raises(
+        CheckpointError, match=r"http://127.0.0.1:9/a.pth: the file can't be downloaded .* download it by other means"
+    ):
         fetch("http://127.0.0.1:9/a.pth", SHA256, tmp_path)

@@ -1,4 +1,4 @@
-"""Faster R-CNN: torchvision's losses and pooling where its assumptions hold, and right where they don't; edges of its targets."""
+"""Faster R-CNN: losses and pooling equal torchvision's if its assumptions hold, and are correct otherwise; edge cases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The attention studies: what regions get, and what is kept of which image."""
+"""The attention studies: the attention in regions, and the stored maps of selected images."""
 
 from __future__ import annotations
 

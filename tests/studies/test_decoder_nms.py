@@ -1,4 +1,4 @@
-"""The table of decoder depth x NMS from one forward pass."""
+"""The study decoder-nms computes its table from one forward pass."""
 
 from __future__ import annotations
 

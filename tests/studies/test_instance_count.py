@@ -1,4 +1,4 @@
-"""Copies of one object on a grid: what is drawn, what is counted."""
+"""The study instance-count draws copies of one object on a grid and counts the detected ones."""
 
 from __future__ import annotations
 
@@ -161,11 +161,13 @@ def test_classes_without_an_object_that_stands_free_are_left_out_or_refused(data
     left_out = {category.name for category in dataset.categories if category.isthing} - set(names)
     assert names
     assert left_out
-    assert reporter.messages == [f"instance-count: no {name} stands free in its image; left out" for name in sorted(left_out)]
+    assert reporter.messages == [
+        f"instance-count: the class {name!r} has no isolated object in an image and is left out" for name in sorted(left_out)
+    ]
     asked = config(object_size=0.35, canvas=12, repeats=1, classes=sorted(left_out))
-    with pytest.raises(ConfigError, match="classes: expected classes with an object that stands free in its image, found"):
+    with pytest.raises(ConfigError, match="classes: expected classes with an isolated object in an image, found"):
         instance_count(model, dataset.categories, dataset, asked, split, CPU, reporter)
-    with pytest.raises(ConfigError, match="classes: expected a thing that stands free in its image, found"):
+    with pytest.raises(ConfigError, match="classes: expected at least one class with an isolated object in an image, found"):
         instance_count(model, dataset.categories, dataset, config(object_size=0.05), split, CPU, reporter)
 
 

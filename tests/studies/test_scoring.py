@@ -1,4 +1,4 @@
-"""Empty-slot override and score thresholds from one forward pass."""
+"""The study scoring computes empty-slot override and score thresholds from one forward pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a section of a profile says of a study that trains."""
+"""The configuration of a study that trains."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The detector's loss: of every decoder layer, or of the last alone; in float32 whatever the network runs in."""
+"""The detector's loss: over every decoder layer or only the last one, in float32 for any precision of the network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""First values of learned positions, and a trained mask head."""
+"""Initial values of learned positions, and the weights of a trained mask head."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def with_mask_head(classes: int, seed: int = 1, heads: int = 4, maps: AttentionM
 def test_a_mask_head_is_taken_from_a_detector_of_other_classes() -> None:
     model, other = with_mask_head(3), with_mask_head(250, seed=2)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    assert mask_head_from(model, other) == "the mask head is the checkpoint's, all of its 32 weights"
+    assert mask_head_from(model, other) == "all 32 weights of the mask head come from the checkpoint"
     for name, value in model.state_dict().items():
         of_head = name.startswith(("bbox_attention.", "mask_head."))
         assert torch.equal(value, other.state_dict()[name] if of_head else before[name]), name
@@ -58,7 +58,7 @@ def test_a_checkpoint_without_a_mask_head_is_refused_with_every_weight_that_is_m
     with pytest.raises(ConfigError) as error:
         mask_head_from(model, detector(CATEGORIES, mask_head=False))
     missing = [name for name in model.state_dict() if name.startswith(("bbox_attention.", "mask_head."))]
-    expected = "train_panoptic.init: expected a checkpoint with a mask head, found none of "
+    expected = "train_panoptic.init: expected a checkpoint with a mask head, found no weight of "
     assert str(error.value) == expected + ", ".join(missing)
 
 
@@ -68,17 +68,17 @@ def test_every_misshapen_weight_of_a_mask_head_is_named_and_none_is_taken() -> N
     with pytest.raises(ConfigError) as error:
         mask_head_from(model, other)
     assert str(error.value) == (
-        "train_panoptic.init: a mask head of another detector: "
-        "mask_head.lay1.weight: expected shape [36, 36, 3, 3], as this detector's needs, found [34, 34, 3, 3]; "
-        "mask_head.lay1.bias: expected shape [36], as this detector's needs, found [34]; "
-        "mask_head.gn1.weight: expected shape [36], as this detector's needs, found [34]; "
-        "mask_head.gn1.bias: expected shape [36], as this detector's needs, found [34]; "
-        "mask_head.lay2.weight: expected shape [16, 36, 3, 3], as this detector's needs, found [16, 34, 3, 3]"
+        "train_panoptic.init: the mask head does not fit this detector: "
+        "mask_head.lay1.weight: expected shape [36, 36, 3, 3] for this detector, found [34, 34, 3, 3]; "
+        "mask_head.lay1.bias: expected shape [36] for this detector, found [34]; "
+        "mask_head.gn1.weight: expected shape [36] for this detector, found [34]; "
+        "mask_head.gn1.bias: expected shape [36] for this detector, found [34]; "
+        "mask_head.lay2.weight: expected shape [16, 36, 3, 3] for this detector, found [16, 34, 3, 3]"
     )
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_attention_maps_of_another_kind_are_refused() -> None:
-    expected = "train_panoptic.attention_maps: expected 'per_head', as the checkpoint of init has, found 'released'"
+    expected = "train_panoptic.attention_maps: expected 'per_head', the value of the checkpoint of init, found 'released'"
     with pytest.raises(ConfigError, match=re.escape(expected)):
         mask_head_from(with_mask_head(3), with_mask_head(3, maps="per_head"))

@@ -1,4 +1,4 @@
-"""Which learning rate each parameter gets."""
+"""The learning rates of the parameters."""
 
 from __future__ import annotations
 

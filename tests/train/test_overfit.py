@@ -1,4 +1,4 @@
-"""Each kind of detector learns a handful of scenes by heart, and evaluation sees that it did."""
+"""Each kind of detector overfits a few scenes, which the evaluation confirms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mask head's loss at the edges: no target, one pixel, more objects than queries; and the same in pieces as in one."""
+"""Edge cases of the mask head's loss: no target, one pixel, more objects than queries, and equality with micro-batches."""
 
 from __future__ import annotations
 
