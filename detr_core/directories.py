@@ -121,7 +121,7 @@ def _require_folder(folder: Path, where: Path) -> None:
 
 
 def _files_of_ours(folder: Path, shown: Path | None = None) -> list[str]:
-    """The names of all files in `folder`, its mark included. Raises ForeignFileError if the project did not write one of them.
+    """Returns the names of all files in `folder` with its mark. Raises ForeignFileError if the project did not write one of them.
 
     shown: the folder's name in an error, if it differs from `folder`.
     """
@@ -161,7 +161,7 @@ def _is_as_listed(file: Path, sha256: str) -> bool:
 
 
 def _listed(folder: Path) -> dict[str, str] | None:
-    """The files that the folder's mark lists, with their digests; None if it has no mark."""
+    """Returns the files that the mark of `folder` lists, with their digests; None if it has no mark."""
     try:
         content = json.loads((folder / MARK).read_bytes())
         return {str(name): str(value) for name, value in content["sha256"].items()}
@@ -170,7 +170,7 @@ def _listed(folder: Path) -> dict[str, str] | None:
 
 
 def _names(folder: Path) -> Iterator[str]:
-    """Every file below `folder`, and every link to a folder, relative to `folder`."""
+    """Yields every file below `folder`, and every link to a folder, relative to `folder`."""
     for place, folders, files in os.walk(folder):
         links = [name for name in folders if os.path.islink(os.path.join(place, name))]
         for name in (*files, *links):

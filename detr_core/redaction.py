@@ -19,7 +19,7 @@ _PARAMETER = re.compile(
 
 
 def without_credentials(text: str) -> str:
-    """The text with the credentials of every address in it removed; any other text stays unchanged.
+    """Returns the text with the credentials of every address in it removed; any other text stays unchanged.
 
     For example, `https://user:password@host/path?token=x&page=2` becomes `https://host/path?token=***&page=2`. Credentials are
     the user information before a host (the user's name too, because it may be a token), and the value of each query parameter
@@ -30,7 +30,7 @@ def without_credentials(text: str) -> str:
 
 
 def without_user_information(text: str) -> str:
-    """The text without the user information, `user:password@` or `token@`, before the host of each address in it."""
+    """Returns the text without the user information, `user:password@` or `token@`, before the host of each address in it."""
     if "://" not in text:
         return text
     text = _USER.sub(r"\g<scheme>", text)
@@ -39,5 +39,5 @@ def without_user_information(text: str) -> str:
 
 
 def holds_credentials(address: str) -> bool:
-    """Whether an address holds what `without_credentials` removes."""
+    """Returns whether an address holds what `without_credentials` removes."""
     return without_credentials(address) != address
