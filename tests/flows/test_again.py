@@ -83,7 +83,7 @@ NO_DATA = {"dvc.data/smoke": f"{'0' * 32}.dir"}
         ({"git.dirty": "true", origin.NO_PATCH: "9.1 MB of changes"}, None, "its changes were not kept: 9.1 MB of changes"),
         ({"git.dirty": "true"}, b"no patch\n", "git can't make the work tree: "),
         ({"profile": "mine"}, None, "its profile 'mine' was neither committed nor kept with the run"),
-        ({"dvc.../../out": f"{'0' * 32}.dir"}, None, "tag dvc.../../out: expected a path below the project, found one that"),
+        ({"dvc.../../out": f"{'0' * 32}.dir"}, None, "tag dvc.../../out: expected a path below the project, found a path"),
         ({"dvc./out": f"{'0' * 32}.dir"}, None, "tag dvc./out: expected a path below the project, found a path outside of it"),
         (
             NO_DATA,
