@@ -169,6 +169,17 @@ def test_the_description_is_obeyed(folder: Path, description: str, train: list[s
         ("train: images/nowhere\nval: images/b", r"data\.yaml: train: expected .* found none at 'images/nowhere'"),
         ("train: /elsewhere/images\nval: images/b", r"data\.yaml: train: expected .* found none at '/elsewhere/images'"),
         ("train: images/a\nval: images/nowhere", r"data\.yaml: val: .*; correct the key, or remove it"),
+        (
+            "path: D:\\data\\cells\ntrain: images/a\nval: images/nowhere",
+            r"data\.yaml: path: expected the folder of the dataset, found no folder at 'D:\\data\\cells'; "
+            r"val: 'images/nowhere' is not in the folder of data\.yaml either; correct `path`, or remove it and write the other "
+            r"paths relative to the folder of data\.yaml",
+        ),
+        ("path: /home/a/cells\ntrain: images/nowhere", r"data\.yaml: path: expected .*, found no folder at '/home/a/cells'"),
+        (
+            "path: /home/a/cells\ntrain: C:\\cells\\images\\a",
+            r"data\.yaml: train: .* found none at 'C:\\cells\\images\\a'; write the path relative to the folder of data\.yaml",
+        ),
         ("train: images/a\nval: ../beside", r"data\.yaml: val: expected a path inside .*/set, found '\.\./beside'"),
         ("path: ../beside\ntrain: .\nval: images/b", r"data\.yaml: path: expected a path inside .*/set, found '\.\./beside'"),
         ("train: images/a/1.png\nval: images/b", r"data\.yaml: train: expected a folder or a \.txt list"),
