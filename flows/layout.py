@@ -10,10 +10,11 @@ from detr_core.config import ConfigError, build
 from detr_core.data.config import SplitConfig
 from detr_core.data.dataset import DatasetError
 from detr_core.data.picture_files import is_file
+from detr_core.data.voc import missing_images
 from detr_core.data.yolo import YoloSet, split_pictures, yolo_labels
 from detr_core.data.yolo_rows import Labels
 from flows.coco_layout import coco_layout
-from flows.told import coco_notes
+from flows.told import coco_notes, missing_note
 from flows.voc_layout import voc_folders, voc_layout
 from flows.yolo_layout import yolo_description, yolo_layout, yolo_set
 
@@ -53,10 +54,13 @@ def _layout(folder: Path, share: float, labels: Labels | None) -> Layout:
         kind, (splits, notes) = "yolo", yolo_layout(folder)
         described = yolo_set(folder)
         configs = {name: build(SplitConfig, entry, described.file) for name, entry in splits.items()}
-        notes += [note for name, config in configs.items() if (note := _unlabelled(folder, name, config, described))]
+        notes += [note for name, config in configs.items() for note in _yolo_notes(folder, name, config, described)]
         more = {"labels": labels or yolo_labels(folder, configs, described)}
     elif places := voc_folders(folder):
         kind, (splits, notes) = "voc", voc_layout(folder, places)
+        for name, entry in splits.items():
+            missing, listed = missing_images(folder, build(SplitConfig, entry, str(folder)))
+            notes += missing_note(name, [f"{entry['images']}/{image}" for image in missing], listed)
     else:
         kind, found = "coco", coco_layout(folder)
         splits, notes = found.splits, coco_notes(folder, found)
@@ -69,10 +73,13 @@ def _layout(folder: Path, share: float, labels: Labels | None) -> Layout:
     return Layout(section, notes)
 
 
-def _unlabelled(folder: Path, name: str, config: SplitConfig, described: YoloSet) -> str:
+def _yolo_notes(folder: Path, name: str, config: SplitConfig, described: YoloSet) -> list[str]:
+    """Returns a line if images of a split are missing, and one if images have no label file."""
     pictures = split_pictures(folder, name, config, described)
+    missing = [str(picture.file.relative_to(folder)) for picture in pictures if not is_file(picture.file)]
+    notes = missing_note(name, missing, len(pictures))
     without = sum(not is_file(picture.labels) for picture in pictures)
-    if not without or without == len(pictures):  # a dataset without any label file is refused elsewhere
-        return ""
-    are = "has no label file: it is used as an image" if without == 1 else "have no label file: they are used as images"
-    return f"{name}: {without} of {len(pictures)} images {are} without objects"
+    if without and without < len(pictures):  # a dataset without any label file is refused elsewhere
+        are = "has no label file: it is used as an image" if without == 1 else "have no label file: they are used as images"
+        notes.append(f"{name}: {without} of {len(pictures)} images {are} without objects")
+    return notes

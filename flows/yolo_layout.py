@@ -229,8 +229,8 @@ def _place(written: Any, key: str, base: str, folder: Path, path: Path, missing:
     if missing and not _is_absolute(text):
         raise DatasetError(
             f"{path}: path: expected the folder of the dataset, found no folder at {_quoted(missing)}; {key}: "
-            f"{_quoted(written)} is not in the folder of {path.name} either; correct `path`, or remove it and write the other paths "
-            f"relative to the folder of {path.name}"
+            f"{_quoted(written)} is not in the folder of {path.name} either; correct `path`, or remove it and write the other "
+            f"paths relative to the folder of {path.name}"
         )
     raise DatasetError(
         f"{path}: {key}: expected a folder or a list of images below {folder}, found none at {_quoted(written)}; "

@@ -238,6 +238,7 @@ def write_voc(folder: Path, annotations: str, images: str, seed: int = 0) -> Non
     [
         ("Annotations", "JPEGImages"), ("annotations", "images"), ("ANNOTATIONS", "Images"), ("train", "train"),
         ("VOC2012/Annotations", "VOC2012/JPEGImages"), ("Annotations", "."), (".", "."), ("annotations/sub", "images/sub"),
+        ("Annotations", "pics"), ("xmls", "pics"), (".", "pics"), ("VOC/Annotations", "pics"), ("Annotations/sub", "pics/sub"),
     ],
 )  # fmt: skip
 def test_voc_folders_of_any_name(folder: Path, annotations: str, images: str) -> None:
@@ -245,6 +246,37 @@ def test_voc_folders_of_any_name(folder: Path, annotations: str, images: str) ->
     found = splits(folder)
     every = three(images) if images != "." else ["1.png", "2.png", "3.png"]
     assert sorted(found["train"] + found["val"]) == every
+
+
+def test_the_folder_of_voc_images_is_the_only_one_that_has_them(folder: Path) -> None:
+    write_voc(folder, "Annotations", "pics")
+    write_pictures(folder / "images" / "of another set")
+    write_pictures(folder / "SegmentationClass")
+    assert find_layout(folder, 0.2).section["train"]["images"] == "pics"
+    write_pictures(folder / "copies")
+    with pytest.raises(
+        DatasetError, match=r"set: expected one folder with the images of the XML files in Annotations, found copies, pics; ren"
+    ):
+        find_layout(folder, 0.2)
+    for name in ("copies", "pics", "images"):
+        shutil.rmtree(folder / name)
+    write_pictures(folder / "Other" / "deep")
+    with pytest.raises(DatasetError) as error:
+        find_layout(folder, 0.2)
+    assert str(error.value) == (
+        f"{folder}: expected the images of the XML files, such as that of Annotations/1.xml, in JPEGImages or in another folder "
+        "beside Annotations, found none of them; folders with other images: Other/deep (3 images), SegmentationClass (3 images)"
+    )
+
+
+def test_missing_images_are_told(folder: Path) -> None:
+    write_voc(folder, "Annotations", "JPEGImages")
+    (folder / "JPEGImages/2.png").unlink()
+    assert "train: 1 of 3 images is missing, such as JPEGImages/2.png" in find_layout(folder, 0.2).notes
+    shutil.rmtree(folder)
+    write_yolo(folder, "train: a.txt\nval: images/b", "images/a", "images/b")
+    (folder / "a.txt").write_text("images/a/1.png\nimages/a/7.png\nimages/a/8.png\n")
+    assert "train: 2 of 3 images are missing, such as images/a/7.png" in find_layout(folder, 0.2).notes
 
 
 @pytest.mark.parametrize("inner", ["{}", "{}/Annotations,{}/JPEGImages", "Annotations/{},JPEGImages/{}"])
