@@ -9,13 +9,15 @@ from typing import Any
 from detr_core.config import ConfigError, build
 from detr_core.data.config import SplitConfig
 from detr_core.data.dataset import DatasetError
-from detr_core.data.picture_files import is_file
+from detr_core.data.picture_files import is_file, picture_files
 from detr_core.data.voc import missing_images
 from detr_core.data.yolo import YoloSet, split_pictures, yolo_labels
 from detr_core.data.yolo_rows import Labels
-from flows.coco_layout import coco_layout
+from flows.coco_layout import annotation_files, coco_folders, coco_layout
+from flows.no_dataset import no_dataset
+from flows.split_names import split_named
 from flows.told import coco_notes, missing_note
-from flows.voc_layout import voc_folders, voc_layout
+from flows.voc_layout import DEPTH, subfolders, voc_folders, voc_layout
 from flows.yolo_layout import yolo_description, yolo_layout, yolo_set
 
 
@@ -50,6 +52,8 @@ def find_layout(folder: Path, share: float, labels: Labels | None = None) -> Lay
 
 def _layout(folder: Path, share: float, labels: Labels | None) -> Layout:
     more: dict[str, Any] = {}
+    if yolo_description(folder) is None:
+        _require_one(folder)
     if yolo_description(folder) is not None:
         kind, (splits, notes) = "yolo", yolo_layout(folder)
         described = yolo_set(folder)
@@ -62,7 +66,10 @@ def _layout(folder: Path, share: float, labels: Labels | None) -> Layout:
             missing, listed = missing_images(folder, build(SplitConfig, entry, str(folder)))
             notes += missing_note(name, [f"{entry['images']}/{image}" for image in missing], listed)
     else:
-        kind, found = "coco", coco_layout(folder)
+        files, others = annotation_files(folder)
+        if not files:
+            raise DatasetError(no_dataset(folder, others))
+        kind, found = "coco", coco_layout(folder, files)
         splits, notes = found.splits, coco_notes(folder, found)
     if labels is not None and kind != "yolo":
         raise ConfigError(
@@ -71,6 +78,53 @@ def _layout(folder: Path, share: float, labels: Labels | None) -> Layout:
     val = splits.get("val") or splits.get("test")
     section = {"format": kind, "train": splits["train"], "val": val, "val_share": None if val else share, **more}
     return Layout(section, notes)
+
+
+def _require_one(folder: Path) -> None:
+    """Raises DatasetError, which names the folders, if several datasets lie in folders below this one."""
+    found = _dataset_folders(folder)
+    if folder in found or len(found) < 2:
+        return
+    datasets = [f"{path.relative_to(folder)} ({kind})" for path, kind in sorted(found.items()) if _is_complete(path, kind)]
+    if len(datasets) > 1:
+        raise DatasetError(
+            f"{folder}: expected one dataset, found {len(datasets)} in folders below it: {', '.join(datasets)}; "
+            "give one of these folders instead"
+        )
+
+
+def _dataset_folders(folder: Path) -> dict[Path, str]:
+    """Returns the folders of the datasets in `folder` and below it, with their formats; none of them is below another one."""
+    found: dict[Path, str] = {}
+    for path in subfolders(folder, DEPTH):
+        if _has_description(path) and found.keys().isdisjoint(path.parents):
+            found[path] = "YOLO"
+    annotated = [(path, "Pascal VOC") for path in voc_folders(folder)] + [(path, "COCO") for path in coco_folders(folder)]
+    for path, kind in annotated:
+        root = path  # annotation files may lie in a part of the dataset: in a folder of a split, or in one without images
+        while root != folder and (split_named(root.name) or next(picture_files(root), None) is None):
+            root = root.parent
+        found.setdefault(root, kind)
+    return {path: kind for path, kind in found.items() if found.keys().isdisjoint(path.parents)}
+
+
+def _has_description(folder: Path) -> bool:
+    try:
+        return yolo_description(folder) is not None
+    except DatasetError:
+        return True  # several files could be the description
+
+
+def _is_complete(folder: Path, kind: str) -> bool:
+    """Returns whether the folder can be used as a dataset by itself."""
+    try:
+        if kind == "Pascal VOC":
+            voc_layout(folder, voc_folders(folder))
+        elif kind == "COCO":
+            coco_layout(folder, annotation_files(folder)[0])
+    except DatasetError:
+        return False
+    return True
 
 
 def _yolo_notes(folder: Path, name: str, config: SplitConfig, described: YoloSet) -> list[str]:

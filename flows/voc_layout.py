@@ -26,7 +26,7 @@ LISTS = {name: split for split, names in SPLITS.items() for name in names} | {"t
 
 def voc_folders(folder: Path) -> list[Path]:
     """Lists the folders that have XML files of Pascal VOC directly in them."""
-    return [place for place in _folders(folder, DEPTH) if any(is_voc_xml(path) for path in _xml_files(place))]
+    return [place for place in (folder, *subfolders(folder, DEPTH)) if any(is_voc_xml(path) for path in _xml_files(place))]
 
 
 def voc_layout(folder: Path, places: list[Path]) -> tuple[dict[str, dict[str, Any]], list[str]]:
@@ -211,8 +211,9 @@ def _xml_files(folder: Path) -> Iterator[Path]:
     )
 
 
-def _folders(folder: Path, depth: int) -> Iterator[Path]:
-    yield folder
+def subfolders(folder: Path, depth: int) -> Iterator[Path]:
+    """Yields the folders below this one down to a depth, without links and folders of the operating system."""
     for path in sorted(folder.iterdir()) if depth else ():
         if path.is_dir() and not path.is_symlink() and not is_foreign(path.name):
-            yield from _folders(path, depth - 1)
+            yield path
+            yield from subfolders(path, depth - 1)

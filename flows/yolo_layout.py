@@ -33,7 +33,7 @@ def yolo_description(folder: Path) -> Path | None:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in (".yaml", ".yml") and path.is_file() and not is_foreign(path.name):
             try:
-                content = _content(path)
+                content = read_description(path)
             except DatasetError:
                 continue
             if ("names" in content or "nc" in content) and any(key in content for keys in KEYS.values() for key in keys):
@@ -70,7 +70,7 @@ def _described(folder: Path) -> tuple[YoloSet, list[str]]:
     path = yolo_description(folder)
     if path is None:
         raise DatasetError(f"{folder}: expected the description of a YOLO dataset, such as {NAME}, found none")
-    content = _content(path)
+    content = read_description(path)
     names = _names(content, path)
     base, missing = _base(content, folder, path)
     note = f"{path.name}: path: {missing} was not found; paths are read relative to the folder of {path.name}"
@@ -145,7 +145,8 @@ def _require_apart(folder: Path, described: YoloSet, splits: Mapping[str, dict[s
         )
 
 
-def _content(path: Path) -> dict[str, Any]:
+def read_description(path: Path) -> dict[str, Any]:
+    """Returns the content of a YAML file. Raises DatasetError if it is not a mapping."""
     try:
         content = yaml.safe_load(path.read_bytes().decode("utf-8-sig"))
     except (OSError, ValueError, TypeError, OverflowError, RecursionError, yaml.YAMLError) as error:
