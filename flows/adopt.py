@@ -103,9 +103,9 @@ def adopt(
     paths = Paths(name)
     if not re.fullmatch("[a-z0-9][a-z0-9_-]*", name):
         raise ConfigError(f"--name: expected a name of lower-case letters, digits, - and _, found {name!r}")
-    for taken in (paths.params, PARAMS / name):
-        if taken.exists():
-            raise ConfigError(f"--name: {relative(taken)} exists; choose another name, or remove {relative(taken)}")
+    if taken := [relative(path) for path in (paths.params, PARAMS / name) if path.exists()]:
+        exist, them = ("exists", taken[0]) if len(taken) == 1 else ("exist", "both")
+        raise ConfigError(f"--name: {' and '.join(taken)} {exist}; choose another name, or remove {them}")
     places.require_room(paths, folder)
     model = Paths(like).params
     if not model.is_file():
