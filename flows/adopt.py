@@ -15,7 +15,7 @@ import io
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import islice
 from operator import getitem
@@ -197,6 +197,8 @@ def _statistics(config: FolderConfig, seed: int) -> _Data:
             found[name] = count(entries, category_names(content, str(file)))
             if name == "train":
                 deep = first_sample_type(split.images / image.name for image in islice(entries.images.values(), _LOOKED_AT))
+    if config.format != "coco":  # then a finding's place is that in a converted file, which the user does not have
+        findings = [replace(finding, place=None) for finding in findings]
     return _Data(found, findings, source == "panoptic", deep)
 
 

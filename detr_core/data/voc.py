@@ -169,7 +169,7 @@ def _read_all(folder: Path, root: Path) -> Files:
 def _content(root: Path, split: SplitConfig, files: Files, names: Sequence[str]) -> dict[str, Any]:
     folder = below_root(root, split.images, "images")
     if not folder.is_dir():
-        raise DatasetError(f"images: expected a folder, found none at {folder}")
+        raise DatasetError(f"{folder}: expected the folder of the images, found none")
     pictures = _pictures(folder)
     where = (xml_folder(root, split) / "x").parent.relative_to(root)
     categories = {name: number for number, name in enumerate(names, start=1)}

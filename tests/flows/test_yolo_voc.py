@@ -85,6 +85,7 @@ def test_damaged_labels_stop_strict_and_are_left_out_by_lenient(field: Path, out
     ):
         lenient = outcome(root, "lenient")
         assert any(line in told for told in lenient.told)
+        assert "annotations[" not in " ".join(lenient.told), "these are places in COCO's files"
         assert (lenient.error, lenient.found) == ("", found)
     assert "labels/train/img001.txt: line 3: expected `class cx cy w h`" in outcome(yolo).error
 
@@ -187,6 +188,10 @@ def test_the_description_is_obeyed(folder: Path, description: str, train: list[s
         ("train: {a: b}\nval: images/b", r"data\.yaml: train: expected folders or lists of images"),
         ("train: 7\nval: images/b", r"data\.yaml: train: expected folders or lists of images"),
         ("train: images\nval: images/b\ntest: images/c", r"train and test: expected no image in both, found 3, such as images/c"),
+        (
+            "train: images/train\nval: images/b",
+            r"labels/train: expected the folder of the label files of train, found none",
+        ),
         ("train: missing.txt\nval: images/b", r"missing\.txt: expected a list of images that lie below"),
         ("train: outside.txt\nval: images/b", r"outside\.txt: expected images below .*, found '/elsewhere/1\.png'"),
         ("train: images/a\nval: images/b\nkpt_shape: 3", r"data\.yaml: kpt_shape: expected"),
@@ -196,6 +201,7 @@ def test_the_description_is_obeyed(folder: Path, description: str, train: list[s
 def test_what_cannot_be_obeyed_is_refused_with_its_key(folder: Path, description: str, message: str) -> None:
     write_yolo(folder, description, "images/a", "images/b", "images/c", "images/train")
     write_pictures(folder.parent / "beside")
+    shutil.rmtree(folder / "labels" / "train")
     (folder / "missing.txt").write_text("images/a/7.png\n")
     (folder / "outside.txt").write_text("/elsewhere/1.png\n")
     with pytest.raises(DatasetError, match=message):
