@@ -76,6 +76,7 @@ def _layout(folder: Path, share: float, labels: Labels | None) -> Layout:
             f"--labels: expected only with a YOLO dataset, found a dataset in the format {kind!r}; leave the option out"
         )
     val = splits.get("val") or splits.get("test")
+    notes += [] if val else _sibling_splits(folder)
     section = {"format": kind, "train": splits["train"], "val": val, "val_share": None if val else share, **more}
     return Layout(section, notes)
 
@@ -125,6 +126,20 @@ def _is_complete(folder: Path, kind: str) -> bool:
     except DatasetError:
         return False
     return True
+
+
+def _sibling_splits(folder: Path) -> list[str]:
+    """Returns a line if the folder seems to be one split of a dataset, because folders beside it are named after other splits."""
+    own = split_named(folder.name)
+    siblings = [
+        path.name
+        for path in sorted(folder.parent.iterdir() if own else ())
+        if split_named(path.name) not in ("", own) and path.is_dir() and next(picture_files(path), None) is not None
+    ]
+    if not siblings:
+        return []
+    look = "looks like another split" if len(siblings) == 1 else "look like other splits"
+    return [f"{' and '.join(siblings)} beside {folder.name} {look} of the dataset: give {folder.parent} to use all of them"]
 
 
 def _yolo_notes(folder: Path, name: str, config: SplitConfig, described: YoloSet) -> list[str]:
