@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detr_core.check.entries import check_entries
 from detr_core.config import ConfigError, build
 from detr_core.data.config import FolderConfig, SplitConfig
 from detr_core.data.dataset import DatasetError, read_dataset
@@ -388,3 +389,12 @@ def test_images_that_train_and_validate_are_told(folder: Path) -> None:
     write_yolo(folder, "train: images/a\nval: images/a", "images/a")
     [note] = find_layout(folder, 0.2).notes
     assert note.startswith("data.yaml: train and val have 3 images in common, and the check stops at such a dataset; set ")
+
+
+def test_sizes_are_read_from_the_files_of_more_images_than_there_are_objects(folder: Path) -> None:
+    write_voc(folder, "Annotations", "JPEGImages")
+    for number in (2, 3):
+        (folder / f"Annotations/{number}.xml").write_text("<annotation/>")
+    [content] = read_voc(folder, {"train": SplitConfig("JPEGImages", "Annotations", None, None)}).values()
+    findings = check_entries(content, "train", "instances").findings
+    assert [(finding.kind, finding.detail) for finding in findings] == [("image_size_read", "40 x 20 pixels")] * 3
