@@ -168,8 +168,8 @@ def _with_detector(content: Any, name: str, where: str) -> Any:
 class _Data:
     """The content of a dataset.
 
-    statistics: those of 'train' and 'val'. findings: the faults of the annotations. notes: lines for the user. panoptic: whether
-    both splits have panoptic annotations. deep: the sample type of the first training image with more than 8 bits a value, else None.
+    statistics: those of 'train' and 'val'. findings: the faults of the annotations. notes: lines for the user. panoptic: both
+    splits have panoptic annotations. deep: the sample type of the first training image with more than 8 bits a value, or None.
     """
 
     statistics: dict[str, Statistics]
