@@ -15,7 +15,7 @@ import io
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import islice
 from operator import getitem
@@ -31,7 +31,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from detr_core.check.conversion import unreadable_images
-from detr_core.check.entries import category_names, check_entries
+from detr_core.check.entries import category_difference, category_names, check_entries
 from detr_core.check.findings import Finding
 from detr_core.check.statistics import Statistics, count, quantile
 from detr_core.config import ConfigError, as_dict, build
@@ -103,9 +103,9 @@ def adopt(
     paths = Paths(name)
     if not re.fullmatch("[a-z0-9][a-z0-9_-]*", name):
         raise ConfigError(f"--name: expected a name of lower-case letters, digits, - and _, found {name!r}")
-    for taken in (paths.params, PARAMS / name):
-        if taken.exists():
-            raise ConfigError(f"--name: {relative(taken)} exists; choose another name, or remove {relative(taken)}")
+    if taken := [relative(path) for path in (paths.params, PARAMS / name) if path.exists()]:
+        exist, them = ("exists", taken[0]) if len(taken) == 1 else ("exist", "both")
+        raise ConfigError(f"--name: {' and '.join(taken)} {exist}; choose another name, or remove {them}")
     places.require_room(paths, folder)
     model = Paths(like).params
     if not model.is_file():
@@ -145,7 +145,7 @@ def adopt(
     text = _text(content)
     profile_from(parsed(text), relative(paths.params))
     _write(paths, text, folder)
-    return Adopted(paths, content, statistics, [*found.notes, *told(read_data.findings)], read_data.deep)
+    return Adopted(paths, content, statistics, [*found.notes, *read_data.notes, *told(read_data.findings)], read_data.deep)
 
 
 def _with_detector(content: Any, name: str, where: str) -> Any:
@@ -168,12 +168,13 @@ def _with_detector(content: Any, name: str, where: str) -> Any:
 class _Data:
     """The content of a dataset.
 
-    statistics: those of 'train' and 'val'. findings: the faults of the annotations. panoptic: whether both splits have panoptic
-    annotations. deep: the sample type of the first training image with more than 8 bits a value, else None.
+    statistics: those of 'train' and 'val'. findings: the faults of the annotations. notes: lines for the user. panoptic: both
+    splits have panoptic annotations. deep: the sample type of the first training image with more than 8 bits a value, or None.
     """
 
     statistics: dict[str, Statistics]
     findings: list[Finding]
+    notes: list[str]
     panoptic: bool
     deep: str | None
 
@@ -187,6 +188,7 @@ def _statistics(config: FolderConfig, seed: int) -> _Data:
         write_folder_dataset(config, root, seed, yolo_set(root) if config.format == "yolo" else None, Path(temporary))
         splits = read_dataset(Path(temporary))
         found: dict[str, Statistics] = {}
+        names: dict[str, dict[int, str]] = {}
         findings: list[Finding] = []
         source = targets(splits["train"] if splits["val"].panoptic is not None else splits["val"])
         for name, split in splits.items():
@@ -194,10 +196,17 @@ def _statistics(config: FolderConfig, seed: int) -> _Data:
             content = read_content(file)
             entries = check_entries(content, name, source)
             findings += [*entries.findings, *unreadable_images(content, name, source)]
-            found[name] = count(entries, category_names(content, str(file)))
+            names[name] = category_names(content, str(file))
+            found[name] = count(entries, names[name])
             if name == "train":
                 deep = first_sample_type(split.images / image.name for image in islice(entries.images.values(), _LOOKED_AT))
-    return _Data(found, findings, source == "panoptic", deep)
+    if config.format != "coco":  # then a finding's place is that in a converted file, which the user does not have
+        findings = [replace(finding, place=None) for finding in findings]
+    difference = category_difference(names)
+    notes = (
+        [f"the categories differ between the splits, and the check stops at such a dataset: {difference}"] if difference else []
+    )
+    return _Data(found, findings, notes, source == "panoptic", deep)
 
 
 def _built_as(start: Start) -> tuple[dict[str, Any], str | None]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from detr_core.data.dataset import DatasetError
 from detr_core.data.image_entries import image_file, present_name
-from flows.no_dataset import no_dataset
 from flows.split_names import SPLITS, WORDS, split_named
 
 DEPTH = 3  # annotation files are looked for in folders down to this depth
@@ -48,15 +47,11 @@ class CocoLayout:
     unused: list[AnnotationFile]
 
 
-def coco_layout(folder: Path) -> CocoLayout:
-    """Finds the layout of a folder with COCO annotation files. It ignores system files, empty files and other JSON files.
+def coco_layout(folder: Path, found: Sequence[AnnotationFile]) -> CocoLayout:
+    """Finds the layout of a folder with these COCO annotation files.
 
-    Raises DatasetError if no file can be that of the train split, if a file that belongs to the dataset can't be read, or if two
-    files could be that of one split.
+    Raises DatasetError if no file can be that of the train split, or if two files could be that of one split.
     """
-    found, others = _annotation_files(folder)
-    if not found:
-        raise DatasetError(no_dataset(folder, others))
     chosen: dict[tuple[str, str], AnnotationFile] = {}
     for key in dict.fromkeys((file.split, file.source) for file in found):
         same = [file for file in found if (file.split, file.source) == key]
@@ -88,20 +83,40 @@ def split_entry(
     return {"images": images, "instances": instances, "panoptic": panoptic, "panoptic_masks": panoptic_masks}
 
 
-def _annotation_files(folder: Path) -> tuple[list[AnnotationFile], list[str]]:
-    """Returns COCO's annotation files below the folder, and for each other JSON file the reason why it is not one."""
+def annotation_files(folder: Path) -> tuple[list[AnnotationFile], list[str]]:
+    """Returns COCO's annotation files below the folder, and for each other JSON file the reason why it is not one.
+
+    System files are ignored. Raises DatasetError if a file that belongs to the dataset can't be read.
+    """
     found, others = [], []
+    for path in _json_files(folder):
+        file = _described(path, folder)
+        if isinstance(file, str):
+            others.append(f"{path.relative_to(folder)}: {file}")
+        else:
+            found.append(file)
+    return found, others
+
+
+def coco_folders(folder: Path) -> list[Path]:
+    """Lists the folders that seem to have COCO annotation files directly in them; the files are not parsed, which takes long."""
+    return list(dict.fromkeys(path.parent for path in _json_files(folder) if _has_lists(path)))
+
+
+def _json_files(folder: Path) -> Iterator[Path]:
     for place in (folder, *_folders(folder, DEPTH)):
         for path in sorted(place.iterdir()):
             # macOS makes files whose names begin with `._`; the annotation file of an export may be `.annotations.coco.json`.
-            if path.suffix.lower() != ".json" or path.name.startswith("._") or not path.is_file():
-                continue
-            file = _described(path, folder)
-            if isinstance(file, str):
-                others.append(f"{path.relative_to(folder)}: {file}")
-            else:
-                found.append(file)
-    return found, others
+            if path.suffix.lower() == ".json" and not path.name.startswith("._") and path.is_file():
+                yield path
+
+
+def _has_lists(path: Path) -> bool:
+    try:
+        text = path.read_bytes()
+    except OSError:
+        return False
+    return all(f'"{name}"'.encode() in text for name in LISTS)
 
 
 def _described(path: Path, folder: Path) -> AnnotationFile | str:

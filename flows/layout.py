@@ -9,12 +9,15 @@ from typing import Any
 from detr_core.config import ConfigError, build
 from detr_core.data.config import SplitConfig
 from detr_core.data.dataset import DatasetError
-from detr_core.data.picture_files import is_file
+from detr_core.data.picture_files import is_file, picture_files
+from detr_core.data.voc import missing_images
 from detr_core.data.yolo import YoloSet, split_pictures, yolo_labels
 from detr_core.data.yolo_rows import Labels
-from flows.coco_layout import coco_layout
-from flows.told import coco_notes
-from flows.voc_layout import voc_folders, voc_layout
+from flows.coco_layout import annotation_files, coco_folders, coco_layout
+from flows.no_dataset import no_dataset
+from flows.split_names import split_named
+from flows.told import coco_notes, missing_note
+from flows.voc_layout import DEPTH, subfolders, voc_folders, voc_layout
 from flows.yolo_layout import yolo_description, yolo_layout, yolo_set
 
 
@@ -49,30 +52,103 @@ def find_layout(folder: Path, share: float, labels: Labels | None = None) -> Lay
 
 def _layout(folder: Path, share: float, labels: Labels | None) -> Layout:
     more: dict[str, Any] = {}
+    if yolo_description(folder) is None:
+        _require_one(folder)
     if yolo_description(folder) is not None:
         kind, (splits, notes) = "yolo", yolo_layout(folder)
         described = yolo_set(folder)
         configs = {name: build(SplitConfig, entry, described.file) for name, entry in splits.items()}
-        notes += [note for name, config in configs.items() if (note := _unlabelled(folder, name, config, described))]
+        notes += [note for name, config in configs.items() for note in _yolo_notes(folder, name, config, described)]
         more = {"labels": labels or yolo_labels(folder, configs, described)}
     elif places := voc_folders(folder):
         kind, (splits, notes) = "voc", voc_layout(folder, places)
+        for name, entry in splits.items():
+            missing, listed = missing_images(folder, build(SplitConfig, entry, str(folder)))
+            notes += missing_note(name, [f"{entry['images']}/{image}" for image in missing], listed)
     else:
-        kind, found = "coco", coco_layout(folder)
+        files, others = annotation_files(folder)
+        if not files:
+            raise DatasetError(no_dataset(folder, others))
+        kind, found = "coco", coco_layout(folder, files)
         splits, notes = found.splits, coco_notes(folder, found)
     if labels is not None and kind != "yolo":
         raise ConfigError(
             f"--labels: expected only with a YOLO dataset, found a dataset in the format {kind!r}; leave the option out"
         )
     val = splits.get("val") or splits.get("test")
+    notes += [] if val else _sibling_splits(folder)
     section = {"format": kind, "train": splits["train"], "val": val, "val_share": None if val else share, **more}
     return Layout(section, notes)
 
 
-def _unlabelled(folder: Path, name: str, config: SplitConfig, described: YoloSet) -> str:
+def _require_one(folder: Path) -> None:
+    """Raises DatasetError, which names the folders, if several datasets lie in folders below this one."""
+    found = _dataset_folders(folder)
+    if folder in found or len(found) < 2:
+        return
+    datasets = [f"{path.relative_to(folder)} ({kind})" for path, kind in sorted(found.items()) if _is_complete(path, kind)]
+    if len(datasets) > 1:
+        raise DatasetError(
+            f"{folder}: expected one dataset, found {len(datasets)} in folders below it: {', '.join(datasets)}; "
+            "give one of these folders instead"
+        )
+
+
+def _dataset_folders(folder: Path) -> dict[Path, str]:
+    """Returns the folders of the datasets in `folder` and below it, with their formats; none of them is below another one."""
+    found: dict[Path, str] = {}
+    for path in subfolders(folder, DEPTH):
+        if _has_description(path) and found.keys().isdisjoint(path.parents):
+            found[path] = "YOLO"
+    annotated = [(path, "Pascal VOC") for path in voc_folders(folder)] + [(path, "COCO") for path in coco_folders(folder)]
+    for path, kind in annotated:
+        root = path  # annotation files may lie in a part of the dataset: in a folder of a split, or in one without images
+        while root != folder and (split_named(root.name) or next(picture_files(root), None) is None):
+            root = root.parent
+        found.setdefault(root, kind)
+    return {path: kind for path, kind in found.items() if found.keys().isdisjoint(path.parents)}
+
+
+def _has_description(folder: Path) -> bool:
+    try:
+        return yolo_description(folder) is not None
+    except DatasetError:
+        return True  # several files could be the description
+
+
+def _is_complete(folder: Path, kind: str) -> bool:
+    """Returns whether the folder can be used as a dataset by itself."""
+    try:
+        if kind == "Pascal VOC":
+            voc_layout(folder, voc_folders(folder))
+        elif kind == "COCO":
+            coco_layout(folder, annotation_files(folder)[0])
+    except DatasetError:
+        return False
+    return True
+
+
+def _sibling_splits(folder: Path) -> list[str]:
+    """Returns a line if the folder seems to be one split of a dataset, because folders beside it are named after other splits."""
+    own = split_named(folder.name)
+    siblings = [
+        path.name
+        for path in sorted(folder.parent.iterdir() if own else ())
+        if split_named(path.name) not in ("", own) and path.is_dir() and next(picture_files(path), None) is not None
+    ]
+    if not siblings:
+        return []
+    look = "looks like another split" if len(siblings) == 1 else "look like other splits"
+    return [f"{' and '.join(siblings)} beside {folder.name} {look} of the dataset: give {folder.parent} to use all of them"]
+
+
+def _yolo_notes(folder: Path, name: str, config: SplitConfig, described: YoloSet) -> list[str]:
+    """Returns a line if images of a split are missing, and one if images have no label file."""
     pictures = split_pictures(folder, name, config, described)
+    missing = [str(picture.file.relative_to(folder)) for picture in pictures if not is_file(picture.file)]
+    notes = missing_note(name, missing, len(pictures))
     without = sum(not is_file(picture.labels) for picture in pictures)
-    if not without or without == len(pictures):  # a dataset without any label file is refused elsewhere
-        return ""
-    are = "has no label file: it is used as an image" if without == 1 else "have no label file: they are used as images"
-    return f"{name}: {without} of {len(pictures)} images {are} without objects"
+    if without and without < len(pictures):  # a dataset without any label file is refused elsewhere
+        are = "has no label file: it is used as an image" if without == 1 else "have no label file: they are used as images"
+        notes.append(f"{name}: {without} of {len(pictures)} images {are} without objects")
+    return notes

@@ -6,6 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from detr_core.data.picture_files import is_foreign, read_lines
 from detr_core.data.yolo_rows import BOX
 from detr_core.wording import counted
 from flows.split_names import SPLITS, split_named
+from flows.yolo_layout import KEYS, read_description, yolo_description
 
 MOST_FILES = 20_000  # at most this many files are looked at, because the folder may be a whole disk
 DESCRIPTION = "data.yaml"
@@ -28,7 +30,7 @@ def no_dataset(folder: Path, others: Sequence[str]) -> str:
     expected = f"{folder}: expected COCO's annotation files, YOLO's data.yaml or Pascal VOC's Annotations, found none"
     listed = f" ({'; '.join(others[:3])})" if others else ""
     files = _files(folder)
-    advice = _another_folder(folder, files) or _description(folder, files) or _contents(files)
+    advice = _another_folder(folder, files) or _without_names(folder, files) or _description(folder, files) or _contents(files)
     return f"{expected}{listed}; {advice}"
 
 
@@ -58,9 +60,35 @@ def _has_rows(path: Path) -> bool:
 
 
 def _another_folder(folder: Path, files: Sequence[str]) -> str:
-    described = [folder / name for name in files if name.rpartition("/")[2] == DESCRIPTION]
-    described += [above / DESCRIPTION for above in list(folder.parents)[:2] if (above / DESCRIPTION).is_file()]
-    return f"{described[0]} describes a YOLO dataset: pass its folder, {described[0].parent}" if described else ""
+    places = dict.fromkeys(path.parent for path in _yaml_files(folder, files))
+    for place in [*places, *list(folder.parents)[:2]]:
+        try:
+            described = yolo_description(place)
+        except (DatasetError, OSError):
+            continue
+        if described is not None:
+            return f"{described} describes a YOLO dataset: pass its folder, {place}"
+    return ""
+
+
+def _without_names(folder: Path, files: Sequence[str]) -> str:
+    """Returns advice on the YAML files that have the keys of YOLO's description of a dataset, but lack the class names."""
+    found = []
+    for path in _yaml_files(folder, files):
+        try:
+            content = read_description(path)
+        except DatasetError:
+            continue
+        splits = [key for keys in KEYS.values() for key in keys if isinstance(content.get(key), (str, list))]
+        if splits and "names" not in content:
+            listed = ", ".join(key for key in content if key == "path" or key in splits)
+            similar = get_close_matches("names", [key for key in content if isinstance(key, str)], 1)
+            found.append(f"{path} has YOLO's keys {listed}, but not `names`{f' (it has `{similar[0]}`)' if similar else ''}")
+    return f"{'; '.join(found)}: list the names of the classes under `names`" if found else ""
+
+
+def _yaml_files(folder: Path, files: Sequence[str]) -> list[Path]:
+    return [folder / name for name in files if name.lower().endswith((".yaml", ".yml"))]
 
 
 def _description(folder: Path, files: Sequence[str]) -> str:

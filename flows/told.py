@@ -61,10 +61,14 @@ def _missing(folder: Path, found: CocoLayout) -> list[str]:
     for split, entry in found.splits.items():
         names = sorted({name for file in found.files[split] for name in file.names})
         missing = [_place(f"{entry['images']}/{name}") for name in names if present_name(folder / entry["images"], name) is None]
-        if missing:
-            are = "is" if len(missing) == 1 else "are"
-            notes.append(f"{split}: {len(missing):,} of {counted(len(names), 'image')} {are} missing, such as {missing[0]}")
+        notes += missing_note(split, missing, len(names))
     return notes
+
+
+def missing_note(split: str, missing: Sequence[str], listed: int) -> list[str]:
+    """Returns a line if images are missing. missing: their paths below the dataset's folder. listed: the number of all images."""
+    are = "is" if len(missing) == 1 else "are"
+    return [f"{split}: {len(missing):,} of {counted(listed, 'image')} {are} missing, such as {missing[0]}"] if missing else []
 
 
 def _unlisted(folder: Path, found: CocoLayout) -> list[str]:

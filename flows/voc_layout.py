@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,21 @@ from detr_core.config import build
 from detr_core.data.config import SplitConfig
 from detr_core.data.dataset import DatasetError
 from detr_core.data.picture_files import is_foreign, picture_files
-from detr_core.data.voc import voc_images
+from detr_core.data.voc import has_images, voc_images
 from detr_core.data.voc_xml import is_voc_xml
+from detr_core.wording import counted
 from flows.coco_layout import split_entry
 from flows.split_names import SPLITS, split_named
 
 DEPTH = 3  # XML files are looked for in folders down to this depth
 IMAGES = ("jpegimages", "images", "imgs", "image")
+MASKS = ("segmentationclass", "segmentationobject")  # the masks in these folders have the names of the images
 LISTS = {name: split for split, names in SPLITS.items() for name in names} | {"trainval": "trainval", "default": "default"}
 
 
 def voc_folders(folder: Path) -> list[Path]:
     """Lists the folders that have XML files of Pascal VOC directly in them."""
-    return [place for place in _folders(folder, DEPTH) if any(is_voc_xml(path) for path in _xml_files(place))]
+    return [place for place in (folder, *subfolders(folder, DEPTH)) if any(is_voc_xml(path) for path in _xml_files(place))]
 
 
 def voc_layout(folder: Path, places: list[Path]) -> tuple[dict[str, dict[str, Any]], list[str]]:
@@ -150,20 +153,42 @@ def _require_apart(folder: Path, splits: dict[str, dict[str, Any]]) -> None:
 def _images(folder: Path, place: Path) -> str:
     """Returns the folder of the images that belong to the XML files in `place`.
 
-    It is JPEGImages (or a similar name) beside Annotations, with the same subfolder as `place`, or `place` itself.
+    It is JPEGImages (or a similar name) beside Annotations, with the same subfolder as `place`; else `place` itself, the folder
+    above it, or the only other folder beside Annotations or directly below `folder` that has an image of an XML file.
     """
     parts = place.relative_to(folder).parts
-    turn = next((number for number, part in enumerate(parts) if part.lower() == "annotations"), len(parts) - 1)
-    above = folder.joinpath(*parts[:turn]) if parts else folder
-    likely = (
-        []
-        if not parts
-        else [found.joinpath(*parts[turn + 1 :]) for name in IMAGES if (found := _child(above, (name,))) is not None]
-    )
-    for images in [*likely, place, *([above] if parts else [])]:
-        if images.is_dir() and next(picture_files(images), None) is not None:
+    turn = next((number for number, part in enumerate(parts) if part.lower() == "annotations"), max(0, len(parts) - 1))
+    above, inner = folder.joinpath(*parts[:turn]), parts[turn + 1 :]
+    usual = [found.joinpath(*inner) for name in IMAGES if (found := _child(above, (name,))) is not None]
+    for images in [*usual, place, above]:
+        if has_images(images, place):
             return images.relative_to(folder).as_posix()
-    raise DatasetError(f"{folder}: expected images in JPEGImages beside {place.name}, found none")
+    for parent in dict.fromkeys([above, folder]):
+        children = (child for child in sorted(parent.iterdir()) if child.is_dir() and child.name.lower() not in MASKS)
+        holding = [child.joinpath(*inner) for child in children if has_images(child.joinpath(*inner), place)]
+        if len(holding) == 1:
+            return holding[0].relative_to(folder).as_posix()
+        if holding:
+            listed = ", ".join(images.relative_to(folder).as_posix() for images in holding)
+            raise DatasetError(
+                f"{folder}: expected one folder with the images of the XML files in {place.relative_to(folder)}, found {listed}; "
+                "rename the right one to JPEGImages"
+            )
+    for images in usual:
+        if next(picture_files(images), None) is not None:
+            return images.relative_to(folder).as_posix()
+    raise DatasetError(_no_images(folder, place, above))
+
+
+def _no_images(folder: Path, place: Path, above: Path) -> str:
+    known = Counter((folder / name).parent for name in picture_files(folder))
+    listed = ", ".join(f"{path.relative_to(folder)} ({counted(number, 'image')})" for path, number in known.most_common(5))
+    xml_file = next(_xml_files(place), place)
+    return (
+        f"{folder}: expected the images of the XML files, such as that of {xml_file.relative_to(folder)}, in "
+        f"{(above / 'JPEGImages').relative_to(folder)} or in another folder beside {place.name}, found none of them; "
+        f"folders with other images: {listed or 'none'}"
+    )
 
 
 def _lists(folder: Path) -> dict[str, Path]:
@@ -186,8 +211,9 @@ def _xml_files(folder: Path) -> Iterator[Path]:
     )
 
 
-def _folders(folder: Path, depth: int) -> Iterator[Path]:
-    yield folder
+def subfolders(folder: Path, depth: int) -> Iterator[Path]:
+    """Yields the folders below this one down to a depth, without links and folders of the operating system."""
     for path in sorted(folder.iterdir()) if depth else ():
         if path.is_dir() and not path.is_symlink() and not is_foreign(path.name):
-            yield from _folders(path, depth - 1)
+            yield path
+            yield from subfolders(path, depth - 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import yaml
@@ -33,7 +33,7 @@ def yolo_description(folder: Path) -> Path | None:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in (".yaml", ".yml") and path.is_file() and not is_foreign(path.name):
             try:
-                content = _content(path)
+                content = read_description(path)
             except DatasetError:
                 continue
             if ("names" in content or "nc" in content) and any(key in content for keys in KEYS.values() for key in keys):
@@ -70,15 +70,17 @@ def _described(folder: Path) -> tuple[YoloSet, list[str]]:
     path = yolo_description(folder)
     if path is None:
         raise DatasetError(f"{folder}: expected the description of a YOLO dataset, such as {NAME}, found none")
-    content = _content(path)
+    content = read_description(path)
     names = _names(content, path)
-    base, notes = _base(content, folder, path)
+    base, missing = _base(content, folder, path)
+    note = f"{path.name}: path: {missing} was not found; paths are read relative to the folder of {path.name}"
+    notes = [note] if missing else []
     places: dict[str, tuple[str, ...]] = {}
     for split, keys in reversed(KEYS.items()):  # test comes first: if it is given, no usual folder is taken for a missing `val`
         key = next((key for key in keys if content.get(key) is not None), None)
         if key is not None:
             try:
-                listed = [_place(written, key, base, folder, path) for written in _list(content[key], key, path)]
+                listed = [_place(written, key, base, folder, path, missing) for written in _list(content[key], key, path)]
                 places[split] = tuple(dict.fromkeys(listed))
             except DatasetError:
                 if split != "test":
@@ -143,7 +145,8 @@ def _require_apart(folder: Path, described: YoloSet, splits: Mapping[str, dict[s
         )
 
 
-def _content(path: Path) -> dict[str, Any]:
+def read_description(path: Path) -> dict[str, Any]:
+    """Returns the content of a YAML file. Raises DatasetError if it is not a mapping."""
     try:
         content = yaml.safe_load(path.read_bytes().decode("utf-8-sig"))
     except (OSError, ValueError, TypeError, OverflowError, RecursionError, yaml.YAMLError) as error:
@@ -195,21 +198,24 @@ def _keypoints(content: dict[str, Any], path: Path) -> tuple[int, int] | None:
     return shape[0], shape[1]
 
 
-def _base(content: dict[str, Any], folder: Path, path: Path) -> tuple[str, list[str]]:
-    """Returns the folder that paths are relative to, below `folder`, and a note if the folder that `path` names is missing."""
+def _base(content: dict[str, Any], folder: Path, path: Path) -> tuple[str, str]:
+    """Returns the folder, below `folder`, that paths are relative to, and the value of `path` if that folder is missing."""
     written = content.get("path")
     if written is None or written == "":
-        return ".", []
+        return ".", ""
     if not isinstance(written, str) or "\0" in written:
         raise DatasetError(f"{path}: path: expected the path of a folder, found {str(written)[:80]!r}")
     place = os.path.normpath(os.path.join(folder, written.replace("\\", "/")))
     if not os.path.isdir(place):
-        return ".", [f"{path.name}: path: {written} was not found; paths are read relative to the folder of {path.name}"]
-    return _inside(place, written, "path", folder, path), []
+        return ".", written
+    return _inside(place, written, "path", folder, path), ""
 
 
-def _place(written: Any, key: str, base: str, folder: Path, path: Path) -> str:
-    """Returns the path, below `folder`, of a folder or list of images that a key of the description names."""
+def _place(written: Any, key: str, base: str, folder: Path, path: Path, missing: str) -> str:
+    """Returns the path, below `folder`, of a folder or list of images that a key of the description names.
+
+    missing: the value of the description's key `path` if no such folder exists, else ''.
+    """
     if not isinstance(written, str) or not written.strip() or "\0" in written:
         raise DatasetError(f"{path}: {key}: expected folders or lists of images, found {str(written)[:80]!r}")
     text = written.strip().replace("\\", "/")
@@ -221,10 +227,29 @@ def _place(written: Any, key: str, base: str, folder: Path, path: Path) -> str:
     shorter = os.path.normpath(os.path.join(folder, base, text))
     if text != written and not os.path.isabs(text) and os.path.exists(shorter):
         return _inside(shorter, written, key, folder, path)
+    if missing and not _is_absolute(text):
+        raise DatasetError(
+            f"{path}: path: expected the folder of the dataset, found no folder at {_quoted(missing)}; {key}: "
+            f"{_quoted(written)} is not in the folder of {path.name} either; correct `path`, or remove it and write the other "
+            f"paths relative to the folder of {path.name}"
+        )
     raise DatasetError(
-        f"{path}: {key}: expected a folder or a list of images below {folder}, found none at {written!r}; "
-        "correct the key, or remove it if there is no such split"
+        f"{path}: {key}: expected a folder or a list of images below {folder}, found none at {_quoted(written)}; "
+        + (
+            f"write the path relative to the folder of {path.name}"
+            if _is_absolute(text)
+            else "correct the key, or remove it if there is no such split"
+        )
     )
+
+
+def _is_absolute(path: str) -> bool:
+    """Returns whether a path with slashes is absolute on this or any other system."""
+    return os.path.isabs(path) or PureWindowsPath(path).is_absolute()
+
+
+def _quoted(path: str) -> str:
+    return repr(path[:80]).replace("\\\\", "\\")  # with single backslashes, as the user has written them
 
 
 def _inside(place: str, written: str, key: str, folder: Path, path: Path) -> str:

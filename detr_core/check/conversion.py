@@ -19,7 +19,8 @@ def conversion_findings(content: dict[str, Any], findings: Sequence[Finding], sp
     worded = []
     for finding in findings:
         entries = content["images" if finding.leaves == "image" else "annotations"]
-        reason = None if finding.place is None else _note(entries[finding.place], FAULT)
+        malformed = finding.leaves is not None  # the place of another finding may be in the other list
+        reason = _note(entries[finding.place], FAULT) if malformed and finding.place is not None else None
         worded.append(finding if reason is None else replace(finding, detail=reason))
     names = {
         entry.get("id"): str(entry.get("file_name", ""))

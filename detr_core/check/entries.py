@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,17 @@ def category_names(content: dict[str, Any], where: str) -> dict[int, str]:
     if not names:
         raise DatasetError(f"{where}: categories: expected at least one category, found none")
     return names
+
+
+def category_difference(splits: Mapping[str, Mapping[int, str]]) -> str:
+    """Returns which categories only one split has, '' if there are none. splits: name of the split -> category id -> name."""
+    common = set.intersection(*(set(names.items()) for names in splits.values()))
+    parts = []
+    for split, names in splits.items():
+        alone = [f"{name!r} (id {number})" for number, name in sorted(names.items()) if (number, name) not in common]
+        more = f" and {len(alone) - 3} more" if len(alone) > 3 else ""
+        parts += [f"only {split} has {', '.join(alone[:3])}{more}"] if alone else []
+    return "; ".join(parts)
 
 
 def _image(entry: Any, place: int) -> tuple[ImageEntry | None, str]:

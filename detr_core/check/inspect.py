@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from detr_core.check.accounting import Listed, listed
-from detr_core.check.entries import Entries, ImageEntry, category_names, check_entries
+from detr_core.check.entries import Entries, ImageEntry, category_difference, category_names, check_entries
 from detr_core.check.findings import Finding
 from detr_core.check.pixels import Faults, Seen, check_image, check_panoptic
 from detr_core.check.statistics import Statistics, count
@@ -64,7 +64,7 @@ def inspect(splits: Mapping[str, Split], queries: int, reporter: Reporter, value
             reporter.message(f"{split.name}: reading {file.name}")
             content = read_content(file)
             supplied[split.name, source] = listed(content)
-            _require_same_categories(names, source, content, file)
+            _require_same_categories(names, split.name, source, content, file)
             entries = check_entries(content, split.name, source)
             findings += entries.findings
             for image in entries.images.values():
@@ -93,11 +93,15 @@ def inspect(splits: Mapping[str, Split], queries: int, reporter: Reporter, value
     return Inspection(findings, statistics, supplied, ranges)
 
 
-def _require_same_categories(names: dict[str, dict[int, str]], source: str, content: dict[str, Any], file: Path) -> None:
+def _require_same_categories(
+    names: dict[str, dict[int, str]], split: str, source: str, content: dict[str, Any], file: Path
+) -> None:
     own = category_names(content, str(file))
-    if source in names and names[source] != own:
-        both = set(names[source].items()) ^ set(own.items())
-        raise DatasetError(f"{file}: categories: expected the categories of the train split, found others: {sorted(both)[:3]}")
+    if source in names and (difference := category_difference({"train": names[source], split: own})):
+        raise DatasetError(
+            f"{file}: categories: expected the categories of the train split, but {difference}; write the same `categories` into "
+            "both files, and use their ids in the annotations"
+        )
     names[source] = own
 
 

@@ -14,6 +14,12 @@ from detr_core.errors import ExpectedError
 
 NAME = "dataset.json"
 INDEX = "index"  # below the folder of a dataset.json
+PARTS = {
+    "images": "the folder of the images",
+    "instances": "COCO's annotation file",
+    "panoptic": "COCO's panoptic annotation file",
+    "panoptic_masks": "the folder of the panoptic PNGs",
+}
 
 
 class DatasetError(ExpectedError, ValueError):
@@ -113,10 +119,8 @@ def _located(root: Path, annotations: Path, name: str, split: SplitConfig, where
         place = f"{where}: {name}.{what}"
         above = annotations if what in ("instances", "panoptic") else root
         path = None if below is None else below_root(above, below, place)
-        if path is not None and what in ("images", "panoptic_masks") and not path.is_dir():
-            raise DatasetError(f"{place}: expected a folder, found none at {path}")
-        if path is not None and what in ("instances", "panoptic") and not path.is_file():
-            raise DatasetError(f"{place}: expected a file, found none at {path}")
+        if path is not None and not (path.is_dir() if what in ("images", "panoptic_masks") else path.is_file()):
+            raise DatasetError(f"{place}: expected {PARTS[what]}, found none at {path}")
         paths[what] = path
     images = paths.pop("images")
     assert images is not None  # SplitConfig requires it

@@ -20,6 +20,8 @@ from detr_core.data.voc_xml import VocFile, XmlError, is_voc_xml, read_voc_xml
 
 Files = Mapping[str, "VocFile | str"]  # path below the folder of XML files, without ending -> its content, or its fault
 
+SAMPLE = 20  # to find the folder of the images, the <filename> of this many XML files is looked for
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -80,6 +82,40 @@ def voc_images(root: Path, split: SplitConfig) -> list[str]:
     return names
 
 
+def has_images(folder: Path, annotations: Path) -> bool:
+    """Returns whether the folder has an image of one of the XML files in the folder `annotations`."""
+    if not folder.is_dir():
+        return False
+    pictures = _pictures(folder)
+    stems = [name[: -len(".xml")] for name in files_below(annotations) if _is_xml(annotations / name)]
+    return any(stem in pictures.by_stem for stem in stems) or any(
+        is_file(folder / pictures.of(stem, _filename(annotations, stem))[0]) for stem in stems[:SAMPLE]
+    )
+
+
+def missing_images(root: Path, split: SplitConfig) -> tuple[list[str], int]:
+    """Returns the names of a split's images that do not exist, below its folder of images, and the number of all its images."""
+    stems, annotations = voc_images(root, split), xml_folder(root, split)
+    pictures = _pictures(below_root(root, split.images, "images"))
+    names = [pictures.of(stem, _filename(annotations, stem))[0] for stem in stems if stem not in pictures.by_stem]
+    return [name for name in names if not is_file(pictures.folder / name)], len(stems)
+
+
+def _filename(annotations: Path, stem: str) -> str:
+    """Returns the text of the element <filename> of an XML file; '' if the file cannot be read."""
+    try:
+        return read_voc_xml(annotations / f"{stem}.xml").filename
+    except XmlError:
+        return ""
+
+
+def _pictures(folder: Path) -> Pictures:
+    by_stem: dict[str, list[str]] = defaultdict(list)
+    for picture in picture_files(folder):
+        by_stem[os.path.splitext(picture)[0]].append(picture)
+    return Pictures(folder, by_stem)
+
+
 def xml_folder(root: Path, split: SplitConfig) -> Path:
     """Returns the folder of a split's XML files. Raises DatasetError if there is none."""
     chosen = below_root(root, split.instances or "", "instances")
@@ -133,11 +169,8 @@ def _read_all(folder: Path, root: Path) -> Files:
 def _content(root: Path, split: SplitConfig, files: Files, names: Sequence[str]) -> dict[str, Any]:
     folder = below_root(root, split.images, "images")
     if not folder.is_dir():
-        raise DatasetError(f"images: expected a folder, found none at {folder}")
-    by_stem: dict[str, list[str]] = defaultdict(list)
-    for picture in picture_files(folder):
-        by_stem[os.path.splitext(picture)[0]].append(picture)
-    pictures = Pictures(folder, by_stem)
+        raise DatasetError(f"{folder}: expected the folder of the images, found none")
+    pictures = _pictures(folder)
     where = (xml_folder(root, split) / "x").parent.relative_to(root)
     categories = {name: number for number, name in enumerate(names, start=1)}
     images: list[dict[str, Any]] = []

@@ -15,6 +15,8 @@ from detr_core.data.images import upright_size
 from detr_core.data.picture_files import below, is_file, is_foreign, picture_files, read_lines
 from detr_core.data.yolo_rows import BOX, LEFT_OUT, Labels, Row, RowError, decided_labels, row_object
 
+LABELS_PLACE = "label files are expected in a folder `labels` if the images are in a folder `images`, else beside the images"
+
 
 @dataclass(frozen=True)
 class YoloSet:
@@ -57,8 +59,7 @@ def read_yolo(
         if not any(is_file(picture.labels) for picture in found):
             expected = f"a label file such as {found[0].labels.relative_to(root)}"
             raise DatasetError(
-                f"{root}: {name}: expected {expected} for an image, found none for any of {len(found)} images; label files are "
-                "expected in a folder `labels` if the images are in a folder `images`, else beside the images"
+                f"{root}: {name}: expected {expected} for an image, found none for any of {len(found)} images; {LABELS_PLACE}"
             )
     rows: dict[Path, list[Row] | str] = {}
     for each in pictures.values():
@@ -87,7 +88,12 @@ def split_pictures(root: Path, name: str, split: SplitConfig, described: YoloSet
             raise DatasetError(f"{root / described.file}: {name}: expected folders or lists of images, found none")
         listed = dict.fromkeys(file for place in places for file in _listed(root, place, described.base))
         return [Picture(file, root / file, _label_file(root / labels_of(file))) for file in listed]
-    images, labels = (_folder(root, getattr(split, what), what) for what in ("images", "instances"))
+    images = below_root(root, split.images, "images")
+    labels = below_root(root, split.instances, "instances")
+    if not images.is_dir():
+        raise DatasetError(f"{images}: expected the folder of the images of {name}, found none")
+    if not labels.is_dir():
+        raise DatasetError(f"{labels}: expected the folder of the label files of {name}, found none; {LABELS_PLACE}")
     files = list(picture_files(images))
     if not files:
         raise DatasetError(f"{images}: expected images, found none")
@@ -246,10 +252,3 @@ def _image(number: int, picture: Picture, root: Path) -> tuple[dict[str, Any], t
 
 def _unusable(reason: str) -> dict[str, Any]:
     return {"height": None, "width": None, FAULT: reason}
-
-
-def _folder(root: Path, name: str | None, field_name: str) -> Path:
-    path = below_root(root, name or "", field_name)
-    if not path.is_dir():
-        raise DatasetError(f"{field_name}: expected a folder, found none at {path}")
-    return path

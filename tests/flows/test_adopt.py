@@ -138,10 +138,10 @@ def test_a_profile_is_never_overwritten(tmp_path: Path, params: Path) -> None:
     (root / "dataset.json").unlink()
     made(root)
     before = (params / f"{NAME}.yaml").read_bytes()
-    with pytest.raises(ConfigError, match=rf"--name: .*{NAME}\.yaml exists"):
+    with pytest.raises(ConfigError, match=rf"--name: .*{NAME}\.yaml and .*{NAME} exist; choose another name, or remove both"):
         made(root, like="coco")
     (params / f"{NAME}.yaml").unlink()
-    with pytest.raises(ConfigError, match=rf"--name: .*{NAME} exists"):
+    with pytest.raises(ConfigError, match=rf"--name: .*{NAME} exists; choose another name, or remove .*{NAME}"):
         made(root)
     assert not (params / f"{NAME}.yaml").exists()
     assert before

@@ -414,3 +414,33 @@ def test_names_that_a_mac_has_spelled_with_other_accents_are_found(tmp_path: Pat
     found = outcome(root)
     assert (found.error, found.told) == ("", [line for line in found.told if "category" in line])
     assert sums(found, "objects") == {"supplied": 16, "used": 16, "left_out": 0}
+
+
+def test_categories_that_differ_between_the_splits_are_told(tmp_path: Path, outcome: Callable[..., Outcome]) -> None:
+    root = tmp_path / "export"
+    root.mkdir()
+    roboflow(root)
+    content = json.loads((root / "valid" / "_annotations.coco.json").read_text())
+    last = content["categories"][-1]
+    write(
+        root / "valid" / "_annotations.coco.json",
+        content | {"categories": [*content["categories"][:-1], last | {"name": "stitch"}]},
+    )
+    number, name = last["id"], last["name"]
+    difference = f"only train has {name!r} (id {number}); only val has 'stitch' (id {number})"
+    found = outcome(root)
+    assert f"the categories differ between the splits, and the check stops at such a dataset: {difference}" in found.told
+    assert f"categories: expected the categories of the train split, but {difference}; write the same" in found.error
+
+
+def test_the_parent_of_a_split_is_named(tmp_path: Path, outcome: Callable[..., Outcome]) -> None:
+    root = tmp_path / "export"
+    root.mkdir()
+    roboflow(root)
+    expected = f"valid beside train looks like another split of the dataset: give {root} to use all of them"
+    assert expected in outcome(root / "train").told
+    shutil.copytree(root / "valid", root / "test")
+    (root / "test_results").mkdir()
+    expected = f"test and valid beside train look like other splits of the dataset: give {root} to use all of them"
+    assert expected in outcome(root / "train").told
+    assert not any("beside" in line for line in outcome(root).told)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -73,3 +75,49 @@ def test_labels_without_a_description_are_told_with_the_lines_that_describe_them
     written = [text for text in found.partition("with the lines ")[2].split("`") if ": " in text]
     (tmp_path / "data.yaml").write_text("\n".join(written), encoding="utf-8")
     assert find_layout(tmp_path, 0.2).section["format"] == "yolo", "the lines do what they are said to do"
+
+
+def test_yaml_files_that_lack_the_class_names_are_named(tmp_path: Path) -> None:
+    write_labelled(tmp_path, "images/train", "labels/train")
+    (tmp_path / "config.yaml").write_text("path: .\ntrain: images/train\nval: images/train\nname: [cat]\n")
+    (tmp_path / "training.yaml").write_text("train: {epochs: 3}\nval: {every: 1}\n")
+    expected = f"{tmp_path}/config.yaml has YOLO's keys path, train, val, but not `names` (it has `name`)"
+    advice = "list the names of the classes under `names`"
+    assert told(tmp_path) == f"{expected}: {advice}"
+    (tmp_path / "labels" / "b.yml").write_text("train: [images/train]\n")
+    assert told(tmp_path) == f"{expected}; {tmp_path}/labels/b.yml has YOLO's keys train, but not `names`: {advice}"
+
+
+def write_coco(folder: Path) -> None:
+    for split in ("train", "valid", "test"):
+        write_labelled(folder, split, split)
+        content = {"images": [{"file_name": "a b.jpg"}], "annotations": [], "categories": []}
+        (folder / split / "_annotations.coco.json").write_text(json.dumps(content))
+
+
+def test_several_datasets_below_a_folder_are_named(tmp_path: Path) -> None:
+    write_coco(tmp_path / "exports" / "v1")
+    assert find_layout(tmp_path, 0.2).section["train"]["images"] == "exports/v1/train"
+    write_coco(tmp_path / "exports" / "v2")
+    expected = "expected one dataset, found {} in folders below it: {}; give one of these folders instead"
+    for folder, listed in ((tmp_path, "exports/v1 (COCO), exports/v2 (COCO)"), (tmp_path / "exports", "v1 (COCO), v2 (COCO)")):
+        with pytest.raises(DatasetError) as error:
+            find_layout(folder, 0.2)
+        assert str(error.value) == f"{folder}: {expected.format(2, listed)}"
+    shutil.rmtree(tmp_path / "exports" / "v2")
+    write_labelled(tmp_path / "cells", "images", "labels")
+    (tmp_path / "cells" / "config.yaml").write_text("train: images\nnames: [cat]\n")
+    write_labelled(tmp_path / "dogs", "pics", "Annotations")
+    (tmp_path / "dogs" / "Annotations" / "a b.xml").write_text("<annotation/>")
+    with pytest.raises(DatasetError) as error:
+        find_layout(tmp_path, 0.2)
+    assert str(error.value) == f"{tmp_path}: {expected.format(3, 'cells (YOLO), dogs (Pascal VOC), exports/v1 (COCO)')}"
+
+
+def test_a_dataset_with_other_annotations_in_a_folder_of_its_own_is_one(tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    write_coco(tmp_path / "extra" / "v1")
+    shutil.rmtree(tmp_path / "test")
+    for split in ("train", "valid"):
+        (tmp_path / "extra" / "v1" / split / "_annotations.coco.json").unlink()
+    assert find_layout(tmp_path, 0.2).section["train"]["images"] == "train"

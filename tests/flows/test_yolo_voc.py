@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detr_core.check.entries import check_entries
 from detr_core.config import ConfigError, build
 from detr_core.data.config import FolderConfig, SplitConfig
 from detr_core.data.dataset import DatasetError, read_dataset
@@ -85,6 +86,7 @@ def test_damaged_labels_stop_strict_and_are_left_out_by_lenient(field: Path, out
     ):
         lenient = outcome(root, "lenient")
         assert any(line in told for told in lenient.told)
+        assert "annotations[" not in " ".join(lenient.told), "these are places in COCO's files"
         assert (lenient.error, lenient.found) == ("", found)
     assert "labels/train/img001.txt: line 3: expected `class cx cy w h`" in outcome(yolo).error
 
@@ -169,6 +171,17 @@ def test_the_description_is_obeyed(folder: Path, description: str, train: list[s
         ("train: images/nowhere\nval: images/b", r"data\.yaml: train: expected .* found none at 'images/nowhere'"),
         ("train: /elsewhere/images\nval: images/b", r"data\.yaml: train: expected .* found none at '/elsewhere/images'"),
         ("train: images/a\nval: images/nowhere", r"data\.yaml: val: .*; correct the key, or remove it"),
+        (
+            "path: D:\\data\\cells\ntrain: images/a\nval: images/nowhere",
+            r"data\.yaml: path: expected the folder of the dataset, found no folder at 'D:\\data\\cells'; "
+            r"val: 'images/nowhere' is not in the folder of data\.yaml either; correct `path`, or remove it and write the other "
+            r"paths relative to the folder of data\.yaml",
+        ),
+        ("path: /home/a/cells\ntrain: images/nowhere", r"data\.yaml: path: expected .*, found no folder at '/home/a/cells'"),
+        (
+            "path: /home/a/cells\ntrain: C:\\cells\\images\\a",
+            r"data\.yaml: train: .* found none at 'C:\\cells\\images\\a'; write the path relative to the folder of data\.yaml",
+        ),
         ("train: images/a\nval: ../beside", r"data\.yaml: val: expected a path inside .*/set, found '\.\./beside'"),
         ("path: ../beside\ntrain: .\nval: images/b", r"data\.yaml: path: expected a path inside .*/set, found '\.\./beside'"),
         ("train: images/a/1.png\nval: images/b", r"data\.yaml: train: expected a folder or a \.txt list"),
@@ -176,6 +189,10 @@ def test_the_description_is_obeyed(folder: Path, description: str, train: list[s
         ("train: {a: b}\nval: images/b", r"data\.yaml: train: expected folders or lists of images"),
         ("train: 7\nval: images/b", r"data\.yaml: train: expected folders or lists of images"),
         ("train: images\nval: images/b\ntest: images/c", r"train and test: expected no image in both, found 3, such as images/c"),
+        (
+            "train: images/train\nval: images/b",
+            r"labels/train: expected the folder of the label files of train, found none",
+        ),
         ("train: missing.txt\nval: images/b", r"missing\.txt: expected a list of images that lie below"),
         ("train: outside.txt\nval: images/b", r"outside\.txt: expected images below .*, found '/elsewhere/1\.png'"),
         ("train: images/a\nval: images/b\nkpt_shape: 3", r"data\.yaml: kpt_shape: expected"),
@@ -185,6 +202,7 @@ def test_the_description_is_obeyed(folder: Path, description: str, train: list[s
 def test_what_cannot_be_obeyed_is_refused_with_its_key(folder: Path, description: str, message: str) -> None:
     write_yolo(folder, description, "images/a", "images/b", "images/c", "images/train")
     write_pictures(folder.parent / "beside")
+    shutil.rmtree(folder / "labels" / "train")
     (folder / "missing.txt").write_text("images/a/7.png\n")
     (folder / "outside.txt").write_text("/elsewhere/1.png\n")
     with pytest.raises(DatasetError, match=message):
@@ -227,6 +245,7 @@ def write_voc(folder: Path, annotations: str, images: str, seed: int = 0) -> Non
     [
         ("Annotations", "JPEGImages"), ("annotations", "images"), ("ANNOTATIONS", "Images"), ("train", "train"),
         ("VOC2012/Annotations", "VOC2012/JPEGImages"), ("Annotations", "."), (".", "."), ("annotations/sub", "images/sub"),
+        ("Annotations", "pics"), ("xmls", "pics"), (".", "pics"), ("VOC/Annotations", "pics"), ("Annotations/sub", "pics/sub"),
     ],
 )  # fmt: skip
 def test_voc_folders_of_any_name(folder: Path, annotations: str, images: str) -> None:
@@ -234,6 +253,37 @@ def test_voc_folders_of_any_name(folder: Path, annotations: str, images: str) ->
     found = splits(folder)
     every = three(images) if images != "." else ["1.png", "2.png", "3.png"]
     assert sorted(found["train"] + found["val"]) == every
+
+
+def test_the_folder_of_voc_images_is_the_only_one_that_has_them(folder: Path) -> None:
+    write_voc(folder, "Annotations", "pics")
+    write_pictures(folder / "images" / "of another set")
+    write_pictures(folder / "SegmentationClass")
+    assert find_layout(folder, 0.2).section["train"]["images"] == "pics"
+    write_pictures(folder / "copies")
+    with pytest.raises(
+        DatasetError, match=r"set: expected one folder with the images of the XML files in Annotations, found copies, pics; ren"
+    ):
+        find_layout(folder, 0.2)
+    for name in ("copies", "pics", "images"):
+        shutil.rmtree(folder / name)
+    write_pictures(folder / "Other" / "deep")
+    with pytest.raises(DatasetError) as error:
+        find_layout(folder, 0.2)
+    assert str(error.value) == (
+        f"{folder}: expected the images of the XML files, such as that of Annotations/1.xml, in JPEGImages or in another folder "
+        "beside Annotations, found none of them; folders with other images: Other/deep (3 images), SegmentationClass (3 images)"
+    )
+
+
+def test_missing_images_are_told(folder: Path) -> None:
+    write_voc(folder, "Annotations", "JPEGImages")
+    (folder / "JPEGImages/2.png").unlink()
+    assert "train: 1 of 3 images is missing, such as JPEGImages/2.png" in find_layout(folder, 0.2).notes
+    shutil.rmtree(folder)
+    write_yolo(folder, "train: a.txt\nval: images/b", "images/a", "images/b")
+    (folder / "a.txt").write_text("images/a/1.png\nimages/a/7.png\nimages/a/8.png\n")
+    assert "train: 2 of 3 images are missing, such as images/a/7.png" in find_layout(folder, 0.2).notes
 
 
 @pytest.mark.parametrize("inner", ["{}", "{}/Annotations,{}/JPEGImages", "Annotations/{},JPEGImages/{}"])
@@ -339,3 +389,12 @@ def test_images_that_train_and_validate_are_told(folder: Path) -> None:
     write_yolo(folder, "train: images/a\nval: images/a", "images/a")
     [note] = find_layout(folder, 0.2).notes
     assert note.startswith("data.yaml: train and val have 3 images in common, and the check stops at such a dataset; set ")
+
+
+def test_sizes_are_read_from_the_files_of_more_images_than_there_are_objects(folder: Path) -> None:
+    write_voc(folder, "Annotations", "JPEGImages")
+    for number in (2, 3):
+        (folder / f"Annotations/{number}.xml").write_text("<annotation/>")
+    [content] = read_voc(folder, {"train": SplitConfig("JPEGImages", "Annotations", None, None)}).values()
+    findings = check_entries(content, "train", "instances").findings
+    assert [(finding.kind, finding.detail) for finding in findings] == [("image_size_read", "40 x 20 pixels")] * 3
