@@ -93,8 +93,8 @@ def _checked_dataset(settings: Profile, paths: Paths, splits: dict[str, Split], 
             where = f"{relative(paths.data)}: {finding.split}.{finding.source}"
             raise DatasetError(f"{where}: there is nothing to learn from: {finding.detail}. See {page}; correct the annotations")
     with atomic_directory(paths.dataset) as folder:
-        left_out = write_checked(paths.data, findings, folder, ranges)
-        figures = {f"left_out/{name}": float(number) for name, number in left_out.items()}
+        write_checked(paths.data, findings, folder, ranges)
+        figures: dict[str, float] = {}
         # These functions read the dataset as training and scoring do. If they find a fault that the check has missed, they raise
         # an error, and nothing is trained.
         for name, targets, untrained in write_index(read_dataset(folder)):

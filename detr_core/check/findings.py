@@ -26,7 +26,7 @@ class Kind:
 
 KINDS = {
     "nothing_to_learn": Kind(
-        "a split without any object to learn from (crowds and broken objects do not count)", None, stops=True
+        "a split without any object to learn from (crowds, broken objects and broken images do not count)", None, stops=True
     ),
     "image_entry": Kind("an image entry that lacks a field or names a file outside of the folder", "image"),
     "image_id": Kind("an image with the id of another image, so that their annotations can't be distinguished", "image"),

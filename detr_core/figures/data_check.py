@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 from PIL import Image, ImageDraw, ImageOps
 
+from detr_core.check.accounting import source_counted
 from detr_core.check.findings import KINDS, Finding
 from detr_core.check.inspect import Inspection
 from detr_core.check.statistics import Statistics, by_size
@@ -33,25 +34,37 @@ def write_data_check(
     pictures: the number of pictures for each kind of finding; images with the most findings are shown.
     """
     broken = sum(KINDS[finding.kind].broken for finding in inspection.findings)
-    images = {name: sum(found.objects.values()) for name, found in inspection.statistics.items()}
+    account = _account(splits, inspection)
     told = len(inspection.findings) - broken
     stopped = any(KINDS[finding.kind].stops for finding in inspection.findings)
     left_out = "Broken data is left out." if lenient and not stopped else "The broken data must be corrected."
     verdict = left_out if broken else "No data is broken."
+    supplied = sum(account[f"{name} images"][0] for name in splits)
     with TemporaryDirectory() as temporary:
         sections = [
             _findings(inspection.findings, lenient),
             *_worst(splits, inspection.findings, pictures, Path(temporary)),
-            _data(inspection.statistics, queries, Path(temporary)),
+            _data(inspection.statistics, account, queries, Path(temporary)),
         ]
         return write_page(
             profile,
-            f"The check has read all annotations and image files of {counted(sum(images.values()), 'image')}. {verdict}",
-            {"broken": broken, "warnings": told} | {f"{name} images": count for name, count in images.items()},
+            f"The check has read all annotations and image files of {counted(supplied, 'image')}. {verdict}",
+            {"broken": broken, "warnings": told} | {f"{name} images": account[f"{name} images"][1] for name in splits},
             [section for section in sections if section is not None],
             {},
             out,
         )
+
+
+def _account(splits: Mapping[str, Split], inspection: Inspection) -> dict[str, tuple[int, int, int]]:
+    """Returns 'train images', 'train objects' and so on -> the numbers supplied, used and left out. Objects include crowds."""
+    account = {}
+    for name, found in inspection.statistics.items():
+        supplied = inspection.supplied[name, source_counted(splits[name])]
+        images, objects = sum(found.objects.values()), sum(found.sides.values()) + found.crowds
+        account[f"{name} images"] = (supplied.images, images, supplied.images - images)
+        account[f"{name} objects"] = (supplied.objects, objects, supplied.objects - objects)
+    return account
 
 
 def _findings(findings: Sequence[Finding], lenient: bool) -> Section:
@@ -143,19 +156,23 @@ def _opened(split: Split, name: str) -> Image.Image | None:
         return None
 
 
-def _data(statistics: Mapping[str, Statistics], queries: int, folder: Path) -> Section:
+def _data(
+    statistics: Mapping[str, Statistics], account: Mapping[str, tuple[int, int, int]], queries: int, folder: Path
+) -> Section:
     names = tuple(statistics)
     classes = [(name, tuple(statistics[split].classes[name] for split in names)) for name in statistics["train"].classes]
     sizes = [by_size(found.sides) for found in statistics.values()]
     bounds = {"small": "below 32² px", "medium": "32² to 96² px", "large": "above 96² px"}
     shown = {
+        "Images and objects": Table("", ("supplied", "used", "left out"), list(account.items())),
         "Objects by class": Table("class", names, classes, bars=True),
         "Objects by size": Table("size", names, [(size, tuple(part[size] for part in sizes)) for size in bounds], notes=bounds),
     }
     most = max(found.most_objects for found in statistics.values())
-    crowds = counted(sum(found.crowds for found in statistics.values()), "crowd")
-    limit = counted(queries, "query", "queries")
-    text = f"An image has at most {counted(most, 'object')}, {limit}. Broken objects are not counted, nor are {crowds}."
+    limit = f"An image has at most {counted(most, 'object')}, and the detector has {counted(queries, 'query', 'queries')}."
+    text = f"{limit} Broken objects and all objects of broken images are left out of these numbers."
+    if crowds := sum(found.crowds for found in statistics.values()):
+        text += f" Classes and sizes do not count {counted(crowds, 'crowd')}, because a detector is not trained on crowds."
     plots = [_objects_plot(statistics, queries, folder), _sides_plot(statistics, folder)]
     return Section("data", "Statistics of the data", [text], [inline(path) for path in plots], shown)
 
