@@ -456,6 +456,7 @@ def test_every_kind_has_a_test() -> None:
         "image_id",
         "duplicate_within",
         "duplicate_across",
+        "image_labels",  # in tests/flows/test_yolo_voc.py
         "columns_left_out",  # in tests/data/test_folder.py
         "many_objects",
         "category_unused",
