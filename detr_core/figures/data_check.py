@@ -42,7 +42,7 @@ def write_data_check(
     supplied = sum(account[f"{name} images"][0] for name in splits)
     with TemporaryDirectory() as temporary:
         sections = [
-            _findings(inspection.findings, lenient),
+            _findings(inspection.findings, lenient, stopped),
             *_worst(splits, inspection.findings, pictures, Path(temporary)),
             _data(inspection.statistics, account, queries, Path(temporary)),
         ]
@@ -67,7 +67,7 @@ def _account(splits: Mapping[str, Split], inspection: Inspection) -> dict[str, t
     return account
 
 
-def _findings(findings: Sequence[Finding], lenient: bool) -> Section:
+def _findings(findings: Sequence[Finding], lenient: bool, stopped: bool) -> Section:
     counted = Counter((finding.kind, finding.split) for finding in findings)
     titles = {True: "Broken", False: "Warnings"}
     shown = {}
@@ -79,6 +79,7 @@ def _findings(findings: Sequence[Finding], lenient: bool) -> Section:
         ]
         shown[title] = Table("finding", ("train", "val"), rows)
     what = "is left out of training and evaluation" if lenient else "stops later stages: correct it, or use the mode `lenient`"
+    what = "stops later stages and must be corrected, because nothing would be left to learn from" if stopped else what
     text = f"Broken data {what}. Data with warnings is used. The numbers are counts; findings.json lists every finding."
     return Section("findings", "Findings", [text if findings else "The check found no faults."], tables=shown)
 
