@@ -135,5 +135,6 @@ def test_masks_are_not_trained_where_the_profile_has_none(trained: Trained, proj
     for stage in (data, check):
         stage.run(settings, where, Silent())
     assert train_panoptic.run(settings, where, Silent()) == {}
-    assert list(where.panoptic.iterdir()) == []
+    assert {path.name for path in where.panoptic.iterdir()} == {"left-out.txt", MARK}
+    assert (where.panoptic / "left-out.txt").read_text().startswith("no mask head is trained, because")
     assert settings.flat("train_panoptic") == {"train_panoptic": None}
