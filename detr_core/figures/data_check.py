@@ -49,7 +49,7 @@ def write_data_check(
         return write_page(
             profile,
             f"The check has read all annotations and image files of {counted(supplied, 'image')}. {verdict}",
-            {"broken": broken, "warnings": told} | {f"{name} images": account[f"{name} images"][1] for name in splits},
+            {"broken": broken, "warnings": told} | {f"{name} images used": account[f"{name} images"][1] for name in splits},
             [section for section in sections if section is not None],
             {},
             out,
@@ -89,7 +89,8 @@ def _worst(splits: Mapping[str, Split], findings: Sequence[Finding], pictures: i
     unread = {(finding.split, finding.file) for finding in findings if finding.kind in ("image_link", "image_unreadable")}
     for name, kind in KINDS.items():
         own = [finding for finding in findings if finding.kind == name and finding.file]
-        files = [file for file, _ in Counter((finding.split, finding.file) for finding in own).most_common(pictures)]
+        images = Counter((finding.split, finding.file) for finding in own)
+        files = [file for file, _ in images.most_common(pictures)]
         drawn = []
         for number, (split, file) in enumerate(files):
             here = [finding for finding in own if (finding.split, finding.file) == (split, file)]
@@ -97,7 +98,10 @@ def _worst(splits: Mapping[str, Split], findings: Sequence[Finding], pictures: i
             drawn.append((jpeg(picture), f"{split}, {file}: {here[0].detail}"))
         if drawn:
             title = kind.words[0].upper() + kind.words[1:]
-            text = f"There are {len(own)} such findings. The pictures show the images with the most of them."
+            are = "is" if len(own) == 1 else "are"
+            text = f"There {are} {counted(len(own), 'such finding')} in {counted(len(images), 'image')}."
+            if len(drawn) < len(images):
+                text += " The pictures show the images with the most of them."
             sections.append(Section(name, title, [], tables={}, pictures=drawn, pictures_text=text))
     return sections
 
@@ -111,7 +115,7 @@ def _picture(split: Split | None, findings: Sequence[Finding]) -> Image.Image:
     image = None if split is None else _opened(split, first.file)
     if image is None:
         panel = Image.new("RGB", (512, 200), _CARD)
-        ImageDraw.Draw(panel).text((256, 100), first.detail[:48], fill=_PALE, font_size=18, anchor="mm")
+        ImageDraw.Draw(panel).text((256, 100), _fitting(first.detail, 480, 18), fill=_PALE, font_size=18, anchor="mm")
     else:
         boxes = [finding.box for finding in findings if finding.box is not None]
         image, left, top = _with_margin(image, boxes)
@@ -123,9 +127,18 @@ def _picture(split: Split | None, findings: Sequence[Finding]) -> Image.Image:
             low, high = (x + left, y + top), (x + w + left, y + h + top)
             x1, y1, x2, y2 = (scale * min(max(value, -limit), limit) for value in (*low, *high))
             box(draw, (x1, y1, x2, y2), _RED, line=max(2, size // 6))
-        text = first.detail[:80]
+        text = _fitting(first.detail, panel.width - 8, size)
         tag(draw, (4, 4, 4 + text_width(text, size), 4 + 1.25 * size), text, _RED, size)
-    return side_by_side((f"{first.split}: {first.file}"[-48:],), [panel])
+    return side_by_side((_fitting(f"{first.split}: {first.file}", panel.width, text_size(panel, panels=1)),), [panel])
+
+
+def _fitting(text: str, width: int, size: int) -> str:
+    """Returns the text; if it is wider than `width` pixels at this font size, with an ellipsis in place of its middle."""
+    kept, short = len(text), text
+    while kept and text_width(short, size) > width:
+        kept -= 1
+        short = f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
+    return short
 
 
 def _with_margin(image: Image.Image, boxes: Sequence[tuple[float, float, float, float]]) -> tuple[Image.Image, int, int]:
@@ -165,8 +178,8 @@ def _data(
     sizes = [by_size(found.sides) for found in statistics.values()]
     bounds = {"small": "below 32² px", "medium": "32² to 96² px", "large": "above 96² px"}
     shown = {
-        "Images and objects": Table("", ("supplied", "used", "left out"), list(account.items())),
-        "Objects by class": Table("class", names, classes, bars=True),
+        "Images and objects": Table("entries", ("supplied", "used", "left out"), list(account.items())),
+        "Objects by class": Table("class", names, classes),
         "Objects by size": Table("size", names, [(size, tuple(part[size] for part in sizes)) for size in bounds], notes=bounds),
     }
     most = max(found.most_objects for found in statistics.values())
@@ -183,7 +196,8 @@ def _objects_plot(statistics: Mapping[str, Statistics], queries: int, folder: Pa
         for color, (name, found) in zip(COLORS, statistics.items(), strict=False):
             share = 1 / max(1, sum(found.objects.values()))
             counts = [100 * share * found.objects[number] for number in range(found.most_objects + 1)]
-            axes.step(range(found.most_objects + 1), counts, where="mid", color=color, label=name)
+            edges = [number - 0.5 for number in range(found.most_objects + 2)]
+            axes.stairs(counts, edges, color=color, label=name, linewidth=1.9)
         axes.axvline(queries, color=INK, linestyle="--", linewidth=1, label=counted(queries, "query", "queries"))
         axes.set(title="Objects per image, % of images", xlabel="objects", ylim=(0, None))
         axes.legend()
