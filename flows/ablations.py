@@ -100,12 +100,13 @@ def _draw_report(paths: Paths) -> None:
 
 
 def _leave_out(settings: Profile, paths: Paths, say: Callable[[str], None]) -> None:
-    """Reports the studies that do not support the profile's detector, and makes the empty folders that DVC expects for them."""
+    """Reports the studies that do not support the profile's detector, and makes the folders that DVC expects for them."""
     for name in left_out(settings):
-        say(f"study {name}: it is left out, because it does not support detectors of kind {settings.detector.kind!r}")
+        reason = f"study {name}: it is left out, because it does not support detectors of kind {settings.detector.kind!r}"
+        say(reason)
         if name in EVALUATING:
-            with building(paths.study(name), say):
-                pass
+            with building(paths.study(name), say) as folder:
+                (folder / "left-out.txt").write_text(f"{reason}\n", encoding="utf-8")  # DVC warns of empty folders
 
 
 def _evaluated(name: str, settings: Profile, paths: Paths) -> dict[str, float]:

@@ -77,24 +77,10 @@ def _checked_dataset(settings: Profile, paths: Paths, splits: dict[str, Split], 
     from detr_core.evaluate import ground_truth
 
     findings, ranges = inspection.findings, inspection.value_ranges
-    page = relative(paths.check / "index.html")
-    broken = [finding for finding in findings if finding.leaves is not None]
-    if broken and settings.check.mode == "strict":
-        kinds = Counter(finding.kind for finding in broken)
-        told = "; ".join(f"{number} x {KINDS[kind].words}" for kind, number in kinds.most_common(3))
-        first = broken[0]
-        raise DatasetError(
-            f"{relative(paths.data)}: expected a dataset without broken entries, found {told}; the first is in {first.split}, "
-            f"{first.file or first.source}: {first.detail}. See {page}; correct the entries, or set `check.mode: lenient` in "
-            f"{relative(paths.params)} to leave them out"
-        )
-    for finding in findings:
-        if KINDS[finding.kind].stops:
-            where = f"{relative(paths.data)}: {finding.split}.{finding.source}"
-            raise DatasetError(f"{where}: there is nothing to learn from: {finding.detail}. See {page}; correct the annotations")
+    _require_usable(settings, paths, findings)
     with atomic_directory(paths.dataset) as folder:
-        left_out = write_checked(paths.data, findings, folder, ranges)
-        figures = {f"left_out/{name}": float(number) for name, number in left_out.items()}
+        write_checked(paths.data, findings, folder, ranges)
+        figures: dict[str, float] = {}
         # These functions read the dataset as training and scoring do. If they find a fault that the check has missed, they raise
         # an error, and nothing is trained.
         for name, targets, untrained in write_index(read_dataset(folder)):
@@ -106,6 +92,33 @@ def _checked_dataset(settings: Profile, paths: Paths, splits: dict[str, Split], 
         figures |= accounts(splits, inspection.supplied, checked, findings)
         artifacts.claim(folder, paths.profile)
     return figures
+
+
+def _require_usable(settings: Profile, paths: Paths, findings: Sequence[Finding]) -> None:
+    """Raises DatasetError for broken data in the mode `strict`, and in both modes if a split would have nothing to learn from.
+
+    The mode `lenient` is advised only if it leaves something to learn from.
+    """
+    page = relative(paths.check / "index.html")
+    dataset = settings.data.folder.root if settings.data.folder is not None else relative(paths.data)
+    broken = [finding for finding in findings if finding.leaves is not None]
+    stops = [finding for finding in findings if KINDS[finding.kind].stops]
+    if broken and settings.check.mode == "strict":
+        kinds = Counter(finding.kind for finding in broken)
+        told = "; ".join(f"{number} x {KINDS[kind].words}" for kind, number in kinds.most_common(3))
+        first, splits = broken[0], " and ".join(dict.fromkeys(finding.split for finding in stops))
+        lenient = f"or set `check.mode: lenient` in {relative(paths.params)} to leave them out"
+        only = f"because without them nothing is left to learn from in {splits}"
+        advice = f"correct them, {only if stops else lenient}"
+        if kinds["duplicate_across"] and stops:
+            advice += "; to validate on a share of the training images, set `val: null` and `val_share: 0.2` in `data.folder`"
+        raise DatasetError(
+            f"{dataset}: expected a dataset without broken entries, found {told}; the first is in {first.split}, "
+            f"{first.file or first.source}: {first.detail}. See {page}; {advice}"
+        )
+    for finding in stops:
+        where = f"{dataset}: {finding.split}.{finding.source}"
+        raise DatasetError(f"{where}: there is nothing to learn from: {finding.detail}. See {page}; correct the annotations")
 
 
 def _queries(detector: AnyDetectorConfig) -> int:

@@ -159,7 +159,10 @@ def main() -> None:
         config = evaluation(trained, arguments.short, arguments.longest)
         with reporter("prediction") as bar:
             content = run(trained, images, arguments.threshold, config, out, bar)
-        print(f"{counted(len(content['annotations']), 'detection')} in {counted(len(images), 'image')}: {arguments.out}")
+        found = f"{counted(len(content['annotations']), 'detection')} in {counted(len(images), 'image')}"
+        print(
+            f"{found} with a score of at least {arguments.threshold:g} (--threshold); the folder {arguments.out} has the results"
+        )
 
 
 if __name__ == "__main__":

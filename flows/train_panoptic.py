@@ -26,13 +26,16 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
 
     runs/<profile>/panoptic/ gets checkpoint.pt (the last), best.pt, metrics.json and history.jsonl. The checkpoints hold the
     whole model, with the unchanged weights of the detector. If the profile's section `train_panoptic` is null, no mask head is
-    trained: the folder stays empty, and no metrics are returned. An interrupted training continues from its state in .state/.
+    trained: the folder gets only a text file that says so, and no metrics are returned. An interrupted training continues from
+    its state in .state/.
     Raises ConfigError, DatasetError, CheckpointError or StageError before work begins, and WorkerError if a rank process fails.
     """
     splits = artifacts.dataset(paths)
     if settings.train_panoptic is None:
-        with building(paths.panoptic, reporter.message):
-            reporter.message("no mask head is trained, because the profile's section train_panoptic is null")
+        with building(paths.panoptic, reporter.message) as folder:
+            reason = "no mask head is trained, because the profile's section train_panoptic is null"
+            (folder / "left-out.txt").write_text(f"{reason}\n", encoding="utf-8")  # DVC warns of empty folders
+            reporter.message(reason)
         return {}
     if not isinstance(settings.detector, DetectorConfig):
         expected = "'detr', which can have a mask head"

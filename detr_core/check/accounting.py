@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,6 @@ from detr_core.data.fields import read_content
 from detr_core.data.split import id_in
 
 Source = Literal["instances", "panoptic"]
-SOURCES: tuple[Source, Source] = ("instances", "panoptic")
 
 
 @dataclass(frozen=True)
@@ -27,9 +26,14 @@ class Listed:
     objects: int
 
 
-def listed(content: Mapping[str, Any]) -> Listed:
+def listed(content: Mapping[str, Any], source: str) -> Listed:
     """Returns how many images and objects an annotation file lists, including broken ones."""
-    return Listed(len(content["images"]), sum(map(_objects, content["annotations"])))
+    return Listed(len(content["images"]), sum(_objects(entry, source) for entry in content["annotations"]))
+
+
+def source_counted(split: Split) -> Source:
+    """Returns the annotation file whose images and objects the numbers of a split count: the panoptic one, if there is one."""
+    return "instances" if split.panoptic is None else "panoptic"
 
 
 def accounts(
@@ -39,6 +43,8 @@ def accounts(
     findings: Sequence[Finding],
 ) -> dict[str, float]:
     """Returns each annotation file's account as metrics: 'account/train/instances/images/supplied', '.../used', '.../left_out'.
+
+    'left_out/train/images' and so on repeat the numbers left out of the file that `source_counted` names.
 
     supplied: the splits that the check read. sizes: (split, source) -> what that annotation file lists. checked: the splits that
     later stages read; their objects are counted in the way in which these stages read them, including crowds. findings: the
@@ -56,6 +62,8 @@ def accounts(
             account = Account(f"{file}: {what}", getattr(own, what), getattr(used, what), getattr(left, what))
             place = f"account/{name}/{source}/{what}"
             figures |= {f"{place}/{part}": float(getattr(account, part)) for part in ("supplied", "used", "left_out")}
+            if source == source_counted(supplied[name]):
+                figures[f"left_out/{name}/{what}"] = float(account.left_out)
     return figures
 
 
@@ -65,7 +73,7 @@ def left_out(content: Mapping[str, Any], source: str, findings: Sequence[Finding
     An image is left out together with its objects.
     """
     entries = {finding.place for finding in findings if finding.kind == "image_entry" and finding.source == source}
-    ids = {finding.image_id for finding in findings if leaves_image(finding) and finding.kind != "image_entry"} - {None}
+    ids = images_left_out(findings)
     places = {finding.place for finding in findings if finding.source == source and finding.leaves == "object"}
     segments: dict[int | None, set[int | None]] = defaultdict(set)
     if source == "panoptic":
@@ -76,21 +84,28 @@ def left_out(content: Mapping[str, Any], source: str, findings: Sequence[Finding
     objects = 0
     for place, entry in enumerate(content["annotations"]):
         if place in places or id_in(entry, "image_id") in ids:
-            objects += _objects(entry)
+            objects += _objects(entry, source)
         elif place in segments:
             objects += len(segments[place])
     images = sum(place in entries or id_in(entry, "id") in ids for place, entry in enumerate(content["images"]))
     return Listed(images, objects)
 
 
-def leaves_image(finding: Finding) -> bool:
-    """Returns whether an image is left out because of the finding.
+def images_left_out(findings: Iterable[Finding]) -> set[int]:
+    """Returns the ids of the images that the findings of a split leave out, with their objects, from both annotation files.
 
-    A broken segment leaves out its whole image, because its pixels would stay in the PNG without an entry that describes them.
+    An image entry that is broken itself need not have an id, so the finding's `place` says which entry of the one file it is.
     """
-    return finding.leaves == "image" or (finding.source == "panoptic" and finding.kind != "panoptic_missing_segment")
+    left = (finding.image_id for finding in findings if _leaves_image(finding) and finding.kind != "image_entry")
+    return {number for number in left if number is not None}
 
 
-def _objects(annotation: Any) -> int:
-    segments = annotation.get("segments_info") if isinstance(annotation, dict) else None
+def _leaves_image(finding: Finding) -> bool:
+    # A broken segment leaves out its image, because its pixels would stay in the PNG without an entry that describes them.
+    in_png = finding.source == "panoptic" and finding.kind != "panoptic_missing_segment"
+    return finding.leaves == "image" or (finding.leaves == "object" and in_png)
+
+
+def _objects(annotation: Any, source: str) -> int:
+    segments = annotation.get("segments_info") if source == "panoptic" and isinstance(annotation, dict) else None
     return len(segments) if isinstance(segments, list) else 1

@@ -14,14 +14,18 @@ def conversion_findings(content: dict[str, Any], findings: Sequence[Finding], sp
     """Returns the findings of an annotation file, completed by the notes of its conversion.
 
     An entry that could not be converted is a finding like any malformed entry; the note, which names the file and the line of
-    the label, becomes the finding's detail. Objects whose label was converted only in part become findings too.
+    the label, becomes the finding's detail. An image entry is only malformed because of its labels, so its finding says that.
+    Objects whose label was converted only in part become findings too.
     """
     worded = []
     for finding in findings:
         entries = content["images" if finding.leaves == "image" else "annotations"]
         malformed = finding.leaves is not None  # the place of another finding may be in the other list
         reason = _note(entries[finding.place], FAULT) if malformed and finding.place is not None else None
-        worded.append(finding if reason is None else replace(finding, detail=reason))
+        if reason is not None:
+            kind = "image_labels" if finding.kind == "image_entry" else finding.kind
+            finding = replace(finding, kind=kind, detail=reason)
+        worded.append(finding)
     names = {
         entry.get("id"): str(entry.get("file_name", ""))
         for entry in content["images"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,16 +33,25 @@ class ImageEntry:
 class Entries:
     """The valid entries of an annotation file, and the findings about the others.
 
-    images: image id -> entry. objects: image id -> (category id, box as xywh in pixels) of each valid object, without crowds.
-    crowds: the number of crowds. panoptic: for `panoptic_*.json`, image id -> (index in `annotations`, file name of the PNG,
-    {segment id: area in pixels}), including crowds. findings: the faults.
+    images: image id -> entry. objects: image id -> {annotation or segment id: (category id, box as xywh in pixels)} of the valid
+    objects, without crowds. crowds: image id -> ids of its valid crowds. panoptic: for `panoptic_*.json`, image id -> (index in
+    `annotations`, file name of the PNG, {segment id: area in pixels}), including crowds. findings: the faults.
     """
 
     images: dict[int, ImageEntry]
-    objects: dict[int, list[tuple[int, tuple[float, float, float, float]]]]
+    objects: dict[int, dict[int | str, tuple[int, tuple[float, float, float, float]]]]
+    crowds: dict[int, set[int | str]]
     panoptic: dict[int, tuple[int, str, dict[int, float]]]
     findings: list[Finding]
-    crowds: int = 0
+
+    def leave_out(self, images: Iterable[int], segments: Iterable[tuple[int, int]] = ()) -> None:
+        """Removes images with all their objects, and single segments (image id, segment id)."""
+        for number in images:
+            for part in (self.images, self.objects, self.crowds, self.panoptic):
+                part.pop(number, None)
+        for image_id, segment in segments:
+            self.objects.get(image_id, {}).pop(segment, None)
+            self.crowds.get(image_id, set()).discard(segment)
 
 
 def check_entries(content: dict[str, Any], split: str, source: str) -> Entries:
@@ -52,7 +61,7 @@ def check_entries(content: dict[str, Any], split: str, source: str) -> Entries:
     Raises DatasetError if the categories are not a list of ids and names, because objects can't be checked without them.
     """
     categories = category_names(content, f"{split}.{source}")
-    found = Entries({}, {}, {}, [])
+    found = Entries({}, {}, {}, {}, [])
     _check_images(content["images"], found, split, source)
     repeated = {each.image_id for each in found.findings if each.kind == "image_id" and each.image_id is not None}
     seen: set[int | str] = set()
@@ -64,10 +73,7 @@ def check_entries(content: dict[str, Any], split: str, source: str) -> Entries:
             found.findings += _panoptic(entry, blank, found, categories)
         else:
             found.findings += _object(entry, blank, found, categories, seen)
-    for number in repeated:  # removed only now, because their annotations would be findings of an unknown image
-        found.images.pop(number, None)
-        found.objects.pop(number, None)
-        found.panoptic.pop(number, None)
+    found.leave_out(repeated)  # only now, because their annotations would be findings of an unknown image
     found.findings += _repeated(found, split, source)
     if source == "instances":
         names = {number: image.name for number, image in found.images.items()}
@@ -192,10 +198,11 @@ def _object(
             detail = f"area {str(entry['area'])[:40]}, box {box[2]:g} x {box[3]:g} pixels"
             faults.append(replace(blank, kind="object_area", box=_drawn(box), detail=detail))
         yield from faults
-        if entry.get("iscrowd", 0):
-            found.crowds += 1
-        elif all(fault.leaves is None for fault in faults):
-            found.objects.setdefault(image_id, []).append((category, box))
+        if all(fault.leaves is None for fault in faults):
+            if entry.get("iscrowd", 0):
+                found.crowds.setdefault(image_id, set()).add(number)
+            else:
+                found.objects.setdefault(image_id, {})[number] = (category, box)
     if number is not None:
         seen.add(number)
 
@@ -212,7 +219,8 @@ def _box_faults(box: tuple[float, float, float, float], size: tuple[int, int], b
 
 
 def _repeated(found: Entries, split: str, source: str) -> Iterator[Finding]:
-    for image_id, objects in found.objects.items():
+    for image_id, by_id in found.objects.items():
+        objects = list(by_id.values())
         if len(set(objects)) < len(objects):
             twice = next(each for place, each in enumerate(objects) if each in objects[:place])
             detail = f"{len(objects) - len(set(objects))} of {len(objects)}"

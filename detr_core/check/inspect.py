@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detr_core.check.accounting import Listed, listed
+from detr_core.check.accounting import Listed, images_left_out, listed
 from detr_core.check.entries import Entries, ImageEntry, category_difference, category_names, check_entries
 from detr_core.check.findings import Finding
 from detr_core.check.pixels import Faults, Seen, check_image, check_panoptic
@@ -54,7 +54,7 @@ def inspect(splits: Mapping[str, Split], queries: int, reporter: Reporter, value
     supplied: dict[tuple[str, str], Listed] = {}
     names: dict[str, dict[int, str]] = {}
     jobs: dict[str, dict[tuple[Path, tuple[int, int]], list[tuple[str, ImageEntry]]]] = {}
-    panoptic: dict[str, Entries] = {}
+    entries: dict[tuple[str, str], Entries] = {}
     for split in splits.values():
         jobs[split.name] = defaultdict(list)
         for source in ("instances", "panoptic"):
@@ -63,34 +63,50 @@ def inspect(splits: Mapping[str, Split], queries: int, reporter: Reporter, value
                 continue
             reporter.message(f"{split.name}: reading {file.name}")
             content = read_content(file)
-            supplied[split.name, source] = listed(content)
+            supplied[split.name, source] = listed(content, source)
             _require_same_categories(names, split.name, source, content, file)
-            entries = check_entries(content, split.name, source)
-            findings += entries.findings
-            for image in entries.images.values():
+            entries[split.name, source] = own = check_entries(content, split.name, source)
+            findings += own.findings
+            for image in own.images.values():
                 jobs[split.name][split.images / image.name, image.size].append((source, image))
-            if source == "panoptic":
-                panoptic[split.name] = entries
-            statistics[split.name] = count(entries, names[source])
-            findings += _many_objects(entries, split.name, source, queries)
-            findings += _nothing_to_learn(entries, split.name, source)
     seen = _read_images({job: split.images.resolve() for split in splits.values() for job in jobs[split.name]}, reporter)
     for split in splits.values():
         for (path, size), entries_of in jobs[split.name].items():
             findings += [
-                Finding(kind, split.name, source, image.id, image.name, image.place, detail=detail)
-                for source, image in entries_of
+                Finding(kind, split.name, "", image.id, image.name, detail=detail)
+                for image in _once(entries_of)
                 for kind, detail in seen[path, size].faults
             ]
-        if split.name in panoptic:
-            findings += _panoptic_findings(split, panoptic[split.name], reporter)
+        if (split.name, "panoptic") in entries:
+            findings += _panoptic_findings(split, entries[split.name, "panoptic"], reporter)
     findings += _duplicates(splits, jobs, seen)
     ranges, of_values = value_findings(jobs, seen, value_range)
     findings += of_values
+    for (name, source), own in entries.items():
+        _leave_out(own, source, [finding for finding in findings if finding.split == name])
+        statistics[name] = count(own, names[source])
+        findings += _many_objects(own, name, source, queries)
+        findings += _nothing_to_learn(own, name, source)
     unused = [name for name, objects in statistics["train"].classes.items() if objects == 0]
     findings += [Finding("category_unused", "train", detail=name) for name in unused]
     findings += _repeated_names(max(names.values(), key=len))
     return Inspection(findings, statistics, supplied, ranges)
+
+
+def _once(entries: Iterable[tuple[str, ImageEntry]]) -> Iterable[ImageEntry]:
+    """Returns each image once, also if both annotation files of its split list it."""
+    return {image.id: image for _, image in entries}.values()
+
+
+def _leave_out(entries: Entries, source: str, findings: Iterable[Finding]) -> None:
+    """Leaves out of `entries` what the findings of its split leave out, so that statistics count only what is used."""
+    segments = [
+        (finding.image_id, finding.segment)
+        for finding in findings
+        if source == "panoptic" and finding.kind == "panoptic_missing_segment"
+        if finding.image_id is not None and finding.segment is not None
+    ]
+    entries.leave_out(images_left_out(findings), segments)
 
 
 def _require_same_categories(
@@ -161,8 +177,9 @@ def _many_objects(entries: Entries, split: str, source: str, queries: int) -> It
 
 
 def _nothing_to_learn(entries: Entries, split: str, source: str) -> Iterable[Finding]:
-    if not entries.objects:
-        detail = f"{len(entries.images):,} images, {entries.crowds:,} crowds, no object that is neither a crowd nor broken"
+    if not any(entries.objects.values()):
+        crowds = counted(sum(map(len, entries.crowds.values())), "crowd")
+        detail = f"{counted(len(entries.images), 'image')}, {crowds}, no object that is neither a crowd nor left out"
         yield Finding("nothing_to_learn", split, source, detail=detail)
 
 
@@ -195,6 +212,5 @@ def _duplicates(
         return  # a profile may use one set of images for both splits on purpose, to measure a published model
     for job, entries_of in jobs["train"].items():
         other = first["val"].get(seen[job].digest or b"", "")
-        for source, image in entries_of if other else ():
-            detail = f"the same as {other} of val"
-            yield Finding("duplicate_across", "train", source, image.id, image.name, image.place, detail=detail)
+        for image in _once(entries_of) if other else ():
+            yield Finding("duplicate_across", "train", "", image.id, image.name, detail=f"the same as {other} of val")

@@ -11,28 +11,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from detr_core.check.accounting import leaves_image
+from detr_core.check.accounting import images_left_out
 from detr_core.check.findings import Finding
 from detr_core.data.dataset import DatasetError, Split, read_dataset, read_dataset_file, write_dataset_file
 from detr_core.data.fields import read_content
 from detr_core.data.values import Range
 
 
-def write_checked(
-    dataset: Path, findings: Sequence[Finding], folder: Path, value_ranges: dict[str, Range] | None = None
-) -> dict[str, int]:
+def write_checked(dataset: Path, findings: Sequence[Finding], folder: Path, value_ranges: dict[str, Range] | None = None) -> None:
     """Writes `folder`/dataset.json: the dataset of the folder `dataset`, without the images and objects that findings leave out.
 
     If the findings leave nothing out, dataset.json points to the original annotation files. Otherwise new files are written to
     `folder`/annotations/: an image is removed from both annotation files of its split, with its annotations. Later stages read
     the new files only. Paths inside of the dataset stay relative, so that both folders can be moved together.
     value_ranges: sample type -> the values by which readers scale images of more than 8 bits per value.
-    Returns how many were left out: 'train/images', 'train/objects', 'val/images', 'val/objects'.
     Raises DatasetError if no image of a split is left.
     """
     source, splits = read_dataset_file(dataset), read_dataset(dataset)
     broken = [finding for finding in findings if finding.leaves is not None]
-    left = dict.fromkeys((f"{name}/{what}" for name in splits for what in ("images", "objects")), 0)
     root, annotations = (_moved(place, dataset, folder) for place in (source.root, source.annotations))
     file = replace(source, root=root, annotations=annotations, value_ranges=value_ranges)
     if broken:
@@ -40,25 +36,21 @@ def write_checked(
         file = replace(file, annotations=".")
         for name, split in splits.items():
             own = [finding for finding in broken if finding.split == name]
-            file = replace(file, **{name: replace(getattr(file, name), **_written(split, own, folder, left))})
+            file = replace(file, **{name: replace(getattr(file, name), **_written(split, own, folder))})
     write_dataset_file(folder, file)
-    return left
 
 
 def _moved(place: str, dataset: Path, folder: Path) -> str:
     return place if Path(place).is_absolute() else os.path.relpath((dataset / place).resolve(), folder.resolve())
 
 
-def _written(split: Split, broken: Sequence[Finding], folder: Path, left: dict[str, int]) -> dict[str, str]:
-    """Writes the split's annotation files without broken entries, and adds the numbers left out to `left`.
-
-    Returns source -> file name below `folder`.
-    """
+def _written(split: Split, broken: Sequence[Finding], folder: Path) -> dict[str, str]:
+    """Writes the split's annotation files without broken entries. Returns source -> file name below `folder`."""
     entries = {
         source: {finding.place for finding in broken if finding.kind == "image_entry" and finding.source == source}
         for source in ("instances", "panoptic")
     }
-    images = {finding.image_id for finding in broken if leaves_image(finding) and finding.kind != "image_entry"} - {None}
+    images = images_left_out(broken)
     written = {}
     for source, bad_entries in entries.items():
         original: Path | None = getattr(split, source)
@@ -76,15 +68,11 @@ def _written(split: Split, broken: Sequence[Finding], folder: Path, left: dict[s
                 empty[finding.place].add(finding.segment)
         if source == "panoptic":
             objects -= set(empty)
-            left[f"{split.name}/objects"] += sum(map(len, empty.values()))
-        left[f"{split.name}/objects"] += len(objects)
         kept = [
             image for place, image in enumerate(content["images"]) if place not in bad_entries and int(image["id"]) not in images
         ]
         if not kept:
             raise DatasetError(f"{original}: expected at least one valid image, found none")
-        gone = len(content["images"]) - len(kept)  # an image that both files list counts once
-        left[f"{split.name}/images"] = max(left[f"{split.name}/images"], gone)
         ids = {int(image["id"]) for image in kept}
         annotations = [
             _without(annotation, empty[place]) if source == "panoptic" and place in empty else annotation

@@ -35,12 +35,12 @@ class Statistics:
 def count(entries: Entries, names: Mapping[int, str]) -> Statistics:
     """Returns the statistics of an annotation file's entries. names: category id -> name."""
     per_class = dict.fromkeys(sorted(names), 0)
-    found = Statistics({}, crowds=entries.crowds)
+    found = Statistics({}, crowds=sum(map(len, entries.crowds.values())))
     for image in entries.images.values():
-        objects = entries.objects.get(image.id, [])
+        objects = entries.objects.get(image.id, {})
         found.sizes[image.size] += 1
         found.objects[len(objects)] += 1
-        for category, (_, _, w, h) in objects:
+        for category, (_, _, w, h) in objects.values():
             per_class[category] += 1
             found.sides[round(sqrt(w * h))] += 1
     labels = category_labels(names)

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 from PIL import Image, ImageDraw, ImageOps
 
+from detr_core.check.accounting import source_counted
 from detr_core.check.findings import KINDS, Finding
 from detr_core.check.inspect import Inspection
 from detr_core.check.statistics import Statistics, by_size
@@ -33,28 +34,40 @@ def write_data_check(
     pictures: the number of pictures for each kind of finding; images with the most findings are shown.
     """
     broken = sum(KINDS[finding.kind].broken for finding in inspection.findings)
-    images = {name: sum(found.objects.values()) for name, found in inspection.statistics.items()}
+    account = _account(splits, inspection)
     told = len(inspection.findings) - broken
     stopped = any(KINDS[finding.kind].stops for finding in inspection.findings)
     left_out = "Broken data is left out." if lenient and not stopped else "The broken data must be corrected."
     verdict = left_out if broken else "No data is broken."
+    supplied = sum(account[f"{name} images"][0] for name in splits)
     with TemporaryDirectory() as temporary:
         sections = [
-            _findings(inspection.findings, lenient),
+            _findings(inspection.findings, lenient, stopped),
             *_worst(splits, inspection.findings, pictures, Path(temporary)),
-            _data(inspection.statistics, queries, Path(temporary)),
+            _data(inspection.statistics, account, queries, Path(temporary)),
         ]
         return write_page(
             profile,
-            f"The check has read all annotations and image files of {counted(sum(images.values()), 'image')}. {verdict}",
-            {"broken": broken, "warnings": told} | {f"{name} images": count for name, count in images.items()},
+            f"The check has read all annotations and image files of {counted(supplied, 'image')}. {verdict}",
+            {"broken": broken, "warnings": told} | {f"{name} images used": account[f"{name} images"][1] for name in splits},
             [section for section in sections if section is not None],
             {},
             out,
         )
 
 
-def _findings(findings: Sequence[Finding], lenient: bool) -> Section:
+def _account(splits: Mapping[str, Split], inspection: Inspection) -> dict[str, tuple[int, int, int]]:
+    """Returns 'train images', 'train objects' and so on -> the numbers supplied, used and left out. Objects include crowds."""
+    account = {}
+    for name, found in inspection.statistics.items():
+        supplied = inspection.supplied[name, source_counted(splits[name])]
+        images, objects = sum(found.objects.values()), sum(found.sides.values()) + found.crowds
+        account[f"{name} images"] = (supplied.images, images, supplied.images - images)
+        account[f"{name} objects"] = (supplied.objects, objects, supplied.objects - objects)
+    return account
+
+
+def _findings(findings: Sequence[Finding], lenient: bool, stopped: bool) -> Section:
     counted = Counter((finding.kind, finding.split) for finding in findings)
     titles = {True: "Broken", False: "Warnings"}
     shown = {}
@@ -66,6 +79,7 @@ def _findings(findings: Sequence[Finding], lenient: bool) -> Section:
         ]
         shown[title] = Table("finding", ("train", "val"), rows)
     what = "is left out of training and evaluation" if lenient else "stops later stages: correct it, or use the mode `lenient`"
+    what = "stops later stages and must be corrected, because nothing would be left to learn from" if stopped else what
     text = f"Broken data {what}. Data with warnings is used. The numbers are counts; findings.json lists every finding."
     return Section("findings", "Findings", [text if findings else "The check found no faults."], tables=shown)
 
@@ -75,7 +89,8 @@ def _worst(splits: Mapping[str, Split], findings: Sequence[Finding], pictures: i
     unread = {(finding.split, finding.file) for finding in findings if finding.kind in ("image_link", "image_unreadable")}
     for name, kind in KINDS.items():
         own = [finding for finding in findings if finding.kind == name and finding.file]
-        files = [file for file, _ in Counter((finding.split, finding.file) for finding in own).most_common(pictures)]
+        images = Counter((finding.split, finding.file) for finding in own)
+        files = [file for file, _ in images.most_common(pictures)]
         drawn = []
         for number, (split, file) in enumerate(files):
             here = [finding for finding in own if (finding.split, finding.file) == (split, file)]
@@ -83,7 +98,10 @@ def _worst(splits: Mapping[str, Split], findings: Sequence[Finding], pictures: i
             drawn.append((jpeg(picture), f"{split}, {file}: {here[0].detail}"))
         if drawn:
             title = kind.words[0].upper() + kind.words[1:]
-            text = f"There are {len(own)} such findings. The pictures show the images with the most of them."
+            are = "is" if len(own) == 1 else "are"
+            text = f"There {are} {counted(len(own), 'such finding')} in {counted(len(images), 'image')}."
+            if len(drawn) < len(images):
+                text += " The pictures show the images with the most of them."
             sections.append(Section(name, title, [], tables={}, pictures=drawn, pictures_text=text))
     return sections
 
@@ -97,7 +115,7 @@ def _picture(split: Split | None, findings: Sequence[Finding]) -> Image.Image:
     image = None if split is None else _opened(split, first.file)
     if image is None:
         panel = Image.new("RGB", (512, 200), _CARD)
-        ImageDraw.Draw(panel).text((256, 100), first.detail[:48], fill=_PALE, font_size=18, anchor="mm")
+        ImageDraw.Draw(panel).text((256, 100), _fitting(first.detail, 480, 18), fill=_PALE, font_size=18, anchor="mm")
     else:
         boxes = [finding.box for finding in findings if finding.box is not None]
         image, left, top = _with_margin(image, boxes)
@@ -109,9 +127,18 @@ def _picture(split: Split | None, findings: Sequence[Finding]) -> Image.Image:
             low, high = (x + left, y + top), (x + w + left, y + h + top)
             x1, y1, x2, y2 = (scale * min(max(value, -limit), limit) for value in (*low, *high))
             box(draw, (x1, y1, x2, y2), _RED, line=max(2, size // 6))
-        text = first.detail[:80]
+        text = _fitting(first.detail, panel.width - 8, size)
         tag(draw, (4, 4, 4 + text_width(text, size), 4 + 1.25 * size), text, _RED, size)
-    return side_by_side((f"{first.split}: {first.file}"[-48:],), [panel])
+    return side_by_side((_fitting(f"{first.split}: {first.file}", panel.width, text_size(panel, panels=1)),), [panel])
+
+
+def _fitting(text: str, width: int, size: int) -> str:
+    """Returns the text; if it is wider than `width` pixels at this font size, with an ellipsis in place of its middle."""
+    kept, short = len(text), text
+    while kept and text_width(short, size) > width:
+        kept -= 1
+        short = f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
+    return short
 
 
 def _with_margin(image: Image.Image, boxes: Sequence[tuple[float, float, float, float]]) -> tuple[Image.Image, int, int]:
@@ -143,19 +170,23 @@ def _opened(split: Split, name: str) -> Image.Image | None:
         return None
 
 
-def _data(statistics: Mapping[str, Statistics], queries: int, folder: Path) -> Section:
+def _data(
+    statistics: Mapping[str, Statistics], account: Mapping[str, tuple[int, int, int]], queries: int, folder: Path
+) -> Section:
     names = tuple(statistics)
     classes = [(name, tuple(statistics[split].classes[name] for split in names)) for name in statistics["train"].classes]
     sizes = [by_size(found.sides) for found in statistics.values()]
     bounds = {"small": "below 32² px", "medium": "32² to 96² px", "large": "above 96² px"}
     shown = {
-        "Objects by class": Table("class", names, classes, bars=True),
+        "Images and objects": Table("entries", ("supplied", "used", "left out"), list(account.items())),
+        "Objects by class": Table("class", names, classes),
         "Objects by size": Table("size", names, [(size, tuple(part[size] for part in sizes)) for size in bounds], notes=bounds),
     }
     most = max(found.most_objects for found in statistics.values())
-    crowds = counted(sum(found.crowds for found in statistics.values()), "crowd")
-    limit = counted(queries, "query", "queries")
-    text = f"An image has at most {counted(most, 'object')}, {limit}. Broken objects are not counted, nor are {crowds}."
+    limit = f"An image has at most {counted(most, 'object')}, and the detector has {counted(queries, 'query', 'queries')}."
+    text = f"{limit} Broken objects and all objects of broken images are left out of these numbers."
+    if crowds := sum(found.crowds for found in statistics.values()):
+        text += f" Classes and sizes do not count {counted(crowds, 'crowd')}, because a detector is not trained on crowds."
     plots = [_objects_plot(statistics, queries, folder), _sides_plot(statistics, folder)]
     return Section("data", "Statistics of the data", [text], [inline(path) for path in plots], shown)
 
@@ -165,7 +196,8 @@ def _objects_plot(statistics: Mapping[str, Statistics], queries: int, folder: Pa
         for color, (name, found) in zip(COLORS, statistics.items(), strict=False):
             share = 1 / max(1, sum(found.objects.values()))
             counts = [100 * share * found.objects[number] for number in range(found.most_objects + 1)]
-            axes.step(range(found.most_objects + 1), counts, where="mid", color=color, label=name)
+            edges = [number - 0.5 for number in range(found.most_objects + 2)]
+            axes.stairs(counts, edges, color=color, label=name, linewidth=1.9)
         axes.axvline(queries, color=INK, linestyle="--", linewidth=1, label=counted(queries, "query", "queries"))
         axes.set(title="Objects per image, % of images", xlabel="objects", ylim=(0, None))
         axes.legend()

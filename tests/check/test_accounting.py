@@ -52,6 +52,14 @@ def test_an_image_takes_its_objects_along_in_both_files(tmp_path: Path) -> None:
         "panoptic/images": (4, 3, 1),
         "panoptic/objects": (9, 6, 3),
     }
+    assert (figures["left_out/train/images"], figures["left_out/train/objects"]) == (1, 3), "as in the panoptic file"
+    assert (figures["left_out/val/images"], figures["left_out/val/objects"]) == (0, 0)
+
+
+def test_an_annotation_of_an_instance_is_one_object_whatever_else_it_has(tmp_path: Path) -> None:
+    whole = write_whole(tmp_path / "data", panoptic=False)
+    change(whole, "train", "instances", lambda found: found["annotations"][0].update(segments_info=[]))
+    assert account(whole, tmp_path / "out")["account/train/instances/objects/supplied"] == 4
 
 
 def test_a_lost_annotation_is_a_bug(tmp_path: Path) -> None:

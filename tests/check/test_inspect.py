@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from detr_core.check.accounting import accounts, source_counted
 from detr_core.check.findings import KINDS, Finding
 from detr_core.check.inspect import Inspection, inspect
 from detr_core.check.leave_out import write_checked
@@ -77,9 +78,8 @@ IMAGE_FAULTS: dict[str, Callable[[Path], object]] = {
 def test_an_image_that_is_not_as_it_should_be(whole: Path, kind: str) -> None:
     IMAGE_FAULTS[kind](whole / "train" / "2.jpg")
     found = inspected(whole).findings
-    assert [(each.kind, each.split, each.source, each.image_id, each.file) for each in found] == [
-        (kind, "train", source, 2, "2.jpg") for source in ("instances", "panoptic")
-    ]
+    once = [(each.kind, each.split, each.image_id, each.file) for each in found]
+    assert once == [(kind, "train", 2, "2.jpg")], "one image is one finding, also if both annotation files list it"
 
 
 def test_what_is_no_file_is_not_read(whole: Path) -> None:
@@ -87,7 +87,7 @@ def test_what_is_no_file_is_not_read(whole: Path) -> None:
         (whole / "train" / name).unlink()
     os.mkfifo(whole / "train" / "2.jpg")
     (whole / "train" / "3.jpg").symlink_to("/dev/zero")
-    found = [(each.kind, each.detail) for each in inspected(whole).findings if each.source == "instances"]
+    found = [(each.kind, each.detail) for each in inspected(whole).findings]
     assert found == [("image_unreadable", "not a file"), ("image_link", "a link to /dev/zero")]
 
 
@@ -226,11 +226,13 @@ def test_copies_within_a_split_and_across(whole: Path, tmp_path: Path) -> None:
     found = inspected(whole).findings
     within = [(finding.file, finding.detail) for finding in found if finding.kind == "duplicate_within"]
     assert within == [("3.jpg", "the same as 1.jpg")]
-    across = {(finding.split, finding.file, finding.detail) for finding in found if finding.kind == "duplicate_across"}
-    assert across == {("train", "1.jpg", "the same as 102.jpg of val"), ("train", "3.jpg", "the same as 102.jpg of val")}
+    across = [(finding.split, finding.file, finding.detail) for finding in found if finding.kind == "duplicate_across"]
+    assert across == [("train", "1.jpg", "the same as 102.jpg of val"), ("train", "3.jpg", "the same as 102.jpg of val")]
     (tmp_path / "checked").mkdir()
-    left = write_checked(whole, found, tmp_path / "checked")
-    assert left == {"train/images": 2, "train/objects": 0, "val/images": 0, "val/objects": 0}
+    write_checked(whole, found, tmp_path / "checked")
+    kept = content("train", "instances", tmp_path / "checked" / "annotations")
+    assert [image["id"] for image in kept["images"]] == [2, 4]
+    assert [entry["image_id"] for entry in kept["annotations"]] == [2, 4]
 
 
 def test_one_set_for_both_splits_is_meant_so(whole: Path) -> None:
@@ -264,7 +266,7 @@ def test_what_can_not_be_read_at_all_is_an_error(whole: Path) -> None:
 def test_nothing_to_leave_out_writes_no_annotations(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "runs" / "dataset"
     out.mkdir(parents=True)
-    assert sum(write_checked(whole, [], out).values()) == 0
+    write_checked(whole, [], out)
     assert {path.name for path in out.iterdir()} == {"dataset.json"}
     assert read_dataset_file(out).root == "../../data", "so that both can be moved together"
     assert read_dataset(out) == read_dataset(whole)
@@ -275,14 +277,65 @@ def test_an_image_goes_out_of_both_files_with_its_annotations(whole: Path, tmp_p
     change(whole, "train", "instances", lambda found: found["annotations"][2].update(bbox=[4, 6, 0, 0]))
     before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
     (tmp_path / "out").mkdir()
-    left = write_checked(whole, inspected(whole).findings, tmp_path / "out")
-    assert left == {"train/images": 1, "train/objects": 1, "val/images": 0, "val/objects": 0}
+    write_checked(whole, inspected(whole).findings, tmp_path / "out")
     assert before == {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}, "the originals stay"
     annotations = tmp_path / "out" / "annotations"
     assert [image["id"] for image in content("train", "instances", annotations)["images"]] == [1, 3, 4]
     assert [entry["id"] for entry in content("train", "instances", annotations)["annotations"]] == [1, 4]
     assert [entry["image_id"] for entry in content("train", "panoptic", annotations)["annotations"]] == [1, 3, 4]
     assert content("val", "panoptic", annotations) == content("val", "panoptic", whole)
+
+
+def require_one_account(folder: Path, out: Path, found: Inspection) -> None:
+    """Asserts that the statistics, the account and `left_out` of a checked dataset have the same numbers."""
+    splits = read_dataset(folder)
+    figures = accounts(splits, found.supplied, read_dataset(out), found.findings)
+    for name, split in splits.items():
+        statistics = found.statistics[name]
+        used = {"images": sum(statistics.objects.values()), "objects": sum(statistics.sides.values()) + statistics.crowds}
+        for what, number in used.items():
+            place = f"account/{name}/{source_counted(split)}/{what}"
+            assert number == figures[f"{place}/used"]
+            assert number + figures[f"left_out/{name}/{what}"] == figures[f"{place}/supplied"]
+
+
+def test_objects_and_crowds_of_an_image_that_is_left_out_are_not_counted(whole: Path, tmp_path: Path) -> None:
+    (whole / "train" / "1.jpg").write_bytes(b"")
+    for place in (0, 1):
+        change(whole, "train", "panoptic", lambda found, place=place: found["annotations"][place]["segments_info"][0].update(
+            iscrowd=1))  # fmt: skip
+    change(whole, "train", "panoptic", lambda found: found["annotations"][2]["segments_info"].append(
+        {"id": 9, "category_id": 3, "bbox": [0, 0, 1, 1], "area": 1, "iscrowd": 0}))  # fmt: skip
+    change(whole, "train", "panoptic", lambda found: found["annotations"][3]["segments_info"].append(
+        {"id": 9, "category_id": 3, "bbox": [0, 0, 1, 1], "area": 1, "iscrowd": 1}))  # fmt: skip
+    found = inspected(whole)
+    assert [finding.kind for finding in found.findings] == ["image_empty", *["panoptic_missing_segment"] * 2]
+    train = found.statistics["train"]
+    assert (train.classes, train.crowds, dict(train.objects)) == ({"cat": 2, "sky": 3}, 1, {1: 1, 2: 2})
+    (tmp_path / "out").mkdir()
+    write_checked(whole, found.findings, tmp_path / "out")
+    require_one_account(whole, tmp_path / "out", found)
+
+
+def test_a_crowd_with_a_broken_box_is_not_counted_as_a_crowd(tmp_path: Path) -> None:
+    folder = write_whole(tmp_path / "data", panoptic=False)
+    for place, box in ((0, [4, 6, 10, 12]), (1, [4, 6, 0, 12])):
+        change(folder, "train", "instances", lambda found, place=place, box=box: found["annotations"][place].update(
+            iscrowd=1, bbox=box, segmentation=[]))  # fmt: skip
+    found = inspected(folder)
+    assert (found.statistics["train"].crowds, found.statistics["train"].classes) == (1, {"cat": 2})
+    (tmp_path / "out").mkdir()
+    write_checked(folder, found.findings, tmp_path / "out")
+    require_one_account(folder, tmp_path / "out", found)
+
+
+def test_a_split_whose_images_with_objects_are_all_left_out_has_nothing_to_learn(tmp_path: Path) -> None:
+    folder = write_whole(tmp_path / "data", panoptic=False)
+    change(folder, "val", "instances", lambda found: found["annotations"].pop())
+    for number in (101, 102, 103):
+        (folder / "val" / f"{number}.jpg").unlink()
+    found = [(each.split, each.source, each.detail) for each in inspected(folder).findings if each.kind == "nothing_to_learn"]
+    assert found == [("val", "instances", "1 image, 0 crowds, no object that is neither a crowd nor left out")]
 
 
 def test_no_image_left_is_an_error(whole: Path, tmp_path: Path) -> None:
@@ -345,12 +398,14 @@ def test_whatever_is_in_a_file_what_is_left_can_be_read(faults: list[tuple[tuple
             change(folder, "train", source, edit)
         out = Path(temporary) / "out"
         out.mkdir()
+        found = inspected(folder)
         try:
-            write_checked(folder, inspected(folder).findings, out)
+            write_checked(folder, found.findings, out)
         except DatasetError as error:
             assert "expected at least one valid image" in str(error)  # noqa: PT017
             return
         assert not [finding for finding in inspected(out).findings if finding.leaves is not None]
+        require_one_account(folder, out, found)
         split = read_dataset(out)["train"]
         for targets in ("instances", "panoptic"):
             dataset = CocoDataset(split, targets, targets == "panoptic", None, 0)  # type: ignore[arg-type]
@@ -401,6 +456,7 @@ def test_every_kind_has_a_test() -> None:
         "image_id",
         "duplicate_within",
         "duplicate_across",
+        "image_labels",  # in tests/flows/test_yolo_voc.py
         "columns_left_out",  # in tests/data/test_folder.py
         "many_objects",
         "category_unused",

@@ -94,12 +94,19 @@ def well_formed(content: dict[str, Any], mask_head: bool) -> None:
 
 @pytest.mark.parametrize("mask_head", [False, True])
 def test_predictions_of_a_folder(
-    request: pytest.FixtureRequest, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mask_head: bool
+    request: pytest.FixtureRequest,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    mask_head: bool,
 ) -> None:
     checkpoint = request.getfixturevalue("released_panoptic" if mask_head else "released")
     out = tmp_path / "out"
     command(predict, monkeypatch, "--checkpoint", checkpoint, "--images", images, "--out", out, "--threshold", 0.5, *SMALL)
     content = json.loads((out / "predictions.json").read_text())
+    said = f"{len(content['annotations'])} detections in 3 images with a score of at least 0.5 (--threshold); "
+    assert f"{said}the folder {out} has the results" in capsys.readouterr().out
     assert [image["file_name"] for image in content["images"]] == ["colour.png", "grey.jpg", "turned.jpg"]
     assert [(image["height"], image["width"]) for image in content["images"]] == [(60, 90), (60, 90), (90, 60)]
     assert len(content["categories"]) == (133 if mask_head else 80)

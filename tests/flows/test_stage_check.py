@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ def test_strict_stops_with_the_findings_and_lenient_leaves_out(project: Path, tm
     data.run(settings, where, Silent())
     figures = check.run(settings, where, Silent())
     assert figures == json.loads((where.check / "metrics.json").read_text())
-    assert (figures["found/image_empty"], figures["left_out/train/images"]) == (2, 1), "listed in both files"
+    assert (figures["found/image_empty"], figures["left_out/train/images"]) == (1, 1)
     assert [path.name for path in sorted((where.dataset / "annotations").iterdir())] == [
         f"{source}_{split}.json" for source in ("instances", "panoptic") for split in ("train", "val")
     ]
@@ -64,12 +65,32 @@ def test_strict_stops_with_the_findings_and_lenient_leaves_out(project: Path, tm
 
     with pytest.raises(DatasetError) as raised:
         check.run(profile(root, "strict"), where, Silent())
-    said = "expected a dataset without broken entries, found 2 x an image file of 0 bytes; the first is in train, 3.jpg: 0 bytes"
+    said = "expected a dataset without broken entries, found 1 x an image file of 0 bytes; the first is in train, 3.jpg: 0 bytes"
     assert said in str(raised.value)
-    assert "See runs/broken/check/index.html" in str(raised.value)
+    assert str(raised.value).startswith(f"{root}: expected"), "the dataset that the user knows"
+    assert "See runs/broken/check/index.html; correct them, or set `check.mode: lenient` in" in str(raised.value)
     assert "The broken data must be corrected." in (where.check / "index.html").read_text(encoding="utf-8")
     with pytest.raises(DatasetError, match=r"there is no checked dataset of profile 'broken' yet; .*`python -m flows.check"):
         artifacts.dataset(where)
+
+
+def test_lenient_is_not_advised_if_it_would_leave_nothing_to_learn_from(project: Path, tmp_path: Path) -> None:
+    root, where = write_whole(tmp_path / "data"), Paths("same")
+    for number in (1, 2, 3, 4):
+        shutil.copy(root / "val" / f"{100 + number}.jpg", root / "train" / f"{number}.jpg")
+    data.run(profile(root, "strict"), where, Silent())
+    with pytest.raises(DatasetError) as raised:
+        check.run(profile(root, "strict"), where, Silent())
+    assert str(raised.value).endswith(
+        "found 4 x a training image that is in val too; the first is in train, 1.jpg: the same as 101.jpg of val. See "
+        "runs/same/check/index.html; correct them, because without them nothing is left to learn from in train; to validate on "
+        "a share of the training images, set `val: null` and `val_share: 0.2` in `data.folder`"
+    )
+    page = (where.check / "index.html").read_text(encoding="utf-8")
+    assert "must be corrected, because nothing would be left to learn from" in page
+    assert "lenient" not in page
+    with pytest.raises(DatasetError, match=rf"^{root}: train\.instances: there is nothing to learn from: 0 images, 0 crowds"):
+        check.run(profile(root, "lenient"), where, Silent())
 
 
 def test_the_page_shows_nothing_from_outside_of_the_folder(project: Path, tmp_path: Path) -> None:
@@ -82,7 +103,7 @@ def test_the_page_shows_nothing_from_outside_of_the_folder(project: Path, tmp_pa
     for color in ("red", "blue"):
         Image.new("RGB", size, color).save(secret)
         data.run(settings, where, Silent())
-        assert check.run(settings, where, Silent())["found/image_link"] == 2
+        assert check.run(settings, where, Silent())["found/image_link"] == 1
         pages.append((where.check / "index.html").read_text(encoding="utf-8"))
     assert pages[0] == pages[1]
     assert f"a link to {secret}" in pages[0]
@@ -114,5 +135,6 @@ def test_masks_are_not_trained_where_the_profile_has_none(trained: Trained, proj
     for stage in (data, check):
         stage.run(settings, where, Silent())
     assert train_panoptic.run(settings, where, Silent()) == {}
-    assert list(where.panoptic.iterdir()) == []
+    assert {path.name for path in where.panoptic.iterdir()} == {"left-out.txt", MARK}
+    assert (where.panoptic / "left-out.txt").read_text().startswith("no mask head is trained, because")
     assert settings.flat("train_panoptic") == {"train_panoptic": None}

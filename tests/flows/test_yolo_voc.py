@@ -82,13 +82,45 @@ def test_damaged_labels_stop_strict_and_are_left_out_by_lenient(field: Path, out
     (voc / "Annotations/my photo 3.xml").write_bytes(b"\xff\xfe<annotation>")
     for root, line, found in (
         (yolo, "labels/train/img001.txt: line 3", {"object_entry": 1, "unknown_category": 1, "object_without_image": 1}),
-        (voc, "Annotations/my photo 3.xml", {"image_entry": 1}),
+        (voc, "Annotations/my photo 3.xml", {"image_labels": 1}),
     ):
         lenient = outcome(root, "lenient")
         assert any(line in told for told in lenient.told)
         assert "annotations[" not in " ".join(lenient.told), "these are places in COCO's files"
         assert (lenient.error, lenient.found) == ("", found)
     assert "labels/train/img001.txt: line 3: expected `class cx cy w h`" in outcome(yolo).error
+
+
+def test_an_image_without_usable_labels_or_pixels_takes_its_objects_with_it_in_every_number(
+    folder: Path,
+    outcome: Carry,  # noqa: F811
+) -> None:
+    write_voc(folder, "Annotations", "JPEGImages")
+    write_pictures(folder / "more", seed=1)
+    for number, name in ((1, "4"), (2, "5"), (3, "6")):
+        (folder / f"more/{number}.png").rename(folder / f"JPEGImages/{name}.png")
+    head, box = (
+        "<annotation><size><width>40</width><height>20</height></size>",
+        "<xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax>",
+    )
+    for number in (1, 2, 3, 5, 6):
+        labels = "" if number == 5 else f"<object><name>red</name><bndbox>{box}</bndbox></object>"
+        (folder / f"Annotations/{number}.xml").write_text(f"{head}{labels}</annotation>")
+    (folder / "ImageSets/Main").mkdir(parents=True)
+    (folder / "ImageSets/Main/train.txt").write_text("1\n2\n3\n4\n5\n")
+    (folder / "ImageSets/Main/val.txt").write_text("6\n")
+    cut = folder / "JPEGImages/2.png"
+    cut.write_bytes(cut.read_bytes()[:60])
+    (folder / "JPEGImages/3.png").unlink()
+    found = outcome(folder, "lenient")
+    assert (found.error, found.found) == ("", {"image_labels": 1, "image_missing": 1, "image_truncated": 1})
+    findings = json.loads((found.paths.check / "findings.json").read_text())
+    assert ["'4' has no Annotations/4.xml" in each["detail"] for each in findings if each["kind"] == "image_labels"] == [True]
+    place = "account/train/instances"
+    assert [found.figures[f"{place}/images/{part}"] for part in ("supplied", "used", "left_out")] == [5, 2, 3]
+    assert [found.figures[f"{place}/objects/{part}"] for part in ("supplied", "used", "left_out")] == [3, 1, 2]
+    assert [found.figures[name] for name in ("train/images", "left_out/train/images")] == [2, 3]
+    assert [found.figures[name] for name in ("train/objects", "left_out/train/objects")] == [1, 2]
 
 
 @pytest.fixture
