@@ -19,11 +19,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from detr_core.check.inspect import inspect
+from detr_core.check.inspection import inspect
 from detr_core.data.config import SplitConfig
-from detr_core.data.dataset import read_dataset, write_dataset
+from detr_core.data.splits import read_dataset, write_dataset
 from detr_core.reporter import Silent
-from flows.layout import find_layout
+from flows.new_profile.dataset_layout import find_layout
 
 ALLOWED = 150.0  # images per second on 2 processors, at least
 

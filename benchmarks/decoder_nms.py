@@ -21,19 +21,19 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from detr_core.data.coco import CocoDataset
+from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.config import ResizeConfig
-from detr_core.data.dataset import Split, read_dataset
-from detr_core.data.scenes import generate_scenes
+from detr_core.data.splits import Split, read_dataset
 from detr_core.data.transforms import evaluation_transform
-from detr_core.distributed import alone
+from detr_core.distributed import single_process
 from detr_core.evaluate.ground_truth import instances
 from detr_core.evaluate.predictions import average_precision_of
-from detr_core.model.detr import Detr
+from detr_core.model.detr.model import Detr
 from detr_core.reporter import Silent
+from detr_core.sources.scenes import generate_scenes
 from detr_core.studies.config import DecoderNmsConfig
 from detr_core.studies.decoder_nms import decoder_nms
-from flows.settings import load
+from flows.profile.settings import load
 
 ALLOWED = 1.25
 CPU = torch.device("cpu")
@@ -85,7 +85,7 @@ def timed(profile: str, split: Split, resize: ResizeConfig | None, repeats: int)
     common = (model, dataset.categories, dataset)
     plain, study = [], []
     for _ in range(repeats + 1):
-        plain.append(seconds(lambda: average_precision_of(*common, batch_size, alone(CPU), 0, Silent())))
+        plain.append(seconds(lambda: average_precision_of(*common, batch_size, single_process(CPU), 0, Silent())))
         study.append(seconds(lambda: decoder_nms(*common, config, truth, CPU, 0, Silent())))
     return len(dataset), median(plain[1:]), median(study[1:])
 

@@ -26,9 +26,9 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from rich.table import Table
 
-from detr_core.download import download
+from detr_core.download.http import Remote
+from detr_core.download.transfer import download
 from detr_core.reporter import Silent
-from detr_core.web import Remote
 
 ALLOWED = 1.1  # the largest ratio to curl's time
 

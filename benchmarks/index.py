@@ -20,12 +20,12 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from detr_core.data.annotation_cache import write_index
 from detr_core.data.annotations import Targets
 from detr_core.data.batching import training_batches
-from detr_core.data.coco import CocoDataset
+from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.config import SplitConfig
-from detr_core.data.dataset import Split, read_dataset, write_dataset
-from detr_core.data.index import write_index
+from detr_core.data.splits import Split, read_dataset, write_dataset
 
 IMAGES, OBJECTS, SEGMENTS = 118_287, 860_001, 1_300_000
 WIDTH, HEIGHT = 32, 24

@@ -25,20 +25,20 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from detr_core.data.annotations import read_annotations
-from detr_core.data.coco import CocoDataset
-from detr_core.data.dataset import read_dataset
-from detr_core.data.scenes import generate_scenes
+from detr_core.data.annotation_reader import read_annotations
+from detr_core.data.coco_dataset import CocoDataset
+from detr_core.data.splits import read_dataset
 from detr_core.data.transforms import evaluation_transform
-from detr_core.model.config import DetectorConfig
-from detr_core.model.detr import Detr
-from detr_core.model.image import IMAGENET_MEAN, IMAGENET_STD
+from detr_core.model.common.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from detr_core.model.detr.config import DetectorConfig
+from detr_core.model.detr.model import Detr
 from detr_core.reporter import Silent
-from detr_core.structures import Output
+from detr_core.sources.scenes import generate_scenes
+from detr_core.structures import SoftmaxOutput
 from detr_core.studies.config import InstanceCountConfig
 from detr_core.studies.instance_count import instance_count
 from detr_core.studies.object_grid import Crop, clear_objects
-from flows.settings import load
+from flows.profile.settings import load
 
 ALLOWED = 120.0  # processor seconds: one minute on two cores
 GRID, CELL = 10, 9  # number of cells per side, and side of a cell in pixels; the demo's images have 96 pixels
@@ -84,9 +84,9 @@ class Guesses(nn.Module):
         super().__init__()
         self.classes, self.study, self.generator = classes, study, torch.Generator().manual_seed(0)
         self.images: list[Tensor] = []
-        self.outputs: list[Output] = []
+        self.outputs: list[SoftmaxOutput] = []
 
-    def forward(self, images: Tensor, padding: Tensor) -> Output:
+    def forward(self, images: Tensor, padding: Tensor) -> SoftmaxOutput:
         scale = 255 * torch.tensor([IMAGENET_MEAN, IMAGENET_STD]).view(2, 3, 1, 1)
         self.images += [*(images * scale[1] + scale[0]).round().to(torch.uint8)]
         shape = (1, len(images), GRID**2)
@@ -95,7 +95,7 @@ class Guesses(nn.Module):
         boxes = boxes * (1 + 0.1 * torch.randn(*shape, 4, generator=self.generator))
         logits = 3 * torch.randn(*shape, self.classes + 1, generator=self.generator)
         nothing = torch.zeros(0)
-        output = Output(logits, boxes, nothing, nothing, nothing, nothing)
+        output = SoftmaxOutput(logits, boxes, nothing, nothing, nothing, nothing)
         self.outputs += [replace(output, logits=logits[-1, i], boxes=boxes[-1, i]) for i in range(len(images))]
         return output
 
@@ -131,7 +131,7 @@ def seen(image: Tensor, crop: Crop, fill: tuple[int, int, int]) -> tuple[set[int
     return visible, wrong
 
 
-def hit(output: Output, crop: Crop, study: InstanceCountConfig) -> set[int]:
+def hit(output: SoftmaxOutput, crop: Crop, study: InstanceCountConfig) -> set[int]:
     """Returns the cells that a box of class 0 detects: those with the largest IoU, if the score and the IoU are high enough."""
     found = set()
     left, top, right, bottom = crop.box.tolist()

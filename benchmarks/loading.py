@@ -26,11 +26,11 @@ from rich.console import Console
 from rich.table import Table
 
 from detr_core.config import build
-from detr_core.data.coco import CocoDataset
+from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.config import AugmentationConfig, SplitConfig
-from detr_core.data.dataset import read_dataset, write_dataset
+from detr_core.data.splits import read_dataset, write_dataset
 from detr_core.data.transforms import training_transform
-from detr_core.model.image import normalise
+from detr_core.model.common.normalisation import normalise
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT.parent / "shared" / "data" / "coco_instances"

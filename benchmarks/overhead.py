@@ -16,16 +16,16 @@ import time
 from rich.console import Console
 from rich.table import Table
 
-from flows.paths import ROOT, Paths, relative
 from flows.pipeline import stages
-from flows.server import ensure_server
+from flows.profile.paths import ROOT, Paths, relative
+from flows.runtime.server import ensure_server
 
 ALLOWED_SECONDS = 10.0
 BARE = """
 import importlib, sys, time
 from detr_core.reporter import Silent
-from flows.paths import Paths
-from flows.settings import load
+from flows.profile.paths import Paths
+from flows.profile.settings import load
 stage, profile = sys.argv[1:]
 run, settings = importlib.import_module(f"flows.{stage}").run, load(profile)
 began = time.monotonic()

@@ -21,15 +21,17 @@ import torchvision
 from rich.console import Console
 from rich.table import Table
 
-from detr_core.loss.config import LossConfig, MaskLossConfig
+from detr_core.loss.config import LossConfig
 from detr_core.loss.criterion import Normalizer, set_loss
-from detr_core.loss.masks import mask_loss, matched_masks
 from detr_core.loss.matcher import match
-from detr_core.model.config import BackboneConfig, DetectorConfig, PositionsConfig
-from detr_core.model.detr import Detr
+from detr_core.model.common.config import BackboneConfig, PositionsConfig
+from detr_core.model.detr.config import DetectorConfig
+from detr_core.model.detr.model import Detr
 from detr_core.structures import Target
 from detr_core.train.config import OptimizerConfig
 from detr_core.train.optimizer import build_optimizer
+from detr_core.train_mask_head.config import MaskLossConfig
+from detr_core.train_mask_head.loss import mask_loss, matched_masks
 
 LOSS = LossConfig(classification=1, l1=5, giou=2, no_object=0.1, auxiliary=True)
 OPTIMIZER = OptimizerConfig(lr=1e-4, backbone_lr=1e-5, weight_decay=1e-4, clip_norm=0.1)

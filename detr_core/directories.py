@@ -21,7 +21,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from detr_core.atomic import write_text
-from detr_core.download import digest
+from detr_core.checksums import digest
 from detr_core.errors import ExpectedError
 from detr_core.wording import counted
 

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch import distributed as dist
 
 
 @dataclass(frozen=True)
-class Group:
+class ProcessContext:
     """This process's place in the group of processes that train or evaluate together."""
 
     rank: int
@@ -44,28 +43,22 @@ class Group:
         dist.all_gather_object(values, value)
         return values
 
-    def sum_(self, tensor: Tensor) -> Tensor:
-        """Sums `tensor` over all processes in place."""
-        if self.size > 1:
-            dist.all_reduce(tensor)
-        return tensor
-
     def wait(self) -> None:
         """Returns when every process of the group has called this method."""
         if self.size > 1:
             dist.barrier()
 
 
-def alone(device: torch.device) -> Group:
+def single_process(device: torch.device) -> ProcessContext:
     """Returns the group of a process that works by itself."""
-    return Group(0, 1, device)
+    return ProcessContext(0, 1, device)
 
 
 STORE_FILE = "DETR_STORE_FILE"  # environment variable: the file through which processes of a machine connect
 
 
 @contextmanager
-def process_group() -> Iterator[Group]:
+def process_group() -> Iterator[ProcessContext]:
     """Joins this process to the others of its training or evaluation: with NCCL on GPUs, with gloo on CPUs.
 
     RANK, WORLD_SIZE and LOCAL_RANK in the environment say which process this is; without them the process works by itself.
@@ -81,7 +74,7 @@ def process_group() -> Iterator[Group]:
         where = "env://" if store is None else Path(store).as_uri()
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", where, rank=rank, world_size=size)
     try:
-        yield Group(rank, size, device)
+        yield ProcessContext(rank, size, device)
     finally:
         if size > 1:
             dist.destroy_process_group()

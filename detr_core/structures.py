@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-MOST = 100  # largest number of detections per image for models without queries; COCO's AP uses at most 100
+MAX_DETECTIONS = 100  # largest number of detections per image for models without queries; COCO's AP uses at most 100
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Target:
     masks: Tensor | None
     size: tuple[int, int]
     original_size: tuple[int, int]
-    chance: int = 0
+    sampling_seed: int = 0
 
     def to(self, device: torch.device) -> Target:
         """Returns the target with its tensors on `device`."""
@@ -105,7 +105,7 @@ class Batch:
 
 
 @dataclass
-class Output:
+class SoftmaxOutput:
     """The output of DETR for a batch.
 
     logits [L, B, Q, C+1] and boxes [L, B, Q, 4] (cxcywh, normalised to 0..1) of all decoder layers, in the order of the layers.
@@ -125,7 +125,7 @@ class Output:
 
 
 @dataclass
-class DeformableOutput:
+class SigmoidOutput:
     """The output of Deformable DETR for a batch.
 
     logits [L, B, Q, C] (one sigmoid per class; there is no no-object class) and boxes [L, B, Q, 4] (cxcywh, normalised to 0..1)
@@ -149,4 +149,4 @@ class RegionOutput:
     labels: list[Tensor]
 
 
-AnyOutput = Output | DeformableOutput | RegionOutput
+AnyOutput = SoftmaxOutput | SigmoidOutput | RegionOutput

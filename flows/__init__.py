@@ -3,8 +3,8 @@
 import os
 import sys
 
-from flows import leaving, orphans  # noqa: F401  leaving comes first: its docstring says why
-from flows.tracking_address import separate_credentials
+from flows.runtime import fast_exit, orphans  # noqa: F401  fast_exit comes first: its docstring says why
+from flows.tracking.tracking_address import separate_credentials
 
 # This comes before the imports that take seconds, because the process that started this one may end meanwhile.
 if "DVC_STAGE" in os.environ:

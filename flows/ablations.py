@@ -7,7 +7,7 @@ trained model; with `all` also the studies that train variants. If studies are n
 
 from __future__ import annotations
 
-from flows import arguments as command_line
+from flows.runtime import arguments as command_line
 
 if __name__ == "__main__":
     command_line.check()  # before the imports below, which take seconds
@@ -23,15 +23,17 @@ from detr_core.config import as_dict, flatten
 from detr_core.reporter import Reporter
 from detr_core.studies.config import EVALUATING
 from detr_core.wording import counted
-from flows import dead_runs, pages, report, stage, tracking
-from flows.locks import building
-from flows.paths import DEFAULT_PROFILE, Paths, relative
-from flows.progress import Tee, reporter
-from flows.settings import Profile, left_out, load
-from flows.show import publish
+from flows import report
+from flows.profile.paths import DEFAULT_PROFILE, Paths, relative
+from flows.profile.settings import Profile, left_out, load
+from flows.runtime import stage_runner
+from flows.runtime.locks import building
+from flows.runtime.progress import Tee, reporter
 from flows.studies import evaluating, training
 from flows.studies.selection import ALL, selected
 from flows.studies.training import StudyError
+from flows.tracking import dead_runs, recorder, ui_addresses
+from flows.tracking.prefect_summary import publish
 
 
 def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]:
@@ -69,15 +71,15 @@ def ablations(profile: str = DEFAULT_PROFILE, study: str | list[str] | None = No
     for name in names:
         try:
             if name in EVALUATING:
-                figures = _evaluated(name, settings, Paths(profile))
+                metrics = _evaluated(name, settings, Paths(profile))
             else:
-                figures = training.carried_out(name, settings, profile)
+                metrics = training.carried_out(name, settings, profile)
         except Exception as error:
             if len(names) > 1:
                 logger.error("study %s: %s", name, error)
             failed.append(error)
         else:
-            found |= {f"{name}/{key}": value for key, value in figures.items()}
+            found |= {f"{name}/{key}": value for key, value in metrics.items()}
     if asked and report.is_behind(Paths(profile)):
         _draw_report(Paths(profile))
     if failed and len(names) == 1:
@@ -113,48 +115,48 @@ def _evaluated(name: str, settings: Profile, paths: Paths) -> dict[str, float]:
     """Carries out a study that evaluates the trained model, as a run in MLflow with a child run for each setting."""
     folder = paths.study(name)
     params = settings.flat("data", "detector") | flatten(as_dict(settings.ablations[name]), f"ablations.{name}.")
-    with tracking.stage_run("ablations", paths, params, [paths.data, paths.dataset, paths.detection], name=name) as record:
+    with recorder.stage_run("ablations", paths, params, [paths.data, paths.dataset, paths.detection], name=name) as record:
         record.tag("study", name)
         with reporter(name) as bar:
-            figures = evaluating.run(name, settings, paths, Tee(bar, record))
+            metrics = evaluating.run(name, settings, paths, Tee(bar, record))
             links = record_settings(record, evaluating.STUDIES[name].settings(folder))
             if not links:
-                record.metrics(figures, step=0)
+                record.metrics(metrics, step=0)
             for what, address in links.items():
-                bar.message(f"{what}: {pages.to_open(address)}")
+                bar.message(f"{what}: {ui_addresses.to_open(address)}")
         for file in sorted(folder.iterdir()):
             if file.suffix in (".json", ".csv"):
                 record.artifact(file)
         with TemporaryDirectory() as pictures:
-            record.figures(evaluating.STUDIES[name].figures(folder, Path(pictures)))
-    publish(f"ablations-{name}", paths.profile, figures, links | {"MLflow run": record.url()})
-    return figures
+            record.plots(evaluating.STUDIES[name].plots(folder, Path(pictures)))
+    publish(f"ablations-{name}", paths.profile, metrics, links | {"MLflow run": record.url()})
+    return metrics
 
 
-def record_settings(record: tracking.Record, settings: Sequence[evaluating.Setting]) -> dict[str, str]:
+def record_settings(record: recorder.RunRecorder, settings: Sequence[evaluating.Setting]) -> dict[str, str]:
     """Records a child run for each setting, and the same metrics as series in the parent; returns pages that show them."""
     children: list[str] = []
     lines: list[str] = []
     for setting in settings:
         with record.child(setting.name, setting.params) as child:
-            for step, figures in setting.figures.items():
-                child.metrics(figures, step)
+            for step, metrics in setting.metrics.items():
+                child.metrics(metrics, step)
                 if setting.series:
-                    record.metrics({f"{name}/{setting.series}": value for name, value in figures.items()}, step)
-                    lines.append(f"{next(iter(figures))}/{setting.series}")
+                    record.metrics({f"{name}/{setting.series}": value for name, value in metrics.items()}, step)
+                    lines.append(f"{next(iter(metrics))}/{setting.series}")
         children.append(child.run_id)
     links = {}
     if children:
-        links["its settings compared in MLflow"] = pages.compare_page(children, record.experiment_id)
-        record.tag(tracking.COMPARISON, pages.stored(links["its settings compared in MLflow"]))
+        links["its settings compared in MLflow"] = ui_addresses.compare_page(children, record.experiment_id)
+        record.tag(recorder.COMPARISON, ui_addresses.stored(links["its settings compared in MLflow"]))
     if lines:
-        links["its curves in MLflow"] = pages.chart_page(record.run_id, record.experiment_id, list(dict.fromkeys(lines)))
+        links["its curves in MLflow"] = ui_addresses.chart_page(record.run_id, record.experiment_id, list(dict.fromkeys(lines)))
     return links
 
 
 def main() -> None:
     arguments = command_line.parser("ablations").parse_args()
-    stage.run(ablations, arguments.profile, study=arguments.study)
+    stage_runner.run(ablations, arguments.profile, study=arguments.study)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows import arguments as command_line
+from flows.runtime import arguments as command_line
 
 if __name__ == "__main__":
     command_line.check()  # before the imports below, which take seconds
@@ -21,19 +21,22 @@ from rich.table import Table
 
 from detr_core import directories
 from detr_core.check.findings import KINDS, Finding, counts
-from detr_core.data.dataset import DatasetError, Split, read_dataset
+from detr_core.data.splits import DatasetError, Split, read_dataset
 from detr_core.directories import atomic_directory
-from detr_core.model.config import AnyDetectorConfig, FasterRcnnConfig
+from detr_core.model.config import AnyDetectorConfig
+from detr_core.model.faster_rcnn.config import FasterRcnnConfig
 from detr_core.reporter import Reporter
-from flows import artifacts, stage, tracking
-from flows.locks import exclusive
-from flows.paths import DEFAULT_PROFILE, Paths, relative
-from flows.progress import Tee, reporter
-from flows.settings import Profile, load
-from flows.show import publish
+from flows.profile import artifacts
+from flows.profile.paths import DEFAULT_PROFILE, Paths, relative
+from flows.profile.settings import Profile, load
+from flows.runtime import stage_runner
+from flows.runtime.locks import exclusive
+from flows.runtime.progress import Tee, reporter
+from flows.tracking import recorder
+from flows.tracking.prefect_summary import publish
 
 if TYPE_CHECKING:
-    from detr_core.check.inspect import Inspection
+    from detr_core.check.inspection import Inspection
 
 
 def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]:
@@ -47,51 +50,51 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     splits = artifacts.unchecked_dataset(paths)
     directories.require_replaceable(paths.dataset)
 
-    from detr_core.check.inspect import inspect
-    from detr_core.figures.data_check import write_data_check
+    from detr_core.check.inspection import inspect
+    from detr_core.plots.data_check import write_data_check
 
     config, queries = settings.check, _queries(settings.detector)
     found = inspect(splits, queries, reporter, config.value_range)
     splits = {name: replace(split, value_ranges=found.value_ranges) for name, split in splits.items()}
     refused: DatasetError | None = None
-    figures = _figures(found)
+    metrics = _metrics(found)
     with exclusive(paths.check, paths.dataset, tell=reporter.message), atomic_directory(paths.check) as out:
         try:
-            figures |= _checked_dataset(settings, paths, splits, found)
+            metrics |= _checked_dataset(settings, paths, splits, found)
         except DatasetError as error:
             refused = error
             directories.remove(paths.dataset)  # otherwise later stages would train on the dataset of an earlier check
         findings = [{name: value for name, value in asdict(each).items() if value not in (None, "")} for each in found.findings]
         (out / "findings.json").write_text(json.dumps(findings, indent=1) + "\n", encoding="utf-8")
-        (out / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         write_data_check(paths.profile, splits, found, queries, config.mode == "lenient", config.pictures, out)
     if refused is not None:
         raise refused
-    return figures
+    return metrics
 
 
 def _checked_dataset(settings: Profile, paths: Paths, splits: dict[str, Split], inspection: Inspection) -> dict[str, float]:
     from detr_core.check.accounting import accounts
     from detr_core.check.leave_out import write_checked
-    from detr_core.data.index import write_index
+    from detr_core.data.annotation_cache import write_index
     from detr_core.evaluate import ground_truth
 
     findings, ranges = inspection.findings, inspection.value_ranges
     _require_usable(settings, paths, findings)
     with atomic_directory(paths.dataset) as folder:
         write_checked(paths.data, findings, folder, ranges)
-        figures: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         # These functions read the dataset as training and scoring do. If they find a fault that the check has missed, they raise
         # an error, and nothing is trained.
         for name, targets, untrained in write_index(read_dataset(folder)):
-            figures |= {f"untrained/{name}/{targets}/{what}": float(number) for what, number in untrained.items()}
+            metrics |= {f"untrained/{name}/{targets}/{what}": float(number) for what, number in untrained.items()}
         checked = read_dataset(folder)
         for split in checked.values():
             ground_truth.require_objects(split)
         ground_truth.instances(checked["val"])
-        figures |= accounts(splits, inspection.supplied, checked, findings)
+        metrics |= accounts(splits, inspection.supplied, checked, findings)
         artifacts.claim(folder, paths.profile)
-    return figures
+    return metrics
 
 
 def _require_usable(settings: Profile, paths: Paths, findings: Sequence[Finding]) -> None:
@@ -126,14 +129,14 @@ def _queries(detector: AnyDetectorConfig) -> int:
     return detector.proposals if isinstance(detector, FasterRcnnConfig) else detector.queries
 
 
-def _figures(found: Inspection) -> dict[str, float]:
-    figures: dict[str, float] = {}
+def _metrics(found: Inspection) -> dict[str, float]:
+    metrics: dict[str, float] = {}
     for name, statistics in found.statistics.items():
-        figures[f"{name}/images"] = float(sum(statistics.objects.values()))
-        figures[f"{name}/objects"] = float(sum(statistics.sides.values()))
-        figures[f"{name}/crowds"] = float(statistics.crowds)
-        figures[f"{name}/most_objects"] = float(statistics.most_objects)
-    return figures | {f"found/{kind}": float(number) for kind, number in counts(found.findings).items()}
+        metrics[f"{name}/images"] = float(sum(statistics.objects.values()))
+        metrics[f"{name}/objects"] = float(sum(statistics.sides.values()))
+        metrics[f"{name}/crowds"] = float(statistics.crowds)
+        metrics[f"{name}/most_objects"] = float(statistics.most_objects)
+    return metrics | {f"found/{kind}": float(number) for kind, number in counts(found.findings).items()}
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:
@@ -162,12 +165,12 @@ def check(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     """Checks the dataset of a profile."""
     settings, paths = load(profile), Paths(profile)
     params = settings.flat("data", "check") | {"detector.queries": _queries(settings.detector)}
-    with tracking.stage_run("check", paths, params, [paths.data]) as record:
-        figures: dict[str, float] = {}
+    with recorder.stage_run("check", paths, params, [paths.data]) as record:
+        metrics: dict[str, float] = {}
         directories.remove(paths.check)  # so that the findings shown below are those of this check
         try:
             with reporter("check") as bar:
-                figures = run(settings, paths, Tee(bar, record))
+                metrics = run(settings, paths, Tee(bar, record))
         finally:
             if paths.check.is_dir():  # it is written even if the check refuses the dataset
                 record.metrics(json.loads((paths.check / "metrics.json").read_text(encoding="utf-8")), step=0)
@@ -175,12 +178,12 @@ def check(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
                     record.artifact(paths.check / name, "check")
                 Console().print(findings_table(read_findings(paths.check / "findings.json")))
     page = relative(paths.check / "index.html")
-    publish("check", profile, figures, {"The page": page, "MLflow run": record.url()})
-    return figures
+    publish("check", profile, metrics, {"The page": page, "MLflow run": record.url()})
+    return metrics
 
 
 def main() -> None:
-    stage.main("check", check)
+    stage_runner.main("check", check)
 
 
 if __name__ == "__main__":

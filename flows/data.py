@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows import arguments as command_line
+from flows.runtime import arguments as command_line
 
 if __name__ == "__main__":
     command_line.check()  # before the imports below, which take seconds
@@ -13,17 +13,18 @@ import shlex
 from prefect import flow
 
 from detr_core.config import require
-from detr_core.data import manifest
-from detr_core.data.dataset import DatasetError, Split, read_dataset
 from detr_core.data.fields import read_content
+from detr_core.data.splits import DatasetError, Split, read_dataset
 from detr_core.reporter import Reporter
-from flows import artifacts, places, stage
-from flows.locks import building, exclusive
-from flows.paths import DEFAULT_PROFILE, ROOT, Paths, relative
-from flows.progress import Tee, reporter
-from flows.settings import Profile, load
-from flows.show import publish
-from flows.yolo_layout import yolo_set
+from detr_core.sources import manifest
+from flows.new_profile.yolo_layout import yolo_set
+from flows.profile import artifacts, places
+from flows.profile.paths import DEFAULT_PROFILE, ROOT, Paths, relative
+from flows.profile.settings import Profile, load
+from flows.runtime import stage_runner
+from flows.runtime.locks import building, exclusive
+from flows.runtime.progress import Tee, reporter
+from flows.tracking.prefect_summary import publish
 
 
 def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]:
@@ -38,13 +39,13 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
         places.require_apart(config.folder.root, f"{relative(paths.params)}: data.folder.root", [paths.profile])
     with building(paths.data, reporter.message) as folder:
         if config.scenes is not None:
-            from detr_core.data.scenes import generate_scenes
+            from detr_core.sources.scenes import generate_scenes
 
             # A process takes seconds to start, and draws some 500 images in a second.
             processes = min(os.cpu_count() or 1, 1 + (config.scenes.train + config.scenes.val) // 2000)
             generate_scenes(config.scenes, config.seed, folder, processes, reporter)
         elif config.folder is not None:
-            from detr_core.data.folder import write_folder_dataset
+            from detr_core.sources.folder import write_folder_dataset
 
             root = (ROOT / config.folder.root).resolve()
             if config.download is None:
@@ -55,7 +56,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
                     )
                 _require_watched(config.folder.root, paths)
             else:
-                from detr_core.data.archives import fill
+                from detr_core.sources.archives import fill
 
                 with exclusive(root, tell=reporter.message):
                     fill(root, config.download, reporter)
@@ -86,23 +87,23 @@ def _images(split: Split) -> int:
 def data(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     """Makes the dataset of a profile."""
     # The processes that draw import this file too, and should not spend seconds on importing mlflow.
-    from flows import lineage, tracking
+    from flows.tracking import lineage, recorder
 
     settings, paths = load(profile), Paths(profile)
-    with tracking.stage_run("data", paths, settings.flat("data"), inputs=[]) as record:
+    with recorder.stage_run("data", paths, settings.flat("data"), inputs=[]) as record:
         with reporter("data") as bar:
-            figures = run(settings, paths, Tee(bar, record))
-        record.metrics(figures, step=0)
+            metrics = run(settings, paths, Tee(bar, record))
+        record.metrics(metrics, step=0)
         record.artifact(paths.data / "dataset.json")
         record.dataset(paths.data, lineage.folder_hash(paths.data), "source")
         if (paths.data / manifest.NAME).is_file():
             record.artifact(paths.data / manifest.NAME)
-    publish("data", profile, figures, {"MLflow run": record.url()})
-    return figures
+    publish("data", profile, metrics, {"MLflow run": record.url()})
+    return metrics
 
 
 def main() -> None:
-    stage.main("data", data)
+    stage_runner.main("data", data)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ With `--checkpoint X --out FOLDER` the command evaluates any checkpoint, of this
 
 from __future__ import annotations
 
-from flows import arguments as command_line
+from flows.runtime import arguments as command_line
 
 if __name__ == "__main__":
     command_line.check()  # before the imports below, which take seconds
@@ -21,14 +21,16 @@ from prefect import flow
 from detr_core.atomic import write_text
 from detr_core.config import as_dict
 from detr_core.reporter import Reporter
-from flows import artifacts, checkpoints, launch, stage, tracking
-from flows.locks import building
-from flows.paths import DEFAULT_PROFILE, Paths, relative
-from flows.progress import Tee, reporter
-from flows.settings import Profile, load
-from flows.show import publish
+from flows.profile import artifacts, checkpoints
+from flows.profile.paths import DEFAULT_PROFILE, Paths, relative
+from flows.profile.settings import Profile, load
+from flows.runtime import launch, stage_runner
+from flows.runtime.locks import building
+from flows.runtime.progress import Tee, reporter
+from flows.tracking import recorder
+from flows.tracking.prefect_summary import publish
 
-EVALUATION = "flows.evaluation_worker"
+EVALUATION = "detr_core.jobs.evaluate"
 HEADLINE = ("val/AP", "val/AP50", "val/APs", "val/APm", "val/APl", "val/mask/AP", "val/PQ", "val/PQ_things", "val/PQ_stuff")
 PICTURES = 6  # how many pictures of each kind MLflow gets; the report has more
 
@@ -43,11 +45,11 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     model = artifacts.whole_model(paths)
     if not paths.variant:
         require_headline(paths.headline)
-    figures = evaluated(model, None, paths.profile, settings, paths, paths.evaluation, reporter)
+    metrics = evaluated(model, None, paths.profile, settings, paths, paths.evaluation, reporter)
     if not paths.variant:
-        headline = {name: figures[name] for name in HEADLINE if name in figures}
+        headline = {name: metrics[name] for name in HEADLINE if name in metrics}
         write_text(paths.headline, json.dumps(headline, indent=2) + "\n")
-    return figures
+    return metrics
 
 
 def run_checkpoint(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, float]:
@@ -65,15 +67,15 @@ def evaluated(
 ) -> dict[str, float]:
     """Evaluates a checkpoint on the profile's val split, writes the results to `out`, and returns the metrics.
 
-    The profile's `resources` decide the number of rank processes. dilation, owner: see flows/evaluation_worker.py.
+    The profile's `resources` decide the number of rank processes. dilation, owner: see detr_core/jobs/evaluate.py.
     """
-    from detr_core.distributed import alone  # torch takes seconds to import
+    from detr_core.distributed import single_process  # torch takes seconds to import
     from detr_core.evaluate.predictions import evaluate
-    from flows import evaluation_worker
+    from detr_core.jobs import evaluate as evaluation_job
 
     processes = launch.process_count(settings.resources)
     with building(out, reporter.message) as folder:
-        job = evaluation_worker.Job(
+        job = evaluation_job.Job(
             config=as_dict(settings.evaluate),
             checkpoint=str(checkpoint),
             dilation=dilation,
@@ -85,7 +87,7 @@ def evaluated(
             profile=paths.profile,
         )
         if processes == 1:
-            evaluation_worker.run(job, alone(artifacts.device(settings.resources.gpus)), reporter)
+            evaluation_job.run(job, single_process(artifacts.device(settings.resources.gpus)), reporter)
         else:
             launch.run(asdict(job), processes, reporter, EVALUATION, settings.resources.gpus, paths.variant)
         return evaluate(folder, artifacts.dataset(paths)["val"])
@@ -110,22 +112,22 @@ def evaluate(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     """Evaluates the trained model of a profile on its val split."""
     settings, paths = load(profile), Paths(profile)
     params = settings.flat("data", "detector", "evaluate")
-    with tracking.stage_run("evaluate", paths, params, [paths.data, paths.dataset, paths.detection, paths.panoptic]) as record:
+    with recorder.stage_run("evaluate", paths, params, [paths.data, paths.dataset, paths.detection, paths.panoptic]) as record:
         with reporter("evaluation") as bar:
-            figures = run(settings, paths, Tee(bar, record))
-        record.metrics(figures, step=0)
+            metrics = run(settings, paths, Tee(bar, record))
+        record.metrics(metrics, step=0)
         for name in ("per_class.json", "errors.json"):
             record.artifact(paths.evaluation / name)
         with TemporaryDirectory() as folder:
-            record.figures(_pictures(paths, Path(folder)))
+            record.plots(_pictures(paths, Path(folder)))
         record.model(artifacts.whole_model(paths), as_dict(settings.evaluate), masks=settings.train_panoptic is not None)
-    publish("evaluate", profile, figures, {"MLflow run": record.url()})
-    return figures
+    publish("evaluate", profile, metrics, {"MLflow run": record.url()})
+    return metrics
 
 
 def _pictures(paths: Paths, folder: Path) -> list[Path]:
-    from detr_core.figures.detections import detection_pictures
-    from detr_core.figures.panoptic import panoptic_pictures
+    from detr_core.plots.detections import detection_pictures
+    from detr_core.plots.panoptic import panoptic_pictures
 
     split = artifacts.dataset(paths)["val"]
     pictures = detection_pictures(split, paths.evaluation, folder, PICTURES)
@@ -140,14 +142,14 @@ def main() -> None:
     if arguments.checkpoint is None:
         if any(value is not None for value in (arguments.out, arguments.sha256, arguments.dilation)):
             parser.error("--out, --sha256 and --dilation can only be used together with --checkpoint")
-        stage.run(evaluate, arguments.profile)
+        stage_runner.run(evaluate, arguments.profile)
         return
     if arguments.out is None:
         parser.error("--checkpoint needs --out, because the profile's own evaluation is not replaced")
-    with stage.one_line_errors():
+    with stage_runner.one_line_errors():
         with reporter("evaluation") as bar:
-            figures = run_checkpoint(arguments, bar)
-        for name, value in figures.items():
+            metrics = run_checkpoint(arguments, bar)
+        for name, value in metrics.items():
             print(f"{name:<20} {value:.4f}")
 
 

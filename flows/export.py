@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from flows import arguments as command_line
+from flows.runtime import arguments as command_line
 
 if __name__ == "__main__":
     command_line.check()  # before the imports below, which take seconds
 
 
-from flows import checkpoints, stage
+from flows.profile import checkpoints
+from flows.runtime import stage_runner
 
 
 def main() -> None:
     arguments = command_line.parser("export").parse_args()
-    with stage.one_line_errors():
+    with stage_runner.one_line_errors():
         out = checkpoints.new_file(arguments.out)
         import torch  # torch takes seconds to import
 

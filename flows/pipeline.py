@@ -6,7 +6,7 @@ up to date. No other file calls dvc.
 
 from __future__ import annotations
 
-from flows import arguments as command_line
+from flows.runtime import arguments as command_line
 
 if __name__ == "__main__":
     command_line.check()  # before the imports below, which take seconds
@@ -23,10 +23,11 @@ from rich.console import Console
 from rich.table import Table
 
 from detr_core.errors import ExpectedError
-from flows import dead_runs, pages, stage
-from flows.attached import attached, ended
-from flows.paths import DEFAULT_PROFILE, ROOT, Paths, relative
-from flows.settings import load
+from flows.profile.paths import DEFAULT_PROFILE, ROOT, Paths, relative
+from flows.profile.settings import load
+from flows.runtime import stage_runner
+from flows.runtime.child_process import attached, ended
+from flows.tracking import dead_runs, ui_addresses
 
 # The summary shows these metrics of evaluation/metrics.json, under these names.
 SUMMARY = {
@@ -50,9 +51,9 @@ def pipeline(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     paths = Paths(profile)
     for name in stages(paths):
         reproduce.with_options(name=name, task_run_name=f"{name} {profile}")(name, profile)
-    figures: dict[str, float] = json.loads((paths.evaluation / "metrics.json").read_text(encoding="utf-8"))
-    Console().print(summary(figures, paths))
-    return figures
+    metrics: dict[str, float] = json.loads((paths.evaluation / "metrics.json").read_text(encoding="utf-8"))
+    Console().print(summary(metrics, paths))
+    return metrics
 
 
 @task(cache_policy=NO_CACHE)  # Prefect would take a stage for up to date although its outputs are gone; DVC does not
@@ -69,16 +70,16 @@ def stages(paths: Paths) -> list[str]:
     return list(yaml.safe_load((paths.dvc_folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
 
 
-def summary(figures: dict[str, float], paths: Paths) -> Table:
+def summary(metrics: dict[str, float], paths: Paths) -> Table:
     """Returns a table of the evaluation's main metrics, and of commands and pages that show more."""
     table = Table(title=f"Profile {paths.profile}", show_header=False)
     for key, name in SUMMARY.items():
-        if key in figures:
-            table.add_row(name, f"{figures[key]:.3f}")
+        if key in metrics:
+            table.add_row(name, f"{metrics[key]:.3f}")
     table.add_section()
     table.add_row("The report", relative(paths.report / "index.html"))
     table.add_row("All metrics", "dvc metrics show")
-    table.add_row("All runs", pages.to_open(pages.home()))
+    table.add_row("All runs", ui_addresses.to_open(ui_addresses.home()))
     return table
 
 
@@ -108,7 +109,7 @@ def _run(command: list[str]) -> tuple[int, str]:
 
 
 def main() -> None:
-    stage.main("pipeline", pipeline)
+    stage_runner.main("pipeline", pipeline)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ predictions.json in COCO's format, pictures of the predictions in pictures/, and
 
 from __future__ import annotations
 
-from flows import arguments as command_line
+from flows.runtime import arguments as command_line
 
 if __name__ == "__main__":
     command_line.check()  # before the imports below, which take seconds
@@ -23,14 +23,15 @@ from typing import TYPE_CHECKING, Any
 
 from detr_core.config import ConfigError, require
 from detr_core.data.config import ResizeConfig
-from detr_core.data.dataset import DatasetError, Split
+from detr_core.data.splits import DatasetError, Split
 from detr_core.evaluate.config import EvaluateConfig
 from detr_core.reporter import Reporter
 from detr_core.wording import counted
-from flows import artifacts, checkpoints, stage
-from flows.locks import building
-from flows.progress import reporter
-from flows.settings import load
+from flows.profile import artifacts, checkpoints
+from flows.profile.settings import load
+from flows.runtime import stage_runner
+from flows.runtime.locks import building
+from flows.runtime.progress import reporter
 
 if TYPE_CHECKING:
     from detr_core.data.values import Ranges
@@ -50,10 +51,10 @@ def run(
     image_id, category_id, bbox (xywh pixels), score, with a mask head also segmentation (run-length)}, and with a mask head
     `panoptic` {image_id, file_name, segments_info}. Raises DatasetError and writes nothing if an image can't be read.
     """
-    from detr_core.data.coco import CocoDataset  # torch takes seconds to import
+    from detr_core.data.coco_dataset import CocoDataset  # torch takes seconds to import
     from detr_core.data.images import upright_size
     from detr_core.data.transforms import evaluation_transform
-    from detr_core.distributed import alone
+    from detr_core.distributed import single_process
     from detr_core.evaluate.predictions import predict
 
     root = Path(os.path.commonpath([image.parent for image in images]))
@@ -77,7 +78,7 @@ def run(
         results.mkdir()
         # Where `no object` wins, no class reaches 0.5, so with such a threshold the masks of these queries are not needed.
         shown = replace(config, empty_slot_override=config.empty_slot_override and threshold < 0.5)
-        predict(trained.model, trained.categories, dataset, shown, results, alone(artifacts.device()), 0, reporter)
+        predict(trained.model, trained.categories, dataset, shown, results, single_process(artifacts.device()), 0, reporter)
         content["annotations"] = _annotations(results, threshold)
         if trained.model.has_mask_head:
             content["panoptic"] = json.loads((results / "panoptic.json").read_text(encoding="utf-8"))["annotations"]
@@ -132,8 +133,8 @@ def _annotations(results: Path, threshold: float) -> list[dict[str, Any]]:
 
 
 def _pictures(content: dict[str, Any], root: Path, folder: Path, ranges: Ranges | None) -> None:
-    from detr_core.figures.pictures import category_colors
-    from detr_core.figures.predictions import prediction_picture
+    from detr_core.plots.pictures import category_colors
+    from detr_core.plots.predictions import prediction_picture
 
     names = {category["id"]: category["name"] for category in content["categories"]}
     colors = category_colors(names)
@@ -153,7 +154,7 @@ def _pictures(content: dict[str, Any], root: Path, folder: Path, ranges: Ranges 
 
 def main() -> None:
     arguments = command_line.parser("predict").parse_args()
-    with stage.one_line_errors():
+    with stage_runner.one_line_errors():
         images, out = found_images(arguments.images), checkpoints.empty_folder(arguments.out)
         trained = checkpoints.named(arguments, artifacts.device())
         config = evaluation(trained, arguments.short, arguments.longest)

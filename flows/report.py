@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows import arguments as command_line
+from flows.runtime import arguments as command_line
 
 if __name__ == "__main__":
     command_line.check()  # before the imports below, which take seconds
@@ -13,12 +13,14 @@ from prefect import flow
 
 from detr_core.reporter import Reporter
 from detr_core.studies.config import EVALUATING
-from flows import artifacts, pages, stage, tracking
-from flows.locks import building
-from flows.paths import DEFAULT_PROFILE, Paths, relative
-from flows.progress import Tee, reporter
-from flows.settings import Profile, left_out, load
-from flows.show import publish
+from flows.profile import artifacts
+from flows.profile.paths import DEFAULT_PROFILE, Paths, relative
+from flows.profile.settings import Profile, left_out, load
+from flows.runtime import stage_runner
+from flows.runtime.locks import building
+from flows.runtime.progress import Tee, reporter
+from flows.tracking import recorder, ui_addresses
+from flows.tracking.prefect_summary import publish
 
 
 def run(settings: Profile, paths: Paths, reporter: Reporter, links: Mapping[str, str] | None = None) -> dict[str, float]:
@@ -30,7 +32,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter, links: Mapping[str,
     artifacts.dataset(paths)
     artifacts.result(paths, paths.evaluation / "metrics.json", "evaluate")
 
-    from detr_core.figures.report import write_report
+    from detr_core.plots.report import write_report
 
     with building(paths.report, reporter.message) as out:
         write_report(
@@ -65,18 +67,18 @@ def report(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     """Writes the report of a profile."""
     settings, paths = load(profile), Paths(profile)
     inputs = [paths.data, paths.dataset, paths.detection, paths.panoptic, paths.evaluation, *map(paths.study, EVALUATING)]
-    with tracking.stage_run("report", paths, settings.flat("report"), inputs) as record:
+    with recorder.stage_run("report", paths, settings.flat("report"), inputs) as record:
         with reporter("report") as bar:
-            links = {name: pages.to_open(address) for name, address in record.links().items()}
-            figures = run(settings, paths, Tee(bar, record), links)
+            links = {name: ui_addresses.to_open(address) for name, address in record.links().items()}
+            metrics = run(settings, paths, Tee(bar, record), links)
         record.artifact(paths.report / "index.html", "report")
     page = relative(paths.report / "index.html")
-    publish("report", profile, figures, {"The report": page, "MLflow run": record.url()})
-    return figures
+    publish("report", profile, metrics, {"The report": page, "MLflow run": record.url()})
+    return metrics
 
 
 def main() -> None:
-    stage.main("report", report)
+    stage_runner.main("report", report)
 
 
 if __name__ == "__main__":

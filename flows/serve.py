@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from flows import arguments as command_line
+from flows.runtime import arguments as command_line
+from flows.tracking.tracking_address import tracking_uri
 
 if __name__ == "__main__":
     command_line.check()  # before the imports below, which take seconds
@@ -18,11 +19,12 @@ import urllib.request
 from pathlib import Path
 from types import FrameType
 
-from flows import dead_runs, guard, pages, tracking_address
-from flows.attached import guarded, stop
-from flows.paths import ROOT, STATE, relative
-from flows.server import HOST, address, answers, start_server
-from flows.starting import ServerError, wait_until_ready
+from flows.profile.paths import ROOT, STATE, relative
+from flows.runtime import guard
+from flows.runtime.child_process import guarded, stop
+from flows.runtime.server import HOST, address, answers, start_server
+from flows.runtime.starting import ServerError, wait_until_ready
+from flows.tracking import dead_runs, tracking_address, ui_addresses
 
 POOL = "detr"  # the work pool of prefect.yaml
 LOGS = STATE / "log"
@@ -52,7 +54,7 @@ def serve(prefect_port: int, mlflow_port: int) -> None:
     for name, port in {"Prefect": prefect_port, **({} if elsewhere else {"MLflow": mlflow_port})}.items():
         _require_free(name, port)
     if elsewhere is None:
-        os.environ[pages.SERVED] = f"http://{HOST}:{mlflow_port}"  # the runs of the worker print links to this address
+        os.environ[ui_addresses.SERVED] = f"http://{HOST}:{mlflow_port}"  # the runs of the worker print links to this address
     url = os.environ["PREFECT_API_URL"] = address(prefect_port)  # all processes that are started below use this server
     with contextlib.ExitStack() as stack:
         stack.callback(guard.end_descendants, patience=1)  # this callback runs last
@@ -112,17 +114,17 @@ def _problem(port: int) -> str | None:
 
 
 def _start_mlflow(port: int) -> subprocess.Popen[bytes]:
-    from flows import tracking  # this imports MLflow, which takes seconds, while the Prefect server starts
+    from flows.tracking import recorder  # this imports MLflow, which takes seconds, while the Prefect server starts
 
     try:
-        tracking.prepare("Default")  # this creates the database, which two processes must not do at the same time
-        tracking.mark_dead_runs()
-    except tracking.TrackingError as error:
+        recorder.prepare("Default")  # this creates the database, which two processes must not do at the same time
+        recorder.mark_dead_runs()
+    except recorder.TrackingError as error:
         raise ServerError(str(error)) from None
     settings = {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # this halves the time to start
         # The address of a database may hold a password, and all users of the machine can read a process's arguments.
-        "MLFLOW_BACKEND_STORE_URI": tracking.tracking_uri(),
+        "MLFLOW_BACKEND_STORE_URI": tracking_uri(),
     }
     arguments = ("--host", HOST, "--port", str(port), "--workers", "1")
     return _start(guarded("mlflow", "ui", *arguments), LOGS / "serve-mlflow.log", settings)

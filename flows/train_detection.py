@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from flows import arguments as command_line
+from flows.runtime import arguments as command_line
 
 if __name__ == "__main__":
     command_line.check()  # before the imports below, which take seconds
 
 from prefect import flow
 
-from detr_core.model.config import DetectorConfig
+from detr_core.model.detr.config import DetectorConfig
 from detr_core.reporter import Reporter
-from flows import artifacts, checkpoints, stage, tracking, train
-from flows.paths import DEFAULT_PROFILE, Paths
-from flows.progress import Tee, reporter
-from flows.settings import Profile, load
-from flows.show import publish
+from flows.profile import artifacts, checkpoints
+from flows.profile.paths import DEFAULT_PROFILE, Paths
+from flows.profile.settings import Profile, load
+from flows.runtime import stage_runner, training_run
+from flows.runtime.progress import Tee, reporter
+from flows.tracking import recorder
+from flows.tracking.prefect_summary import publish
 
 
 def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]:
@@ -29,7 +31,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     init, masks = checkpoints.initial(settings.train_detection.init), settings.train_panoptic
     if masks is not None and isinstance(settings.detector, DetectorConfig):
         checkpoints.initial_mask_head(masks, settings.detector)  # an unsuitable mask head is refused before hours of training
-    return train.run("detection", settings.train_detection, settings.detector, init, None, settings, paths, reporter)
+    return training_run.run("detection", settings.train_detection, settings.detector, init, None, settings, paths, reporter)
 
 
 @flow(name="train-detection", flow_run_name="train-detection {profile}")
@@ -37,17 +39,17 @@ def train_detection(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     """Trains the detector of a profile."""
     settings, paths = load(profile), Paths(profile)
     params = settings.flat("data", "detector", "train_detection", "resources")
-    with tracking.stage_run("train_detection", paths, params, [paths.data, paths.dataset], sample_seconds=5) as record:
+    with recorder.stage_run("train_detection", paths, params, [paths.data, paths.dataset], sample_seconds=5) as record:
         with reporter("detector") as bar:
-            train.tag_init(record, settings.train_detection.init)
-            figures = run(settings, paths, Tee(bar, record))
-        train.record_results(record, "detection", settings, paths)
-    publish("train-detection", profile, figures, {"MLflow run": record.url()})
-    return figures
+            training_run.tag_init(record, settings.train_detection.init)
+            metrics = run(settings, paths, Tee(bar, record))
+        training_run.record_results(record, "detection", settings, paths)
+    publish("train-detection", profile, metrics, {"MLflow run": record.url()})
+    return metrics
 
 
 def main() -> None:
-    stage.main("train_detection", train_detection)
+    stage_runner.main("train_detection", train_detection)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows import arguments as command_line
+from flows.runtime import arguments as command_line
 
 if __name__ == "__main__":
     command_line.check()  # before the imports below, which take seconds
@@ -10,15 +10,17 @@ if __name__ == "__main__":
 from prefect import flow
 
 from detr_core.config import ConfigError
-from detr_core.data.dataset import DatasetError
-from detr_core.model.config import DetectorConfig
+from detr_core.data.splits import DatasetError
+from detr_core.model.detr.config import DetectorConfig
 from detr_core.reporter import Reporter
-from flows import artifacts, checkpoints, stage, tracking, train
-from flows.locks import building
-from flows.paths import DEFAULT_PROFILE, Paths, relative
-from flows.progress import Tee, reporter
-from flows.settings import Profile, load
-from flows.show import publish
+from flows.profile import artifacts, checkpoints
+from flows.profile.paths import DEFAULT_PROFILE, Paths, relative
+from flows.profile.settings import Profile, load
+from flows.runtime import stage_runner, training_run
+from flows.runtime.locks import building
+from flows.runtime.progress import Tee, reporter
+from flows.tracking import recorder
+from flows.tracking.prefect_summary import publish
 
 
 def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]:
@@ -45,7 +47,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
             where = relative(paths.dataset / "dataset.json")
             raise DatasetError(f"{where}: {name}.panoptic: expected panoptic annotations for the mask head, found null")
     detector, mask_head = artifacts.detector(paths), checkpoints.initial_mask_head(settings.train_panoptic, settings.detector)
-    return train.run("panoptic", settings.train_panoptic, None, detector, mask_head, settings, paths, reporter)
+    return training_run.run("panoptic", settings.train_panoptic, None, detector, mask_head, settings, paths, reporter)
 
 
 @flow(name="train-panoptic", flow_run_name="train-panoptic {profile}")
@@ -54,19 +56,19 @@ def train_panoptic(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     settings, paths = load(profile), Paths(profile)
     params = settings.flat("data", "train_panoptic", "resources")
     inputs = [paths.data, paths.dataset, paths.detection]
-    with tracking.stage_run("train_panoptic", paths, params, inputs, sample_seconds=5) as record:
+    with recorder.stage_run("train_panoptic", paths, params, inputs, sample_seconds=5) as record:
         with reporter("mask head") as bar:
             if settings.train_panoptic is not None:
-                train.tag_init(record, settings.train_panoptic.init)
-            figures = run(settings, paths, Tee(bar, record))
+                training_run.tag_init(record, settings.train_panoptic.init)
+            metrics = run(settings, paths, Tee(bar, record))
         if settings.train_panoptic is not None:
-            train.record_results(record, "panoptic", settings, paths)
-    publish("train-panoptic", profile, figures, {"MLflow run": record.url()})
-    return figures
+            training_run.record_results(record, "panoptic", settings, paths)
+    publish("train-panoptic", profile, metrics, {"MLflow run": record.url()})
+    return metrics
 
 
 def main() -> None:
-    stage.main("train_panoptic", train_panoptic)
+    stage_runner.main("train_panoptic", train_panoptic)
 
 
 if __name__ == "__main__":

@@ -13,19 +13,20 @@ import yaml
 from detr_core.errors import ExpectedError
 from detr_core.reporter import Silent
 from detr_core.studies.config import EVALUATING
-from flows import adopt, check, data
-from flows.paths import Paths
-from flows.settings import load
+from flows import check, data
+from flows.new_profile import adoption
+from flows.profile.paths import Paths
+from flows.profile.settings import load
 
 
 @dataclass
 class Outcome:
-    """told: by `adopt`. figures: of the check. found: how many findings of each kind. error: the line a command ends with."""
+    """told: by `adopt`. metrics: of the check. found: how many findings of each kind. error: the line a command ends with."""
 
     paths: Paths
     told: list[str] = field(default_factory=list)
     images: dict[str, int] = field(default_factory=dict)
-    figures: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
     found: dict[str, int] = field(default_factory=dict)
     error: str = ""
 
@@ -41,7 +42,7 @@ def carried(folder: Path, name: str, params: Path, mode: str = "strict", **optio
     """What comes of the folder with the recipe of `write_recipe`. An error that is none of a user's goes on."""
     outcome = Outcome(Paths(name))
     try:
-        made = adopt.adopt(folder, name, "plain", **({"val_share": 0.25} | options))
+        made = adoption.adopt(folder, name, "plain", **({"val_share": 0.25} | options))
         outcome.told = made.told
         file = params / f"{name}.yaml"
         content = yaml.safe_load(file.read_text())
@@ -49,7 +50,7 @@ def carried(folder: Path, name: str, params: Path, mode: str = "strict", **optio
         file.write_text(yaml.safe_dump(content))
         settings = load(name)
         outcome.images = {key: int(number) for key, number in data.run(settings, outcome.paths, Silent()).items()}
-        outcome.figures = check.run(settings, outcome.paths, Silent())
+        outcome.metrics = check.run(settings, outcome.paths, Silent())
     except ExpectedError as error:
         outcome.error = " ".join(str(error).split())
     if (outcome.paths.check / "findings.json").is_file():

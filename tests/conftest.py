@@ -16,9 +16,10 @@ import yaml
 from detr_core import directories
 from detr_core.config import build
 from detr_core.reporter import Memory
-from flows import artifacts, launch, paths
-from flows.paths import Paths
-from flows.settings import Profile
+from flows.profile import artifacts, paths
+from flows.profile.paths import Paths
+from flows.profile.settings import Profile
+from flows.runtime import launch
 
 ROOT = paths.ROOT
 
@@ -52,11 +53,11 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class Trained:
-    """A profile whose stages have all run. figures: what each returned. told: what each told of its progress."""
+    """A profile whose stages have all run. metrics: what each returned. told: what each told of its progress."""
 
     settings: Profile
     paths: Paths
-    figures: dict[str, dict[str, float]]
+    metrics: dict[str, dict[str, float]]
     told: dict[str, Memory]
 
 
@@ -95,13 +96,13 @@ def trained(project: Path) -> Trained:
     from flows import ablations, check, data, evaluate, report, train_detection, train_panoptic
 
     settings, where = tiny_settings(), Paths("tiny")
-    figures: dict[str, dict[str, float]] = {}
+    metrics: dict[str, dict[str, float]] = {}
     told: dict[str, Memory] = {}
     for stage in (data, check, train_detection, train_panoptic, evaluate, ablations, report):
         name = stage.__name__.removeprefix("flows.")
         told[name] = Memory()
-        figures[name] = stage.run(settings, where, told[name])
-    return Trained(settings, where, figures, told)
+        metrics[name] = stage.run(settings, where, told[name])
+    return Trained(settings, where, metrics, told)
 
 
 def copy_data(source: Paths, target: Paths) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from detr_core.config import ConfigError, as_dict, build
-from detr_core.model.config import DeformableConfig, FasterRcnnConfig, detector_config
-from flows.settings import Profile
+from detr_core.model.config import detector_config
+from detr_core.model.deformable.config import DeformableConfig
+from detr_core.model.faster_rcnn.config import FasterRcnnConfig
+from flows.profile.settings import Profile
 from tests.conftest import tiny_parameters
 from tests.kinds import DEFORMABLE, FASTER_RCNN, KINDS
 

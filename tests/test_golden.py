@@ -18,20 +18,22 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detr_core.evaluate.average_precision import FIGURES, Kind, coco_ap
-from detr_core.evaluate.boxes import detections
+from detr_core.evaluate.average_precision import METRICS, Kind, coco_ap
+from detr_core.evaluate.boxes import postprocess_softmax
 from detr_core.evaluate.config import MergingConfig
 from detr_core.evaluate.masks import instance_masks
 from detr_core.evaluate.panoptic import kept_queries, merge
 from detr_core.evaluate.panoptic_quality import panoptic_quality
-from detr_core.loss.config import LossConfig, MaskLossConfig
+from detr_core.loss.config import LossConfig
 from detr_core.loss.criterion import Normalizer, set_loss
-from detr_core.loss.masks import mask_loss, matched_masks
 from detr_core.loss.matcher import match
-from detr_core.model.config import BackboneConfig, DetectorConfig, PositionsConfig
-from detr_core.model.detr import Detr
-from detr_core.model.position import SinePositions
+from detr_core.model.common.config import BackboneConfig, PositionsConfig
+from detr_core.model.common.position import SinePositions
+from detr_core.model.detr.config import DetectorConfig
+from detr_core.model.detr.model import Detr
 from detr_core.structures import Target
+from detr_core.train_mask_head.config import MaskLossConfig
+from detr_core.train_mask_head.loss import mask_loss, matched_masks
 
 GOLDEN = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parent / "golden"))
 
@@ -57,7 +59,7 @@ def sizes(array: np.ndarray) -> list[tuple[int, int]]:
 def test_boxes(path: Path) -> None:
     golden = np.load(path)
     logits, boxes = torch.from_numpy(golden["pred_logits"]), torch.from_numpy(golden["pred_boxes"])
-    found = detections(logits, boxes, sizes(golden["sizes"]), empty_slot_override=True)
+    found = postprocess_softmax(logits, boxes, sizes(golden["sizes"]), empty_slot_override=True)
     assert len(found) == len(logits)
     for i, image in enumerate(found):
         close(image.scores, golden[f"scores_{i}"])
@@ -100,12 +102,12 @@ def test_panoptic_merging(path: Path) -> None:
 def test_average_precision(path: Path, kind: Kind, capsys: pytest.CaptureFixture[str]) -> None:
     expected = json.loads((path / "expected.json").read_text())
     if kind not in expected:
-        pytest.skip(f"{path.name} has no figures of {kind}")
+        pytest.skip(f"{path.name} has no metrics of {kind}")
     ours = coco_ap(path / "gt.json", path / f"{kind}.json", kind)
     assert capsys.readouterr().out == ""
-    np.testing.assert_allclose([ours.figures[name] for name in FIGURES], expected[kind], rtol=0, atol=1e-10)
+    np.testing.assert_allclose([ours.metrics[name] for name in METRICS], expected[kind], rtol=0, atol=1e-10)
     oracle = pycocotools_eval(path, kind)
-    np.testing.assert_allclose([ours.figures[name] for name in FIGURES], oracle.stats, rtol=0, atol=1e-10)
+    np.testing.assert_allclose([ours.metrics[name] for name in METRICS], oracle.stats, rtol=0, atol=1e-10)
     names = {category["id"]: category["name"] for category in oracle.cocoGt.dataset["categories"]}
     for k, category in enumerate(oracle.params.catIds):
         precision = oracle.eval["precision"][:, :, k, 0, 2]

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import torch
 
-from detr_core.data.coco import CocoDataset
-from detr_core.data.config import ScenesConfig
-from detr_core.data.dataset import Split, read_dataset
-from detr_core.data.scenes import generate_scenes
+from detr_core.data.coco_dataset import CocoDataset
+from detr_core.data.splits import Split, read_dataset
 from detr_core.data.transforms import evaluation_transform
-from detr_core.model.config import BackboneConfig, DetectorConfig, PositionsConfig
-from detr_core.model.detr import Detr
+from detr_core.model.common.config import BackboneConfig, PositionsConfig
+from detr_core.model.detr.config import DetectorConfig
+from detr_core.model.detr.model import Detr
 from detr_core.reporter import Silent
+from detr_core.sources.config import ScenesConfig
+from detr_core.sources.scenes import generate_scenes
 from detr_core.structures import Category
 
 CPU = torch.device("cpu")

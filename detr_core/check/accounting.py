@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from detr_core.check.findings import Finding
-from detr_core.data.account import Account
-from detr_core.data.annotations import read_annotations
-from detr_core.data.dataset import Split
+from detr_core.data.annotation_reader import read_annotations
 from detr_core.data.fields import read_content
-from detr_core.data.split import id_in
+from detr_core.data.splits import Split
+from detr_core.sources.account import Account
+from detr_core.sources.split import id_in
 
 Source = Literal["instances", "panoptic"]
 
@@ -51,7 +51,7 @@ def accounts(
     findings of the check. Raises UnaccountedError if the number of supplied entries is not the number of used ones plus the
     number that the findings leave out.
     """
-    figures: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for (name, source), own in sizes.items():
         broken = [finding for finding in findings if finding.split == name and finding.leaves is not None]
         file: Path = getattr(supplied[name], source)
@@ -61,10 +61,10 @@ def accounts(
         for what in ("images", "objects"):
             account = Account(f"{file}: {what}", getattr(own, what), getattr(used, what), getattr(left, what))
             place = f"account/{name}/{source}/{what}"
-            figures |= {f"{place}/{part}": float(getattr(account, part)) for part in ("supplied", "used", "left_out")}
+            metrics |= {f"{place}/{part}": float(getattr(account, part)) for part in ("supplied", "used", "left_out")}
             if source == source_counted(supplied[name]):
-                figures[f"left_out/{name}/{what}"] = float(account.left_out)
-    return figures
+                metrics[f"left_out/{name}/{what}"] = float(account.left_out)
+    return metrics
 
 
 def left_out(content: Mapping[str, Any], source: str, findings: Sequence[Finding]) -> Listed:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from detr_core.check.findings import Finding
-from detr_core.data.conversion import DROPPED, FAULT
+from detr_core.sources.formats.conversion import DROPPED, FAULT
 
 
 def conversion_findings(content: dict[str, Any], findings: Sequence[Finding], split: str, source: str) -> list[Finding]:

@@ -13,8 +13,8 @@ from typing import Any
 
 from detr_core.check.accounting import images_left_out
 from detr_core.check.findings import Finding
-from detr_core.data.dataset import DatasetError, Split, read_dataset, read_dataset_file, write_dataset_file
 from detr_core.data.fields import read_content
+from detr_core.data.splits import DatasetError, Split, read_dataset, read_dataset_file, write_dataset_file
 from detr_core.data.values import Range
 
 

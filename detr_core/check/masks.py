@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from detr_core.check.findings import Finding
-from detr_core.data.split import id_in
+from detr_core.sources.split import id_in
 
 
 def objects_without_mask(

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from detr_core.data import fields
-from detr_core.data.dataset import DatasetError, Split, below_root
 from detr_core.data.masks import InstanceMasks, Masks, PanopticMasks
+from detr_core.data.splits import DatasetError, Split, below_root
 from detr_core.data.texts import Texts
 from detr_core.data.values import Ranges
 from detr_core.structures import Category
@@ -61,19 +61,6 @@ class Files(Sequence[Path]):
 
     def __iter__(self) -> Iterator[Path]:
         return (self.folder / name for name in self.names)
-
-
-def read_annotations(split: Split, targets: Targets, masks: bool) -> Annotations:
-    """Returns the objects of `split`: instances, or panoptic segments (things and stuff).
-
-    They are read from the split's index if it has one that fits the annotation file. This takes a second where parsing COCO's
-    file takes a minute. Raises DatasetError, which names the file and the field, for a file that is missing or malformed.
-    """
-    from detr_core.data.index import indexed  # imported late, because that module imports this one
-
-    return indexed(split, targets, masks) or annotations_of(
-        parsed(annotation_file(split, targets), targets, masks), split, targets
-    )
 
 
 def annotation_file(split: Split, targets: Targets) -> Path:

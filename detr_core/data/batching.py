@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from detr_core.data.coco import CocoDataset, Sample
-from detr_core.data.dataset import DatasetError
+from detr_core.data.coco_dataset import CocoDataset, Sample
+from detr_core.data.splits import DatasetError
 from detr_core.data.transforms import EvaluationTransform, resized
 from detr_core.structures import Batch
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from detr_core.data.dataset import DatasetError
+from detr_core.data.splits import DatasetError
 
 V = TypeVar("V")
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from PIL.ExifTags import Base
 from torch import Tensor
 
-from detr_core.data.dataset import DatasetError
+from detr_core.data.splits import DatasetError
 from detr_core.data.values import Ranges, eight_bits
 
 

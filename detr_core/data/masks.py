@@ -12,10 +12,10 @@ import torch
 from pycocotools import mask as rle
 from torch import Tensor
 
-from detr_core.data.dataset import DatasetError
 from detr_core.data.fields import farthest
 from detr_core.data.images import read_segment_ids
 from detr_core.data.run_lengths import run_lengths
+from detr_core.data.splits import DatasetError
 from detr_core.data.texts import Texts
 
 

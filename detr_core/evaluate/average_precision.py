@@ -14,7 +14,7 @@ from hotcoco import COCO, COCOeval, compare
 from detr_core.evaluate.ground_truth import read_instances
 from detr_core.structures import category_labels
 
-FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 GroundTruth = Path | COCO
 """The path of an `instances_*.json`, or its content as a COCO object, so that several results are scored against one copy."""
@@ -29,11 +29,11 @@ Kind = Literal["bbox", "segm"]
 class APResult:
     """COCO's metrics of a set of detections.
 
-    figures: COCO's twelve metrics by the names in FIGURES, 0..1; -1 if the ground truth has no object to measure a metric on.
+    metrics: COCO's twelve metrics by the names in FIGURES, 0..1; -1 if the ground truth has no object to measure a metric on.
     per_class: category label (see `category_labels`) -> AP, for the categories that occur in the ground truth.
     """
 
-    figures: dict[str, float]
+    metrics: dict[str, float]
     per_class: dict[str, float]
 
 
@@ -48,7 +48,7 @@ def coco_ap(ground_truth: GroundTruth, results: Results, kind: Kind) -> APResult
     with contextlib.redirect_stdout(io.StringIO()):  # summarize() prints a table and computes the metrics
         evaluator.summarize()
     values = evaluator.get_results()
-    return APResult({name: float(values[name]) for name in FIGURES}, _per_class(evaluator))
+    return APResult({name: float(values[name]) for name in METRICS}, _per_class(evaluator))
 
 
 def _per_class(evaluator: COCOeval) -> dict[str, float]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 
-from detr_core.structures import MOST, AnyOutput, DeformableOutput, Output, RegionOutput
+from detr_core.structures import MAX_DETECTIONS, AnyOutput, RegionOutput, SigmoidOutput, SoftmaxOutput
 
 
 @dataclass
@@ -30,12 +30,12 @@ class Detections:
         return Detections(self.scores[which], self.labels[which], self.boxes[which], self.queries[which])
 
 
-def found(
+def postprocess(
     output: AnyOutput, original_sizes: list[tuple[int, int]], empty_slot_override: bool, layer: int = -1
 ) -> list[Detections]:
     """Returns the detections in each image of a batch, on the CPU.
 
-    original_sizes: (h, w) of each image on disk. empty_slot_override: see `detections`; only DETR has a no-object class.
+    original_sizes: (h, w) of each image on disk. empty_slot_override: see `postprocess_softmax`; only DETR has a no-object class.
     layer: the decoder layer whose output is used; Faster R-CNN ignores it.
     """
     if isinstance(output, RegionOutput):
@@ -45,13 +45,13 @@ def found(
             for scores, labels, boxes, size in images
         ]
     logits, boxes = output.logits[layer].cpu(), output.boxes[layer].cpu()
-    if isinstance(output, Output):
-        return detections(logits, boxes, original_sizes, empty_slot_override)
+    if isinstance(output, SoftmaxOutput):
+        return postprocess_softmax(logits, boxes, original_sizes, empty_slot_override)
     scores, labels, pixels, queries = _best_pairs(logits, boxes, original_sizes)
     return [Detections(*image) for image in zip(scores, labels, pixels, queries, strict=True)]
 
 
-def detections(
+def postprocess_softmax(
     logits: Tensor, boxes: Tensor, original_sizes: list[tuple[int, int]], empty_slot_override: bool
 ) -> list[Detections]:
     """Returns the detections of one of DETR's decoder layers in each image of a batch (section 4.1 of the paper).
@@ -71,13 +71,13 @@ def detections(
     ]
 
 
-def in_one_row(output: Output | DeformableOutput, original_sizes: list[tuple[int, int]], layer: int = -1) -> Detections:
+def in_one_row(output: SoftmaxOutput | SigmoidOutput, original_sizes: list[tuple[int, int]], layer: int = -1) -> Detections:
     """Returns the concatenated detections of all images of a batch, with `empty_slot_override`, in the order of the images.
 
     Every image has the same number of detections.
     """
     logits, boxes = output.logits[layer].cpu(), output.boxes[layer].cpu()
-    if isinstance(output, Output):
+    if isinstance(output, SoftmaxOutput):
         scores, labels, _ = _best_classes(logits)
         pixels, queries = _in_pixels(boxes, original_sizes), torch.arange(logits.shape[1]).expand_as(labels)
     else:
@@ -96,7 +96,7 @@ def _best_pairs(logits: Tensor, boxes: Tensor, original_sizes: list[tuple[int, i
     # Returns scores, labels, boxes and queries [B, N] of the (query, class) pairs with the highest sigmoids in each image. One
     # query may therefore give detections of several classes. logits [B, Q, C].
     classes = logits.shape[-1]
-    scores, pairs = logits.float().sigmoid().flatten(1).topk(min(MOST, logits[0].numel()))
+    scores, pairs = logits.float().sigmoid().flatten(1).topk(min(MAX_DETECTIONS, logits[0].numel()))
     queries, labels = pairs // classes, pairs % classes
     pixels = _in_pixels(boxes.float(), original_sizes).gather(1, queries[..., None].expand(-1, -1, 4))
     return scores, labels, pixels, queries

@@ -13,9 +13,9 @@ from typing import Any
 from hotcoco import COCO
 
 from detr_core.data import fields
-from detr_core.data.annotations import read_annotations
+from detr_core.data.annotation_reader import read_annotations
 from detr_core.data.areas import scored_area
-from detr_core.data.dataset import DatasetError, Split
+from detr_core.data.splits import DatasetError, Split
 
 
 def instances(split: Split) -> COCO:

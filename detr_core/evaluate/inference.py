@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from detr_core.data.batching import evaluation_batches
-from detr_core.data.coco import CocoDataset
-from detr_core.data.dataset import DatasetError
-from detr_core.distributed import Group
+from detr_core.data.coco_dataset import CocoDataset
+from detr_core.data.splits import DatasetError
+from detr_core.distributed import ProcessContext
+from detr_core.model.common.normalisation import normalise
 from detr_core.model.detector import Detector
-from detr_core.model.detr import Detr
-from detr_core.model.image import normalise
+from detr_core.model.detr.model import Detr
 from detr_core.reporter import Reporter
-from detr_core.structures import AnyOutput, Category, Output, Target
+from detr_core.structures import AnyOutput, Category, SoftmaxOutput, Target
 
 # Pixels of the finest mask map that are computed at once. The limit bounds the memory and changes no result.
 MASK_PIXELS = 2**21
@@ -71,14 +71,14 @@ def classes_in(categories: Sequence[Category], dataset: CocoDataset) -> Classes:
 
 @overload
 def forward_pass(
-    model: Detr, dataset: CocoDataset, batch_size: int, group: Group, workers: int, reporter: Reporter
-) -> Iterator[tuple[list[Target], tuple[int, int], Output]]: ...
+    model: Detr, dataset: CocoDataset, batch_size: int, group: ProcessContext, workers: int, reporter: Reporter
+) -> Iterator[tuple[list[Target], tuple[int, int], SoftmaxOutput]]: ...
 @overload
 def forward_pass(
-    model: Detector, dataset: CocoDataset, batch_size: int, group: Group, workers: int, reporter: Reporter
+    model: Detector, dataset: CocoDataset, batch_size: int, group: ProcessContext, workers: int, reporter: Reporter
 ) -> Iterator[tuple[list[Target], tuple[int, int], AnyOutput]]: ...
 def forward_pass(
-    model: Detector, dataset: CocoDataset, batch_size: int, group: Group, workers: int, reporter: Reporter
+    model: Detector, dataset: CocoDataset, batch_size: int, group: ProcessContext, workers: int, reporter: Reporter
 ) -> Iterator[tuple[list[Target], tuple[int, int], AnyOutput]]:
     """Runs the detector over this process's share of the images. Yields targets, padded size (H, W) and output of each batch.
 
@@ -104,7 +104,7 @@ def forward_pass(
             module.training = True
 
 
-def query_masks(model: Detr, output: Output, needed: Tensor) -> tuple[Tensor, Tensor]:
+def query_masks(model: Detr, output: SoftmaxOutput, needed: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the mask logits of the needed queries.
 
     needed [B, Q]: bool, on the CPU. Returns (masks [K, h, w] on the model's device, row [B, Q]: the row of each query in masks,

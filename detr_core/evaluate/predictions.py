@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from detr_core.data.coco import CocoDataset
-from detr_core.data.dataset import Split
+from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.fields import category_list, read_content
-from detr_core.distributed import Group
-from detr_core.evaluate.average_precision import FIGURES, Kind, coco_ap, error_breakdown
-from detr_core.evaluate.boxes import found
+from detr_core.data.splits import Split
+from detr_core.distributed import ProcessContext
+from detr_core.evaluate.average_precision import METRICS, Kind, coco_ap, error_breakdown
+from detr_core.evaluate.boxes import postprocess
 from detr_core.evaluate.config import EvaluateConfig
 from detr_core.evaluate.ground_truth import has_masks, instances
 from detr_core.evaluate.inference import classes_in, forward_pass, query_masks
@@ -29,9 +29,9 @@ from detr_core.evaluate.panoptic import kept_queries, merge
 from detr_core.evaluate.panoptic_quality import panoptic_quality
 from detr_core.evaluate.results import box_results, mask_results, panoptic_result, result_rows, things_only
 from detr_core.model.detector import Detector
-from detr_core.model.detr import Detr
+from detr_core.model.detr.model import Detr
 from detr_core.reporter import Reporter
-from detr_core.structures import Category, Output, category_labels
+from detr_core.structures import Category, SoftmaxOutput, category_labels
 
 
 @torch.inference_mode()
@@ -41,7 +41,7 @@ def predict(
     dataset: CocoDataset,
     config: EvaluateConfig,
     folder: Path,
-    group: Group,
+    group: ProcessContext,
     workers: int,
     reporter: Reporter,
 ) -> None:
@@ -65,13 +65,13 @@ def predict(
         (folder / "panoptic").mkdir(parents=True, exist_ok=True)
     for targets, padded_size, output in forward_pass(model, dataset, config.batch_size, group, workers, reporter):
         sizes = [target.original_size for target in targets]
-        things = [things_only(image, classes) for image in found(output, sizes, config.empty_slot_override)]
+        things = [things_only(image, classes) for image in postprocess(output, sizes, config.empty_slot_override)]
         for target, image in zip(targets, things, strict=True):
             boxes += box_results(result_rows(image, target.image_id, classes))
         if not model.has_mask_head:
             continue
         assert isinstance(model, Detr)
-        assert isinstance(output, Output)
+        assert isinstance(output, SoftmaxOutput)
         logits = output.logits[-1].cpu()
         labels = logits.argmax(-1)
         kept = kept_queries(logits, config.panoptic.threshold) & classes.known[labels]
@@ -99,7 +99,7 @@ def average_precision_of(
     categories: Sequence[Category],
     dataset: CocoDataset,
     batch_size: int,
-    group: Group,
+    group: ProcessContext,
     workers: int,
     reporter: Reporter,
 ) -> dict[str, float]:
@@ -112,11 +112,11 @@ def average_precision_of(
     rows = []
     for targets, _, output in forward_pass(model, dataset, batch_size, group, workers, reporter):
         sizes = [target.original_size for target in targets]
-        images = zip(targets, found(output, sizes, empty_slot_override=True), strict=True)
+        images = zip(targets, postprocess(output, sizes, empty_slot_override=True), strict=True)
         rows += [result_rows(things_only(image, classes), target.image_id, classes) for target, image in images]
     everything = np.concatenate([np.empty((0, 7)), *(row for share in group.gather(rows) for row in share)])
     by_image = everything[everything[:, 0].argsort(kind="stable")]
-    return coco_ap(instances(dataset.split), by_image, "bbox").figures
+    return coco_ap(instances(dataset.split), by_image, "bbox").metrics
 
 
 def evaluate(folder: Path, split: Split) -> dict[str, float]:
@@ -138,7 +138,7 @@ def evaluate(folder: Path, split: Split) -> dict[str, float]:
         if not results.exists() or (kind == "segm" and not has_masks(truth)):
             continue
         precision = coco_ap(truth, results, kind)
-        metrics |= {f"{split.name}/{prefix}{name}": precision.figures[name] for name in FIGURES}
+        metrics |= {f"{split.name}/{prefix}{name}": precision.metrics[name] for name in METRICS}
         per_class[kind] = precision.per_class
         errors[kind] = error_breakdown(truth, results, kind)
     if split.panoptic is not None and split.panoptic_masks is not None and (folder / "panoptic.json").exists():
@@ -157,7 +157,7 @@ def evaluate(folder: Path, split: Split) -> dict[str, float]:
     return metrics
 
 
-def _of_all(entries: list[dict[str, Any]], group: Group) -> list[dict[str, Any]]:
+def _of_all(entries: list[dict[str, Any]], group: ProcessContext) -> list[dict[str, Any]]:
     # All entries of an image come from the same process and keep their order.
     return sorted((entry for share in group.gather(entries) for entry in share), key=lambda entry: int(entry["image_id"]))
 

@@ -13,14 +13,15 @@ from typing import Any, get_args
 import torch
 
 from detr_core.config import ConfigError, as_dict
-from detr_core.model.config import AttentionMaps, DetectorConfig, detector_config
+from detr_core.model.common.files import CheckpointError, read_content, write_atomically
+from detr_core.model.config import detector_config
 from detr_core.model.detector import Detector, build_detector
-from detr_core.model.detr import Detr
-from detr_core.model.files import CheckpointError, read_content, write_atomically
-from detr_core.model.published import from_published, is_published, to_published
+from detr_core.model.detr.config import AttentionMaps, DetectorConfig
+from detr_core.model.detr.model import Detr
+from detr_core.model.detr.published import from_published, is_published, to_published
 from detr_core.structures import Category
 
-__all__ = ["Checkpoint", "CheckpointError", "export_published", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Checkpoint", "CheckpointError", "export_published", "load_checkpoint", "load_checkpoint_of", "save_checkpoint"]
 
 FORMAT = "detr-workbench-1"
 
@@ -119,3 +120,15 @@ def _from_ours(content: dict[str, Any], path: Path) -> Checkpoint:
         return Checkpoint(model, categories, content["meta"])
     except (ConfigError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path}: the checkpoint doesn't fit this version: {error}") from None
+
+
+def load_checkpoint_of(path: Path, profile: str, device: torch.device) -> Checkpoint:
+    """The detector in `path`, on `device`. Raises CheckpointError if it can't be read or is another profile's."""
+    loaded = load_checkpoint(path, device)
+    found = loaded.meta.get("profile")
+    if found != profile:
+        shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+        raise CheckpointError(
+            f"{shown}: expected a checkpoint of profile {profile!r}, found one of {found!r}; train this profile's own"
+        )
+    return loaded

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from detr_core.model.config import AnyDetectorConfig, DeformableConfig, DetectorConfig
-from detr_core.model.deformable import DeformableDetr
-from detr_core.model.detr import Detr
-from detr_core.model.faster_rcnn import FasterRcnn
+from detr_core.model.config import AnyDetectorConfig
+from detr_core.model.deformable.config import DeformableConfig
+from detr_core.model.deformable.model import DeformableDetr
+from detr_core.model.detr.config import DetectorConfig
+from detr_core.model.detr.model import Detr
+from detr_core.model.faster_rcnn.model import FasterRcnn
 
 # Each kind has the attributes `config`, `num_classes`, `has_mask_head` and `backbone[0]`; it maps (images, padding) to an output.
 Detector = Detr | DeformableDetr | FasterRcnn

@@ -30,7 +30,7 @@ class Mass:
         self.mass += float((maps * regions).sum())
         self.area += float(regions.mean((1, 2)).sum())
 
-    def figures(self, name: str, objects: int) -> dict[str, float]:
+    def metrics(self, name: str, objects: int) -> dict[str, float]:
         """Returns '<name>/mass' and '<name>/area', means over `objects` objects in 0..1, and '<name>/times', their ratio."""
         if objects == 0 or self.area == 0:
             return {}
@@ -41,14 +41,14 @@ class Mass:
         }
 
 
-def write_regions(figures: Mapping[str, float], names: Sequence[str], file: Path) -> None:
+def write_regions(metrics: Mapping[str, float], names: Sequence[str], file: Path) -> None:
     """Writes a CSV file with one row per measured region: region, mass, area, times."""
     with file.open("w", encoding="utf-8", newline="") as content:
         table = csv.writer(content)
         table.writerow(["region", "mass", "area", "times"])
         for name in names:
-            if f"{name}/mass" in figures:
-                table.writerow([name, *(figures[f"{name}/{part}"] for part in ("mass", "area", "times"))])
+            if f"{name}/mass" in metrics:
+                table.writerow([name, *(metrics[f"{name}/{part}"] for part in ("mass", "area", "times"))])
 
 
 def box_regions(boxes: Tensor, size: tuple[int, int]) -> Tensor:

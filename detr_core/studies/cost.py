@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from detr_core.data.batching import evaluation_batches
-from detr_core.data.coco import CocoDataset
-from detr_core.model.image import normalise
+from detr_core.data.coco_dataset import CocoDataset
+from detr_core.model.common.normalisation import normalise
 
 IMAGES = 100  # number of measured images, the first ones of the val split, one at a time as in the paper
 WARM_UP = 5

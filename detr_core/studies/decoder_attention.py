@@ -12,19 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detr_core.data.coco import CocoDataset
-from detr_core.distributed import alone
-from detr_core.evaluate.boxes import detections
+from detr_core.data.coco_dataset import CocoDataset
+from detr_core.distributed import single_process
+from detr_core.evaluate.boxes import postprocess_softmax
 from detr_core.evaluate.inference import classes_in, forward_pass
 from detr_core.evaluate.results import things_only
-from detr_core.model.attention import watched
-from detr_core.model.detr import Detr
-from detr_core.model.transformer import Attention
+from detr_core.model.common.transformer import Attention
+from detr_core.model.detr.model import Detr
 from detr_core.reporter import Reporter
+from detr_core.sampling import evenly_spaced
 from detr_core.structures import Category
+from detr_core.studies.attention_capture import capture_attention
 from detr_core.studies.attention_mass import Mass, box_regions, write_regions
 from detr_core.studies.config import DecoderAttentionConfig
-from detr_core.studies.pictures import as_rows, save_picture, spread
+from detr_core.studies.pictures import as_rows, save_picture
 
 REGIONS = ("extremities", "interior", "outside")
 
@@ -47,12 +48,12 @@ class Seen:
 class DecoderAttention:
     """The result of the study.
 
-    figures: the metrics that `decoder_attention` describes. pictures: index of an image in the dataset -> its detected objects in
+    metrics: the metrics that `decoder_attention` describes. pictures: index of an image in the dataset -> its detected objects in
     descending order of the score. boxes [images, Q, 4]: float32, cxcywh in 0..1, of every query in every image, including queries
     without an object.
     """
 
-    figures: dict[str, float]
+    metrics: dict[str, float]
     pictures: dict[int, list[Seen]]
     boxes: np.ndarray
 
@@ -80,16 +81,18 @@ def decoder_attention(
     attention = cast(Attention, model.transformer.decoder.layers[-1].multihead_attn)
     name_of = {category.id: category.name for category in dataset.categories}
     place_of = {image_id: place for place, image_id in enumerate(dataset.image_ids)}
-    kept = set(spread(len(dataset), config.pictures))
+    kept = set(evenly_spaced(len(dataset), config.pictures))
     masses = {name: Mass() for name in REGIONS}
     count = 0
     boxes = np.zeros((len(dataset), model.config.queries, 4), dtype=np.float32)
     pictures: dict[int, list[Seen]] = {}
-    with watched(attention) as seen:
-        for targets, _, output in forward_pass(model, dataset, config.batch_size, alone(device), workers, reporter):
+    with capture_attention(attention) as seen:
+        for targets, _, output in forward_pass(model, dataset, config.batch_size, single_process(device), workers, reporter):
             size = (output.memory.shape[-2], output.memory.shape[-1])
             last = output.boxes[-1].cpu()
-            found = detections(output.logits[-1].cpu(), last, [t.original_size for t in targets], empty_slot_override=False)
+            found = postprocess_softmax(
+                output.logits[-1].cpu(), last, [t.original_size for t in targets], empty_slot_override=False
+            )
             for i, (target, image) in enumerate(zip(targets, found, strict=True)):
                 place = place_of[target.image_id]
                 boxes[place] = last[i].numpy()
@@ -111,9 +114,9 @@ def decoder_attention(
                         )
                         for j in order
                     ]
-    figures = {key: value for name, mass in masses.items() for key, value in mass.figures(name, count).items()}
-    figures |= {"detections": float(count), "queries/center": _between(boxes[..., :2]), "queries/size": _between(boxes[..., 2:])}
-    return DecoderAttention(figures, dict(sorted(pictures.items())), boxes)
+    metrics = {key: value for name, mass in masses.items() for key, value in mass.metrics(name, count).items()}
+    metrics |= {"detections": float(count), "queries/center": _between(boxes[..., :2]), "queries/size": _between(boxes[..., 2:])}
+    return DecoderAttention(metrics, dict(sorted(pictures.items())), boxes)
 
 
 def write_decoder_attention(found: DecoderAttention, dataset: CocoDataset, folder: Path) -> None:
@@ -122,8 +125,8 @@ def write_decoder_attention(found: DecoderAttention, dataset: CocoDataset, folde
     maps.json: a list of {image_id, file, objects: [{box, category, score, query, map}]}. box: cxcywh in 0..1. map: rows of
     numbers that sum to 1.
     """
-    (folder / "metrics.json").write_text(json.dumps(found.figures, indent=1), encoding="utf-8")
-    write_regions(found.figures, REGIONS, folder / "regions.csv")
+    (folder / "metrics.json").write_text(json.dumps(found.metrics, indent=1), encoding="utf-8")
+    write_regions(found.metrics, REGIONS, folder / "regions.csv")
     np.save(folder / "boxes.npy", found.boxes)
     content = [
         {

@@ -17,14 +17,14 @@ import torch
 from torchvision import ops
 
 from detr_core.config import ConfigError
-from detr_core.data.coco import CocoDataset
-from detr_core.distributed import alone
-from detr_core.evaluate.average_precision import FIGURES, GroundTruth, coco_ap, read_ground_truth
+from detr_core.data.coco_dataset import CocoDataset
+from detr_core.distributed import single_process
+from detr_core.evaluate.average_precision import METRICS, GroundTruth, coco_ap, read_ground_truth
 from detr_core.evaluate.boxes import Detections, in_one_row
 from detr_core.evaluate.inference import classes_in, forward_pass
 from detr_core.evaluate.results import result_rows
 from detr_core.model.detector import Detector
-from detr_core.model.faster_rcnn import FasterRcnn
+from detr_core.model.faster_rcnn.model import FasterRcnn
 from detr_core.reporter import Reporter
 from detr_core.structures import Category, RegionOutput
 from detr_core.studies.config import DecoderNmsConfig
@@ -34,12 +34,12 @@ from detr_core.studies.config import DecoderNmsConfig
 class Cell:
     """One cell of the table.
 
-    decoder_depth: the layer, from 1. nms: the IoU threshold, None without NMS. figures: COCO's twelve metrics in 0..1.
+    decoder_depth: the layer, from 1. nms: the IoU threshold, None without NMS. metrics: COCO's twelve metrics in 0..1.
     """
 
     decoder_depth: int
     nms: float | None
-    figures: dict[str, float]
+    metrics: dict[str, float]
 
     @property
     def name(self) -> str:
@@ -69,7 +69,7 @@ def decoder_nms(
         raise ConfigError(f"decoder_nms: expected a checkpoint of a detector with decoder layers, found kind {kind!r}")
     classes = classes_in(categories, dataset)
     rows: dict[tuple[int, float | None], list[np.ndarray]] = {}
-    for targets, _, output in forward_pass(model, dataset, config.batch_size, alone(device), workers, reporter):
+    for targets, _, output in forward_pass(model, dataset, config.batch_size, single_process(device), workers, reporter):
         sizes = [target.original_size for target in targets]
         assert not isinstance(output, RegionOutput)
         # The detections of a batch are concatenated, because a separate pass per image would be slow for the table's many cells.
@@ -83,19 +83,19 @@ def decoder_nms(
                 left = found_rows if nms is None else found_rows[kept_by_nms(found, of_image, nms)]
                 rows.setdefault((layer + 1, nms), []).append(left)
     truth = read_ground_truth(ground_truth)
-    return [Cell(depth, nms, coco_ap(truth, np.concatenate(cell), "bbox").figures) for (depth, nms), cell in rows.items()]
+    return [Cell(depth, nms, coco_ap(truth, np.concatenate(cell), "bbox").metrics) for (depth, nms), cell in rows.items()]
 
 
 def write_cells(cells: Sequence[Cell], folder: Path) -> None:
     """Writes the table to `folder`: `cells.json` (a list of Cell), `cells.csv` (one row per cell) and the flat `metrics.json`."""
     (folder / "cells.json").write_text(json.dumps([asdict(cell) for cell in cells], indent=1), encoding="utf-8")
-    metrics = {f"{cell.name}/{name}": value for cell in cells for name, value in cell.figures.items()}
+    metrics = {f"{cell.name}/{name}": value for cell in cells for name, value in cell.metrics.items()}
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
     with (folder / "cells.csv").open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["decoder_depth", "nms", *FIGURES])
+        table.writerow(["decoder_depth", "nms", *METRICS])
         for cell in cells:
-            table.writerow([cell.decoder_depth, "off" if cell.nms is None else cell.nms, *(cell.figures[n] for n in FIGURES)])
+            table.writerow([cell.decoder_depth, "off" if cell.nms is None else cell.nms, *(cell.metrics[n] for n in METRICS)])
 
 
 def kept_by_nms(found: Detections, image: np.ndarray, threshold: float) -> np.ndarray:

@@ -11,17 +11,18 @@ import torch
 from torch import Tensor
 
 from detr_core.config import require
-from detr_core.data.coco import CocoDataset
-from detr_core.distributed import alone
+from detr_core.data.coco_dataset import CocoDataset
+from detr_core.distributed import single_process
 from detr_core.evaluate.inference import forward_pass
-from detr_core.model.attention import watched
-from detr_core.model.detr import Detr
-from detr_core.model.transformer import Attention
+from detr_core.model.common.transformer import Attention
+from detr_core.model.detr.model import Detr
 from detr_core.reporter import Reporter
+from detr_core.sampling import evenly_spaced
 from detr_core.structures import Target
+from detr_core.studies.attention_capture import capture_attention
 from detr_core.studies.attention_mass import Mass, box_masks, mask_regions, position_of, write_regions
 from detr_core.studies.config import EncoderAttentionConfig
-from detr_core.studies.pictures import as_rows, save_picture, spread
+from detr_core.studies.pictures import as_rows, save_picture
 
 REGIONS = ("own", "same_class", "others")
 
@@ -43,10 +44,10 @@ class Point:
 class EncoderAttention:
     """The result of the study.
 
-    figures: the metrics that `encoder_attention` describes. pictures: index of an image in the dataset -> its points with maps.
+    metrics: the metrics that `encoder_attention` describes. pictures: index of an image in the dataset -> its points with maps.
     """
 
-    figures: dict[str, float]
+    metrics: dict[str, float]
     pictures: dict[int, list[Point]]
 
 
@@ -72,12 +73,12 @@ def encoder_attention(
     attention = cast(Attention, layers[-1].self_attn)
     isthing = torch.tensor([category.isthing for category in dataset.categories])
     place_of = {image_id: place for place, image_id in enumerate(dataset.image_ids)}
-    kept = set(spread(len(dataset), config.pictures))
+    kept = set(evenly_spaced(len(dataset), config.pictures))
     masses = {name: Mass() for name in REGIONS}
     objects = dict.fromkeys(masses, 0)
     pictures: dict[int, list[Point]] = {}
-    with watched(attention) as seen:
-        for targets, _, output in forward_pass(model, dataset, config.batch_size, alone(device), workers, reporter):
+    with capture_attention(attention) as seen:
+        for targets, _, output in forward_pass(model, dataset, config.batch_size, single_process(device), workers, reporter):
             size = (output.memory.shape[-2], output.memory.shape[-1])
             for i, target in enumerate(targets):
                 thing = isthing[target.labels]
@@ -94,8 +95,8 @@ def encoder_attention(
                     objects[name] += int(has.sum())
                 if place in kept:
                     pictures[place] = _points(target, thing, maps, dataset, config.points)
-    figures = {key: value for name, mass in masses.items() for key, value in mass.figures(name, objects[name]).items()}
-    return EncoderAttention(figures | {"things": float(objects["own"])}, dict(sorted(pictures.items())))
+    metrics = {key: value for name, mass in masses.items() for key, value in mass.metrics(name, objects[name]).items()}
+    return EncoderAttention(metrics | {"things": float(objects["own"])}, dict(sorted(pictures.items())))
 
 
 def write_encoder_attention(found: EncoderAttention, dataset: CocoDataset, folder: Path) -> None:
@@ -103,8 +104,8 @@ def write_encoder_attention(found: EncoderAttention, dataset: CocoDataset, folde
 
     maps.json: a list of {image_id, file, points: [{x, y, category, map}]}. map: rows of numbers that sum to 1.
     """
-    (folder / "metrics.json").write_text(json.dumps(found.figures, indent=1), encoding="utf-8")
-    write_regions(found.figures, REGIONS, folder / "regions.csv")
+    (folder / "metrics.json").write_text(json.dumps(found.metrics, indent=1), encoding="utf-8")
+    write_regions(found.metrics, REGIONS, folder / "regions.csv")
     content = [
         {
             "image_id": dataset.image_ids[place],

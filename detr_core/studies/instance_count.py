@@ -21,13 +21,14 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from detr_core.config import require
-from detr_core.data.annotations import Annotations, read_annotations
-from detr_core.data.coco import CocoDataset
-from detr_core.data.dataset import Split
+from detr_core.data.annotation_reader import read_annotations
+from detr_core.data.annotations import Annotations
+from detr_core.data.coco_dataset import CocoDataset
+from detr_core.data.splits import Split
 from detr_core.evaluate.boxes import in_one_row
 from detr_core.evaluate.inference import classes_in
-from detr_core.model.detr import Detr
-from detr_core.model.image import normalise
+from detr_core.model.common.normalisation import normalise
+from detr_core.model.detr.model import Detr
 from detr_core.reporter import Reporter
 from detr_core.structures import Category, category_labels
 from detr_core.studies.config import InstanceCountConfig

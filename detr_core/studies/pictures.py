@@ -7,13 +7,7 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from detr_core.data.coco import CocoDataset
-
-
-def spread(images: int, count: int) -> list[int]:
-    """Returns the indices of `count` evenly spaced images, or of all images if there are fewer."""
-    count = min(count, images)
-    return [place * images // count for place in range(count)]
+from detr_core.data.coco_dataset import CocoDataset
 
 
 def save_picture(dataset: CocoDataset, place: int, folder: Path) -> str:

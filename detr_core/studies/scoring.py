@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from detr_core.data.coco import CocoDataset
-from detr_core.distributed import alone
-from detr_core.evaluate.average_precision import FIGURES, GroundTruth, Matched, coco_ap, matched, read_ground_truth
-from detr_core.evaluate.boxes import detections
+from detr_core.data.coco_dataset import CocoDataset
+from detr_core.distributed import single_process
+from detr_core.evaluate.average_precision import METRICS, GroundTruth, Matched, coco_ap, matched, read_ground_truth
+from detr_core.evaluate.boxes import postprocess_softmax
 from detr_core.evaluate.inference import classes_in, forward_pass
 from detr_core.evaluate.results import result_rows, things_only
-from detr_core.model.detr import Detr
+from detr_core.model.detr.model import Detr
 from detr_core.reporter import Reporter
 from detr_core.structures import Category
 from detr_core.studies.config import ScoringConfig
@@ -27,13 +27,13 @@ from detr_core.studies.config import ScoringConfig
 class Scored:
     """The metrics for one way to select detections.
 
-    empty_slot_override: see EvaluateConfig. threshold: detections below this score are dropped. figures: COCO's twelve metrics,
+    empty_slot_override: see EvaluateConfig. threshold: detections below this score are dropped. metrics: COCO's twelve metrics,
     and 'precision', 'recall' and 'F1' at IoU 0.5 over all classes together, all in 0..1.
     """
 
     empty_slot_override: bool
     threshold: float
-    figures: dict[str, float]
+    metrics: dict[str, float]
 
     @property
     def name(self) -> str:
@@ -58,11 +58,11 @@ def scoring(
     """
     classes = classes_in(categories, dataset)
     rows: dict[bool, list[np.ndarray]] = {True: [], False: []}
-    for targets, _, output in forward_pass(model, dataset, config.batch_size, alone(device), workers, reporter):
+    for targets, _, output in forward_pass(model, dataset, config.batch_size, single_process(device), workers, reporter):
         logits, boxes = output.logits[-1].cpu(), output.boxes[-1].cpu()
         sizes = [target.original_size for target in targets]
         for override, part in rows.items():
-            found = [things_only(image, classes) for image in detections(logits, boxes, sizes, override)]
+            found = [things_only(image, classes) for image in postprocess_softmax(logits, boxes, sizes, override)]
             part += [result_rows(image, target.image_id, classes) for target, image in zip(targets, found, strict=True)]
     truth = read_ground_truth(ground_truth)
     results = []
@@ -71,22 +71,22 @@ def scoring(
         matches = matched(truth, everything, iou=0.5)
         for threshold in config.scores:
             left = everything[everything[:, 5] >= threshold]
-            figures = coco_ap(truth, left, "bbox").figures | _precision_and_recall(matches, threshold)
-            results.append(Scored(override, threshold, figures))
+            metrics = coco_ap(truth, left, "bbox").metrics | _precision_and_recall(matches, threshold)
+            results.append(Scored(override, threshold, metrics))
     return results
 
 
 def write_scores(results: Sequence[Scored], folder: Path) -> None:
     """Writes `scores.json` (a list of Scored), `scores.csv` (one row for each) and the flat `metrics.json` into `folder`."""
     (folder / "scores.json").write_text(json.dumps([asdict(each) for each in results], indent=1), encoding="utf-8")
-    metrics = {f"{each.name}/{name}": value for each in results for name, value in each.figures.items()}
+    metrics = {f"{each.name}/{name}": value for each in results for name, value in each.metrics.items()}
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
-    names = (*FIGURES, "precision", "recall", "F1")
+    names = (*METRICS, "precision", "recall", "F1")
     with (folder / "scores.csv").open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         table.writerow(["empty_slot_override", "threshold", *names])
         for each in results:
-            table.writerow([each.empty_slot_override, each.threshold, *(each.figures[name] for name in names)])
+            table.writerow([each.empty_slot_override, each.threshold, *(each.metrics[name] for name in names)])
 
 
 def _precision_and_recall(matches: Matched, threshold: float) -> dict[str, float]:

@@ -8,8 +8,9 @@ from typing import Literal
 
 from detr_core.config import require
 from detr_core.data.config import AugmentationConfig, ResizeConfig
-from detr_core.loss.config import FocalLossConfig, LossConfig, MaskLossConfig, RegionLossConfig
-from detr_core.model.config import AnyDetectorConfig, AttentionMaps
+from detr_core.loss.config import FocalLossConfig, LossConfig
+from detr_core.model.config import AnyDetectorConfig
+from detr_core.model.faster_rcnn.config import RegionLossConfig
 
 
 @dataclass(frozen=True)
@@ -148,30 +149,6 @@ class DetectionConfig(TrainConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.positions_std is None or self.positions_std > 0, "positions_std", "above 0, or null", self.positions_std)
-
-
-@dataclass(frozen=True)
-class PanopticConfig(TrainConfig):
-    """Configures the training of the mask head on the frozen detector, with panoptic segments as targets.
-
-    init: a checkpoint whose mask head is trained further, with any classes; null starts with a new mask head. The detector always
-    comes from the detector's training. attention_maps: the mask head's input: attention maps with a softmax as 'released' or
-    'per_head', or 'none'. attention_gain: the factor of the initial weights of the attention maps, 1 as published. The mean value
-    of a map is 1 / (heads x positions); with a gain of heads x positions a short training need not learn this scale first.
-    """
-
-    init: InitConfig | None
-    attention_maps: AttentionMaps
-    attention_gain: float
-    loss: MaskLossConfig
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.attention_gain > 0, "attention_gain", "above 0", self.attention_gain)
-        gains = self.attention_maps != "none" or self.attention_gain == 1
-        require(gains, "attention_gain", "1 if attention_maps is none", self.attention_gain)
-        new = self.init is None or self.attention_gain == 1
-        require(new, "attention_gain", "1 if init provides the weights", self.attention_gain)
 
 
 LOSS_OF = {"detr": "softmax", "deformable": "focal", "faster_rcnn": "regions"}

@@ -7,10 +7,9 @@ from torch import nn
 
 from detr_core.config import ConfigError
 from detr_core.model.checkpoint import Checkpoint
-from detr_core.model.config import architecture
-from detr_core.model.detr import Detr
-from detr_core.model.position import LearnedPositions
-from detr_core.model.published import MASK_HEAD
+from detr_core.model.common.position import LearnedPositions
+from detr_core.model.detr.config import architecture
+from detr_core.model.detr.model import Detr
 from detr_core.structures import Category
 from detr_core.wording import counted
 
@@ -45,31 +44,6 @@ def start_from(model: Detr, categories: tuple[Category, ...], checkpoint: Checkp
         classes = counted(len(categories), "class", "classes")
         return f"the class head is new, for {classes}; all other weights come from the checkpoint, which had {used}"
     return f"all weights come from the checkpoint; the class head keeps its {counted(used, 'class', 'classes')}"
-
-
-def mask_head_from(model: Detr, other: Detr) -> str:
-    """Copies the mask head of `other`, which does not depend on the classes, into `model`. The detector is not changed.
-
-    Returns a sentence for the log. Raises ConfigError, which names every weight that is missing or has another shape, or if the
-    attention maps are of another kind.
-    """
-    ours, theirs = (
-        {name: value for name, value in each.state_dict().items() if name.startswith(MASK_HEAD)} for each in (model, other)
-    )
-    if not other.has_mask_head:
-        raise ConfigError(f"train_panoptic.init: expected a checkpoint with a mask head, found no weight of {', '.join(ours)}")
-    if other.attention_maps != model.attention_maps:
-        expected = f"{other.attention_maps!r}, the value of the checkpoint of init"
-        raise ConfigError(f"train_panoptic.attention_maps: expected {expected}, found {model.attention_maps!r}")
-    misshapen = [
-        f"{name}: expected shape {list(ours[name].shape)} for this detector, found {list(theirs[name].shape)}"
-        for name in ours
-        if ours[name].shape != theirs[name].shape
-    ]
-    if misshapen:
-        raise ConfigError(f"train_panoptic.init: the mask head does not fit this detector: {'; '.join(misshapen)}")
-    model.load_state_dict(theirs, strict=False)
-    return f"all {len(theirs)} weights of the mask head come from the checkpoint"
 
 
 def _class_rows(categories: tuple[Category, ...], checkpoint: Checkpoint) -> torch.Tensor | None:

@@ -11,18 +11,18 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from detr_core.data.batching import steps_in_epoch, training_batches
-from detr_core.data.coco import CocoDataset
-from detr_core.distributed import Group
+from detr_core.data.coco_dataset import CocoDataset
+from detr_core.distributed import ProcessContext
 from detr_core.loss.matcher import NonFiniteError
 from detr_core.model.checkpoint import save_checkpoint
 from detr_core.reporter import Reporter, Silent
 from detr_core.structures import Batch
 from detr_core.train.config import TrainConfig
 from detr_core.train.interruption import Interrupted, StopRequest, stop_request
+from detr_core.train.modules import TrainingModule
 from detr_core.train.optimizer import build_optimizer, learning_rate_factor
 from detr_core.train.state import Files, Progress, load_state, require_room, save_state
 from detr_core.train.step import take_step
-from detr_core.train.tasks import Task
 
 RECORDS = 200  # number of points on a training curve of any length
 
@@ -36,18 +36,19 @@ class Validation:
 
 
 def train(
-    task: Task,
+    task: TrainingModule,
     dataset: CocoDataset,
     config: TrainConfig,
     validate: Callable[[], Validation],
     files: Files,
-    mark: str,
+    fingerprint: str,
     meta: dict[str, Any],
-    group: Group,
+    group: ProcessContext,
     workers: int,
     reporter: Reporter,
 ) -> Progress:
-    """Trains `task` on `dataset`. It continues from the state in `files` if that state has the same `mark` (see `fingerprint`).
+    """Trains `task` on `dataset`. It continues from the state in `files` if that state has the same `fingerprint` (see
+    `fingerprint`).
 
     validate: called in every process, every `validate_every` epochs and at the end; it must return the same result in all
     processes. After it the last and the best checkpoint are written. meta: plain values that the checkpoints contain.
@@ -56,8 +57,10 @@ def train(
     SIGINT or SIGTERM asks a process to stop.
     """
     optimizer = build_optimizer(task, config.optimizer)
-    progress, note = load_state(files.state, mark, task, optimizer, group)
-    work = _Training(task, dataset, config, files, mark, meta, group, reporter if group.first else Silent(), optimizer, progress)
+    progress, note = load_state(files.state, fingerprint, task, optimizer, group)
+    work = _Training(
+        task, dataset, config, files, fingerprint, meta, group, reporter if group.first else Silent(), optimizer, progress
+    )
     if note:
         work.reporter.message(note)
     if group.first:
@@ -80,13 +83,13 @@ def train(
 class _Training:
     """The state of one call of `train`. saved: the step of the state that is on disk."""
 
-    task: Task
+    task: TrainingModule
     dataset: CocoDataset
     config: TrainConfig
     files: Files
-    mark: str
+    fingerprint: str
     meta: dict[str, str]
-    group: Group
+    group: ProcessContext
     reporter: Reporter
     optimizer: torch.optim.Optimizer
     progress: Progress
@@ -163,7 +166,7 @@ class _Training:
 
     def save(self) -> None:
         """Saves the state. All processes must call this method together."""
-        save_state(self.files.state, self.mark, self.progress, self.task, self.optimizer, self.group)
+        save_state(self.files.state, self.fingerprint, self.progress, self.task, self.optimizer, self.group)
         self.saved = self.progress.step
 
     def save_once(self) -> None:
@@ -187,7 +190,13 @@ def _kept(files: Files, saved: int, validated: bool) -> str:
 
 
 def _steps(
-    dataset: CocoDataset, config: TrainConfig, epoch_steps: int, progress: Progress, total_steps: int, group: Group, workers: int
+    dataset: CocoDataset,
+    config: TrainConfig,
+    epoch_steps: int,
+    progress: Progress,
+    total_steps: int,
+    group: ProcessContext,
+    workers: int,
 ) -> Iterator[tuple[int, list[Batch]]]:
     # Yields the epoch, counted from 0, and the micro-batches of each remaining optimiser step.
     while progress.step < total_steps:
@@ -205,7 +214,7 @@ def _steps(
                     return
 
 
-def _means_since_last_record(progress: Progress, group: Group) -> dict[str, float]:
+def _means_since_last_record(progress: Progress, group: ProcessContext) -> dict[str, float]:
     # The losses are normalised over all processes, so the loss is the sum of the processes' shares.
     names = sorted(progress.sums)
     totals = group.total([progress.sums[name] for name in names])

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from detr_core.atomic import remove_leftovers
-from detr_core.distributed import Group
-from detr_core.model.files import CheckpointError, read_content, tensor_bytes, write_atomically
+from detr_core.distributed import ProcessContext
+from detr_core.model.common.files import CheckpointError, read_content, tensor_bytes, write_atomically
 from detr_core.storage import require_space
 
 
@@ -59,13 +59,13 @@ def fingerprint(*parts: Any) -> str:
 
 
 def save_state(
-    path: Path, mark: str, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer, group: Group
+    path: Path, fingerprint: str, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer, group: ProcessContext
 ) -> None:
     """Writes the state of all processes to `path` atomically. The first process writes the file."""
     generators = group.gather(_generator_state(group.device))
     if group.first:
         content = {
-            "fingerprint": mark,
+            "fingerprint": fingerprint,
             "progress": asdict(progress),
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
@@ -76,9 +76,9 @@ def save_state(
 
 
 def load_state(
-    path: Path, mark: str, model: nn.Module, optimizer: torch.optim.Optimizer, group: Group
+    path: Path, fingerprint: str, model: nn.Module, optimizer: torch.optim.Optimizer, group: ProcessContext
 ) -> tuple[Progress, str | None]:
-    """Loads the state in `path` into the model and the optimiser if it belongs to this training, which `mark` decides.
+    """Loads the state in `path` into the model and the optimiser if it belongs to this training, which `fingerprint` decides.
 
     Returns the progress and a sentence for the log, which is None if there is no state.
     """
@@ -86,7 +86,7 @@ def load_state(
         return Progress(), None
     try:
         content = read_content(path, torch.device("cpu"))
-        same = content["fingerprint"] == mark
+        same = content["fingerprint"] == fingerprint
     except (CheckpointError, KeyError, TypeError):
         return Progress(), f"starting from the first step, because the interrupted training in {path.name} can't be read"
     if not same:

@@ -9,20 +9,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from detr_core.distributed import Group
+from detr_core.distributed import ProcessContext
 from detr_core.loss.matcher import NonFiniteError
 from detr_core.structures import Batch
 from detr_core.train.interruption import Interrupted, StopRequest
-from detr_core.train.tasks import Task
+from detr_core.train.modules import TrainingModule
 
 
 def take_step(
     parallel: nn.Module,
-    task: Task,
+    task: TrainingModule,
     micro_batches: list[Batch],
     optimizer: torch.optim.Optimizer,
     clip_norm: float | None,
-    group: Group,
+    group: ProcessContext,
     stop: StopRequest,
 ) -> dict[str, float]:
     """Executes one optimiser step with this process's micro-batches of the batch.

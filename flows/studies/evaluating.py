@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from detr_core.data.splits import targets
 from detr_core.reporter import Reporter
-from flows import artifacts, launch
-from flows.locks import building
-from flows.paths import Paths
-from flows.settings import Profile
+from flows.profile import artifacts
+from flows.profile.paths import Paths
+from flows.profile.settings import Profile
+from flows.runtime import launch
+from flows.runtime.locks import building
 
 if TYPE_CHECKING:
     import torch
 
-    from detr_core.data.coco import CocoDataset
+    from detr_core.data.coco_dataset import CocoDataset
     from detr_core.model.checkpoint import Checkpoint
-    from detr_core.model.detr import Detr
+    from detr_core.model.detr.model import Detr
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Setting:
 
     name: str
     params: Mapping[str, object]
-    figures: Mapping[int, Mapping[str, float]]
+    metrics: Mapping[int, Mapping[str, float]]
     series: str = ""
 
 
@@ -65,12 +67,12 @@ class Evaluating:
     """The functions of one evaluating study.
 
     run: writes the study's results, with `metrics.json`, to a folder. settings: reads the settings from such a folder.
-    figures: draws the plots of such a folder into another folder, and returns their files.
+    metrics: draws the plots of such a folder into another folder, and returns their files.
     """
 
     run: Callable[[Inputs, Path], None]
     settings: Callable[[Path], list[Setting]]
-    figures: Callable[[Path, Path], list[Path]]
+    plots: Callable[[Path, Path], list[Path]]
 
 
 def run(name: str, settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]:
@@ -88,20 +90,20 @@ def run(name: str, settings: Profile, paths: Paths, reporter: Reporter) -> dict[
     inputs = Inputs(settings, settings.ablations[name], trained, paths, reporter)
     with building(paths.study(name), reporter.message) as folder:
         STUDIES[name].run(inputs, folder)
-        figures: dict[str, float] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    return figures
+        metrics: dict[str, float] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return metrics
 
 
 # The functions below import inside, because torch takes seconds to import and not every caller needs it.
 
 
 def _dataset(inputs: Inputs, masks: bool = False) -> CocoDataset:
-    from detr_core.data.coco import CocoDataset
+    from detr_core.data.coco_dataset import CocoDataset
     from detr_core.data.transforms import evaluation_transform
 
     split = artifacts.dataset(inputs.paths)["val"]
     transform = evaluation_transform(getattr(inputs.config, "resize", None))
-    return CocoDataset(split, artifacts.targets(split), masks=masks, transform=transform, seed=0)
+    return CocoDataset(split, targets(split), masks=masks, transform=transform, seed=0)
 
 
 def _run_decoder_nms(inputs: Inputs, folder: Path) -> None:
@@ -120,14 +122,14 @@ def _decoder_nms_settings(folder: Path) -> list[Setting]:
         depth = cell["decoder_depth"]
         nms = "off" if cell["nms"] is None else f"{cell['nms']:g}"
         params = {"decoder_depth": depth, "nms": nms}
-        settings.append(Setting(f"depth {depth}, NMS {nms}", params, {depth: _val(cell["figures"])}, f"nms_{nms}"))
+        settings.append(Setting(f"depth {depth}, NMS {nms}", params, {depth: _val(cell["metrics"])}, f"nms_{nms}"))
     return settings
 
 
 def _decoder_nms_figures(folder: Path, out: Path) -> list[Path]:
-    from detr_core.figures.decoder_nms import decoder_nms_figure
+    from detr_core.plots.decoder_nms import decoder_nms_plots
 
-    return decoder_nms_figure(folder / "cells.json", out)
+    return decoder_nms_plots(folder / "cells.json", out)
 
 
 def _run_instance_count(inputs: Inputs, folder: Path) -> None:
@@ -147,10 +149,10 @@ def _instance_count_settings(folder: Path) -> list[Setting]:
     ]  # fmt: skip
 
 
-def _instance_count_figures(folder: Path, out: Path) -> list[Path]:
-    from detr_core.figures.instance_count import instance_count_figures
+def _instance_count_plots(folder: Path, out: Path) -> list[Path]:
+    from detr_core.plots.instance_count import instance_count_plots
 
-    return instance_count_figures(folder / "counts.json", out)
+    return instance_count_plots(folder / "counts.json", out)
 
 
 def _run_encoder_attention(inputs: Inputs, folder: Path) -> None:
@@ -164,10 +166,10 @@ def _run_encoder_attention(inputs: Inputs, folder: Path) -> None:
     write_encoder_attention(found, dataset, folder)
 
 
-def _encoder_attention_figures(folder: Path, out: Path) -> list[Path]:
-    from detr_core.figures.encoder_attention import encoder_attention_figures
+def _encoder_attention_plots(folder: Path, out: Path) -> list[Path]:
+    from detr_core.plots.encoder_attention import encoder_attention_plots
 
-    return encoder_attention_figures(folder, out)
+    return encoder_attention_plots(folder, out)
 
 
 def _run_decoder_attention(inputs: Inputs, folder: Path) -> None:
@@ -178,10 +180,10 @@ def _run_decoder_attention(inputs: Inputs, folder: Path) -> None:
     write_decoder_attention(found, dataset, folder)
 
 
-def _decoder_attention_figures(folder: Path, out: Path) -> list[Path]:
-    from detr_core.figures.decoder_attention import decoder_attention_figures
+def _decoder_attention_plots(folder: Path, out: Path) -> list[Path]:
+    from detr_core.plots.decoder_attention import decoder_attention_plots
 
-    return decoder_attention_figures(folder, out)
+    return decoder_attention_plots(folder, out)
 
 
 def _run_scoring(inputs: Inputs, folder: Path) -> None:
@@ -200,15 +202,15 @@ def _scoring_settings(folder: Path) -> list[Setting]:
     for each in _read(folder / "scores.json"):
         override, score = "on" if each["empty_slot_override"] else "off", each["threshold"]
         params = {"empty_slot_override": override, "score": score}
-        figures = {round(100 * score): _val(each["figures"])}
-        settings.append(Setting(f"empty slots {override}, score {score:g}", params, figures, f"override_{override}"))
+        metrics = {round(100 * score): _val(each["metrics"])}
+        settings.append(Setting(f"empty slots {override}, score {score:g}", params, metrics, f"override_{override}"))
     return settings
 
 
-def _scoring_figures(folder: Path, out: Path) -> list[Path]:
-    from detr_core.figures.scoring import scoring_figures
+def _scoring_plots(folder: Path, out: Path) -> list[Path]:
+    from detr_core.plots.scoring import scoring_plots
 
-    return scoring_figures(folder / "scores.json", out)
+    return scoring_plots(folder / "scores.json", out)
 
 
 def _no_settings(folder: Path) -> list[Setting]:
@@ -219,14 +221,14 @@ def _read(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def _val(figures: Mapping[str, float]) -> dict[str, float]:
-    return {f"val/{name}": value for name, value in figures.items()}
+def _val(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {f"val/{name}": value for name, value in metrics.items()}
 
 
 STUDIES = {
     "decoder-nms": Evaluating(_run_decoder_nms, _decoder_nms_settings, _decoder_nms_figures),
-    "instance-count": Evaluating(_run_instance_count, _instance_count_settings, _instance_count_figures),
-    "encoder-attention": Evaluating(_run_encoder_attention, _no_settings, _encoder_attention_figures),
-    "decoder-attention": Evaluating(_run_decoder_attention, _no_settings, _decoder_attention_figures),
-    "scoring": Evaluating(_run_scoring, _scoring_settings, _scoring_figures),
+    "instance-count": Evaluating(_run_instance_count, _instance_count_settings, _instance_count_plots),
+    "encoder-attention": Evaluating(_run_encoder_attention, _no_settings, _encoder_attention_plots),
+    "decoder-attention": Evaluating(_run_decoder_attention, _no_settings, _decoder_attention_plots),
+    "scoring": Evaluating(_run_scoring, _scoring_settings, _scoring_plots),
 }

@@ -9,9 +9,9 @@ from typing import Any
 
 from detr_core.config import as_dict
 from detr_core.studies.training import TrainingStudyConfig
-from flows import artifacts
-from flows.paths import Paths
-from flows.settings import Profile
+from flows.profile import artifacts
+from flows.profile.paths import Paths
+from flows.profile.settings import Profile
 from flows.studies import variants
 from flows.studies.variants import Variant
 
@@ -67,7 +67,7 @@ def write(
         if truth is not None and base.label in made and base.label != label:
             apart = difference(truth, base.paths(paths.profile).evaluation / "bbox.json", own.evaluation / "bbox.json")
         cost = json.loads((own.runs / "cost" / "cost.json").read_text(encoding="utf-8"))
-        rows.append(Run(*about, "finished", None, variants.figures(own), _curve(own), cost, apart))
+        rows.append(Run(*about, "finished", None, variants.metrics(own), _curve(own), cost, apart))
     return write_table(Table(study, paths.profile, config.paper, config.base, rows), paths.study(study))
 
 
@@ -82,7 +82,7 @@ def is_complete(table: Path, runs: Mapping[str, Variant]) -> bool:
     return there == [(run.name, run.seed, "finished", run.name != content.base) for run in runs.values()]
 
 
-def key_figures(table: Path) -> dict[str, float]:
+def key_metrics(table: Path) -> dict[str, float]:
     """Returns val/PQ, or val/AP if there is no PQ, of each finished run of a table."""
     from detr_core.studies.comparison import read_table
 
@@ -94,7 +94,7 @@ def key_figures(table: Path) -> dict[str, float]:
     return found
 
 
-def cost_figures(own: Paths) -> dict[str, float]:
+def cost_metrics(own: Paths) -> dict[str, float]:
     """Returns the costs of a finished variant: 'cost/parameters' (millions), 'cost/gflops', 'cost/images_per_second'."""
     content = json.loads((own.runs / "cost" / "cost.json").read_text(encoding="utf-8"))
     return {f"cost/{name}": value for name, value in content.items() if name != "machine"}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from detr_core.config import ConfigError, require
 from detr_core.studies.config import EVALUATING
-from flows.settings import Profile, left_out
+from flows.profile.settings import Profile, left_out
 
 ALL = "all"
 

@@ -21,12 +21,14 @@ from detr_core.errors import ExpectedError
 from detr_core.reporter import Reporter, Silent
 from detr_core.studies.training import TrainingStudyConfig
 from detr_core.wording import counted
-from flows import artifacts, launch, pages, tracking
-from flows.paths import Paths, relative
-from flows.progress import Lines, Tee
-from flows.settings import VARIED, Profile, load
-from flows.show import publish
+from flows.profile import artifacts
+from flows.profile.paths import Paths, relative
+from flows.profile.settings import VARIED, Profile, load
+from flows.runtime import launch
+from flows.runtime.progress import Lines, Tee
 from flows.studies import results, variants
+from flows.tracking import recorder, ui_addresses
+from flows.tracking.prefect_summary import publish
 
 TRIES = 2  # how often a variant is tried; the second try continues where the first one stopped
 
@@ -47,16 +49,16 @@ class Study:
         assert isinstance(config, TrainingStudyConfig)
         self.name, self.settings, self.paths, self.config = name, settings, paths, config
         self.variants = {variant.label: variant for variant in variants.variants_of(name, settings)}
-        self.digests = {label: variants.made_from(variant, paths) for label, variant in self.variants.items()}
+        self.digests = {label: variants.build_digests(variant, paths) for label, variant in self.variants.items()}
         self.failed: dict[str, str] = {}
         self._stopped = threading.Event()
         self._slots: queue.Queue[tuple[int, ...] | None] = queue.Queue()
         for share in shares(launch.gpus(settings.resources), settings.resources.side_by_side):
             self._slots.put(share)
 
-    def is_made(self, label: str) -> bool:
+    def is_up_to_date(self, label: str) -> bool:
         """Returns whether the variant's results exist and are up to date."""
-        return variants.is_made(self.variants[label], self.paths, self.digests[label])
+        return variants.is_up_to_date(self.variants[label], self.paths, self.digests[label])
 
     def make(self, label: str, reporter: Reporter, run_id: str) -> dict[str, float]:
         """Trains and evaluates one variant on a share of the GPUs, except for results that are up to date; returns its metrics.
@@ -78,9 +80,9 @@ class Study:
 
     def write(self, intervals: bool) -> dict[str, float]:
         """Writes study.json and study.csv with the finished variants; returns val/AP (or val/PQ) by variant and seed."""
-        made = {label for label in self.variants if self.is_made(label)}
+        made = {label for label in self.variants if self.is_up_to_date(label)}
         file = results.write(self.settings, self.paths, self.name, self.variants, made, self.failed, intervals)
-        return results.key_figures(file)
+        return results.key_metrics(file)
 
     @contextmanager
     def _slot(self) -> Iterator[tuple[int, ...] | None]:
@@ -131,39 +133,41 @@ def study(name: str, profile: str) -> dict[str, float]:
     settings, paths = load(profile), Paths(profile)
     work, logger = Study(name, settings, paths), get_run_logger()
     table = paths.study(name) / "study.json"
-    open_ones = [label for label in work.variants if not work.is_made(label)]
+    open_ones = [label for label in work.variants if not work.is_up_to_date(label)]
     if not open_ones and results.is_complete(table, work.variants):
         logger.info(
             "%s: all %d variants are up to date, and nothing is done; the table is %s", name, len(work.variants), relative(table)
         )
-        return results.key_figures(table)
+        return results.key_metrics(table)
     logger.info("%s: %d of %d variants are to be trained or evaluated", name, len(open_ones), len(work.variants))
     params = settings.flat("data", *VARIED, "resources")
     # Mappings are recorded as one value, because a variant's name may hold characters that MLflow forbids in a parameter's name.
     params |= {f"ablations.{name}.{key}": value for key, value in as_dict(work.config).items()}
-    with tracking.stage_run("ablations", paths, params, [paths.data, paths.dataset], sample_seconds=5, name=name) as record:
+    with recorder.stage_run("ablations", paths, params, [paths.data, paths.dataset], sample_seconds=5, name=name) as record:
         record.tag("study", name)
         children = _make_all(work, record)
-        figures = work.write(intervals=True)
+        metrics = work.write(intervals=True)
         for file in (table, table.with_suffix(".csv")):
             record.artifact(file)
-        comparison = pages.compare_page([children[label] for label in work.variants if label in children], record.experiment_id)
-        record.tag(tracking.COMPARISON, pages.stored(comparison))
-        logger.info("%s: the page that compares its variants in MLflow: %s", name, pages.to_open(comparison))
-        from detr_core.figures.study import study_figure
+        comparison = ui_addresses.compare_page(
+            [children[label] for label in work.variants if label in children], record.experiment_id
+        )
+        record.tag(recorder.COMPARISON, ui_addresses.stored(comparison))
+        logger.info("%s: the page that compares its variants in MLflow: %s", name, ui_addresses.to_open(comparison))
+        from detr_core.plots.study import study_plots
 
         with TemporaryDirectory() as folder:
-            record.figures(study_figure(table, Path(folder)))
+            record.plots(study_plots(table, Path(folder)))
         if work.failed:
             raise StudyError(
                 f"study {name}: {len(work.failed)} of {counted(len(work.variants), 'variant')} failed: "
                 + "; ".join(f"{label}: {error}" for label, error in work.failed.items())
             )
-    publish(f"ablations-{name}", profile, figures, {"MLflow run": record.url(), "The variants compared": comparison})
-    return figures
+    publish(f"ablations-{name}", profile, metrics, {"MLflow run": record.url(), "The variants compared": comparison})
+    return metrics
 
 
-def _make_all(work: Study, record: tracking.Record) -> dict[str, str]:
+def _make_all(work: Study, record: recorder.RunRecorder) -> dict[str, str]:
     """Trains and evaluates every variant in its own task; returns their MLflow runs by label, and adds failures to `work`."""
     children: dict[str, str] = {}
 
@@ -173,12 +177,12 @@ def _make_all(work: Study, record: tracking.Record) -> dict[str, str]:
         with record.child(f"{work.name} {label}", params) as child:
             children[label] = child.run_id
             child.tag("study", work.name)
-            figures = work.make(label, Tee(Lines(label, get_run_logger().info), child), child.run_id)
+            metrics = work.make(label, Tee(Lines(label, get_run_logger().info), child), child.run_id)
             own = about.paths(work.paths.profile)
             for name, run_id in variants.makers(own, work.digests[label]).items():
                 if run_id != child.run_id:
                     child.tag(f"reused.{name}", run_id)
-            child.metrics(figures | results.cost_figures(own), step=results.last_step(own))
+            child.metrics(metrics | results.cost_metrics(own), step=results.last_step(own))
 
     once_more = task(retries=TRIES - 1, cache_policy=NO_CACHE)(variant)  # digests, not Prefect, show what is up to date
     try:

@@ -15,15 +15,18 @@ from typing import Any
 
 import yaml
 
-from detr_core import directories, download
+from detr_core import directories
 from detr_core.atomic import write_text
+from detr_core.checksums import digest
 from detr_core.config import as_dict
+from detr_core.data.splits import targets
 from detr_core.reporter import Reporter
 from detr_core.studies.training import TrainingStudyConfig
-from flows import artifacts, evaluate, train_detection, train_panoptic
-from flows.locks import building, exclusive
-from flows.paths import ROOT, Paths
-from flows.settings import Profile, variants
+from flows import evaluate, train_detection, train_panoptic
+from flows.profile import artifacts
+from flows.profile.paths import ROOT, Paths
+from flows.profile.settings import Profile, variants
+from flows.runtime.locks import building, exclusive
 
 STAGES = {"detection": "train_detection", "panoptic": "train_panoptic", "evaluation": "evaluate"}  # folder -> stage
 
@@ -68,7 +71,7 @@ def variants_of(study: str, settings: Profile) -> list[Variant]:
     ]
 
 
-def made_from(variant: Variant, paths: Paths) -> dict[str, str]:
+def build_digests(variant: Variant, paths: Paths) -> dict[str, str]:
     """Returns, for each result folder of the variant, a digest of its inputs: settings, annotations and code.
 
     paths: the paths of the profile. Raises DatasetError if the profile has no dataset.
@@ -77,23 +80,20 @@ def made_from(variant: Variant, paths: Paths) -> dict[str, str]:
     masks = settings.train_panoptic
     inits = {"detection": settings.train_detection.init, "panoptic": masks and masks.init}
     before = _digest(
-        [
-            download.digest(file)
-            for split in artifacts.dataset(paths).values()
-            for file in (split.instances, split.panoptic)
-            if file
-        ],
+        [digest(file) for split in artifacts.dataset(paths).values() for file in (split.instances, split.panoptic) if file],
         as_dict(settings.detector),
     )
     for folder, stage in STAGES.items():
         if folder != "panoptic" or variant.trains_masks:
             init = inits.get(folder)
-            given = init and ROOT.joinpath(init.checkpoint).is_file() and download.digest(ROOT / init.checkpoint)
-            before = digests[folder] = _digest(before, given, as_dict(getattr(settings, stage)), _code(stage))
-    return digests | {"cost": _digest(before, _code("ablations"))}
+            given = init and ROOT.joinpath(init.checkpoint).is_file() and digest(ROOT / init.checkpoint)
+            before = digests[folder] = _digest(
+                before, given, as_dict(getattr(settings, stage)), _code(stage, settings.detector.kind)
+            )
+    return digests | {"cost": _digest(before, _code("ablations", settings.detector.kind))}
 
 
-def is_made(variant: Variant, paths: Paths, digests: dict[str, str]) -> bool:
+def is_up_to_date(variant: Variant, paths: Paths, digests: dict[str, str]) -> bool:
     """Returns whether all results of the variant exist and were made from inputs with these digests.
 
     paths: the paths of the profile.
@@ -127,7 +127,7 @@ def run(variant: Variant, paths: Paths, digests: dict[str, str], reporter: Repor
                         work[name](variant.settings, own, reporter)
                     note = {"made_from": digest, "mlflow_run": run_id}
                     write_text(_note(own.runs / name), json.dumps(note) + "\n")
-        return figures(own)
+        return metrics(own)
 
 
 def makers(own: Paths, names: Iterable[str]) -> dict[str, str]:
@@ -136,7 +136,7 @@ def makers(own: Paths, names: Iterable[str]) -> dict[str, str]:
     return {name: note["mlflow_run"] for name, note in notes.items() if "mlflow_run" in note}
 
 
-def figures(own: Paths) -> dict[str, float]:
+def metrics(own: Paths) -> dict[str, float]:
     """Returns the metrics of a finished variant's stages; if two stages have a metric of the same name, the later stage's."""
     found: dict[str, float] = {}
     for folder in (own.detection, own.panoptic, own.evaluation):
@@ -162,13 +162,13 @@ def _is_there(folder: Path, digest: str, reporter: Reporter) -> bool:
 
 
 def _measure_cost(settings: Profile, own: Paths, reporter: Reporter) -> dict[str, float]:
-    from detr_core.data.coco import CocoDataset  # torch takes seconds to import
+    from detr_core.data.coco_dataset import CocoDataset  # torch takes seconds to import
     from detr_core.data.transforms import evaluation_transform
     from detr_core.studies.cost import cost
 
     split, device = artifacts.dataset(own)["val"], artifacts.device(settings.resources.gpus)
     transform = evaluation_transform(settings.evaluate.resize)
-    dataset = CocoDataset(split, artifacts.targets(split), masks=False, transform=transform, seed=0)
+    dataset = CocoDataset(split, targets(split), masks=False, transform=transform, seed=0)
     found = cost(artifacts.checkpoint(artifacts.whole_model(own), own.profile, device).model, dataset, device)
     with building(own.runs / "cost", reporter.message) as folder:
         (folder / "cost.json").write_text(json.dumps(dataclasses.asdict(found), indent=1), encoding="utf-8")
@@ -193,11 +193,12 @@ def _is_of(folder: Path, digest: str) -> bool:
     return folder.is_dir() and note.is_file() and json.loads(note.read_text(encoding="utf-8"))["made_from"] == digest
 
 
-def _code(stage: str) -> str:
-    """Returns a digest of the files that dvc.yaml names as the stage's code."""
-    named = [ROOT / name for name in _graph()["stages"][stage]["deps"] if "${profile}" not in name]
+def _code(stage: str, kind: str) -> str:
+    """Returns a digest of the files that dvc.yaml names as the stage's code. kind: of detector."""
+    listed = [name for name in _graph()["stages"][stage]["deps"] if "${profile}" not in name]
+    named = [ROOT / name.replace("${kind}", kind) for name in listed]
     found = {file for path in named for file in (path, *path.rglob("*")) if file.is_file() and file.suffix != ".pyc"}
-    return _digest([(str(file.relative_to(ROOT)), download.digest(file)) for file in sorted(found)])
+    return _digest([(str(file.relative_to(ROOT)), digest(file)) for file in sorted(found)])
 
 
 def _graph() -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from detr_core.data.config import SplitConfig
-from detr_core.data.dataset import write_dataset
+from detr_core.data.splits import write_dataset
 
 CATEGORIES = [{"id": 3, "name": "cat", "isthing": 1}, {"id": 8, "name": "sky", "isthing": 0}]
 IMAGES = 4

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from detr_core.check.accounting import accounts
-from detr_core.check.inspect import inspect
+from detr_core.check.inspection import inspect
 from detr_core.check.leave_out import write_checked
-from detr_core.data.account import Account, UnaccountedError
-from detr_core.data.dataset import read_dataset
+from detr_core.data.splits import read_dataset
 from detr_core.reporter import Silent
+from detr_core.sources.account import Account, UnaccountedError
 from tests.check.datasets import change, write_whole
 
 
@@ -41,9 +41,9 @@ def test_an_image_takes_its_objects_along_in_both_files(tmp_path: Path) -> None:
     )
     change(whole, "train", "panoptic", lambda found: found["annotations"][0]["segments_info"].append(
         {"id": 9, "category_id": 3, "bbox": [0, 0, 1, 1], "area": 1, "iscrowd": 0}))  # fmt: skip
-    figures = account(whole, tmp_path / "out")
+    metrics = account(whole, tmp_path / "out")
     numbers = {
-        place: tuple(figures[f"account/train/{place}/{part}"] for part in ("supplied", "used", "left_out"))
+        place: tuple(metrics[f"account/train/{place}/{part}"] for part in ("supplied", "used", "left_out"))
         for place in ("instances/images", "instances/objects", "panoptic/images", "panoptic/objects")
     }
     assert numbers == {
@@ -52,8 +52,8 @@ def test_an_image_takes_its_objects_along_in_both_files(tmp_path: Path) -> None:
         "panoptic/images": (4, 3, 1),
         "panoptic/objects": (9, 6, 3),
     }
-    assert (figures["left_out/train/images"], figures["left_out/train/objects"]) == (1, 3), "as in the panoptic file"
-    assert (figures["left_out/val/images"], figures["left_out/val/objects"]) == (0, 0)
+    assert (metrics["left_out/train/images"], metrics["left_out/train/objects"]) == (1, 3), "as in the panoptic file"
+    assert (metrics["left_out/val/images"], metrics["left_out/val/objects"]) == (0, 0)
 
 
 def test_an_annotation_of_an_instance_is_one_object_whatever_else_it_has(tmp_path: Path) -> None:

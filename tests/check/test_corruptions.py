@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detr_core.check.inspect import inspect
+from detr_core.check.inspection import inspect
 from detr_core.check.leave_out import write_checked
 from detr_core.data.annotations import Targets
-from detr_core.data.coco import CocoDataset
+from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.config import SplitConfig
-from detr_core.data.dataset import DatasetError, read_dataset, write_dataset
+from detr_core.data.splits import DatasetError, read_dataset, write_dataset
 from detr_core.reporter import Silent
 from tests.corruptions import CASES, FIELDS, PANOPTIC_CASES, PANOPTIC_FIELDS, sound, sound_panoptic
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detr_core.data.dataset import Split
+from detr_core.data.splits import Split
 
 Writer = Callable[..., Split]
 

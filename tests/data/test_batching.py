@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from detr_core.data.batching import collate, evaluation_batches, steps_in_epoch, training_batches
-from detr_core.data.coco import CocoDataset, Sample
+from detr_core.data.coco_dataset import CocoDataset, Sample
 from detr_core.data.config import AugmentationConfig, ResizeConfig
-from detr_core.data.dataset import DatasetError, Split
+from detr_core.data.splits import DatasetError, Split
 from detr_core.data.transforms import evaluation_transform, resized, training_transform
 from detr_core.structures import Target
 
@@ -98,12 +98,12 @@ def test_starting_in_the_middle_gives_the_rest_without_reading_the_start(dataset
     whole = list(batches(dataset, batch_size=4, accumulation=2))
     read: list[Any] = []
 
-    class Recorded(CocoDataset):
+    class RecordedRun(CocoDataset):
         def __getitem__(self, key: Any) -> Sample:
             read.append(key)
             return super().__getitem__(key)
 
-    recorded = Recorded(dataset.split, "instances", False, dataset.transform, dataset.seed)
+    recorded = RecordedRun(dataset.split, "instances", False, dataset.transform, dataset.seed)
     rest = list(batches(recorded, batch_size=4, accumulation=2, start_step=3))
     assert len(read) == 8
     assert len(rest) == len(whole) - 6

@@ -19,8 +19,8 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from detr_core.data.annotations import CROWDS, EMPTY
-from detr_core.data.coco import CocoDataset
-from detr_core.data.dataset import DatasetError, Split, read_dataset
+from detr_core.data.coco_dataset import CocoDataset
+from detr_core.data.splits import DatasetError, Split, read_dataset
 from tests.corruptions import ABSURD, CASES, FIELDS, PANOPTIC_CASES, PANOPTIC_FIELDS, is_in, same, sound, sound_panoptic
 
 

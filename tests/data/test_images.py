@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from detr_core.data.dataset import DatasetError
 from detr_core.data.images import read_image, read_segment_ids
+from detr_core.data.splits import DatasetError
 
 ORIENTATION = 0x0112
 

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from detr_core.data.batching import evaluation_batches, training_batches
-from detr_core.data.coco import CocoDataset
+from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.config import AugmentationConfig, CropConfig, ResizeConfig, SplitConfig
-from detr_core.data.dataset import read_dataset, write_dataset
+from detr_core.data.splits import read_dataset, write_dataset
 from detr_core.data.transforms import evaluation_transform, training_transform
 
 PANOPTIC = SplitConfig("images", "instances.json", "panoptic.json", "panoptic")

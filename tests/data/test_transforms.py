@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torchvision import tv_tensors
 
 from detr_core.config import ConfigError
-from detr_core.data.coco import CocoDataset
+from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.config import AugmentationConfig, CropConfig, ResizeConfig
 from detr_core.data.transforms import EvaluationTransform, evaluation_transform, nearest, resized, scaled, training_transform
 

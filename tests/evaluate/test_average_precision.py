@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hotcoco import COCO
 
-from detr_core.evaluate.average_precision import FIGURES, coco_ap, error_breakdown, read_ground_truth
+from detr_core.evaluate.average_precision import METRICS, coco_ap, error_breakdown, read_ground_truth
 from detr_core.structures import category_labels
 
 
@@ -36,9 +36,9 @@ def result(image: int, category: int, box: list[float], score: float) -> dict[st
 def test_perfect_results(truth: Path) -> None:
     found = [result(1, 10, [0, 0, 50, 50], 0.9), result(1, 20, [60, 0, 50, 50], 0.8), result(2, 10, [5, 5, 20, 20], 0.7)]
     ap = coco_ap(truth, found, "bbox")
-    assert tuple(ap.figures) == FIGURES
-    assert ap.figures["APl"] == ap.figures["ARl"] == -1  # there is no large object
-    assert all(value == pytest.approx(1) for name, value in ap.figures.items() if name not in ("APl", "ARl"))
+    assert tuple(ap.metrics) == METRICS
+    assert ap.metrics["APl"] == ap.metrics["ARl"] == -1  # there is no large object
+    assert all(value == pytest.approx(1) for name, value in ap.metrics.items() if name not in ("APl", "ARl"))
     assert ap.per_class == pytest.approx({"cat": 1, "dog": 1})
 
 
@@ -49,14 +49,14 @@ def test_rows_a_file_and_a_list_are_scored_alike(truth: Path, tmp_path: Path) ->
     rows = np.array([[d["image_id"], *d["bbox"], d["score"], d["category_id"]] for d in found])
     once_read = read_ground_truth(truth)
     expected = coco_ap(truth, found, "bbox")
-    assert 0 < expected.figures["AP"] < 1
+    assert 0 < expected.metrics["AP"] < 1
     assert coco_ap(once_read, file, "bbox") == expected == coco_ap(once_read, rows, "bbox")
 
 
 @pytest.mark.parametrize("nothing", [[], np.empty((0, 7))], ids=["list", "rows"])
 def test_no_results_at_all(truth: Path, nothing: Any) -> None:
-    figures = coco_ap(truth, nothing, "bbox").figures
-    assert figures == {name: -1.0 if name in ("APl", "ARl") else 0.0 for name in FIGURES}
+    metrics = coco_ap(truth, nothing, "bbox").metrics
+    assert metrics == {name: -1.0 if name in ("APl", "ARl") else 0.0 for name in METRICS}
     errors = error_breakdown(truth, nothing, "bbox")
     assert errors["AP50"] == 0
     assert errors["count"] == {"Cls": 0, "Loc": 0, "Both": 0, "Dupe": 0, "Bkg": 0, "Miss": 3}
@@ -73,7 +73,7 @@ def test_each_kind_of_error_is_told_apart(truth: Path) -> None:
     errors = error_breakdown(truth, found, "bbox")
     assert errors["count"] == {"Cls": 1, "Loc": 1, "Both": 0, "Dupe": 1, "Bkg": 1, "Miss": 0}
     assert errors["gain"]["Cls"] > 0
-    assert errors["AP50"] == pytest.approx(coco_ap(truth, found, "bbox").figures["AP50"])
+    assert errors["AP50"] == pytest.approx(coco_ap(truth, found, "bbox").metrics["AP50"])
 
 
 def test_categories_of_one_name_keep_their_own_precision() -> None:

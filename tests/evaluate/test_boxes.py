@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from detr_core.evaluate.boxes import detections
+from detr_core.evaluate.boxes import postprocess_softmax
 
 
 def logits_of(probabilities: list[list[float]]) -> Tensor:
@@ -18,7 +18,7 @@ BOXES = torch.tensor([[[0.5, 0.5, 1.0, 0.5], [0.25, 0.75, 0.5, 0.5], [0.9, 0.5, 
 
 
 def test_override_scores_the_second_best_class_of_empty_slots() -> None:
-    (found,) = detections(LOGITS, BOXES, [(100, 200)], empty_slot_override=True)
+    (found,) = postprocess_softmax(LOGITS, BOXES, [(100, 200)], empty_slot_override=True)
     torch.testing.assert_close(found.scores, torch.tensor([0.7, 0.3, 0.5]))
     assert found.labels.tolist() == [1, 0, 0]
     assert found.queries.tolist() == [0, 1, 2]
@@ -28,13 +28,13 @@ def test_override_scores_the_second_best_class_of_empty_slots() -> None:
 
 
 def test_without_override_empty_slots_are_left_out() -> None:
-    (found,) = detections(LOGITS, BOXES, [(100, 200)], empty_slot_override=False)
+    (found,) = postprocess_softmax(LOGITS, BOXES, [(100, 200)], empty_slot_override=False)
     assert found.queries.tolist() == [0, 2]
     assert found.labels.tolist() == [1, 0]
     assert found.boxes.shape == (2, 4)
 
 
 def test_image_where_nothing_is_found() -> None:
-    (found,) = detections(logits_of([[0.1, 0.9]]), BOXES[:, :1], [(10, 10)], empty_slot_override=False)
+    (found,) = postprocess_softmax(logits_of([[0.1, 0.9]]), BOXES[:, :1], [(10, 10)], empty_slot_override=False)
     assert found.scores.shape == (0,)
     assert found.boxes.shape == (0, 4)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from detr_core.data.areas import is_plausible
-from detr_core.data.dataset import DatasetError
+from detr_core.data.splits import DatasetError
 from detr_core.evaluate.average_precision import coco_ap
 from detr_core.evaluate.ground_truth import has_masks, read_instances
 
@@ -39,7 +39,7 @@ def test_only_images_annotations_and_categories_are_read(file: Path, encoding: s
     truth = read_instances(file)
     assert [(entry["id"], entry["iscrowd"]) for entry in truth.load_anns(truth.get_ann_ids())] == [(1, 0), (2, 1)]
     found = [{"image_id": 0, "category_id": 0, "bbox": [2, 2, 10, 10], "score": 0.5}]
-    assert coco_ap(file, found, "bbox").figures["AP"] == pytest.approx(1)
+    assert coco_ap(file, found, "bbox").metrics["AP"] == pytest.approx(1)
 
 
 @pytest.mark.parametrize(

@@ -10,21 +10,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from detr_core.data.coco import CocoDataset
-from detr_core.data.dataset import Split
-from detr_core.distributed import alone
-from detr_core.evaluate.boxes import found, in_one_row
+from detr_core.data.coco_dataset import CocoDataset
+from detr_core.data.splits import Split
+from detr_core.distributed import single_process
+from detr_core.evaluate.boxes import in_one_row, postprocess
 from detr_core.evaluate.config import EvaluateConfig, MergingConfig
 from detr_core.evaluate.predictions import average_precision_of, evaluate, predict
 from detr_core.model.checkpoint import CheckpointError, export_published, load_checkpoint, save_checkpoint
+from detr_core.model.common.normalisation import normalise
 from detr_core.model.config import detector_config
 from detr_core.model.detector import Detector, build_detector
-from detr_core.model.image import normalise
 from detr_core.reporter import Silent
-from detr_core.structures import DeformableOutput, Output, RegionOutput
+from detr_core.structures import RegionOutput, SigmoidOutput, SoftmaxOutput
 from detr_core.studies.config import DecoderNmsConfig
 from detr_core.studies.decoder_nms import decoder_nms
-from flows.detector_model import DetectorModel
+from flows.tracking.detector_model import DetectorModel
 from tests.kinds import KINDS
 from tests.tiny_detector import CPU, dataset_of, detector, scenes
 
@@ -55,15 +55,15 @@ def sure(kind: str, dataset: CocoDataset) -> Detector:
 @pytest.mark.parametrize("kind", KINDS)
 def test_files_hold_what_validation_measures(kind: str, dataset: CocoDataset, split: Split, tmp_path: Path) -> None:
     model = sure(kind, dataset)
-    predict(model, dataset.categories, dataset, CONFIG, tmp_path, alone(CPU), 0, Silent())
+    predict(model, dataset.categories, dataset, CONFIG, tmp_path, single_process(CPU), 0, Silent())
     assert {path.name for path in tmp_path.iterdir()} == {"bbox.json"}
     written = json.loads((tmp_path / "bbox.json").read_text())
     things = {category.id for category in dataset.categories if category.isthing}
     assert len(written) > 0
     assert {each["category_id"] for each in written} <= things
-    figures = evaluate(tmp_path, split)
-    in_memory = average_precision_of(model, dataset.categories, dataset, 4, alone(CPU), 0, Silent())
-    assert {name: figures[f"val/{name}"] for name in in_memory} == pytest.approx(in_memory)
+    metrics = evaluate(tmp_path, split)
+    in_memory = average_precision_of(model, dataset.categories, dataset, 4, single_process(CPU), 0, Silent())
+    assert {name: metrics[f"val/{name}"] for name in in_memory} == pytest.approx(in_memory)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -76,7 +76,7 @@ def test_checkpoint_round_trip(kind: str, dataset: CocoDataset, tmp_path: Path) 
     padding = torch.zeros(1, 64, 64, dtype=torch.bool)
     with torch.inference_mode():
         ours, theirs = (each(normalise(pixels, padding), padding) for each in (model, loaded.model))
-    (one,), (other,) = found(ours, [(64, 64)], True), found(theirs, [(64, 64)], True)
+    (one,), (other,) = postprocess(ours, [(64, 64)], True), postprocess(theirs, [(64, 64)], True)
     assert torch.equal(one.scores, other.scores)
     assert torch.equal(one.boxes, other.boxes)
     with pytest.raises(
@@ -91,7 +91,7 @@ def test_checkpoint_round_trip(kind: str, dataset: CocoDataset, tmp_path: Path) 
 def test_a_query_may_count_with_several_classes() -> None:
     logits = torch.tensor([[[[3.0, -1.0, 2.0], [0.0, -9.0, -9.0]]]])
     boxes = torch.tensor([[[[0.5, 0.5, 1.0, 0.5], [0.25, 0.75, 0.5, 0.5]]]])
-    (image,) = found(DeformableOutput(logits, boxes), [(100, 200)], empty_slot_override=True)
+    (image,) = postprocess(SigmoidOutput(logits, boxes), [(100, 200)], empty_slot_override=True)
     assert image.queries.tolist()[:3] == [0, 0, 1]
     assert image.labels.tolist()[:3] == [0, 2, 0]
     torch.testing.assert_close(image.scores[:3], torch.tensor([3.0, 2.0, 0.0]).sigmoid())
@@ -99,26 +99,26 @@ def test_a_query_may_count_with_several_classes() -> None:
 
 
 def test_no_more_detections_than_average_precision_looks_at() -> None:
-    output = DeformableOutput(torch.randn(1, 2, 50, 9), torch.rand(1, 2, 50, 4))
-    assert [len(image.scores) for image in found(output, [(10, 10)] * 2, True)] == [100, 100]
+    output = SigmoidOutput(torch.randn(1, 2, 50, 9), torch.rand(1, 2, 50, 4))
+    assert [len(image.scores) for image in postprocess(output, [(10, 10)] * 2, True)] == [100, 100]
 
 
 def test_a_batch_in_one_row_is_what_its_images_are_one_by_one() -> None:
     boxes, sizes = torch.rand(2, 3, 7, 4), [(100, 200), (50, 40), (64, 64)]
     nothing = torch.zeros(3, 8, 1, 1)
     outputs = (
-        Output(torch.randn(2, 3, 7, 5), boxes, nothing, nothing, nothing, nothing),
-        DeformableOutput(torch.randn(2, 3, 7, 5), boxes),
+        SoftmaxOutput(torch.randn(2, 3, 7, 5), boxes, nothing, nothing, nothing, nothing),
+        SigmoidOutput(torch.randn(2, 3, 7, 5), boxes),
     )
     for output, layer in itertools.product(outputs, (0, -1)):
-        row, images = in_one_row(output, sizes, layer), found(output, sizes, empty_slot_override=True, layer=layer)
+        row, images = in_one_row(output, sizes, layer), postprocess(output, sizes, empty_slot_override=True, layer=layer)
         for name in ("scores", "labels", "boxes", "queries"):
             assert torch.equal(getattr(row, name), torch.cat([getattr(image, name) for image in images]))
 
 
 def test_an_image_in_which_faster_rcnn_finds_nothing() -> None:
     nothing = RegionOutput([torch.zeros(0, 4)], [torch.zeros(0)], [torch.zeros(0, dtype=torch.int64)])
-    (image,) = found(nothing, [(10, 20)], empty_slot_override=True)
+    (image,) = postprocess(nothing, [(10, 20)], empty_slot_override=True)
     assert image.boxes.shape == (0, 4)
     assert image.queries.shape == (0,)
 
@@ -129,8 +129,8 @@ def test_decoder_nms_asks_for_decoder_layers(dataset: CocoDataset, split: Split)
     model = sure("deformable", dataset)
     cells = decoder_nms(model, dataset.categories, dataset, config, split.instances, CPU, 0, Silent())
     assert [(cell.decoder_depth, cell.nms) for cell in cells] == [(1, None), (1, 0.5), (2, None), (2, 0.5)]
-    figures = average_precision_of(model, dataset.categories, dataset, 4, alone(CPU), 0, Silent())
-    assert cells[2].figures == pytest.approx(figures)
+    metrics = average_precision_of(model, dataset.categories, dataset, 4, single_process(CPU), 0, Silent())
+    assert cells[2].metrics == pytest.approx(metrics)
     with pytest.raises(ValueError, match=re.escape("expected a checkpoint of a detector with decoder layers, found kind")):
         decoder_nms(sure("faster_rcnn", dataset), dataset.categories, dataset, config, split.instances, CPU, 0, Silent())
 

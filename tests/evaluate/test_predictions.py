@@ -15,19 +15,19 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from detr_core.data.batching import collate
-from detr_core.data.coco import CocoDataset
+from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.config import ResizeConfig
-from detr_core.data.dataset import Split
+from detr_core.data.splits import Split
 from detr_core.data.transforms import evaluation_transform
-from detr_core.distributed import alone
+from detr_core.distributed import single_process
 from detr_core.evaluate import inference
-from detr_core.evaluate.average_precision import FIGURES
-from detr_core.evaluate.boxes import detections
+from detr_core.evaluate.average_precision import METRICS
+from detr_core.evaluate.boxes import postprocess_softmax
 from detr_core.evaluate.config import EvaluateConfig, MergingConfig
 from detr_core.evaluate.masks import instance_masks
 from detr_core.evaluate.predictions import average_precision_of, evaluate, predict
-from detr_core.model.detr import Detr
-from detr_core.model.image import normalise
+from detr_core.model.common.normalisation import normalise
+from detr_core.model.detr.model import Detr
 from detr_core.reporter import Memory, Silent
 from tests.tiny_detector import CPU, dataset_of, detector, scenes
 
@@ -54,13 +54,13 @@ def model(dataset: CocoDataset) -> Detr:
 
 def predicted(model: Detr, dataset: CocoDataset, folder: Path, config: EvaluateConfig = CONFIG) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
-    predict(model, dataset.categories, dataset, config, folder, alone(CPU), 0, Silent())
+    predict(model, dataset.categories, dataset, config, folder, single_process(CPU), 0, Silent())
     return {file.stem: json.loads(file.read_text()) for file in folder.glob("*.json")}
 
 
 def test_files_of_a_pass(model: Detr, dataset: CocoDataset, tmp_path: Path) -> None:
     reporter = Memory()
-    predict(model, dataset.categories, dataset, CONFIG, tmp_path, alone(CPU), 0, reporter)
+    predict(model, dataset.categories, dataset, CONFIG, tmp_path, single_process(CPU), 0, reporter)
     assert reporter.last_progress == (6, 6)
     things = {category.id for category in dataset.categories if category.isthing}
     boxes, masks, panoptic = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("bbox", "segm", "panoptic"))
@@ -88,7 +88,7 @@ def test_masks_of_chosen_queries_are_those_of_running_all(model: Detr, dataset: 
         output = model.eval()(normalise(batch.images, batch.padding), batch.padding)
         queries = torch.arange(output.logits.shape[2])
         logits = model.masks(output, torch.zeros_like(queries), queries)
-    found = detections(output.logits[-1], output.boxes[-1], [target.original_size], empty_slot_override=True)[0]
+    found = postprocess_softmax(output.logits[-1], output.boxes[-1], [target.original_size], empty_slot_override=True)[0]
     things = [q for q in queries.tolist() if dataset.categories[int(found.labels[q])].isthing]
     all_masks = instance_masks(logits, target.size, target.size, target.original_size).numpy()
     written = [d for d in files["segm"] if d["image_id"] == target.image_id]
@@ -151,7 +151,7 @@ def test_nothing_kept_anywhere(model: Detr, dataset: CocoDataset, split: Split, 
 def test_a_detector_without_mask_head_writes_boxes_alone(dataset: CocoDataset, split: Split, tmp_path: Path) -> None:
     files = predicted(detector(dataset.categories, mask_head=False), dataset, tmp_path)
     assert set(files) == {"bbox"}
-    assert set(evaluate(tmp_path, split)) == {f"val/{name}" for name in FIGURES}
+    assert set(evaluate(tmp_path, split)) == {f"val/{name}" for name in METRICS}
 
 
 def test_validation_in_memory_gives_what_the_files_give(model: Detr, dataset: CocoDataset, split: Split, tmp_path: Path) -> None:
@@ -160,16 +160,16 @@ def test_validation_in_memory_gives_what_the_files_give(model: Detr, dataset: Co
     model.train()
     model.backbone.eval()
     before = [module.training for module in model.modules()]
-    figures = average_precision_of(model, dataset.categories, dataset, 4, alone(CPU), 0, Silent())
+    in_memory = average_precision_of(model, dataset.categories, dataset, 4, single_process(CPU), 0, Silent())
     assert [module.training for module in model.modules()] == before
-    assert {f"val/{name}": value for name, value in figures.items()} == pytest.approx(
-        {name: value for name, value in metrics.items() if name.removeprefix("val/") in FIGURES}
+    assert {f"val/{name}": value for name, value in in_memory.items()} == pytest.approx(
+        {name: value for name, value in metrics.items() if name.removeprefix("val/") in METRICS}
     )
-    # With the panoptic file alone the boxes are the same, so the figures are.
+    # With the panoptic file alone the boxes are the same, so the in_memory are.
     panoptic_only = replace(split, instances=None)
     assert average_precision_of(
-        model, dataset.categories, dataset_of(panoptic_only), 4, alone(CPU), 0, Silent()
-    ) == pytest.approx(figures)
+        model, dataset.categories, dataset_of(panoptic_only), 4, single_process(CPU), 0, Silent()
+    ) == pytest.approx(in_memory)
     assert {name for name in evaluate(tmp_path, panoptic_only) if "mask" in name} == set()
 
 

@@ -12,8 +12,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 from torchvision.ops import box_convert
 
-from detr_core.data.coco import CocoDataset
-from detr_core.data.dataset import DatasetError, Split
+from detr_core.data.coco_dataset import CocoDataset
+from detr_core.data.splits import DatasetError, Split
 from detr_core.evaluate.boxes import Detections
 from detr_core.evaluate.ground_truth import has_masks, instances
 from detr_core.evaluate.inference import classes_in

@@ -28,7 +28,7 @@ from pathlib import Path
 import psutil
 import yaml
 
-from flows.processes import identity
+from flows.runtime.processes import identity
 from tests.conftest import tiny_parameters
 from tests.flows.conftest import committed, git
 
@@ -43,10 +43,10 @@ ROLES: dict[str, Callable[[list[str]], bool]] = {
     "dvc in its first seconds": lambda words: "repro" in words,
     "dvc": lambda words: "repro" in words,
     "stage": lambda words: "flows.train_detection" in words,
-    "rank": lambda words: "flows.worker" in words,
-    "Prefect server": lambda words: "flows.attached" in words and "server" in words,
-    "Prefect worker": lambda words: "flows.attached" in words and "worker" in words,
-    "guard of the Prefect worker": lambda words: "flows.guard" in words and "worker" in words,
+    "rank": lambda words: "detr_core.jobs.train_detection" in words,
+    "Prefect server": lambda words: "flows.runtime.child_process" in words and "server" in words,
+    "Prefect worker": lambda words: "flows.runtime.child_process" in words and "worker" in words,
+    "guard of the Prefect worker": lambda words: "flows.runtime.guard" in words and "worker" in words,
     "serve": lambda words: "flows.serve" in words,
 }
 ON_A_WORKER = ("Prefect worker", "guard of the Prefect worker", "serve")
@@ -106,7 +106,7 @@ class Trials:
 
     def share_server(self, shared: bool) -> None:
         """Makes this process an owner of the project's server, or ends its ownership, after which the server must end in 10 s."""
-        owner = self.project / ".state/server/owners" / str(os.getpid())  # see flows/owners.py
+        owner = self.project / ".state/server/owners" / str(os.getpid())  # see flows/runtime/owners.py
         self.server_shared = shared
         if shared:
             owner.write_text(identity())
@@ -233,7 +233,7 @@ def _of_server(process: psutil.Process) -> bool:
     """Returns whether the process is the project's own Prefect server, or the server's supervisor."""
     with suppress(psutil.NoSuchProcess):
         words = process.cmdline()
-        return "flows.server" in words or {"prefect", "server", "start"} <= set(words)
+        return "flows.runtime.server" in words or {"prefect", "server", "start"} <= set(words)
     return False
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from flows import processes, tracking
-from flows.paths import ROOT
+from flows.profile.paths import ROOT
+from flows.runtime import processes
+from flows.tracking import recorder
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory, worker_id: str, command: Com
 
 def _own_server(project: Path) -> Path:
     """Makes this process an owner of the project's Prefect server, until the file that is returned is removed."""
-    owner = project / ".state/server/owners" / str(os.getpid())  # as flows/owners.py has them
+    owner = project / ".state/server/owners" / str(os.getpid())  # as flows/runtime/owners.py has them
     owner.parent.mkdir(parents=True, exist_ok=True)
     owner.write_text(processes.identity())
     return owner
@@ -131,7 +132,7 @@ def server(smoke: Path) -> dict[str, str]:
 def empty_record(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow's database without any run, to be copied: to make one takes seconds."""
     path = tmp_path_factory.mktemp("record") / "mlflow.db"
-    tracking.mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    recorder.mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
 
 
@@ -142,7 +143,7 @@ def database(empty_record: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     shutil.copy(empty_record, path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
     yield path
-    tracking.mlflow.set_tracking_uri(None)
+    recorder.mlflow.set_tracking_uri(None)
 
 
 @pytest.fixture(scope="session")

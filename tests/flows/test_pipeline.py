@@ -8,9 +8,9 @@ import pytest
 import yaml
 from rich.console import Console
 
-from flows import paths
-from flows.paths import ROOT, Paths
 from flows.pipeline import stages, summary
+from flows.profile import paths
+from flows.profile.paths import ROOT, Paths
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def test_each_stage_comes_after_those_it_depends_on() -> None:
     assert stages(Paths("smoke")) == list(graph)
 
 
-def test_the_summary_has_the_figures_and_where_to_look_next() -> None:
+def test_the_summary_has_the_metrics_and_where_to_look_next() -> None:
     console = Console(file=io.StringIO(), width=100)
     console.print(summary({"val/AP": 0.5214, "val/PQ": 0.61, "val/AP75": 0.4}, Paths("demo")))
     said = console.file.getvalue()  # type: ignore[attr-defined]

@@ -15,22 +15,24 @@ import torch
 from PIL import Image
 from pycocotools import mask as rle
 
+from detr_core.checksums import digest
 from detr_core.config import ConfigError, as_dict
 from detr_core.data.config import AugmentationConfig, ResizeConfig, SplitConfig
-from detr_core.data.dataset import DatasetError, write_dataset
-from detr_core.distributed import Group
+from detr_core.data.splits import DatasetError, write_dataset
+from detr_core.distributed import ProcessContext
+from detr_core.jobs.training import Job
 from detr_core.model.checkpoint import CheckpointError, export_published, load_checkpoint, save_checkpoint
-from detr_core.model.config import DetectorConfig
-from detr_core.model.detr import Detr
-from detr_core.model.download import digest
+from detr_core.model.detr.config import DetectorConfig
+from detr_core.model.detr.model import Detr
 from detr_core.reporter import Memory, Silent
 from detr_core.structures import Category
 from detr_core.train.config import InitConfig
-from flows import artifacts, check, checkpoints, evaluate, export, predict, train_detection, train_panoptic
-from flows.paths import Paths
-from flows.worker import Job, run
+from flows import check, evaluate, export, predict, train_detection, train_panoptic
+from flows.profile import artifacts, checkpoints
+from flows.profile.paths import Paths
 from tests.conftest import Trained, copy_data, tiny_settings
 from tests.flows.test_real_data import REAL, needs_real_data
+from tests.jobs.worker import carry_out
 from tests.model.test_published import TINY, arguments, published
 
 CPU = torch.device("cpu")
@@ -192,9 +194,9 @@ def test_published_weights_on_coco_itself(
     monkeypatch.setattr(evaluate, "load", lambda _: settings)
     words = ("--profile", where.profile, "--checkpoint", checkpoint, "--out", tmp_path / "out")
     command(evaluate, monkeypatch, *words)
-    figures = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert 0 <= figures["val/AP"] <= 1
-    assert ("val/PQ" in figures) == ("val/mask/AP" in figures) == mask_head
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert 0 <= metrics["val/AP"] <= 1
+    assert ("val/PQ" in metrics) == ("val/mask/AP" in metrics) == mask_head
     found = json.loads((tmp_path / "out" / "bbox.json").read_text())
     coco = {category["id"] for category in json.loads((REAL / "coco_panoptic" / "instances.json").read_text())["categories"]}
     assert {each["category_id"] for each in found} <= coco
@@ -250,7 +252,7 @@ def blood_cells(tmp_path: Path) -> Path:
 def test_fine_tuning_to_ones_own_classes(released_panoptic: Path, blood_cells: Path, tmp_path: Path) -> None:
     told = Memory()
     job = fine_tuning(blood_cells, tmp_path / "tuned", released_panoptic)
-    progress = run(job, Group(rank=0, size=1, device=CPU), told)
+    progress = carry_out(job, ProcessContext(rank=0, size=1, device=CPU), told)
     assert told.messages == ["the class head is new, for 3 classes; all other weights come from the checkpoint, which had 133"]
     assert progress.step == 1
     tuned, source = load_checkpoint(tmp_path / "tuned" / "out" / "checkpoint.pt", CPU), load_checkpoint(released_panoptic, CPU)
@@ -275,14 +277,14 @@ def test_fine_tuning_a_panoptic_checkpoint_keeps_its_mask_head(released_panoptic
     write_dataset(tmp_path, REAL / "coco_panoptic", split, split)
     job = fine_tuning(tmp_path, tmp_path / "tuned", released_panoptic)
     detection = replace(job, config=job.config | {"targets": "panoptic"})
-    run(detection, Group(rank=0, size=1, device=CPU), Silent())
+    carry_out(detection, ProcessContext(rank=0, size=1, device=CPU), Silent())
     kept = set(detection.config) & set(as_dict(tiny_settings().train_panoptic)) - {"loss", "optimizer", "seed"}
     masks = as_dict(tiny_settings().train_panoptic) | {name: detection.config[name] for name in kept} | {"attention_gain": 1}
     tuned, told = str(tmp_path / "tuned" / "out" / "checkpoint.pt"), Memory()
     work, out = str(tmp_path / "work"), str(tmp_path / "out")
     config = masks | {"optimizer": masks["optimizer"] | {"lr": 1e-6}}
     of_masks = Job("panoptic", config, None, tuned, str(tmp_path), work, out, 0, "tiny", str(released_panoptic))
-    run(of_masks, Group(rank=0, size=1, device=CPU), told)
+    carry_out(of_masks, ProcessContext(rank=0, size=1, device=CPU), told)
     assert told.messages == ["all 32 weights of the mask head come from the checkpoint"]
     source = load_checkpoint(released_panoptic, CPU).model.state_dict()
     detector = load_checkpoint(Path(tuned), CPU).model.state_dict()
@@ -299,7 +301,7 @@ def test_the_class_head_stays_with_the_same_classes(released: Path, tmp_path: Pa
     write_dataset(tmp_path, REAL / "coco_instances", split, split)
     told, source = Memory(), load_checkpoint(released, CPU)
     job = fine_tuning(tmp_path, tmp_path / "tuned", released)
-    run(job, Group(rank=0, size=1, device=CPU), told)
+    carry_out(job, ProcessContext(rank=0, size=1, device=CPU), told)
     assert told.messages == ["all weights come from the checkpoint; the class head keeps its 80 classes"]
     tuned = load_checkpoint(tmp_path / "tuned" / "out" / "checkpoint.pt", CPU)
     rows = [category.id for category in tuned.categories] + [91]
@@ -311,7 +313,7 @@ def test_the_class_head_stays_with_the_same_classes(released: Path, tmp_path: Pa
 def test_another_detector_is_refused(released: Path, blood_cells: Path, tmp_path: Path) -> None:
     other = replace(TINY, width=64, queries=20, dropout=0.0)
     with pytest.raises(ConfigError) as error:
-        run(fine_tuning(blood_cells, tmp_path, released, other), Group(rank=0, size=1, device=CPU), Silent())
+        carry_out(fine_tuning(blood_cells, tmp_path, released, other), ProcessContext(rank=0, size=1, device=CPU), Silent())
     assert str(error.value) == (
         "detector.queries: expected 7, the value of the checkpoint of init, found 20; "
         "detector.width: expected 32, the value of the checkpoint of init, found 64"

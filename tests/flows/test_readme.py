@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.paths import ROOT
+from flows.profile.paths import ROOT
 from tests.flows.conftest import git
 
 

@@ -13,8 +13,8 @@ import yaml
 from detr_core.config import build
 from detr_core.reporter import Silent
 from flows import ablations, check, data, evaluate, report, train_detection, train_panoptic
-from flows.paths import Paths
-from flows.settings import Profile
+from flows.profile.paths import Paths
+from flows.profile.settings import Profile
 from tests.conftest import ROOT
 
 REAL = Path(os.environ.get("DETR_REAL_DATA", ROOT.parent / "shared" / "data")).resolve()
@@ -65,13 +65,13 @@ def test_real_images_from_folder_to_report(name: str, project: Path) -> None:
     assert check.run(settings, where, Silent())["left_out/train/images"] == 0
     assert train_detection.run(settings, where, Silent())["train/loss"] > 0
     has_masks = SETS[name][0]["panoptic"] is not None
-    figures = train_panoptic.run(settings, where, Silent())
-    assert figures["train/loss"] > 0 if has_masks else figures == {}
-    figures = evaluate.run(settings, where, Silent())
-    assert 0 <= figures["val/AP"] <= 1
-    assert ("val/PQ" in figures) == has_masks
+    metrics = train_panoptic.run(settings, where, Silent())
+    assert metrics["train/loss"] > 0 if has_masks else metrics == {}
+    metrics = evaluate.run(settings, where, Silent())
+    assert 0 <= metrics["val/AP"] <= 1
+    assert ("val/PQ" in metrics) == has_masks
     cells = ablations.run(settings, where, Silent())
-    assert cells["decoder-nms/depth_2/nms_off/AP"] == pytest.approx(figures["val/AP"], abs=1e-9)
+    assert cells["decoder-nms/depth_2/nms_off/AP"] == pytest.approx(metrics["val/AP"], abs=1e-9)
     report.run(settings, where, Silent())
     assert (where.report / "index.html").stat().st_size > 10_000
 

@@ -12,12 +12,13 @@ from PIL import Image
 from rich.console import Console
 
 from detr_core.config import build
-from detr_core.data.dataset import DatasetError, read_dataset
+from detr_core.data.splits import DatasetError, read_dataset
 from detr_core.directories import MARK
 from detr_core.reporter import Silent
-from flows import artifacts, check, data
-from flows.paths import Paths
-from flows.settings import Profile
+from flows import check, data
+from flows.profile import artifacts
+from flows.profile.paths import Paths
+from flows.profile.settings import Profile
 from tests.check.datasets import write_whole
 from tests.conftest import Trained, tiny_parameters
 
@@ -40,9 +41,9 @@ def profile(root: Path, mode: str) -> Profile:
 
 
 def test_generated_scenes_have_nothing_wrong(trained: Trained) -> None:
-    figures = trained.figures["check"]
-    assert {name: value for name, value in figures.items() if name.startswith("found/") and value} == {}
-    assert (figures["train/images"], figures["val/images"]) == (24, 6)
+    metrics = trained.metrics["check"]
+    assert {name: value for name, value in metrics.items() if name.startswith("found/") and value} == {}
+    assert (metrics["train/images"], metrics["val/images"]) == (24, 6)
     assert {path.name for path in trained.paths.dataset.iterdir()} == {"dataset.json", "profile.json", "index", MARK}
     assert read_dataset(trained.paths.dataset) == read_dataset(trained.paths.data)
 
@@ -52,9 +53,9 @@ def test_strict_stops_with_the_findings_and_lenient_leaves_out(project: Path, tm
     (root / "train" / "3.jpg").write_bytes(b"")
     settings = profile(root, "lenient")
     data.run(settings, where, Silent())
-    figures = check.run(settings, where, Silent())
-    assert figures == json.loads((where.check / "metrics.json").read_text())
-    assert (figures["found/image_empty"], figures["left_out/train/images"]) == (1, 1)
+    metrics = check.run(settings, where, Silent())
+    assert metrics == json.loads((where.check / "metrics.json").read_text())
+    assert (metrics["found/image_empty"], metrics["left_out/train/images"]) == (1, 1)
     assert [path.name for path in sorted((where.dataset / "annotations").iterdir())] == [
         f"{source}_{split}.json" for source in ("instances", "panoptic") for split in ("train", "val")
     ]

@@ -12,18 +12,19 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from detr_core import partial
 from detr_core.config import ConfigError, build
-from detr_core.data.annotations import read_annotations
-from detr_core.data.coco import CocoDataset
-from detr_core.data.dataset import DatasetError, read_dataset
-from detr_core.data.index import Mapped
-from detr_core.data.manifest import read_manifest
+from detr_core.data.annotation_cache import Mapped
+from detr_core.data.annotation_reader import read_annotations
+from detr_core.data.coco_dataset import CocoDataset
+from detr_core.data.splits import DatasetError, read_dataset
 from detr_core.directories import MARK
+from detr_core.download import resuming
 from detr_core.reporter import Memory, Silent
-from flows import check, data, paths
-from flows.paths import Paths
-from flows.settings import Profile
+from detr_core.sources.manifest import read_manifest
+from flows import check, data
+from flows.profile import paths
+from flows.profile.paths import Paths
+from flows.profile.settings import Profile
 from tests.conftest import tiny_parameters
 from tests.unreliable_server import Site, serving
 
@@ -53,7 +54,7 @@ def profile(root: Path, download: dict[str, Any] | None) -> Profile:
 
 
 def test_from_nothing_to_a_dataset(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partial, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(resuming, "PAUSES", (0.0, 0.0))
     content, told, where = archive(), Memory(), Paths("tiny-download")
     with serving(Site({"/tiny.zip": content}, cut_after=300, broken=1)) as site:
         one = {
@@ -73,8 +74,8 @@ def test_from_nothing_to_a_dataset(project: Path, tmp_path: Path, monkeypatch: p
     assert known["root"] == str(tmp_path / "tiny")
     assert known["train"]["images"]["files"] == 4
     assert {path.name for path in where.data.iterdir()} == {"dataset.json", "manifest.json", "profile.json", MARK}
-    figures = check.run(settings, where, told)
-    assert {name: value for name, value in figures.items() if name.startswith("untrained/") and value} == {
+    metrics = check.run(settings, where, told)
+    assert {name: value for name, value in metrics.items() if name.startswith("untrained/") and value} == {
         f"untrained/{split}/instances/crowds": 1 for split in ("train", "val")
     }
     assert isinstance(read_annotations(read_dataset(where.dataset)["train"], "instances", False), Mapped)

@@ -17,18 +17,21 @@ import torch
 from PIL import Image
 
 from detr_core.config import ConfigError, as_dict, build
-from detr_core.data.dataset import DatasetError
+from detr_core.data.splits import DatasetError
 from detr_core.directories import MARK
 from detr_core.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from detr_core.model.config import detector_config
 from detr_core.model.detector import build_detector
 from detr_core.reporter import Reporter, Silent
 from detr_core.studies.config import EVALUATING
-from flows import ablations, artifacts, check, data, evaluate, launch, report, tracking, train_detection, train_panoptic
-from flows.artifacts import StageError
-from flows.paths import Paths
-from flows.settings import Profile
+from flows import ablations, check, data, evaluate, report, train_detection, train_panoptic
+from flows.profile import artifacts
+from flows.profile.artifacts import StageError
+from flows.profile.paths import Paths
+from flows.profile.settings import Profile
+from flows.runtime import launch
 from flows.studies import evaluating
+from flows.tracking import recorder
 from tests.conftest import Trained, copy_data, tiny_parameters, tiny_settings
 from tests.kinds import DEFORMABLE, KINDS
 
@@ -104,7 +107,7 @@ def test_a_study_of_what_detr_alone_has_says_so(kind: str, study: str, copy: Pat
 
 
 def test_data_is_a_dataset_in_coco_layout(trained: Trained) -> None:
-    assert trained.figures["data"] == {"train/images": 24.0, "val/images": 6.0}
+    assert trained.metrics["data"] == {"train/images": 24.0, "val/images": 6.0}
     splits = artifacts.dataset(trained.paths)
     assert {split.name for split in splits.values()} == {"train", "val"}
     assert len(list(splits["train"].images.iterdir())) == 24
@@ -114,9 +117,9 @@ def test_data_is_a_dataset_in_coco_layout(trained: Trained) -> None:
 def test_training_leaves_checkpoints_and_their_history(trained: Trained, stage: str) -> None:
     folder: Path = getattr(trained.paths, stage)
     assert names(folder) == {"checkpoint.pt", "best.pt", "metrics.json", "history.jsonl"}
-    figures = trained.figures[f"train_{stage}"]
-    assert read(folder / "metrics.json") == figures
-    assert figures["train/loss"] > 0
+    metrics = trained.metrics[f"train_{stage}"]
+    assert read(folder / "metrics.json") == metrics
+    assert metrics["train/loss"] > 0
     told = trained.told[f"train_{stage}"]
     assert told.last_progress == (3, 3), "24 images in batches of 8"
     assert "train/loss" in told.history[0][1]
@@ -127,10 +130,10 @@ def test_training_leaves_checkpoints_and_their_history(trained: Trained, stage: 
 
 
 def test_evaluation_measures_boxes_masks_and_panoptic_quality(trained: Trained) -> None:
-    figures = trained.figures["evaluate"]
-    assert read(trained.paths.evaluation / "metrics.json") == figures
-    assert {"val/AP", "val/AP50", "val/mask/AP", "val/PQ", "val/PQ_things", "val/PQ_stuff"} <= figures.keys()
-    assert all(-1 <= value <= 1 for value in figures.values())
+    metrics = trained.metrics["evaluate"]
+    assert read(trained.paths.evaluation / "metrics.json") == metrics
+    assert {"val/AP", "val/AP50", "val/mask/AP", "val/PQ", "val/PQ_things", "val/PQ_stuff"} <= metrics.keys()
+    assert all(-1 <= value <= 1 for value in metrics.values())
     assert trained.told["evaluate"].last_progress == (6, 6)
 
 
@@ -138,7 +141,7 @@ def test_the_ablation_has_a_cell_for_each_depth_and_nms(trained: Trained) -> Non
     cells = read(trained.paths.study("decoder-nms") / "cells.json")
     assert isinstance(cells, list)
     assert {(cell["decoder_depth"], cell["nms"]) for cell in cells} == {(d, nms) for d in (1, 2) for nms in (None, 0.7, 0.5)}
-    assert "decoder-nms/depth_2/nms_off/AP" in trained.figures["ablations"]
+    assert "decoder-nms/depth_2/nms_off/AP" in trained.metrics["ablations"]
 
 
 def test_runs_are_found_in_mlflow_by_what_their_study_varies(
@@ -147,7 +150,7 @@ def test_runs_are_found_in_mlflow_by_what_their_study_varies(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     settings = evaluating.STUDIES["decoder-nms"].settings(trained.paths.study("decoder-nms"))
     try:
-        with tracking.stage_run("ablations", trained.paths, {}, []) as record:
+        with recorder.stage_run("ablations", trained.paths, {}, []) as record:
             ablations.record_settings(record, settings)
         found = mlflow.MlflowClient().search_runs([record.experiment_id], "params.decoder_depth = '2'")
     finally:
@@ -191,11 +194,11 @@ def test_a_dataset_folder_is_evaluated_in_place(trained: Trained, copy: Paths) -
     }
     content["data"] |= {"source": "folder", "scenes": None, "folder": {"root": str(trained.paths.data), **FOLDER, **splits}}
     settings = build(Profile, content, "tiny-copy.yaml")
-    assert data.run(settings, copy, Silent()) == trained.figures["data"]
+    assert data.run(settings, copy, Silent()) == trained.metrics["data"]
     assert names(copy.data) == {"dataset.json", "profile.json", "manifest.json"}, "no image is copied"
     check.run(settings, copy, Silent())
     assert names(copy.dataset) == {"dataset.json", "profile.json", "index"}
-    assert evaluate.run(settings, copy, Silent()) == trained.figures["evaluate"]
+    assert evaluate.run(settings, copy, Silent()) == trained.metrics["evaluate"]
 
 
 def test_a_folder_that_is_no_dataset_leaves_nothing(trained: Trained) -> None:
@@ -284,7 +287,7 @@ print(json.dumps({
 def test_the_logged_model_predicts_as_evaluation_does_wherever_it_is_loaded(
     trained: Trained, database: Path, tmp_path: Path
 ) -> None:
-    with tracking.stage_run("evaluate", trained.paths, {}, []) as record:
+    with recorder.stage_run("evaluate", trained.paths, {}, []) as record:
         record.model(trained.paths.panoptic / "checkpoint.pt", as_dict(trained.settings.evaluate))
     image = sorted((trained.paths.data / "val").iterdir())[0]
     answer = subprocess.run(

@@ -21,10 +21,13 @@ from detr_core import directories
 from detr_core.config import ConfigError, build
 from detr_core.errors import ExpectedError
 from detr_core.reporter import Silent
-from flows import ablations, adopt, artifacts, check, checkpoints, data, evaluate, launch, paths, report, train_panoptic
-from flows import settings as profiles
-from flows.paths import PARAMS, Paths
-from flows.settings import Profile
+from flows import ablations, check, data, evaluate, report, train_panoptic
+from flows.new_profile import adoption
+from flows.profile import artifacts, checkpoints, paths
+from flows.profile import settings as profiles
+from flows.profile.paths import PARAMS, Paths
+from flows.profile.settings import Profile
+from flows.runtime import launch
 from tests.check.datasets import write_whole
 from tests.conftest import Trained, tiny_parameters
 
@@ -33,7 +36,7 @@ OWN = ("data", "check", "dataset", "detection", "panoptic", "evaluation", "repor
 PLACES = (
     *OUTPUTS,
     *("data", "runs", "runs/mine", "runs/mine/studies", "runs/mine/studies/scoring", "reports", "params", "params/mine", "sets"),
-    *("data/mine/annotations", "data/mine/train", "data/mine/photos", "runs/mine/check/figures", "reports/mine/figures"),
+    *("data/mine/annotations", "data/mine/train", "data/mine/photos", "runs/mine/check/plots", "reports/mine/plots"),
     *("data/.mine.x.tmp", "data/.mine.part", "data/.mine.earlier", "runs/mine/.check.y.old", ".state", ".state/unfinished/mine"),
 )
 NAMES = ("photo.jpg", "dataset.json", "metrics.json", "index.html", "notes.txt", "profile.yaml", "predictions.json", ".hidden")
@@ -101,7 +104,7 @@ def from_folder(root: str) -> Profile:
 def adopted(root: Path, where: str) -> None:
     write_whole(root / where)
     (root / where / "dataset.json").unlink()
-    adopt.adopt(root / where, "mine", "smoke", 0.25)
+    adoption.adopt(root / where, "mine", "smoke", 0.25)
 
 
 COMMANDS: dict[str, Callable[[Path], Any]] = {
@@ -132,9 +135,9 @@ def project_of(trained: Trained, made: bool) -> Iterator[Path]:
         root = Path(folder).resolve()
         shutil.copytree(PARAMS, root / "params", ignore=shutil.ignore_patterns("coco*", "demo*", "dvc.lock"))
         shutil.copy(PARAMS.parent / "dvc.yaml", root)
-        for module in (adopt, data, paths):
+        for module in (adoption, data, paths):
             patch.setattr(module, "ROOT", root)
-        for module in (adopt, paths, profiles):
+        for module in (adoption, paths, profiles):
             patch.setattr(module, "PARAMS", root / "params")
         for module in (paths, launch):
             patch.setattr(module, "STATE", root / ".state")

@@ -15,9 +15,9 @@ import torchvision
 from torchvision.ops import FrozenBatchNorm2d
 
 from detr_core.config import ConfigError
-from detr_core.model.backbone import Backbone, FrozenBatchNorm, load_imagenet_weights
-from detr_core.model.config import BackboneConfig
-from detr_core.model.files import CheckpointError
+from detr_core.model.common.backbone import Backbone, FrozenBatchNorm, load_imagenet_weights
+from detr_core.model.common.config import BackboneConfig
+from detr_core.model.common.files import CheckpointError
 
 R18 = BackboneConfig("resnet18", dilation=False, weights="imagenet", norm="frozen", frozen_stages=2)
 RELEASED = "resnet18-f37072fd.pth"  # the name under which torchvision keeps the file

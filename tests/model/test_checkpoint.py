@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from detr_core.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from detr_core.model.detr import Detr
+from detr_core.model.detr.model import Detr
 from detr_core.structures import Category
 from tests.model.test_detr import SMALL, detector, images
 

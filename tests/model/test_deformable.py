@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from detr_core.model.config import BackboneConfig, DeformableConfig
-from detr_core.model.deformable import DeformableDetr, Levels, _centers, _valid_share
-from detr_core.model.deformable_attention import DeformableAttention, Sizes, sampled_sum
+from detr_core.model.common.config import BackboneConfig
+from detr_core.model.deformable.attention import DeformableAttention, Sizes, sampled_sum
+from detr_core.model.deformable.config import DeformableConfig
+from detr_core.model.deformable.model import DeformableDetr, Levels, _centers, _valid_share
 from tests.model.test_detr import images
 
 SMALL = DeformableConfig(
@@ -213,7 +214,7 @@ def test_padding_changes_nothing(refine: bool) -> None:
 
 
 @torch.inference_mode()
-def test_figures_do_not_depend_on_the_batch() -> None:
+def test_metrics_do_not_depend_on_the_batch() -> None:
     model = detector(replace(SMALL, refine=True))
     x, padding = images(3)
     together = model(x, padding)

@@ -9,12 +9,13 @@ import pytest
 import torch
 from torchvision.models.resnet import BasicBlock
 
-from detr_core.model.backbone import Backbone
-from detr_core.model.config import BackboneConfig, DetectorConfig, PositionsConfig
-from detr_core.model.detr import Detr
-from detr_core.model.image import normalise
-from detr_core.model.mask_head import MaskHead
-from detr_core.model.position import LearnedPositions
+from detr_core.model.common.backbone import Backbone
+from detr_core.model.common.config import BackboneConfig, PositionsConfig
+from detr_core.model.common.normalisation import normalise
+from detr_core.model.common.position import LearnedPositions
+from detr_core.model.detr.config import DetectorConfig
+from detr_core.model.detr.mask_head import MaskHead
+from detr_core.model.detr.model import Detr
 
 SMALL = DetectorConfig(
     backbone=BackboneConfig("small", dilation=False, weights=None, norm="group", frozen_stages=0),
@@ -107,7 +108,7 @@ def test_attention_never_looks_at_padding() -> None:
 
 
 @torch.inference_mode()
-def test_figures_do_not_depend_on_the_batch() -> None:
+def test_metrics_do_not_depend_on_the_batch() -> None:
     model = detector(mask_head=True)
     x, padding = images(3)
     together = model(x, padding)

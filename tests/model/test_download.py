@@ -10,10 +10,10 @@ from threading import Thread
 
 import pytest
 
-from detr_core import partial
-from detr_core.model import download
-from detr_core.model.download import fetch
-from detr_core.model.files import CheckpointError
+from detr_core.download import resuming
+from detr_core.model.common import weights_download
+from detr_core.model.common.files import CheckpointError
+from detr_core.model.common.weights_download import fetch
 
 CONTENT = bytes(range(256)) * 9000  # several blocks
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -39,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partial, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(resuming, "PAUSES", (0.0, 0.0))
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_what_is_not_asked_for_is_not_kept(
 
 
 def test_a_file_too_large_is_given_up(server: ThreadingHTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "LARGEST", 10_000)
+    monkeypatch.setattr(weights_download, "LARGEST", 10_000)
     with pytest.raises(CheckpointError, match="expected at most 10,000 bytes, found that the server announces 2,304,000"):
         fetch(address(server, "a.pth"), SHA256, tmp_path)
     assert list(tmp_path.iterdir()) == []

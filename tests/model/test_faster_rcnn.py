@@ -12,10 +12,10 @@ from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import MultiScaleRoIAlign
 
-from detr_core.loss.config import RegionLossConfig
-from detr_core.loss.regions import region_losses
-from detr_core.model.config import BackboneConfig, FasterRcnnConfig
-from detr_core.model.faster_rcnn import FasterRcnn, Pooling, Sampler, Samples, _truth
+from detr_core.model.common.config import BackboneConfig
+from detr_core.model.faster_rcnn.config import FasterRcnnConfig, RegionLossConfig
+from detr_core.model.faster_rcnn.loss import region_losses
+from detr_core.model.faster_rcnn.model import FasterRcnn, Pooling, Sampler, Samples, _truth
 from detr_core.structures import Target
 
 SMALL = FasterRcnnConfig(
@@ -42,9 +42,9 @@ def detector(config: FasterRcnnConfig = SMALL) -> FasterRcnn:
     return FasterRcnn(config, num_classes=3).eval()
 
 
-def target(labels: list[int], boxes: list[list[float]], chance: int = 5, size: tuple[int, int] = (96, 96)) -> Target:
+def target(labels: list[int], boxes: list[list[float]], sampling_seed: int = 5, size: tuple[int, int] = (96, 96)) -> Target:
     """boxes: cxcywh, 0..1."""
-    return Target(0, torch.tensor(labels, dtype=torch.int64), torch.tensor(boxes).reshape(-1, 4), None, size, size, chance)
+    return Target(0, torch.tensor(labels, dtype=torch.int64), torch.tensor(boxes).reshape(-1, 4), None, size, size, sampling_seed)
 
 
 def images(count: int = 2, height: int = 96, width: int = 96) -> tuple[Tensor, Tensor]:
@@ -184,8 +184,8 @@ def test_what_is_drawn_for_an_image_depends_on_its_chance_alone() -> None:
     model = detector().train()
     x, padding = images()
 
-    def drawn(chance: int) -> list[float]:
-        samples = model.samples(x, padding, [TARGETS[0], replace(TARGETS[1], chance=chance)])
+    def drawn(sampling_seed: int) -> list[float]:
+        samples = model.samples(x, padding, [TARGETS[0], replace(TARGETS[1], sampling_seed=sampling_seed)])
         return [round(value, 4) for value in samples.objectness[samples.anchor_image == 0].tolist()]
 
     assert drawn(1) == drawn(2)

@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from detr_core.config import ConfigError, build
-from detr_core.data.coco import CocoDataset
-from detr_core.data.dataset import Split
+from detr_core.data.coco_dataset import CocoDataset
+from detr_core.data.splits import Split
 from detr_core.data.transforms import evaluation_transform
 from detr_core.reporter import Memory
+from detr_core.sampling import evenly_spaced
 from detr_core.structures import Target
 from detr_core.studies.attention_mass import Mass, box_masks, box_regions, mask_regions, position_of
 from detr_core.studies.config import DecoderAttentionConfig, EncoderAttentionConfig
 from detr_core.studies.decoder_attention import decoder_attention, write_decoder_attention
 from detr_core.studies.encoder_attention import encoder_attention, write_encoder_attention
-from detr_core.studies.pictures import spread
 from tests.tiny_detector import CPU, detector, scenes
 
 ENCODER: dict[str, Any] = {"paper": "Figure 3", "pictures": 2, "points": 2, "batch_size": 4, "resize": None}
@@ -69,15 +69,15 @@ def test_mass_of_uniform_attention_is_chance() -> None:
     regions[1, 1, :1] = 1
     mass = Mass()
     mass.add(torch.full((2, 2, 4), 1 / 8), regions)
-    assert mass.figures("own", 2) == {"own/mass": 0.3125, "own/area": 0.3125, "own/times": 1.0}
+    assert mass.metrics("own", 2) == {"own/mass": 0.3125, "own/area": 0.3125, "own/times": 1.0}
     mass.add(torch.eye(1, 8).view(1, 2, 4), regions[:1])  # all of it at the first position
-    assert mass.figures("own", 3)["own/mass"] == pytest.approx((0.5 + 0.125 + 1) / 3)
-    assert Mass().figures("own", 0) == {}
+    assert mass.metrics("own", 3)["own/mass"] == pytest.approx((0.5 + 0.125 + 1) / 3)
+    assert Mass().metrics("own", 0) == {}
 
 
 @pytest.mark.parametrize(("images", "count", "expected"), [(6, 2, [0, 3]), (3, 5, [0, 1, 2]), (5, 3, [0, 1, 3])])
 def test_pictures_are_evenly_spread(images: int, count: int, expected: list[int]) -> None:
-    assert spread(images, count) == expected
+    assert evenly_spaced(images, count) == expected
 
 
 def test_encoder_attention(dataset: CocoDataset, tmp_path: Path) -> None:
@@ -90,9 +90,9 @@ def test_encoder_attention(dataset: CocoDataset, tmp_path: Path) -> None:
     assert reporter.last_progress == (6, 6)
     categories = [[dataset.categories[label] for label in dataset[i].target.labels] for i in range(6)]
     things = [[category.name for category in of_image if category.isthing] for of_image in categories]
-    assert found.figures["things"] == sum(map(len, things))
+    assert found.metrics["things"] == sum(map(len, things))
     for region in ("own", "same_class", "others"):
-        assert found.figures[f"{region}/times"] == pytest.approx(1, abs=1e-4)
+        assert found.metrics[f"{region}/times"] == pytest.approx(1, abs=1e-4)
     own = [dataset[i].target for i in range(6)]
     areas = [
         float(mask.float().mean())
@@ -101,7 +101,7 @@ def test_encoder_attention(dataset: CocoDataset, tmp_path: Path) -> None:
         for mask, label in zip(target.masks, target.labels, strict=True)
         if dataset.categories[label].isthing
     ]
-    assert found.figures["own/area"] == pytest.approx(float(np.mean(areas)), rel=0.05)
+    assert found.metrics["own/area"] == pytest.approx(float(np.mean(areas)), rel=0.05)
     assert list(found.pictures) == [0, 3]
     write_encoder_attention(found, dataset, tmp_path)
     content = json.loads((tmp_path / "maps.json").read_text())
@@ -112,7 +112,7 @@ def test_encoder_attention(dataset: CocoDataset, tmp_path: Path) -> None:
         for point in picture["points"]:
             assert point["category"] in things[place]
             assert np.sum(point["map"]) == pytest.approx(1, abs=1e-3)
-    assert json.loads((tmp_path / "metrics.json").read_text()) == found.figures
+    assert json.loads((tmp_path / "metrics.json").read_text()) == found.metrics
     rows = list(csv.DictReader((tmp_path / "regions.csv").open()))
     assert [row["region"] for row in rows] == ["own", "same_class", "others"]
 
@@ -130,11 +130,11 @@ def test_decoder_attention(dataset: CocoDataset, tmp_path: Path) -> None:
         model.transformer.decoder.layers[-1].multihead_attn.in_proj_weight[: 2 * 32] = 0
     config = build(DecoderAttentionConfig, DECODER, "a.yaml")
     found = decoder_attention(model, dataset.categories, dataset, config, CPU, 0, Memory())
-    shares = [found.figures[f"{region}/mass"] for region in ("extremities", "interior", "outside")]
+    shares = [found.metrics[f"{region}/mass"] for region in ("extremities", "interior", "outside")]
     assert sum(shares) == pytest.approx(1, abs=1e-4)
-    assert found.figures["extremities/times"] == pytest.approx(1, abs=1e-4)
-    assert found.figures["detections"] > 0
-    assert 0 < found.figures["queries/center"] <= 1
+    assert found.metrics["extremities/times"] == pytest.approx(1, abs=1e-4)
+    assert found.metrics["detections"] > 0
+    assert 0 < found.metrics["queries/center"] <= 1
     assert found.boxes.shape == (6, 12, 4)
     write_decoder_attention(found, dataset, tmp_path)
     content = json.loads((tmp_path / "maps.json").read_text())
@@ -151,8 +151,8 @@ def test_decoder_attention(dataset: CocoDataset, tmp_path: Path) -> None:
     none = decoder_attention(
         model, dataset.categories, dataset, build(DecoderAttentionConfig, DECODER | {"score": 1.0}, "a.yaml"), CPU, 0, Memory()
     )
-    assert none.figures["detections"] == 0
-    assert "extremities/mass" not in none.figures
+    assert none.metrics["detections"] == 0
+    assert "extremities/mass" not in none.metrics
 
 
 def test_without_masks_an_object_is_its_box() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from detr_core.evaluate.average_precision import bootstrap_difference, coco_ap
-from detr_core.studies.comparison import (
+from detr_core.studies.comparison import (  # fmt: skip
     Difference,
     Run,
     Spread,
@@ -14,7 +14,7 @@ from detr_core.studies.comparison import (
     read_table,
     spread,
     write_table,
-)  # fmt: skip
+)
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "ap_synthetic"
 COST = {"parameters": 1.5, "gflops": 0.25, "images_per_second": 90.0, "machine": "M, 1 thread"}
@@ -52,7 +52,7 @@ def test_a_table_is_read_as_it_was_written_and_replaces_the_former_whole(tmp_pat
     assert lines[5] == "2,0,failed,2,,,,,,,,,"
 
 
-def test_figures_over_seeds() -> None:
+def test_metrics_over_seeds() -> None:
     runs = finished(TABLE)
     assert list(runs) == ["0", "1"]
     assert spread(runs["0"], "val/AP") == Spread(pytest.approx(0.32), 0.30, 0.34, 2)
@@ -68,7 +68,7 @@ def test_the_interval_of_a_difference_holds_it_and_is_nothing_for_the_same_resul
     results = json.loads((GOLDEN / "bbox.json").read_text())
     worse = [each | {"score": 1 - each["score"]} for each in results]
     value, low, high = bootstrap_difference(GOLDEN / "gt.json", results, worse, samples=50)
-    ap = [coco_ap(GOLDEN / "gt.json", each, "bbox").figures["AP"] for each in (results, worse)]
+    ap = [coco_ap(GOLDEN / "gt.json", each, "bbox").metrics["AP"] for each in (results, worse)]
     assert value == pytest.approx(ap[1] - ap[0])
     assert low <= value <= high < 0
     assert bootstrap_difference(GOLDEN / "gt.json", results, results, samples=50) == (0, 0, 0)

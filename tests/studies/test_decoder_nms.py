@@ -11,10 +11,10 @@ import pytest
 import torch
 from torchvision.ops import nms
 
-from detr_core.data.coco import CocoDataset
-from detr_core.data.dataset import Split
-from detr_core.distributed import alone
-from detr_core.evaluate.average_precision import FIGURES
+from detr_core.data.coco_dataset import CocoDataset
+from detr_core.data.splits import Split
+from detr_core.distributed import single_process
+from detr_core.evaluate.average_precision import METRICS
 from detr_core.evaluate.boxes import Detections
 from detr_core.evaluate.predictions import average_precision_of
 from detr_core.reporter import Memory, Silent
@@ -43,9 +43,11 @@ def test_cells(dataset: CocoDataset, split: Split) -> None:
     cells = decoder_nms(model, dataset.categories, dataset, config, split.instances, CPU, 0, reporter)
     assert sum(seen) == len(dataset) == reporter.last_progress[0]
     assert [(cell.decoder_depth, cell.nms) for cell in cells] == [(d, n) for d in (1, 2, 3) for n in (None, 0.7, 0.01)]
-    assert all(tuple(cell.figures) == FIGURES for cell in cells)
+    assert all(tuple(cell.metrics) == METRICS for cell in cells)
     last = next(cell for cell in cells if (cell.decoder_depth, cell.nms) == (3, None))
-    assert last.figures == pytest.approx(average_precision_of(model, dataset.categories, dataset, 4, alone(CPU), 0, Silent()))
+    assert last.metrics == pytest.approx(
+        average_precision_of(model, dataset.categories, dataset, 4, single_process(CPU), 0, Silent())
+    )
 
 
 def test_nms_stays_within_a_class_of_an_image() -> None:
@@ -68,13 +70,13 @@ def test_nms_stays_within_a_class_of_an_image() -> None:
 
 
 def test_written_table(tmp_path: Path) -> None:
-    figures = dict.fromkeys(FIGURES, 0.5)
-    cells = [Cell(1, None, figures), Cell(4, 0.7, {**figures, "AP": 0.25})]
+    metrics = dict.fromkeys(METRICS, 0.5)
+    cells = [Cell(1, None, metrics), Cell(4, 0.7, {**metrics, "AP": 0.25})]
     write_cells(cells, tmp_path)
     assert json.loads((tmp_path / "cells.json").read_text())[1] == {
         "decoder_depth": 4,
         "nms": 0.7,
-        "figures": {**figures, "AP": 0.25},
+        "metrics": {**metrics, "AP": 0.25},
     }
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["depth_1/nms_off/AP"] == 0.5

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from detr_core.config import ConfigError, build
-from detr_core.data.annotations import read_annotations
-from detr_core.data.coco import CocoDataset
-from detr_core.data.dataset import Split
+from detr_core.data.annotation_reader import read_annotations
+from detr_core.data.coco_dataset import CocoDataset
+from detr_core.data.splits import Split
 from detr_core.reporter import Memory
 from detr_core.studies.config import InstanceCountConfig
 from detr_core.studies.instance_count import ClassCount, Example, found_cells, instance_count, write_counts

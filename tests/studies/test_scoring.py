@@ -12,10 +12,10 @@ import pytest
 from hotcoco import COCO
 
 from detr_core.config import ConfigError, build
-from detr_core.data.coco import CocoDataset
-from detr_core.data.dataset import Split
-from detr_core.distributed import alone
-from detr_core.evaluate.average_precision import FIGURES, matched
+from detr_core.data.coco_dataset import CocoDataset
+from detr_core.data.splits import Split
+from detr_core.distributed import single_process
+from detr_core.evaluate.average_precision import METRICS, matched
 from detr_core.evaluate.predictions import average_precision_of
 from detr_core.reporter import Memory, Silent
 from detr_core.studies.config import ScoringConfig
@@ -53,12 +53,12 @@ def test_scores(dataset: CocoDataset, split: Split) -> None:
         (override, score) for override in (True, False) for score in (0, 0.2, 0.6)
     ]
     everything, *_ = results
-    plain = average_precision_of(model, dataset.categories, dataset, 4, alone(CPU), 0, Silent())
-    assert {name: everything.figures[name] for name in FIGURES} == pytest.approx(plain)
+    plain = average_precision_of(model, dataset.categories, dataset, 4, single_process(CPU), 0, Silent())
+    assert {name: everything.metrics[name] for name in METRICS} == pytest.approx(plain)
     for each in results[:3], results[3:]:
-        recalls = [scored.figures["recall"] for scored in each]
+        recalls = [scored.metrics["recall"] for scored in each]
         assert recalls == sorted(recalls, reverse=True)
-    assert results[0].figures["recall"] >= results[3].figures["recall"]
+    assert results[0].metrics["recall"] >= results[3].metrics["recall"]
 
 
 def instance(number: int, image: int, x: float, crowd: int = 0) -> dict[str, Any]:
@@ -92,12 +92,12 @@ def test_nothing_found_is_all_zeros(dataset: CocoDataset, split: Split) -> None:
     model.class_embed.bias.data[-1] = 1e4  # every query says no-object
     config = build(ScoringConfig, VALUES, "a.yaml")
     results = scoring(model, dataset.categories, dataset, config, split.instances, CPU, 0, Memory())
-    assert {each.figures[name] for each in results[3:] for name in ("AP", "precision", "recall", "F1")} == {0.0}
+    assert {each.metrics[name] for each in results[3:] for name in ("AP", "precision", "recall", "F1")} == {0.0}
 
 
 def test_written_scores(tmp_path: Path) -> None:
-    figures = dict.fromkeys((*FIGURES, "precision", "recall", "F1"), 0.5)
-    write_scores([Scored(True, 0.0, figures), Scored(False, 0.5, figures | {"F1": 0.25})], tmp_path)
+    metrics = dict.fromkeys((*METRICS, "precision", "recall", "F1"), 0.5)
+    write_scores([Scored(True, 0.0, metrics), Scored(False, 0.5, metrics | {"F1": 0.25})], tmp_path)
     assert json.loads((tmp_path / "scores.json").read_text())[1]["threshold"] == 0.5
     assert json.loads((tmp_path / "metrics.json").read_text())["override_off/score_0.5/F1"] == 0.25
     rows = list(csv.DictReader((tmp_path / "scores.csv").open()))

@@ -10,14 +10,14 @@ import torch
 
 from detr_core.config import build
 from detr_core.data.batching import collate
-from detr_core.distributed import alone
+from detr_core.distributed import single_process
 from detr_core.evaluate.predictions import average_precision_of
 from detr_core.model.config import detector_config
 from detr_core.model.detector import build_detector
 from detr_core.reporter import Silent
 from detr_core.train.config import DetectionConfig
+from detr_core.train.modules import detector_training_module
 from detr_core.train.optimizer import build_optimizer
-from detr_core.train.tasks import detector_task
 from tests.conftest import tiny_parameters
 from tests.kinds import KINDS
 from tests.tiny_detector import CPU, dataset_of, scenes
@@ -33,14 +33,14 @@ def test_a_handful_of_scenes_is_learned_by_heart(kind: str, tmp_path: Path) -> N
     config = build(DetectionConfig, content, "tiny")
     torch.manual_seed(0)
     model = build_detector(detector_config(recipe["detector"], "tiny"), len(dataset.categories))
-    task = detector_task(model, config.loss, torch.float32)
+    task = detector_training_module(model, config.loss, torch.float32)
     optimizer = build_optimizer(task, config.optimizer)
     batch = collate([dataset[index] for index in range(len(dataset))])
     normalizer = task.normalizer([len(target.labels) for target in batch.targets])
     losses = []
     for step in range(STEPS[kind]):
         for place, target in enumerate(batch.targets):
-            target.chance = step * len(batch.targets) + place
+            target.sampling_seed = step * len(batch.targets) + place
         loss, _ = task(batch, normalizer)
         optimizer.zero_grad()
         loss.backward()
@@ -48,5 +48,5 @@ def test_a_handful_of_scenes_is_learned_by_heart(kind: str, tmp_path: Path) -> N
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0] / 3
-    figures = average_precision_of(model, dataset.categories, dataset, 6, alone(CPU), 0, Silent())
-    assert figures["AP50"] > 0.8, figures
+    metrics = average_precision_of(model, dataset.categories, dataset, 6, single_process(CPU), 0, Silent())
+    assert metrics["AP50"] > 0.8, metrics

@@ -1,0 +1,85 @@
+"""One process of the training of a detector: `python -m detr_core.jobs.train_detection JOB.json`, or the same under torchrun.
+
+`detr_core.jobs.training.Job` says what the file holds, and `detr_core.jobs.events` what the process prints.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from detr_core.config import build
+from detr_core.data.coco_dataset import CocoDataset
+from detr_core.data.splits import DatasetError, Split
+from detr_core.data.transforms import evaluation_transform, training_transform
+from detr_core.distributed import ProcessContext
+from detr_core.evaluate.ground_truth import require_scorable
+from detr_core.evaluate.predictions import average_precision_of
+from detr_core.jobs import events, training
+from detr_core.jobs.training import Job, Prepared
+from detr_core.model.checkpoint import as_detr, load_checkpoint
+from detr_core.model.common.backbone import Backbone, load_imagenet_weights
+from detr_core.model.config import detector_config
+from detr_core.model.detector import build_detector
+from detr_core.model.detr.model import Detr
+from detr_core.reporter import Reporter, Silent
+from detr_core.train.config import DetectionConfig, require_fit
+from detr_core.train.initial import draw_positions, start_from
+from detr_core.train.loop import Validation
+from detr_core.train.modules import TrainingModule, detector_training_module
+from detr_core.train.state import Progress
+
+
+def run(job: Job, group: ProcessContext, reporter: Reporter) -> Progress:
+    """Trains the detector in this process; errors as `detr_core.jobs.training.run`."""
+    return training.run(job, prepare, group, reporter)
+
+
+def prepare(job: Job, splits: dict[str, Split], group: ProcessContext, reporter: Reporter) -> Prepared:
+    """The detector of the job with its first weights, and its data. Raises ConfigError, DatasetError or CheckpointError."""
+    require_scorable(splits["val"])
+    config = build(DetectionConfig, job.config, job.profile)
+    architecture = detector_config(job.detector, job.profile)
+    require_fit(architecture, config)
+    dataset = CocoDataset(
+        splits["train"], config.targets, masks=False, transform=training_transform(config.augmentation), seed=config.seed
+    )
+    torch.manual_seed(config.seed)
+    model = build_detector(architecture, len(dataset.categories))
+    if job.init is None:
+        if config.positions_std is not None:
+            draw_positions(model, config.positions_std)
+        backbone = model.backbone[0]
+        assert isinstance(backbone, Backbone)
+        load_imagenet_weights(backbone, architecture.backbone)
+    else:
+        trained = load_checkpoint(Path(job.init), torch.device("cpu"), architecture.backbone.dilation)
+        assert isinstance(model, Detr), "only a DETR is configured with init"
+        as_detr(trained.model, "train_detection.init", Path(job.init))
+        reporter.message(start_from(model, dataset.categories, trained))
+    task = detector_training_module(model, config.loss, training.precision(config.precision))
+    val = CocoDataset(splits["val"], config.targets, masks=False, transform=evaluation_transform(config.resize), seed=config.seed)
+    validate = _box_validation(task, val, training.batch_of_one_process(config, group), group, job.workers)
+    return Prepared(task, dataset, config, validate)
+
+
+def _box_validation(
+    task: TrainingModule, val: CocoDataset, batch_size: int, group: ProcessContext, workers: int
+) -> Callable[[], Validation]:
+    def validate() -> Validation:
+        metrics = average_precision_of(task.model, val.categories, val, batch_size, group, workers, Silent())
+        if metrics["AP"] < 0:
+            raise DatasetError(
+                f"{val.split.name} split, {val.split.instances or val.split.panoptic}: expected objects to score against, found "
+                "none; without them the average precision and the best checkpoint cannot be determined"
+            )
+        return Validation({f"val/{name}": value for name, value in metrics.items()}, metrics["AP"])
+
+    return validate
+
+
+if __name__ == "__main__":
+    sys.exit(events.main(Job, run))

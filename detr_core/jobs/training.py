@@ -1,0 +1,154 @@
+"""What the training of the detector and the training of the mask head share: the job, its only writer, and its results.
+
+The results in the folder `out` are checkpoint.pt (the last), best.pt, metrics.json (the last value of every scalar) and
+history.jsonl (all of them). SIGINT or SIGTERM during a training ends it between two steps, with its state saved.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from filelock import FileLock, Timeout
+
+from detr_core.checksums import digest
+from detr_core.config import as_dict
+from detr_core.data.coco_dataset import CocoDataset
+from detr_core.data.splits import Split, read_dataset
+from detr_core.distributed import ProcessContext
+from detr_core.evaluate.ground_truth import require_objects
+from detr_core.reporter import Reporter
+from detr_core.train.config import TrainConfig
+from detr_core.train.loop import Validation, train
+from detr_core.train.modules import TrainingModule
+from detr_core.train.state import Files, Progress, fingerprint
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: the content of the file JOB.json.
+
+    - stage: `detection` or `panoptic`;
+    - config: the fields of DetectionConfig or PanopticConfig;
+    - detector: the detector's configuration for the stage `detection`, else None;
+    - init: a checkpoint of this project or a published one. The stage `detection` starts from it, or from scratch if it is None.
+      For the stage `panoptic` it is the detector, which stays frozen;
+    - data: the folder with dataset.json; work: the folder of the resumable state; out: the folder of the results;
+    - workers: the number of data loader processes; profile: the profile's name, which the checkpoints hold;
+    - mask_head: the checkpoint whose mask head the stage `panoptic` starts from, or None.
+    """
+
+    stage: Literal["detection", "panoptic"]
+    config: dict[str, Any]
+    detector: dict[str, Any] | None
+    init: str | None
+    data: str
+    work: str
+    out: str
+    workers: int
+    profile: str
+    mask_head: str | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a training needs before its first step. validate: measures the module after an epoch."""
+
+    module: TrainingModule
+    dataset: CocoDataset
+    config: TrainConfig
+    validate: Callable[[], Validation]
+
+
+Prepare = Callable[[Job, dict[str, Split], ProcessContext, Reporter], Prepared]
+
+
+def run(job: Job, prepare: Prepare, group: ProcessContext, reporter: Reporter) -> Progress:
+    """Carries `job` out in this process, with what `prepare` makes of it and of the splits of its data.
+
+    Raises ConfigError, DatasetError or CheckpointError before the training begins, and NonFiniteError during the training.
+    """
+    with _only_writer(Path(job.work), group, reporter):
+        return _train(job, prepare, group, reporter)
+
+
+@contextmanager
+def _only_writer(work: Path, group: ProcessContext, reporter: Reporter) -> Iterator[None]:
+    """Holds the lock of the folder `work`; first waits for a process of an earlier, killed command that still writes there."""
+    lock = FileLock(work / "writer.lock")
+    if group.first:
+        work.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            reporter.message("waiting for a process of an earlier training of this profile, which is still writing its state")
+            lock.acquire()
+    group.wait()
+    try:
+        yield
+    finally:
+        if lock.is_locked:
+            # A training that was refused before it began leaves no folder. Otherwise the lock stays: another process may wait
+            # for this very file, and one that came later would lock a new file beside it.
+            if {path.name for path in work.iterdir()} <= {"writer.lock"}:
+                Path(lock.lock_file).unlink(missing_ok=True)
+                with suppress(OSError):
+                    work.rmdir()
+            lock.release()
+
+
+def _train(job: Job, prepare: Prepare, group: ProcessContext, reporter: Reporter) -> Progress:
+    splits = read_dataset(Path(job.data))
+    files = Files(Path(job.work) / "state.pt", Path(job.out) / "checkpoint.pt", Path(job.out) / "best.pt")
+    for split in splits.values():
+        require_objects(split)
+    meta: dict[str, Any] = {"profile": job.profile, "stage": job.stage}
+    ranges = splits["train"].value_ranges
+    if ranges is not None:  # so that predictions scale images of more than 8 bits a value as the training did
+        meta["value_ranges"] = {kind: list(limits) for kind, limits in ranges.items()}
+    prepared = prepare(job, splits, group, reporter)
+    prepared.module.to(group.device)
+    annotations = [digest(file) for file in (splits["train"].instances, splits["train"].panoptic) if file is not None]
+    given = [file and digest(Path(file)) for file in (job.init, job.mask_head)]
+    scaling = [] if ranges is None else [meta["value_ranges"]]
+    progress = train(
+        prepared.module,
+        prepared.dataset,
+        prepared.config,
+        prepared.validate,
+        files,
+        fingerprint(as_dict(prepared.config), job.detector, annotations, *given, *scaling),
+        meta,
+        group,
+        job.workers,
+        reporter,
+    )
+    if group.first:
+        _write_history(progress, Path(job.out))
+    return progress
+
+
+def batch_of_one_process(config: TrainConfig, group: ProcessContext) -> int:
+    """How many images a process validates at once: the training has shown that this many fit into its memory."""
+    return max(1, config.batch_size // (group.size * config.accumulation))
+
+
+def precision(name: str) -> torch.dtype:
+    """The type of numbers that the network computes in."""
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+def _write_history(progress: Progress, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    lines = "".join(json.dumps(record) + "\n" for record in progress.history)
+    (out / "history.jsonl").write_text(lines, encoding="utf-8")
+    last: dict[str, float] = {}
+    for record in progress.history:
+        last |= record
+    last.pop("step", None)
+    (out / "metrics.json").write_text(json.dumps(dict(sorted(last.items())), indent=2) + "\n", encoding="utf-8")

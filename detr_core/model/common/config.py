@@ -1,0 +1,63 @@
+"""Configuration of the parts that several kinds of detector have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from detr_core.config import require
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """The convolutional backbone.
+
+    name: a torchvision ResNet, or `small`, a residual network of stride 12 for images of about 100 pixels; `small_deep` has twice
+    its blocks. dilation: whether the last stride is replaced by dilation (the paper's DC5).
+    weights: null trains from scratch, 'imagenet' takes torchvision's weights, else the path of a torchvision state dict.
+    norm: `frozen` batch norm (as published; it requires pretrained weights to be useful) or `group` norm, which trains from
+    scratch and does not depend on the batch.
+    frozen_stages: the number of frozen parts, counted from the stem: 0 trains all, 2 freezes the stem and the first stage as
+    published, 5 freezes the whole backbone.
+    """
+
+    name: Literal["small", "small_deep", "resnet18", "resnet34", "resnet50", "resnet101"]
+    dilation: bool
+    weights: str | None
+    norm: Literal["frozen", "group"]
+    frozen_stages: int
+
+    def __post_init__(self) -> None:
+        require(0 <= self.frozen_stages <= 5, "frozen_stages", "0 (train all) to 5 (train none)", self.frozen_stages)
+        if self.name.startswith("small"):
+            require(self.weights is None, "weights", "null for the small backbones", self.weights)
+        if self.name in ("resnet18", "resnet34"):
+            require(not self.dilation, "dilation", f"false, because the blocks of {self.name} can't be dilated", self.dilation)
+        require(self.weights is None or self.norm == "frozen", "norm", "frozen with pretrained weights", self.norm)
+
+
+@dataclass(frozen=True)
+class PositionsConfig:
+    """Spatial positional encodings (Table 3 of the paper).
+
+    kind: `sine` (fixed), `learned` or `none`. where: the encodings are added to queries and keys in every `attention`, in the
+    attention of the `decoder` only, or once at the `input` of the transformer. cells: the number of rows and columns of the
+    learned tables, which larger maps interpolate; the published tables have 50.
+    """
+
+    kind: Literal["sine", "learned", "none"]
+    where: Literal["attention", "decoder", "input"]
+    cells: int
+
+    def __post_init__(self) -> None:
+        require(self.cells > 0, "cells", "at least 1", self.cells)
+
+
+def require_width(width: int, heads: int, multiple: int) -> None:
+    require(heads > 0, "heads", "at least 1", heads)
+    require(width > 0 and width % multiple == 0, "width", f"a multiple of {multiple} with {heads} heads", width)
+
+
+def require_stages(stages: tuple[int, ...]) -> None:
+    ordered = len(stages) > 0 and list(stages) == sorted(set(stages)) and set(stages) <= {1, 2, 3, 4}
+    require(ordered, "stages", "some of 1, 2, 3, 4 in this order", list(stages))

@@ -1,0 +1,45 @@
+"""Computes Faster R-CNN's losses: torchvision's losses, averaged within each image and summed over images, and GIoU."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.ops import generalized_box_iou_loss
+
+from detr_core.model.faster_rcnn.config import RegionLossConfig
+from detr_core.model.faster_rcnn.model import Samples
+
+BETA = 1 / 9  # difference at which smooth L1 changes from quadratic to linear
+
+
+def region_losses(samples: Samples, images: float, config: RegionLossConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    """Returns the weighted sum of the losses, with its gradient, and the unweighted parts by name.
+
+    images: the divisor, which is the number of images of an optimiser step over all processes and micro-batches. Each anchor and
+    proposal has the weight 1 / (number of samples in its image). If all images have the same number of samples, which is the
+    normal case, the result equals torchvision's mean over all samples; unlike that mean it never depends on how a step is divided
+    into processes and micro-batches.
+    """
+    of_anchor = _one_over_count(samples.anchor_image) / images
+    of_proposal = _one_over_count(samples.proposal_image) / images
+    objectness = F.binary_cross_entropy_with_logits(samples.objectness, samples.is_object, reduction="none")
+    proposals = F.smooth_l1_loss(samples.anchor_deltas, samples.anchor_wanted, reduction="none", beta=BETA).sum(1)
+    classification = F.cross_entropy(samples.logits, samples.labels, reduction="none")
+    boxes = F.smooth_l1_loss(samples.deltas, samples.wanted, reduction="none", beta=BETA).sum(1)
+    giou = generalized_box_iou_loss(samples.boxes, samples.wanted_boxes, reduction="none")
+    parts = {
+        "objectness": (objectness * of_anchor[samples.anchor_image]).sum(),
+        "proposals": (proposals * of_anchor[samples.object_image]).sum(),
+        "classification": (classification * of_proposal[samples.proposal_image]).sum(),
+        "boxes": (boxes * of_proposal[samples.positive_image]).sum(),
+        "giou": (giou * of_proposal[samples.positive_image]).sum(),
+    }
+    weights = {name: getattr(config, name) for name in parts}
+    total = torch.stack([weights[name] * part for name, part in parts.items() if weights[name] > 0]).sum()
+    return total, {name: part.detach() for name, part in parts.items()}
+
+
+def _one_over_count(image: Tensor) -> Tensor:
+    # Returns one weight per image. The weight of an image without samples is never used.
+    return 1 / image.bincount().clamp(min=1)

@@ -1,0 +1,267 @@
+"""Faster R-CNN with a feature pyramid: torchvision's parts on this project's backbones, with anchors and pooling for any stride.
+
+In shapes, A and R are the numbers of anchors and proposals that are sampled for the losses, over all images of a batch.
+torchvision's label 0 is the background, so a class index of this project is one lower than torchvision's label.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, concat_box_prediction_layers
+from torchvision.ops import FeaturePyramidNetwork, box_convert, roi_align
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from detr_core.model.common.backbone import Backbone
+from detr_core.model.faster_rcnn.config import FasterRcnnConfig
+from detr_core.structures import MAX_DETECTIONS, RegionOutput, Target
+
+ASPECTS = (0.5, 1.0, 2.0)  # height / width of the anchors of each size
+CELLS = 7  # height and width of a proposal's pooled features
+FINEST = 14  # a proposal is pooled from the level where its side is 14 to 28 cells, as published
+
+
+@dataclass
+class Samples:
+    """The sampled anchors and proposals of a batch with their targets, as the losses need them.
+
+    Of the A anchors, O are objects: objectness [A]: logits. is_object [A]: 0 or 1. anchor_deltas, anchor_wanted [O, 4]: predicted
+    and target box deltas of the objects. Of the R proposals, P are positive: logits [R, C+1]. labels [R]: 0 for background.
+    deltas, wanted [P, 4]: predicted and target box deltas of the positive proposals for their class. boxes, wanted_boxes [P, 4]:
+    the same boxes as xyxy in pixels. anchor_image [A], object_image [O], proposal_image [R], positive_image [P]: the index of
+    the image in the batch.
+    """
+
+    anchor_image: Tensor
+    objectness: Tensor
+    is_object: Tensor
+    object_image: Tensor
+    anchor_deltas: Tensor
+    anchor_wanted: Tensor
+    proposal_image: Tensor
+    logits: Tensor
+    labels: Tensor
+    positive_image: Tensor
+    deltas: Tensor
+    wanted: Tensor
+    boxes: Tensor
+    wanted_boxes: Tensor
+
+
+class FasterRcnn(nn.Module):
+    """Faster R-CNN. num_classes: the number of classes C without background."""
+
+    has_mask_head = False
+
+    def __init__(self, config: FasterRcnnConfig, num_classes: int) -> None:
+        super().__init__()
+        self.config = config
+        self.num_classes = num_classes
+        backbone = Backbone(config.backbone)
+        channels = [backbone.channels[stage - 1] for stage in config.stages]
+        pyramid = FeaturePyramidNetwork(channels, config.width, LastLevelMaxPool())
+        self.backbone = nn.Sequential(backbone, pyramid)
+        strides = [backbone.strides[stage - 1] for stage in config.stages]
+        kept = {"training": config.proposals, "testing": config.proposals}
+        self.rpn = RegionProposalNetwork(
+            Anchors(config.anchors, [*strides, 2 * strides[-1]]),
+            RPNHead(config.width, len(ASPECTS)),
+            fg_iou_thresh=0.7,
+            bg_iou_thresh=0.3,
+            batch_size_per_image=config.sampled_anchors,
+            positive_fraction=0.5,
+            pre_nms_top_n=kept,
+            post_nms_top_n=kept,
+            nms_thresh=0.7,
+        )
+        self.roi_heads = RoIHeads(
+            Pooling(strides),
+            TwoMLPHead(config.width * CELLS**2, config.head_width),
+            FastRCNNPredictor(config.head_width, num_classes + 1),
+            fg_iou_thresh=0.5,
+            bg_iou_thresh=0.5,
+            batch_size_per_image=config.sampled_proposals,
+            positive_fraction=0.25,
+            bbox_reg_weights=None,
+            score_thresh=0.05,
+            nms_thresh=0.5,
+            detections_per_img=MAX_DETECTIONS,
+        )
+        self.rpn.fg_bg_sampler = Sampler(config.sampled_anchors, 0.5)
+        self.roi_heads.fg_bg_sampler = Sampler(config.sampled_proposals, 0.25)
+
+    def forward(self, images: Tensor, padding: Tensor) -> RegionOutput:
+        """Returns the detections in images [B, 3, H, W], normalised and zero on padding. padding [B, H, W]: True on padding."""
+        maps = self._maps(images)
+        with torch.autocast(images.device.type, enabled=False):
+            sizes = _sizes(padding)
+            _, _, _, proposals = self._proposals(maps, images, sizes)
+            logits, deltas = self._read(maps, proposals)
+            boxes, scores, labels = self.roi_heads.postprocess_detections(logits, deltas, proposals, sizes)
+        relative = [box / box.new_tensor([w, h, w, h]) for box, (h, w) in zip(boxes, sizes, strict=True)]
+        return RegionOutput(relative, scores, [label - 1 for label in labels])
+
+    def samples(self, images: Tensor, padding: Tensor, targets: list[Target]) -> Samples:
+        """Returns the anchors and proposals that are sampled for the losses, with their targets.
+
+        The samples of an image are drawn with its target's `sampling_seed` as seed. images, padding: see `forward`. The result is
+        float32 even if the pyramid was computed in another dtype.
+        """
+        maps = self._maps(images)
+        with torch.autocast(images.device.type, enabled=False):
+            return self._samples(maps, images, _sizes(padding), targets)
+
+    def _samples(self, maps: list[Tensor], images: Tensor, sizes: list[tuple[int, int]], targets: list[Target]) -> Samples:
+        for place, sampler in enumerate((self.rpn.fg_bg_sampler, self.roi_heads.fg_bg_sampler)):
+            sampler.seeds = [(target.sampling_seed + place) % 2**63 for target in targets]
+        truth = [_truth(target, size) for target, size in zip(targets, sizes, strict=True)]
+        anchors, objectness, anchor_deltas, proposals = self._proposals(maps, images, sizes)
+        labels, matched = self.rpn.assign_targets_to_anchors(anchors, truth)
+        wanted = torch.cat(self.rpn.box_coder.encode(matched, anchors))
+        positive, negative = self.rpn.fg_bg_sampler(labels)
+        objects = torch.cat(positive).nonzero()[:, 0]
+        sampled = torch.cat([objects, torch.cat(negative).nonzero()[:, 0]])
+        of_anchor = _places([len(each) for each in anchors], images.device)
+
+        proposals, _, classes, proposal_wanted = self.roi_heads.select_training_samples(proposals, truth)
+        logits, deltas = self._read(maps, proposals)
+        label, boxes = torch.cat(classes), torch.cat(proposals)
+        kept = label.nonzero()[:, 0]
+        of_class = deltas.view(len(label), -1, 4)[kept, label[kept]]
+        wanted_deltas = torch.cat(proposal_wanted)[kept]
+        decode = self.roi_heads.box_coder.decode_single
+        of_proposal = _places([len(each) for each in proposals], images.device)
+        return Samples(
+            of_anchor[sampled],
+            objectness.flatten()[sampled],
+            torch.cat(labels)[sampled],
+            of_anchor[objects],
+            anchor_deltas[objects],
+            wanted[objects],
+            of_proposal,
+            logits,
+            label,
+            of_proposal[kept],
+            of_class,
+            wanted_deltas,
+            decode(of_class, boxes[kept]),
+            decode(wanted_deltas, boxes[kept]),
+        )
+
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        stages = self.backbone[0](images)
+        named = {str(stage): stages[stage - 1] for stage in self.config.stages}
+        return [level.float() for level in self.backbone[1](named).values()]
+
+    def _proposals(
+        self, maps: list[Tensor], images: Tensor, sizes: list[tuple[int, int]]
+    ) -> tuple[list[Tensor], Tensor, Tensor, list[Tensor]]:
+        # Returns the anchors of each image, the objectness and deltas of all anchors, and the resulting proposals of each image.
+        objectness, deltas = self.rpn.head(maps)
+        anchors = self.rpn.anchor_generator(ImageList(images, sizes), maps)
+        of_level = [math.prod(level.shape[1:]) for level in objectness]
+        objectness, deltas = concat_box_prediction_layers(objectness, deltas)
+        boxes = self.rpn.box_coder.decode(deltas.detach(), anchors).view(len(images), -1, 4)
+        proposals, _ = self.rpn.filter_proposals(boxes, objectness, sizes, of_level)
+        return anchors, objectness, deltas, proposals
+
+    def _read(self, maps: list[Tensor], proposals: list[Tensor]) -> tuple[Tensor, Tensor]:
+        # Returns class logits [R, C+1] and deltas [R, 4 (C+1)] of the proposals of all images.
+        pooled = self.roi_heads.box_roi_pool(maps[:-1], proposals)
+        return cast(tuple[Tensor, Tensor], self.roi_heads.box_predictor(self.roi_heads.box_head(pooled)))
+
+
+class Anchors(AnchorGenerator):  # type: ignore[misc]
+    """A generator of anchors with one size per level and given strides.
+
+    torchvision derives the strides from the sizes of the maps, which is wrong if they do not divide the image's size.
+    """
+
+    def __init__(self, sizes: tuple[float, ...], strides: list[int]) -> None:
+        super().__init__(tuple((size,) for size in sizes), (ASPECTS,) * len(sizes))
+        self.strides = strides
+
+    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
+        """Returns the concatenated anchors of all levels for each image, xyxy in pixels [A, 4]. They are equal for all images."""
+        first = feature_maps[0]
+        self.set_cell_anchors(first.dtype, first.device)
+        strides = [[torch.tensor(stride, device=first.device)] * 2 for stride in self.strides]
+        anchors = torch.cat(self.grid_anchors([level.shape[-2:] for level in feature_maps], strides))
+        return [anchors for _ in image_list.image_sizes]
+
+
+class Pooling(nn.Module):
+    """RoIAlign from the level that fits a proposal's size. torchvision's version assumes that strides are powers of two."""
+
+    def __init__(self, strides: list[int]) -> None:
+        super().__init__()
+        self.strides = strides
+
+    def forward(self, maps: list[Tensor], boxes: list[Tensor]) -> Tensor:
+        """Returns pooled features [R, D, 7, 7]. maps: [B, D, h, w] per level, finest first. boxes: per image, xyxy in pixels."""
+        side = torch.cat([((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])).sqrt() for box in boxes])
+        level = (side / (FINEST * self.strides[0]) + 1e-6).log2().floor().clamp(0, len(maps) - 1)
+        image = _places([len(box) for box in boxes], side.device)
+        rows = torch.cat([image[:, None].to(side.dtype), torch.cat(boxes)], 1)
+        pooled = maps[0].new_zeros(len(rows), maps[0].shape[1], CELLS, CELLS)
+        for number, (part, stride) in enumerate(zip(maps, self.strides, strict=True)):
+            chosen = (level == number).nonzero()[:, 0]
+            pooled = pooled.index_copy(0, chosen, roi_align(part, rows[chosen], CELLS, 1 / stride, sampling_ratio=2))
+        return pooled
+
+
+class Sampler:
+    """Samples at most `count` of an image's anchors or proposals, with at most the fraction `share` positive, by given seeds.
+
+    It replaces torchvision's sampler. seeds: the seed of each image of the batch, which is set before every call.
+    """
+
+    def __init__(self, count: int, share: float) -> None:
+        self.count, self.positive = count, int(count * share)
+        self.seeds: list[int] = []
+
+    def __call__(self, labels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Returns the sampled positives and the sampled negatives of each image as bool [A].
+
+        labels: [A] per image, above 0 for positives, 0 for negatives.
+        """
+        positive, negative = [], []
+        for label, seed in zip(labels, self.seeds, strict=True):
+            order = torch.rand(len(label), generator=torch.Generator().manual_seed(seed)).to(label.device)
+            some = _some(label > 0, order, self.positive)
+            positive.append(some)
+            negative.append(_some(label == 0, order, self.count - int(some.sum())))
+        return positive, negative
+
+
+def _some(which: Tensor, order: Tensor, count: int) -> Tensor:
+    # Returns `which` reduced to the first `count` marked elements in the order `order`.
+    chosen = torch.zeros_like(which)
+    candidates = which.nonzero()[:, 0]
+    chosen[candidates[order[candidates].argsort()[:count]]] = True
+    return chosen
+
+
+def _truth(target: Target, size: tuple[int, int]) -> dict[str, Any]:
+    height, width = size
+    boxes = box_convert(target.boxes, "cxcywh", "xyxy") * target.boxes.new_tensor([width, height, width, height])
+    return {"boxes": boxes, "labels": target.labels + 1}
+
+
+def _sizes(padding: Tensor) -> list[tuple[int, int]]:
+    # Returns (h, w) of each image without its padding, which is at the right and bottom.
+    heights, widths = (~padding[:, :, 0]).sum(1), (~padding[:, 0]).sum(1)
+    return list(zip(heights.tolist(), widths.tolist(), strict=True))
+
+
+def _places(counts: list[int], device: torch.device) -> Tensor:
+    # Returns the image index of each row: [2, 1] -> [0, 0, 1].
+    return torch.arange(len(counts), device=device).repeat_interleave(torch.tensor(counts, device=device))

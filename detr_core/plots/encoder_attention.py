@@ -1,0 +1,72 @@
+"""Plots the self-attention of the last encoder layer (Figure 3 of the paper): maps of chosen points beside their image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from detr_core.plots.regions import region_bars
+from detr_core.plots.style import COLORS, cased, drawing, files, picture
+
+REGIONS = {"own": "the same object", "same_class": "other objects of its class", "others": "objects of other classes"}
+
+
+def read_maps(maps: Path) -> list[dict[str, Any]]:
+    """Returns the content of a `maps.json`."""
+    content: list[dict[str, Any]] = json.loads(maps.read_text(encoding="utf-8"))
+    return content
+
+
+def encoder_attention_plots(study: Path, folder: Path) -> list[Path]:
+    """Draws the plots of a study's folder (`maps.json`, its pictures, `metrics.json`) into `folder`, as SVG and PNG.
+
+    encoder_attention_maps: one row per image with the image, its numbered points, and the map of each point.
+    encoder_attention_regions: the share of the attention in the point's own object and in other objects. Returns the files
+    written.
+    """
+    rows = [row for row in read_maps(study / "maps.json") if row["points"]]
+    metrics = json.loads((study / "metrics.json").read_text(encoding="utf-8"))
+    written: list[Path] = []
+    if rows:
+        columns = 1 + max(len(row["points"]) for row in rows)
+        name = "encoder_attention_maps"
+        with drawing(folder, name, (1.55 * columns, 1.72 * len(rows))) as figure:
+            for place, row in enumerate(rows):
+                pixels = np.asarray(Image.open(study / row["file"]))
+                grey = np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)
+                image = figure.add_subplot(len(rows), columns, place * columns + 1)
+                picture(image, pixels, f"image {row['image_id']}")
+                for number, point in enumerate(row["points"], start=1):
+                    color = COLORS[(number - 1) % len(COLORS)]
+                    where = (point["x"] * pixels.shape[1] - 0.5, point["y"] * pixels.shape[0] - 0.5)
+                    image.annotate(
+                        str(number), where, ha="center", va="center", fontsize=8, fontweight="bold", color="white",
+                        bbox={"boxstyle": "circle,pad=0.25", "facecolor": color, "edgecolor": "#14161c", "linewidth": 0.8},
+                    )  # fmt: skip
+                    axes = figure.add_subplot(len(rows), columns, place * columns + 1 + number)
+                    picture(axes, grey, f"{number} {point['category']}")
+                    # The map is not smoothed, so that the picture shows its resolution.
+                    extent = (-0.5, pixels.shape[1] - 0.5, pixels.shape[0] - 0.5, -0.5)
+                    axes.imshow(np.asarray(point["map"]), extent=extent, cmap="viridis", vmin=0, alpha=0.75)
+                    axes.plot(*where, "o", ms=5, mew=1.2, mfc="none", mec=color, path_effects=cased(2.4))
+        written += files(folder, name)
+    title = "Attention from an object's centre"
+    return written + region_bars(metrics, REGIONS, folder, "encoder_attention_regions", title)
+
+
+def finding(metrics: Mapping[str, float]) -> str:
+    """Returns the result of the study in one sentence computed from its metrics; '' if no object was measured."""
+    if "own/times" not in metrics:
+        return ""
+    own = metrics["own/times"]
+    text = f"From an object's centre, its own mask gets {own:.1f} times the attention of a uniform distribution"
+    if "same_class/times" not in metrics:
+        return f"{text}."
+    other = metrics["same_class/times"]
+    verdict = "instances are separated" if own > 1.5 * max(other, 1.0) else "instances are hardly separated"
+    return f"{text}, the other objects of its class {other:.1f} times: {verdict}."

@@ -1,0 +1,81 @@
+"""Plots missed instances against the number of visible instances of a class (section 4.3 and appendix of the paper)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+
+from detr_core.plots.style import COLORS, INK, cased, drawing, files, legend, picture, plot
+
+Counts = list[dict[str, Any]]
+NEAR = 5.0  # percentage points: a share of missed objects this close to the smallest share counts as equally good
+
+
+def read_counts(counts: Path) -> Counts:
+    """Returns the content of a `counts.json`: {name, most_in_training, visible, missed: {mean, std}, example} of each class."""
+    content: Counts = json.loads(counts.read_text(encoding="utf-8"))
+    return content
+
+
+def instance_count_plots(counts: Path, folder: Path) -> list[Path]:
+    """Draws the plots of a `counts.json` and the pictures beside it into `folder`, as SVG and PNG. Returns the files written.
+
+    instance_count_missed: the share of visible objects that are missed, mean and standard deviation over the repeats, with one
+    line per class. instance_count_examples: one image per class with its detections. At most six classes are shown.
+    """
+    content = read_counts(counts)[: len(COLORS)]
+    with plot(folder, "instance_count_missed") as axes:
+        most = max(each["most_in_training"] for each in content)
+        if most < content[0]["visible"][-1]:
+            axes.axvline(most, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+            side = 1 if most < content[0]["visible"][-1] / 2 else -1  # the side of the line that has room for the text
+            axes.annotate(
+                f"most in a training image: {most}", (most, 1), xycoords=axes.get_xaxis_transform(), xytext=(4 * side, -2),
+                textcoords="offset points", va="top", ha="left" if side > 0 else "right", fontsize=9,
+            )  # fmt: skip
+        highest, lines = 0.0, []
+        for each, color in zip(content, COLORS, strict=False):
+            mean, std = (100 * np.asarray(each["missed"][name]) for name in ("mean", "std"))
+            lines += axes.plot(each["visible"], mean, color=color, label=each["name"])
+            axes.fill_between(each["visible"], np.maximum(mean - std, 0), mean + std, color=color, alpha=0.08, linewidth=0)
+            highest = max(highest, float(mean.max()))
+        axes.set_title("Missed objects, percent of the visible objects")
+        axes.set_xlabel("visible objects")
+        axes.set_xlim(1, content[0]["visible"][-1])
+        axes.set_ylim(0, min(100, 1.4 * highest + 5))
+        axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
+        legend(axes, lines, loc="upper left", ncols=1 if len(content) < 5 else 2)
+    columns = min(4, len(content))
+    rows = -(-len(content) // columns)
+    with drawing(folder, "instance_count_examples", (2.05 * columns, 2.4 * rows)) as figure:
+        for place, (each, color) in enumerate(zip(content, COLORS, strict=False), start=1):
+            axes, example = figure.add_subplot(rows, columns, place), each["example"]
+            title = f"{each['name']}: {example['found']} of {example['visible']} found"
+            picture(axes, np.asarray(Image.open(counts.parent / example["file"])), title)
+            for x1, y1, x2, y2 in example["boxes"]:
+                # In matplotlib whole numbers are the centres of pixels, in boxes they are the borders.
+                box = Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, linewidth=1.3, edgecolor=color)
+                box.set_path_effects(cased(2.3))
+                axes.add_patch(box)
+    return files(folder, "instance_count_missed") + files(folder, "instance_count_examples")
+
+
+def finding(content: Counts) -> str:
+    """Returns the result of the study in one sentence computed from its metrics."""
+    mean = 100 * np.mean([each["missed"]["mean"] for each in content], axis=0)
+    least, total = float(mean.min()), len(mean)
+    good = int(np.flatnonzero(mean <= least + NEAR).max()) + 1
+    most = max(each["most_in_training"] for each in content)
+    training = f"a training image contains at most {most} objects of a class"
+    if good == total:
+        return f"The smallest share of missed objects is {least:.0f} percent; it hardly rises up to {total} objects; {training}."
+    return (
+        f"The smallest share of missed objects is {least:.0f} percent, with {int(mean.argmin()) + 1} visible objects; "
+        f"up to {good} it is at most {NEAR:.0f} points higher, with all {total} it is {mean[-1]:.0f} percent; {training}."
+    )

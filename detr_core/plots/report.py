@@ -1,0 +1,182 @@
+"""Writes the report, one self-contained page about one profile, from the files that its stages wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from detr_core.coco import is_coco
+from detr_core.data.annotation_reader import read_annotations
+from detr_core.data.annotations import Annotations
+from detr_core.data.splits import Split, read_dataset
+from detr_core.errors import ExpectedError
+from detr_core.plots import tables
+from detr_core.plots.curves import read_history, training_curves
+from detr_core.plots.detections import SHOWN_SCORE, detection_pictures
+from detr_core.plots.page import write_page
+from detr_core.plots.panoptic import panoptic_pictures
+from detr_core.plots.sections import Section, inline, jpeg, optional
+from detr_core.plots.study_sections import study_sections
+from detr_core.wording import counted
+
+_HERE = Path(__file__).parent
+_KEY_METRICS = {
+    "AP": "val/AP",
+    "AP50": "val/AP50",
+    "mask AP": "val/mask/AP",
+    "PQ": "val/PQ",
+    "SQ": "val/SQ",
+    "RQ": "val/RQ",
+}
+
+
+class ReportError(ExpectedError, ValueError):
+    """A results file that the report requires is missing. The message names it and says what to do."""
+
+
+def write_report(
+    profile: str,
+    data: Path,
+    detection: Path,
+    panoptic: Path,
+    evaluation: Path,
+    studies: Path,
+    out: Path,
+    pictures: int,
+    links: Mapping[str, str],
+    commands: Mapping[str, str],
+) -> Path:
+    """Writes `out`/index.html, its plots and pictures to `out`/plots, and the plots as SVG to `out`/vectors.
+
+    data: the dataset folder with `dataset.json`. detection, panoptic: the training folders with `history.jsonl`. evaluation: the
+    folder with `metrics.json`, `per_class.json`, `errors.json`, `bbox.json` and, with a mask head, `panoptic.json` and
+    `panoptic/*.png`. studies: the folder of the study folders; existing studies are shown. The dataset and `metrics.json` are
+    required; without other files, their sections are left out. pictures: the number of images shown.
+    links: name -> value about the origin of the results; an http address becomes a link, text of several lines is folded.
+    commands: study -> the command that runs it, which is shown for studies without results.
+    Returns the path of the page. Raises ReportError without `metrics.json`, DatasetError for a dataset that can't be read.
+    """
+    split = read_dataset(data)["val"]
+    if not (evaluation / "metrics.json").is_file():
+        raise ReportError(
+            f"{evaluation / 'metrics.json'}: expected an evaluation's metrics, found no such file; run the stage evaluate first"
+        )
+    plots = out / "plots"
+    plots.mkdir(parents=True, exist_ok=True)
+    metrics = json.loads((evaluation / "metrics.json").read_bytes())
+    published = json.loads((_HERE / "published.json").read_bytes())
+    truth = read_annotations(split, "instances" if split.panoptic is None else "panoptic", masks=False)
+    # Published metrics were measured on COCO, so they can't be compared with those of a detector of other classes.
+    on_coco = is_coco(truth.categories)
+    published_tables = {name: published[name] if on_coco else None for name in ("detection", "panoptic")}
+    sections = [
+        _detection(profile, split, detection, evaluation, plots, pictures, metrics, published_tables["detection"]),
+        _errors(evaluation),
+        _panoptic(profile, split, panoptic, evaluation, plots, pictures, metrics, published_tables["panoptic"]),
+        *study_sections(studies, plots, published, commands),
+    ]
+    key_metrics = {name: tables.percent(metrics, key) for name, key in _KEY_METRICS.items() if metrics.get(key, -1) >= 0}
+    shown = [section for section in sections if section is not None]
+    page = write_page(profile, _summary(truth, detection, panoptic), key_metrics, shown, links, out)
+    vectors = out / "vectors"
+    vectors.mkdir(exist_ok=True)
+    for file in plots.glob("*.svg"):  # in a folder of their own, so that `plots` has each plot once
+        file.replace(vectors / file.name)
+    return page
+
+
+def _summary(truth: Annotations, detection: Path, panoptic: Path) -> str:
+    """Returns one or two sentences about the trainings and the validation images."""
+    trained = []
+    for folder, name in ((detection, "a detector"), (panoptic, "a mask head on the frozen detector")):
+        if (folder / "history.jsonl").is_file() and (records := read_history(folder / "history.jsonl")):
+            steps, epochs = int(records[-1]["step"]), records[-1]["epoch"]
+            trained.append(f"{name} for {counted(steps, 'step')} ({epochs:.3g} epoch{'' if epochs == 1 else 's'})")
+    things = sum(category.isthing for category in truth.categories)
+    stuff = len(truth.categories) - things
+    classes = f"{counted(things, 'class', 'classes')} of things" + (f" and {stuff} of stuff" if stuff else "")
+    measured = f"The metrics were measured on {counted(len(truth.image_ids), 'validation image')} with {classes}."
+    return (f"This run trained {', then '.join(trained)}. " if trained else "") + measured
+
+
+def _detection(
+    profile: str,
+    split: Split,
+    training: Path,
+    evaluation: Path,
+    plots: Path,
+    pictures: int,
+    metrics: Mapping[str, float],
+    published: Mapping[str, Any] | None,
+) -> Section:
+    shown = {"Average precision and recall": tables.average_precision(metrics)}
+    per_class = optional(evaluation / "per_class.json")
+    if per_class.get("bbox"):
+        shown["By class"] = tables.average_precision_per_class(per_class)
+    if published is not None:
+        shown["Comparison with published metrics"] = tables.beside_published(metrics, published, profile)
+    drawn = detection_pictures(split, evaluation, plots, pictures) if (evaluation / "bbox.json").is_file() else []
+    return Section(
+        "detection",
+        "Detection",
+        ["COCO's metrics on the validation images, in percent."],
+        _curves(training, plots, "detection"),
+        shown,
+        _pictures(drawn, "Detections"),
+        f"The left side shows the ground truth, the right side the detections with a score of {SHOWN_SCORE:g} and above. "
+        "The images are evenly spaced over the validation set and not selected by hand.",
+    )
+
+
+def _errors(evaluation: Path) -> Section | None:
+    breakdown = optional(evaluation / "errors.json")
+    if not breakdown:
+        return None
+    text = "The gain of AP50 if only one kind of error were corrected (TIDE, Bolya et al. 2020), and the number of these errors."
+    return Section("errors", "Kinds of errors", [text], tables={"": tables.errors(breakdown)})
+
+
+def _panoptic(
+    profile: str,
+    split: Split,
+    training: Path,
+    evaluation: Path,
+    plots: Path,
+    pictures: int,
+    metrics: Mapping[str, float],
+    published: Mapping[str, Any] | None,
+) -> Section | None:
+    if "val/PQ" not in metrics:
+        return None
+    shown = {"Panoptic quality": tables.panoptic_quality(metrics)}
+    per_class = optional(evaluation / "per_class.json")
+    if per_class.get("panoptic"):
+        shown["By class"] = tables.panoptic_quality_per_class(per_class["panoptic"])
+    if published is not None:
+        shown["Comparison with published metrics"] = tables.beside_published(metrics, published, profile)
+    drawn = panoptic_pictures(split, evaluation, plots, pictures) if (evaluation / "panoptic.json").is_file() else []
+    return Section(
+        "panoptic",
+        "Panoptic segmentation",
+        ["Every pixel belongs to one object or one kind of stuff. For each class, PQ = SQ × RQ: SQ is the mean IoU of matched "
+         "segments, RQ is the F1 score of the matching. All metrics are in percent."],
+        _curves(training, plots, "panoptic"),
+        shown,
+        _pictures(drawn, "Panoptic maps"),
+        "Each picture shows the image, its ground truth and the prediction. Objects of a class have shades of its colour; "
+        "pixels of no segment are dark.",
+    )  # fmt: skip
+
+
+def _curves(training: Path, plots: Path, name: str) -> list[Markup]:
+    if not (training / "history.jsonl").is_file():
+        return []
+    return [inline(path) for path in training_curves(training / "history.jsonl", plots, name) if path.suffix == ".svg"]
+
+
+def _pictures(files: Sequence[Path], what: str) -> list[tuple[str, str]]:
+    return [(jpeg(file), f"{what} of image {file.stem.rpartition('_')[2]}") for file in files]

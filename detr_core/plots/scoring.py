@@ -1,0 +1,62 @@
+"""Plots AP, precision and recall against the score threshold, with and without empty-slot override (paper, section 4.1)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from detr_core.plots.numbers import signed
+from detr_core.plots.style import COLORS, files, plot
+
+Curves = dict[bool, dict[float, dict[str, float]]]
+SHARES = ("precision", "recall", "F1")
+
+
+def read_scores(scores: Path) -> Curves:
+    """Returns the content of a `scores.json` as {empty_slot_override: {threshold: metrics}}, in ascending order of thresholds."""
+    content: list[dict[str, Any]] = json.loads(scores.read_text(encoding="utf-8"))
+    curves: Curves = {True: {}, False: {}}
+    for each in sorted(content, key=lambda each: float(each["threshold"])):
+        curves[each["empty_slot_override"]][each["threshold"]] = each["metrics"]
+    return curves
+
+
+def scoring_plots(scores: Path, folder: Path) -> list[Path]:
+    """Draws a `scores.json` into `folder`: metrics in percent against the threshold, as SVG and PNG. Returns the files written.
+
+    scoring_AP: AP and AP50 with and without empty-slot override. scoring_precision: precision, recall and F1 at IoU 0.5, with
+    empty-slot override.
+    """
+    curves = read_scores(scores)
+    with plot(folder, "scoring_AP") as axes:
+        for name, color in zip(("AP50", "AP"), COLORS, strict=False):
+            for override, line in ((True, "-"), (False, (0, (2, 2)))):
+                row = curves[override]
+                label = name if override else f"{name}, without empty slots"
+                axes.plot(list(row), [100 * each[name] for each in row.values()], linestyle=line, color=color, label=label)
+        axes.set_title("AP of detections above a score threshold, percent")
+        axes.set_xlabel("score threshold")
+        axes.set_ylim(bottom=0)
+        axes.set_xlim(0, 1)
+        axes.legend(loc="lower left")
+    with plot(folder, "scoring_precision") as axes:
+        row = curves[True]
+        for name, color in zip(SHARES, COLORS, strict=False):
+            axes.plot(list(row), [100 * each[name] for each in row.values()], color=color, label=name)
+        axes.set_title("Precision and recall at IoU 0.5, percent")
+        axes.set_xlabel("score threshold")
+        axes.set_ylim(0, 100)
+        axes.set_xlim(0, 1)
+        axes.legend(loc="lower left", ncols=3)
+    return files(folder, "scoring_AP") + files(folder, "scoring_precision")
+
+
+def finding(curves: Curves) -> str:
+    """Returns the result of the study in one sentence computed from its metrics."""
+    lowest = min(curves[True])
+    on, off = (100 * curves[override][lowest]["AP"] for override in (True, False))
+    best = max(curves[True], key=lambda threshold: curves[True][threshold]["F1"])
+    text = f"Scoring empty slots by their second-best class changes AP by {signed(on - off)} (from {off:.1f} to {on:.1f})"
+    cost = signed(100 * curves[True][best]["AP"] - on)
+    return f"{text}; F1 at IoU 0.5 is best, {100 * curves[True][best]['F1']:.1f}, at score {best:g}, which changes AP by {cost}."

@@ -1,0 +1,176 @@
+"""Presents a study that trains variants: plots, a table and sentences from its `study.json`, with the paper's metrics."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from detr_core.plots.numbers import signed
+from detr_core.plots.style import COLORS, files, legend, plot
+from detr_core.plots.tables import Row, Table
+from detr_core.studies import comparison
+from detr_core.studies.comparison import Run, finished, mean_difference, read_table, spread
+
+_PUBLISHED = Path(__file__).parent / "published.json"
+_COLUMNS = ("AP", "AP50", "APs", "APm", "APl", "PQ", "PQ_things", "PQ_stuff", "mask/AP")
+_COST = {"parameters": "M parameters", "gflops": "GFLOPs", "images_per_second": "images/s"}
+
+
+def published(study: str) -> dict[str, Any]:
+    """Returns the paper's metrics of a study: {'source', 'rows': [{'model': name, 'AP': percent, ...}]}; 'rows' may be empty."""
+    content: dict[str, Any] = json.loads(_PUBLISHED.read_bytes())
+    section = content.get(study, {"source": "", "rows": []})
+    if "rows" not in section and "models" in section:  # the section selects rows of another table
+        table = content[section["table"]]
+        rows = [row for row in table["rows"] if row["model"] in section["models"]]
+        section = {"source": table["source"], "rows": rows}
+    return section if "rows" in section else {"source": "", "rows": []}
+
+
+def study_plots(table: Path, folder: Path) -> list[Path]:
+    """Draws a `study.json` into `folder`, in percent.
+
+    Writes STUDY_measured (one row per variant, with a dot for each seed and a larger dot for their mean), STUDY_curves (val AP by
+    epoch, if it was measured more than once) and STUDY_published (the paper's rows, on the paper's data), each as SVG and PNG.
+    Empty plots are left out. Returns the files written.
+    """
+    content = read_table(table)
+    runs, metric, written = finished(content), _metric(content), []
+    if runs:
+        name = f"{content.study}_measured"
+        rows = {variant: _values(each, metric) for variant, each in runs.items()}
+        with plot(folder, name) as axes:
+            _dots(axes, {_label(variant, content): values for variant, values in rows.items()}, COLORS[0])
+            axes.set_title(f"{metric}, percent: measured, profile {content.profile}")
+        written += files(folder, name)
+    curves = {variant: each[0].curve for variant, each in runs.items() if len(each[0].curve) > 1}
+    if curves:
+        name = f"{content.study}_curves"
+        with plot(folder, name) as axes:
+            lines = []
+            for (variant, points), color in zip(curves.items(), COLORS * 2, strict=False):
+                epochs, values = zip(*points, strict=True)
+                lines += axes.plot(epochs, [100 * value for value in values], "o-", ms=3.5, color=color, label=variant)
+            axes.set_title("AP during training, percent")
+            axes.set_xlabel("epochs")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.set_ylim(bottom=0)
+            legend(axes, lines, loc="best")
+        written += files(folder, name)
+    theirs = {row["model"]: [row[metric]] for row in published(content.study)["rows"] if row.get(metric) is not None}
+    if theirs:
+        name = f"{content.study}_published"
+        with plot(folder, name) as axes:
+            _dots(axes, theirs, COLORS[1])
+            axes.set_title(f"{metric}, percent: published, COCO val")
+        written += files(folder, name)
+    return written
+
+
+def study_table(table: Path) -> Table:
+    """Returns the table of the measured variants (means over seeds) and the published rows of the study, with costs."""
+    content = read_table(table)
+    runs, theirs = finished(content), published(content.study)
+    names = [name for name in _COLUMNS if any(spread(each, f"val/{name}") for each in runs.values())]
+    rows: list[Row] = []
+    for variant, each in runs.items():
+        values: list[float | None] = []
+        for name in names:
+            found = spread(each, f"val/{name}")
+            values.append(None if found is None else 100 * found.mean)
+        apart = mean_difference(each)
+        values += [None, None, None] if apart is None else [100 * apart.value, 100 * apart.low, 100 * apart.high]
+        values += [float(each[0].cost[name]) if each[0].cost else None for name in _COST]
+        rows.append((_label(variant, content), (*values, len(each))))
+    others: list[Row] = [
+        (row["model"], (*(row.get(name) for name in names), None, None, None, *(row.get(name) for name in _COST), None))
+        for row in theirs["rows"]
+    ]
+    heads = tuple(name.replace("_", " ").replace("mask/", "mask ") for name in names)
+    apart_heads = ("AP minus base", "from", "to")
+    columns = (*heads, *apart_heads, *_COST.values(), "seeds")
+    return Table("variant", columns, rows, others, theirs["source"], decimals=dict.fromkeys(list(_COST.values())[:2], 2))
+
+
+def study_texts(table: Path, command: str) -> list[str]:
+    """Returns sentences about the study's result, the paper's result, failed or missing runs, and the method.
+
+    command: the command that runs the missing variants; '' if there is none.
+    """
+    content = read_table(table)
+    runs, metric = finished(content), _metric(content)
+    measured = {variant: values[0] for variant, each in runs.items() if (values := _mean(each, metric))}
+    texts = [_finding(measured, metric, content, runs)] if len(measured) > 1 else []
+    theirs = {row["model"]: float(row[metric]) for row in published(content.study)["rows"] if row.get(metric) is not None}
+    if len(theirs) > 1:
+        best, worst = max(theirs, key=theirs.__getitem__), min(theirs, key=theirs.__getitem__)
+        texts.append(
+            f"Published ({content.paper}), on COCO: {metric} from {theirs[worst]:.1f} ({worst}) to {theirs[best]:.1f} ({best})."
+        )
+    left = [run for run in content.runs if run.status != "finished"]
+    if left:
+        names = ", ".join(f"{run.variant}, seed {run.seed} ({run.error or 'not finished'})" for run in left)
+        texts.append(f"The table lacks these runs: {names}." + (f" This command runs them: {command}" if command else ""))
+    machines = list(dict.fromkeys(str(run.cost["machine"]) for each in runs.values() for run in each if run.cost))
+    if machines:
+        texts.append(
+            "The difference from the base's AP has a 95% bootstrap interval over the validation images, averaged over seeds. "
+            f"A multiply-add counts as one FLOP; images/s were measured with batches of one image on {', '.join(machines)}."
+        )
+    return texts
+
+
+def _finding(measured: Mapping[str, float], metric: str, content: comparison.Table, runs: Mapping[str, Sequence[Run]]) -> str:
+    best, worst = max(measured, key=measured.__getitem__), min(measured, key=measured.__getitem__)
+    text = f"{metric} is highest with {best!r} ({measured[best]:.1f}) and lowest with {worst!r} ({measured[worst]:.1f})"
+    if round(measured[best], 1) == round(measured[worst], 1):
+        return f"{metric} is the same with all variants ({measured[best]:.1f})."
+    if content.base not in measured:
+        return f"{text}."
+    parts = []
+    for variant in measured:
+        if variant != content.base:
+            apart = mean_difference(runs[variant])
+            sure = "" if metric != "AP" or apart is None or apart.low > 0 or apart.high < 0 else ", which may be chance"
+            parts.append(f"{variant!r} {signed(measured[variant] - measured[content.base])}{sure}")
+    return f"{text}; against {content.base!r}: {'; '.join(parts)}."
+
+
+def _metric(content: comparison.Table) -> str:
+    """Returns the main metric of a study: PQ if its variants have mask heads, else AP."""
+    runs = [run for run in content.runs if run.metrics]
+    return "PQ" if runs and all("val/PQ" in (run.metrics or {}) for run in runs) else "AP"
+
+
+def _values(runs: Sequence[Run], metric: str) -> list[float]:
+    return [100 * run.metrics[f"val/{metric}"] for run in runs if run.metrics and run.metrics.get(f"val/{metric}", -1.0) >= 0]
+
+
+def _mean(runs: Sequence[Run], metric: str) -> list[float]:
+    found = spread(runs, f"val/{metric}")
+    return [] if found is None else [100 * found.mean]
+
+
+def _label(variant: str, content: comparison.Table) -> str:
+    return f"{variant} (base)" if variant == content.base else variant
+
+
+def _dots(axes: Axes, rows: Mapping[str, Sequence[float]], color: str) -> None:
+    for place, values in enumerate(rows.values()):
+        if not values:
+            continue
+        mean = sum(values) / len(values)
+        axes.plot([min(values), max(values)], [place, place], color=color, linewidth=1.2, alpha=0.6)
+        if len(values) > 1:
+            axes.plot(values, [place] * len(values), "o", ms=3.5, color=color, alpha=0.6)
+        axes.plot([mean], [place], "o", ms=7, color=color)
+        axes.annotate(f"{mean:.1f}", (mean, place), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=9)
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set_ylim(len(rows) - 0.5, -0.7)
+    axes.margins(x=0.12)
+    axes.grid(axis="x")

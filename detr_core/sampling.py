@@ -1,0 +1,9 @@
+"""Which of many things are shown: evenly spaced ones, so that nobody picks the good ones."""
+
+from __future__ import annotations
+
+
+def evenly_spaced(images: int, count: int) -> list[int]:
+    """Returns the indices of `count` evenly spaced images, or of all images if there are fewer."""
+    count = min(count, images)
+    return [place * images // count for place in range(count)]

@@ -1,0 +1,152 @@
+"""Reads the images that callers pass to a model: paths, base64 text or pixels; one image, or a list, table or array of images."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detr_core.data.images import read_image, upright_size
+from detr_core.data.splits import DatasetError
+from detr_core.data.values import Ranges
+
+COLUMN = "image"  # the column of a table, or the key of a mapping, that holds the images
+EXPECTED = "a path, base64 text of an image file, or RGB pixels [h, w, 3] from 0 to 255"
+_SHOWN = 60  # number of characters of a wrong input that an error shows
+
+
+def images_of(given: Any, folder: Path | None = None, ranges: Ranges | None = None) -> tuple[list[Tensor], bool]:
+    """Returns the images in `given` as uint8 RGB [3, h, w], and whether `given` is a single image rather than a collection.
+
+    given: one image, or a list, an array or a table of images. An image is a path (text or Path), the base64 text of an image
+    file (also as a `data:` address), integer pixels [h, w, 3] as an array or as nested lists, or a mapping with such an image
+    under 'image' or 'b64'. A table is a pandas DataFrame whose images are in its column 'image', or in its only column.
+    folder: the folder that paths are relative to and must lie in; None allows any path. ranges: sample type -> the values by
+    which files of more than 8 bits per value are scaled; None scales each file by its own range.
+    Raises ValueError for other inputs and for a path outside of `folder`, DatasetError for a file that can't be read.
+    """
+    if hasattr(given, "columns") and hasattr(given, "iloc"):
+        return [_image(each, folder, ranges) for each in _column(given)], False
+    if isinstance(given, Mapping):
+        return images_of(_of_mapping(given), folder, ranges)
+    if isinstance(given, np.ndarray) and given.dtype.kind in "OU":
+        given = given.tolist()
+    several = isinstance(given, (list, tuple, np.ndarray)) and _depth(given) != 3  # three levels are the pixels of one image
+    return ([_image(each, folder, ranges) for each in given], False) if several else ([_image(given, folder, ranges)], True)
+
+
+def _image(given: Any, folder: Path | None, ranges: Ranges | None) -> Tensor:
+    if isinstance(given, Mapping):
+        given = _of_mapping(given)
+    if isinstance(given, np.ndarray) and given.ndim == 0:
+        given = given.item()
+    if isinstance(given, bytes):
+        return _decoded(given, ranges)
+    if isinstance(given, str):
+        content = _from_base64(given)
+        return _file(given, folder, ranges) if content is None else _decoded(content, ranges)
+    if isinstance(given, Path):
+        return _file(str(given), folder, ranges)
+    if isinstance(given, (np.ndarray, list, tuple)):
+        return _pixels(given)
+    raise _unexpected(given)
+
+
+def _file(given: str, folder: Path | None, ranges: Ranges | None) -> Tensor:
+    path = Path(given)
+    if folder is not None:
+        # Links are followed, because a request can't create one. `..` is resolved first, because it could lead out of the folder.
+        path = Path(os.path.normpath(folder / given))
+        if not path.is_relative_to(folder):
+            raise ValueError(
+                f"{_short(given)}: expected a path below {folder}, found one outside of it; send the image as base64"
+            )
+    try:
+        there = path.is_file()
+    except (OSError, ValueError):  # a text that can't be a path
+        there = False
+    if not there:
+        raise ValueError(f"{_short(given)}: expected {EXPECTED}, found text that is neither a file's path nor base64 of an image")
+    return read_image(path, upright_size(path), ranges)
+
+
+def _from_base64(text: str) -> bytes | None:
+    """Returns the bytes of the image file that this text encodes; None if it encodes no image file, and therefore is a path."""
+    _, mark, content = text.partition(";base64,") if text.startswith("data:") else ("", "", text)
+    if not mark and "." in text[-5:]:
+        return None  # base64 has no dot
+    try:
+        found = base64.b64decode("".join(content.split()), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return found if mark or found.startswith(_BEGINNINGS) else None
+
+
+_BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")  # first bytes of common image formats
+
+
+def _decoded(content: bytes, ranges: Ranges | None) -> Tensor:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "image"
+        file.write_bytes(content)
+        try:
+            return read_image(file, upright_size(file), ranges)
+        except DatasetError:
+            raise DatasetError(
+                f"expected the base64 text of an image file, found {len(content):,} bytes that can't be read as an image"
+            ) from None
+
+
+def _pixels(given: Any) -> Tensor:
+    try:
+        array = np.array(given.tolist() if isinstance(given, np.ndarray) and given.dtype == object else given)
+    except ValueError:  # rows of different lengths
+        raise _unexpected(given) from None
+    if array.dtype.kind not in "iu" or array.ndim != 3 or array.shape[2] != 3 or not array.size:
+        raise _unexpected(array)
+    if array.min() < 0 or array.max() > 255:
+        raise _unexpected(array)
+    return torch.from_numpy(np.ascontiguousarray(array.astype(np.uint8))).permute(2, 0, 1)
+
+
+def _column(table: Any) -> Iterable[Any]:
+    names = list(table.columns)
+    if COLUMN not in names and len(names) != 1:
+        raise ValueError(f"expected a table with a column {COLUMN!r}, found the columns {names}")
+    values: list[Any] = table[COLUMN if COLUMN in names else names[0]].tolist()
+    # MLflow turns {"image": pixels} into a table with one line of pixels per row.
+    return [values] if values and _depth(values[0]) == 2 else values
+
+
+def _of_mapping(given: Mapping[str, Any]) -> Any:
+    for name in (COLUMN, "b64"):
+        if name in given:
+            return given[name]
+    raise ValueError(f"expected an image under {COLUMN!r} or 'b64', found the keys {list(given)}")
+
+
+def _depth(given: Any) -> int:
+    """Returns the nesting depth of the lists in `given`, including the dimensions of an array in them."""
+    depth = 0
+    while isinstance(given, (list, tuple)) and given:
+        depth, given = depth + 1, given[0]
+    return depth + (given.ndim if isinstance(given, np.ndarray) else 0)
+
+
+def _unexpected(given: Any) -> ValueError:
+    found = f"{given.dtype} {list(given.shape)}" if isinstance(given, np.ndarray) else type(given).__name__
+    if isinstance(given, np.ndarray) and given.dtype.kind in "iu" and given.size > 0:
+        found += f" from {given.min()} to {given.max()}"
+    return ValueError(f"image: expected {EXPECTED}; found {found}")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

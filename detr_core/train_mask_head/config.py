@@ -1,0 +1,50 @@
+"""Configuration of the training of the mask head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from detr_core.config import require
+from detr_core.loss.config import require_focal
+from detr_core.model.detr.config import AttentionMaps
+from detr_core.train.config import InitConfig, TrainConfig
+
+
+@dataclass(frozen=True)
+class MaskLossConfig:
+    """Weights of the mask head's losses (section 4.4): focal loss (alpha, gamma) and DICE."""
+
+    focal: float
+    dice: float
+    alpha: float
+    gamma: float
+
+    def __post_init__(self) -> None:
+        require(self.focal >= 0, "focal", "0 or more", self.focal)
+        require(self.dice >= 0, "dice", "0 or more", self.dice)
+        require(self.focal + self.dice > 0, "focal", "`focal` or `dice` above 0", self.focal)
+        require_focal(self.alpha, self.gamma)
+
+
+@dataclass(frozen=True)
+class PanopticConfig(TrainConfig):
+    """Configures the training of the mask head on the frozen detector, with panoptic segments as targets.
+
+    init: a checkpoint whose mask head is trained further, with any classes; null starts with a new mask head. The detector always
+    comes from the detector's training. attention_maps: the mask head's input: attention maps with a softmax as 'released' or
+    'per_head', or 'none'. attention_gain: the factor of the initial weights of the attention maps, 1 as published. The mean value
+    of a map is 1 / (heads x positions); with a gain of heads x positions a short training need not learn this scale first.
+    """
+
+    init: InitConfig | None
+    attention_maps: AttentionMaps
+    attention_gain: float
+    loss: MaskLossConfig
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.attention_gain > 0, "attention_gain", "above 0", self.attention_gain)
+        gains = self.attention_maps != "none" or self.attention_gain == 1
+        require(gains, "attention_gain", "1 if attention_maps is none", self.attention_gain)
+        new = self.init is None or self.attention_gain == 1
+        require(new, "attention_gain", "1 if init provides the weights", self.attention_gain)

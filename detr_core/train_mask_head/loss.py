@@ -1,0 +1,40 @@
+"""Computes the mask head's losses (section 4.4 of the paper): focal loss and DICE loss of matched queries."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.ops import sigmoid_focal_loss
+
+from detr_core.loss.matcher import Matches
+from detr_core.structures import Target
+from detr_core.train_mask_head.config import MaskLossConfig
+
+
+def matched_masks(targets: list[Target], matches: Matches, padded: tuple[int, int]) -> Tensor:
+    """Returns the targets' masks in the order of `matches`, float32 [M, H, W], padded at the right and bottom.
+
+    padded: (H, W). Every target must have masks.
+    """
+    height, width = padded
+    masks = []
+    for target in targets:
+        assert target.masks is not None, "expected targets with masks, found a dataset that was created without masks"
+        h, w = target.masks.shape[-2:]
+        masks.append(F.pad(target.masks, (0, width - w, 0, height - h)))
+    return torch.cat(masks)[matches.target].float()
+
+
+def mask_loss(logits: Tensor, masks: Tensor, boxes: float, config: MaskLossConfig) -> tuple[Tensor, Tensor]:
+    """Returns the focal loss and the DICE loss, each summed over masks and divided by `boxes`, the divisor of the box losses.
+
+    logits [M, h, w] of matched queries are resized bilinearly to the size of masks [M, H, W] (float, 0 or 1).
+    """
+    logits = F.interpolate(logits.float()[:, None], size=masks.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+    focal = sigmoid_focal_loss(logits, masks, config.alpha, config.gamma, reduction="none").mean((1, 2)).sum() / boxes
+    probability = logits.sigmoid()
+    overlap = 2 * (probability * masks).sum((1, 2))
+    total = probability.sum((1, 2)) + masks.sum((1, 2))
+    dice = (1 - (overlap + 1) / (total + 1)).sum() / boxes
+    return focal, dice

@@ -1,0 +1,154 @@
+"""Recognises the layout of a dataset folder (COCO, YOLO or Pascal VOC) and writes the section `data.folder` that reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detr_core.config import ConfigError, build
+from detr_core.data.config import SplitConfig
+from detr_core.data.splits import DatasetError
+from detr_core.sources.formats.coco_layout import annotation_files, coco_folders, coco_layout
+from detr_core.sources.formats.no_dataset import no_dataset
+from detr_core.sources.formats.split_names import split_named
+from detr_core.sources.formats.voc import missing_images
+from detr_core.sources.formats.voc_layout import DEPTH, subfolders, voc_folders, voc_layout
+from detr_core.sources.formats.yolo import YoloSet, split_pictures, yolo_labels
+from detr_core.sources.formats.yolo_rows import Labels
+from detr_core.sources.picture_files import is_file, picture_files
+from flows.new_profile.dataset_notes import coco_notes, missing_note
+from flows.new_profile.yolo_layout import yolo_description, yolo_layout, yolo_set
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The layout of a dataset folder.
+
+    section: the content of `data.folder`, except for `root`. notes: messages for the user about which images are used.
+    """
+
+    section: dict[str, Any]
+    notes: list[str]
+
+
+def find_layout(folder: Path, share: float, labels: Labels | None = None) -> Layout:
+    """Finds the layout of a dataset's folder.
+
+    share: the share of the training images that is used for validation if the folder has no validation split. labels: how to read
+    the rows of YOLO's label files; with None, this is decided from all label files together.
+    Raises DatasetError if the folder has none of the three layouts, or if its splits are ambiguous: the message names the files,
+    so that a user can write the profile by hand. Raises ConfigError if `labels` is given for another format than YOLO.
+    """
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: expected a dataset folder, found no folder there")
+    try:
+        return _layout(folder, share, labels)
+    except (OSError, ValueError) as error:
+        if isinstance(error, (DatasetError, ConfigError)):
+            raise
+        raise DatasetError(f"{folder}: expected a folder that can be read: {error}") from None
+
+
+def _layout(folder: Path, share: float, labels: Labels | None) -> Layout:
+    more: dict[str, Any] = {}
+    if yolo_description(folder) is None:
+        _require_one(folder)
+    if yolo_description(folder) is not None:
+        kind, (splits, notes) = "yolo", yolo_layout(folder)
+        described = yolo_set(folder)
+        configs = {name: build(SplitConfig, entry, described.file) for name, entry in splits.items()}
+        notes += [note for name, config in configs.items() for note in _yolo_notes(folder, name, config, described)]
+        more = {"labels": labels or yolo_labels(folder, configs, described)}
+    elif places := voc_folders(folder):
+        kind, (splits, notes) = "voc", voc_layout(folder, places)
+        for name, entry in splits.items():
+            missing, listed = missing_images(folder, build(SplitConfig, entry, str(folder)))
+            notes += missing_note(name, [f"{entry['images']}/{image}" for image in missing], listed)
+    else:
+        files, others = annotation_files(folder)
+        if not files:
+            raise DatasetError(no_dataset(folder, others))
+        kind, found = "coco", coco_layout(folder, files)
+        splits, notes = found.splits, coco_notes(folder, found)
+    if labels is not None and kind != "yolo":
+        raise ConfigError(
+            f"--labels: expected only with a YOLO dataset, found a dataset in the format {kind!r}; leave the option out"
+        )
+    val = splits.get("val") or splits.get("test")
+    notes += [] if val else _sibling_splits(folder)
+    section = {"format": kind, "train": splits["train"], "val": val, "val_share": None if val else share, **more}
+    return Layout(section, notes)
+
+
+def _require_one(folder: Path) -> None:
+    """Raises DatasetError, which names the folders, if several datasets lie in folders below this one."""
+    found = _dataset_folders(folder)
+    if folder in found or len(found) < 2:
+        return
+    datasets = [f"{path.relative_to(folder)} ({kind})" for path, kind in sorted(found.items()) if _is_complete(path, kind)]
+    if len(datasets) > 1:
+        raise DatasetError(
+            f"{folder}: expected one dataset, found {len(datasets)} in folders below it: {', '.join(datasets)}; "
+            "give one of these folders instead"
+        )
+
+
+def _dataset_folders(folder: Path) -> dict[Path, str]:
+    """Returns the folders of the datasets in `folder` and below it, with their formats; none of them is below another one."""
+    found: dict[Path, str] = {}
+    for path in subfolders(folder, DEPTH):
+        if _has_description(path) and found.keys().isdisjoint(path.parents):
+            found[path] = "YOLO"
+    annotated = [(path, "Pascal VOC") for path in voc_folders(folder)] + [(path, "COCO") for path in coco_folders(folder)]
+    for path, kind in annotated:
+        root = path  # annotation files may lie in a part of the dataset: in a folder of a split, or in one without images
+        while root != folder and (split_named(root.name) or next(picture_files(root), None) is None):
+            root = root.parent
+        found.setdefault(root, kind)
+    return {path: kind for path, kind in found.items() if found.keys().isdisjoint(path.parents)}
+
+
+def _has_description(folder: Path) -> bool:
+    try:
+        return yolo_description(folder) is not None
+    except DatasetError:
+        return True  # several files could be the description
+
+
+def _is_complete(folder: Path, kind: str) -> bool:
+    """Returns whether the folder can be used as a dataset by itself."""
+    try:
+        if kind == "Pascal VOC":
+            voc_layout(folder, voc_folders(folder))
+        elif kind == "COCO":
+            coco_layout(folder, annotation_files(folder)[0])
+    except DatasetError:
+        return False
+    return True
+
+
+def _sibling_splits(folder: Path) -> list[str]:
+    """Returns a line if the folder seems to be one split of a dataset, because folders beside it are named after other splits."""
+    own = split_named(folder.name)
+    siblings = [
+        path.name
+        for path in sorted(folder.parent.iterdir() if own else ())
+        if split_named(path.name) not in ("", own) and path.is_dir() and next(picture_files(path), None) is not None
+    ]
+    if not siblings:
+        return []
+    look = "looks like another split" if len(siblings) == 1 else "look like other splits"
+    return [f"{' and '.join(siblings)} beside {folder.name} {look} of the dataset: give {folder.parent} to use all of them"]
+
+
+def _yolo_notes(folder: Path, name: str, config: SplitConfig, described: YoloSet) -> list[str]:
+    """Returns a line if images of a split are missing, and one if images have no label file."""
+    pictures = split_pictures(folder, name, config, described)
+    missing = [str(picture.file.relative_to(folder)) for picture in pictures if not is_file(picture.file)]
+    notes = missing_note(name, missing, len(pictures))
+    without = sum(not is_file(picture.labels) for picture in pictures)
+    if without and without < len(pictures):  # a dataset without any label file is refused elsewhere
+        are = "has no label file: it is used as an image" if without == 1 else "have no label file: they are used as images"
+        notes.append(f"{name}: {without} of {len(pictures)} images {are} without objects")
+    return notes

@@ -1,0 +1,114 @@
+"""Writes the lines that `adopt` prints about the annotations of a dataset before it reads any image."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from detr_core.check.findings import KINDS, Finding
+from detr_core.check.statistics import Statistics
+from detr_core.data.splits import DatasetError
+from detr_core.sources.formats.coco_layout import AnnotationFile, CocoLayout
+from detr_core.sources.image_entries import present_name
+from detr_core.sources.picture_files import picture_files
+from detr_core.wording import counted
+
+_BACKSLASH = "\\"
+
+
+def told(findings: Sequence[Finding]) -> list[str]:
+    """Returns a line for each kind of finding, with the number of findings in each split and the first finding."""
+    lines = []
+    for name, kind in KINDS.items():
+        own = [finding for finding in findings if finding.kind == name]
+        if own:
+            splits = Counter(finding.split for finding in own)
+            numbers = ", ".join(f"{number:,} in {split}" for split, number in splits.items())
+            strict = "" if kind.leaves is None else " (`check.mode: strict` stops at it, `lenient` leaves it out)"
+            lines.append(f"{kind.words}: {numbers}; the first: {where(own[0])}{strict}")
+    return lines
+
+
+def coco_notes(folder: Path, found: CocoLayout) -> list[str]:
+    """Returns lines on how a COCO dataset is divided, and on annotation files and images that are missing or not used."""
+    notes = []
+    if "test" in found.files:
+        listed = ", ".join(_described(file, folder) for file in found.files["test"])
+        if "val" in found.files:
+            notes.append(f"the test set, {listed}, is used neither for training nor for validation")
+        else:
+            notes.append(f"there is no validation set: the test set, {listed}, is used for validation")
+    elif "val" not in found.files:
+        notes.append("there is no validation set: a share of the training images is used for validation")
+    notes += [f"{file.path.relative_to(folder)} is not used: {_contents(file)}" for file in found.unused]
+    return notes + _missing(folder, found) + _unlisted(folder, found)
+
+
+def _described(file: AnnotationFile, folder: Path) -> str:
+    return f"{file.path.relative_to(folder)} ({_contents(file)})"
+
+
+def _contents(file: AnnotationFile) -> str:
+    return f"{counted(file.images, 'image')}, {counted(file.annotations, 'annotation')}"
+
+
+def _missing(folder: Path, found: CocoLayout) -> list[str]:
+    """Returns a line for each split that lists images without a file."""
+    notes = []
+    for split, entry in found.splits.items():
+        names = sorted({name for file in found.files[split] for name in file.names})
+        missing = [_place(f"{entry['images']}/{name}") for name in names if present_name(folder / entry["images"], name) is None]
+        notes += missing_note(split, missing, len(names))
+    return notes
+
+
+def missing_note(split: str, missing: Sequence[str], listed: int) -> list[str]:
+    """Returns a line if images are missing. missing: their paths below the dataset's folder. listed: the number of all images."""
+    are = "is" if len(missing) == 1 else "are"
+    return [f"{split}: {len(missing):,} of {counted(listed, 'image')} {are} missing, such as {missing[0]}"] if missing else []
+
+
+def _unlisted(folder: Path, found: CocoLayout) -> list[str]:
+    """Returns a line for each folder with images that no annotation file lists."""
+    masks = tuple(f"{entry['panoptic_masks']}/" for entry in found.splits.values() if entry["panoptic_masks"])
+    notes = []
+    listed = {
+        name for split, entry in found.splits.items() for file in found.files[split] for name in _places(entry["images"], file)
+    }
+    for place in dict.fromkeys(entry["images"] for entry in found.splits.values()):
+        known = listed.union(*(_places(place, file) for file in found.unused))
+        pictures = [_place(f"{place}/{name}") for name in picture_files(folder / place)]
+        pictures = [name for name in pictures if not name.startswith(masks)]
+        others = [name for name in pictures if name not in known]
+        if others:
+            are = "is in no annotation file and is" if len(others) == 1 else "are in no annotation file and are"
+            notes.append(f"{place}: {len(others):,} of {counted(len(pictures), 'image')} {are} not used, such as {others[0]}")
+    return notes
+
+
+def _places(images: str, file: AnnotationFile) -> list[str]:
+    """Returns the expected paths, relative to the dataset's folder, of the images that an annotation file lists."""
+    return [_place(f"{images}/{name.replace(_BACKSLASH, '/')}") for name in file.names]
+
+
+def _place(path: str) -> str:
+    return unicodedata.normalize("NFC", os.path.normpath(path))
+
+
+def require_images(statistics: Mapping[str, Statistics], findings: Sequence[Finding], folder: Path) -> None:
+    """Raises DatasetError if a split has no image that can be used; the message says why."""
+    for name, found in statistics.items():
+        if not found.sizes:
+            own = [finding for finding in findings if finding.split == name and finding.leaves == "image"]
+            why = f"{len(own)} x {KINDS[own[0].kind].words}; the first: {where(own[0])}" if own else "the split lists no image"
+            raise DatasetError(f"{folder}: {name}: expected an image that can be used, found none: {why}")
+
+
+def where(finding: Finding) -> str:
+    """Returns the file or the entry that a finding is about, and its details."""
+    listed = "images" if finding.leaves == "image" else "annotations"
+    place = "" if finding.place is None else f"{listed}[{finding.place}]"
+    return ": ".join(part for part in (finding.file or place, finding.detail) if part)

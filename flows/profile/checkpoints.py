@@ -1,0 +1,101 @@
+"""Finds the checkpoint that a profile or a command line names by a path or an address, and downloads it if necessary."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.profile.paths import ROOT, SHARED
+
+if TYPE_CHECKING:
+    import torch
+
+    from detr_core.model.checkpoint import Checkpoint
+    from detr_core.model.detr.config import DetectorConfig
+    from detr_core.train.config import InitConfig
+    from detr_core.train_mask_head.config import PanopticConfig
+
+
+def local_file(checkpoint: str, sha256: str | None) -> Path:
+    """Returns the file that `checkpoint` names: a path relative to the project, or an address, which is downloaded.
+
+    Downloads are kept in .state/checkpoints/. sha256: the checksum of the file, which is required for an address; a path without
+    it is not checked. Raises CheckpointError if the file is missing, can't be downloaded, or has another checksum.
+    """
+    from detr_core.checksums import digest
+    from detr_core.download.transfer import is_address
+    from detr_core.model.common.files import CheckpointError
+    from detr_core.model.common.weights_download import fetch
+
+    if is_address(checkpoint):
+        if sha256 is None:
+            raise CheckpointError(f"{checkpoint}: expected the sha256 of the file at this address, found none; name it, too")
+        return fetch(checkpoint, sha256, SHARED / "checkpoints")
+    path = ROOT / checkpoint
+    if not path.is_file():
+        raise CheckpointError(f"{checkpoint}: expected a file, found none; name a checkpoint file, or an address with its sha256")
+    if sha256 is not None and (found := digest(path)) != sha256:
+        raise CheckpointError(f"{checkpoint}: expected a file with sha256 {sha256}, found one with {found}")
+    return path
+
+
+def initial(init: InitConfig | None) -> Path | None:
+    """Returns the checkpoint that a training starts from; None if the profile names none. Raises the errors of `local_file`."""
+    return None if init is None else local_file(init.checkpoint, init.sha256)
+
+
+def initial_mask_head(config: PanopticConfig, detector: DetectorConfig) -> Path | None:
+    """Returns the checkpoint whose mask head a training starts from; None if the profile names none.
+
+    Raises the errors of `local_file`, and ConfigError if the checkpoint has no mask head that fits this detector.
+    """
+    file = initial(config.init)
+    if file is not None:
+        import torch
+
+        from detr_core.model.checkpoint import as_detr, load_checkpoint
+        from detr_core.model.detr.model import Detr
+        from detr_core.train_mask_head.initial import mask_head_from
+
+        trained = load_checkpoint(file, torch.device("cpu"), detector.backbone.dilation)
+        whole = Detr(detector, num_classes=1, mask_head=True, attention_maps=config.attention_maps)
+        mask_head_from(whole, as_detr(trained.model, "train_panoptic.init", file))
+    return file
+
+
+def named(arguments: argparse.Namespace, device: torch.device) -> Checkpoint:
+    """Loads the checkpoint that the command line names. Raises CheckpointError if it is not available."""
+    from detr_core.model.checkpoint import load_checkpoint
+
+    return load_checkpoint(named_file(arguments), device, arguments.dilation)
+
+
+def named_file(arguments: argparse.Namespace) -> Path:
+    """Returns the file of the checkpoint that the command line names. Raises CheckpointError if it is not available."""
+    where = arguments.checkpoint
+    path = where if "://" in where else str(Path(where).absolute())  # a path is relative to the working directory
+    return local_file(path, arguments.sha256)
+
+
+def empty_folder(folder: Path) -> Path:
+    """Returns the absolute path of a folder for a command's results. Raises ConfigError if it exists and is not empty."""
+    from detr_core.config import ConfigError
+
+    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(
+            f"--out {folder}: expected a new or an empty folder, found a file or a folder with content; name another folder"
+        )
+    return folder.resolve()  # a link to an empty folder stays, and the folder that it points to gets the results
+
+
+def new_file(file: Path) -> Path:
+    """Returns the absolute path of a file for a command's result. Raises ConfigError if it exists."""
+    from detr_core.config import ConfigError
+
+    if os.path.lexists(file):
+        raise ConfigError(
+            f"--out {file}: expected the name of a new file, found an existing file; name another file, or delete this one"
+        )
+    return file.absolute()

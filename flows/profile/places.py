@@ -1,0 +1,132 @@
+"""Checks that a dataset lies apart from every folder that a command writes, for any profile."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from detr_core.config import ConfigError
+from detr_core.directories import require_replaceable
+from flows.profile import paths
+from flows.profile.paths import Paths, relative
+
+
+def require_apart(root: str, where: str, profiles: Iterable[str] = ()) -> None:
+    """Raises ConfigError for a dataset that is inside, equal to or a parent of a folder that some command writes.
+
+    root: the dataset's folder, relative to the project or absolute. where: the setting's name for the error. profiles: names of
+    profiles that have no file yet, whose results are checked, too.
+    """
+    require_apart_from(outputs({*known_profiles(), *profiles}), root, where)
+
+
+def require_apart_from(results: Iterable[Path], root: str, where: str) -> None:
+    """Raises ConfigError for a dataset that is inside, equal to or a parent of one of these folders of results."""
+    dataset = paths.ROOT / root
+    for output in results:
+        relation = _relation(dataset, output)
+        if relation is not None:
+            raise ConfigError(
+                f"{where}: expected a dataset apart from all results, because results are replaced; found {dataset}, which is "
+                f"{relation} {output}; move the dataset to another folder and name that folder"
+            )
+
+
+def require_room(new: Paths, dataset: Path) -> None:
+    """Raises an error unless the results of the new profile can be written without harm to the dataset and other files.
+
+    Raises ConfigError if the dataset lies among results, or the dataset of another profile lies among the results of the new
+    profile. Raises ForeignFileError if a folder for the results of the new profile already holds other files.
+    """
+    require_apart(str(dataset.absolute()), "FOLDER", [new.profile])
+    for link in sorted(paths.PARAMS.glob("*/source")):
+        if link.is_symlink():
+            require_apart_from(new.outputs, str(link.parent / os.readlink(link)), f"--name {new.profile}: {relative(link)}")
+    for result in (new.data, new.check, new.dataset, new.detection, new.panoptic, new.evaluation, new.report):
+        require_replaceable(result)
+
+
+def outputs(profiles: Iterable[str]) -> list[Path]:
+    """Returns the folders that commands write for these profiles, and the folders that all profiles share."""
+    own = [output for profile in sorted(profiles) for output in Paths(profile).outputs]
+    shared = dict.fromkeys((paths.STATE, paths.SHARED, paths.ROOT / ".dvc", paths.MAIN / ".dvc"))
+    return [*own, *shared]
+
+
+def known_profiles() -> set[str]:
+    """Returns the names of all profiles of the project, also of those of which only the file or only the folder exists."""
+    files = {path.stem for path in paths.PARAMS.glob("*.yaml")}
+    return files | {path.parent.name for path in paths.PARAMS.glob("*/dvc.yaml")}
+
+
+def dvc_errors() -> list[str]:
+    """Returns a message for each unusable `profile.yaml`. `dvc` reads all these files, and runs no profile if one is unusable."""
+    errors = []
+    first: dict[str, str] = {}
+    for folder in [paths.ROOT, *sorted(path.parent for path in paths.PARAMS.glob("*/dvc.yaml"))]:
+        file = folder / "profile.yaml"
+        try:
+            name = _named_profile(file)
+            if first.setdefault(name, relative(file)) != relative(file):
+                raise ConfigError(f"{relative(file)}: profile: expected another name than in {first[name]}, found {name!r}")
+        except ConfigError as error:
+            errors.append(str(error))
+    return errors
+
+
+def require_kind(profile: Paths, kind: str) -> None:
+    """Raises ConfigError where the profile's `profile.yaml` names another kind of detector than the profile does.
+
+    DVC would then watch the code of that other kind.
+    """
+    file = profile.dvc_folder / "profile.yaml"
+    if not file.is_file():
+        return
+    named = yaml.safe_load(file.read_text(encoding="utf-8")).get("kind")
+    if named != kind:
+        raise ConfigError(
+            f"{relative(file)}: kind: expected {kind!r}, as detector.kind in {relative(profile.params)}, found {named!r}; "
+            "dvc then watches the code of another detector"
+        )
+
+
+def _named_profile(file: Path) -> str:
+    """Returns the profile that a `profile.yaml` names. Raises ConfigError, which names the file, if `dvc` can't use it."""
+    try:
+        content: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        reason = getattr(error, "problem", None) or getattr(error, "strerror", None) or error
+        raise ConfigError(f"{relative(file)}: expected YAML that can be read: {reason}") from None
+    for key in ("profile", "kind", "wd"):
+        if not isinstance(content, dict) or not isinstance(content.get(key), str):
+            raise ConfigError(f"{relative(file)}: {key}: expected text, found {content!r:.80}")
+    return str(content["profile"])
+
+
+def _relation(dataset: Path, output: Path) -> str | None:
+    """Returns how a dataset lies relative to an output: 'inside', 'the same as' or 'a parent of'; None if they lie apart."""
+    found = None
+    for one in _forms(dataset):
+        for other in _forms(output):
+            if one == other:
+                return "the same as"
+            if one[: len(other)] == other:
+                found = "inside"
+            elif other[: len(one)] == one:
+                found = "a parent of"
+    return found
+
+
+def _forms(path: Path) -> set[tuple[str, ...]]:
+    """Returns the parts of a path, once as it is written and once with its links resolved, in a form that can be compared.
+
+    Some file systems treat `Cells` and `cells` as one name, and some store an accent as a separate character. Therefore such
+    names are equal in this form.
+    """
+    written, resolved = os.path.abspath(path), os.path.realpath(path)
+    return {tuple(unicodedata.normalize("NFC", part).casefold() for part in Path(form).parts) for form in (written, resolved)}

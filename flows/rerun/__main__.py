@@ -1,0 +1,10 @@
+"""Command: a recorded run done again, and compared. `python -m flows.rerun RUN_ID`"""
+
+from flows.runtime import arguments as command_line
+
+if __name__ == "__main__":
+    command_line.check()  # before the import below, which takes seconds
+
+    from flows.rerun.repetition import main
+
+    main()

@@ -1,0 +1,63 @@
+"""Compares a run with its repetition, and lists the metrics and files that differ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flows.tracking.reader import RecordedRun
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The result of a comparison.
+
+    values, files: the numbers of values and files that were compared. differences: a line for each of them that is not the same.
+    """
+
+    values: int
+    files: int
+    differences: tuple[str, ...]
+
+    @property
+    def same(self) -> bool:
+        """Returns whether something was compared and nothing differs."""
+        return self.values + self.files > 0 and not self.differences
+
+
+def bit_for_bit(before: RecordedRun, after: RecordedRun) -> Comparison:
+    """Compares every metric at every step that the first run recorded, and every result file; all of them must be equal."""
+    values = {(name, step): value for name, steps in before.metrics.items() for step, value in steps.items()}
+    differences = []
+    for (name, step), value in values.items():
+        again = after.metrics.get(name, {}).get(step)
+        if not _equal(value, again):
+            differences.append(f"{name} at step {step}: the run has {value!r}, its repetition {_said(again)}")
+    return Comparison(len(values), len(before.results), (*differences, *_files(before.results, after.results)))
+
+
+def within(before: RecordedRun, after: RecordedRun, tolerance: float) -> Comparison:
+    """Compares the last value of each metric, which may differ by `tolerance`, relative for values above 1; files may differ."""
+    differences = []
+    for name, steps in before.metrics.items():
+        value, again = steps[max(steps)], after.metrics.get(name, {}).get(max(steps))
+        if not _equal(value, again) and not (again is not None and abs(again - value) <= tolerance * max(1.0, abs(value))):
+            differences.append(f"{name}: the run has {value:.4g}, its repetition {_said(again)}")
+    return Comparison(len(before.metrics), 0, tuple(differences))
+
+
+def _equal(value: float, again: float | None) -> bool:
+    return again is not None and (again == value or (math.isnan(again) and math.isnan(value)))
+
+
+def _files(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    return [
+        f"{name}: {'the repetition did not make it' if name not in after else 'the contents differ'}"
+        for name, digest in before.items()
+        if after.get(name) != digest
+    ] + [f"{name}: only the repetition made it" for name in after if name not in before]
+
+
+def _said(value: float | None) -> str:
+    return "no value" if value is None else repr(value)

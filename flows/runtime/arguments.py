@@ -1,0 +1,157 @@
+"""Defines the command lines of all commands. This module imports nothing that takes long to import.
+
+Prefect, MLflow and torch take seconds to import. Each command module calls `check` before it imports them, so that a request for
+help, a wrong argument or an unusable profile is answered at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from detr_core.errors import ExpectedError
+from flows.profile.paths import DEFAULT_PROFILE
+
+TOLERANCE = 0.02  # how much the values of a repeated run may differ on a GPU; `--tolerance` sets another difference
+
+
+def parser(command: str) -> argparse.ArgumentParser:
+    """Returns the parser of the command line of `python -m flows.<command>`."""
+    description, add = _COMMANDS[command]
+    formatter = argparse.RawDescriptionHelpFormatter
+    built = argparse.ArgumentParser(prog=f"python -m flows.{command}", description=description, formatter_class=formatter)
+    add(built)
+    return built
+
+
+def check() -> None:
+    """Checks the command line of the command that this process runs, and the profile that it names.
+
+    Exits with 0 after help, with 2 for wrong arguments, and with 1 and one line on stderr for a profile that does not exist or
+    is not usable, and for a study that the profile does not have.
+    """
+    spec = sys.modules["__main__"].__spec__
+    if spec is None:
+        sys.exit(f"error: expected a command that is started as `python -m flows.COMMAND`, found `python {sys.argv[0]}`")
+    arguments = parser(spec.name.removeprefix("flows.").removesuffix(".__main__")).parse_args()
+    if "profile" not in arguments:
+        return
+    from flows.profile.settings import load  # which help does not need
+
+    try:
+        settings = load(arguments.profile)
+        if "study" in arguments:
+            from flows.studies.selection import selected
+
+            selected(settings, arguments.profile, arguments.study)
+    except ExpectedError as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
+
+
+def _profile(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--profile", default=DEFAULT_PROFILE, help="profile name: params/NAME.yaml (default: %(default)s)")
+
+
+def _checkpoint(parser: argparse.ArgumentParser, required: bool) -> None:
+    parser.add_argument(
+        "--checkpoint", required=required, help="a checkpoint of this project or a published .pth file: its path, or its address"
+    )
+    parser.add_argument("--sha256", help="checksum of the checkpoint's file; required with an address")
+    parser.add_argument(
+        "--dilation",
+        action=argparse.BooleanOptionalAction,
+        help="whether a published checkpoint is a DC5 model, which its weights do not show (default: as its `args` say, else no)",
+    )
+
+
+def _evaluate(parser: argparse.ArgumentParser) -> None:
+    _profile(parser)
+    _checkpoint(parser, required=False)
+    parser.add_argument("--out", type=Path, help="with --checkpoint: a new or empty folder for the results")
+
+
+def _ablations(parser: argparse.ArgumentParser) -> None:
+    _profile(parser)
+    parser.add_argument("study", nargs="*", help="names of studies, or `all` (default: the studies that only evaluate)")
+
+
+def _predict(parser: argparse.ArgumentParser) -> None:
+    _checkpoint(parser, required=True)
+    parser.add_argument("--images", required=True, help="an image, a folder of images, or a glob in quotes")
+    parser.add_argument("--out", required=True, type=Path, help="a new or empty folder for pictures and predictions.json")
+    parser.add_argument("--threshold", type=float, default=0.7, help="lowest score of a detection (default: %(default)s)")
+    size = "(default: the size in the checkpoint's profile; for published checkpoints 800 and 1333)"
+    parser.add_argument("--short", type=int, help=f"size in pixels to which an image's short side is resized {size}")
+    parser.add_argument("--longest", type=int, help="largest size in pixels of an image's long side after resizing")
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    _checkpoint(parser, required=True)
+    parser.add_argument("--out", required=True, type=Path, help="the file to write, which must not exist yet")
+
+
+def _adopt(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the dataset; it is read in place and never written to")
+    parser.add_argument("--name", required=True, help="name of the new profile")
+    parser.add_argument(
+        "--like", help=f"the profile whose recipe is copied (default: {DEFAULT_PROFILE}, or coco with --checkpoint)"
+    )
+    parser.add_argument(
+        "--val-share",
+        type=float,
+        default=0.2,
+        help="share of the training images to validate on if the dataset has no val split (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--detector", help="a variant of the recipe's study `baselines`, such as deformable, instead of the recipe's detector"
+    )
+    parser.add_argument("--checkpoint", help="the checkpoint to fine-tune: a path, or an address with --sha256")
+    parser.add_argument("--sha256", help="checksum of the checkpoint's file")
+    parser.add_argument(
+        "--labels",
+        choices=("boxes", "polygons", "keypoints"),
+        help="how to read the rows of YOLO's label files (default: decided from all label files, or an error if it is not clear)",
+    )
+
+
+def _rerun(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_id", help="id of a stage's run in MLflow")
+    parser.add_argument("--keep", action="store_true", help="keep the work tree; it is always kept if the results differ")
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=TOLERANCE,
+        help="on a GPU, how much the last value of each metric may differ; relative for values above 1 (default: %(default)s)",
+    )
+
+
+def _serve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--prefect-port", type=int, default=4200, help="port of the Prefect server (default: %(default)s)")
+    parser.add_argument("--mlflow-port", type=int, default=5000, help="port of the MLflow UI (default: %(default)s)")
+
+
+_COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "data": ("Makes the dataset of a profile.", _profile),
+    "check": ("Checks every annotation and every image of a profile's dataset.", _profile),
+    "train_detection": ("Trains the detector of a profile.", _profile),
+    "train_panoptic": ("Trains the mask head of a profile on its frozen detector.", _profile),
+    "evaluate": ("Evaluates the detector of a profile, or any checkpoint on the profile's data.", _evaluate),
+    "ablations": ("Carries out studies of a profile, one after the other.", _ablations),
+    "report": ("Writes the report of a profile.", _profile),
+    "pipeline": ("Runs every stage of a profile that is not up to date.", _profile),
+    "predict": ("Draws and lists what a detector finds in images.", _predict),
+    "export": ("Writes a checkpoint in the published format.", _export),
+    "adopt": (
+        "Makes a profile for a dataset of your own, in the layout of COCO, YOLO or Pascal VOC.\n\n"
+        "It writes params/NAME.yaml, with sizes from the dataset's statistics, and params/NAME/ with\n"
+        "the DVC files of the profile: `dvc repro params/NAME/dvc.yaml` then runs it.",
+        _adopt,
+    ),
+    "rerun": ("Repeats a recorded run, from its commit, parameters and data, and compares the results.", _rerun),
+    "serve": ("Runs a Prefect server, a Prefect worker and the MLflow UI on this machine until ctrl-c.", _serve),
+}
+
+
+_COMMANDS["again"] = _COMMANDS["rerun"]  # an alias

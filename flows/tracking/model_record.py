@@ -1,0 +1,65 @@
+"""Logs the checkpoint of a run as its model in MLflow, with the code, a signature and an example, so that it works anywhere."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+from mlflow.types.schema import Array, Object, Property
+from PIL import Image
+
+from flows.profile.paths import ROOT
+
+REQUIREMENTS = ("torch", "torchvision", "numpy", "scipy", "pycocotools", "hotcoco", "pillow")  # a logged model needs these
+
+
+def log_model(checkpoint: Path, evaluate: Mapping[str, object], masks: bool) -> None:
+    """Logs the checkpoint as the model of the active run; flows/tracking/detector_model.py describes its inputs and outputs.
+
+    evaluate: the profile's section `evaluate`, which says how to read the output. masks: whether the model has a mask head.
+    """
+    mlflow.pyfunc.log_model(
+        name="model",
+        loader_module="detector_model",
+        data_path=str(checkpoint),
+        model_config=dict(evaluate),
+        code_paths=[str(ROOT / "detr_core"), str(ROOT / "flows" / "tracking" / "detector_model.py")],
+        pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],  # MLflow would take 9 s to infer them
+        signature=signature(masks),
+        input_example=[example()],
+    )
+
+
+def signature(masks: bool) -> ModelSignature:
+    """Returns the model's signature: the fields of a prediction, and the parameter `threshold`.
+
+    The input has no schema: an image is a text or an array, and MLflow's schemas have no type that allows both. With a schema,
+    MLflow would refuse paths or pixels before the model sees them.
+    """
+    numbers, whole = Array(DataType.double), Array(DataType.long)
+    columns: list[ColSpec | TensorSpec] = [
+        ColSpec(numbers, "scores"),
+        ColSpec(whole, "labels"),
+        ColSpec(Array(DataType.string), "names"),
+        ColSpec(Array(numbers), "boxes"),
+    ]
+    if masks:
+        fields = {"id": "long", "category_id": "long", "name": "string", "isthing": "boolean", "area": "long"}
+        segment = Object([Property(name, kind) for name, kind in fields.items()])
+        columns += [ColSpec(Array(whole), "panoptic"), ColSpec(Array(segment), "segments")]
+    return ModelSignature(outputs=Schema(columns), params=ParamSchema([ParamSpec("threshold", DataType.double, 0.0)]))
+
+
+def example() -> str:
+    """Returns a picture of a red rectangle as base64 text of a PNG file."""
+    picture = Image.new("RGB", (64, 48), "white")
+    picture.paste("red", (16, 12, 48, 36))
+    file = io.BytesIO()
+    picture.save(file, "png")
+    return base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,163 @@
+"""Stores with each run what flows/rerun/repetition.py needs to repeat and compare it, as MLflow artifacts and tags.
+
+At the start of a run this is the whole profile, the difference of the code from its commit, and the processor, GPUs, processes
+and threads that do the work. At its end it is a digest of each result file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol
+
+import yaml
+
+from detr_core.directories import MARK
+from flows.profile.paths import ROOT, Paths
+from flows.profile.settings import read
+from flows.runtime import launch
+from flows.tracking import lineage
+
+ORIGIN = "origin"  # the folder of these files among the run's artifacts
+PARAMS = "params.yaml"
+PATCH = "changes.patch"
+RESULTS = "results.json"  # maps the path of each file, relative to the project, to its digest
+NO_PATCH = "git.no_patch"  # the tag that says why changed code was not kept
+NEW_FILES = "git.new_files"  # the tag that names files that git doesn't know and the patch doesn't hold
+CODE = ("detr_core/", "flows/", "params/")  # a file in these folders that git doesn't know counts as code
+LARGEST_FILE = 1_000_000
+LARGEST_PATCH = 5_000_000
+
+
+class Tagged(Protocol):
+    """A run that is being recorded, as far as this module needs it."""
+
+    def tag(self, name: str, value: str) -> None: ...
+
+    def artifact(self, file: Path, folder: str | None = None) -> None: ...
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The differences of a checkout from its commit.
+
+    patch: the difference in the form of `git apply`, with new files of CODE. others: new files in other folders. too_large: new
+    files of CODE that are larger than LARGEST_FILE, and therefore not in the patch.
+    """
+
+    patch: bytes
+    others: tuple[str, ...]
+    too_large: tuple[str, ...]
+
+
+def keep(record: Tagged, paths: Paths) -> None:
+    """Records the profile, the changes of the code and the machine, when a run starts."""
+    for name, value in machine(paths).items():
+        record.tag(name, value)
+    with TemporaryDirectory() as folder:
+        if paths.params.is_file():
+            shutil.copyfile(paths.params, Path(folder) / PARAMS)
+        found = changes(ROOT)
+        if found is not None and found.others:
+            record.tag(NEW_FILES, _named(found.others))
+        if found is not None and found.too_large:
+            record.tag(NO_PATCH, f"{_named(found.too_large)}: not in git, and larger than {LARGEST_FILE / 1e6:.0f} MB")
+        elif found is not None and len(found.patch) > LARGEST_PATCH:
+            record.tag(NO_PATCH, f"{len(found.patch) / 1e6:.1f} MB of changes, more than {LARGEST_PATCH / 1e6:.0f} MB")
+        elif found is not None and (found.patch or found.others):
+            (Path(folder) / PATCH).write_bytes(found.patch)
+        for file in sorted(Path(folder).iterdir()):
+            record.artifact(file, ORIGIN)
+
+
+def keep_results(record: Tagged, stage: str, paths: Paths, name: str | None) -> None:
+    """Records the digests of a run's result files when the run has succeeded. name: the study, in the stage `ablations`."""
+    folders = [ROOT / out for out in outputs(stage, paths) if name is None or Path(out).name == name]
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / RESULTS
+        file.write_text(json.dumps(digests(folders), indent=0), encoding="utf-8")
+        record.artifact(file, ORIGIN)
+
+
+def outputs(stage: str, paths: Paths) -> list[str]:
+    """Returns the outputs of a stage in dvc.yaml, as paths relative to the project; none if dvc.yaml has no such stage."""
+    graph = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    return [next(iter(out)).replace("${profile}", paths.profile) for out in graph.get(stage, {}).get("outs", [])]
+
+
+def digests(folders: list[Path]) -> dict[str, str]:
+    """Maps the path of each file in these folders, relative to the project, to its MD5."""
+    found = {}
+    for folder in filter(Path.is_dir, folders):
+        for name, digest in lineage.file_hashes(folder).items():
+            file = folder / name
+            if file.name == MARK:  # it lists digests of the other files, also of pages whose addresses change with each run
+                continue
+            found[file.relative_to(ROOT).as_posix()] = digest if file.suffix != ".html" else _without_addresses(file)
+    return found
+
+
+def _without_addresses(page: Path) -> str:
+    # Addresses of MLflow runs differ from run to run, so the digest of a page leaves them out.
+    return hashlib.md5(
+        re.sub(rb"(?:make serve, then )?https?://[^\s\"'<]*", b"", page.read_bytes()), usedforsecurity=False
+    ).hexdigest()
+
+
+def machine(paths: Paths) -> dict[str, str]:
+    """Returns, as tags `machine.*`, what can change the last bits of a result: processor, PyTorch, GPUs, processes, threads."""
+    found = {
+        "machine.processor": _processor(),
+        "machine.python": platform.python_version(),
+        "machine.torch": version("torch"),
+    }
+    if paths.params.is_file():
+        resources = read(paths.params).resources
+        processes, gpus = launch.process_count(resources), launch.gpus(resources)
+        threads = os.environ.get("OMP_NUM_THREADS", str(launch.threads(processes)))
+        found |= {"machine.processes": str(processes), "machine.threads": threads, "machine.gpus": str(len(gpus))}
+    return found
+
+
+def changes(root: Path) -> Changes | None:
+    """Returns how the files at `root` differ from the commit that is checked out there; None if there is no git or no commit.
+
+    Files that DVC writes (dvc.lock and its settings) are ignored.
+    """
+    listed = lineage.git_output(root, "ls-files", "--others", "--exclude-standard", "-z")
+    index = lineage.git_output(root, "rev-parse", "--git-path", "index")
+    if listed is None or index is None or not (root / os.fsdecode(index).strip()).is_file():
+        return None
+    new = [name for name in os.fsdecode(listed).split("\0") if name and Path(name).name != "dvc.lock"]
+    too_large = [name for name in new if name.startswith(CODE) and (root / name).lstat().st_size > LARGEST_FILE]
+    code = [name for name in new if name.startswith(CODE) and name not in too_large]
+    with TemporaryDirectory() as folder:
+        # New files are added to a copy of git's index: then the difference contains them, and git's own index stays as it is.
+        mine = Path(folder) / "index"
+        shutil.copyfile(root / os.fsdecode(index).strip(), mine)
+        own = {"GIT_INDEX_FILE": str(mine)}
+        if code and lineage.git_output(root, "add", "--intent-to-add", "--", *code, environment=own) is None:
+            return None
+        form = ("--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--src-prefix=a/", "--dst-prefix=b/")
+        patch = lineage.git_output(root, "diff", *form, "HEAD", "--", *lineage.NOT_DVCS, environment=own)
+    others = tuple(name for name in new if not name.startswith(CODE))
+    return None if patch is None else Changes(patch, others, tuple(too_large))
+
+
+def _named(names: tuple[str, ...], most: int = 20) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.is_file() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import gc
+import json
+import os
+import pickle
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from detr_core.data.annotation_cache import Mapped, write_index
+from detr_core.data.annotation_reader import read_annotations
+from detr_core.data.annotations import Annotations
+from detr_core.data.batching import training_batches
+from detr_core.data.coco_dataset import CocoDataset
+from detr_core.data.config import AugmentationConfig
+from detr_core.data.splits import DatasetError, Split
+from detr_core.data.transforms import training_transform
+
+
+@pytest.fixture
+def split(write_split: Callable[..., Any], noise: Callable[..., Any], tmp_path: Path) -> Split:
+    ids = np.full((10, 20), 7)
+    ids[:4, :5] = 300
+    segments = [{"id": 300, "category_id": 2, "bbox": [0, 0, 5, 4]}, {"id": 7, "category_id": 7, "bbox": [0, 0, 20, 10]}]
+    panoptic = [{"image_id": number, "file_name": f"{number}.png", "segments_info": segments} for number in (1, 3)]
+    instances = [{"image_id": 1, "category_id": 5, "bbox": [1, 1, 4, 4]}, {"image_id": 2, "category_id": 5, "bbox": [9, 9, 0, 1]}]
+    found: Split = write_split([noise(10, 20, n) for n in range(3)], instances, panoptic, [ids, ids])
+    found = replace(found, index=tmp_path / "index" / "val")
+    told = list(write_index({"val": found}))
+    assert [(name, targets) for name, targets, _ in told] == [("val", "instances"), ("val", "panoptic")]
+    assert told[0][2]["empty_boxes"] == 1
+    return found
+
+
+def require_same(one: Annotations, other: Annotations) -> None:
+    for field in fields(Annotations):
+        a, b = getattr(one, field.name), getattr(other, field.name)
+        if isinstance(a, np.ndarray):
+            assert a.dtype == b.dtype
+            np.testing.assert_array_equal(a, b)
+        elif field.name == "files":
+            assert list(a) == list(b)
+        elif field.name == "masks":
+            assert (a is None) == (b is None)
+        else:
+            assert a == b
+
+
+@pytest.mark.parametrize(("targets", "masks"), [("instances", False), ("panoptic", False), ("panoptic", True)])
+def test_it_says_what_the_file_says(split: Split, targets: Any, masks: bool) -> None:
+    plain = replace(split, index=None)
+    found = read_annotations(split, targets, masks)
+    assert isinstance(found, Mapped)
+    require_same(found, read_annotations(plain, targets, masks))
+    if masks:
+        one, other = (CocoDataset(each, "panoptic", True, None, 0)[0].target for each in (split, plain))
+        assert one.masks is not None
+        assert other.masks is not None
+        assert one.masks.equal(other.masks)
+
+
+def test_masks_of_instances_are_read_from_the_file(split: Split) -> None:
+    with pytest.raises(DatasetError, match="expected 'segmentation'"):
+        read_annotations(split, "instances", True)
+
+
+def test_another_process_gets_its_address_and_not_its_arrays(split: Split) -> None:
+    found = read_annotations(split, "panoptic", True)
+    assert len(pickle.dumps(found)) < 2000
+    again = pickle.loads(pickle.dumps(found))
+    assert isinstance(again, Mapped)
+    require_same(again, found)
+    dataset = pickle.loads(pickle.dumps(CocoDataset(split, "panoptic", True, None, 0)))  # as a spawned process gets it
+    assert len(dataset) == 3
+    assert dataset[0].target.masks is not None
+
+
+def test_changed_annotations_are_seen_even_at_the_same_size_and_time(split: Split) -> None:
+    assert split.instances is not None
+    status = split.instances.stat()
+    split.instances.write_text(split.instances.read_text().replace('"bbox": [1, 1, 4, 4]', '"bbox": [2, 2, 4, 4]'))
+    os.utime(split.instances, ns=(status.st_atime_ns, status.st_mtime_ns))
+    found = read_annotations(split, "instances", False)
+    assert not isinstance(found, Mapped)
+    assert found.boxes.tolist() == [[2, 2, 6, 6]]
+
+
+def spoil(place: Path, name: str) -> None:
+    if name.endswith(".npy"):
+        content = bytearray((place / name).read_bytes())
+        content[-1] ^= 1
+        (place / name).write_bytes(content)
+    elif name == "gone":
+        (place / "boxes.npy").unlink()
+    else:
+        about = json.loads((place / "index.json").read_text())
+        (place / "index.json").write_text({"torn": "{", "list": "[]"}.get(name) or json.dumps(about | {"version": 0}))
+
+
+@pytest.mark.parametrize("name", ["boxes.npy", "first.npy", "names.npy", "gone", "torn", "list", "version"])
+def test_a_spoilt_index_is_not_believed(split: Split, name: str) -> None:
+    assert split.index is not None
+    spoil(split.index / "instances", name)
+    found = read_annotations(split, "instances", False)
+    assert not isinstance(found, Mapped)
+    assert found.boxes.tolist() == [[1, 1, 5, 5]]
+
+
+def test_neither_files_nor_memory_grow_over_epochs(split: Split) -> None:
+    dataset = CocoDataset(split, "panoptic", True, training_transform(AugmentationConfig(0.5, None, None)), 0)
+    process = psutil.Process()
+    seen: list[tuple[int, int]] = []
+    for epoch in range(120):  # in this process, where what a loader process would leave behind shows
+        for _ in training_batches(dataset, 3, 0, epoch, 0, 0, 1, 1, 0):
+            pass
+        if epoch in (40, 119):
+            seen.append((process.num_fds(), process.memory_info().rss))
+    assert seen[1][0] <= seen[0][0]
+    assert seen[1][1] - seen[0][1] < 4 * 2**20
+
+
+def test_loader_processes_of_an_epoch_leave_nothing_behind(split: Split) -> None:
+    dataset = CocoDataset(split, "panoptic", True, training_transform(AugmentationConfig(0.5, None, None)), 0)
+    process, seen = psutil.Process(), []
+    for epoch in range(4):
+        batches = list(training_batches(dataset, 1, 0, epoch, 0, 0, 1, 1, 1))
+        assert len(batches) == 3
+        del batches  # in memory that the loader processes shared
+        gc.collect()
+        seen.append((process.num_fds(), len(process.children())))
+    assert seen[-1] == seen[0]

@@ -1,0 +1,312 @@
+"""The command `adopt` writes a profile for a folder in any layout, and never changes the folder or other files."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import io
+import json
+import re
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+from rich.console import Console
+
+from detr_core.check.statistics import Statistics
+from detr_core.config import ConfigError
+from detr_core.data.splits import DatasetError
+from detr_core.model.deformable.config import DeformableConfig
+from detr_core.studies.config import EVALUATING, InstanceCountConfig
+from flows.new_profile import adoption, dataset_layout, sizes, yolo_layout
+from flows.profile import paths, settings
+from flows.profile.paths import PARAMS, ROOT
+from flows.profile.settings import load, read
+from tests.check.datasets import write_whole
+
+NAME = "adopted-by-a-test"
+
+
+@pytest.fixture
+def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of profiles of its own."""
+    folder = tmp_path / "params"
+    shutil.copytree(PARAMS, folder)
+    for module in (adoption, paths, settings):
+        monkeypatch.setattr(module, "PARAMS", folder)
+    return folder
+
+
+def made(folder: Path, **options: object) -> adoption.Adopted:
+    given = {"like": "demo", "val_share": 0.25} | options
+    return adoption.adopt(folder, NAME, **given)  # type: ignore[arg-type]
+
+
+def test_boxes_only_without_val(tmp_path: Path, params: Path) -> None:
+    root = write_whole(tmp_path / "cells")
+    for name in ("instances_val.json", "panoptic_val.json", "panoptic_train.json", "dataset.json"):
+        (root / name).unlink()
+    (root / "instances_train.json").rename(root / "annotations.json")
+    found = made(root)
+    profile = load(NAME)
+    assert profile.data.folder is not None
+    assert profile.data.folder.train.instances == "annotations.json"
+    assert profile.data.folder.train.images == "train"
+    assert (profile.data.folder.val, profile.data.folder.val_share) == (None, 0.25)
+    assert profile.train_panoptic is None
+    assert profile.train_detection.targets == "instances"
+    assert profile.detector.queries == 10
+    assert sum(sum(part.objects.values()) for part in found.statistics.values()) == 4
+    assert (params / NAME / "dvc.yaml").read_text() == (ROOT / "dvc.yaml").read_text()
+    assert yaml.safe_load((params / NAME / "profile.yaml").read_text()) == {"profile": NAME, "kind": "detr", "wd": "../.."}
+    assert (params / NAME / "source").readlink() == root
+
+
+@pytest.mark.parametrize("like", ["demo", "smoke", "coco"])
+def test_panoptic_with_val_for_every_recipe(tmp_path: Path, params: Path, like: str) -> None:
+    root = write_whole(tmp_path / "data")
+    (root / "dataset.json").unlink()
+    made(root, like=like)
+    profile = load(NAME)
+    assert profile.data.folder is not None
+    assert profile.data.folder.val is not None
+    assert profile.data.folder.val.panoptic_masks == "panoptic_val"
+    assert profile.train_panoptic is not None
+    study = profile.ablations["instance-count"]
+    assert isinstance(study, InstanceCountConfig)
+    assert (study.classes, study.grid) == (None, 3), "no class of the recipe's own data; 10 queries"
+    text = (params / f"{NAME}.yaml").read_text()
+    assert text.startswith(f"# This profile has the dataset in {root}, the recipe of {like}.yaml")
+    assert "# data loader processes of each rank process" in text, "comments stay"
+    assert "\n\n\n" not in text
+
+
+@pytest.mark.parametrize("like", ["demo", "coco"])
+@pytest.mark.parametrize("detector", ["deformable", "faster-rcnn"])
+def test_another_detector_than_the_recipes_own(tmp_path: Path, params: Path, detector: str, like: str) -> None:
+    root = write_whole(tmp_path / "data")
+    (root / "dataset.json").unlink()
+    adopted = made(root, like=like, detector=detector)
+    shown = io.StringIO()
+    Console(file=shown, width=100).print(adoption.table(adopted))
+    assert re.search(
+        "detector +│ " + {"deformable": "deformable, 10 queries", "faster-rcnn": "faster_rcnn "}[detector], shown.getvalue()
+    )
+    profile, recipe = load(NAME), settings.variants(load(like), "baselines")[detector]
+    assert profile.detector == (
+        dataclasses.replace(recipe.detector, queries=10) if isinstance(recipe.detector, DeformableConfig) else recipe.detector
+    )
+    assert profile.train_detection.loss == recipe.train_detection.loss
+    assert profile.train_detection.optimizer == recipe.train_detection.optimizer
+    assert profile.train_panoptic is None
+    text = (params / f"{NAME}.yaml").read_text()
+    assert "train_detection." not in text, "keys stand in their sections"
+    assert "  stages: [" in text
+    assert "no_object" not in text, "nor in a comment on another loss"
+
+
+def test_a_detector_that_is_not_known_or_is_the_checkpoints(tmp_path: Path, params: Path) -> None:
+    root = write_whole(tmp_path / "data")
+    (root / "dataset.json").unlink()
+    known = "detr, deformable, faster-rcnn, faster-rcnn-plus"
+    with pytest.raises(ConfigError, match=rf"a variant of ablations\.baselines in .*demo\.yaml \({known}\), found 'yolo'"):
+        made(root, detector="yolo")
+    with pytest.raises(ConfigError, match="--detector: expected no --checkpoint, because a checkpoint has its own detector"):
+        made(root, detector="deformable", start=adoption.Start("x.pth", None))
+    made(root)
+    with pytest.raises(ConfigError, match=r"ablations\.baselines in .* \(none\), found 'deformable'"):
+        adoption.adopt(root, "another", like=NAME, val_share=0.25, detector="deformable")
+
+
+def test_a_recipe_that_makes_no_sense_is_told_before_any_work(tmp_path: Path, params: Path) -> None:
+    recipe = (params / "demo.yaml").read_text()
+    (params / "torn.yaml").write_text(recipe[: len(recipe) // 2])
+    (params / "other.yaml").write_text(recipe.replace("train_detection.loss:", "train_detection.los:"))
+    for like, message in (
+        ("torn", r"torn\.yaml"),
+        ("other", r"ablations\.baselines\.variants\.deformable: train_detection\.los"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            made(tmp_path / "no such folder", like=like, detector="deformable")
+    assert not (params / NAME).exists()
+
+
+def test_a_profile_is_never_overwritten(tmp_path: Path, params: Path) -> None:
+    root = write_whole(tmp_path / "data")
+    (root / "dataset.json").unlink()
+    made(root)
+    before = (params / f"{NAME}.yaml").read_bytes()
+    with pytest.raises(ConfigError, match=rf"--name: .*{NAME}\.yaml and .*{NAME} exist; choose another name, or remove both"):
+        made(root, like="coco")
+    (params / f"{NAME}.yaml").unlink()
+    with pytest.raises(ConfigError, match=rf"--name: .*{NAME} exists; choose another name, or remove .*{NAME}"):
+        made(root)
+    assert not (params / f"{NAME}.yaml").exists()
+    assert before
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "A", ".x"])
+def test_a_name_that_is_none_is_refused(tmp_path: Path, params: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="--name"):
+        adoption.adopt(tmp_path, name, "demo", 0.2)
+
+
+def test_a_folder_that_is_no_dataset_leaves_nothing(tmp_path: Path, params: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match=r"expected COCO's annotation files, YOLO's data\.yaml or Pascal VOC's Annotations"):
+        made(tmp_path / "empty")
+    with pytest.raises(DatasetError, match="expected a dataset folder"):
+        made(tmp_path / "nowhere")
+    assert not (params / NAME).exists()
+
+
+def picture(path: Path, shade: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (40, 20), (shade, 0, 0)).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize(
+    ("train", "told", "expected"),
+    [
+        ("images/train", "train: images/train\n", ("images/train", "labels/train")),
+        ("train/images", "train: ../train/images\n", ("train/images", "train/labels")),
+        ("images/train", "", ("images/train", "labels/train")),
+    ],
+)
+def test_yolo_layouts(folder: Path, train: str, told: str, expected: tuple[str, str]) -> None:
+    picture(folder / train / "a.jpg")
+    (folder / expected[1]).mkdir(parents=True)
+    (folder / "data.yaml").write_text(told + "names:\n  0: cat\n  1: dog\n")
+    found = dataset_layout.find_layout(folder, 0.3).section
+    assert (found["train"]["images"], found["train"]["instances"]) == expected
+    assert (found["format"], found["val"], found["val_share"]) == ("yolo", None, 0.3)
+    assert yolo_layout.yolo_set(folder).names == ("cat", "dog")
+    for place in expected:
+        picture(folder / place.replace("train", "val" if "images/" in train else "valid") / "b.jpg")
+    assert dataset_layout.find_layout(folder, 0.3).section["val_share"] is None
+
+
+def test_yolo_to_a_profile(folder: Path, params: Path) -> None:
+    for name in "abcdef":
+        picture(folder / "images" / "train" / f"{name}.jpg", ord(name))
+        (folder / "labels" / "train").mkdir(parents=True, exist_ok=True)
+        (folder / "labels" / "train" / f"{name}.txt").write_text("1 .5 .5 .2 .2\n")
+    (folder / "data.yaml").write_text("names: [cat, dog]\n")
+    train, val = (found.classes for found in made(folder).statistics.values())
+    assert train["cat"] == val["cat"] == 0
+    assert (train["dog"] + val["dog"], val["dog"]) in ((6, 1), (6, 2))
+
+
+def test_voc_layouts(folder: Path) -> None:
+    picture(folder / "JPEGImages" / "a.jpg")
+    (folder / "Annotations").mkdir()
+    (folder / "Annotations" / "a.xml").write_text("<annotation/>")
+    found = dataset_layout.find_layout(folder, 0.2).section
+    assert (found["format"], found["train"]["instances"], found["val"]) == ("voc", "Annotations", None)
+    for split in ("train", "val"):
+        (folder / "ImageSets" / "Main").mkdir(parents=True, exist_ok=True)
+        (folder / "ImageSets" / "Main" / f"{split}.txt").write_text("a\n" if split == "train" else "b\n")
+    assert dataset_layout.find_layout(folder, 0.2).section["val"]["instances"] == "ImageSets/Main/val.txt"
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "images"),
+    [
+        ("annotations/instances_train2017.json", "annotations/instances_val2017.json", ("train2017", "val2017")),
+        ("train/_annotations.coco.json", "valid/_annotations.coco.json", ("train", "valid")),
+        ("train.json", "val.json", ("pictures/all", "pictures/all")),
+    ],
+)
+def test_coco_layouts(folder: Path, train: str, val: str, images: tuple[str, str]) -> None:
+    for file, place in ((train, images[0]), (val, images[1])):
+        picture(folder / place / "1.jpg")
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(json.dumps({"images": [{"file_name": "1.jpg"}], "annotations": [], "categories": []}))
+    for other in ("captions_train2017.json", "person_keypoints_train2017.json", "instances_test.json"):
+        (folder / "annotations").mkdir(exist_ok=True)
+        lists = {"images": [{"file_name": "1.jpg"}], "annotations": []}
+        content = lists if "captions" in other else lists | {"categories": []}
+        (folder / "annotations" / other).write_text(json.dumps(content))
+    if not train.startswith("annotations"):
+        (folder / "annotations" / "person_keypoints_train2017.json").unlink()
+    found = dataset_layout.find_layout(folder, 0.2).section
+    assert (found["train"]["instances"], found["val"]["instances"]) == (train, val)
+    assert (found["train"]["images"], found["val"]["images"]) == images
+
+
+def test_two_files_for_one_split_are_not_guessed_between(folder: Path) -> None:
+    picture(folder / "1.jpg")
+    for name in ("train_a.json", "train_b.json"):
+        (folder / name).write_text(json.dumps({"images": [{"file_name": "1.jpg"}], "annotations": [], "categories": []}))
+    with pytest.raises(DatasetError, match=r"expected one annotation file for each split, .*train_a\.json, .*train_b\.json"):
+        dataset_layout.find_layout(folder, 0.2)
+
+
+def statistics(images: int, size: tuple[int, int], side: int, most: int) -> Statistics:
+    return Statistics({"cat": images}, Counter({most: images}), Counter({side: images}), Counter({size: images}))
+
+
+def test_queries_leave_room_above_the_most_objects() -> None:
+    for most, expected in ((0, 10), (6, 10), (7, 20), (30, 50), (63, 100)):
+        assert sizes.queries({"train": statistics(9, (10, 10), 5, 1), "val": statistics(9, (10, 10), 5, most)}) == expected
+
+
+@pytest.mark.parametrize(
+    ("like", "images", "detr", "others"),
+    [
+        ("demo", 205, 585, 97),
+        ("demo", 100_000, 12, 12),
+        ("demo", 10, 600, 100),
+        ("coco", 118_287, 150, 25),
+        ("coco", 3000, 333, 55),
+    ],
+)
+def test_detr_has_the_longest_schedule(like: str, images: int, detr: int, others: int) -> None:
+    whole = {name: statistics(images, (480, 640), 100, 5) for name in ("train", "val")}
+    recipe = yaml.safe_load((PARAMS / f"{like}.yaml").read_text())
+    variants = recipe["ablations"]["baselines"]["variants"]
+    for detector, epochs in (
+        (recipe["detector"], detr),
+        *((variants[name]["detector"], others) for name in ("deformable", "faster-rcnn")),
+    ):
+        content = copy.deepcopy(recipe) | {"detector": detector}
+        sizes.fit(content, whole, panoptic=False, tuned=False)
+        assert content["train_detection"]["epochs"] == epochs
+
+
+@pytest.mark.parametrize("like", ["demo", "coco"])
+@pytest.mark.parametrize("images", [1, 7, 205, 5000, 118_000])
+@pytest.mark.parametrize("size", [(20, 20), (480, 640), (3000, 500), (4000, 6000)])
+@pytest.mark.parametrize("side", [1, 30, 2000])
+@pytest.mark.parametrize("tuned", [False, True])
+def test_sizes_make_sense_whatever_the_data(
+    tmp_path: Path, like: str, images: int, size: tuple[int, int], side: int, tuned: bool
+) -> None:
+    content = yaml.safe_load((PARAMS / f"{like}.yaml").read_text())
+    sizes.fit(content, {name: statistics(images, size, side, 5) for name in ("train", "val")}, images % 2 == 0, tuned)
+    content["ablations"] = {name: content["ablations"][name] for name in EVALUATING}  # as adopt does
+    file = tmp_path / "x.yaml"
+    file.write_text(yaml.safe_dump(content))
+    profile = read(file)  # refuses what makes no sense
+    resize = profile.evaluate.resize
+    assert resize is not None
+    assert profile.train_detection.resize == resize == profile.ablations["decoder-nms"].resize
+    assert resize.longest <= (256 if like == "demo" else 1333)
+    study = profile.ablations["instance-count"]
+    assert isinstance(study, InstanceCountConfig)
+    assert study.grid**2 <= profile.detector.queries  # type: ignore[union-attr]
+    assert study.canvas <= resize.longest
+    if like == "coco" and (tuned or size == (480, 640)):
+        assert (resize.short, resize.longest) == ((800,), 1333), "the published sizes"
+        crop = profile.train_detection.augmentation.crop
+        assert crop is not None
+        assert (crop.before, crop.smallest, crop.largest) == ((400, 500, 600), 384, 600)

@@ -1,0 +1,176 @@
+"""The stages with data without objects, images of more than 8 bits per value, and unusual class names."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from detr_core.check.statistics import Statistics
+from detr_core.config import as_dict, build
+from detr_core.data.coco_dataset import CocoDataset
+from detr_core.data.splits import DatasetError, read_dataset
+from detr_core.distributed import ProcessContext
+from detr_core.jobs.training import Job
+from detr_core.model.checkpoint import load_checkpoint
+from detr_core.reporter import Silent
+from flows import check, data, predict
+from flows.new_profile import adoption
+from flows.profile.paths import Paths
+from flows.profile.settings import Profile
+from tests.conftest import tiny_parameters
+from tests.jobs.worker import carry_out
+
+ALONE = ProcessContext(rank=0, size=1, device=torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def field(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The inputs that `tests/field.py` makes: FIELD/<case>/set."""
+    place = tmp_path_factory.mktemp("field")
+    subprocess.run([sys.executable, str(Path(__file__).parents[2] / "field.py"), str(place)], check=True)
+    return place
+
+
+def profile(root: Path, mode: str) -> Profile:
+    content = tiny_parameters()
+    parts = {
+        split: {"images": "images", "instances": f"instances_{split}.json", "panoptic": None, "panoptic_masks": None}
+        for split in ("train", "val")
+    }
+    content["data"] |= {
+        "source": "folder",
+        "scenes": None,
+        "folder": {"root": str(root), "format": "coco", "val_share": None, **parts},
+    }
+    content["check"]["mode"] = mode
+    content["train_detection"] |= {"targets": "instances", "steps": 1}
+    content["train_panoptic"] = None
+    content["ablations"].pop("panoptic", None)
+    return build(Profile, content, "x.yaml")
+
+
+def checked(root: Path, name: str, mode: str = "strict") -> tuple[Profile, Paths, dict[str, float]]:
+    settings, where = profile(root, mode), Paths(name)
+    data.run(settings, where, Silent())
+    return settings, where, check.run(settings, where, Silent())
+
+
+def trained(settings: Profile, dataset: Path, folder: Path) -> Path:
+    config, detector = as_dict(settings.train_detection), as_dict(settings.detector)
+    job = Job("detection", config, detector, None, str(dataset), str(folder / "work"), str(folder / "out"), 0, "tiny")
+    carry_out(job, ALONE, Silent())
+    return folder / "out" / "checkpoint.pt"
+
+
+def emptied(field: Path, place: Path, split: str) -> Path:
+    """The plain set without the annotations of one split."""
+    shutil.copytree(field / "00-plain" / "set", place)
+    file = place / f"instances_{split}.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"annotations": []}))
+    return place
+
+
+@pytest.mark.parametrize("mode", ["strict", "lenient"])
+def test_a_set_of_crowds_stops_the_check(field: Path, project: Path, mode: str) -> None:
+    with pytest.raises(DatasetError, match=r"train\.instances: there is nothing to learn from: 24 images, 48 crowds, no object"):
+        checked(field / "10-all-crowds" / "set", "crowds", mode)
+    where = Paths("crowds")
+    metrics = json.loads((where.check / "metrics.json").read_text())
+    assert [metrics[f"{split}/{what}"] for split in ("train", "val") for what in ("objects", "crowds")] == [0, 48, 0, 17]
+    assert metrics["found/nothing_to_learn"] == 2
+    assert not where.dataset.exists()
+    assert "without any object to learn from" in (where.check / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_one_split_without_objects_stops_the_check_and_the_training(
+    field: Path, project: Path, tmp_path: Path, split: str
+) -> None:
+    root = emptied(field, tmp_path / "set", split)
+    with pytest.raises(DatasetError, match=rf"{split}\.instances: there is nothing to learn from"):
+        checked(root, f"empty-{split}", "lenient")
+    with pytest.raises(DatasetError, match=rf"{split} split, .*instances_{split}\.json: nothing to learn from: .*\(0 crowds"):
+        trained(profile(root, "lenient"), Paths(f"empty-{split}").data, tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_lenient_leaves_of_a_split_has_to_hold_an_object(field: Path, project: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(field / "00-plain" / "set", tmp_path / "set")
+    for number in range(25, 32):
+        (root / "images" / f"img{number:03d}.jpg").unlink()
+    file = root / "instances_val.json"
+    content = json.loads(file.read_text())
+    content["annotations"] = [each for each in content["annotations"] if each["image_id"] != 32]
+    file.write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match=r"val\.instances: there is nothing to learn from: 1 image, 0 crowds, no object"):
+        checked(root, "left", "lenient")
+
+
+def test_twelve_bits_are_scaled_by_the_range_of_the_set_wherever_they_are_read(
+    field: Path, project: Path, tmp_path: Path
+) -> None:
+    root = field / "13-twelve-bits" / "set"
+    settings, where, metrics = checked(root, "twelve")
+    assert metrics["found/image_deep"] == 32
+    assert metrics["found/image_constant"] == 0
+    split = read_dataset(where.dataset)["val"]
+    assert split.value_ranges is not None
+    low, high = split.value_ranges["16-bit"]
+    assert 0 <= low < high <= 4095
+    image = CocoDataset(split, "instances", False, None, 0)[0].image
+    assert image.min() < 40
+    assert image.max() > 200
+    checkpoint = load_checkpoint(trained(settings, where.dataset, tmp_path), ALONE.device)
+    assert checkpoint.value_ranges == split.value_ranges
+    (tmp_path / "found").mkdir()
+    images = [root / "images" / "img025.tif"]
+    dark = load_checkpoint(tmp_path / "out" / "checkpoint.pt", ALONE.device)
+    dark.meta["value_ranges"] = {"16-bit": [0, 65535]}
+    scores = [
+        [each["score"] for each in predict.run(used, images, 0, settings.evaluate, tmp_path / name, Silent())["annotations"]]
+        for name, used in (("found", checkpoint), ("dark", dark))
+    ]
+    assert scores[0]
+    assert scores[0] != scores[1], "prediction scales by the checkpoint's range"
+
+
+def test_eight_bit_checkpoints_and_datasets_say_nothing_of_ranges(field: Path, project: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(field / "17-unused-name" / "set", tmp_path / "set")
+    settings, where, _ = checked(root, "unused")
+    assert read_dataset(where.dataset)["train"].value_ranges is None
+    checkpoint = load_checkpoint(trained(settings, where.dataset, tmp_path), ALONE.device)
+    assert "value_ranges" not in checkpoint.meta
+    (tmp_path / "found").mkdir()
+    found = predict.run(checkpoint, [root / "images" / "img025.jpg"], 0, settings.evaluate, tmp_path / "found", Silent())
+    assert [each["name"] for each in found["categories"]] == ["unused space", "used space"]
+    with torch.no_grad():
+        checkpoint.model.class_embed.bias[:] = torch.tensor([9.0, 0, 0])  # type: ignore[union-attr, index]
+    (tmp_path / "again").mkdir()
+    found = predict.run(checkpoint, [root / "images" / "img025.jpg"], 0, settings.evaluate, tmp_path / "again", Silent())
+    assert {each["category_id"] for each in found["annotations"]} == {1}
+
+
+def test_two_categories_of_one_name_are_told(field: Path, project: Path) -> None:
+    _, _, metrics = checked(field / "12-one-name-twice" / "set", "twice")
+    assert metrics["found/category_repeated"] == 2
+
+
+def test_adopt_states_crowds_deep_pixels_and_names_that_look_like_markup() -> None:
+    content: dict[str, Any] = tiny_parameters()
+    content["evaluate"]["resize"] = {"short": [1], "longest": 1}
+    statistics = {"train": Statistics({"[/b]": 0}, crowds=48), "val": Statistics({"[/b]": 0})}
+    console = Console(file=io.StringIO(), width=140)
+    console.print(adoption.table(adoption.Adopted(Paths("x"), content, statistics, [], "16-bit")))
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "0 objects, 48 crowds, which are not used for training; there is nothing to learn from" in said
+    assert "[/b]" in said
+    assert "16-bit values" in said

@@ -1,0 +1,225 @@
+"""The rank processes of a training: their messages arrive, and none outlives its starter. Here they train nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from detr_core.reporter import Memory
+from flows.profile.settings import ResourcesConfig
+from flows.runtime.launch import WorkerError, process_count, run, stop_all
+
+WORKER = """
+import json, os, psutil, signal, sys, time
+job = json.load(open(sys.argv[1]))
+rank = int(os.environ["RANK"])
+open(job["work"] + "/pid." + str(rank), "w").write(str(os.getpid()))
+if rank == 0 and not job.get("quiet"):
+    print("@" + json.dumps({"kind": "progress", "done": 3, "total": 9, "images_per_second": 5.0, "note": "loss 1.5"}))
+    print("@" + json.dumps({"kind": "metrics", "step": 3, "values": {"val/AP": 0.25}}))
+    print("@" + json.dumps({"kind": "message", "text": "threads " + os.environ["OMP_NUM_THREADS"]}))
+    print("@ not an event")
+if job["then"] == "error":
+    print("@" + json.dumps({"kind": "error", "text": "the loss is not finite"}))
+    sys.exit(1)
+if job["then"] == "raise":
+    raise RuntimeError("out of luck")
+if job["then"] == "sleep":
+    time.sleep(100)
+if job["then"] in ("save", "stay"):
+    def save(number, frame):
+        if job["then"] == "save":
+            print("@" + json.dumps({"kind": "error", "time": time.time(), "text": "interrupted after step 7"}))
+            sys.exit(128 + number)
+    signal.signal(signal.SIGTERM, save)
+    print("@" + json.dumps({"kind": "message", "text": "ready"}))
+    while True:
+        time.sleep(0.1)
+if job["then"] == "exit":
+    sys.exit(3)
+if job["then"] == "error of both":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the later failure arrives first
+    open(job["work"] + f"/ready.{rank}", "w").close()
+    while not os.path.exists(job["work"] + f"/ready.{1 - rank}"):
+        time.sleep(0.05)
+    time.sleep(0.3 * rank)
+    print("@" + json.dumps({"kind": "error", "time": 2 - rank, "text": f"rank {rank} was {'first' if rank else 'last'}"}))
+    sys.exit(1)
+if job["then"] == "raise in rank 1":
+    if rank == 0:
+        time.sleep(100)
+    raise RuntimeError("out of luck")
+if job["then"] == "fail with the other":
+    other = job["work"] + "/pid.1"
+    while rank == 1 or not os.path.exists(other) or not open(other).read() or psutil.pid_exists(int(open(other).read())):
+        time.sleep(0.05)
+    print("@" + json.dumps({"kind": "error", "time": time.time(), "expected": False, "text": "RuntimeError: connection lost"}))
+    sys.exit(1)
+"""
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    (tmp_path / "toy_worker.py").write_text(WORKER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("flows.runtime.launch.STATE", tmp_path)
+    return {"stage": "detection", "profile": "toy", "work": str(tmp_path), "then": "end"}
+
+
+def wait_for(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 60
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return condition()
+
+
+def pid_of(folder: Path, rank: int) -> int | None:
+    file = folder / f"pid.{rank}"
+    return int(file.read_text()) if file.exists() and file.read_text() else None
+
+
+def gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_events_of_the_first_of_two_processes_arrive_and_nothing_stays(
+    job: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, temporary = Memory(), tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    run(job, 2, memory, worker="toy_worker")
+    assert list(temporary.iterdir()) == []
+    assert memory.last_progress == (3, 9)
+    assert memory.history == [(3, {"val/AP": 0.25})]
+    cores = len(os.sched_getaffinity(0))
+    assert memory.messages == [f"threads {max(1, cores // 2)}"]
+    assert (tmp_path / "pid.1").exists()
+    assert "@ not an event" in (tmp_path / "log" / "toy-detection.log").read_text()
+
+
+def test_what_runs_side_by_side_shares_the_cores(job: dict[str, object]) -> None:
+    memory = Memory()
+    run(job, 1, memory, worker="toy_worker", side_by_side=2)
+    assert memory.messages == [f"threads {max(1, len(os.sched_getaffinity(0)) // 2)}"]
+
+
+def test_what_a_worker_says_of_its_error_is_the_error(job: dict[str, object]) -> None:
+    with pytest.raises(WorkerError, match=r"^the loss is not finite$"):
+        run(job | {"then": "error"}, 1, Memory(), worker="toy_worker")
+
+
+def test_an_error_that_no_worker_foresaw_names_itself_and_the_log(job: dict[str, object]) -> None:
+    with pytest.raises(WorkerError, match=r"RuntimeError: out of luck; its log is .*toy-detection\.log$"):
+        run(job | {"then": "raise"}, 1, Memory(), worker="toy_worker")
+
+
+KILLED = [(9, r"9 \(SIGKILL\), perhaps because the memory ran out"), (11, r"11 \(SIGSEGV\)")]
+
+
+@pytest.mark.parametrize(("number", "said"), KILLED)
+def test_of_two_processes_the_one_that_a_signal_killed_is_named(
+    job: dict[str, object], tmp_path: Path, number: int, said: str
+) -> None:
+    def kill() -> None:
+        if wait_for(lambda: None not in (pid_of(tmp_path, 0), pid_of(tmp_path, 1))):
+            os.kill(pid_of(tmp_path, 1) or 0, number)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(WorkerError, match=rf"process 2 of 2 \(rank 1\) was killed by signal {said}; its log is .*\.log$"):
+        run(job | {"then": "fail with the other"}, 2, Memory(), worker="toy_worker")
+    killer.join()
+    assert all(gone(pid_of(tmp_path, rank) or 0) for rank in (0, 1))
+
+
+def test_of_two_processes_that_fail_the_first_one_is_the_cause(job: dict[str, object]) -> None:
+    with pytest.raises(WorkerError, match=r"^rank 1 was first$"):
+        run(job | {"then": "error of both"}, 2, Memory(), worker="toy_worker")
+
+
+def test_a_traceback_in_any_process_is_the_cause(job: dict[str, object]) -> None:
+    said = r"process 2 of 2 \(rank 1\) ended with exit code 1: RuntimeError: out of luck; its log is"
+    with pytest.raises(WorkerError, match=said):
+        run(job | {"then": "raise in rank 1"}, 2, Memory(), worker="toy_worker")
+
+
+def test_a_process_that_fails_without_a_word_is_told_of(job: dict[str, object]) -> None:
+    with pytest.raises(WorkerError, match="detection failed: its process ended with exit code 3: it printed nothing; its log"):
+        run(job | {"then": "exit", "quiet": True}, 1, Memory(), worker="toy_worker")
+
+
+def test_another_thread_can_end_what_runs(job: dict[str, object], tmp_path: Path) -> None:
+    def end() -> None:
+        if wait_for(lambda: (tmp_path / "pid.0").exists() and (tmp_path / "pid.0").read_text() != ""):
+            stop_all()
+
+    ender = threading.Thread(target=end)
+    ender.start()
+    with pytest.raises(WorkerError, match=r"its log is .*toy-depth-2-seed0-detection\.log$"):
+        run(job | {"then": "sleep"}, 1, Memory(), worker="toy_worker", variant="depth/2-seed0")
+    ender.join()
+    assert wait_for(lambda: gone(int((tmp_path / "pid.0").read_text())))
+
+
+class Impatient(Memory):
+    """Interrupts the stage, as ctrl-c does, once its processes are ready."""
+
+    def message(self, text: str) -> None:
+        super().message(text)
+        if text == "ready":
+            raise KeyboardInterrupt
+
+
+def test_processes_of_an_interrupted_stage_save_their_state_and_say_how_far_they_came(
+    job: dict[str, object], tmp_path: Path
+) -> None:
+    told = Impatient()
+    with pytest.raises(KeyboardInterrupt):
+        run(job | {"then": "save"}, 2, told, worker="toy_worker")
+    assert told.messages[-1] == "interrupted after step 7"
+    assert all(gone(pid_of(tmp_path, rank) or 0) for rank in (0, 1))
+
+
+def test_processes_that_do_not_end_when_asked_are_ended_by_force(
+    job: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.runtime.launch.SECONDS_TO_SAVE", 0.5)
+    told = Impatient()
+    with pytest.raises(KeyboardInterrupt):
+        run(job | {"then": "stay"}, 1, told, worker="toy_worker")
+    assert "ended by force" in told.messages[-1]
+    assert gone(pid_of(tmp_path, 0) or 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_no_process_outlives_the_one_that_trains(job: dict[str, object], tmp_path: Path, number: signal.Signals) -> None:
+    code = (
+        "from detr_core.reporter import Silent; from flows.runtime import launch; import pathlib;"
+        f"launch.STATE = pathlib.Path({str(tmp_path)!r}); launch.run({job | {'then': 'sleep'}!r}, 1, Silent(), 'toy_worker')"
+    )
+    stage = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    pid = tmp_path / "pid.0"
+    assert wait_for(lambda: pid.exists() and pid.read_text() != "")
+    stage.send_signal(number)
+    assert stage.wait(30) != 0
+    assert wait_for(lambda: gone(int(pid.read_text())))
+
+
+def test_a_profile_says_how_many_processes() -> None:
+    assert process_count(ResourcesConfig(gpus=None, processes=3, workers=0, side_by_side=1)) == 3
+    assert process_count(ResourcesConfig(gpus=None, processes="auto", workers=0, side_by_side=1)) >= 1

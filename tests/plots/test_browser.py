@@ -1,0 +1,156 @@
+"""The report in a headless Chromium: what the page shows, and how it reacts to clicks, read from the page's own state."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from detr_core.studies.comparison import write_table
+from tests.plots.stage_results import dump, write_results
+from tests.plots.test_page import written
+from tests.studies.test_comparison import TABLE
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+OPTIONS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--virtual-time-budget=10000",
+)  # fmt: skip
+READABLE = 4.5  # to 1: WCAG's contrast of text
+
+# Clicks as a reader does and tells the page around it what comes of it.
+ASK = """
+<script>
+const ask = async () => {
+  const one = (query, root = document) => root.querySelector(query);
+  const all = (query, root = document) => [...root.querySelectorAll(query)];
+  const box = element => element.getBoundingClientRect(), view = document.documentElement, found = {};
+  found.width = innerWidth;
+  found.page = view.scrollWidth;
+  found.links = all("nav a").map(link => [Math.round(box(link).left), Math.round(box(link).right)]);
+  found.fetched = performance.getEntriesByType("resource").map(entry => entry.name).filter(name => !name.startsWith("data:"));
+
+  const rgb = color => color.match(/[\\d.]+/g).map(Number);
+  const light = color => rgb(color).slice(0, 3).map(c => c / 255).map(c => c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [.2126, .7152, .0722][i], 0);
+  const ground = element => {
+    for (; element; element = element.parentElement) {
+      const color = getComputedStyle(element).backgroundColor;
+      if ((rgb(color)[3] ?? 1) === 1) return color;
+    }
+  };
+  const contrast = element => {
+    const style = getComputedStyle(element), ink = element.closest("svg") ? style.fill : style.color;
+    const [low, high] = [light(ink), light(ground(element))].sort((a, b) => a - b);
+    return (high + .05) / (low + .05);
+  };
+  found.ground = light(ground(document.body));
+  found.contrasts = all("h1, h2, h3, p, a, dt, dd, code, td, th, th small, .tag, thead button, svg text, footer").map(contrast);
+
+  const table = all("table").find(each => one("h3", each.closest("div").parentElement)?.textContent === "By class");
+  const names = () => all("tbody th", table).map(head => head.textContent), heads = all("thead button", table);
+  found.orders = [names()];
+  for (const head of [heads[0], heads[0], heads[1], heads[1]]) { head.click(); found.orders.push(names()); }
+  found.sorted = heads[1].closest("th").getAttribute("aria-sort");
+
+  const dialog = one("dialog");
+  found.opened = [];
+  for (const button of [one(".pictures button"), one(".plots button")]) {
+    const small = button.firstElementChild;
+    button.click();
+    const large = dialog.firstElementChild;
+    if (large.decode) await large.decode();
+    const shown = [dialog.open, large.outerHTML === small.outerHTML, box(large).width / box(small).width];
+    large.dispatchEvent(new MouseEvent("click", { bubbles: true }));
+    found.opened.push([...shown, dialog.open]);
+  }
+  return found;
+};
+const tell = found => parent.postMessage(JSON.stringify(found), "*");
+window.addEventListener("load", () => ask().catch(error => ({ error: error.stack })).then(tell));
+</script>
+</body>"""
+
+# A window is never narrower than 500 pixels, a frame is as narrow as a phone.
+FRAME = """<!doctype html>
+<meta name="color-scheme" content="light dark">
+<output></output>
+<script>addEventListener("message", message => { document.querySelector("output").textContent = message.data; });</script>
+<iframe src="asked.html" width="{width}" height="900" style="border: 0"></iframe>
+"""
+
+
+@dataclass(frozen=True)
+class Found:
+    """width: of the frame; page: of its content. links [N, 2]: left and right of each. ground: lightness of the page, 0..1.
+
+    orders: names in the table, at first and after each click. opened: of a picture and a plot, whether a click opened it, it was
+    the same one, how many times as wide it is, and whether another click left it open.
+    """
+
+    width: int
+    page: int
+    links: list[tuple[int, int]]
+    fetched: list[str]
+    ground: float
+    contrasts: list[float]
+    orders: list[list[str]]
+    sorted: str
+    opened: list[tuple[bool, bool, float, bool]]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of complete results, with a training study and one that was not run, and the script that asks it."""
+    folder = tmp_path_factory.mktemp("browser")
+    results = write_results(folder)
+    write_table(TABLE, results.studies / "encoder-depth")
+    names = {"circle": 0.2, "star": 0.4, "ring": 0.3}
+    dump(results.evaluation / "per_class.json", {"bbox": names, "segm": {**names, "ring": 0.9}})
+    text = written(results, folder / "out")
+    assert text.count("</body>") == 1
+    asked = folder / "out" / "asked.html"
+    asked.write_text(text.replace("</body>", ASK), encoding="utf-8")
+    return asked
+
+
+def look(page: Path, profile: Path, width: int, dark: bool) -> Found:
+    """What the page says of itself in a window of this width, in a browser that prefers dark pages or light ones."""
+    assert CHROMIUM is not None
+    frame = page.with_name(f"{width}.html")
+    frame.write_text(FRAME.replace("{width}", str(width)), encoding="utf-8")
+    where = [f"--user-data-dir={profile}", "--window-size=1500,1000", f"--blink-settings=preferredColorScheme={int(not dark)}"]
+    command = [CHROMIUM, *OPTIONS, *where, "--dump-dom", frame.as_uri()]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    answer = re.search(r"<output>(.+)</output>", shown)
+    assert answer is not None, shown
+    found = json.loads(html.unescape(answer[1]))
+    assert "error" not in found, found["error"]
+    return Found(**found)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [1400, 390])
+def test_a_reader_sees_all_of_it_and_can_sort_and_enlarge(page: Path, tmp_path: Path, width: int, dark: bool) -> None:
+    found = look(page, tmp_path, width, dark)
+    assert found.width == width
+    assert found.page == width, "the page scrolls sideways"
+    assert len(found.links) == 7
+    assert all(0 <= left < right <= width for left, right in found.links), "a link of the contents is out of sight"
+    assert found.fetched == []
+    assert (found.ground < 0.1) == dark
+    assert len(found.contrasts) > 200
+    assert min(found.contrasts) >= READABLE
+    first, down, up = ["circle", "star", "ring"], ["circle", "ring", "star"], ["star", "ring", "circle"]
+    assert found.orders == [first, down, up, ["star", "ring", "circle"], ["circle", "ring", "star"]]
+    assert found.sorted == "ascending"
+    for opened, same, larger, left_open in found.opened:
+        assert (opened, same, left_open) == (True, True, False)
+        assert larger > 1.3

@@ -1,0 +1,176 @@
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import astuple
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from detr_core.coco import coco_categories, is_coco
+from detr_core.plots.report import ReportError, write_report
+from detr_core.structures import Category
+from tests.plots.stage_results import Results, dump, write_results
+
+LINKS = {"git commit": "0123abc", "MLflow": "http://127.0.0.1:5000/#/x?a=1&b=2", "parameters": "a: 1\nb: 2"}
+COMMANDS = {
+    "decoder-nms": "python -m flows.ablations decoder-nms --profile tiny",
+    "feed-forward": "python -m flows.ablations feed-forward --profile tiny",
+}
+VOID = {"meta", "img", "br", "input", "link"}
+
+
+class Page(HTMLParser):
+    """What the tests ask of a page: that its elements nest, its addresses, its table rows, its text by section."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.ids: list[str] = []
+        self.rows: list[tuple[str, list[str]]] = []  # (the tbody's class, cells)
+        self.body = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "action", "data")]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tbody":
+            self.body = named["class"] or ""
+        if tag == "tr" and self.open[-2] == "tbody":
+            self.rows.append((self.body, []))
+        if tag in ("td", "th") and "tbody" in self.open:
+            self.rows[-1][1].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "tbody" in self.open and self.open[-1] in ("td", "th"):
+            self.rows[-1][1][-1] += data
+
+
+def written(results: Results, out: Path, links: Mapping[str, str] = LINKS) -> str:
+    path = write_report("tiny", *astuple(results), out=out, pictures=2, links=links, commands=COMMANDS)
+    assert path == out / "index.html"
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of complete results."""
+    folder = tmp_path_factory.mktemp("page")
+    return written(write_results(folder), folder / "out")
+
+
+def test_the_page_stands_alone_and_is_the_same_each_time(text: str, results: Results, tmp_path: Path) -> None:
+    page = Page(text)
+    assert sorted(set(page.ids)) == sorted(page.ids)
+    outside = [each for each in page.addresses if not each.startswith(("data:image/jpeg;base64,", "#"))]
+    assert outside == [LINKS["MLflow"]]
+    assert not re.search(r"@import|url\((?!#)", text)
+    assert text.count('src="data:') == 4
+    assert text == written(results, tmp_path / "again")
+
+
+def test_measured_metrics_are_there_and_published_ones_apart(text: str) -> None:
+    rows = Page(text).rows
+    measured = [cells for body, cells in rows if body == "measured"]
+    published = [cells for body, cells in rows if body == "published"]
+    assert ["AP", "50.0", "40.0"] in measured
+    assert ["APl", "–", "40.0"] in measured
+    assert ["ARl", "61.0", "40.0"] in measured
+    assert ["circle", "70.0", "60.0"] in measured
+    assert ["star", "–", "30.0"] in measured
+    assert ["Miss", "2.1", "1,234", "2.1", "1,234"] in measured
+    assert ["things", "61.0", "61.0", "61.0"] in measured
+    assert ["sky", "90.0", "95.0", "96.0"] in measured
+    assert ["1", "52.4", "53.2", "52.0", "52.4", "53.2", "52.0"] in measured
+    assert ["AP, first layer to last", "+3.1", "+8.2"] in measured
+    assert ["AP, NMS 0.5 at the last layer", "−1.0", "−0.8"] in measured
+    assert published == []  # the dataset is not COCO
+
+
+def test_published_metrics_stand_beside_those_of_a_detector_on_coco(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detr_core.plots.report.is_coco", lambda categories: True)
+    rows = Page(written(results, tmp_path / "out")).rows
+    measured = [cells for body, cells in rows if body == "measured"]
+    published = [cells for body, cells in rows if body == "published"]
+    assert ["tiny", "50.0", "51.0", "52.0", "53.0", "54.0", "–"] in measured
+    assert ["DETR", "42.0", "62.4", "44.2", "20.5", "45.8", "61.1"] in published
+    assert ["DETR-R101", "45.1", "79.9", "55.5", "50.5", "80.9", "61.7", "37.0", "78.5", "46.0", "33.0"] in published
+    assert not [cells for cells in measured if "DETR" in cells[0]]
+
+
+def test_a_dataset_is_coco_by_its_things() -> None:
+    things = [category for category in coco_categories().values() if category.isthing]
+    assert len(things) == 80
+    assert is_coco(coco_categories().values())
+    assert is_coco(things)
+    assert not is_coco(things[:1])
+    assert not is_coco([])
+    assert not is_coco([Category(1, "corn", True)])
+
+
+def test_a_full_bar_is_a_hundred_percent(results: Results, tmp_path: Path) -> None:
+    dump(results.evaluation / "per_class.json", {"bbox": {"corn": 0.003}})
+    assert 'style="--share:0.0030"' in written(results, tmp_path / "out")
+
+
+def test_the_page_says_what_was_trained_and_where_it_comes_from(text: str) -> None:
+    assert "a detector for 200 steps (2 epochs), then a mask head on the frozen detector for 200 steps (2 epochs)" in text
+    assert "3 validation images with 4 classes of things and 3 of stuff" in text
+    assert "Without NMS, AP rises from 52.4 after decoder layer 1 to 55.5 after layer 2 (+3.1)" in text
+    assert "0123abc" in text
+    assert (
+        '<a href="http://127.0.0.1:5000/#/x?a=1&amp;b=2" title="http://127.0.0.1:5000/#/x?a=1&amp;b=2">127.0.0.1:5000/#/x</a>'
+        in text
+    )
+    assert "<pre>a: 1\nb: 2</pre>" in text
+
+
+def test_the_page_says_how_to_run_the_studies_that_have_not_been(text: str) -> None:
+    assert text.count("<code>") == 1
+    assert f"<dt>Feed forward</dt>\n<dd><code>{COMMANDS['feed-forward']}</code></dd>" in text
+
+
+def test_what_is_missing_is_left_out(results: Results, tmp_path: Path) -> None:
+    for folder in (results.panoptic, results.studies, results.detection):
+        shutil.rmtree(folder)
+    for name in ("errors.json", "per_class.json", "panoptic.json", "bbox.json"):
+        (results.evaluation / name).unlink()
+    dump(results.evaluation / "metrics.json", {"val/AP": 0.123})
+    page = Page(written(results, tmp_path / "out", links={}))
+    assert page.ids == ["contents", "detection", "studies-not-run"]
+    assert ("measured", ["AP", "12.3"]) in page.rows
+    assert list((tmp_path / "out" / "plots").iterdir()) == []
+
+
+def test_no_page_without_metrics(results: Results, tmp_path: Path) -> None:
+    (results.evaluation / "metrics.json").unlink()
+    with pytest.raises(
+        ReportError, match=r"metrics\.json: expected an evaluation's metrics, found no such file; run the stage evaluate"
+    ):
+        written(results, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_from_a_dataset_stay_text(results: Results, tmp_path: Path) -> None:
+    shutil.rmtree(results.studies)
+    dump(results.evaluation / "per_class.json", {"bbox": {"<script>alert(1)</script>": 0.5}})
+    text = written(results, tmp_path / "out", links={"x": "javascript:alert(1)"})
+    assert "&lt;script&gt;alert(1)" in text
+    assert "<script>alert" not in text
+    assert not [address for address in Page(text).addresses if address.startswith("javascript")]

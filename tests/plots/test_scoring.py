@@ -1,0 +1,30 @@
+from pathlib import Path
+
+from detr_core.evaluate.average_precision import METRICS
+from detr_core.plots.scoring import finding, read_scores, scoring_plots
+from detr_core.studies.scoring import Scored, write_scores
+
+
+def write(folder: Path) -> Path:
+    results = []
+    for override, ap in ((True, 0.42), (False, 0.40)):
+        for threshold, f1 in ((0.5, 0.6), (0.0, 0.3), (0.9, 0.5)):
+            metrics = dict.fromkeys((*METRICS, "precision", "recall", "F1"), 0.5)
+            results.append(Scored(override, threshold, metrics | {"AP": ap - threshold / 10, "F1": f1}))
+    write_scores(results, folder)
+    return folder / "scores.json"
+
+
+def test_plots_from_files_alone(tmp_path: Path) -> None:
+    scores = write(tmp_path)
+    files = scoring_plots(scores, tmp_path)
+    assert [file.name for file in files] == ["scoring_AP.svg", "scoring_AP.png", "scoring_precision.svg", "scoring_precision.png"]
+    assert "AP50, without empty slots" in files[0].read_text()
+    assert list(read_scores(scores)[True]) == [0.0, 0.5, 0.9]
+
+
+def test_finding(tmp_path: Path) -> None:
+    assert finding(read_scores(write(tmp_path))) == (
+        "Scoring empty slots by their second-best class changes AP by +2.0 (from 40.0 to 42.0); F1 at IoU 0.5 is best, 60.0, at "
+        "score 0.5, which changes AP by −5.0."
+    )

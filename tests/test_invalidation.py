@@ -1,0 +1,215 @@
+"""What a change makes stale: the table below, what dvc.yaml names, and what the stages really import agree with each other."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+CORE = ROOT / "detr_core"
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+KINDS = ("detr", "deformable", "faster_rcnn")
+
+D, C, T, P, E, A, R = "data", "check", "train_detection", "train_panoptic", "evaluate", "ablations", "report"
+# A module or a folder of detr_core -> the stages that a change of it makes stale; the longest path that fits counts. A folder of
+# a kind of detector concerns the profiles of that kind alone.
+TABLE: dict[str, set[str]] = {
+    "__init__.py": set(),
+    "atomic.py": set(),
+    "checksums.py": set(),
+    "coco.py": set(),
+    "config.py": {D, C, T, P, E, A, R},
+    "directories.py": set(),
+    "distributed.py": {T, P, E, A},
+    "errors.py": set(),
+    "redaction.py": set(),
+    "reporter.py": set(),
+    "sampling.py": {A, R},
+    "storage.py": set(),
+    "structures.py": {C, T, P, E, A, R},
+    "wording.py": set(),
+    "download": set(),
+    "data": {D, C, T, P, E, A, R},
+    "sources": {D},
+    "sources/account.py": {D, C},
+    "sources/image_entries.py": {D, C},
+    "sources/split.py": {D, C},
+    "sources/formats/conversion.py": {D, C},
+    "check": {C},
+    "model/__init__.py": set(),
+    "model/config.py": set(),
+    "model/detector.py": set(),
+    "model/checkpoint.py": {T, P, E, A},
+    "model/common": {T, P, E, A},
+    "model/detr": {T, P, E, A},
+    "model/deformable": {T, P, E, A},
+    "model/faster_rcnn": {T, P, E, A},
+    "loss": {T, P},
+    "train": {T, P},
+    "train_mask_head": {P},
+    "evaluate": {E, A, R},
+    "evaluate/ground_truth.py": {C, E, A, R},
+    "studies": {A, R},
+    "jobs/__init__.py": set(),
+    "jobs/events.py": set(),
+    "jobs/evaluate.py": {E},
+    "jobs/train_detection.py": {T},
+    "jobs/train_panoptic.py": {P},
+    "jobs/training.py": {T, P},
+    "plots": {R},
+    "plots/data_check.py": {C, R},
+    "plots/numbers.py": {C, R},
+    "plots/page.py": {C, R},
+    "plots/pictures.py": {C, R},
+    "plots/sections.py": {C, R},
+    "plots/style.py": {C, R},
+    "plots/tables.py": {C, R},
+    "serving": set(),
+}
+
+# Where the work of a stage happens: its own process, or the processes that it starts.
+WORK = {
+    D: "flows/data.py",
+    C: "flows/check.py",
+    T: "detr_core/jobs/train_detection.py",
+    P: "detr_core/jobs/train_panoptic.py",
+    E: "detr_core/jobs/evaluate.py",
+    A: "flows/studies/evaluating.py",
+    R: "flows/report.py",
+}
+# What a stage imports although no value in its result depends on it, and why. What these import counts only if others import it.
+NO_RESULT = {
+    "atomic.py": "how a file is written, not what is in it",
+    "checksums.py": "a checksum is the same whoever computes it",
+    "coco.py": "the categories of COCO never change",
+    "directories.py": "how a folder is written, not what is in it",
+    "download": "what is downloaded is verified, whatever brought it",
+    "errors.py": "how a refusal is worded",
+    "jobs/events.py": "how the processes of a stage report",
+    "model/config.py": "it picks the configuration of the profile's kind, whose folder is named",
+    "model/detector.py": "it picks the module of the profile's kind, whose folder is named",
+    "redaction.py": "what is removed from messages",
+    "reporter.py": "how a stage reports",
+    "storage.py": "how a full disk is reported",
+    "wording.py": "how messages are worded",
+}
+APART = {
+    (
+        C,
+        "model",
+    ): "the check reads from the detector's configuration how many objects it finds; DVC compares that parameter itself",
+    (T, "evaluate"): "a training validates, but learns nothing from it; a change must not train again",
+    (P, "evaluate"): "a training refuses a dataset without objects, which is no part of its result",
+    (A, "plots"): "the plots of a study are drawn for its record and for the report, and are no output of the stage",
+}
+
+
+def path_of(file: Path) -> str:
+    return file.relative_to(CORE).as_posix()
+
+
+def within(path: str, places: object) -> str | None:
+    """The longest of `places` that is this path or a folder around it."""
+    fitting = [place for place in places if path == place or path.startswith(f"{place}/")]  # type: ignore[attr-defined]
+    return max(fitting, key=len, default=None)
+
+
+@cache
+def imported(file: Path) -> frozenset[Path]:
+    """The modules of detr_core that a file imports, in its functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("detr_core"):
+            for module in (str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)):
+                path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
+                if path.is_file():
+                    found.add(path)
+    return frozenset(found)
+
+
+def decisive(stage: str, kind: str) -> set[str]:
+    """The modules that the stage's work imports, directly or not, for this kind of detector, without what decides no result."""
+    start = ROOT / WORK[stage]
+    seen: set[Path] = set()
+    pending = [start]
+    while pending:
+        for path in imported(pending.pop()) - seen:
+            name = path_of(path)
+            of_others = [f"model/{other}" for other in KINDS if other != kind]
+            apart = [place for of, place in APART if of == stage]
+            if within(name, [*NO_RESULT, *of_others, *apart]) is None:
+                seen.add(path)
+                pending.append(path)
+    return {path_of(path) for path in seen | ({start} if start.is_relative_to(CORE) else set())}
+
+
+def named(stage: str, kind: str) -> list[str]:
+    """What dvc.yaml names as the code of the stage, below detr_core."""
+    code = [name for name in STAGES[stage]["deps"] if "${profile}" not in name]
+    assert all(name.startswith("detr_core/") for name in code), "no flow decides a result"
+    return [name.removeprefix("detr_core/").replace("${kind}", kind) for name in code]
+
+
+def modules() -> list[str]:
+    return sorted(path_of(file) for file in CORE.rglob("*.py"))
+
+
+def test_the_table_has_every_module_and_nothing_else() -> None:
+    rows = {within(module, TABLE) for module in modules()}
+    assert None not in rows
+    assert rows == set(TABLE)
+
+
+@pytest.mark.parametrize("module", [module for module in modules() if not module.endswith("__init__.py")])
+def test_a_change_makes_stale_what_the_table_says(module: str) -> None:
+    kind = next((kind for kind in KINDS if module.startswith(f"model/{kind}/")), "detr")
+    row = within(module, TABLE)
+    assert row is not None
+    stale = {stage for stage in STAGES if within(module, named(stage, kind)) is not None}
+    assert stale == TABLE[row]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_all_code_that_decides_its_result(stage: str, kind: str) -> None:
+    missing = {module for module in decisive(stage, kind) if within(module, named(stage, kind)) is None}
+    assert missing == set()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_nothing_that_it_does_not_import(stage: str) -> None:
+    needed = decisive(stage, "detr") | {"plots/report.html.j2"}  # which plots/page.py reads
+    idle = {place for place in named(stage, "detr") if not any(within(module, [place]) for module in needed)}
+    assert idle == set()
+
+
+def test_every_exception_is_needed() -> None:
+    files = [*CORE.rglob("*.py"), *(ROOT / work for work in WORK.values())]
+    for place in NO_RESULT:
+        assert any(within(path_of(path), [place]) for file in files for path in imported(file)), place
+    for stage, place in APART:
+        found = {path_of(path) for path in imported(ROOT / WORK[stage])}
+        found |= {path_of(path) for module in decisive(stage, "detr") for path in imported(CORE / module)}
+        assert any(within(module, [place]) for module in found), (stage, place)
+
+
+def test_what_must_not_train_a_detector_again() -> None:
+    code = named(T, "detr")
+    for module in (
+        "sources/scenes.py",
+        "sources/formats/voc.py",
+        "sources/unpacking.py",
+        "plots/study.py",
+        "model/deformable/model.py",
+        "train_mask_head/loss.py",
+        "jobs/train_panoptic.py",
+        "evaluate/average_precision.py",
+    ):
+        assert (CORE / module).is_file()
+        assert within(module, code) is None, module
+    for module in ("data/transforms.py", "loss/matcher.py", "model/common/transformer.py", "model/detr/model.py"):
+        assert within(module, code) is not None, module

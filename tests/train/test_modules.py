@@ -1,0 +1,63 @@
+"""The detector's loss: over every decoder layer or only the last one, in float32 for any precision of the network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from detr_core.loss.config import LossConfig
+from detr_core.model.detr.model import Detr
+from detr_core.structures import Batch, Target
+from detr_core.train.modules import DetectionTrainingModule
+from tests.model.test_detr import SMALL
+
+LOSS = LossConfig(classification=1, l1=5, giou=2, no_object=0.1, auxiliary=True)
+FLOAT = torch.float32
+
+
+def task(loss: LossConfig = LOSS, precision: torch.dtype = FLOAT, shared_heads: bool = True) -> DetectionTrainingModule:
+    torch.manual_seed(0)
+    return DetectionTrainingModule(
+        Detr(replace(SMALL, shared_heads=shared_heads), num_classes=3, mask_head=False), loss, precision
+    )
+
+
+def batch() -> Batch:
+    generator = torch.Generator().manual_seed(5)
+    targets = [
+        Target(i, torch.randint(0, 3, (n,), generator=generator), torch.rand(n, 4, generator=generator), None, (48, 60), (48, 60))
+        for i, n in enumerate((3, 0, 8))  # the last has more objects than there are queries
+    ]
+    images = torch.randint(0, 256, (3, 3, 48, 60), generator=generator, dtype=torch.uint8)
+    return Batch(images, torch.zeros(3, 48, 60, dtype=torch.bool), targets)
+
+
+@pytest.mark.parametrize("shared_heads", [True, False])
+def test_without_auxiliary_losses_the_last_layer_alone_counts(shared_heads: bool) -> None:
+    mine, normal = task(replace(LOSS, auxiliary=False), shared_heads=shared_heads), task(shared_heads=shared_heads)
+    normalizer = mine.normalizer([3, 0, 8])
+    total, parts = mine(batch(), normalizer)
+    assert total.item() == pytest.approx((parts["classification"] + 5 * parts["l1"] + 2 * parts["giou"]).item())
+    of_all_layers, same = normal(batch(), normalizer)
+    assert same == parts
+    assert of_all_layers.item() > 1.5 * total.item()
+    total.backward()
+    assert all(parameter.grad is not None for parameter in mine.parameters()), "every process has gradients to share"
+    if not shared_heads:
+        assert not mine.model.get_parameter("class_embed.0.weight").grad.any()  # type: ignore[union-attr]
+        assert mine.model.get_parameter("class_embed.1.weight").grad.any()  # type: ignore[union-attr]
+
+
+def test_matching_and_losses_are_float32_in_bfloat16() -> None:
+    mine = task(precision=torch.bfloat16)
+    seen: list[torch.dtype] = []
+    mine.model.transformer.encoder.layers[0].linear1.register_forward_hook(lambda *found: seen.append(found[-1].dtype))  # type: ignore[union-attr]
+    total, parts = mine(batch(), mine.normalizer([3, 0, 8]))
+    assert seen == [torch.bfloat16], "the network does run in it"
+    assert {value.dtype for value in (total, *parts.values())} == {FLOAT}
+    expected, _ = task()(batch(), mine.normalizer([3, 0, 8]))
+    assert total.item() == pytest.approx(expected.item(), rel=0.03)
+    total.backward()
+    assert {p.grad.dtype for p in mine.parameters() if p.grad is not None} == {FLOAT}
