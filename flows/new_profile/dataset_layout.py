@@ -10,7 +10,6 @@ from detr_core.config import ConfigError, build
 from detr_core.data.config import SplitConfig
 from detr_core.data.splits import DatasetError
 from detr_core.sources.formats.coco_layout import annotation_files, coco_folders, coco_layout
-from detr_core.sources.formats.no_dataset import no_dataset
 from detr_core.sources.formats.split_names import split_named
 from detr_core.sources.formats.voc import missing_images
 from detr_core.sources.formats.voc_layout import DEPTH, subfolders, voc_folders, voc_layout
@@ -18,6 +17,7 @@ from detr_core.sources.formats.yolo import YoloSet, split_pictures, yolo_labels
 from detr_core.sources.formats.yolo_rows import Labels
 from detr_core.sources.picture_files import is_file, picture_files
 from flows.new_profile.dataset_notes import coco_notes, missing_note
+from flows.new_profile.no_dataset import no_dataset
 from flows.new_profile.yolo_layout import yolo_description, yolo_layout, yolo_set
 
 
