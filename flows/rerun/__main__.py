@@ -1,4 +1,4 @@
-"""Command: a recorded run done again, and compared. `python -m flows.rerun RUN_ID`"""
+"""The command that repeats a recorded run and compares the results: `python -m flows.rerun RUN_ID`"""
 
 from flows.runtime import arguments as command_line
 
