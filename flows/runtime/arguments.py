@@ -1,7 +1,8 @@
 """Defines the command lines of all commands. This module imports nothing that takes long to import.
 
 Prefect, MLflow and torch take seconds to import. Each command module calls `check` before it imports them, so that a request for
-help, a wrong argument or an unusable profile is answered at once.
+help, a wrong argument or an unusable profile is answered at once. The definitions hold for both ways to start a command:
+`python -m flows.COMMAND`, and `detr COMMAND` of detr_command.py.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from detr_core.errors import ExpectedError
 from flows.profile.paths import DEFAULT_PROFILE
 
 TOLERANCE = 0.02  # how much the values of a repeated run may differ on a GPU; `--tolerance` sets another difference
+started_as: str | None = None  # what was typed to start the command, such as `detr data`; None for `python -m flows.COMMAND`
 
 
 def parser(command: str) -> argparse.ArgumentParser:
-    """Returns the parser of the command line of `python -m flows.<command>`."""
-    description, add = _COMMANDS[command]
+    """Returns the parser of the command line of a command, which is named in COMMANDS or ALIASES."""
+    description, add = COMMANDS[ALIASES.get(command, command)]
+    program = started_as or f"python -m flows.{command}"
     formatter = argparse.RawDescriptionHelpFormatter
-    built = argparse.ArgumentParser(prog=f"python -m flows.{command}", description=description, formatter_class=formatter)
+    built = argparse.ArgumentParser(prog=program, description=description, formatter_class=formatter)
     add(built)
     return built
 
@@ -132,7 +135,7 @@ def _serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mlflow-port", type=int, default=5000, help="port of the MLflow UI (default: %(default)s)")
 
 
-_COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "data": ("Makes the dataset of a profile.", _profile),
     "check": ("Checks every annotation and every image of a profile's dataset.", _profile),
     "train_detection": ("Trains the detector of a profile.", _profile),
@@ -152,6 +155,4 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "rerun": ("Repeats a recorded run, from its commit, parameters and data, and compares the results.", _rerun),
     "serve": ("Runs a Prefect server, a Prefect worker and the MLflow UI on this machine until ctrl-c.", _serve),
 }
-
-
-_COMMANDS["again"] = _COMMANDS["rerun"]  # an alias
+ALIASES = {"again": "rerun", "studies": "ablations"}
