@@ -33,7 +33,8 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
     "report": (["flows.report", "--profile", PROFILE], []),
     "dvc repro": (["dvc", "repro", "--force", GRAPH], ["data/{}", "runs/{}/detection", "runs/{}/panoptic", "runs/{}/evaluation"]),
 }
-DVC_IS_BUSY = "Unable to acquire lock"  # dvc doesn't wait for another dvc, it says this
+# dvc does not wait for another dvc. It ends with one of these messages, the second of which names the other process.
+DVC_IS_BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")
 
 
 def at_once(trials: Trials, words: list[str], times: int) -> list[str]:
@@ -44,7 +45,7 @@ def at_once(trials: Trials, words: list[str], times: int) -> list[str]:
     problems = []
     for code, log in zip(codes, logs, strict=True):
         said = trials.said(log)
-        if code != 0 and not (words[0] == "dvc" and DVC_IS_BUSY in said):
+        if code != 0 and not (words[0] == "dvc" and any(message in said for message in DVC_IS_BUSY)):
             problems.append(f"one ended with {code}: {said}")
         if "Traceback" in said:
             problems.append(f"one printed a traceback: {said}")
