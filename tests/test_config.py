@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from detr_core.config import ConfigError, as_dict, build
-from detr_core.model.config import detector_config
 from detr_core.model.deformable.config import DeformableConfig
 from detr_core.model.faster_rcnn.config import FasterRcnnConfig
+from detr_core.model.spec import detector_config
 from flows.profile.settings import Profile
 from tests.conftest import tiny_parameters
 from tests.kinds import DEFORMABLE, FASTER_RCNN, KINDS

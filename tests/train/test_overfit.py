@@ -12,8 +12,7 @@ from detr_core.config import build
 from detr_core.data.batching import collate
 from detr_core.distributed import single_process
 from detr_core.evaluate.predictions import average_precision_of
-from detr_core.model.config import detector_config
-from detr_core.model.detector import build_detector
+from detr_core.model.spec import build_detector, detector_config
 from detr_core.reporter import Silent
 from detr_core.train.config import DetectionConfig
 from detr_core.train.modules import detector_training_module
