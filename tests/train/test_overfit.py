@@ -21,8 +21,6 @@ from tests.conftest import tiny_parameters
 from tests.kinds import KINDS
 from tests.tiny_detector import CPU, dataset_of, scenes
 
-STEPS = {"deformable": 150, "faster_rcnn": 80}
-
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_handful_of_scenes_is_learned_by_heart(kind: str, tmp_path: Path) -> None:
@@ -37,7 +35,7 @@ def test_a_handful_of_scenes_is_learned_by_heart(kind: str, tmp_path: Path) -> N
     batch = collate([dataset[index] for index in range(len(dataset))])
     normalizer = task.normalizer([len(target.labels) for target in batch.targets])
     losses = []
-    for step in range(STEPS[kind]):
+    for step in range(recipe["steps"]):
         for place, target in enumerate(batch.targets):
             target.sampling_seed = step * len(batch.targets) + place
         loss, _ = task(batch, normalizer)
