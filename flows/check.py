@@ -23,8 +23,7 @@ from detr_core import directories
 from detr_core.check.findings import KINDS, Finding, counts
 from detr_core.data.splits import DatasetError, Split, read_dataset
 from detr_core.directories import atomic_directory
-from detr_core.model.config import AnyDetectorConfig
-from detr_core.model.faster_rcnn.config import FasterRcnnConfig
+from detr_core.model.spec import object_count
 from detr_core.reporter import Reporter
 from flows.profile import artifacts
 from flows.profile.paths import DEFAULT_PROFILE, Paths, relative
@@ -53,7 +52,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     from detr_core.check.inspection import inspect
     from detr_core.plots.data_check import write_data_check
 
-    config, queries = settings.check, _queries(settings.detector)
+    config, queries = settings.check, object_count(settings.detector)
     found = inspect(splits, queries, reporter, config.value_range)
     splits = {name: replace(split, value_ranges=found.value_ranges) for name, split in splits.items()}
     refused: DatasetError | None = None
@@ -124,11 +123,6 @@ def _require_usable(settings: Profile, paths: Paths, findings: Sequence[Finding]
         raise DatasetError(f"{where}: there is nothing to learn from: {finding.detail}. See {page}; correct the annotations")
 
 
-def _queries(detector: AnyDetectorConfig) -> int:
-    """Returns how many objects of an image the detector can find."""
-    return detector.proposals if isinstance(detector, FasterRcnnConfig) else detector.queries
-
-
 def _metrics(found: Inspection) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for name, statistics in found.statistics.items():
@@ -164,7 +158,7 @@ def read_findings(file: Path) -> list[Finding]:
 def check(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     """Checks the dataset of a profile."""
     settings, paths = load(profile), Paths(profile)
-    params = settings.flat("data", "check") | {"detector.queries": _queries(settings.detector)}
+    params = settings.flat("data", "check") | {"detector.queries": object_count(settings.detector)}
     with recorder.stage_run("check", paths, params, [paths.data]) as record:
         metrics: dict[str, float] = {}
         directories.remove(paths.check)  # so that the findings shown below are those of this check

@@ -9,11 +9,10 @@ if __name__ == "__main__":
 
 from prefect import flow
 
-from detr_core.model.detr.config import DetectorConfig
 from detr_core.reporter import Reporter
 from flows.profile import artifacts, checkpoints
 from flows.profile.paths import DEFAULT_PROFILE, Paths
-from flows.profile.settings import Profile, load
+from flows.profile.settings import Profile, can_have_mask_head, load
 from flows.runtime import stage_runner, training_run
 from flows.runtime.progress import Tee, reporter
 from flows.tracking import recorder
@@ -29,7 +28,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     """
     artifacts.dataset(paths)
     init, masks = checkpoints.initial(settings.train_detection.init), settings.train_panoptic
-    if masks is not None and isinstance(settings.detector, DetectorConfig):
+    if masks is not None and can_have_mask_head(settings):
         checkpoints.initial_mask_head(masks, settings.detector)  # an unsuitable mask head is refused before hours of training
     return training_run.run("detection", settings.train_detection, settings.detector, init, None, settings, paths, reporter)
 

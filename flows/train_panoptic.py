@@ -11,11 +11,11 @@ from prefect import flow
 
 from detr_core.config import ConfigError
 from detr_core.data.splits import DatasetError
-from detr_core.model.detr.config import DetectorConfig
+from detr_core.model.spec import kinds_with
 from detr_core.reporter import Reporter
 from flows.profile import artifacts, checkpoints
 from flows.profile.paths import DEFAULT_PROFILE, Paths, relative
-from flows.profile.settings import Profile, load
+from flows.profile.settings import Profile, can_have_mask_head, load
 from flows.runtime import stage_runner, training_run
 from flows.runtime.locks import building
 from flows.runtime.progress import Tee, reporter
@@ -39,8 +39,8 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
             (folder / "left-out.txt").write_text(f"{reason}\n", encoding="utf-8")  # DVC warns of empty folders
             reporter.message(reason)
         return {}
-    if not isinstance(settings.detector, DetectorConfig):
-        expected = "'detr', which can have a mask head"
+    if not can_have_mask_head(settings):
+        expected = f"{kinds_with('mask_head')}, which can have a mask head"
         raise ConfigError(f"{relative(paths.params)}: detector.kind: expected {expected}, found {settings.detector.kind!r}")
     for name, split in splits.items():
         if split.panoptic is None:

@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 
 from detr_core.config import ConfigError, as_dict, build
-from detr_core.model.config import detector_config
 from detr_core.model.deformable.config import DeformableConfig
 from detr_core.model.faster_rcnn.config import FasterRcnnConfig
+from detr_core.model.spec import KINDS as ROWS
+from detr_core.model.spec import detector_config
 from flows.profile.settings import Profile
 from tests.conftest import tiny_parameters
 from tests.kinds import DEFORMABLE, FASTER_RCNN, KINDS
+
+KNOWN = ", ".join(map(repr, ROWS))
 
 
 def profile(kind: str) -> dict[str, Any]:
@@ -39,8 +42,8 @@ def test_a_profile_of_every_kind(kind: str) -> None:
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        ({"kind": "deformabel"}, "a.yaml: kind: expected one of 'detr', 'deformable', 'faster_rcnn', found 'deformabel'"),
-        ({"kind": None}, "a.yaml: kind: expected one of 'detr', 'deformable', 'faster_rcnn', found None"),
+        ({"kind": "deformabel"}, f"a.yaml: kind: expected one of {KNOWN}, found 'deformabel'"),
+        ({"kind": None}, f"a.yaml: kind: expected one of {KNOWN}, found None"),
         ({"kind": "detr"}, "a.yaml: stages: unknown key"),
         ({"point": 2}, "a.yaml: point: unknown key; did you mean 'points'?"),
         ({"levels": 1}, "a.yaml: levels: expected at least the number of stages, 2, found 1"),
@@ -55,7 +58,7 @@ def test_a_deformable_detector_that_makes_no_sense(change: dict[str, Any], error
 
 def test_without_a_kind() -> None:
     content = {key: value for key, value in DEFORMABLE["detector"].items() if key != "kind"}
-    with pytest.raises(ConfigError, match=r"a\.yaml: kind: expected one of 'detr', 'deformable', 'faster_rcnn', found none"):
+    with pytest.raises(ConfigError, match=rf"a\.yaml: kind: expected one of {KNOWN}, found none"):
         detector_config(content, "a.yaml")
     with pytest.raises(ConfigError, match=r"a\.yaml: expected a mapping with `kind` and the keys of that kind, found 3"):
         detector_config(3, "a.yaml")

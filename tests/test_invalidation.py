@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from detr_core.model.spec import KINDS
+
 ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "detr_core"
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-KINDS = ("detr", "deformable", "faster_rcnn")
 
 D, C, T, P, E, A, R = "data", "check", "train_detection", "train_panoptic", "evaluate", "ablations", "report"
 # A module or a folder of detr_core -> the stages that a change of it makes stale; the longest path that fits counts. A folder of
@@ -41,13 +42,10 @@ TABLE: dict[str, set[str]] = {
     "sources/formats/conversion.py": {D, C},
     "check": {C},
     "model/__init__.py": set(),
-    "model/config.py": set(),
-    "model/detector.py": set(),
+    "model/spec.py": set(),
     "model/checkpoint.py": {T, P, E, A},
     "model/common": {T, P, E, A},
-    "model/detr": {T, P, E, A},
-    "model/deformable": {T, P, E, A},
-    "model/faster_rcnn": {T, P, E, A},
+    **{f"model/{kind}": {T, P, E, A} for kind in KINDS},
     "loss": {T, P},
     "train": {T, P},
     "train_mask_head": {P},
@@ -90,13 +88,13 @@ NO_RESULT = {
     "download": "what is downloaded is verified, whatever brought it",
     "errors.py": "how a refusal is worded",
     "jobs/events.py": "how the processes of a stage report",
-    "model/config.py": "it picks the configuration of the profile's kind, whose folder is named",
-    "model/detector.py": "it picks the module of the profile's kind, whose folder is named",
+    "model/spec.py": "it refuses what does not fit a kind, and picks the code of the profile's kind, whose folder is named",
     "redaction.py": "what is removed from messages",
     "reporter.py": "how a stage reports",
     "storage.py": "how a full disk is reported",
     "wording.py": "how messages are worded",
 }
+SPEC = "model/spec.py"  # the code that this file picks decides results, although the file itself does not
 APART = {
     (
         C,
@@ -104,6 +102,7 @@ APART = {
     ): "the check reads from the detector's configuration how many objects it finds; DVC compares that parameter itself",
     (T, "evaluate"): "a training validates, but learns nothing from it; a change must not train again",
     (P, "evaluate"): "a training refuses a dataset without objects, which is no part of its result",
+    (R, "model"): "a study names the capabilities that a detector must have for it; the report draws what the study has measured",
     (A, "plots"): "the plots of a study are drawn for its record and for the report, and are no output of the stage",
 }
 
@@ -141,7 +140,12 @@ def decisive(stage: str, kind: str) -> set[str]:
             name = path_of(path)
             of_others = [f"model/{other}" for other in KINDS if other != kind]
             apart = [place for of, place in APART if of == stage]
-            if within(name, [*NO_RESULT, *of_others, *apart]) is None:
+            if within(name, [*of_others, *apart]) is not None:
+                continue
+            if name == SPEC:
+                seen |= (picked := {file for file in imported(path) if within(path_of(file), [f"model/{kind}"])} - seen)
+                pending += picked
+            elif within(name, NO_RESULT) is None:
                 seen.add(path)
                 pending.append(path)
     return {path_of(path) for path in seen | ({start} if start.is_relative_to(CORE) else set())}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import torch
@@ -15,11 +15,13 @@ from detr_core.data.batching import evaluation_batches
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import DatasetError
 from detr_core.distributed import ProcessContext
+from detr_core.model.common.detector import Detector
 from detr_core.model.common.normalisation import normalise
-from detr_core.model.detector import Detector
-from detr_core.model.detr.model import Detr
 from detr_core.reporter import Reporter
 from detr_core.structures import AnyOutput, Category, SoftmaxOutput, Target
+
+if TYPE_CHECKING:
+    from detr_core.model.detr.model import Detr
 
 # Pixels of the finest mask map that are computed at once. The limit bounds the memory and changes no result.
 MASK_PIXELS = 2**21
@@ -104,7 +106,7 @@ def forward_pass(
             module.training = True
 
 
-def query_masks(model: Detr, output: SoftmaxOutput, needed: Tensor) -> tuple[Tensor, Tensor]:
+def query_masks(model: Detector, output: SoftmaxOutput, needed: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the mask logits of the needed queries.
 
     needed [B, Q]: bool, on the CPU. Returns (masks [K, h, w] on the model's device, row [B, Q]: the row of each query in masks,

@@ -28,8 +28,7 @@ from detr_core.evaluate.masks import instance_masks
 from detr_core.evaluate.panoptic import kept_queries, merge
 from detr_core.evaluate.panoptic_quality import panoptic_quality
 from detr_core.evaluate.results import box_results, mask_results, panoptic_result, result_rows, things_only
-from detr_core.model.detector import Detector
-from detr_core.model.detr.model import Detr
+from detr_core.model.common.detector import Detector
 from detr_core.reporter import Reporter
 from detr_core.structures import Category, SoftmaxOutput, category_labels
 
@@ -70,7 +69,6 @@ def predict(
             boxes += box_results(result_rows(image, target.image_id, classes))
         if not model.has_mask_head:
             continue
-        assert isinstance(model, Detr)
         assert isinstance(output, SoftmaxOutput)
         logits = output.logits[-1].cpu()
         labels = logits.argmax(-1)

@@ -22,9 +22,7 @@ from detr_core.jobs import events, training
 from detr_core.jobs.training import Job, Prepared
 from detr_core.model.checkpoint import as_detr, load_checkpoint
 from detr_core.model.common.backbone import Backbone, load_imagenet_weights
-from detr_core.model.config import detector_config
-from detr_core.model.detector import build_detector
-from detr_core.model.detr.model import Detr
+from detr_core.model.spec import build_detector, detector_config
 from detr_core.reporter import Reporter, Silent
 from detr_core.train.config import DetectionConfig, require_fit
 from detr_core.train.initial import draw_positions, start_from
@@ -57,9 +55,8 @@ def prepare(job: Job, splits: dict[str, Split], group: ProcessContext, reporter:
         load_imagenet_weights(backbone, architecture.backbone)
     else:
         trained = load_checkpoint(Path(job.init), torch.device("cpu"), architecture.backbone.dilation)
-        assert isinstance(model, Detr), "only a DETR is configured with init"
         as_detr(trained.model, "train_detection.init", Path(job.init))
-        reporter.message(start_from(model, dataset.categories, trained))
+        reporter.message(start_from(as_detr(model, "train_detection.init", Path(job.init)), dataset.categories, trained))
     task = detector_training_module(model, config.loss, training.precision(config.precision))
     val = CocoDataset(splits["val"], config.targets, masks=False, transform=evaluation_transform(config.resize), seed=config.seed)
     validate = _box_validation(task, val, training.batch_of_one_process(config, group), group, job.workers)

@@ -8,18 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 
 from detr_core.config import ConfigError, as_dict
+from detr_core.model.common.detector import Detector
 from detr_core.model.common.files import CheckpointError, read_content, write_atomically
-from detr_core.model.config import detector_config
-from detr_core.model.detector import Detector, build_detector
-from detr_core.model.detr.config import AttentionMaps, DetectorConfig
-from detr_core.model.detr.model import Detr
-from detr_core.model.detr.published import from_published, is_published, to_published
+from detr_core.model.detr.config import AttentionMaps
+from detr_core.model.spec import build_detector, detector_config
 from detr_core.structures import Category
+
+if TYPE_CHECKING:
+    from detr_core.model.detr.model import Detr
 
 __all__ = ["Checkpoint", "CheckpointError", "export_published", "load_checkpoint", "load_checkpoint_of", "save_checkpoint"]
 
@@ -52,7 +53,7 @@ def save_checkpoint(path: Path, model: Detector, categories: tuple[Category, ...
         "format": FORMAT,
         "detector": as_dict(model.config),
         "mask_head": model.has_mask_head,
-        "attention_maps": model.attention_maps if isinstance(model, Detr) else "none",
+        "attention_maps": model.attention_maps,
         "categories": [asdict(category) for category in categories],
         "meta": dict(meta),
         "model": model.state_dict(),
@@ -68,15 +69,7 @@ def load_checkpoint(path: Path, device: torch.device, dilation: bool | None = No
     """
     content = read_content(path, torch.device("cpu"))
     found = content.get("format") if isinstance(content, dict) else type(content).__name__
-    if found == FORMAT:
-        checkpoint = _from_ours(content, path)
-    elif is_published(content):
-        meta = {"value_ranges": content["value_ranges"]} if "value_ranges" in content else {}
-        checkpoint = Checkpoint(*from_published(content, str(path), dilation), meta)
-    else:
-        raise CheckpointError(
-            f"{path}: expected a checkpoint of format {FORMAT!r} or of a published DETR, found format {found!r}"
-        )
+    checkpoint = _from_ours(content, path) if found == FORMAT else _from_published(content, path, dilation, found)
     has = checkpoint.model.config.backbone.dilation
     if dilation is not None and dilation != has:
         raise CheckpointError(f"{path}: detector.backbone.dilation: expected {dilation}, as requested, found {has}")
@@ -86,6 +79,8 @@ def load_checkpoint(path: Path, device: torch.device, dilation: bool | None = No
 
 def export_published(checkpoint: Checkpoint, path: Path) -> None:
     """Writes `path` in the published format, atomically. Raises CheckpointError for a detector that the format can't hold."""
+    from detr_core.model.detr.published import to_published
+
     model = as_detr(checkpoint.model, "the published format", path)
     content = to_published(model, checkpoint.categories, str(path))
     if checkpoint.value_ranges is not None:
@@ -98,6 +93,8 @@ def as_detr(model: Detector, what: str, path: Path) -> Detr:
 
     what: the name of the operation that supports only DETR. path: the checkpoint's file, which the error names.
     """
+    from detr_core.model.detr.model import Detr  # only here, because processes of other kinds do not need DETR's code
+
     if not isinstance(model, Detr):
         raise CheckpointError(f"{path}: {what} supports detectors of kind 'detr' only, found kind {model.config.kind!r}")
     return model
@@ -108,18 +105,26 @@ def _from_ours(content: dict[str, Any], path: Path) -> Checkpoint:
         # Checkpoints without a kind are older than the other kinds and hold a DETR.
         config = detector_config({"kind": "detr"} | content["detector"], f"{path}: detector")
         categories = tuple(Category(**category) for category in content["categories"])
-        if isinstance(config, DetectorConfig):
-            # Older checkpoints do not name their attention maps.
-            maps = content.get("attention_maps", "released")
-            if maps not in get_args(AttentionMaps):
-                raise ConfigError(f"attention_maps: expected one of {get_args(AttentionMaps)}, found {maps!r}")
-            model: Detector = Detr(config, len(categories), content["mask_head"], maps)
-        else:
-            model = build_detector(config, len(categories))
+        # Older checkpoints do not name their attention maps.
+        maps = content.get("attention_maps", "released") if content["mask_head"] else None
+        if maps not in (None, *get_args(AttentionMaps)):
+            raise ConfigError(f"attention_maps: expected one of {get_args(AttentionMaps)}, found {maps!r}")
+        model = build_detector(config, len(categories), maps)
         model.load_state_dict(content["model"])
         return Checkpoint(model, categories, content["meta"])
     except (ConfigError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path}: the checkpoint doesn't fit this version: {error}") from None
+
+
+def _from_published(content: Any, path: Path, dilation: bool | None, found: object) -> Checkpoint:
+    from detr_core.model.detr.published import from_published, is_published
+
+    if not is_published(content):
+        raise CheckpointError(
+            f"{path}: expected a checkpoint of format {FORMAT!r} or of a published DETR, found format {found!r}"
+        )
+    meta = {"value_ranges": content["value_ranges"]} if "value_ranges" in content else {}
+    return Checkpoint(*from_published(content, str(path), dilation), meta)
 
 
 def load_checkpoint_of(path: Path, profile: str, device: torch.device) -> Checkpoint:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from detr_core.config import require
 from detr_core.data.config import ResizeConfig
+from detr_core.model.spec import Capability
 
 
 @dataclass(frozen=True)
@@ -15,10 +16,10 @@ class StudyConfig:
     """The common part of the configuration of all studies.
 
     paper: the table, figure or section of the paper that the study reproduces, or a short description if the paper has none.
-    KINDS: the kinds of detectors that the study supports.
+    NEEDS: the capabilities that a detector must have for this study.
     """
 
-    KINDS: ClassVar[tuple[str, ...]] = ("detr", "deformable", "faster_rcnn")
+    NEEDS: ClassVar[tuple[Capability, ...]] = ()
     paper: str
 
 
@@ -29,7 +30,7 @@ class DecoderNmsConfig(StudyConfig):
     nms: IoU thresholds; null means no NMS. batch_size, resize: see EvaluateConfig.
     """
 
-    KINDS = ("detr", "deformable")
+    NEEDS = ("decoder_layers",)
     nms: tuple[float | None, ...]
     batch_size: int
     resize: ResizeConfig | None
@@ -53,7 +54,7 @@ class InstanceCountConfig(StudyConfig):
     least this score and IoU. shown: the number of visible cells of the example image. batch_size: images per forward pass.
     """
 
-    KINDS = ("detr",)
+    NEEDS = ("no_object",)
     grid: int
     canvas: int
     object_size: float
@@ -87,7 +88,7 @@ class EncoderAttentionConfig(StudyConfig):
     image, which start at the centres of the largest things. batch_size, resize: see EvaluateConfig.
     """
 
-    KINDS = ("detr",)
+    NEEDS = ("attention_maps",)
     pictures: int
     points: int
     batch_size: int
@@ -107,7 +108,7 @@ class DecoderAttentionConfig(StudyConfig):
     sides. batch_size, resize: see EvaluateConfig.
     """
 
-    KINDS = ("detr",)
+    NEEDS = ("attention_maps",)
     pictures: int
     score: float
     border: float
@@ -128,7 +129,7 @@ class ScoringConfig(StudyConfig):
     scores: thresholds in ascending order. batch_size, resize: see EvaluateConfig.
     """
 
-    KINDS = ("detr",)
+    NEEDS = ("no_object",)
     scores: tuple[float, ...]
     batch_size: int
     resize: ResizeConfig | None

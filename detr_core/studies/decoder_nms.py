@@ -23,8 +23,8 @@ from detr_core.evaluate.average_precision import METRICS, GroundTruth, coco_ap, 
 from detr_core.evaluate.boxes import Detections, in_one_row
 from detr_core.evaluate.inference import classes_in, forward_pass
 from detr_core.evaluate.results import result_rows
-from detr_core.model.detector import Detector
-from detr_core.model.faster_rcnn.model import FasterRcnn
+from detr_core.model.common.detector import Detector
+from detr_core.model.spec import kind_of
 from detr_core.reporter import Reporter
 from detr_core.structures import Category, RegionOutput
 from detr_core.studies.config import DecoderNmsConfig
@@ -64,8 +64,8 @@ def decoder_nms(
     no-object, so the last layer without NMS has the metrics of an evaluation with `empty_slot_override`. Raises ConfigError for a
     detector without decoder layers.
     """
-    if isinstance(model, FasterRcnn):
-        kind = model.config.kind
+    kind = model.config.kind
+    if "decoder_layers" not in kind_of(kind).capabilities:
         raise ConfigError(f"decoder_nms: expected a checkpoint of a detector with decoder layers, found kind {kind!r}")
     classes = classes_in(categories, dataset)
     rows: dict[tuple[int, float | None], list[np.ndarray]] = {}

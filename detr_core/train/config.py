@@ -8,9 +8,7 @@ from typing import Literal
 
 from detr_core.config import require
 from detr_core.data.config import AugmentationConfig, ResizeConfig
-from detr_core.loss.config import FocalLossConfig, LossConfig
-from detr_core.model.config import AnyDetectorConfig
-from detr_core.model.faster_rcnn.config import RegionLossConfig
+from detr_core.model.spec import AnyDetectorConfig, AnyLossConfig, kind_of
 
 
 @dataclass(frozen=True)
@@ -144,32 +142,28 @@ class DetectionConfig(TrainConfig):
     init: InitConfig | None
     positions_std: float | None
     targets: Literal["instances", "panoptic"]
-    loss: LossConfig | FocalLossConfig | RegionLossConfig
+    loss: AnyLossConfig
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.positions_std is None or self.positions_std > 0, "positions_std", "above 0, or null", self.positions_std)
 
 
-LOSS_OF = {"detr": "softmax", "deformable": "focal", "faster_rcnn": "regions"}
-
-
 def require_fit(detector: AnyDetectorConfig, training: DetectionConfig) -> None:
     """Raises ConfigError, which names the key and the kind, if this kind of detector does not support the training."""
-    kind = detector.kind
+    kind = kind_of(detector.kind)
 
     def fits(condition: bool, field: str, expected: str, found: object) -> None:
-        require(condition, f"train_detection.{field}", f"{expected} with detector.kind {kind!r}", found)
+        require(condition, f"train_detection.{field}", f"{expected} with detector.kind {detector.kind!r}", found)
 
-    fits(training.loss.kind == LOSS_OF[kind], "loss.kind", repr(LOSS_OF[kind]), training.loss.kind)
+    fits(isinstance(training.loss, kind.loss), "loss.kind", repr(kind.loss.kind), training.loss.kind)
     optimizer = training.optimizer
+    fits(optimizer.kind in kind.optimizers, "optimizer.kind", " or ".join(map(repr, kind.optimizers)), optimizer.kind)
     if isinstance(optimizer, OptimizerConfig):
-        given = optimizer.sampling_lr is not None
-        expected = "a learning rate" if kind == "deformable" else "null"
-        fits(given == (kind == "deformable"), "optimizer.sampling_lr", expected, optimizer.sampling_lr)
-    else:
-        fits(kind == "faster_rcnn", "optimizer.kind", "'adamw'", optimizer.kind)
-    fits(training.init is None or kind == "detr", "init", "null", training.init and training.init.checkpoint)
+        own = "sampling_lr" in kind.capabilities
+        expected = "a learning rate" if own else "null"
+        fits((optimizer.sampling_lr is not None) == own, "optimizer.sampling_lr", expected, optimizer.sampling_lr)
+    fits(training.init is None or "init" in kind.capabilities, "init", "null", training.init and training.init.checkpoint)
 
 
 def _require_rates(lr: float, backbone_lr: float, weight_decay: float) -> None:

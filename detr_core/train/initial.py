@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 
@@ -9,9 +11,11 @@ from detr_core.config import ConfigError
 from detr_core.model.checkpoint import Checkpoint
 from detr_core.model.common.position import LearnedPositions
 from detr_core.model.detr.config import architecture
-from detr_core.model.detr.model import Detr
 from detr_core.structures import Category
 from detr_core.wording import counted
+
+if TYPE_CHECKING:
+    from detr_core.model.detr.model import Detr
 
 
 def draw_positions(model: nn.Module, std: float) -> None:
@@ -29,6 +33,8 @@ def start_from(model: Detr, categories: tuple[Category, ...], checkpoint: Checkp
     of `model` keeps its initial weights. Returns a sentence for the log.
     Raises ConfigError, which names every differing field, if the two detectors have different architectures.
     """
+    from detr_core.model.detr.model import Detr  # only here, because trainings of other kinds do not need DETR's code
+
     assert isinstance(checkpoint.model, Detr), "expected a DETR, which the caller has checked"
     _require_same_architecture(model, checkpoint.model)
     state = {name: value for name, value in checkpoint.model.state_dict().items() if name in model.state_dict()}

@@ -1,20 +1,20 @@
-"""Modules that map a batch to its loss, for the training of each kind of detector."""
+"""Modules that map a batch to its loss, for the training of detectors."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from detr_core.loss.config import FocalLossConfig, LossConfig, SetLossConfig
+from detr_core.loss.config import FocalLossConfig, SetLossConfig
 from detr_core.loss.criterion import Normalizer, set_loss
 from detr_core.loss.matcher import match
+from detr_core.model.common.config import QueryConfig
+from detr_core.model.common.detector import Detector
 from detr_core.model.common.normalisation import normalise
-from detr_core.model.deformable.model import DeformableDetr
-from detr_core.model.detector import Detector
-from detr_core.model.detr.model import Detr
-from detr_core.model.faster_rcnn.config import RegionLossConfig
-from detr_core.model.faster_rcnn.loss import region_losses
-from detr_core.model.faster_rcnn.model import FasterRcnn
+from detr_core.model.spec import AnyLossConfig, kind_of
 from detr_core.structures import Batch
 
 
@@ -29,11 +29,9 @@ class TrainingModule(nn.Module):
 
 
 class DetectionTrainingModule(TrainingModule):
-    """Trains DETR or Deformable DETR by the set loss, on every decoder layer if auxiliary losses are on."""
+    """Trains a detector with queries by the set loss, on every decoder layer if auxiliary losses are on."""
 
-    model: Detr | DeformableDetr
-
-    def __init__(self, model: Detr | DeformableDetr, loss: SetLossConfig, precision: torch.dtype) -> None:
+    def __init__(self, model: Detector, loss: SetLossConfig, precision: torch.dtype) -> None:
         super().__init__()
         self.model, self.loss, self.precision = model, loss, precision
 
@@ -41,7 +39,7 @@ class DetectionTrainingModule(TrainingModule):
         """Returns the divisors of the losses for images with `counts` targets."""
         if isinstance(self.loss, FocalLossConfig):
             return Normalizer.of_focal(counts)
-        return Normalizer.of(counts, self.model.config.queries, self.loss.no_object)
+        return Normalizer.of(counts, cast(QueryConfig, self.model.config).queries, self.loss.no_object)
 
     def forward(self, batch: Batch, normalizer: Normalizer) -> tuple[Tensor, dict[str, Tensor]]:
         images = normalise(batch.images, batch.padding)
@@ -59,14 +57,18 @@ class DetectionTrainingModule(TrainingModule):
         return total, parts
 
 
-class RegionTrainingModule(TrainingModule):
-    """Trains Faster R-CNN on the anchors and proposals that it samples."""
+class OwnLossTrainingModule(TrainingModule):
+    """Trains a detector by the losses of its kind. losses: see `detr_core.model.spec.Kind`."""
 
-    model: FasterRcnn
-
-    def __init__(self, model: FasterRcnn, loss: RegionLossConfig, precision: torch.dtype) -> None:
+    def __init__(
+        self,
+        model: Detector,
+        losses: Callable[[Any, float, Any], tuple[Tensor, dict[str, Tensor]]],
+        loss: AnyLossConfig,
+        precision: torch.dtype,
+    ) -> None:
         super().__init__()
-        self.model, self.loss, self.precision = model, loss, precision
+        self.model, self.losses, self.loss, self.precision = model, losses, loss, precision
 
     def normalizer(self, counts: list[int]) -> Normalizer:
         """Returns the divisors of the losses for `len(counts)` images. Every image has the same weight."""
@@ -76,18 +78,13 @@ class RegionTrainingModule(TrainingModule):
         images = normalise(batch.images, batch.padding)
         with torch.autocast(images.device.type, self.precision, enabled=self.precision != torch.float32):
             samples = self.model.samples(images, batch.padding, batch.targets)
-        return region_losses(samples, normalizer.boxes, self.loss)
+        return self.losses(samples, normalizer.boxes, self.loss)
 
 
-DetectorTrainingModule = DetectionTrainingModule | RegionTrainingModule
-
-
-def detector_training_module(
-    model: Detector, loss: LossConfig | FocalLossConfig | RegionLossConfig, precision: torch.dtype
-) -> DetectorTrainingModule:
-    """Returns the task that trains this kind of detector. `require_fit` has checked that `loss` belongs to this kind."""
-    if isinstance(model, FasterRcnn):
-        assert isinstance(loss, RegionLossConfig)
-        return RegionTrainingModule(model, loss, precision)
-    assert not isinstance(loss, RegionLossConfig)
+def detector_training_module(model: Detector, loss: AnyLossConfig, precision: torch.dtype) -> TrainingModule:
+    """Returns the module that trains this kind of detector. `require_fit` has checked that `loss` belongs to this kind."""
+    losses = kind_of(model.config.kind).losses
+    if losses is not None:
+        return OwnLossTrainingModule(model, losses, loss, precision)
+    assert isinstance(loss, SetLossConfig)
     return DetectionTrainingModule(model, loss, precision)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 
 from detr_core.config import ConfigError
+from detr_core.model.common.detector import Detector
 from detr_core.model.detr.model import Detr
 from detr_core.model.detr.published import MASK_HEAD
 from detr_core.train_mask_head.config import PanopticConfig
 
 
-def mask_head_from(model: Detr, other: Detr) -> str:
+def mask_head_from(model: Detector, other: Detector) -> str:
     """Copies the mask head of `other`, which does not depend on the classes, into `model`. The detector is not changed.
 
     Returns a sentence for the log. Raises ConfigError, which names every weight that is missing or has another shape, or if the

@@ -33,6 +33,7 @@ from detr_core.config import ConfigError, as_dict, build
 from detr_core.data.fields import read_content
 from detr_core.data.splits import read_dataset, targets
 from detr_core.data.values import first_sample_type
+from detr_core.model.spec import kind_of, kinds_with
 from detr_core.sources.config import FolderConfig
 from detr_core.sources.formats.yolo_rows import Labels
 from detr_core.studies.config import EVALUATING
@@ -123,7 +124,7 @@ def adopt(
     for study in [study for study in content["ablations"] if study not in EVALUATING]:
         del content["ablations"][study]  # its schedules fit the copied profile, not this dataset
     if start is None:
-        if "queries" in content["detector"]:
+        if kind_of(content["detector"]["kind"]).objects == "queries":
             content["detector"]["queries"] = sizes.queries(statistics)
         content["train_detection"]["init"] = None
     else:
@@ -155,7 +156,7 @@ def _with_detector(content: Any, name: str, where: str) -> Any:
     for key in overrides:
         *path, last = key.split(".")
         reduce(getitem, path, content).ca.items.pop(last, None)  # the comment described the old value
-    if content["detector"]["kind"] != "detr":
+    if "mask_head" not in kind_of(content["detector"]["kind"]).capabilities:
         content["train_panoptic"] = None
     return content
 
@@ -210,12 +211,12 @@ def _built_as(start: Start) -> tuple[dict[str, Any], str | None]:
     import torch
 
     from detr_core.model.checkpoint import load_checkpoint
-    from detr_core.model.detr.model import Detr
     from flows.profile.checkpoints import local_file
 
     model = load_checkpoint(local_file(start.checkpoint, start.sha256), torch.device("cpu")).model
-    if not isinstance(model, Detr):
-        raise ConfigError(f"--checkpoint: expected a DETR, because only a DETR can be fine-tuned, found {model.config.kind!r}")
+    if "init" not in kind_of(model.config.kind).capabilities:
+        expected = f"a detector of kind {kinds_with('init')}, which can be fine-tuned"
+        raise ConfigError(f"--checkpoint: expected {expected}, found {model.config.kind!r}")
     return as_dict(model.config), model.attention_maps if model.has_mask_head else None
 
 

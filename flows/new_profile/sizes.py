@@ -8,6 +8,7 @@ from math import ceil, isqrt
 from typing import Any
 
 from detr_core.check.statistics import Statistics, quantile
+from detr_core.model.spec import kind_of
 
 Content = MutableMapping[str, Any]
 
@@ -19,10 +20,6 @@ ENLARGED = 800 / 480  # the factor by which the published recipe enlarges COCO's
 
 # The demo's small backbone is made for objects of about 28 pixels and images of 96 to 256 pixels; its stride is 12 pixels.
 SMALL_OBJECT, SMALL_IMAGE, SMALL_STRIDE = 28, (96, 256), 12
-
-# DETR needs the longest schedule: 300 or 500 epochs on COCO, against 50 for Deformable DETR and 37 for Faster R-CNN. On few
-# images a schedule that is too long is slow, and the detector overfits.
-DETR_SCHEDULE = 6
 
 GRAY = (124, 116, 104)  # ImageNet's mean color, with which the study `instance-count` fills the background
 
@@ -52,8 +49,9 @@ def fit(content: Content, statistics: Mapping[str, Statistics], panoptic: bool, 
         seen, fewest, most = 40_000, 12, 100
     else:
         seen, fewest, most = 1_000_000, 150, 500
-    if content["detector"]["kind"] != "detr":
-        seen, fewest, most = seen // DETR_SCHEDULE, max(12, fewest // DETR_SCHEDULE), most // DETR_SCHEDULE
+    # On few images a schedule that is too long is slow, and the detector overfits.
+    divisor = kind_of(content["detector"]["kind"]).schedule_divisor
+    seen, fewest, most = seen // divisor, max(12, fewest // divisor), most // divisor
     _schedule(detection, images, min(most, max(fewest, seen // images)), drop=0.8)
     stages = [detection]
     mask_head = content["train_panoptic"] if panoptic else None

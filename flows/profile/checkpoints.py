@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from detr_core.model.checkpoint import Checkpoint
-    from detr_core.model.detr.config import DetectorConfig
+    from detr_core.model.common.config import KindConfig
     from detr_core.train.config import InitConfig
     from detr_core.train_mask_head.config import PanopticConfig
 
@@ -46,7 +46,7 @@ def initial(init: InitConfig | None) -> Path | None:
     return None if init is None else local_file(init.checkpoint, init.sha256)
 
 
-def initial_mask_head(config: PanopticConfig, detector: DetectorConfig) -> Path | None:
+def initial_mask_head(config: PanopticConfig, detector: KindConfig) -> Path | None:
     """Returns the checkpoint whose mask head a training starts from; None if the profile names none.
 
     Raises the errors of `local_file`, and ConfigError if the checkpoint has no mask head that fits this detector.
@@ -56,11 +56,11 @@ def initial_mask_head(config: PanopticConfig, detector: DetectorConfig) -> Path 
         import torch
 
         from detr_core.model.checkpoint import as_detr, load_checkpoint
-        from detr_core.model.detr.model import Detr
+        from detr_core.model.spec import build_detector
         from detr_core.train_mask_head.initial import mask_head_from
 
         trained = load_checkpoint(file, torch.device("cpu"), detector.backbone.dilation)
-        whole = Detr(detector, num_classes=1, mask_head=True, attention_maps=config.attention_maps)
+        whole = build_detector(detector, 1, config.attention_maps)
         mask_head_from(whole, as_detr(trained.model, "train_panoptic.init", file))
     return file
 

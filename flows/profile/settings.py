@@ -16,7 +16,7 @@ import yaml
 from detr_core.check.config import CheckConfig
 from detr_core.config import ConfigError, as_dict, build, flatten, require
 from detr_core.evaluate.config import EvaluateConfig
-from detr_core.model.config import AnyDetectorConfig
+from detr_core.model.spec import AnyDetectorConfig, kind_of, kinds_with
 from detr_core.redaction import holds_credentials
 from detr_core.sources.config import DataConfig
 from detr_core.studies.training import GridStudyConfig, Studies, TrainingStudyConfig
@@ -107,8 +107,9 @@ def variants(profile: Profile, study: str) -> dict[str, Profile]:
         where = f"ablations.{study}.{'vary' if isinstance(config, GridStudyConfig) else 'variants'}.{name}"
         content = overridden(overridden(plain, config.set, f"ablations.{study}.set"), override, where)
         variant = build(Profile, content, where)
-        kind = variant.detector.kind
-        require(not config.trains_masks or kind == "detr", where, "detector.kind 'detr', which can have a mask head", kind)
+        can = not config.trains_masks or can_have_mask_head(variant)
+        expected = f"detector.kind {kinds_with('mask_head')}, which can have a mask head"
+        require(can, where, expected, variant.detector.kind)
         for other, earlier in found.items():
             require(variant != earlier, where, "variants that differ", f"the same as {other}")
         found[name] = variant
@@ -145,7 +146,13 @@ def _keys(content: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 def left_out(settings: Profile) -> list[str]:
     """Returns the studies of the profile that do not support its kind of detector."""
-    return [name for name, config in settings.ablations.items() if settings.detector.kind not in config.KINDS]
+    capabilities = kind_of(settings.detector.kind).capabilities
+    return [name for name, config in settings.ablations.items() if not capabilities.issuperset(config.NEEDS)]
+
+
+def can_have_mask_head(settings: Profile) -> bool:
+    """Returns whether a mask head can be trained on the profile's kind of detector."""
+    return "mask_head" in kind_of(settings.detector.kind).capabilities
 
 
 def load(profile: str) -> Profile:
@@ -209,6 +216,6 @@ def read(path: Path) -> Profile:
         raise ConfigError(f"{name}:{line} not valid YAML: {getattr(error, 'problem', error)}") from None
     profile = profile_from(content, name)
     kind = profile.detector.kind
-    fits = kind == "detr" or profile.train_panoptic is None
+    fits = profile.train_panoptic is None or can_have_mask_head(profile)
     require(fits, f"{name}: train_panoptic", f"null with detector.kind {kind!r}, which can't have a mask head", "a section")
     return profile

@@ -12,7 +12,7 @@ from typing import Literal
 from detr_core import directories
 from detr_core.config import as_dict
 from detr_core.directories import atomic_directory
-from detr_core.model.config import AnyDetectorConfig
+from detr_core.model.spec import AnyDetectorConfig
 from detr_core.reporter import Reporter
 from detr_core.train.config import DetectionConfig, InitConfig
 from detr_core.train_mask_head.config import PanopticConfig

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Sequence
 
 from detr_core.config import ConfigError, require
+from detr_core.model.spec import kinds_with
 from detr_core.studies.config import EVALUATING
 from flows.profile.settings import Profile, left_out
 
@@ -27,7 +28,7 @@ def selected(settings: Profile, profile: str, names: Sequence[str]) -> list[str]
             raise ConfigError(f"study {name!r}: profile {profile!r} has no such study; {hint}known: {', '.join(known)}, {ALL}")
     kind, beyond = settings.detector.kind, left_out(settings)
     for name in beyond:
-        expected = " or ".join(map(repr, settings.ablations[name].KINDS))
+        expected = kinds_with(*settings.ablations[name].NEEDS)
         require(name not in names, f"study {name!r}", f"a detector of kind {expected}", f"{kind!r} in profile {profile!r}")
     possible = [name for name in known if name not in beyond]
     if not names:

@@ -27,8 +27,8 @@ from detr_core.evaluate.config import EvaluateConfig
 from detr_core.evaluate.inference import query_masks
 from detr_core.evaluate.panoptic import kept_queries, merge
 from detr_core.model.checkpoint import Checkpoint, load_checkpoint
+from detr_core.model.common.detector import Detector
 from detr_core.model.common.normalisation import normalise
-from detr_core.model.detr.model import Detr
 from detr_core.serving.image_inputs import images_of
 from detr_core.structures import SoftmaxOutput
 
@@ -75,7 +75,7 @@ class DetectorModel:
         output = model(normalise(images, padding), padding)
         (all_found,) = postprocess(output, [original_size], self.config.empty_slot_override)
         prediction = self._described(all_found, threshold)
-        if isinstance(model, Detr) and model.has_mask_head:
+        if model.has_mask_head:
             prediction |= self._panoptic(model, output, size, original_size)
         return prediction
 
@@ -91,7 +91,7 @@ class DetectorModel:
         }
 
     def _panoptic(
-        self, model: Detr, output: SoftmaxOutput, size: tuple[int, int], original_size: tuple[int, int]
+        self, model: Detector, output: SoftmaxOutput, size: tuple[int, int], original_size: tuple[int, int]
     ) -> dict[str, Any]:
         categories = self.checkpoint.categories
         logits = output.logits[-1].cpu()

@@ -17,9 +17,9 @@ from detr_core.evaluate.boxes import in_one_row, postprocess
 from detr_core.evaluate.config import EvaluateConfig, MergingConfig
 from detr_core.evaluate.predictions import average_precision_of, evaluate, predict
 from detr_core.model.checkpoint import CheckpointError, export_published, load_checkpoint, save_checkpoint
+from detr_core.model.common.detector import Detector
 from detr_core.model.common.normalisation import normalise
-from detr_core.model.config import detector_config
-from detr_core.model.detector import Detector, build_detector
+from detr_core.model.spec import build_detector, detector_config
 from detr_core.reporter import Silent
 from detr_core.structures import RegionOutput, SigmoidOutput, SoftmaxOutput
 from detr_core.studies.config import DecoderNmsConfig

@@ -20,8 +20,7 @@ from detr_core.config import ConfigError, as_dict, build
 from detr_core.data.splits import DatasetError
 from detr_core.directories import MARK
 from detr_core.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from detr_core.model.config import detector_config
-from detr_core.model.detector import build_detector
+from detr_core.model.spec import build_detector, detector_config
 from detr_core.reporter import Reporter, Silent
 from detr_core.studies.config import EVALUATING
 from flows import ablations, check, data, evaluate, report, train_detection, train_panoptic

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from detr_core.model.config import detector_config
-from detr_core.model.detector import build_detector
+from detr_core.model.spec import build_detector, detector_config
 from detr_core.train.config import OptimizerConfig, SgdConfig
 from detr_core.train.optimizer import build_optimizer
 from tests.kinds import KINDS

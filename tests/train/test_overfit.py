@@ -12,8 +12,7 @@ from detr_core.config import build
 from detr_core.data.batching import collate
 from detr_core.distributed import single_process
 from detr_core.evaluate.predictions import average_precision_of
-from detr_core.model.config import detector_config
-from detr_core.model.detector import build_detector
+from detr_core.model.spec import build_detector, detector_config
 from detr_core.reporter import Silent
 from detr_core.train.config import DetectionConfig
 from detr_core.train.modules import detector_training_module
@@ -21,8 +20,6 @@ from detr_core.train.optimizer import build_optimizer
 from tests.conftest import tiny_parameters
 from tests.kinds import KINDS
 from tests.tiny_detector import CPU, dataset_of, scenes
-
-STEPS = {"deformable": 150, "faster_rcnn": 80}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -38,7 +35,7 @@ def test_a_handful_of_scenes_is_learned_by_heart(kind: str, tmp_path: Path) -> N
     batch = collate([dataset[index] for index in range(len(dataset))])
     normalizer = task.normalizer([len(target.labels) for target in batch.targets])
     losses = []
-    for step in range(STEPS[kind]):
+    for step in range(recipe["steps"]):
         for place, target in enumerate(batch.targets):
             target.sampling_seed = step * len(batch.targets) + place
         loss, _ = task(batch, normalizer)

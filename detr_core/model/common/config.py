@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from detr_core.config import require
 
@@ -51,6 +51,22 @@ class PositionsConfig:
 
     def __post_init__(self) -> None:
         require(self.cells > 0, "cells", "at least 1", self.cells)
+
+
+class KindConfig(Protocol):
+    """The fields that the configuration of every kind of detector has. kind: the name of the kind."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def backbone(self) -> BackboneConfig: ...
+
+
+class QueryConfig(KindConfig, Protocol):
+    """The configuration of a detector with object queries. queries: their number."""
+
+    @property
+    def queries(self) -> int: ...
 
 
 def require_width(width: int, heads: int, multiple: int) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detr_core.model.detr.config import DetectorConfig
+if TYPE_CHECKING:
+    from detr_core.model.detr.config import DetectorConfig
 
 
 class Transformer(nn.Module):

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from detr_core.model.common.backbone import Backbone
 from detr_core.model.common.box_head import BoxHead
+from detr_core.model.common.detector import Detector
 from detr_core.model.common.position import SinePositions
 from detr_core.model.common.transformer import Attention, Layer
 from detr_core.model.deformable.attention import DeformableAttention, Sizes
@@ -27,10 +28,10 @@ PRIOR = 0.01  # initial probability of every class, so that the many empty slots
 GROUPS = 32  # number of groups of the projections' GroupNorm, as published
 
 
-class DeformableDetr(nn.Module):
+class DeformableDetr(Detector):
     """Deformable DETR. num_classes: the number of classes C; each class has its own sigmoid."""
 
-    has_mask_head = False
+    config: DeformableConfig
 
     def __init__(self, config: DeformableConfig, num_classes: int) -> None:
         super().__init__()

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from detr_core.model.common.backbone import Backbone
 from detr_core.model.common.box_head import BoxHead
+from detr_core.model.common.detector import Detector
 from detr_core.model.common.position import build_positions
 from detr_core.model.common.transformer import Transformer
 from detr_core.model.detr.config import AttentionMaps, DetectorConfig
@@ -20,11 +21,14 @@ from detr_core.model.detr.mask_head import AttentionMap, MaskHead, QueryFeatures
 from detr_core.structures import SoftmaxOutput
 
 
-class Detr(nn.Module):
+class Detr(Detector):
     """DETR. num_classes: the number of classes C; class index C is no-object.
 
     mask_head: whether it can predict masks. attention_maps: the kind of attention maps that the mask head uses.
     """
+
+    config: DetectorConfig
+    attention_maps: AttentionMaps
 
     def __init__(
         self, config: DetectorConfig, num_classes: int, mask_head: bool, attention_maps: AttentionMaps = "released"

@@ -21,6 +21,7 @@ from torchvision.ops import FeaturePyramidNetwork, box_convert, roi_align
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from detr_core.model.common.backbone import Backbone
+from detr_core.model.common.detector import Detector
 from detr_core.model.faster_rcnn.config import FasterRcnnConfig
 from detr_core.structures import MAX_DETECTIONS, RegionOutput, Target
 
@@ -56,10 +57,10 @@ class Samples:
     wanted_boxes: Tensor
 
 
-class FasterRcnn(nn.Module):
+class FasterRcnn(Detector):
     """Faster R-CNN. num_classes: the number of classes C without background."""
 
-    has_mask_head = False
+    config: FasterRcnnConfig
 
     def __init__(self, config: FasterRcnnConfig, num_classes: int) -> None:
         super().__init__()

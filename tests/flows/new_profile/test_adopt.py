@@ -111,7 +111,8 @@ def test_another_detector_than_the_recipes_own(tmp_path: Path, params: Path, det
 def test_a_detector_that_is_not_known_or_is_the_checkpoints(tmp_path: Path, params: Path) -> None:
     root = write_whole(tmp_path / "data")
     (root / "dataset.json").unlink()
-    known = "detr, deformable, faster-rcnn, faster-rcnn-plus"
+    demo = yaml.safe_load((params / "demo.yaml").read_text())
+    known = ", ".join(demo["ablations"]["baselines"]["variants"])
     with pytest.raises(ConfigError, match=rf"a variant of ablations\.baselines in .*demo\.yaml \({known}\), found 'yolo'"):
         made(root, detector="yolo")
     with pytest.raises(ConfigError, match="--detector: expected no --checkpoint, because a checkpoint has its own detector"):

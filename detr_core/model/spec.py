@@ -1,0 +1,165 @@
+"""The kinds of detectors. One row of `KINDS` holds all that the rest of the project has to know about a kind.
+
+A new kind is a folder beside this file, a row, and its configuration (and that of its loss, if it has one of its own) in the two
+types of configurations. This module imports configurations only. The functions of a row import the code of their kind when they
+are called, so that a process which trains or evaluates one kind never imports the model of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from detr_core.config import ConfigError, build, require
+from detr_core.loss.config import FocalLossConfig, LossConfig
+from detr_core.model.common.config import KindConfig
+from detr_core.model.deformable.config import DeformableConfig
+from detr_core.model.detr.config import AttentionMaps, DetectorConfig
+from detr_core.model.faster_rcnn.config import FasterRcnnConfig, RegionLossConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from detr_core.model.common.detector import Detector
+    from detr_core.model.faster_rcnn.model import Samples
+
+AnyDetectorConfig = DetectorConfig | DeformableConfig | FasterRcnnConfig
+AnyLossConfig = LossConfig | FocalLossConfig | RegionLossConfig
+
+Capability = Literal["mask_head", "init", "decoder_layers", "no_object", "attention_maps", "sampling_lr"]
+"""What some kinds of detectors can do.
+
+mask_head: a mask head can be trained on the detector. init: the training can start from a checkpoint of the detector. no_object:
+one class of the output is no-object, and every query gives at most one detection. attention_maps: the attention of the encoder
+and the decoder can be captured. The model of a kind with one of these four must be a `Detr` or a subclass of it, because the code
+that trains the mask head, copies weights and carries out the studies uses the modules of `Detr`.
+decoder_layers: the output has the predictions of every decoder layer. sampling_lr: some parameters determine sampling points, and
+have their own learning rate.
+"""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the project has to know about a kind of detector.
+
+    config: its configuration, whose field `kind` has the key of this row in `KINDS` as its only value. build: the constructor,
+    which is called with the configuration and the number of classes, and for a detector with a mask head also with the kind of
+    attention maps. output: the name of the class in structures.py that the detector returns. capabilities: what it can do.
+    objects: the field of the configuration that says how many objects of an image the detector can find.
+    loss: the configuration of its loss. optimizers: the kinds of optimisers that fit, as in the configuration of the training.
+    losses: computes the losses of a kind that has losses of its own; called with the result of `Detector.samples`, the number of
+    images of an optimiser step and the configuration of the loss, it returns the loss, with its gradient, and its parts. None
+    for a kind whose predictions are matched with the objects, and which is trained by the set loss.
+    schedule_divisor: the number of times that DETR's schedule is longer than the kind's, which `flows.adopt` uses.
+    """
+
+    config: type[AnyDetectorConfig]
+    build: Callable[..., Detector]
+    output: Literal["SoftmaxOutput", "SigmoidOutput", "RegionOutput"]
+    capabilities: frozenset[Capability]
+    objects: str
+    loss: type[AnyLossConfig]
+    optimizers: tuple[str, ...]
+    losses: Callable[[Any, float, Any], tuple[Tensor, dict[str, Tensor]]] | None
+    schedule_divisor: int
+
+
+def _detr(config: DetectorConfig, num_classes: int, attention_maps: AttentionMaps | None = None) -> Detector:
+    from detr_core.model.detr.model import Detr
+
+    if attention_maps is None:
+        return Detr(config, num_classes, mask_head=False)
+    return Detr(config, num_classes, mask_head=True, attention_maps=attention_maps)
+
+
+def _deformable(config: DeformableConfig, num_classes: int) -> Detector:
+    from detr_core.model.deformable.model import DeformableDetr
+
+    return DeformableDetr(config, num_classes)
+
+
+def _faster_rcnn(config: FasterRcnnConfig, num_classes: int) -> Detector:
+    from detr_core.model.faster_rcnn.model import FasterRcnn
+
+    return FasterRcnn(config, num_classes)
+
+
+def _region_losses(samples: Samples, images: float, config: RegionLossConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    from detr_core.model.faster_rcnn.loss import region_losses
+
+    return region_losses(samples, images, config)
+
+
+# DETR needs the longest schedule: 300 or 500 epochs on COCO, against 50 for Deformable DETR and 37 for Faster R-CNN.
+KINDS: dict[str, Kind] = {
+    "detr": Kind(
+        config=DetectorConfig,
+        build=_detr,
+        output="SoftmaxOutput",
+        capabilities=frozenset({"mask_head", "init", "decoder_layers", "no_object", "attention_maps"}),
+        objects="queries",
+        loss=LossConfig,
+        optimizers=("adamw",),
+        losses=None,
+        schedule_divisor=1,
+    ),
+    "deformable": Kind(
+        config=DeformableConfig,
+        build=_deformable,
+        output="SigmoidOutput",
+        capabilities=frozenset({"decoder_layers", "sampling_lr"}),
+        objects="queries",
+        loss=FocalLossConfig,
+        optimizers=("adamw",),
+        losses=None,
+        schedule_divisor=6,
+    ),
+    "faster_rcnn": Kind(
+        config=FasterRcnnConfig,
+        build=_faster_rcnn,
+        output="RegionOutput",
+        capabilities=frozenset(),
+        objects="proposals",
+        loss=RegionLossConfig,
+        optimizers=("adamw", "sgd"),
+        losses=_region_losses,
+        schedule_divisor=6,
+    ),
+}
+
+
+def kind_of(name: str) -> Kind:
+    """Returns the row of the kind with this name. Raises ConfigError, which lists the known kinds, if there is none."""
+    if name not in KINDS:
+        raise ConfigError(f"detector.kind: expected one of {', '.join(map(repr, KINDS))}, found {name!r}")
+    return KINDS[name]
+
+
+def kinds_with(*capabilities: Capability) -> str:
+    """Returns the names of the kinds that have all these capabilities, for an error message: \"'detr' or 'deformable'\"."""
+    return " or ".join(repr(name) for name, kind in KINDS.items() if kind.capabilities.issuperset(capabilities))
+
+
+def detector_config(value: object, where: str) -> AnyDetectorConfig:
+    """Returns the configuration of the kind of detector in the mapping `value`. Raises ConfigError as `build` does."""
+    return cast(AnyDetectorConfig, build(cast(Any, AnyDetectorConfig), value, where))
+
+
+def object_count(config: KindConfig) -> int:
+    """Returns how many objects of an image the detector can find. Raises ConfigError for an unknown kind."""
+    return cast(int, getattr(config, kind_of(config.kind).objects))
+
+
+def build_detector(config: KindConfig, num_classes: int, attention_maps: AttentionMaps | None = None) -> Detector:
+    """Returns a new detector for `num_classes` classes.
+
+    attention_maps: the kind of attention maps of its mask head; None builds a detector without a mask head. Raises ConfigError
+    for an unknown kind, or if the kind can't have a mask head.
+    """
+    kind = kind_of(config.kind)
+    if attention_maps is None:
+        return kind.build(config, num_classes)
+    can = "mask_head" in kind.capabilities
+    require(can, "detector.kind", f"{kinds_with('mask_head')}, which can have a mask head", config.kind)
+    return kind.build(config, num_classes, attention_maps)
