@@ -90,22 +90,27 @@ def folders(draw: st.DrawFn) -> tuple[dict[str, bytes], set[int]]:
     return files, draw(st.sets(st.integers(1, 8), max_size=2))
 
 
+def odd(draw: st.DrawFn) -> Any:
+    """An odd value of its own, because a later damage may change a list or a mapping in place."""
+    return copy.deepcopy(draw(st.sampled_from(ODD)))
+
+
 def damage(draw: st.DrawFn, content: dict[str, Any]) -> None:
     """Changes, removes or repeats something in one of the lists, or in an entry of it."""
     name = draw(st.sampled_from(["images", "annotations", "annotations", "categories"]))
     entries = content.get(name)
     what = draw(st.sampled_from(["set", "set", "set", "all", "remove", "repeat", "entry", "list"]))
     if what == "list":
-        content[name] = draw(st.sampled_from(ODD))
+        content[name] = odd(draw)
     if not isinstance(entries, list) or not entries or what == "list":
         return
     place = draw(st.integers(0, len(entries) - 1))
     if what == "repeat":
         entries.append(copy.deepcopy(entries[place]))
     elif what == "entry":
-        entries[place] = draw(st.sampled_from(ODD))
+        entries[place] = odd(draw)
     elif isinstance(entries[place], dict):
-        key, value = draw(st.sampled_from(KEYS)), draw(st.sampled_from(ODD))
+        key, value = draw(st.sampled_from(KEYS)), odd(draw)
         for entry in entries if what == "all" else [entries[place]]:
             if isinstance(entry, dict) and what == "remove":
                 entry.pop(key, None)
