@@ -51,7 +51,7 @@ def ensure_server() -> str:
         with owners.lock():
             owners.register()
             url = _running() or _start()
-    elif url == _own_address():
+    elif url == own_address():
         with owners.lock():
             owners.register()  # the process that started the server may end before this one
     os.environ["PREFECT_API_URL"] = url
@@ -73,7 +73,7 @@ def came_back(url: str) -> bool:
     """Returns whether a server answers at this address; waits while the supervisor restarts the project's own server."""
     deadline = time.monotonic() + SECONDS_OF_RESTART
     while not answers(url):
-        if url != _own_address() or not _supervised() or time.monotonic() > deadline:
+        if url != own_address() or not _supervised() or time.monotonic() > deadline:
             return False
         time.sleep(0.5)
     return True
@@ -133,7 +133,8 @@ def _start_own(port: int) -> subprocess.Popen[bytes]:
     return start_server(port, LOG, {"PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false"})
 
 
-def _own_address() -> str | None:
+def own_address() -> str | None:
+    """Returns the address of the server that this project has started for itself; None if it has started none."""
     return ADDRESS.read_text(encoding="utf-8") if ADDRESS.exists() else None
 
 
@@ -143,7 +144,7 @@ def _supervised() -> bool:
 
 def _running() -> str | None:
     """Returns the address of the project's own server once it answers; None if no supervisor starts one."""
-    url = _own_address()
+    url = own_address()
     if url is None or answers(url):
         return url
     if not _supervised():

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 from prefect import Flow, tags
 from prefect.exceptions import TerminationSignal
-from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, PREFECT_UI_URL, temporary_settings
 
 from detr_core.errors import ExpectedError
 from detr_core.storage import as_storage_error
@@ -25,9 +25,9 @@ from flows.profile.paths import Paths
 from flows.profile.settings import load
 from flows.runtime import arguments
 from flows.runtime.fast_exit import work_is_done
-from flows.runtime.server import came_back, ensure_server
+from flows.runtime.server import came_back, ensure_server, own_address
 from flows.runtime.starting import ServerError
-from flows.tracking import dead_runs
+from flows.tracking import dead_runs, ui_addresses
 
 RETRIES = 2  # retries of a request to Prefect, after 2 and 4 seconds; Prefect's default of 5 takes a minute for each request
 log = logging.getLogger(__name__)
@@ -55,11 +55,20 @@ def run(stage_flow: Flow[Any, Any], profile: str, **parameters: Any) -> None:
             print(f"warning: {error}; until then `dvc repro` can't run any profile", file=sys.stderr)
         places.require_kind(Paths(profile), settings.detector.kind)
         url = ensure_server()
-        with temporary_settings({PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: RETRIES}), tags(*dead_runs.prefect_tags()):
+        with temporary_settings(_prefect_settings(url)), tags(*dead_runs.prefect_tags()):
             dead_runs.mark_in_prefect(url)
             _errors_told_once()
             _carry_out(stage_flow, url, {"profile": profile, **parameters})
     work_is_done()
+
+
+def _prefect_settings(url: str) -> dict[Any, Any]:
+    """Returns Prefect's settings for a flow on the server at this address.
+
+    The project's own server ends with its last command, so the pages that Prefect's log names are those of `make serve`.
+    """
+    pages = {PREFECT_UI_URL: ui_addresses.OWN_PREFECT} if url == own_address() else {}
+    return {PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: RETRIES, **pages}
 
 
 def _carry_out(stage_flow: Flow[Any, Any], url: str, parameters: dict[str, Any], tries: int = 2) -> None:

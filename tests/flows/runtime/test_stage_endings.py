@@ -13,8 +13,9 @@ from typing import Any
 
 import httpx
 import pytest
+from prefect.settings import PREFECT_UI_URL
 
-from flows.runtime import stage_runner, starting
+from flows.runtime import server, stage_runner, starting
 from flows.runtime.starting import ServerError, wait_until_ready
 
 NOWHERE = "http://127.0.0.1:9/api"
@@ -138,3 +139,11 @@ def test_a_server_that_is_lost_before_the_work_and_comes_back_is_asked_again(mon
 
     stage_runner._carry_out(LosesItsServerOnce(work), NOWHERE, {"profile": "tiny"})  # type: ignore[arg-type]
     assert worked == ["tiny"]
+
+
+def test_the_pages_in_the_log_are_those_of_a_server_that_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "ADDRESS", tmp_path / "address")
+    (tmp_path / "address").write_text("http://127.0.0.1:43853/api")
+    own = stage_runner._prefect_settings("http://127.0.0.1:43853/api")
+    assert own[PREFECT_UI_URL] == "http://127.0.0.1:4200", "the address of `make serve`, which shows the same runs"
+    assert PREFECT_UI_URL not in stage_runner._prefect_settings("http://prefect.example/api")
