@@ -13,12 +13,13 @@ import glob
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from detr_core.atomic import write_text
 from detr_core.checksums import digest
@@ -70,17 +71,31 @@ def atomic_directory(folder: Path) -> Iterator[Path]:
     require_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(folder)
-    temporary = Path(tempfile.mkdtemp(prefix=_prefix(folder), suffix=".tmp", dir=folder.parent))
-    writer = FileLock(temporary / _WRITER)
+    temporary, lock = _new_temporary(folder)
     try:
-        with writer:
-            yield temporary
-            mark(temporary)
-            temporary.chmod(0o777 & ~_umask())  # mkdtemp creates a folder that only its owner can use
-            _put_in_place(temporary, folder)
-            (folder / _WRITER).unlink(missing_ok=True)
+        yield temporary
+        mark(temporary)
+        temporary.chmod(0o777 & ~_umask())  # mkdtemp creates a folder that only its owner can use
+        _put_in_place(temporary, folder)
+        (folder / _WRITER).unlink(missing_ok=True)
     finally:
+        lock.release()
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _new_temporary(folder: Path) -> tuple[Path, BaseFileLock]:
+    """Creates a temporary folder beside `folder` and returns it with the acquired lock that shows that its writer lives."""
+    while True:
+        temporary = Path(tempfile.mkdtemp(prefix=_prefix(folder), suffix=".tmp", dir=folder.parent))
+        lock = FileLock(temporary / _WRITER)
+        try:
+            lock.acquire()
+        except FileNotFoundError:
+            continue  # another writer saw the lock file before it was locked, and removed the folder as a leftover
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        return temporary, lock
 
 
 def _put_in_place(temporary: Path, folder: Path) -> None:
@@ -115,17 +130,44 @@ def _put_back(aside: Path, folder: Path) -> None:
 
 
 def _require_folder(folder: Path, where: Path) -> None:
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        found = "a link" if folder.is_symlink() else "a file"
+    try:
+        mode = folder.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(mode):
+        found = "a link" if stat.S_ISLNK(mode) else "a file"
         raise ForeignFileError(f"{where}: expected a folder for results, found {found} that no command made; {_ADVICE}")
 
 
 def _files_of_ours(folder: Path, shown: Path | None = None) -> list[str]:
     """Returns the names of all files in `folder` with its mark. Raises ForeignFileError if the project did not write one of them.
 
+    Another process may replace or remove the folder while it is read here. What was read is then of two folders, so a folder that
+    has changed meanwhile is read again before anything is said about its files.
+
     shown: the folder's name in an error, if it differs from `folder`.
     """
-    where = shown or folder
+    while True:
+        state = _state(folder)
+        if state is None:
+            return []
+        try:
+            return _read_files_of_ours(folder, shown or folder)
+        except ForeignFileError:
+            if _state(folder) == state:
+                raise
+
+
+def _state(folder: Path) -> tuple[int, int] | None:
+    """Returns values that change when the folder is replaced or an entry is added or removed; None if there is no folder."""
+    try:
+        status = folder.lstat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_ctime_ns
+
+
+def _read_files_of_ours(folder: Path, where: Path) -> list[str]:
     _require_folder(folder, where)
     names = sorted(_names(folder))
     if not names:
@@ -156,6 +198,8 @@ def _is_as_listed(file: Path, sha256: str) -> bool:
         return True  # a link into a cache that no longer has the file: no content can be lost
     try:
         return digest(file) == sha256
+    except FileNotFoundError:
+        return True  # another process has just removed it
     except OSError:  # a folder, or a file that this process may not read
         return False
 
@@ -178,8 +222,11 @@ def _names(folder: Path) -> Iterator[str]:
 
 
 def _remove(folder: Path, files: list[str]) -> None:
-    """Removes these files of `folder`, then `folder` and its subfolders if they are empty."""
-    for name in files:
+    """Removes these files of `folder`, then `folder` and its subfolders if they are empty.
+
+    The mark goes last: if this process is killed here, the files that remain are still known as the project's.
+    """
+    for name in sorted(files, key=MARK.__eq__):
         (folder / name).unlink(missing_ok=True)
     for place, _, _ in os.walk(folder, topdown=False):
         with suppress(OSError):  # another process may have written a file there

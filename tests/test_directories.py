@@ -104,30 +104,69 @@ def test_litter_of_desktops_and_a_lost_cache_keep_nobody_from_working(tmp_path: 
     assert contents(folder) == {"below/a": b"second", "b": b"second"}
 
 
+def test_a_folder_that_another_process_replaces_while_it_is_checked_is_no_foreign_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path / "result")
+    listed = directories._listed
+
+    def replaced_after_its_mark_was_read(checked: Path) -> dict[str, str] | None:
+        content = listed(checked)
+        monkeypatch.setattr(directories, "_listed", listed)
+        write(folder, b"second")
+        return content
+
+    monkeypatch.setattr(directories, "_listed", replaced_after_its_mark_was_read)
+    directories.require_replaceable(folder)
+    assert contents(folder) == {"below/a": b"second", "b": b"second"}
+
+
+def test_a_folder_whose_removal_was_interrupted_is_still_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write(tmp_path / "result")
+    unlink, removed = Path.unlink, []
+
+    def interrupted(path: Path, missing_ok: bool = False) -> None:
+        if removed:
+            raise KeyboardInterrupt
+        removed.append(path)
+        unlink(path, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            directories.remove(folder)
+    assert len(contents(folder)) == 1
+    directories.remove(folder)
+    assert not folder.exists()
+
+
 WRITER = """
 import sys, time
 from pathlib import Path
 from detr_core.directories import atomic_directory
-folder, name, files, pause = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
-with atomic_directory(folder) as temporary:
-    for number in range(files):
-        (temporary / str(number)).write_text(name)
-        print("wrote", flush=True)
-        time.sleep(pause)
+folder, name, files, pause, times = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), int(sys.argv[5])
+for round_number in range(times):
+    with atomic_directory(folder) as temporary:
+        for number in range(files):
+            (temporary / str(number)).write_text(f"{name} {round_number}")
+            print("wrote", flush=True)
+            time.sleep(pause)
 """
 
 
-def writer(folder: Path, name: str, files: int, pause: float) -> subprocess.Popen[str]:
-    arguments = [str(folder), name, str(files), str(pause)]
+def writer(folder: Path, name: str, files: int, pause: float, times: int = 1) -> subprocess.Popen[str]:
+    arguments = [str(folder), name, str(files), str(pause), str(times)]
     return subprocess.Popen([sys.executable, "-c", WRITER, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
 def test_writers_at_once_in_processes_of_their_own_never_mix(tmp_path: Path) -> None:
     folder = tmp_path / "result"
-    writers = [writer(folder, str(number), 20, 0.001 * number) for number in range(4)]
-    assert [each.wait(timeout=120) for each in writers] == [0, 0, 0, 0]
+    writers = [writer(folder, str(number), 12, 0, times=80) for number in range(4)]
+    for process in writers:
+        process.communicate(timeout=120)
+    assert [process.returncode for process in writers] == [0, 0, 0, 0]
     found = contents(folder)
-    assert len(found) == 20
+    assert len(found) == 12
     assert len(set(found.values())) == 1, "all files are of one writer"
     assert [path.name for path in tmp_path.iterdir()] == ["result"]
 
@@ -146,7 +185,7 @@ def test_what_a_killed_writer_leaves_is_removed_and_what_a_living_one_has_is_not
     (tmp_path / ".result.mine.old" / "letter").write_text("mine")
     write(folder)
     assert alive.wait(timeout=60) == 0
-    assert contents(folder) == {"0": b"alive", "1": b"alive"}
+    assert contents(folder) == {"0": b"alive 0", "1": b"alive 0"}
     assert sorted(path.name for path in tmp_path.iterdir()) == [".result.mine.old", ".result.mine.tmp", "result"]
 
 
