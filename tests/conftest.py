@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import yaml
 
 from detr_core import directories
 from detr_core.config import build
-from detr_core.reporter import Memory
+from detr_core.reporter import Memory, Reporter
 from flows.profile import artifacts, paths
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile
@@ -79,14 +80,29 @@ def tiny_settings() -> Profile:
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that stands for the project's, so that results of tests lie neither among real ones nor in the checkout."""
-    root = tmp_path_factory.mktemp("project")
+    return tmp_path_factory.mktemp("project")
+
+
+@contextmanager
+def in_place_of_the_project(root: Path) -> Iterator[None]:
+    """During the block `root` is the folder in which this process's stages keep their results and their state."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paths, "ROOT", root)
         for module in (paths, launch):
             patch.setattr(module, "STATE", root / ".state")
-        yield root
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _project_of_the_test(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that uses the fixture `project` works in that folder; every other test works in the checkout."""
+    if "project" in request.fixturenames:
+        with in_place_of_the_project(request.getfixturevalue("project")):
+            yield
+    else:
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -95,14 +111,35 @@ def trained(project: Path) -> Trained:
     # Seconds, only where it is asked for.
     from flows import ablations, check, data, evaluate, report, train_detection, train_panoptic
 
-    settings, where = tiny_settings(), Paths("tiny")
+    settings = tiny_settings()
     metrics: dict[str, dict[str, float]] = {}
     told: dict[str, Memory] = {}
-    for stage in (data, check, train_detection, train_panoptic, evaluate, ablations, report):
-        name = stage.__name__.removeprefix("flows.")
-        told[name] = Memory()
-        metrics[name] = stage.run(settings, where, told[name])
+    with in_place_of_the_project(project):
+        where = Paths("tiny")
+        for stage in (data, check, train_detection, train_panoptic, evaluate, ablations, report):
+            name = stage.__name__.removeprefix("flows.")
+            told[name] = Memory()
+            metrics[name] = stage.run(settings, where, told[name])
     return Trained(settings, where, metrics, told)
+
+
+@pytest.fixture
+def trains_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings of one process take place in this process, for tests of what comes before and after a training.
+
+    A process of its own takes seconds to start; tests/flows/runtime/test_launch.py and tests/jobs test such processes.
+    """
+    import torch  # seconds, only where it is asked for
+
+    from detr_core.distributed import single_process
+    from detr_core.jobs.training import Job
+    from tests.jobs.worker import carry_out
+
+    def run(job: dict[str, Any], processes: int, reporter: Reporter, **_: Any) -> None:
+        assert processes == 1
+        carry_out(Job(**job), single_process(torch.device("cpu")), reporter)
+
+    monkeypatch.setattr(launch, "run", run)
 
 
 def copy_data(source: Paths, target: Paths) -> None:

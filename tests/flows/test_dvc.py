@@ -15,7 +15,6 @@ import yaml
 
 from detr_core.studies.comparison import Run, Table, write_table
 from detr_core.studies.config import EVALUATING
-from flows.profile import paths
 from flows.profile.paths import DEFAULT_PROFILE, PARAMS, ROOT, Paths, relative
 from flows.profile.settings import load
 from flows.tracking import lineage
@@ -26,12 +25,6 @@ STAGES: dict[str, Any] = GRAPH["stages"]
 # What the data stage of a profile is linked to besides its parameters; that of a folder that is read in place is that folder.
 SOURCES = {"scenes": "detr_core/sources/scenes.py", "download": "detr_core/sources/archives.py"}
 OTHERS = sorted(path.stem for path in PARAMS.glob("*.yaml") if path.stem != DEFAULT_PROFILE)
-
-
-@pytest.fixture(autouse=True)
-def _own_project(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Other tests have put a temporary folder in the project's place.
-    monkeypatch.setattr(paths, "ROOT", ROOT)
 
 
 @pytest.mark.parametrize("profile", OTHERS)

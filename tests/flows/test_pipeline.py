@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import io
 
-import pytest
 import yaml
 from rich.console import Console
 
 from flows.pipeline import stages, summary
-from flows.profile import paths
 from flows.profile.paths import ROOT, Paths
-
-
-@pytest.fixture(autouse=True)
-def _own_project(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Other tests have put a temporary folder in the project's place.
-    monkeypatch.setattr(paths, "ROOT", ROOT)
 
 
 def test_each_stage_comes_after_those_it_depends_on() -> None:

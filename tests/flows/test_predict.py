@@ -330,6 +330,7 @@ def test_an_initial_checkpoint_is_checked(released: Path) -> None:
         InitConfig("a.pth", "abc")
 
 
+@pytest.mark.usefixtures("trains_here")
 def test_the_training_stage_starts_from_a_checkpoint(trained: Trained) -> None:
     where, init = Paths("tiny-tuned"), trained.paths.detection / "best.pt"
     copy_data(trained.paths, where)
@@ -341,6 +342,7 @@ def test_the_training_stage_starts_from_a_checkpoint(trained: Trained) -> None:
     assert load_checkpoint(where.detection / "checkpoint.pt", CPU).meta["profile"] == "tiny-tuned"
 
 
+@pytest.mark.usefixtures("trains_here")
 def test_the_mask_stage_starts_from_a_checkpoint_of_other_classes(trained: Trained, tmp_path: Path) -> None:
     where = Paths("tiny-masks")
     copy_data(trained.paths, where)

@@ -72,6 +72,7 @@ def test_a_mask_head_is_for_detr(trained: Trained) -> None:
         train_panoptic.run(build(Profile, content, "tiny.yaml"), trained.paths, Silent())
 
 
+@pytest.mark.usefixtures("trains_here")
 def test_another_kind_of_detector_goes_through_all_stages(trained: Trained) -> None:
     content, where = tiny_parameters(), Paths("tiny-deformable")
     content["detector"], content["train_panoptic"] = DEFORMABLE["detector"], None

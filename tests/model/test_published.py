@@ -9,6 +9,7 @@ import pathlib
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,12 @@ def changed(backbone: str = "resnet18", dilation: bool = False, **changes: Any) 
 def published(
     config: DetectorConfig = TINY, classes: int = 91, mask_head: bool = False, seed: int = 3
 ) -> dict[str, torch.Tensor]:
-    """A state dict as the reference writes it, its values by the golden rule."""
+    """A state dict as the reference writes it, its values by the golden rule. Only the tensors are shared between calls."""
+    return dict(_weights(config, classes, mask_head, seed))
+
+
+@lru_cache(maxsize=2)  # the values of a ResNet take longer to draw than most tests need them for
+def _weights(config: DetectorConfig, classes: int, mask_head: bool, seed: int) -> dict[str, torch.Tensor]:
     with torch.device("meta"):
         model = Detr(config, classes, mask_head)
     return {name: golden_weight(seed, name, value) for name, value in published_state(model).items()}

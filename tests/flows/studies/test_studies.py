@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -188,15 +189,23 @@ def test_what_another_study_has_made_from_the_same_is_taken_from_there(where: Pa
         assert second.is_up_to_date(label)
 
 
-def test_two_commands_at_once_make_a_variant_once(where: Paths) -> None:
+def test_two_commands_at_once_make_a_variant_once(where: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     studies = [Study("depth", settings(), where) for _ in range(2)]
     told = [Memory(), Memory()]
     own = studies[0].variants["1-seed0"].paths(where.profile)
+    waiting = f"waiting for another thread of this process that is building this result: {relative(own.runs)}"
+    train = launch.run
+
+    def train_once_the_other_waits(*arguments: Any, **named: Any) -> None:
+        while not any(waiting in memory.messages for memory in told):
+            time.sleep(0.01)
+        train(*arguments, **named)
+
+    monkeypatch.setattr(launch, "run", train_once_the_other_waits)
     with ThreadPoolExecutor() as pool:
         made = [pool.submit(each.make, "1-seed0", memory, "a run") for each, memory in zip(studies, told, strict=True)]
         assert made[0].result() == made[1].result()
     first, second = sorted((memory.messages for memory in told), key=len)
-    waiting = f"waiting for another thread of this process that is building this result: {relative(own.runs)}"
     there = [
         f"{name}: the result is up to date; settings, data and code are unchanged" for name in ("detection", "evaluation", "cost")
     ]
