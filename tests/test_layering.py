@@ -174,3 +174,11 @@ import detr_core.jobs.train_detection, detr_core.jobs.train_panoptic, detr_core.
 import detr_core.studies.decoder_nms, detr_core.evaluate.predictions, detr_core.sources.scenes
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_the_data_the_check_and_the_report_start_without_torch() -> None:
+    modules = (
+        "flows.data, flows.check, flows.report, detr_core.sources.scenes, detr_core.check.inspection, detr_core.plots.report"
+    )
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
