@@ -193,6 +193,6 @@ def test_the_time_that_a_check_takes_is_small(tmp_path: Path) -> None:
     with atomic_directory(tmp_path / "result") as temporary:
         for number in range(2000):
             (temporary / f"{number}.jpg").write_bytes(bytes(4000))
-    began = time.perf_counter()
+    began = time.process_time()
     directories.require_replaceable(tmp_path / "result")
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5

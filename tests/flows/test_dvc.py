@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
-import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -80,14 +80,14 @@ def test_the_smoke_profile_from_a_clone_to_its_report(smoke: Path) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_what_dvc_does_again_and_what_it_leaves(clone: Path, command: Command) -> None:
-    run, graph = partial(command, clone), "params/smoke/dvc.yaml"
+def test_what_dvc_does_again_and_what_it_leaves(clone: Path, server: dict[str, str], command: Command) -> None:
+    run, graph = partial(command, clone, **server), "params/smoke/dvc.yaml"
     run("dvc", "checkout", "--quiet", graph)
 
-    # Nothing to do, and quickly so; the bound is the promised one on a quiet machine, doubled.
-    began = time.monotonic()
+    # Nothing to do, and quickly so: in the promised 5 seconds on a quiet machine, so in 5 seconds of processor time on any.
+    before = sum(os.times()[2:4])
     assert "Data and pipelines are up to date" in run("dvc", "repro", graph)
-    assert time.monotonic() - began < 10
+    assert sum(os.times()[2:4]) - before < 5
 
     # What dvc shows is what the evaluation wrote.
     metrics = json.loads((clone / "runs/smoke/evaluation/metrics.json").read_text())

@@ -35,7 +35,7 @@ def at(smoke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("stage", ["train_panoptic", "evaluate"])
+@pytest.mark.parametrize("stage", ["train_panoptic", pytest.param("evaluate", marks=pytest.mark.long)])
 def test_a_run_is_the_same_bit_for_bit(stage: str, smoke: Path, clone: Path, server: dict[str, str], command: Command) -> None:
     record = clone / ".state/mlflow/mlflow.db"
     record.parent.mkdir(parents=True)

@@ -273,7 +273,7 @@ def test_each_variant_at_once_has_its_share_of_the_gpus(monkeypatch: pytest.Monk
 
 @pytest.mark.timeout(900)
 def test_the_command_names_what_failed_and_mlflow_has_each_variant(
-    trained: Trained, checkout: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    trained: Trained, checkout: Path, environment: dict[str, str], server: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = tiny_parameters()
     broken = {"detector.encoder_layers": 2, "train_detection.init": {"checkpoint": "no/such.pt", "sha256": None}}
@@ -284,11 +284,10 @@ def test_the_command_names_what_failed_and_mlflow_has_each_variant(
     shutil.copytree(trained.paths.data, checkout / "data" / "tiny")
     shutil.copytree(trained.paths.dataset, checkout / "runs" / "tiny" / "dataset")
     shutil.copytree(trained.paths.evaluation, checkout / "runs/tiny/evaluation")
-    nowhere = environment | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "flows.ablations", *arguments, "--profile", "tiny"]
-        return subprocess.run(command, cwd=checkout, env=nowhere, capture_output=True, text=True, check=False)
+        return subprocess.run(command, cwd=checkout, env=environment | server, capture_output=True, text=True, check=False)
 
     unknown = run("dept")
     assert unknown.returncode == 1
