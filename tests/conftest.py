@@ -105,29 +105,11 @@ def _project_of_the_test(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
-def trained(project: Path) -> Trained:
-    """The tiny profile after all its stages, in the order of the pipeline."""
-    # Seconds, only where it is asked for.
-    from flows import ablations, check, data, evaluate, report, train_detection, train_panoptic
+@contextmanager
+def trainings_in_this_process() -> Iterator[None]:
+    """During the block a training of one process takes place in this process: one of its own takes seconds to start.
 
-    settings = tiny_settings()
-    metrics: dict[str, dict[str, float]] = {}
-    told: dict[str, Memory] = {}
-    with in_place_of_the_project(project):
-        where = Paths("tiny")
-        for stage in (data, check, train_detection, train_panoptic, evaluate, ablations, report):
-            name = stage.__name__.removeprefix("flows.")
-            told[name] = Memory()
-            metrics[name] = stage.run(settings, where, told[name])
-    return Trained(settings, where, metrics, told)
-
-
-@pytest.fixture
-def trains_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trainings of one process take place in this process, for tests of what comes before and after a training.
-
-    A process of its own takes seconds to start; tests/flows/runtime/test_launch.py and tests/jobs test such processes.
+    The smoke profile, tests/flows/runtime/test_launch.py and tests/jobs train in processes of their own.
     """
     import torch  # seconds, only where it is asked for
 
@@ -139,7 +121,34 @@ def trains_here(monkeypatch: pytest.MonkeyPatch) -> None:
         assert processes == 1
         carry_out(Job(**job), single_process(torch.device("cpu")), reporter)
 
-    monkeypatch.setattr(launch, "run", run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "run", run)
+        yield
+
+
+@pytest.fixture
+def trains_here() -> Iterator[None]:
+    """Trainings take place in the test's process, for tests of what comes before and after a training."""
+    with trainings_in_this_process():
+        yield
+
+
+@pytest.fixture(scope="session")
+def trained(project: Path) -> Trained:
+    """The tiny profile after all its stages, in the order of the pipeline."""
+    # Seconds, only where it is asked for.
+    from flows import ablations, check, data, evaluate, report, train_detection, train_panoptic
+
+    settings = tiny_settings()
+    metrics: dict[str, dict[str, float]] = {}
+    told: dict[str, Memory] = {}
+    with in_place_of_the_project(project), trainings_in_this_process():
+        where = Paths("tiny")
+        for stage in (data, check, train_detection, train_panoptic, evaluate, ablations, report):
+            name = stage.__name__.removeprefix("flows.")
+            told[name] = Memory()
+            metrics[name] = stage.run(settings, where, told[name])
+    return Trained(settings, where, metrics, told)
 
 
 def copy_data(source: Paths, target: Paths) -> None:
