@@ -31,7 +31,7 @@ def test_measured_stands_beside_published(tmp_path: Path) -> None:
         ("0", (32.0, -9.0, -11.0, -7.0, 1.5, 0.25, 90.0, 2)),
         ("1 (base)", (41.0, None, None, None, 1.5, 0.25, 90.0, 2)),
     ]
-    assert table.published[3] == ("12 layers", (41.6, None, None, None, 49.2, None, None, None))
+    assert table.published[3] == ("12 layers", (41.6, None, None, None, 49.2, 95, 20, None))
     assert "table 2" in table.source
 
 
