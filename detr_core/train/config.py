@@ -81,8 +81,9 @@ class TrainConfig:
 
     batch_size: images per optimiser step, over all processes and micro-batches. accumulation: micro-batches per step and process.
     steps: the number of optimiser steps after which the training stops, null for all epochs. validate_every: epochs between two
-    validations. checkpoint_every: optimiser steps between two saved states to resume from. resize: the resizing of validation
-    images, null for none.
+    validations. validate_last: the number of last epochs after each of which the training validates too, whatever
+    `validate_every` says; the paper takes the median of the last ten. checkpoint_every: optimiser steps between two saved states
+    to resume from. resize: the resizing of validation images, null for none.
     """
 
     seed: int
@@ -92,6 +93,7 @@ class TrainConfig:
     accumulation: int
     precision: Literal["float32", "bfloat16"]
     validate_every: int
+    validate_last: int
     checkpoint_every: int
     optimizer: OptimizerConfig | SgdConfig
     schedule: ScheduleConfig
@@ -101,6 +103,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulation", "validate_every", "checkpoint_every"):
             require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
+        require(0 <= self.validate_last <= self.epochs, "validate_last", f"0 to {self.epochs} epochs", self.validate_last)
         require(self.steps is None or self.steps >= 1, "steps", "1 or more, or null", self.steps)
         require(
             self.batch_size % self.accumulation == 0,

@@ -145,7 +145,8 @@ class _Training:
     def validation_is_due(self) -> bool:
         """Returns whether the current step requires a validation that has not been done yet."""
         step, (epochs, into_epoch) = self.progress.step, divmod(self.progress.step, self.epoch_steps)
-        due = step == self.total_steps or (step > 0 and into_epoch == 0 and epochs % self.config.validate_every == 0)
+        listed = epochs % self.config.validate_every == 0 or epochs > self.config.epochs - self.config.validate_last
+        due = step == self.total_steps or (step > 0 and into_epoch == 0 and listed)
         return due and not self.progress.is_validated()
 
     def validate(self, stop: StopRequest) -> None:
