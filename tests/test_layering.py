@@ -93,6 +93,7 @@ def test_the_top_of_the_flows_is_what_a_person_types() -> None:
         "data",
         "evaluate",
         "export",
+        "graphs",
         "pipeline",
         "predict",
         "report",

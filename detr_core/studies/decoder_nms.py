@@ -19,15 +19,14 @@ from torchvision import ops
 from detr_core.config import ConfigError
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.distributed import single_process
-from detr_core.evaluate.average_precision import METRICS, GroundTruth, coco_ap, read_ground_truth
+from detr_core.evaluate.average_precision import METRICS, coco_ap
 from detr_core.evaluate.boxes import Detections, in_one_row
+from detr_core.evaluate.ground_truth import instances
 from detr_core.evaluate.inference import classes_in, forward_pass
 from detr_core.evaluate.results import result_rows
-from detr_core.model.common.detector import Detector
 from detr_core.model.spec import kind_of
-from detr_core.reporter import Reporter
-from detr_core.structures import Category, RegionOutput
-from detr_core.studies.config import DecoderNmsConfig
+from detr_core.structures import RegionOutput
+from detr_core.studies.study import StudyInputs
 
 
 @dataclass(frozen=True)
@@ -48,28 +47,20 @@ class Cell:
 
 
 @torch.inference_mode()
-def decoder_nms(
-    model: Detector,
-    categories: Sequence[Category],
-    dataset: CocoDataset,
-    config: DecoderNmsConfig,
-    ground_truth: GroundTruth,
-    device: torch.device,
-    workers: int,
-    reporter: Reporter,
-) -> list[Cell]:
+def decoder_nms(inputs: StudyInputs, dataset: CocoDataset, thresholds: Sequence[float | None], batch_size: int) -> list[Cell]:
     """Returns a cell for each decoder layer and threshold, from one pass over the images.
 
-    ground_truth: the instances that boxes are scored against. Every query gives a detection with its best class other than
+    thresholds: IoU, None for no NMS. batch_size: see EvaluateConfig. Every query gives a detection with its best class other than
     no-object, so the last layer without NMS has the metrics of an evaluation with `empty_slot_override`. Raises ConfigError for a
     detector without decoder layers.
     """
-    kind = model.config.kind
+    kind = inputs.model.config.kind
     if "decoder_layers" not in kind_of(kind).capabilities:
         raise ConfigError(f"decoder_nms: expected a checkpoint of a detector with decoder layers, found kind {kind!r}")
-    classes = classes_in(categories, dataset)
+    classes = classes_in(inputs.categories, dataset)
     rows: dict[tuple[int, float | None], list[np.ndarray]] = {}
-    for targets, _, output in forward_pass(model, dataset, config.batch_size, single_process(device), workers, reporter):
+    process = single_process(inputs.device)
+    for targets, _, output in forward_pass(inputs.model, dataset, batch_size, process, inputs.workers, inputs.reporter):
         sizes = [target.original_size for target in targets]
         assert not isinstance(output, RegionOutput)
         # The detections of a batch are concatenated, because a separate pass per image would be slow for the table's many cells.
@@ -79,10 +70,10 @@ def decoder_nms(
             thing = classes.thing[every.labels]
             found, of_image = every.chosen(thing), image_ids[thing.numpy()]
             found_rows = result_rows(found, of_image, classes)
-            for nms in config.nms:
+            for nms in thresholds:
                 left = found_rows if nms is None else found_rows[kept_by_nms(found, of_image, nms)]
                 rows.setdefault((layer + 1, nms), []).append(left)
-    truth = read_ground_truth(ground_truth)
+    truth = instances(dataset.split)
     return [Cell(depth, nms, coco_ap(truth, np.concatenate(cell), "bbox").metrics) for (depth, nms), cell in rows.items()]
 
 

@@ -7,10 +7,10 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 from detr_core.config import require
-from detr_core.studies.config import EVALUATING, StudyConfig
+from detr_core.studies.study import StudyConfig
 
 
 @dataclass(frozen=True)
@@ -89,12 +89,6 @@ class NamedStudyConfig(TrainingStudyConfig):
         return self.variants
 
 
-def study_kind(name: str, content: object) -> type[StudyConfig]:
-    """Returns the type of configuration of the study with this name and content."""
-    if name in EVALUATING:
-        return EVALUATING[name]
+def training_kind(name: str, content: object) -> type[TrainingStudyConfig]:
+    """Returns the type of configuration of the training study with this name and content."""
     return GridStudyConfig if isinstance(content, Mapping) and "vary" in content else NamedStudyConfig
-
-
-Studies = Annotated[dict[str, StudyConfig], study_kind]
-"""A profile's section `ablations`: study name -> its configuration."""

@@ -1,4 +1,4 @@
-"""Collects the results of a study's variants in the study's table, `runs/<profile>/studies/<study>/study.json`."""
+"""Collects the results of a study's variants in the study's table, `runs/<profile>/studies/training/<study>/study.json`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from detr_core.config import as_dict
-from detr_core.studies.training import TrainingStudyConfig
 from flows.profile import artifacts
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile
@@ -52,8 +51,7 @@ def write(
     from detr_core.evaluate.ground_truth import instances  # torch takes seconds to import
     from detr_core.studies.comparison import Run, Table, difference, write_table
 
-    config = settings.ablations[study]
-    assert isinstance(config, TrainingStudyConfig)
+    config = settings.studies.training[study]
     truth = instances(artifacts.dataset(paths)["val"]) if intervals else None
     rows = []
     for label, variant in runs.items():
@@ -68,7 +66,7 @@ def write(
             apart = difference(truth, base.paths(paths.profile).evaluation / "bbox.json", own.evaluation / "bbox.json")
         cost = json.loads((own.runs / "cost" / "cost.json").read_text(encoding="utf-8"))
         rows.append(Run(*about, "finished", None, variants.metrics(own), _curve(own), cost, apart))
-    return write_table(Table(study, paths.profile, config.paper, config.base, rows), paths.study(study))
+    return write_table(Table(study, paths.profile, config.paper, config.base, rows), paths.training_studies / study)
 
 
 def is_complete(table: Path, runs: Mapping[str, Variant]) -> bool:

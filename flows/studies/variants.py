@@ -21,7 +21,6 @@ from detr_core.checksums import digest
 from detr_core.config import as_dict
 from detr_core.data.splits import targets
 from detr_core.reporter import Reporter
-from detr_core.studies.training import TrainingStudyConfig
 from flows import evaluate, train_detection, train_panoptic
 from flows.profile import artifacts
 from flows.profile.paths import ROOT, Paths
@@ -61,8 +60,7 @@ class Variant:
 
 def variants_of(study: str, settings: Profile) -> list[Variant]:
     """Returns the variants of a training study of this profile, each under each seed."""
-    config = settings.ablations[study]
-    assert isinstance(config, TrainingStudyConfig)
+    config = settings.studies.training[study]
     whole, overrides = variants(settings, study), config.overrides()
     return [
         Variant(study, name, seed, config.set | overrides[name], _seeded(whole[name], seed), config.trains_masks)
@@ -90,7 +88,7 @@ def build_digests(variant: Variant, paths: Paths) -> dict[str, str]:
             before = digests[folder] = _digest(
                 before, given, as_dict(getattr(settings, stage)), _code(stage, settings.detector.kind)
             )
-    return digests | {"cost": _digest(before, _code("ablations", settings.detector.kind))}
+    return digests | {"cost": _digest(before, _code("studies", settings.detector.kind))}
 
 
 def is_up_to_date(variant: Variant, paths: Paths, digests: dict[str, str]) -> bool:
@@ -105,10 +103,10 @@ def is_up_to_date(variant: Variant, paths: Paths, digests: dict[str, str]) -> bo
 def run(variant: Variant, paths: Paths, digests: dict[str, str], reporter: Reporter, run_id: str) -> dict[str, float]:
     """Makes the results of the variant that are missing or not up to date, and returns its metrics.
 
-    They go to runs/<profile>/studies/<study>/<variant>-seed<k>/. Beside each result folder, a JSON file of the same name holds
-    the digest of the folder's inputs and `run_id`, the MLflow run that made it. If another variant of any study has a result with
-    the same digest, it is copied. Where training and evaluation have a metric of the same name, the evaluation's value is
-    returned. Raises the errors of the stages.
+    They go to runs/<profile>/studies/training/<study>/<variant>-seed<k>/. Beside each result folder, a JSON file of the same name
+    holds the digest of the folder's inputs and `run_id`, the MLflow run that made it. If another variant of any study has a
+    result with the same digest, it is copied. Where training and evaluation have a metric of the same name, the evaluation's
+    value is returned. Raises the errors of the stages.
     """
     own = variant.paths(paths.profile)
     work: dict[str, Callable[[Profile, Paths, Reporter], dict[str, float]]] = {
@@ -151,7 +149,7 @@ def _is_there(folder: Path, digest: str, reporter: Reporter) -> bool:
         reporter.message(f"{folder.name}: the result is up to date; settings, data and code are unchanged")
         return True
     _note(folder).unlink(missing_ok=True)
-    studies = folder.parents[2]
+    studies = folder.parents[2]  # the folder of all training studies
     like = sorted(other for other in studies.glob(f"*/*/{folder.name}") if _is_of(other, digest))
     if like:
         reporter.message(f"{folder.name}: copying the result of {like[0].parent.relative_to(studies)}, which has the same inputs")

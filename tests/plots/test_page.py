@@ -1,7 +1,6 @@
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import astuple
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,8 +13,8 @@ from tests.plots.stage_results import Results, dump, write_results
 
 LINKS = {"git commit": "0123abc", "MLflow": "http://127.0.0.1:5000/#/x?a=1&b=2", "parameters": "a: 1\nb: 2"}
 COMMANDS = {
-    "decoder-nms": "python -m flows.ablations decoder-nms --profile tiny",
-    "feed-forward": "python -m flows.ablations feed-forward --profile tiny",
+    "decoder-nms": "python -m flows.studies decoder-nms --profile tiny",
+    "feed-forward": "python -m flows.studies feed-forward --profile tiny",
 }
 VOID = {"meta", "img", "br", "input", "link"}
 
@@ -61,7 +60,7 @@ class Page(HTMLParser):
 
 
 def written(results: Results, out: Path, links: Mapping[str, str] = LINKS) -> str:
-    path = write_report("tiny", *astuple(results), out=out, pictures=2, links=links, commands=COMMANDS)
+    path = write_report(results, out, pictures=2, links=links, commands=COMMANDS)
     assert path == out / "index.html"
     return path.read_text(encoding="utf-8")
 

@@ -18,9 +18,8 @@ from detr_core.evaluate.average_precision import METRICS
 from detr_core.evaluate.boxes import Detections
 from detr_core.evaluate.predictions import average_precision_of
 from detr_core.reporter import Memory, Silent
-from detr_core.studies.config import DecoderNmsConfig
 from detr_core.studies.decoder_nms import Cell, decoder_nms, kept_by_nms, write_cells
-from tests.tiny_detector import CPU, dataset_of, detector, scenes
+from tests.tiny_detector import CPU, dataset_of, detector, scenes, study_inputs
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +33,11 @@ def dataset(split: Split) -> CocoDataset:
 
 
 def test_cells(dataset: CocoDataset, split: Split) -> None:
-    assert split.instances is not None
     model = detector(dataset.categories, mask_head=False)
     seen: list[int] = []
     model.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
-    config = DecoderNmsConfig(paper="Figure 4", nms=(None, 0.7, 0.01), batch_size=4, resize=None)
     reporter = Memory()
-    cells = decoder_nms(model, dataset.categories, dataset, config, split.instances, CPU, 0, reporter)
+    cells = decoder_nms(study_inputs(model, split, reporter), dataset, (None, 0.7, 0.01), batch_size=4)
     assert sum(seen) == len(dataset) == reporter.last_progress[0]
     assert [(cell.decoder_depth, cell.nms) for cell in cells] == [(d, n) for d in (1, 2, 3) for n in (None, 0.7, 0.01)]
     assert all(tuple(cell.metrics) == METRICS for cell in cells)

@@ -26,7 +26,7 @@ SERVING_SECONDS = 240
         ("prefect --no-prompt deployments run detr-ablations -p profile=coco", "detr-ablations"),
         ("prefect deployment run -p profile=coco --watch detr-ablations", "detr-ablations"),
         ("prefect deployment run --tag night detr-ablations", "detr-ablations"),
-        ("prefect deployment run ablations/detr-ablations", None),
+        ("prefect deployment run studies/detr-ablations", None),
         ("prefect deployment run --id 0a1b", None),
         ("prefect deployment inspect detr-ablations", None),
         ("prefect work-pool ls", None),
@@ -87,10 +87,10 @@ def test_serving_from_start_to_stop(
     assert f"http://127.0.0.1:{ports[1]}" in said
 
     # A bare name and a full one; a run that is not to begin while the test lasts.
-    for name in ("detr-pipeline", "detr-ablations", "ablations/detr-ablations"):
+    for name in ("detr-pipeline", "detr-ablations", "studies/detr-ablations"):
         code, said = prefect(f"deployment run {name} -p profile=smoke --start-in 1hour", checkout, at_server)
         assert code == 0, said
-        assert f"deployment '{'detr-pipeline' if 'pipeline' in name else 'ablations'}/{name.split('/')[-1]}'" in said
+        assert f"deployment '{'detr-pipeline' if 'pipeline' in name else 'studies'}/{name.split('/')[-1]}'" in said
         assert "'profile': 'smoke'" in said
 
     # A name that no deployment has is Prefect's to refuse, and other commands are as ever.
