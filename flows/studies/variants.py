@@ -91,6 +91,12 @@ def build_digests(variant: Variant, paths: Paths) -> dict[str, str]:
     return digests | {"cost": _digest(before, _code("studies", settings.detector.kind))}
 
 
+def shared_digest(paths: Paths) -> str:
+    """Returns a digest of what all variants of a study share: the profile's annotations, and the code of no particular kind."""
+    files = [file for split in artifacts.dataset(paths).values() for file in (split.instances, split.panoptic) if file]
+    return _digest([digest(file) for file in files], [_code(stage, kind=None) for stage in STAGES.values()])
+
+
 def is_up_to_date(variant: Variant, paths: Paths, digests: dict[str, str]) -> bool:
     """Returns whether all results of the variant exist and were made from inputs with these digests.
 
@@ -191,10 +197,13 @@ def _is_of(folder: Path, digest: str) -> bool:
     return folder.is_dir() and note.is_file() and json.loads(note.read_text(encoding="utf-8"))["made_from"] == digest
 
 
-def _code(stage: str, kind: str) -> str:
-    """Returns a digest of the files that dvc.yaml names as the stage's code. kind: of detector."""
+def _code(stage: str, kind: str | None) -> str:
+    """Returns a digest of the files that dvc.yaml names as the stage's code.
+
+    kind: the kind of detector whose code is included; None for the code that all kinds share.
+    """
     listed = [name for name in _graph()["stages"][stage]["deps"] if "${profile}" not in name]
-    named = [ROOT / name.replace("${kind}", kind) for name in listed]
+    named = [ROOT / name.replace("${kind}", kind or "") for name in listed if kind is not None or "${kind}" not in name]
     found = {file for path in named for file in (path, *path.rglob("*")) if file.is_file() and file.suffix != ".pyc"}
     return _digest([(str(file.relative_to(ROOT)), digest(file)) for file in sorted(found)])
 

@@ -21,7 +21,7 @@ PROFILES = profile_names()
 
 
 def with_study(**changes: Any) -> Profile:
-    study = {"paper": "Table 2", "base": "1", "seeds": [0], "set": {}, "vary": {"detector.encoder_layers": [0, 1]}}
+    study = {"paper": "Table 2", "base": "1", "seeds": [0], "median_of": 1, "set": {}, "vary": {"detector.encoder_layers": [0, 1]}}
     content = tiny_parameters()
     depth = {key: value for key, value in (study | changes).items() if value is not None}
     return profile_of(content | {"studies": {"evaluating": {}, "training": {"depth": depth}}})
@@ -198,7 +198,7 @@ def test_studies_are_in_a_file_of_their_own(tmp_path: Path) -> None:
     ],
 )
 def test_an_unknown_study_is_refused_with_file_and_key(section: str, study: str, said: str) -> None:
-    depth = {"paper": "Table 2", "base": "1", "seeds": [0], "set": {}, "vary": {"detector.encoder_layers": [0, 1]}}
+    depth = {"paper": "Table 2", "base": "1", "seeds": [0], "median_of": 1, "set": {}, "vary": {"detector.encoder_layers": [0, 1]}}
     studies: dict[str, Any] = {"evaluating": {}, "training": {}}
     studies[section] = {study: depth if section == "training" else {}}
     with pytest.raises(ConfigError, match=re.escape(said)):

@@ -27,7 +27,7 @@ from flows.studies.variants import build_digests, makers, variants_of
 from tests.conftest import Trained, copy_data, tiny_parameters, write_parameters
 
 STEP = {"train_detection.epochs": 1, "train_detection.steps": 1}
-DEPTH = {"paper": "Table 2", "base": "1", "seeds": [0], "set": STEP, "vary": {"detector.encoder_layers": [0, 1]}}
+DEPTH = {"paper": "Table 2", "base": "1", "seeds": [0], "median_of": 1, "set": STEP, "vary": {"detector.encoder_layers": [0, 1]}}
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_a_study_of_masks_trains_the_head_and_shares_the_detector(where: Paths) 
     heads = {"maps": {}, "none": {"train_panoptic.attention_maps": "none", "train_panoptic.attention_gain": 1}}
     steps = STEP | {"train_panoptic.epochs": 1, "train_panoptic.steps": 1}
     content = tiny_parameters()
-    heads_study = {"paper": "Table 5", "base": "maps", "seeds": [0], "set": steps, "variants": heads}
+    heads_study = {"paper": "Table 5", "base": "maps", "seeds": [0], "median_of": 1, "set": steps, "variants": heads}
     content["studies"] = {"evaluating": {}, "training": {"heads": heads_study}}
     study = Study("heads", build(Profile, content, "tiny.yaml"), where)
     assert make_all(study) == {
@@ -151,7 +151,7 @@ def test_another_checkpoint_to_start_from_makes_again_what_starts_from_it(where:
     content["train_detection"]["init"] = {"checkpoint": str(tmp_path / "detector.pth"), "sha256": None}
     content["train_panoptic"] |= {"init": {"checkpoint": str(tmp_path / "masks.pth"), "sha256": None}, "attention_gain": 1}
     variants = {"a": {}, "b": {"train_panoptic.epochs": 3}}
-    masks = {"paper": "Table 5", "base": "a", "seeds": [0], "set": {}, "variants": variants}
+    masks = {"paper": "Table 5", "base": "a", "seeds": [0], "median_of": 1, "set": {}, "variants": variants}
     content["studies"] = {"evaluating": {}, "training": {"masks": masks}}
     variant, _ = variants_of("masks", build(Profile, content, "tiny.yaml"))
 
@@ -170,7 +170,7 @@ def test_what_another_study_has_made_from_the_same_is_taken_from_there(where: Pa
     forward = {"with": {}, "without": {"detector.feed_forward": 0}}
     content["studies"]["training"] = {
         "depth": DEPTH,
-        "feed-forward": {"paper": "section 4.2", "base": "with", "seeds": [0], "set": STEP, "variants": forward},
+        "feed-forward": {"paper": "section 4.2", "base": "with", "seeds": [0], "median_of": 1, "set": STEP, "variants": forward},
     }
     profile = build(Profile, content, "tiny.yaml")
     first, second = Study("depth", profile, where), Study("feed-forward", profile, where)
@@ -270,7 +270,7 @@ def test_the_command_names_what_failed_and_mlflow_has_each_variant(
     content = tiny_parameters()
     broken = {"detector.encoder_layers": 2, "train_detection.init": {"checkpoint": "no/such.pt", "sha256": None}}
     variants = {"none": {"detector.encoder_layers": 0}, "one + more": {"detector.encoder_layers": 1}, "broken": broken}
-    depth = {"paper": "Table 2", "base": "one + more", "seeds": [0], "set": STEP, "variants": variants}
+    depth = {"paper": "Table 2", "base": "one + more", "seeds": [0], "median_of": 1, "set": STEP, "variants": variants}
     content["studies"] = {"evaluating": {}, "training": {"depth": depth}}
     content["resources"]["side_by_side"] = 2
     write_parameters(checkout / "params" / "tiny.yaml", content)
