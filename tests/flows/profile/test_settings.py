@@ -47,15 +47,15 @@ def test_a_number_is_one_however_it_is_written(number: str, tmp_path: Path) -> N
 def test_the_papers_schedules_are_those_of_the_study_whichever_the_profile_has() -> None:
     content = yaml.safe_load((PARAMS / "coco.yaml").read_text(encoding="utf-8"))
     plain = build(Profile, content, "coco.yaml")
-    assert (plain.train_detection.epochs, plain.train_detection.schedule.drop_epoch) == (300, 200)
-    assert (plain.train_panoptic.epochs, plain.train_panoptic.schedule.drop_epoch) == (25, 15)
-    content["train_detection"] |= {"epochs": 500, "schedule": content["train_detection"]["schedule"] | {"drop_epoch": 400}}
+    assert (plain.train_detection.epochs, plain.train_detection.schedule.drop_epochs) == (300, (200,))
+    assert (plain.train_panoptic.epochs, plain.train_panoptic.schedule.drop_epochs) == (25, (15,))
+    content["train_detection"] |= {"epochs": 500, "schedule": content["train_detection"]["schedule"] | {"drop_epochs": [400]}}
     long = build(Profile, content, "coco.yaml")
     assert long.train_panoptic == plain.train_panoptic
     for profile in (plain, long):
         found = variants(profile, "schedule")
-        assert {name: (v.train_detection.epochs, v.train_detection.schedule.drop_epoch) for name, v in found.items()} == {
-            "300 epochs": (300, 200), "500 epochs": (500, 400),
+        assert {name: (v.train_detection.epochs, v.train_detection.schedule.drop_epochs) for name, v in found.items()} == {
+            "300 epochs": (300, (200,)), "500 epochs": (500, (400,)),
         }  # fmt: skip
         assert {variant.train_detection.targets for variant in found.values()} == {"instances"}
 
