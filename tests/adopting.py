@@ -43,7 +43,7 @@ def carried(folder: Path, name: str, params: Path, mode: str = "strict", **optio
     outcome = Outcome(Paths(name))
     try:
         made = adoption.adopt(folder, name, "plain", **({"val_share": 0.25} | options))
-        outcome.told = made.told
+        outcome.told = made.notes
         file = params / f"{name}.yaml"
         content = yaml.safe_load(file.read_text())
         content["check"] |= {"mode": mode, "pictures": 0}

@@ -66,11 +66,11 @@ def save_state(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     schedule: LRScheduler,
-    group: ProcessContext,
+    process: ProcessContext,
 ) -> None:
     """Writes the state of all processes to `path` atomically. The first process writes the file."""
-    generators = group.gather(_generator_state(group.device))
-    if group.first:
+    generators = process.gather(_generator_state(process.device))
+    if process.first:
         content = {
             "fingerprint": fingerprint,
             "progress": asdict(progress),
@@ -80,7 +80,7 @@ def save_state(
             "generators": generators,
         }
         write_atomically(path, content)
-    group.wait()
+    process.wait()
 
 
 def load_state(
@@ -89,7 +89,7 @@ def load_state(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     schedule: LRScheduler,
-    group: ProcessContext,
+    process: ProcessContext,
 ) -> tuple[Progress, str | None]:
     """Loads the state in `path` into the model, the optimiser and the schedule, if it belongs to this training.
 
@@ -107,8 +107,8 @@ def load_state(
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])
     schedule.load_state_dict(content["schedule"])
-    if len(content["generators"]) == group.size:
-        _set_generator_state(content["generators"][group.rank], group.device)
+    if len(content["generators"]) == process.size:
+        _set_generator_state(content["generators"][process.rank], process.device)
     progress = Progress(**content["progress"])
     return progress, f"resuming after step {progress.step}"
 

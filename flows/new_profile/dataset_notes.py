@@ -19,7 +19,7 @@ from detr_core.wording import counted
 _BACKSLASH = "\\"
 
 
-def told(findings: Sequence[Finding]) -> list[str]:
+def finding_notes(findings: Sequence[Finding]) -> list[str]:
     """Returns a line for each kind of finding, with the number of findings in each split and the first finding."""
     lines = []
     for name, kind in KINDS.items():

@@ -135,9 +135,9 @@ def project_of(trained: Trained, made: bool) -> Iterator[Path]:
         root = Path(folder).resolve()
         shutil.copytree(PARAMS, root / "params", ignore=shutil.ignore_patterns("coco*", "demo*", "dvc.lock"))
         shutil.copy(PARAMS.parent / "dvc.yaml", root)
-        for module in (adoption, data, paths):
+        for module in (data, paths):
             patch.setattr(module, "ROOT", root)
-        for module in (adoption, paths, profiles):
+        for module in (paths, profiles):
             patch.setattr(module, "PARAMS", root / "params")
         for module in (paths, launch):
             patch.setattr(module, "STATE", root / ".state")

@@ -22,6 +22,8 @@ from detr_core.data.splits import DatasetError
 from detr_core.model.deformable.config import DeformableConfig
 from detr_core.studies.config import EVALUATING, InstanceCountConfig
 from flows.new_profile import adoption, dataset_layout, sizes, yolo_layout
+from flows.new_profile.recipe import Start
+from flows.new_profile.summary import summary_table
 from flows.profile import paths, settings
 from flows.profile.paths import PARAMS, ROOT
 from flows.profile.settings import load, read
@@ -35,7 +37,7 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of profiles of its own."""
     folder = tmp_path / "params"
     shutil.copytree(PARAMS, folder)
-    for module in (adoption, paths, settings):
+    for module in (paths, settings):
         monkeypatch.setattr(module, "PARAMS", folder)
     return folder
 
@@ -91,7 +93,7 @@ def test_another_detector_than_the_recipes_own(tmp_path: Path, params: Path, det
     (root / "dataset.json").unlink()
     adopted = made(root, like=like, detector=detector)
     shown = io.StringIO()
-    Console(file=shown, width=100).print(adoption.table(adopted))
+    Console(file=shown, width=100).print(summary_table(adopted.paths.profile, adopted.content, adopted.statistics, adopted.deep))
     summary = "deformable, 10 queries" if detector == "deformable" else "faster_rcnn "
     assert re.search("detector +│ " + summary, shown.getvalue())
     profile, recipe = load(NAME), settings.variants(load(like), "baselines")[detector]
@@ -115,7 +117,7 @@ def test_a_detector_that_is_not_known_or_is_the_checkpoints(tmp_path: Path, para
     with pytest.raises(ConfigError, match=rf"a variant of ablations\.baselines in .*demo\.yaml \({known}\), found 'yolo'"):
         made(root, detector="yolo")
     with pytest.raises(ConfigError, match="--detector: expected no --checkpoint, because a checkpoint has its own detector"):
-        made(root, detector="deformable", start=adoption.Start("x.pth", None))
+        made(root, detector="deformable", start=Start("x.pth", None))
     made(root)
     with pytest.raises(ConfigError, match=r"ablations\.baselines in .* \(none\), found 'deformable'"):
         adoption.adopt(root, "another", like=NAME, val_share=0.25, detector="deformable")

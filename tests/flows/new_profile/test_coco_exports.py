@@ -20,7 +20,6 @@ from detr_core.data.fields import read_content
 from detr_core.data.splits import read_dataset
 from detr_core.evaluate.average_precision import coco_ap
 from detr_core.evaluate.ground_truth import has_masks, instances
-from flows.new_profile import adoption
 from flows.profile import paths, settings
 from flows.profile.paths import PARAMS
 from tests.adopting import Outcome, carried, write_recipe
@@ -43,7 +42,7 @@ def params(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     folder = tmp_path / "params"
     shutil.copytree(PARAMS, folder)
     write_recipe(folder)
-    for module in (adoption, paths, settings):
+    for module in (paths, settings):
         monkeypatch.setattr(module, "PARAMS", folder)
     return folder
 

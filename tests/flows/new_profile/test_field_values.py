@@ -23,7 +23,7 @@ from detr_core.jobs.training import Job
 from detr_core.model.checkpoint import load_checkpoint
 from detr_core.reporter import Silent
 from flows import check, data, predict
-from flows.new_profile import adoption
+from flows.new_profile.summary import summary_table
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile
 from tests.conftest import tiny_parameters
@@ -169,7 +169,7 @@ def test_adopt_states_crowds_deep_pixels_and_names_that_look_like_markup() -> No
     content["evaluate"]["resize"] = {"short": [1], "longest": 1}
     statistics = {"train": Statistics({"[/b]": 0}, crowds=48), "val": Statistics({"[/b]": 0})}
     console = Console(file=io.StringIO(), width=140)
-    console.print(adoption.table(adoption.Adopted(Paths("x"), content, statistics, [], "16-bit")))
+    console.print(summary_table("x", content, statistics, "16-bit"))
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert "0 objects, 48 crowds, which are not used for training; there is nothing to learn from" in said
     assert "[/b]" in said

@@ -28,9 +28,10 @@ from detr_core.evaluate.ground_truth import instances
 from detr_core.reporter import Silent
 from detr_core.sources.config import FolderConfig
 from detr_core.sources.folder import write_folder_dataset
-from flows.new_profile import adoption, sizes
+from flows.new_profile import sizes
+from flows.new_profile.dataset_contents import read_contents
 from flows.new_profile.dataset_layout import find_layout
-from flows.new_profile.dataset_notes import require_images, told
+from flows.new_profile.dataset_notes import finding_notes, require_images
 from flows.new_profile.yolo_layout import yolo_set
 from flows.profile.paths import PARAMS
 from tests.adopting import carried
@@ -154,10 +155,10 @@ def through_the_core(folder: Path, out: Path) -> None:
     layout = find_layout(folder, 0.25)
     assert all("\n" not in note for note in layout.notes)
     config = build(FolderConfig, {"root": str(folder), **layout.section}, str(folder))
-    read_data = adoption._statistics(config, 0)
+    read_data = read_contents(config, 0)
     statistics, findings, panoptic = read_data.statistics, read_data.findings, read_data.panoptic
     require_images(statistics, findings, folder)
-    assert all(line.encode() for line in told(findings))
+    assert all(line.encode() for line in finding_notes(findings))
     sizes.fit(copy.deepcopy(SMOKE), statistics, panoptic, tuned=False)
     (out / "data").mkdir(parents=True)
     (out / "dataset").mkdir()

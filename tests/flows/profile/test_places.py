@@ -26,9 +26,9 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "project"
     shutil.copytree(PARAMS, root / "params")
     shutil.copy(PARAMS.parent / "dvc.yaml", root)
-    for module in (adoption, paths, settings):
+    for module in (paths, settings):
         monkeypatch.setattr(module, "PARAMS", root / "params")
-    for module in (adoption, data, paths):
+    for module in (data, paths):
         monkeypatch.setattr(module, "ROOT", root)
     monkeypatch.setattr(paths, "MAIN", root)
     for name in ("STATE", "SHARED"):

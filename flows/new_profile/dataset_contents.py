@@ -1,0 +1,66 @@
+"""Reads what a dataset contains: the statistics of its splits and the faults of its annotations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from detr_core.check.conversion import unreadable_images
+from detr_core.check.entries import category_difference, category_names, check_entries
+from detr_core.check.findings import Finding
+from detr_core.check.statistics import Statistics, count
+from detr_core.data.fields import read_content
+from detr_core.data.splits import read_dataset, targets
+from detr_core.data.values import first_sample_type
+from detr_core.sources.config import FolderConfig
+from flows.new_profile.yolo_layout import yolo_set
+from flows.profile import paths
+
+_HEADERS = 50  # the number of training images whose header is read
+
+
+@dataclass(frozen=True)
+class DatasetContents:
+    """The content of a dataset.
+
+    statistics: those of 'train' and 'val'. findings: the faults of the annotations. notes: lines for the user. panoptic: both
+    splits have panoptic annotations. deep: the sample type of the first training image with more than 8 bits a value, or None.
+    """
+
+    statistics: dict[str, Statistics]
+    findings: list[Finding]
+    notes: list[str]
+    panoptic: bool
+    deep: str | None
+
+
+def read_contents(config: FolderConfig, seed: int) -> DatasetContents:
+    """Reads the annotations of both splits, and the headers of the first training images."""
+    from detr_core.sources.folder import write_folder_dataset  # torch takes seconds to import
+
+    root = (paths.ROOT / config.root).resolve()
+    with TemporaryDirectory() as temporary:
+        write_folder_dataset(config, root, seed, yolo_set(root) if config.format == "yolo" else None, Path(temporary))
+        splits = read_dataset(Path(temporary))
+        statistics: dict[str, Statistics] = {}
+        names: dict[str, dict[int, str]] = {}
+        findings: list[Finding] = []
+        source = targets(splits["train"] if splits["val"].panoptic is not None else splits["val"])
+        for name, split in splits.items():
+            file = getattr(split, source)
+            content = read_content(file)
+            entries = check_entries(content, name, source)
+            findings += [*entries.findings, *unreadable_images(content, name, source)]
+            names[name] = category_names(content, str(file))
+            statistics[name] = count(entries, names[name])
+            if name == "train":
+                deep = first_sample_type(split.images / image.name for image in islice(entries.images.values(), _HEADERS))
+    if config.format != "coco":  # then a finding's place is that in a converted file, which the user does not have
+        findings = [replace(finding, place=None) for finding in findings]
+    difference = category_difference(names)
+    notes = (
+        [f"the categories differ between the splits, and the check stops at such a dataset: {difference}"] if difference else []
+    )
+    return DatasetContents(statistics, findings, notes, source == "panoptic", deep)

@@ -1,0 +1,60 @@
+"""Writes the files of a new profile: all of them, or none. No existing file is overwritten."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import yaml
+
+from detr_core.config import ConfigError
+from flows.profile import paths, places
+from flows.profile.paths import Paths, relative
+
+
+def require_new(new: Paths, dataset: Path) -> None:
+    """Raises an error unless a profile of this name can be made for the dataset in the folder `dataset`.
+
+    Raises ConfigError for an invalid or existing name, or a dataset that lies among results; ForeignFileError if the folders for
+    the results of the new profile hold other files.
+    """
+    name = new.profile
+    if not re.fullmatch("[a-z0-9][a-z0-9_-]*", name):
+        raise ConfigError(f"--name: expected a name of lower-case letters, digits, - and _, found {name!r}")
+    if existing := [relative(path) for path in (new.params, paths.PARAMS / name) if path.exists()]:
+        exist, which = ("exists", existing[0]) if len(existing) == 1 else ("exist", "both")
+        raise ConfigError(f"--name: {' and '.join(existing)} {exist}; choose another name, or remove {which}")
+    places.require_room(new, dataset)
+
+
+def write_profile(new: Paths, text: str, dataset: Path) -> None:
+    """Writes params/<name>.yaml with this text, and the folder params/<name>/ with a link to the folder `dataset`.
+
+    Raises ConfigError if another command has made a profile of the same name at the same time.
+    """
+    folder = paths.PARAMS / new.profile
+    profile = {"profile": new.profile, "kind": yaml.safe_load(text)["detector"]["kind"], "wd": "../.."}
+    files = {
+        new.params: text,
+        folder / "profile.yaml": yaml.safe_dump(profile, sort_keys=False, allow_unicode=True),
+        folder / "dvc.yaml": (paths.ROOT / "dvc.yaml").read_text(encoding="utf-8"),  # the last file: with it DVC reads the folder
+    }
+    written: list[Path] = []
+    try:
+        folder.mkdir()
+        inside = dataset.is_relative_to(paths.ROOT)  # then a relative link is also right in copies of the project
+        new.source.symlink_to(os.path.relpath(dataset, folder.resolve()) if inside else dataset)
+        written.append(new.source)
+        for path, content in files.items():
+            with path.open("x", encoding="utf-8") as file:
+                written.append(path)
+                file.write(content)
+    except BaseException as error:
+        for path in written:
+            path.unlink(missing_ok=True)
+        if written:
+            folder.rmdir()
+        if isinstance(error, FileExistsError):  # another command has made a profile of the same name at the same time
+            raise ConfigError(f"--name: {error.filename} exists; choose another name, or remove {error.filename}") from None
+        raise

@@ -1,0 +1,88 @@
+"""Chooses the recipe of a new profile: it is copied from another profile, or from a trained checkpoint."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
+from typing import Any
+
+from detr_core.config import ConfigError, as_dict
+from detr_core.model.spec import kind_of, kinds_with
+from detr_core.studies.config import EVALUATING
+from flows.new_profile.profile_text import read_with_comments
+from flows.profile.paths import Paths, relative
+from flows.profile.settings import overridden, read
+
+
+@dataclass(frozen=True)
+class Start:
+    """The checkpoint that fine-tuning starts from: a path, or an address with the checksum of its file."""
+
+    checkpoint: str
+    sha256: str | None
+
+
+def copied_recipe(like: str, detector: str | None, start: Start | None) -> Any:
+    """Returns the content of the profile `like`, with its comments, but without the studies that train.
+
+    detector: a variant of the profile's study `baselines`, whose detector and recipe are used instead; with None the
+    profile's own are used. start: the checkpoint that fine-tuning starts from, see `start_from`. It excludes a variant, because
+    it has its own detector.
+    Raises ConfigError for an unknown profile or variant, an invalid profile, or a variant together with a checkpoint.
+    """
+    model = Paths(like).params
+    if not model.is_file():
+        raise ConfigError(f"--like: expected the name of a profile, found {like!r}")
+    if detector is not None and start is not None:
+        raise ConfigError("--detector: expected no --checkpoint, because a checkpoint has its own detector; give only one")
+    read(model)  # reading all of it reports its errors, with the file's name, before any work
+    content = read_with_comments(model)
+    if detector is not None:
+        content = _with_detector(content, detector, relative(model))
+    for study in [study for study in content["ablations"] if study not in EVALUATING]:
+        del content["ablations"][study]  # its schedules fit the copied profile, not the new dataset
+    return content
+
+
+def _with_detector(content: Any, name: str, where: str) -> Any:
+    """Returns a copy of a profile's content with the detector and recipe of the variant `name` of its study `baselines`."""
+    variants = content["ablations"].get("baselines", {}).get("variants", {})
+    if name not in variants:
+        known = ", ".join(variants) or "none"
+        raise ConfigError(f"--detector: expected a variant of ablations.baselines in {where} ({known}), found {name!r}")
+    overrides = json.loads(json.dumps(variants[name]))  # this removes anchors and comments
+    content = overridden(content, overrides, f"{where}: ablations.baselines.variants.{name}")
+    for key in overrides:
+        *path, last = key.split(".")
+        reduce(getitem, path, content).ca.items.pop(last, None)  # the comment described the old value
+    if "mask_head" not in kind_of(content["detector"]["kind"]).capabilities:
+        content["train_panoptic"] = None
+    return content
+
+
+def start_from(content: Any, start: Start) -> None:
+    """Sets the detector of a checkpoint in a profile's content, and lets its trainings start from the checkpoint's weights.
+
+    Raises ConfigError for a checkpoint of a kind that can't be fine-tuned; CheckpointError if the checkpoint can't be read.
+    """
+    init = {"checkpoint": start.checkpoint, "sha256": start.sha256}
+    content["train_detection"]["init"] = init
+    content["detector"], maps = _built_as(start)
+    if maps is not None and content["train_panoptic"] is not None:
+        content["train_panoptic"] |= {"init": dict(init), "attention_maps": maps, "attention_gain": 1}
+
+
+def _built_as(start: Start) -> tuple[dict[str, Any], str | None]:
+    """Returns the section `detector` of a checkpoint, and the setting `attention_maps` of its mask head, None without one."""
+    import torch
+
+    from detr_core.model.checkpoint import load_checkpoint
+    from flows.profile.checkpoints import local_file
+
+    model = load_checkpoint(local_file(start.checkpoint, start.sha256), torch.device("cpu")).model
+    if "init" not in kind_of(model.config.kind).capabilities:
+        expected = f"a detector of kind {kinds_with('init')}, which can be fine-tuned"
+        raise ConfigError(f"--checkpoint: expected {expected}, found {model.config.kind!r}")
+    return as_dict(model.config), model.attention_maps if model.has_mask_head else None

@@ -1,0 +1,42 @@
+"""Shows the statistics of a dataset and the settings that were chosen for it, before any training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from detr_core.check.statistics import Statistics, quantile
+from detr_core.wording import counted
+
+
+def summary_table(profile: str, content: Mapping[str, Any], statistics: Mapping[str, Statistics], deep: str | None) -> Table:
+    """Returns a table of a dataset's statistics and of the settings in the content of its new profile.
+
+    statistics: those of 'train' and 'val'. deep: the sample type of images with more than 8 bits a value, None if none was found.
+    """
+    train, detection = statistics["train"], content["train_detection"]
+    table = Table(title=f"Profile {profile}", title_justify="left", show_header=False)
+    for name, split in statistics.items():
+        images, objects = sum(split.objects.values()), sum(split.classes.values())
+        most = f", at most {split.most_objects} an image" if objects else "; there is nothing to learn from"
+        crowds = f", {counted(split.crowds, 'crowd')}, which are not used for training" if split.crowds else ""
+        table.add_row(f"{name}", f"{counted(images, 'image')}, {counted(objects, 'object')}{crowds}{most}")
+    classes = list(train.classes)
+    listed = escape(", ".join(classes[:8]))  # a class may be called [x], which would be markup
+    table.add_row("classes", f"{len(classes)}: {listed}{', ...' if len(classes) > 8 else ''}")
+    table.add_row("objects", f"the median size is {quantile(train.sides, 0.5)} pixels")
+    if deep is not None:
+        table.add_row("pixels", f"{deep} values, which the check's `value_range` scales to 8 bits")
+    table.add_section()
+    detector = content["detector"]
+    table.add_row(
+        "detector", detector["kind"] + (f", {counted(detector['queries'], 'query', 'queries')}" if "queries" in detector else "")
+    )
+    resize = content["evaluate"]["resize"]
+    table.add_row("resize", f"short side {resize['short'][0]}, long side at most {resize['longest']}")
+    table.add_row("epochs", f"{detection['epochs']}, {counted(detection['batch_size'], 'image')} a step")
+    table.add_row("masks", "trained on the panoptic annotations" if content["train_panoptic"] else "none; only boxes are trained")
+    return table
