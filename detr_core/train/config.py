@@ -56,23 +56,26 @@ class SgdConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """The learning rate schedule: `step` divides the rate by ten at `drop_epoch`, `cosine` decreases it to 0 at the end.
+    """The learning rate schedule: `step` divides the rate by ten at each of `drop_epochs`, `cosine` decreases it to 0 at the end.
 
-    warmup_steps: the number of optimiser steps of linear warm-up from 0.
+    warmup_steps: the number of optimiser steps of linear warm-up from 0. drop_epochs: numbers of epochs in ascending order; the
+    rate drops after that many epochs. The list is empty with kind 'cosine'.
     """
 
     kind: Literal["step", "cosine"]
     warmup_steps: int
-    drop_epoch: int | None
+    drop_epochs: tuple[int, ...]
 
     def __post_init__(self) -> None:
         require(self.warmup_steps >= 0, "warmup_steps", "0 or more", self.warmup_steps)
+        drops = list(self.drop_epochs)
         require(
-            (self.drop_epoch is not None) == (self.kind == "step"),
-            "drop_epoch",
-            "an epoch with kind 'step', null with kind 'cosine'",
-            self.drop_epoch,
+            (len(drops) > 0) == (self.kind == "step"),
+            "drop_epochs",
+            "one epoch or more with kind 'step', an empty list with kind 'cosine'",
+            drops,
         )
+        require(drops == sorted(set(drops)), "drop_epochs", "different epochs in ascending order", drops)
 
 
 @dataclass(frozen=True)
@@ -111,8 +114,9 @@ class TrainConfig:
             f"a divisor of batch_size {self.batch_size}",
             self.accumulation,
         )
-        drop = self.schedule.drop_epoch
-        require(drop is None or 0 < drop < self.epochs, "schedule.drop_epoch", f"between 1 and {self.epochs - 1}", drop)
+        drops = self.schedule.drop_epochs
+        inside = all(0 < drop < self.epochs for drop in drops)
+        require(inside, "schedule.drop_epochs", f"epochs between 1 and {self.epochs - 1}", list(drops))
 
 
 @dataclass(frozen=True)

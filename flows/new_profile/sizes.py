@@ -78,7 +78,7 @@ def _schedule(training: Content, images: int, epochs: int, drop: float) -> None:
     training["checkpoint_every"] = max(20, steps * epochs // 50)
     schedule = training["schedule"]
     schedule["warmup_steps"] = min(schedule["warmup_steps"], steps * epochs // 20)
-    schedule["drop_epoch"] = max(1, int(drop * epochs)) if schedule["kind"] == "step" else None
+    schedule["drop_epochs"] = [max(1, int(drop * epochs))] if schedule["kind"] == "step" else []
 
 
 def _fit_grid(study: Content, queries: int | None, side: int) -> None:

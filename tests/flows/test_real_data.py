@@ -43,7 +43,7 @@ def profile(name: str) -> Profile:
     for stage in ("train_detection", "train_panoptic"):
         content[stage] |= {"epochs": 20, "steps": 2, "batch_size": 4, "resize": resize}
         content[stage]["augmentation"] = {"flip": 0.5, "crop": crop, "resize": resize}
-        content[stage]["schedule"]["drop_epoch"] = 10
+        content[stage]["schedule"]["drop_epochs"] = [10]
     content["train_detection"]["targets"] = "instances" if train["panoptic"] is None else "panoptic"
     if train["panoptic"] is None:
         content["train_panoptic"] = None

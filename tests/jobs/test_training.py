@@ -238,6 +238,22 @@ def test_every_kind_of_detector_goes_on_bit_for_bit(kind: str, dataset: Path, tm
     assert history(tmp_path / "whole") == history(tmp_path / "interrupted")
 
 
+def test_a_training_goes_on_at_a_drop_and_in_the_warm_up_bit_for_bit(dataset: Path, tmp_path: Path) -> None:
+    # Three steps in an epoch. The warm-up ends at the first drop, after which the second follows.
+    everything: dict[str, Any] = {"epochs": 3, "checkpoint_every": 1, "schedule": ScheduleConfig("step", 3, (1, 2))}
+    carry_out(job(dataset, tmp_path / "whole", **everything), ALONE, Silent())
+    interrupted, told = job(dataset, tmp_path / "interrupted", **everything), Memory()
+    for step in (2, 4, 7):  # the state is of the step before: in the warm-up, at the first drop, at the second
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(interrupted, ALONE, InterruptedAt(step))
+    carry_out(interrupted, ALONE, told)
+    assert told.messages == ["resuming after step 6"]
+    assert_identical(tmp_path / "whole", tmp_path / "interrupted")
+    lr = tiny_settings().train_detection.optimizer.lr
+    found = [record["train/lr"] / lr for record in history(tmp_path / "whole") if "train/lr" in record]
+    assert found == pytest.approx([1 / 3, 2 / 3, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01], rel=1e-14)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_detector_trains_alike_in_two_processes_and_in_four_micro_batches(
     kind: str, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -386,7 +402,7 @@ def test_a_loss_that_is_not_finite_names_where(dataset: Path, tmp_path: Path) ->
 
 def test_what_was_good_before_a_loss_that_is_not_finite_is_named_and_kept(dataset: Path, tmp_path: Path) -> None:
     runaway = OptimizerConfig(lr=1e37, backbone_lr=1e37, weight_decay=0, clip_norm=1)
-    changes: dict[str, Any] = {"optimizer": runaway, "schedule": ScheduleConfig("step", 0, 1), "checkpoint_every": 1}
+    changes: dict[str, Any] = {"optimizer": runaway, "schedule": ScheduleConfig("step", 0, (1,)), "checkpoint_every": 1}
     with pytest.raises(NonFiniteError) as error:
         carry_out(job(dataset, tmp_path, **changes), ALONE, Silent())
     state = tmp_path / "work" / "state.pt"

@@ -88,16 +88,15 @@ def test_panoptic_with_val_for_every_recipe(tmp_path: Path, params: Path, like: 
 
 
 @pytest.mark.parametrize("like", ["demo", "coco"])
-@pytest.mark.parametrize("detector", ["deformable", "faster-rcnn"])
+@pytest.mark.parametrize("detector", ["deformable", "faster-rcnn", "faster-rcnn-dc5", "faster-rcnn-plus"])
 def test_another_detector_than_the_recipes_own(tmp_path: Path, params: Path, detector: str, like: str) -> None:
     root = write_whole(tmp_path / "data")
     (root / "dataset.json").unlink()
     adopted = made(root, like=like, detector=detector)
     shown = io.StringIO()
     Console(file=shown, width=100).print(summary_table(adopted.paths.profile, adopted.content, adopted.statistics, adopted.deep))
-    assert re.search(
-        "detector +│ " + {"deformable": "deformable, 10 queries", "faster-rcnn": "faster_rcnn "}[detector], shown.getvalue()
-    )
+    summary = "deformable, 10 queries" if detector == "deformable" else "faster_rcnn "
+    assert re.search("detector +│ " + summary, shown.getvalue())
     profile, recipe = load(NAME), settings.variants(load(like), "baselines")[detector]
     assert profile.detector == (
         dataclasses.replace(recipe.detector, queries=10) if isinstance(recipe.detector, DeformableConfig) else recipe.detector

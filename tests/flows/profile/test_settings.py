@@ -20,8 +20,11 @@ from tests.kinds import DEFORMABLE, KINDS
 PROFILES = profile_names()
 
 
+DEPTHS = {"detector.encoder_layers": [0, 1]}
+
+
 def with_study(**changes: Any) -> Profile:
-    study = {"paper": "Table 2", "base": "1", "seeds": [0], "median_of": 1, "set": {}, "vary": {"detector.encoder_layers": [0, 1]}}
+    study = {"paper": "Table 2", "base": "1", "seeds": [0], "median_of": 1, "set": {}, "vary": DEPTHS}
     content = tiny_parameters()
     depth = {key: value for key, value in (study | changes).items() if value is not None}
     return profile_of(content | {"studies": {"evaluating": {}, "training": {"depth": depth}}})
@@ -54,15 +57,15 @@ def test_a_number_is_one_however_it_is_written(number: str, tmp_path: Path) -> N
 def test_the_papers_schedules_are_those_of_the_study_whichever_the_profile_has() -> None:
     content = read_parameters(PARAMS / "coco.yaml")
     plain = build(Profile, content, "coco.yaml")
-    assert (plain.train_detection.epochs, plain.train_detection.schedule.drop_epoch) == (300, 200)
-    assert (plain.train_panoptic.epochs, plain.train_panoptic.schedule.drop_epoch) == (25, 15)
-    content["train_detection"] |= {"epochs": 500, "schedule": content["train_detection"]["schedule"] | {"drop_epoch": 400}}
+    assert (plain.train_detection.epochs, plain.train_detection.schedule.drop_epochs) == (300, (200,))
+    assert (plain.train_panoptic.epochs, plain.train_panoptic.schedule.drop_epochs) == (25, (15,))
+    content["train_detection"] |= {"epochs": 500, "schedule": content["train_detection"]["schedule"] | {"drop_epochs": [400]}}
     long = build(Profile, content, "coco.yaml")
     assert long.train_panoptic == plain.train_panoptic
     for profile in (plain, long):
         found = variants(profile, "schedule")
-        assert {name: (v.train_detection.epochs, v.train_detection.schedule.drop_epoch) for name, v in found.items()} == {
-            "300 epochs": (300, 200), "500 epochs": (500, 400),
+        assert {name: (v.train_detection.epochs, v.train_detection.schedule.drop_epochs) for name, v in found.items()} == {
+            "300 epochs": (300, (200,)), "500 epochs": (500, (400,)),
         }  # fmt: skip
         assert {variant.train_detection.targets for variant in found.values()} == {"instances"}
 
@@ -198,7 +201,7 @@ def test_studies_are_in_a_file_of_their_own(tmp_path: Path) -> None:
     ],
 )
 def test_an_unknown_study_is_refused_with_file_and_key(section: str, study: str, said: str) -> None:
-    depth = {"paper": "Table 2", "base": "1", "seeds": [0], "median_of": 1, "set": {}, "vary": {"detector.encoder_layers": [0, 1]}}
+    depth = {"paper": "Table 2", "base": "1", "seeds": [0], "median_of": 1, "set": {}, "vary": DEPTHS}
     studies: dict[str, Any] = {"evaluating": {}, "training": {}}
     studies[section] = {study: depth if section == "training" else {}}
     with pytest.raises(ConfigError, match=re.escape(said)):

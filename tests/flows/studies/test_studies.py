@@ -230,6 +230,7 @@ def test_the_baselines_train_and_are_evaluated_as_detr_is(where: Paths) -> None:
         ("detr", "finished", "detr", "softmax"),
         ("deformable", "finished", "deformable", "focal"),
         ("faster-rcnn", "finished", "faster_rcnn", "regions"),
+        ("faster-rcnn-dc5", "finished", "faster_rcnn", "regions"),
         ("faster-rcnn-plus", "finished", "faster_rcnn", "regions"),
     ]
     for run in runs:
