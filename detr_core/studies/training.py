@@ -22,7 +22,8 @@ class TrainingStudyConfig(StudyConfig):
     key -> value, the overrides that all variants share, such as a smaller number of epochs. A study that overrides a key of
     `train_panoptic` trains the mask head too. median_of: the metrics of boxes are the median over the validations of this number
     of last epochs, ten in the paper's Tables 2 to 4; with 1 they are those of the evaluation after the last epoch, as in Table 1.
-    claims: what the paper claims about the variants.
+    claims: what the paper claims about the variants. measure: evaluating studies that are carried out with the detector of each
+    variant and seed, with their settings in the profile.
     """
 
     base: str
@@ -30,6 +31,7 @@ class TrainingStudyConfig(StudyConfig):
     median_of: int
     set: dict[str, Any]
     claims: tuple[ClaimConfig, ...] = field(default=(), kw_only=True, metadata={"optional": True})
+    measure: tuple[str, ...] = field(default=(), kw_only=True, metadata={"optional": True})
 
     def __post_init__(self) -> None:
         names = list(self.overrides())

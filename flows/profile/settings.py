@@ -103,6 +103,7 @@ def variants(profile: Profile, study: str) -> dict[str, Profile]:
     config = profile.studies.training[study]
     found: dict[str, Profile] = {}
     plain = as_dict(dataclasses.replace(profile, studies=NO_STUDIES))
+    measured = Studies({other: profile.studies.evaluating[other] for other in config.measure}, training={})
     for name, override in config.overrides().items():
         where = f"training.{study}.{'vary' if isinstance(config, GridStudyConfig) else 'variants'}.{name}"
         content = overridden(overridden(plain, config.set, f"training.{study}.set"), override, where)
@@ -111,9 +112,16 @@ def variants(profile: Profile, study: str) -> dict[str, Profile]:
         expected = f"detector.kind {kinds_with('mask_head')}, which can have a mask head"
         require(can, where, expected, variant.detector.kind)
         _require_validations(variant.train_detection, config.median_of, where)
+        for other in config.measure:
+            needs = profile.studies.evaluating[other].NEEDS
+            kinds, kind = kinds_with(*needs), variant.detector.kind
+            supported = kind_of(kind).capabilities.issuperset(needs)
+            require(supported, where, f"detector.kind {kinds}, which `measure: [{other}]` supports", kind)
         for other, earlier in found.items():
-            require(variant != earlier, where, "variants that differ", f"the same as {other}")
-        found[name] = variant
+            require(
+                variant != dataclasses.replace(earlier, studies=NO_STUDIES), where, "variants that differ", f"the same as {other}"
+            )
+        found[name] = dataclasses.replace(variant, studies=measured)
     return found
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detr_core.config import as_dict
+from detr_core.studies.training import TrainingStudyConfig
 from flows.profile import artifacts
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile
 from flows.studies import variants
+from flows.studies.digests import shared_digest
 from flows.studies.variants import Variant
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ def write(
 
     config = settings.studies.training[study]
     truth = instances(artifacts.dataset(paths)["val"]) if intervals else None
-    made_by = variants.shared_digest(paths)
+    made_by = shared_digest(paths)
     rows = []
     for label, variant in runs.items():
         own = variant.paths(paths.profile)
@@ -109,15 +111,19 @@ def _last_validations(own: Paths, epochs: int, median_of: int) -> tuple[dict[str
     return {name: statistics.median(record[name] for record in last) for name in names}, len(last)
 
 
-def is_complete(table: Path, runs: Mapping[str, Variant]) -> bool:
-    """Returns whether the table exists and has exactly these runs, all finished, with their differences from the base."""
+def is_complete(table: Path, runs: Mapping[str, Variant], config: TrainingStudyConfig) -> bool:
+    """Returns whether the table exists, has exactly these runs, all finished and with their differences from the base, and
+    decides the claims of the study's present configuration."""
     if not table.is_file():
         return False
     from detr_core.studies.comparison import read_table
 
     content = read_table(table)
     there = [(run.variant, run.seed, run.status, run.difference is not None) for run in content.runs]
-    return there == [(run.name, run.seed, "finished", run.name != content.base) for run in runs.values()]
+    decided = (content.base, content.median_of, [claim.text for claim in content.claims])
+    expected = (config.base, config.median_of, [claim.text for claim in config.claims])
+    complete = [(run.name, run.seed, "finished", run.name != content.base) for run in runs.values()]
+    return there == complete and decided == expected
 
 
 def key_metrics(table: Path) -> dict[str, float]:

@@ -23,6 +23,7 @@ from detr_core.model.spec import build_detector, detector_config
 from detr_core.reporter import Silent
 from detr_core.structures import RegionOutput, SigmoidOutput, SoftmaxOutput
 from detr_core.studies.decoder_nms import decoder_nms
+from detr_core.studies.evaluating.decoder_nms import CLAIMS
 from flows.tracking.detector_model import DetectorModel
 from tests.kinds import KINDS
 from tests.tiny_detector import CPU, dataset_of, detector, scenes, study_inputs
@@ -126,12 +127,14 @@ def test_an_image_in_which_faster_rcnn_finds_nothing() -> None:
 def test_decoder_nms_asks_for_decoder_layers(dataset: CocoDataset, split: Split) -> None:
     assert split.instances is not None
     model = sure("deformable", dataset)
-    cells = decoder_nms(study_inputs(model, split, Silent()), dataset, (None, 0.5), batch_size=4)
+    cells = decoder_nms(study_inputs(model, split, Silent()), dataset, (None, 0.5), batch_size=4, claims=CLAIMS).cells
     assert [(cell.decoder_depth, cell.nms) for cell in cells] == [(1, None), (1, 0.5), (2, None), (2, 0.5)]
     metrics = average_precision_of(model, dataset.categories, dataset, 4, single_process(CPU), 0, Silent())
     assert cells[2].metrics == pytest.approx(metrics)
     with pytest.raises(ValueError, match=re.escape("expected a checkpoint of a detector with decoder layers, found kind")):
-        decoder_nms(study_inputs(sure("faster_rcnn", dataset), split, Silent()), dataset, (None, 0.5), batch_size=4)
+        decoder_nms(
+            study_inputs(sure("faster_rcnn", dataset), split, Silent()), dataset, (None, 0.5), batch_size=4, claims=CLAIMS
+        )
 
 
 def test_a_checkpoint_of_before_there_were_kinds_is_a_detr(dataset: CocoDataset, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from detr_core.coco import coco_categories, is_coco
+from detr_core.plots.claims import ProfileStudies
 from detr_core.plots.report import ReportError, write_report
 from detr_core.structures import Category
 from tests.plots.stage_results import Results, dump, write_results
@@ -60,7 +61,7 @@ class Page(HTMLParser):
 
 
 def written(results: Results, out: Path, links: Mapping[str, str] = LINKS) -> str:
-    path = write_report(results, out, pictures=2, links=links, commands=COMMANDS)
+    path = write_report(results, out, pictures=2, links=links, studies=ProfileStudies(COMMANDS, {}))
     assert path == out / "index.html"
     return path.read_text(encoding="utf-8")
 
