@@ -42,6 +42,7 @@ TOP = {
     "sampling",
     "storage",
     "structures",
+    "numbers",
     "wording",
 }
 OUTSIDE = {

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from detr_core.config import require
+from detr_core.numbers import signed
 
 Verdict = Literal["supported", "contradicted", "undecided", "not measured"]
 """'undecided' means that the measured differences could be chance; 'not measured' that a variant has no comparable result."""
@@ -197,7 +198,7 @@ def decide(
         if reason:
             reasons.append(f"{second} against {first}: {reason}")
         words.append(f"{second} {_in_words(pair)} than {first}" if pair else f"{second} against {first} not measured")
-    return Claim(config.text, config.published, f"{config.metric}: {'; '.join(words)}", combined(verdicts), "; ".join(reasons))
+    return Claim(config.text, config.published, f"{config.metric} {'; '.join(words)}", combined(verdicts), "; ".join(reasons))
 
 
 def decide_measured(detectors: Sequence[MeasuredClaim], seed_spread: float | None) -> Claim:
@@ -215,8 +216,8 @@ def decide_measured(detectors: Sequence[MeasuredClaim], seed_spread: float | Non
         verdicts.append(verdict)
         if reason:
             reasons.append(f"{comparison.what}: {reason}")
-        words.append(f"{comparison.what} {_in_words(differences)}")
-    return Claim(first.text, first.published, f"{first.metric}: {'; '.join(words)}", combined(verdicts), "; ".join(reasons))
+        words.append(f"{comparison.what}: {_in_words(differences)}")
+    return Claim(first.text, first.published, f"{first.metric}, {'; '.join(words)}", combined(verdicts), "; ".join(reasons))
 
 
 def write_measured(claims: Sequence[MeasuredClaim], folder: Path) -> None:
@@ -263,5 +264,5 @@ def _overlap(differences: Sequence[SeedDifference]) -> bool:
 def _in_words(differences: Sequence[SeedDifference]) -> str:
     value = 100 * statistics.fmean(difference.value for difference in differences)
     low, high = _interval(differences)
-    bounds = "" if low is None or high is None else f" ({100 * low:+.1f} to {100 * high:+.1f})"
+    bounds = "" if low is None or high is None else f" ({signed(100 * low)} to {signed(100 * high)})"
     return f"{abs(value):.1f} {'higher' if value >= 0 else 'lower'}{bounds}"

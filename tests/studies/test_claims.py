@@ -110,7 +110,7 @@ def test_a_claim_that_says_nothing_is_refused(form: dict[str, Any], error: str) 
 
 def test_a_claim_with_all_its_words() -> None:
     decided = decide(claim(lowest="a"), {("a", "b"): [SURE], ("a", "c"): [CHANCE]}, ("a", "b", "c"), 0.01)
-    assert decided.measured == "AP: b 10.0 higher (+8.0 to +12.0) than a; c 1.0 higher (-1.0 to +3.0) than a"
+    assert decided.measured == "AP b 10.0 higher (+8.0 to +12.0) than a; c 1.0 higher (−1.0 to +3.0) than a"
     assert decided.verdict == "undecided"
     assert decided.reason == "c against a: the interval over the validation images includes 0"
 
@@ -134,7 +134,7 @@ def test_a_claim_about_one_detector_is_decided_over_seeds() -> None:
     one = decide_measured([measured(0.05, 0.02)], None)
     assert (one.verdict, one.measured) == (
         "undecided",
-        "AP: layer 0 5.0 higher (+4.0 to +6.0); layer 1 2.0 higher (+1.0 to +3.0)",
+        "AP, layer 0: 5.0 higher (+4.0 to +6.0); layer 1: 2.0 higher (+1.0 to +3.0)",
     )
     assert decide_measured([measured(0.05, 0.02), measured(0.06, 0.03)], None).verdict == "supported"
     assert decide_measured([measured(0.05, 0.05), measured(0.06, -0.02)], None).reason == "layer 1: the seeds disagree"
