@@ -57,7 +57,8 @@ const ask = async () => {
     return (high + .05) / (low + .05);
   };
   found.ground = light(ground(document.body));
-  found.contrasts = all("h1, h2, h3, p, a, dt, dd, code, td, th, th small, .tag, .verdict, .claims td, .claims small, thead button, svg text, footer").map(contrast);
+  const texts = "h1, h2, h3, p, a, dt, dd, code, td, th, th small, .tag, .verdict, .claims small, thead button, svg text, footer";
+  found.contrasts = all(texts).map(contrast);
 
   const table = all("table").find(each => one("h3", each.closest("div").parentElement)?.textContent === "By class");
   const names = () => all("tbody th", table).map(head => head.textContent), heads = all("thead button", table);
