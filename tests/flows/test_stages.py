@@ -107,7 +107,7 @@ def test_a_study_of_what_detr_alone_has_says_so(kind: str, study: str, copy: Pat
     save_checkpoint(file, model, categories, {"profile": copy.profile})
     with pytest.raises(CheckpointError, match=f"the study {study} supports detectors of kind 'detr' only, found kind '{kind}'"):
         evaluating.run_study(study, settings, copy, Silent())
-    assert not copy.studies.exists()
+    assert not (copy.evaluating_studies / study).exists()
 
 
 def test_data_is_a_dataset_in_coco_layout(trained: Trained) -> None:
