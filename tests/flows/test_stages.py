@@ -78,7 +78,9 @@ def test_another_kind_of_detector_goes_through_all_stages(trained: Trained) -> N
     content, where = tiny_parameters(), Paths("tiny-deformable")
     content["detector"], content["train_panoptic"] = DEFORMABLE["detector"], None
     content["train_detection"] |= {"loss": DEFORMABLE["loss"], "optimizer": DEFORMABLE["optimizer"], "steps": 1}
-    content["studies"]["training"] = {}
+    evaluating_names = ("decoder-nms", "instance-count", "encoder-attention", "decoder-attention", "scoring")
+    sections = {name: content["studies"]["evaluating"][name] for name in evaluating_names}
+    content["studies"] = {"evaluating": sections, "training": {}}
     settings = build(Profile, content, "tiny.yaml")
     copy_data(trained.paths, where)
     for stage in (train_detection, train_panoptic, evaluate, evaluating, report):
