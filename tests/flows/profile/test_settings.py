@@ -183,13 +183,13 @@ def test_studies_are_in_a_file_of_their_own(tmp_path: Path) -> None:
     file, content = tmp_path / "mine.yaml", tiny_parameters()
     write_parameters(file, content)
     assert list(read(file).studies.all) == list(load("smoke").studies.all)
+    (tmp_path / "mine.studies.yaml").unlink()
+    with pytest.raises(ConfigError, match=r"mine\.studies\.yaml: expected the profile's studies, found no such file or an empty"):
+        read(file)
     for section in ("ablations", "studies"):
         file.write_text((PARAMS / "smoke.yaml").read_text() + f"\n{section}: {{}}\n")
         with pytest.raises(ConfigError, match=rf"mine\.yaml: {section}: expected the studies in .*mine\.studies\.yaml, in its"):
             read(file)
-    (tmp_path / "mine.studies.yaml").unlink()
-    with pytest.raises(ConfigError, match=r"mine\.studies\.yaml: expected the profile's studies, found no such file; copy"):
-        read(file)
 
 
 @pytest.mark.parametrize(
