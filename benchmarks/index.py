@@ -16,16 +16,18 @@ from typing import Any
 
 import numpy as np
 import psutil
+import torch
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
 from detr_core.data.annotation_cache import write_index
 from detr_core.data.annotations import Targets
-from detr_core.data.batching import training_batches
+from detr_core.data.batching import BatchPlan, training_batches
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.config import SplitConfig
 from detr_core.data.splits import Split, read_dataset, write_dataset
+from detr_core.distributed import single_process
 
 IMAGES, OBJECTS, SEGMENTS = 118_287, 860_001, 1_300_000
 WIDTH, HEIGHT = 32, 24
@@ -92,7 +94,8 @@ def memory(dataset: CocoDataset, workers: int, images: int) -> float:
     most, batch_size = 0, 64
     last = len(dataset) // batch_size
     start = max(0, last - images // batch_size)
-    for step, _ in enumerate(training_batches(dataset, batch_size, 0, 0, start, 0, 1, 1, workers), start=start):
+    plan, process = BatchPlan(batch_size, accumulation=1, seed=0), single_process(torch.device("cpu"))
+    for step, _ in enumerate(training_batches(dataset, plan, 0, start, process, workers), start=start):
         if step % 300 == 299 or step == last - 1:
             most = max(most, sum(process.memory_full_info().pss for process in psutil.Process().children()))
     return float(most)

@@ -78,7 +78,7 @@ def run(
         results.mkdir()
         # Where `no object` wins, no class reaches 0.5, so with such a threshold the masks of these queries are not needed.
         shown = replace(config, empty_slot_override=config.empty_slot_override and threshold < 0.5)
-        predict(trained.model, trained.categories, dataset, shown, results, single_process(artifacts.device()), 0, reporter)
+        predict(trained, dataset, shown, results, single_process(artifacts.device()), 0, reporter)
         content["annotations"] = _annotations(results, threshold)
         if trained.model.has_mask_head:
             content["panoptic"] = json.loads((results / "panoptic.json").read_text(encoding="utf-8"))["annotations"]

@@ -30,7 +30,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     init, masks = checkpoints.initial(settings.train_detection.init), settings.train_panoptic
     if masks is not None and can_have_mask_head(settings):
         checkpoints.initial_mask_head(masks, settings.detector)  # an unsuitable mask head is refused before hours of training
-    return training_run.run("detection", settings.train_detection, settings.detector, init, None, settings, paths, reporter)
+    return training_run.run("detection", init, None, settings, paths, reporter)
 
 
 @flow(name="train-detection", flow_run_name="train-detection {profile}")

@@ -47,7 +47,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
             where = relative(paths.dataset / "dataset.json")
             raise DatasetError(f"{where}: {name}.panoptic: expected panoptic annotations for the mask head, found null")
     detector, mask_head = artifacts.detector(paths), checkpoints.initial_mask_head(settings.train_panoptic, settings.detector)
-    return training_run.run("panoptic", settings.train_panoptic, None, detector, mask_head, settings, paths, reporter)
+    return training_run.run("panoptic", detector, mask_head, settings, paths, reporter)
 
 
 @flow(name="train-panoptic", flow_run_name="train-panoptic {profile}")

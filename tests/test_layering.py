@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "detr_core"
 FLOWS = ROOT / "flows"
 
-# Arrows go one way: a room may import from those named here, and from the files at the top.
-ROOMS: dict[str, set[str]] = {
+# A package of the core may import from the packages named here, and from the modules at the top.
+PACKAGES: dict[str, set[str]] = {
     "download": set(),
     "data": set(),
     "sources": {"data", "download"},
@@ -74,13 +74,13 @@ def files(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.py"))
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_arrows_between_rooms_go_one_way(room: str) -> None:
-    for file in files(CORE / room):
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_only_from_those_below_them(package: str) -> None:
+    for file in files(CORE / package):
         for name in imports(file):
             if name.startswith("detr_core."):
                 other = name.split(".")[1]
-                allowed = other in ROOMS[room] | {room} | TOP or name.endswith(".config")
+                allowed = other in PACKAGES[package] | {package} | TOP or name.endswith(".config")
                 assert allowed, f"{file.relative_to(ROOT)} imports {name}"
 
 
@@ -122,11 +122,30 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     while ends := [module for module, imported in left.items() if not imported & left.keys()]:
         for module in ends:
             del left[module]
-    assert not left, f"these import each other in a circle, or are imported by ones that do: {sorted(left)}"
+    assert not left, f"these import each other in a circle, or import modules that do: {sorted(left)}"
 
 
-def test_every_room_is_listed() -> None:
-    assert {path.name for path in CORE.iterdir() if path.is_dir() and path.name != "__pycache__"} == set(ROOMS)
+def test_every_package_is_listed() -> None:
+    assert {path.name for path in CORE.iterdir() if path.is_dir() and path.name != "__pycache__"} == set(PACKAGES)
+
+
+@pytest.mark.parametrize("file", files(CORE) + files(FLOWS), ids=lambda file: str(file.relative_to(ROOT)))
+def test_modules_and_functions_are_short(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 300
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < 60, f"{node.name} has more than 60 lines, with its docstring"
+            assert len(parameters(node)) <= 7, f"{node.name} has more than 7 parameters: {', '.join(parameters(node))}"
+
+
+def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    """Returns the names of a function's parameters, without the instance or the class of a method."""
+    arguments = function.args
+    several = [argument for argument in (arguments.vararg, arguments.kwarg) if argument is not None]
+    names = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, *several)]
+    return names[1:] if names[:1] in (["self"], ["cls"]) else names
 
 
 @pytest.mark.parametrize("file", files(CORE), ids=lambda file: str(file.relative_to(CORE)))

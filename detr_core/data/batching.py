@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader
 from detr_core.data.coco_dataset import CocoDataset, Sample
 from detr_core.data.splits import DatasetError
 from detr_core.data.transforms import EvaluationTransform, resized
+from detr_core.distributed import ProcessContext
 from detr_core.structures import Batch
 
 K = TypeVar("K")
@@ -38,39 +40,44 @@ def steps_in_epoch(images: int, batch_size: int) -> int:
     return max(1, images // batch_size)
 
 
-def training_batches(
-    dataset: CocoDataset,
-    batch_size: int,
-    seed: int,
-    epoch: int,
-    start_step: int,
-    rank: int,
-    world_size: int,
-    accumulation: int,
-    workers: int,
-) -> DataLoader[Batch]:
-    """Returns the micro-batches of one process (`rank` of `world_size`), from batch `start_step` of this epoch to its end.
+@dataclass(frozen=True)
+class BatchPlan:
+    """Says how the images of each epoch of a training are divided into batches.
 
-    The images of an epoch are permuted by (seed, epoch). Each batch of `batch_size` images is divided into one contiguous slice
-    per process, and each slice into `accumulation` micro-batches. Batches before `start_step` are not read.
-    workers: the number of dataloader workers. Raises DatasetError if a batch has fewer images than slices.
+    batch_size: the number of images of one optimiser step, in all processes together. accumulation: the number of micro-batches
+    into which each process divides its share of a batch. seed: determines the order of the images, together with the epoch.
     """
-    order = np.random.default_rng([seed, epoch]).permutation(len(dataset)).tolist()
-    slices = world_size * accumulation
-    if min(batch_size, len(order)) < slices:
+
+    batch_size: int
+    accumulation: int
+    seed: int
+
+
+def training_batches(
+    dataset: CocoDataset, plan: BatchPlan, epoch: int, start_step: int, process: ProcessContext, workers: int
+) -> DataLoader[Batch]:
+    """Returns the micro-batches of one process, from batch `start_step` of this epoch to the epoch's end.
+
+    The images of an epoch are permuted by (seed, epoch). Each batch is divided into one contiguous slice per process, and each
+    slice into micro-batches, as `plan` says. Batches before `start_step` are not read.
+    workers: the number of dataloader workers. Raises DatasetError if a batch has fewer images than micro-batches.
+    """
+    batch_size, accumulation = plan.batch_size, plan.accumulation
+    order = np.random.default_rng([plan.seed, epoch]).permutation(len(dataset)).tolist()
+    if min(batch_size, len(order)) < process.size * accumulation:
         raise DatasetError(
-            f"{dataset.split.images}: expected at least one image for each of {world_size} processes x {accumulation} "
+            f"{dataset.split.images}: expected at least one image for each of {process.size} processes x {accumulation} "
             f"micro-batches, found batches of {min(batch_size, len(order))}"
         )
     keys: list[list[Key]] = []
     for step in range(start_step, steps_in_epoch(len(order), batch_size)):
         batch = [(epoch, index) for index in order[step * batch_size : (step + 1) * batch_size]]
-        mine = _dealt(batch, rank, world_size)
-        keys += [_dealt(mine, micro, accumulation) for micro in range(accumulation)]
+        share = _dealt(batch, process.rank, process.size)
+        keys += [_dealt(share, micro, accumulation) for micro in range(accumulation)]
     return _loader(dataset, keys, workers)
 
 
-def evaluation_batches(dataset: CocoDataset, batch_size: int, rank: int, world_size: int, workers: int) -> DataLoader[Batch]:
+def evaluation_batches(dataset: CocoDataset, batch_size: int, process: ProcessContext, workers: int) -> DataLoader[Batch]:
     """Returns this process's batches for evaluation. Together the processes read every image once.
 
     The images of a batch have the same input size, so that nothing is padded. workers: the number of dataloader workers.
@@ -85,7 +92,7 @@ def evaluation_batches(dataset: CocoDataset, batch_size: int, rank: int, world_s
     batches = [
         indices[start : start + batch_size] for indices in same_size.values() for start in range(0, len(indices), batch_size)
     ]
-    return _loader(dataset, [[(0, index) for index in batch] for batch in batches[rank::world_size]], workers)
+    return _loader(dataset, [[(0, index) for index in batch] for batch in batches[process.rank :: process.size]], workers)
 
 
 def _dealt(items: Sequence[K], share: int, shares: int) -> list[K]:

@@ -73,18 +73,19 @@ def classes_in(categories: Sequence[Category], dataset: CocoDataset) -> Classes:
 
 @overload
 def forward_pass(
-    model: Detr, dataset: CocoDataset, batch_size: int, group: ProcessContext, workers: int, reporter: Reporter
+    model: Detr, dataset: CocoDataset, batch_size: int, process: ProcessContext, workers: int, reporter: Reporter
 ) -> Iterator[tuple[list[Target], tuple[int, int], SoftmaxOutput]]: ...
 @overload
 def forward_pass(
-    model: Detector, dataset: CocoDataset, batch_size: int, group: ProcessContext, workers: int, reporter: Reporter
+    model: Detector, dataset: CocoDataset, batch_size: int, process: ProcessContext, workers: int, reporter: Reporter
 ) -> Iterator[tuple[list[Target], tuple[int, int], AnyOutput]]: ...
 def forward_pass(
-    model: Detector, dataset: CocoDataset, batch_size: int, group: ProcessContext, workers: int, reporter: Reporter
+    model: Detector, dataset: CocoDataset, batch_size: int, process: ProcessContext, workers: int, reporter: Reporter
 ) -> Iterator[tuple[list[Target], tuple[int, int], AnyOutput]]:
     """Runs the detector over this process's share of the images. Yields targets, padded size (H, W) and output of each batch.
 
-    The batches are divided among the processes of `group` and do not depend on the number of processes; a process may have none.
+    process: the process that runs this, one of several or the only one. The batches do not depend on the number of processes,
+    and a process may have none.
     The model is in eval mode during the iteration; afterwards each module has its earlier mode. Iterate under
     `torch.inference_mode`.
     """
@@ -92,15 +93,16 @@ def forward_pass(
     model.eval()
     done, start = 0, time.perf_counter()
     try:
-        batches = evaluation_batches(dataset, batch_size, group.rank, group.size, workers)
+        batches = evaluation_batches(dataset, batch_size, process, workers)
         share = sum(map(len, batches.batch_sampler or ()))
         for batch in batches:
-            images, padding = batch.images.to(group.device, non_blocking=True), batch.padding.to(group.device, non_blocking=True)
+            images = batch.images.to(process.device, non_blocking=True)
+            padding = batch.padding.to(process.device, non_blocking=True)
             height, width = images.shape[-2:]
             yield batch.targets, (height, width), model(normalise(images, padding), padding)
             done += len(batch.targets)
-            told = len(dataset) * done // share  # the progress of all processes, estimated from this one
-            reporter.progress(told, len(dataset), told / (time.perf_counter() - start), "")
+            all_done = len(dataset) * done // share  # the progress of all processes, estimated from this one
+            reporter.progress(all_done, len(dataset), all_done / (time.perf_counter() - start), "")
     finally:
         for module in training:
             module.training = True

@@ -28,6 +28,7 @@ from detr_core.evaluate.masks import instance_masks
 from detr_core.evaluate.panoptic import kept_queries, merge
 from detr_core.evaluate.panoptic_quality import panoptic_quality
 from detr_core.evaluate.results import box_results, mask_results, panoptic_result, result_rows, things_only
+from detr_core.model.checkpoint import Checkpoint
 from detr_core.model.common.detector import Detector
 from detr_core.reporter import Reporter
 from detr_core.structures import Category, SoftmaxOutput, category_labels
@@ -35,34 +36,32 @@ from detr_core.structures import Category, SoftmaxOutput, category_labels
 
 @torch.inference_mode()
 def predict(
-    model: Detector,
-    categories: Sequence[Category],
+    trained: Checkpoint,
     dataset: CocoDataset,
     config: EvaluateConfig,
     folder: Path,
-    group: ProcessContext,
+    process: ProcessContext,
     workers: int,
     reporter: Reporter,
 ) -> None:
     """Writes the detections of every image of `dataset` to `folder`, and with a mask head their masks and a panoptic map.
 
-    The images are divided among the processes of `group`, which must all have access to the folder. The files are sorted by image
-    and do not depend on the number of processes.
-    categories: the category of each class index of the model. They are matched with the dataset's categories by id, and only
-    detections of shared categories are written. Boxes and masks are written for things only. For panoptic maps the dataset's
-    categories must be those of its panoptic file.
+    process: the process that runs this, one of several or the only one. Several processes divide the images and must all have
+    access to the folder. The files are sorted by image and do not depend on the number of processes.
+    The detector's categories are matched with the dataset's by id, and only detections of shared categories are written. Boxes
+    and masks are written for things only. For panoptic maps the dataset's categories must be those of its panoptic file.
     The mask head runs only on the queries whose masks are written: the queries kept by the panoptic merging and, for mask AP,
     with `empty_slot_override` every query whose best class is a thing, as in the published mask AP, without it the queries whose
     best class is not no-object.
     Raises DatasetError if the checkpoint's categories do not fit the dataset's.
     """
-    classes = classes_in(categories, dataset)
+    model, classes = trained.model, classes_in(trained.categories, dataset)
     boxes: list[dict[str, Any]] = []
     masks: list[dict[str, Any]] = []
     panoptic: list[dict[str, Any]] = []
     if model.has_mask_head:
         (folder / "panoptic").mkdir(parents=True, exist_ok=True)
-    for targets, padded_size, output in forward_pass(model, dataset, config.batch_size, group, workers, reporter):
+    for targets, padded_size, output in forward_pass(model, dataset, config.batch_size, process, workers, reporter):
         sizes = [target.original_size for target in targets]
         things = [things_only(image, classes) for image in postprocess(output, sizes, config.empty_slot_override)]
         for target, image in zip(targets, things, strict=True):
@@ -82,8 +81,8 @@ def predict(
             masks += mask_results(image, instance_masks(mask_logits[row[i, image.queries]], *extent), target.image_id, classes)
             merged = merge(labels[i, kept[i]], mask_logits[row[i, kept[i]]], *extent, classes.isthing, config.panoptic)
             panoptic.append(panoptic_result(*merged, target.image_id, classes, folder / "panoptic"))
-    boxes, masks, panoptic = (_of_all(entries, group) for entries in (boxes, masks, panoptic))
-    if not group.first:
+    boxes, masks, panoptic = (_of_all(entries, process) for entries in (boxes, masks, panoptic))
+    if not process.first:
         return
     _write(folder / "bbox.json", boxes)
     if model.has_mask_head:
@@ -97,22 +96,22 @@ def average_precision_of(
     categories: Sequence[Category],
     dataset: CocoDataset,
     batch_size: int,
-    group: ProcessContext,
+    process: ProcessContext,
     workers: int,
     reporter: Reporter,
 ) -> dict[str, float]:
     """Returns COCO's twelve metrics for boxes of things ('AP', 'AP50', ...) without writing files, for validation in training.
 
-    Every query gives a detection with its best class other than no-object, as in the published metrics. The images are divided
-    among the processes of `group`, and each process returns the metrics of all images.
+    Every query gives a detection with its best class other than no-object, as in the published metrics. Several processes divide
+    the images, and each of them returns the metrics of all images.
     """
     classes = classes_in(categories, dataset)
     rows = []
-    for targets, _, output in forward_pass(model, dataset, batch_size, group, workers, reporter):
+    for targets, _, output in forward_pass(model, dataset, batch_size, process, workers, reporter):
         sizes = [target.original_size for target in targets]
         images = zip(targets, postprocess(output, sizes, empty_slot_override=True), strict=True)
         rows += [result_rows(things_only(image, classes), target.image_id, classes) for target, image in images]
-    everything = np.concatenate([np.empty((0, 7)), *(row for share in group.gather(rows) for row in share)])
+    everything = np.concatenate([np.empty((0, 7)), *(row for share in process.gather(rows) for row in share)])
     by_image = everything[everything[:, 0].argsort(kind="stable")]
     return coco_ap(instances(dataset.split), by_image, "bbox").metrics
 
@@ -155,9 +154,9 @@ def evaluate(folder: Path, split: Split) -> dict[str, float]:
     return metrics
 
 
-def _of_all(entries: list[dict[str, Any]], group: ProcessContext) -> list[dict[str, Any]]:
+def _of_all(entries: list[dict[str, Any]], process: ProcessContext) -> list[dict[str, Any]]:
     # All entries of an image come from the same process and keep their order.
-    return sorted((entry for share in group.gather(entries) for entry in share), key=lambda entry: int(entry["image_id"]))
+    return sorted((entry for share in process.gather(entries) for entry in share), key=lambda entry: int(entry["image_id"]))
 
 
 def _write(path: Path, content: Any) -> None:

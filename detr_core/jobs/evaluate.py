@@ -50,17 +50,17 @@ class Job:
     profile: str
 
 
-def run(job: Job, group: ProcessContext, reporter: Reporter) -> None:
+def run(job: Job, process: ProcessContext, reporter: Reporter) -> None:
     """Runs the evaluation job in this process. Raises DatasetError or CheckpointError before work begins."""
     file, config = Path(job.checkpoint), build(EvaluateConfig, job.config, job.profile)
     if job.owner is None:
-        trained = load_checkpoint(file, group.device, job.dilation)
+        trained = load_checkpoint(file, process.device, job.dilation)
     else:
-        trained = load_checkpoint_of(file, job.owner, group.device)
+        trained = load_checkpoint_of(file, job.owner, process.device)
     split = read_dataset(Path(job.data))["val"]
     dataset = CocoDataset(split, targets(split), masks=False, transform=evaluation_transform(config.resize), seed=0)
-    with _sums_of_one_thread(group.device):
-        predict(trained.model, trained.categories, dataset, config, Path(job.out), group, job.workers, reporter)
+    with _sums_of_one_thread(process.device):
+        predict(trained, dataset, config, Path(job.out), process, job.workers, reporter)
 
 
 @contextmanager

@@ -43,9 +43,9 @@ def main(kind: type[J], run: Callable[[J, ProcessContext, Reporter], object]) ->
     Returns the exit code: 0 on success, 128 + the number of the signal that interrupted the job, else 1.
     """
     job = kind(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
-    with process_group() as group:
+    with process_group() as process:
         try:
-            run(job, group, Events() if group.first else Silent())
+            run(job, process, Events() if process.first else Silent())
         except Interrupted as interruption:
             _say_error(interruption, str(interruption))
             return 128 + interruption.signal

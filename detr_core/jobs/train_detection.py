@@ -19,24 +19,24 @@ from detr_core.distributed import ProcessContext
 from detr_core.evaluate.ground_truth import require_scorable
 from detr_core.evaluate.predictions import average_precision_of
 from detr_core.jobs import events, training
-from detr_core.jobs.training import Job, Prepared
+from detr_core.jobs.training import Job
 from detr_core.model.checkpoint import as_detr, load_checkpoint
 from detr_core.model.common.backbone import Backbone, load_imagenet_weights
 from detr_core.model.spec import build_detector, detector_config
 from detr_core.reporter import Reporter, Silent
 from detr_core.train.config import DetectionConfig, require_fit
 from detr_core.train.initial import draw_positions, start_from
-from detr_core.train.loop import Validation
+from detr_core.train.loop import TrainingSetup, Validation
 from detr_core.train.modules import TrainingModule, detector_training_module
 from detr_core.train.state import Progress
 
 
-def run(job: Job, group: ProcessContext, reporter: Reporter) -> Progress:
+def run(job: Job, process: ProcessContext, reporter: Reporter) -> Progress:
     """Trains the detector in this process; errors as `detr_core.jobs.training.run`."""
-    return training.run(job, prepare, group, reporter)
+    return training.run(job, prepare, process, reporter)
 
 
-def prepare(job: Job, splits: dict[str, Split], group: ProcessContext, reporter: Reporter) -> Prepared:
+def prepare(job: Job, splits: dict[str, Split], process: ProcessContext, reporter: Reporter) -> TrainingSetup:
     """The detector of the job with its first weights, and its data. Raises ConfigError, DatasetError or CheckpointError."""
     require_scorable(splits["val"])
     config = build(DetectionConfig, job.config, job.profile)
@@ -59,15 +59,15 @@ def prepare(job: Job, splits: dict[str, Split], group: ProcessContext, reporter:
         reporter.message(start_from(as_detr(model, "train_detection.init", Path(job.init)), dataset.categories, trained))
     task = detector_training_module(model, config.loss, training.precision(config.precision))
     val = CocoDataset(splits["val"], config.targets, masks=False, transform=evaluation_transform(config.resize), seed=config.seed)
-    validate = _box_validation(task, val, training.batch_of_one_process(config, group), group, job.workers)
-    return Prepared(task, dataset, config, validate)
+    validate = _box_validation(task, val, training.batch_of_one_process(config, process), process, job.workers)
+    return TrainingSetup(task, dataset, config, validate)
 
 
 def _box_validation(
-    task: TrainingModule, val: CocoDataset, batch_size: int, group: ProcessContext, workers: int
+    task: TrainingModule, val: CocoDataset, batch_size: int, process: ProcessContext, workers: int
 ) -> Callable[[], Validation]:
     def validate() -> Validation:
-        metrics = average_precision_of(task.model, val.categories, val, batch_size, group, workers, Silent())
+        metrics = average_precision_of(task.model, val.categories, val, batch_size, process, workers, Silent())
         if metrics["AP"] < 0:
             raise DatasetError(
                 f"{val.split.name} split, {val.split.instances or val.split.panoptic}: expected objects to score against, found "

@@ -18,10 +18,10 @@ from detr_core.data.splits import Split
 from detr_core.data.transforms import evaluation_transform, training_transform
 from detr_core.distributed import ProcessContext
 from detr_core.jobs import events, training
-from detr_core.jobs.training import Job, Prepared
+from detr_core.jobs.training import Job
 from detr_core.model.checkpoint import as_detr, load_checkpoint, load_checkpoint_of
 from detr_core.reporter import Reporter
-from detr_core.train.loop import Validation
+from detr_core.train.loop import TrainingSetup, Validation
 from detr_core.train.state import Progress
 from detr_core.train_mask_head.config import PanopticConfig
 from detr_core.train_mask_head.initial import mask_head_from, with_mask_head
@@ -29,12 +29,12 @@ from detr_core.train_mask_head.training_module import PanopticTrainingModule
 from detr_core.wording import counted
 
 
-def run(job: Job, group: ProcessContext, reporter: Reporter) -> Progress:
+def run(job: Job, process: ProcessContext, reporter: Reporter) -> Progress:
     """Trains the mask head in this process; errors as `detr_core.jobs.training.run`."""
-    return training.run(job, prepare, group, reporter)
+    return training.run(job, prepare, process, reporter)
 
 
-def prepare(job: Job, splits: dict[str, Split], group: ProcessContext, reporter: Reporter) -> Prepared:
+def prepare(job: Job, splits: dict[str, Split], process: ProcessContext, reporter: Reporter) -> TrainingSetup:
     """The detector of the job with a mask head, and its data. Raises ConfigError, DatasetError or CheckpointError."""
     assert job.init is not None, "a panoptic job names the detector's checkpoint"
     config = build(PanopticConfig, job.config, job.profile)
@@ -57,25 +57,25 @@ def prepare(job: Job, splits: dict[str, Split], group: ProcessContext, reporter:
         reporter.message(mask_head_from(whole, as_detr(trained.model, "train_panoptic.init", file)))
     task = PanopticTrainingModule(whole, config.loss, training.precision(config.precision))
     val = CocoDataset(splits["val"], "panoptic", masks=True, transform=evaluation_transform(config.resize), seed=config.seed)
-    validate = _mask_validation(task, val, training.batch_of_one_process(config, group), group, job.workers)
-    return Prepared(task, dataset, config, validate)
+    validate = _mask_validation(task, val, training.batch_of_one_process(config, process), process, job.workers)
+    return TrainingSetup(task, dataset, config, validate)
 
 
 def _mask_validation(
-    task: PanopticTrainingModule, val: CocoDataset, batch_size: int, group: ProcessContext, workers: int
+    task: PanopticTrainingModule, val: CocoDataset, batch_size: int, process: ProcessContext, workers: int
 ) -> Callable[[], Validation]:
     # Validation computes the training loss of the masks on the val split; the evaluation stage computes the panoptic quality.
     @torch.inference_mode()
     def validate() -> Validation:
         found: list[tuple[int, int, dict[str, float]]] = []  # per batch: first image id, number of targets, summed losses
-        for batch in evaluation_batches(val, batch_size, group.rank, group.size, workers):
+        for batch in evaluation_batches(val, batch_size, process, workers):
             counts = [len(target.labels) for target in batch.targets]
             normalizer = task.normalizer(counts)
-            total, parts = task(batch.to(group.device), normalizer)
+            total, parts = task(batch.to(process.device), normalizer)
             sums = {name: float(value) * normalizer.boxes for name, value in {"loss": total, **parts}.items()}
             found.append((batch.targets[0].image_id, sum(counts), sums))
         # The sums are added in the order of the images, so that the result does not depend on the number of processes.
-        everything = sorted((each for share in group.gather(found) for each in share), key=lambda each: each[0])
+        everything = sorted((each for share in process.gather(found) for each in share), key=lambda each: each[0])
         boxes = max(sum(count for _, count, _ in everything), 1)
         means = {f"val/{name}": sum(sums[name] for _, _, sums in everything) / boxes for name in everything[0][2]}
         return Validation(means, -means["val/loss"])

@@ -18,14 +18,12 @@ from filelock import FileLock, Timeout
 
 from detr_core.checksums import digest
 from detr_core.config import as_dict
-from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split, read_dataset
 from detr_core.distributed import ProcessContext
 from detr_core.evaluate.ground_truth import require_objects
 from detr_core.reporter import Reporter
 from detr_core.train.config import TrainConfig
-from detr_core.train.loop import Validation, train
-from detr_core.train.modules import TrainingModule
+from detr_core.train.loop import TrainingSetup, train
 from detr_core.train.state import Files, Progress, fingerprint
 
 
@@ -55,40 +53,30 @@ class Job:
     mask_head: str | None = None
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What a training needs before its first step. validate: measures the module after an epoch."""
-
-    module: TrainingModule
-    dataset: CocoDataset
-    config: TrainConfig
-    validate: Callable[[], Validation]
+Prepare = Callable[[Job, dict[str, Split], ProcessContext, Reporter], TrainingSetup]
 
 
-Prepare = Callable[[Job, dict[str, Split], ProcessContext, Reporter], Prepared]
-
-
-def run(job: Job, prepare: Prepare, group: ProcessContext, reporter: Reporter) -> Progress:
+def run(job: Job, prepare: Prepare, process: ProcessContext, reporter: Reporter) -> Progress:
     """Carries `job` out in this process, with what `prepare` makes of it and of the splits of its data.
 
     Raises ConfigError, DatasetError or CheckpointError before the training begins, and NonFiniteError during the training.
     """
-    with _only_writer(Path(job.work), group, reporter):
-        return _train(job, prepare, group, reporter)
+    with _only_writer(Path(job.work), process, reporter):
+        return _train(job, prepare, process, reporter)
 
 
 @contextmanager
-def _only_writer(work: Path, group: ProcessContext, reporter: Reporter) -> Iterator[None]:
+def _only_writer(work: Path, process: ProcessContext, reporter: Reporter) -> Iterator[None]:
     """Holds the lock of the folder `work`; first waits for a process of an earlier, killed command that still writes there."""
     lock = FileLock(work / "writer.lock")
-    if group.first:
+    if process.first:
         work.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(timeout=0)
         except Timeout:
             reporter.message("waiting for a process of an earlier training of this profile, which is still writing its state")
             lock.acquire()
-    group.wait()
+    process.wait()
     try:
         yield
     finally:
@@ -102,7 +90,7 @@ def _only_writer(work: Path, group: ProcessContext, reporter: Reporter) -> Itera
             lock.release()
 
 
-def _train(job: Job, prepare: Prepare, group: ProcessContext, reporter: Reporter) -> Progress:
+def _train(job: Job, prepare: Prepare, process: ProcessContext, reporter: Reporter) -> Progress:
     splits = read_dataset(Path(job.data))
     files = Files(Path(job.work) / "state.pt", Path(job.out) / "checkpoint.pt", Path(job.out) / "best.pt")
     for split in splits.values():
@@ -111,31 +99,21 @@ def _train(job: Job, prepare: Prepare, group: ProcessContext, reporter: Reporter
     ranges = splits["train"].value_ranges
     if ranges is not None:  # so that predictions scale images of more than 8 bits a value as the training did
         meta["value_ranges"] = {kind: list(limits) for kind, limits in ranges.items()}
-    prepared = prepare(job, splits, group, reporter)
-    prepared.module.to(group.device)
+    setup = prepare(job, splits, process, reporter)
+    setup.module.to(process.device)
     annotations = [digest(file) for file in (splits["train"].instances, splits["train"].panoptic) if file is not None]
     given = [file and digest(Path(file)) for file in (job.init, job.mask_head)]
     scaling = [] if ranges is None else [meta["value_ranges"]]
-    progress = train(
-        prepared.module,
-        prepared.dataset,
-        prepared.config,
-        prepared.validate,
-        files,
-        fingerprint(as_dict(prepared.config), job.detector, annotations, *given, *scaling),
-        meta,
-        group,
-        job.workers,
-        reporter,
-    )
-    if group.first:
+    digest_of_all = fingerprint(as_dict(setup.config), job.detector, annotations, *given, *scaling)
+    progress = train(setup, files, digest_of_all, meta, process, job.workers, reporter)
+    if process.first:
         _write_history(progress, Path(job.out))
     return progress
 
 
-def batch_of_one_process(config: TrainConfig, group: ProcessContext) -> int:
+def batch_of_one_process(config: TrainConfig, process: ProcessContext) -> int:
     """How many images a process validates at once: the training has shown that this many fit into its memory."""
-    return max(1, config.batch_size // (group.size * config.accumulation))
+    return max(1, config.batch_size // (process.size * config.accumulation))
 
 
 def precision(name: str) -> torch.dtype:

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from detr_core.data.batching import evaluation_batches
 from detr_core.data.coco_dataset import CocoDataset
+from detr_core.distributed import single_process
 from detr_core.model.common.normalisation import normalise
 
 IMAGES = 100  # number of measured images, the first ones of the val split, one at a time as in the paper
@@ -45,7 +46,7 @@ class Cost:
 def cost(model: nn.Module, dataset: CocoDataset, device: torch.device) -> Cost:
     """Returns the costs of `model`, which is on `device` and in eval mode, measured on the first images of `dataset`."""
     images = []
-    for batch in evaluation_batches(dataset, 1, rank=0, world_size=1, workers=0):
+    for batch in evaluation_batches(dataset, 1, single_process(torch.device("cpu")), workers=0):
         pixels, padding = batch.images.to(device), batch.padding.to(device)
         images.append((normalise(pixels, padding), padding))
         if len(images) == IMAGES:

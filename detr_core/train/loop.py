@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from detr_core.data.batching import steps_in_epoch, training_batches
+from detr_core.data.batching import BatchPlan, steps_in_epoch, training_batches
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.distributed import ProcessContext
 from detr_core.loss.matcher import NonFiniteError
@@ -35,44 +35,55 @@ class Validation:
     score: float
 
 
+@dataclass(frozen=True)
+class TrainingSetup:
+    """What a training needs before its first step.
+
+    validate: measures the module. It is called in every process, every `validate_every` epochs and at the end, and must return
+    the same result in all processes.
+    """
+
+    module: TrainingModule
+    dataset: CocoDataset
+    config: TrainConfig
+    validate: Callable[[], Validation]
+
+
 def train(
-    task: TrainingModule,
-    dataset: CocoDataset,
-    config: TrainConfig,
-    validate: Callable[[], Validation],
+    setup: TrainingSetup,
     files: Files,
     fingerprint: str,
     meta: dict[str, Any],
-    group: ProcessContext,
+    process: ProcessContext,
     workers: int,
     reporter: Reporter,
 ) -> Progress:
-    """Trains `task` on `dataset`. It continues from the state in `files` if that state has the same `fingerprint` (see
-    `fingerprint`).
+    """Trains the module of `setup` on its dataset, from the state in `files` if that state has the same `fingerprint`.
 
-    validate: called in every process, every `validate_every` epochs and at the end; it must return the same result in all
-    processes. After it the last and the best checkpoint are written. meta: plain values that the checkpoints contain.
+    The last and the best checkpoint are written after each validation. fingerprint: of `detr_core.train.state.fingerprint`.
+    meta: plain values that the checkpoints contain. process: this process, one of several that train together or the only one.
+    workers: the number of dataloader workers.
     Raises NonFiniteError, which names the loss, the images, the step and the last good checkpoint, if a loss or a gradient is not
     finite; StorageError if the disk has no room, if possible before the first step; and Interrupted, after saving the state, if
     SIGINT or SIGTERM asks a process to stop.
     """
-    optimizer = build_optimizer(task, config.optimizer)
-    progress, note = load_state(files.state, fingerprint, task, optimizer, group)
-    work = _Training(
-        task, dataset, config, files, fingerprint, meta, group, reporter if group.first else Silent(), optimizer, progress
-    )
+    module, config = setup.module, setup.config
+    optimizer = build_optimizer(module, config.optimizer)
+    progress, note = load_state(files.state, fingerprint, module, optimizer, process)
+    reporter = reporter if process.first else Silent()
+    work = _Training(setup, files, fingerprint, meta, process, reporter, optimizer, progress)
     if note:
-        work.reporter.message(note)
-    if group.first:
-        require_room(files, task, optimizer)
+        reporter.message(note)
+    if process.first:
+        require_room(files, module, optimizer)
     for record in progress.history:  # reports earlier records again, so that a resumed run has a complete history
         values = {name: value for name, value in record.items() if name not in ("step", "epoch")}
-        work.reporter.metrics(values, int(record["step"]))
+        reporter.metrics(values, int(record["step"]))
     if progress.step == 0:
-        torch.manual_seed(config.seed + group.rank)  # for dropout; the weights are initialised already, equally in all processes
+        torch.manual_seed(config.seed + process.rank)  # for dropout; all processes already have the same initial weights
     with stop_request() as stop:
         try:
-            work.carry_out(validate, workers, stop)
+            work.carry_out(workers, stop)
         except Interrupted as interruption:
             work.save_once()
             raise Interrupted(work.interruption_note(), interruption.signal) from None
@@ -83,18 +94,17 @@ def train(
 class _Training:
     """The state of one call of `train`. saved: the step of the state that is on disk."""
 
-    task: TrainingModule
-    dataset: CocoDataset
-    config: TrainConfig
+    setup: TrainingSetup
     files: Files
     fingerprint: str
     meta: dict[str, str]
-    group: ProcessContext
+    process: ProcessContext
     reporter: Reporter
     optimizer: torch.optim.Optimizer
     progress: Progress
 
     def __post_init__(self) -> None:
+        self.module, self.dataset, self.config = self.setup.module, self.setup.dataset, self.setup.config
         self.saved = self.progress.step
         self.epoch_steps = steps_in_epoch(len(self.dataset), self.config.batch_size)
         all_epochs = self.config.epochs * self.epoch_steps
@@ -102,33 +112,33 @@ class _Training:
         self.record_every = max(1, self.total_steps // RECORDS)
         self.clock = _Clock(self.progress.step, self.total_steps, self.config.batch_size, self.reporter)
 
-    def carry_out(self, validate: Callable[[], Validation], workers: int, stop: StopRequest) -> None:
+    def carry_out(self, workers: int, stop: StopRequest) -> None:
         """Executes all remaining steps. Raises Interrupted, in all processes, between two steps or during a validation."""
-        progress, group = self.progress, self.group
+        progress, process = self.progress, self.process
         # Buffers are fixed batch statistics, which are equal in all processes and need no synchronisation.
-        parallel = DistributedDataParallel(self.task, broadcast_buffers=False) if group.size > 1 else self.task
-        self.task.train()
+        parallel = DistributedDataParallel(self.module, broadcast_buffers=False) if process.size > 1 else self.module
+        self.module.train()
         if self.validation_is_due():  # the earlier run was interrupted during the validation
-            self.validated(validate, stop)
+            self.validate(stop)
         for epoch, micro_batches in _steps(
-            self.dataset, self.config, self.epoch_steps, progress, self.total_steps, group, workers
+            self.dataset, self.config, self.epoch_steps, progress, self.total_steps, process, workers
         ):
             factor = learning_rate_factor(progress.step, self.epoch_steps, self.total_steps, self.config.schedule)
             for parameters in self.optimizer.param_groups:
                 parameters["lr"] = parameters["base_lr"] * factor
             try:
                 parts = take_step(
-                    parallel, self.task, micro_batches, self.optimizer, self.config.optimizer.clip_norm, group, stop
+                    parallel, self.module, micro_batches, self.optimizer, self.config.optimizer.clip_norm, process, stop
                 )
             except NonFiniteError as error:
                 kept = _kept(self.files, self.saved, progress.best is not None)
                 raise NonFiniteError(f"{error}, at step {progress.step + 1} (epoch {epoch}); {kept}") from None
             progress.add(parts)
-            self.clock.tell(progress.step, parts["loss"] * group.size)  # estimated from this process's share
+            self.clock.report(progress.step, parts["loss"] * process.size)  # estimated from this process's share
             if progress.step % self.record_every == 0 or progress.step == self.total_steps:
-                self.record(_means_since_last_record(progress, group) | {"train/lr": self.config.optimizer.lr * factor})
+                self.record(_means_since_last_record(progress, process) | {"train/lr": self.config.optimizer.lr * factor})
             if self.validation_is_due():
-                self.validated(validate, stop)
+                self.validate(stop)
             if progress.step == self.total_steps or progress.step % self.config.checkpoint_every == 0:
                 self.save()
 
@@ -138,24 +148,24 @@ class _Training:
         due = step == self.total_steps or (step > 0 and into_epoch == 0 and epochs % self.config.validate_every == 0)
         return due and not self.progress.is_validated()
 
-    def validated(self, validate: Callable[[], Validation], stop: StopRequest) -> None:
+    def validate(self, stop: StopRequest) -> None:
         """Saves the state, validates, and writes the checkpoints. A signal interrupts the validation immediately."""
         self.save_once()
-        self.task.eval()
+        self.module.eval()
         with stop.at_once():
-            found = validate()
-        self.task.train()
+            validation = self.setup.validate()
+        self.module.train()
         progress = self.progress
-        self.record(found.metrics)
-        better = progress.best is None or found.score > progress.best
+        self.record(validation.metrics)
+        better = progress.best is None or validation.score > progress.best
         if better:
-            progress.best = found.score
-        if self.group.first:
+            progress.best = validation.score
+        if self.process.first:
             about = {**self.meta, "epoch": progress.step // self.epoch_steps, "step": progress.step}
             if better:
-                save_checkpoint(self.files.best, self.task.model, self.dataset.categories, about)
-            save_checkpoint(self.files.last, self.task.model, self.dataset.categories, about)
-        self.group.wait()
+                save_checkpoint(self.files.best, self.module.model, self.dataset.categories, about)
+            save_checkpoint(self.files.last, self.module.model, self.dataset.categories, about)
+        self.process.wait()
         self.clock.restart(progress.step)
 
     def record(self, values: dict[str, float]) -> None:
@@ -166,7 +176,7 @@ class _Training:
 
     def save(self) -> None:
         """Saves the state. All processes must call this method together."""
-        save_state(self.files.state, self.fingerprint, self.progress, self.task, self.optimizer, self.group)
+        save_state(self.files.state, self.fingerprint, self.progress, self.module, self.optimizer, self.process)
         self.saved = self.progress.step
 
     def save_once(self) -> None:
@@ -195,17 +205,15 @@ def _steps(
     epoch_steps: int,
     progress: Progress,
     total_steps: int,
-    group: ProcessContext,
+    process: ProcessContext,
     workers: int,
 ) -> Iterator[tuple[int, list[Batch]]]:
     # Yields the epoch, counted from 0, and the micro-batches of each remaining optimiser step.
     while progress.step < total_steps:
         epoch, into_epoch = divmod(progress.step, epoch_steps)
-        loader = training_batches(
-            dataset, config.batch_size, config.seed, epoch, into_epoch, group.rank, group.size, config.accumulation, workers
-        )
+        plan = BatchPlan(config.batch_size, config.accumulation, config.seed)
         micro_batches: list[Batch] = []
-        for batch in loader:
+        for batch in training_batches(dataset, plan, epoch, into_epoch, process, workers):
             micro_batches.append(batch)
             if len(micro_batches) == config.accumulation:
                 yield epoch, micro_batches
@@ -214,10 +222,10 @@ def _steps(
                     return
 
 
-def _means_since_last_record(progress: Progress, group: ProcessContext) -> dict[str, float]:
+def _means_since_last_record(progress: Progress, process: ProcessContext) -> dict[str, float]:
     # The losses are normalised over all processes, so the loss is the sum of the processes' shares.
     names = sorted(progress.sums)
-    totals = group.total([progress.sums[name] for name in names])
+    totals = process.total([progress.sums[name] for name in names])
     means = {f"train/{name}": total / progress.summed for name, total in zip(names, totals, strict=True)}
     progress.sums, progress.summed = {}, 0
     return means
@@ -228,16 +236,16 @@ class _Clock:
 
     def __init__(self, step: int, total: int, images: int, reporter: Reporter) -> None:
         self.total, self.images, self.reporter = total, images, reporter
-        self.told = 0.0
+        self.last_report = 0.0
         self.restart(step)
 
     def restart(self, step: int) -> None:
         self.started, self.first_step = time.perf_counter(), step
 
-    def tell(self, step: int, loss: float) -> None:
+    def report(self, step: int, loss: float) -> None:
         now = time.perf_counter()
-        if now - self.told < 0.25 and step < self.total:
+        if now - self.last_report < 0.25 and step < self.total:
             return
-        self.told = now
+        self.last_report = now
         rate = (step - self.first_step) * self.images / max(now - self.started, 1e-9)
         self.reporter.progress(step, self.total, rate, f"loss {loss:.3f}")

@@ -59,11 +59,11 @@ def fingerprint(*parts: Any) -> str:
 
 
 def save_state(
-    path: Path, fingerprint: str, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer, group: ProcessContext
+    path: Path, fingerprint: str, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer, process: ProcessContext
 ) -> None:
     """Writes the state of all processes to `path` atomically. The first process writes the file."""
-    generators = group.gather(_generator_state(group.device))
-    if group.first:
+    generators = process.gather(_generator_state(process.device))
+    if process.first:
         content = {
             "fingerprint": fingerprint,
             "progress": asdict(progress),
@@ -72,11 +72,11 @@ def save_state(
             "generators": generators,
         }
         write_atomically(path, content)
-    group.wait()
+    process.wait()
 
 
 def load_state(
-    path: Path, fingerprint: str, model: nn.Module, optimizer: torch.optim.Optimizer, group: ProcessContext
+    path: Path, fingerprint: str, model: nn.Module, optimizer: torch.optim.Optimizer, process: ProcessContext
 ) -> tuple[Progress, str | None]:
     """Loads the state in `path` into the model and the optimiser if it belongs to this training, which `fingerprint` decides.
 
@@ -93,8 +93,8 @@ def load_state(
         return Progress(), "starting from the first step, because the interrupted training had other parameters or other data"
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])
-    if len(content["generators"]) == group.size:
-        _set_generator_state(content["generators"][group.rank], group.device)
+    if len(content["generators"]) == process.size:
+        _set_generator_state(content["generators"][process.rank], process.device)
     progress = Progress(**content["progress"])
     return progress, f"resuming after step {progress.step}"
 

@@ -22,7 +22,7 @@ def take_step(
     micro_batches: list[Batch],
     optimizer: torch.optim.Optimizer,
     clip_norm: float | None,
-    group: ProcessContext,
+    process: ProcessContext,
     stop: StopRequest,
 ) -> dict[str, float]:
     """Executes one optimiser step with this process's micro-batches of the batch.
@@ -34,7 +34,7 @@ def take_step(
     # Each loss is a sum divided by a number of all processes and micro-batches together. DDP averages gradients over processes,
     # so each process multiplies its loss by their number.
     counts = [len(target.labels) for batch in micro_batches for target in batch.targets]
-    gathered = group.gather((counts, stop.signal))
+    gathered = process.gather((counts, stop.signal))
     asked = [number for _, number in gathered if number is not None]
     if asked:
         raise Interrupted("asked to stop", asked[0])
@@ -46,10 +46,10 @@ def take_step(
         hold = nullcontext() if last or not isinstance(parallel, DistributedDataParallel) else parallel.no_sync()
         with hold:
             try:
-                total, parts = parallel(batch.to(group.device), normalizer)
+                total, parts = parallel(batch.to(process.device), normalizer)
             except NonFiniteError as error:
                 raise NonFiniteError(f"{error}, image ids {_image_ids([batch])}") from None
-            (total * group.size).backward()
+            (total * process.size).backward()
         for name, value in {"loss": total.detach(), **parts}.items():
             sums[name] = sums[name] + value if name in sums else value
     trainable = [parameter for parameter in task.parameters() if parameter.requires_grad]
@@ -59,7 +59,7 @@ def take_step(
         named = ", ".join(f"{name} {value:g}" for name, value in zip([*sums, "gradient norm"], values, strict=True))
         found = [(all(map(math.isfinite, values[:-1])), f"({named}), image ids {_image_ids(micro_batches)}")]
         if not math.isfinite(values[-1]):  # the same in every process, because DDP shares the gradient
-            found = group.gather(found[0])
+            found = process.gather(found[0])
         guilty = [text for finite, text in found if not finite] or [text for _, text in found]
         raise NonFiniteError(f"the loss is not finite {'; '.join(guilty)}")
     optimizer.step()

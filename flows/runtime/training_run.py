@@ -12,10 +12,8 @@ from typing import Literal
 from detr_core import directories
 from detr_core.config import as_dict
 from detr_core.directories import atomic_directory
-from detr_core.model.spec import AnyDetectorConfig
 from detr_core.reporter import Reporter
-from detr_core.train.config import DetectionConfig, InitConfig
-from detr_core.train_mask_head.config import PanopticConfig
+from detr_core.train.config import InitConfig
 from flows.profile import checkpoints
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile
@@ -27,24 +25,17 @@ Stage = Literal["detection", "panoptic"]
 
 
 def run(
-    stage: Stage,
-    config: DetectionConfig | PanopticConfig,
-    detector: AnyDetectorConfig | None,
-    init: Path | None,
-    mask_head: Path | None,
-    settings: Profile,
-    paths: Paths,
-    reporter: Reporter,
+    stage: Stage, init: Path | None, mask_head: Path | None, settings: Profile, paths: Paths, reporter: Reporter
 ) -> dict[str, float]:
     """Trains, writes the results to runs/<profile>/<stage>/, and returns the content of metrics.json.
 
-    An interrupted training continues from its state in .state/. detr_core/jobs/training.py describes config, detector, init and
-    mask_head. Raises WorkerError if a rank process fails.
+    An interrupted training continues from its state in .state/. `detr_core.jobs.training.Job` describes init and mask_head.
+    Raises WorkerError if a rank process fails.
     """
     result, work = paths.runs / stage, paths.unfinished(f"train_{stage}")
     with exclusive(result, tell=reporter.message):
         directories.require_replaceable(result)  # this is checked here, so that it does not fail after hours of training
-        _launch(stage, config, (detector, init, mask_head), settings, paths, reporter)
+        _launch(stage, init, mask_head, settings, paths, reporter)
         with atomic_directory(result) as folder:
             shutil.copytree(work / "out", folder, dirs_exist_ok=True)
         _forget(work, result)
@@ -52,20 +43,15 @@ def run(
     return metrics
 
 
-def _launch(
-    stage: Stage,
-    config: DetectionConfig | PanopticConfig,
-    start: tuple[AnyDetectorConfig | None, Path | None, Path | None],
-    settings: Profile,
-    paths: Paths,
-    reporter: Reporter,
-) -> None:
+def _launch(stage: Stage, init: Path | None, mask_head: Path | None, settings: Profile, paths: Paths, reporter: Reporter) -> None:
     """Trains in rank processes, which write to the stage's folder below .state/unfinished/."""
-    (detector, init, mask_head), work, resources = start, paths.unfinished(f"train_{stage}"), settings.resources
+    work, resources = paths.unfinished(f"train_{stage}"), settings.resources
+    config = settings.train_detection if stage == "detection" else settings.train_panoptic
+    assert config is not None
     job = {
         "stage": stage,
         "config": as_dict(config),
-        "detector": detector and as_dict(detector),
+        "detector": as_dict(settings.detector) if stage == "detection" else None,
         "data": str(paths.dataset),
         "init": init and str(init),
         "mask_head": mask_head and str(mask_head),

@@ -12,15 +12,19 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import torch
 
 from detr_core.data.annotation_cache import Mapped, write_index
 from detr_core.data.annotation_reader import read_annotations
 from detr_core.data.annotations import Annotations
-from detr_core.data.batching import training_batches
+from detr_core.data.batching import BatchPlan, training_batches
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.config import AugmentationConfig
 from detr_core.data.splits import DatasetError, Split
 from detr_core.data.transforms import training_transform
+from detr_core.distributed import single_process
+
+ALONE = single_process(torch.device("cpu"))
 
 
 @pytest.fixture
@@ -30,12 +34,12 @@ def split(write_split: Callable[..., Any], noise: Callable[..., Any], tmp_path: 
     segments = [{"id": 300, "category_id": 2, "bbox": [0, 0, 5, 4]}, {"id": 7, "category_id": 7, "bbox": [0, 0, 20, 10]}]
     panoptic = [{"image_id": number, "file_name": f"{number}.png", "segments_info": segments} for number in (1, 3)]
     instances = [{"image_id": 1, "category_id": 5, "bbox": [1, 1, 4, 4]}, {"image_id": 2, "category_id": 5, "bbox": [9, 9, 0, 1]}]
-    found: Split = write_split([noise(10, 20, n) for n in range(3)], instances, panoptic, [ids, ids])
-    found = replace(found, index=tmp_path / "index" / "val")
-    told = list(write_index({"val": found}))
-    assert [(name, targets) for name, targets, _ in told] == [("val", "instances"), ("val", "panoptic")]
-    assert told[0][2]["empty_boxes"] == 1
-    return found
+    plain: Split = write_split([noise(10, 20, n) for n in range(3)], instances, panoptic, [ids, ids])
+    split = replace(plain, index=tmp_path / "index" / "val")
+    written = list(write_index({"val": split}))
+    assert [(name, targets) for name, targets, _ in written] == [("val", "instances"), ("val", "panoptic")]
+    assert written[0][2]["empty_boxes"] == 1
+    return split
 
 
 def require_same(one: Annotations, other: Annotations) -> None:
@@ -117,7 +121,7 @@ def test_neither_files_nor_memory_grow_over_epochs(split: Split) -> None:
     process = psutil.Process()
     seen: list[tuple[int, int]] = []
     for epoch in range(120):  # in this process, where what a loader process would leave behind shows
-        for _ in training_batches(dataset, 3, 0, epoch, 0, 0, 1, 1, 0):
+        for _ in training_batches(dataset, BatchPlan(3, 1, 0), epoch, 0, ALONE, 0):
             pass
         if epoch in (40, 119):
             seen.append((process.num_fds(), process.memory_info().rss))
@@ -129,7 +133,7 @@ def test_loader_processes_of_an_epoch_leave_nothing_behind(split: Split) -> None
     dataset = CocoDataset(split, "panoptic", True, training_transform(AugmentationConfig(0.5, None, None)), 0)
     process, seen = psutil.Process(), []
     for epoch in range(4):
-        batches = list(training_batches(dataset, 1, 0, epoch, 0, 0, 1, 1, 1))
+        batches = list(training_batches(dataset, BatchPlan(1, 1, 0), epoch, 0, ALONE, 1))
         assert len(batches) == 3
         del batches  # in memory that the loader processes shared
         gc.collect()

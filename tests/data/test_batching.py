@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from detr_core.data.batching import collate, evaluation_batches, steps_in_epoch, training_batches
+from detr_core.data.batching import BatchPlan, collate, evaluation_batches, steps_in_epoch, training_batches
 from detr_core.data.coco_dataset import CocoDataset, Sample
 from detr_core.data.config import AugmentationConfig, ResizeConfig
 from detr_core.data.splits import DatasetError, Split
 from detr_core.data.transforms import evaluation_transform, resized, training_transform
+from detr_core.distributed import ProcessContext
 from detr_core.structures import Target
 
 
@@ -30,18 +31,18 @@ def dataset(write_split: Callable[..., Any], noise: Callable[..., Any]) -> CocoD
     )
 
 
-def batches(dataset: CocoDataset, **changes: int) -> DataLoader[Any]:
-    usual = {
-        "batch_size": 8,
-        "seed": 0,
-        "epoch": 0,
-        "start_step": 0,
-        "rank": 0,
-        "world_size": 1,
-        "accumulation": 1,
-        "workers": 0,
-    }
-    return training_batches(dataset, **(usual | changes))
+def process_of(rank: int, size: int) -> ProcessContext:
+    return ProcessContext(rank, size, torch.device("cpu"))
+
+
+ALONE = process_of(0, 1)
+
+
+def batches(
+    dataset: CocoDataset, epoch: int = 0, start_step: int = 0, process: ProcessContext = ALONE, workers: int = 0, **plan: int
+) -> DataLoader[Any]:
+    plan = {"batch_size": 8, "accumulation": 1, "seed": 0} | plan
+    return training_batches(dataset, BatchPlan(**plan), epoch, start_step, process, workers)
 
 
 def ids(loader: DataLoader[Any]) -> list[list[int]]:
@@ -87,7 +88,8 @@ def test_fewer_images_than_a_batch_are_one_batch(dataset: CocoDataset) -> None:
 @pytest.mark.parametrize(("world_size", "accumulation"), [(2, 1), (1, 4), (2, 2), (3, 1)])
 def test_processes_and_micro_batches_share_each_batch(dataset: CocoDataset, world_size: int, accumulation: int) -> None:
     whole = ids(batches(dataset))
-    shares = [ids(batches(dataset, rank=rank, world_size=world_size, accumulation=accumulation)) for rank in range(world_size)]
+    processes = [process_of(rank, world_size) for rank in range(world_size)]
+    shares = [ids(batches(dataset, process=process, accumulation=accumulation)) for process in processes]
     for step, batch in enumerate(whole):
         micro = [share[step * accumulation + place] for share in shares for place in range(accumulation)]
         assert list(chain.from_iterable(micro)) == batch
@@ -132,7 +134,7 @@ def test_loading_leaves_the_global_random_numbers_alone(dataset: CocoDataset) ->
 
 def test_too_many_slices_are_refused(dataset: CocoDataset) -> None:
     with pytest.raises(DatasetError, match="each of 4 processes x 8 micro-batches, found batches of 23"):
-        batches(dataset, batch_size=64, world_size=4, accumulation=8)
+        batches(dataset, batch_size=64, process=process_of(0, 4), accumulation=8)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
@@ -145,7 +147,7 @@ def test_evaluation_sees_each_image_once_and_pads_nothing(
     )
     found: list[int] = []
     for rank in range(world_size):
-        for batch in evaluation_batches(dataset, 3, rank, world_size, 0):
+        for batch in evaluation_batches(dataset, 3, process_of(rank, world_size), 0):
             assert len(batch.targets) <= 3
             assert not batch.padding.any()
             assert {target.size for target in batch.targets} == {tuple(batch.images.shape[2:])}
@@ -180,21 +182,20 @@ def test_whatever_the_images_evaluation_never_pads_and_counts_each_once(
 ) -> None:
     resize = None if short is None else ResizeConfig((short,), short + 30)
     dataset = annotated(sizes, resize)
-    shares = [
-        list(evaluation_batches(dataset, batch_size, rank, world_size, 0).batch_sampler or []) for rank in range(world_size)
-    ]
+    processes = [process_of(rank, world_size) for rank in range(world_size)]
+    shares = [list(evaluation_batches(dataset, batch_size, process, 0).batch_sampler or []) for process in processes]
     batches = [[index for _, index in batch] for share in shares for batch in share]
     assert sorted(chain.from_iterable(batches)) == list(range(len(sizes)))
     assert all(0 < len(batch) <= batch_size for batch in batches)
     assert all(len({resized(sizes[index], resize) for index in batch}) == 1 for batch in batches), "one input size a batch"
-    alone = [[index for _, index in batch] for batch in evaluation_batches(dataset, batch_size, 0, 1, 0).batch_sampler or []]
+    alone = [[index for _, index in batch] for batch in evaluation_batches(dataset, batch_size, ALONE, 0).batch_sampler or []]
     assert sorted(alone) == sorted(batches), "the same batches, however many processes"
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_evaluation_refuses_training_transforms(dataset: CocoDataset) -> None:
     with pytest.raises(TypeError, match="expected a dataset with an EvaluationTransform, found one with TrainingTransform"):
-        evaluation_batches(dataset, 3, 0, 1, 0)
+        evaluation_batches(dataset, 3, ALONE, 0)
 
 
 def test_images_keep_their_memory_to_themselves(dataset: CocoDataset) -> None:

@@ -10,12 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from detr_core.data.batching import evaluation_batches, training_batches
+from detr_core.data.batching import BatchPlan, evaluation_batches, training_batches
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.config import AugmentationConfig, CropConfig, ResizeConfig, SplitConfig
 from detr_core.data.splits import read_dataset, write_dataset
 from detr_core.data.transforms import evaluation_transform, training_transform
+from detr_core.distributed import single_process
 
+ALONE = single_process(torch.device("cpu"))
 PANOPTIC = SplitConfig("images", "instances.json", "panoptic.json", "panoptic")
 INSTANCES = SplitConfig("images", "instances.json", None, None)
 RECIPE = AugmentationConfig(0.5, CropConfig(0.5, (100, 125), 96, 150), ResizeConfig((120, 128, 136), 222))
@@ -57,7 +59,7 @@ def test_coco_instances(real_data: Path, tmp_path: Path, name: str, images: int,
     assert sum(len(whole[index].target.labels) for index in range(len(whole))) == objects
     grey = [path for path in dataset.split.images.iterdir() if Image.open(path).mode == "L"]
     seen = 0
-    for batch in evaluation_batches(dataset, 8, 0, 1, 0):
+    for batch in evaluation_batches(dataset, 8, ALONE, 0):
         assert not batch.padding.any()
         for target in batch.targets:
             assert target.masks is not None
@@ -78,7 +80,7 @@ def test_blood_cells(real_data: Path, tmp_path: Path) -> None:
     dataset = CocoDataset(splits["train"], "instances", False, training_transform(RECIPE), 0)
     assert [category.name for category in dataset.categories] == ["RBC", "WBC", "Platelets"]
     assert (len(dataset), len(CocoDataset(splits["val"], "instances", False, None, 0))) == (205, 87)
-    batch = next(iter(training_batches(dataset, 4, 0, 0, 0, 0, 1, 1, 0)))
+    batch = next(iter(training_batches(dataset, BatchPlan(4, 1, 0), 0, 0, ALONE, 0)))
     assert batch.images.shape[:2] == (4, 3)
     for target in batch.targets:
         assert len(target.labels) > 0
@@ -88,7 +90,7 @@ def test_blood_cells(real_data: Path, tmp_path: Path) -> None:
 def test_the_recipe_on_panoptic_masks(real_data: Path, tmp_path: Path) -> None:
     write_dataset(tmp_path, real_data / "coco_panoptic", PANOPTIC, PANOPTIC)
     dataset = CocoDataset(read_dataset(tmp_path)["train"], "panoptic", True, training_transform(RECIPE), 0)
-    for batch in training_batches(dataset, 6, 0, 0, 0, 0, 1, 1, 0):
+    for batch in training_batches(dataset, BatchPlan(6, 1, 0), 0, 0, ALONE, 0):
         for target, padding in zip(batch.targets, batch.padding, strict=True):
             assert target.masks is not None
             assert target.masks.flatten(1).any(dim=1).all()

@@ -16,7 +16,7 @@ from detr_core.distributed import single_process
 from detr_core.evaluate.boxes import in_one_row, postprocess
 from detr_core.evaluate.config import EvaluateConfig, MergingConfig
 from detr_core.evaluate.predictions import average_precision_of, evaluate, predict
-from detr_core.model.checkpoint import CheckpointError, export_published, load_checkpoint, save_checkpoint
+from detr_core.model.checkpoint import Checkpoint, CheckpointError, export_published, load_checkpoint, save_checkpoint
 from detr_core.model.common.detector import Detector
 from detr_core.model.common.normalisation import normalise
 from detr_core.model.spec import build_detector, detector_config
@@ -54,7 +54,7 @@ def sure(kind: str, dataset: CocoDataset) -> Detector:
 @pytest.mark.parametrize("kind", KINDS)
 def test_files_hold_what_validation_measures(kind: str, dataset: CocoDataset, split: Split, tmp_path: Path) -> None:
     model = sure(kind, dataset)
-    predict(model, dataset.categories, dataset, CONFIG, tmp_path, single_process(CPU), 0, Silent())
+    predict(Checkpoint(model, dataset.categories, {}), dataset, CONFIG, tmp_path, single_process(CPU), 0, Silent())
     assert {path.name for path in tmp_path.iterdir()} == {"bbox.json"}
     written = json.loads((tmp_path / "bbox.json").read_text())
     things = {category.id for category in dataset.categories if category.isthing}

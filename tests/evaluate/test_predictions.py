@@ -26,6 +26,7 @@ from detr_core.evaluate.boxes import postprocess_softmax
 from detr_core.evaluate.config import EvaluateConfig, MergingConfig
 from detr_core.evaluate.masks import instance_masks
 from detr_core.evaluate.predictions import average_precision_of, evaluate, predict
+from detr_core.model.checkpoint import Checkpoint
 from detr_core.model.common.normalisation import normalise
 from detr_core.model.detr.model import Detr
 from detr_core.reporter import Memory, Silent
@@ -54,13 +55,13 @@ def model(dataset: CocoDataset) -> Detr:
 
 def predicted(model: Detr, dataset: CocoDataset, folder: Path, config: EvaluateConfig = CONFIG) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
-    predict(model, dataset.categories, dataset, config, folder, single_process(CPU), 0, Silent())
+    predict(Checkpoint(model, dataset.categories, {}), dataset, config, folder, single_process(CPU), 0, Silent())
     return {file.stem: json.loads(file.read_text()) for file in folder.glob("*.json")}
 
 
 def test_files_of_a_pass(model: Detr, dataset: CocoDataset, tmp_path: Path) -> None:
     reporter = Memory()
-    predict(model, dataset.categories, dataset, CONFIG, tmp_path, single_process(CPU), 0, reporter)
+    predict(Checkpoint(model, dataset.categories, {}), dataset, CONFIG, tmp_path, single_process(CPU), 0, reporter)
     assert reporter.last_progress == (6, 6)
     things = {category.id for category in dataset.categories if category.isthing}
     boxes, masks, panoptic = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("bbox", "segm", "panoptic"))

@@ -42,18 +42,18 @@ class SignalAt(Events):
             os.kill(os.getpid(), self.number)
 
 
-def carry_out(job: training.Job, group: ProcessContext, reporter: Reporter) -> Progress:
+def carry_out(job: training.Job, process: ProcessContext, reporter: Reporter) -> Progress:
     """Carries a training of either stage out in this process."""
-    return (train_detection if job.stage == "detection" else train_panoptic).run(job, group, reporter)
+    return (train_detection if job.stage == "detection" else train_panoptic).run(job, process, reporter)
 
 
-def run(job: training.Job, group: ProcessContext, reporter: Reporter) -> Any:
+def run(job: training.Job, process: ProcessContext, reporter: Reporter) -> Any:
     """As carry_out. SIGNAL_AT: `NUMBER:STEP`, the signal that the first process gets and the step it gets it at."""
-    if group.first and "SIGNAL_AT" in os.environ:
+    if process.first and "SIGNAL_AT" in os.environ:
         number, step = os.environ["SIGNAL_AT"].split(":")
         reporter = SignalAt(int(number), int(step))
     with float64() if "FLOAT64" in os.environ else nullcontext():
-        return carry_out(job, group, reporter)
+        return carry_out(job, process, reporter)
 
 
 if __name__ == "__main__":
