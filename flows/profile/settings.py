@@ -194,16 +194,23 @@ def load(profile: str) -> Profile:
 def profile_from(content: Any, studies: Any, file: str) -> Profile:
     """Builds a profile and checks every variant of its studies.
 
-    content, studies: the content of its two files. file: the name of the first one, for errors; that of the second one follows
-    from it. Raises ConfigError.
+    content, studies: the content of its two files; studies is None if there is no second file. file: the name of the first one,
+    for errors; that of the second one follows from it. Raises ConfigError.
     """
     studies_name = str(studies_file(Path(file)))
     if isinstance(content, Mapping):
-        for key in ("ablations", "studies"):
-            expected = f"the studies in {studies_name}, in its sections `evaluating` and `training`"
-            require(key not in content, f"{file}: {key}", expected, "a section of this file")
+        for key in [key for key in ("ablations", "studies") if key in content]:
+            raise ConfigError(
+                f"{file}: {key}: expected the studies in {studies_name}, in its sections `evaluating` and `training`, found a "
+                "section of this file; move its content there"
+            )
         content = {**content, "studies": as_dict(NO_STUDIES)}
     plain: Profile = build(Profile, content, file)
+    if studies is None:
+        raise ConfigError(
+            f"{studies_name}: expected the profile's studies, found no such file or an empty one; copy that of another profile, "
+            f"such as {relative(PARAMS)}/demo.studies.yaml, or write the sections `evaluating: {{}}` and `training: {{}}`"
+        )
     profile = dataclasses.replace(plain, studies=build(Studies, studies, studies_name))
     try:
         for name in profile.studies.training:
@@ -244,12 +251,7 @@ def read(path: Path) -> Profile:
     """Reads the profile in this file and its studies in the file beside it. Raises ConfigError if one is not valid."""
     name, studies = relative(path), studies_file(path)
     content = _content(path)
-    if not studies.is_file():
-        raise ConfigError(
-            f"{relative(studies)}: expected the profile's studies, found no such file; copy that of another profile, such as "
-            f"{relative(PARAMS)}/demo.studies.yaml, or write the sections `evaluating: {{}}` and `training: {{}}`"
-        )
-    profile = profile_from(content, _content(studies), name)
+    profile = profile_from(content, _content(studies) if studies.is_file() else None, name)
     kind = profile.detector.kind
     fits = profile.train_panoptic is None or can_have_mask_head(profile)
     require(fits, f"{name}: train_panoptic", f"null with detector.kind {kind!r}, which can't have a mask head", "a section")

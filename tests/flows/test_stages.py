@@ -78,7 +78,9 @@ def test_another_kind_of_detector_goes_through_all_stages(trained: Trained) -> N
     content, where = tiny_parameters(), Paths("tiny-deformable")
     content["detector"], content["train_panoptic"] = DEFORMABLE["detector"], None
     content["train_detection"] |= {"loss": DEFORMABLE["loss"], "optimizer": DEFORMABLE["optimizer"], "steps": 1}
-    content["studies"]["training"] = {}
+    evaluating_names = ("decoder-nms", "instance-count", "encoder-attention", "decoder-attention", "scoring")
+    sections = {name: content["studies"]["evaluating"][name] for name in evaluating_names}
+    content["studies"] = {"evaluating": sections, "training": {}}
     settings = build(Profile, content, "tiny.yaml")
     copy_data(trained.paths, where)
     for stage in (train_detection, train_panoptic, evaluate, evaluating, report):
@@ -107,7 +109,7 @@ def test_a_study_of_what_detr_alone_has_says_so(kind: str, study: str, copy: Pat
     save_checkpoint(file, model, categories, {"profile": copy.profile})
     with pytest.raises(CheckpointError, match=f"the study {study} supports detectors of kind 'detr' only, found kind '{kind}'"):
         evaluating.run_study(study, settings, copy, Silent())
-    assert not copy.studies.exists()
+    assert not (copy.evaluating_studies / study).exists()
 
 
 def test_data_is_a_dataset_in_coco_layout(trained: Trained) -> None:

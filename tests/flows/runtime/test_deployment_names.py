@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 
-from flows.runtime.deployment_names import bare_name
+from flows.profile.paths import ROOT
+from flows.runtime.deployment_names import bare_name, current
 
 SERVING_SECONDS = 240
 
@@ -38,6 +40,21 @@ def test_only_a_bare_name_of_that_command_is_looked_up(line: str, name: str | No
     arguments = line.split()
     place = bare_name(arguments)
     assert (None if place is None else arguments[place]) == name
+
+
+@dataclass(frozen=True)
+class Deployment:
+    entrypoint: str
+
+
+def test_a_deployment_of_an_earlier_version_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier, now = Deployment("flows/ablations.py:ablations"), Deployment("flows/studies/flow.py:studies")
+    monkeypatch.chdir(ROOT)
+    assert current([earlier, now]) == [now]
+    assert current([now, now]) == [now, now], "Prefect says that the name is not unique"
+    assert current([earlier]) == [earlier]
+    monkeypatch.chdir(tmp_path)
+    assert current([earlier, now]) == [earlier, now], "this folder names no deployments"
 
 
 def free_port() -> int:
