@@ -57,3 +57,11 @@ def carried(folder: Path, name: str, params: Path, mode: str = "strict", **optio
         findings = json.loads((outcome.paths.check / "findings.json").read_text())
         outcome.found = dict(Counter(finding["kind"] for finding in findings))
     return outcome
+
+
+def sums(found: Outcome, what: str) -> dict[str, float]:
+    """The account of both splits' instances together: how many were supplied, used and left out."""
+    return {
+        part: sum(found.metrics[f"account/{split}/instances/{what}/{part}"] for split in ("train", "val"))
+        for part in ("supplied", "used", "left_out")
+    }

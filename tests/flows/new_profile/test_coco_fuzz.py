@@ -34,7 +34,6 @@ from flows.new_profile.dataset_layout import find_layout
 from flows.new_profile.dataset_notes import finding_notes, require_images
 from flows.profile.paths import PARAMS
 from tests.adopting import carried
-from tests.flows.new_profile.test_coco_exports import params  # noqa: F401
 
 NAMES = count()
 ODD: list[Any] = [
@@ -184,7 +183,7 @@ def test_damaged_folders_are_read_or_refused_and_nothing_is_lost(made: tuple[dic
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(folders(), st.sampled_from(["strict", "lenient"]))
 def test_500_damaged_folders_through_the_commands(
-    params: Path,  # noqa: F811
+    params: Path,
     monkeypatch: pytest.MonkeyPatch,
     made: tuple[dict[str, bytes], set[int]],
     mode: str,

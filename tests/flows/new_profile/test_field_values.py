@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +28,6 @@ from tests.conftest import tiny_parameters
 from tests.jobs.worker import carry_out
 
 ALONE = ProcessContext(rank=0, size=1, device=torch.device("cpu"))
-
-
-@pytest.fixture(scope="module")
-def field(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The inputs that `tests/field.py` makes: FIELD/<case>/set."""
-    place = tmp_path_factory.mktemp("field")
-    subprocess.run([sys.executable, str(Path(__file__).parents[2] / "field.py"), str(place)], check=True)
-    return place
 
 
 def profile(root: Path, mode: str) -> Profile:

@@ -35,7 +35,6 @@ from flows.new_profile.dataset_notes import finding_notes, require_images
 from flows.new_profile.yolo_layout import yolo_set
 from flows.profile.paths import PARAMS
 from tests.adopting import carried
-from tests.flows.new_profile.test_coco_exports import params  # noqa: F401
 
 NAMES = count()
 Files = dict[str, "bytes | None"]  # None: a folder of this name
@@ -190,7 +189,7 @@ def test_damaged_folders_are_read_or_refused(files: Files) -> None:
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(folders(), st.sampled_from(["strict", "lenient"]))
 def test_500_damaged_folders_through_the_commands(
-    params: Path,  # noqa: F811
+    params: Path,
     monkeypatch: pytest.MonkeyPatch,
     files: Files,
     mode: str,
