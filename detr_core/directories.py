@@ -135,8 +135,8 @@ def _require_folder(folder: Path, where: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISDIR(mode):
-        found = "a link" if stat.S_ISLNK(mode) else "a file"
-        raise ForeignFileError(f"{where}: expected a folder for results, found {found} that no command made; {_ADVICE}")
+        kind = "a link" if stat.S_ISLNK(mode) else "a file"
+        raise ForeignFileError(f"{where}: expected a folder for results, found {kind} that no command made; {_ADVICE}")
 
 
 def _files_of_ours(folder: Path, shown: Path | None = None) -> list[str]:

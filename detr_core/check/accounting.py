@@ -58,12 +58,12 @@ def accounts(
         left = left_out(read_content(file), source, broken) if broken else Listed(0, 0)
         annotations = read_annotations(checked[name], "panoptic" if source == "panoptic" else "instances", masks=False)
         used = Listed(len(annotations.image_ids), len(annotations.labels) + sum(annotations.left_out.values()))
-        for what in ("images", "objects"):
-            account = Account(f"{file}: {what}", getattr(own, what), getattr(used, what), getattr(left, what))
-            place = f"account/{name}/{source}/{what}"
+        for entries in ("images", "objects"):
+            account = Account(f"{file}: {entries}", getattr(own, entries), getattr(used, entries), getattr(left, entries))
+            place = f"account/{name}/{source}/{entries}"
             metrics |= {f"{place}/{part}": float(getattr(account, part)) for part in ("supplied", "used", "left_out")}
             if source == source_counted(supplied[name]):
-                metrics[f"left_out/{name}/{what}"] = float(account.left_out)
+                metrics[f"left_out/{name}/{entries}"] = float(account.left_out)
     return metrics
 
 

@@ -125,16 +125,16 @@ def _read_images(
     jobs: Mapping[tuple[Path, tuple[int, int]], Path], reporter: Reporter
 ) -> dict[tuple[Path, tuple[int, int]], Seen]:
     # Threads are enough, because Pillow and hashlib release the interpreter's lock. Processes would take seconds to start.
-    found: dict[tuple[Path, tuple[int, int]], Seen] = {}
+    contents: dict[tuple[Path, tuple[int, int]], Seen] = {}
     begun = time.monotonic()
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore")  # Pillow warns of damaged metadata and large images; the findings cover what matters
         running = {pool.submit(check_image, *job, jobs[job]): job for job in sorted(jobs)}
         for done, future in enumerate(as_completed(running), start=1):
-            found[running[future]] = future.result()
+            contents[running[future]] = future.result()
             if done % 50 == 0 or done == len(jobs):
                 reporter.progress(done, len(jobs), done / max(time.monotonic() - begun, 1e-9), "")
-    return found
+    return contents
 
 
 def _panoptic_findings(split: Split, entries: Entries, reporter: Reporter) -> list[Finding]:
@@ -204,7 +204,7 @@ def _duplicates(
             if digest is None:
                 continue
             other = first[name].setdefault(digest, image.name)
-            ids = {each.id for _, each in entries_of}
+            ids = {entry.id for _, entry in entries_of}
             if other != image.name or len(ids) > 1:
                 yield Finding("duplicate_within", name, "", image.id, image.name, detail=f"the same as {other}")
     train, val = splits["train"], splits["val"]

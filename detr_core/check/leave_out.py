@@ -85,4 +85,4 @@ def _written(split: Split, broken: Sequence[Finding], folder: Path) -> dict[str,
 
 
 def _without(annotation: dict[str, Any], segments: set[int | None]) -> dict[str, Any]:
-    return annotation | {"segments_info": [each for each in annotation["segments_info"] if each["id"] not in segments]}
+    return annotation | {"segments_info": [segment for segment in annotation["segments_info"] if segment["id"] not in segments]}

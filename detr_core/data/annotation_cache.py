@@ -88,8 +88,8 @@ class Mapped(Annotations):
         arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names}
         if any(array.dtype != _DTYPES[name] for name, array in arrays.items()):
             raise ValueError(f"{place}: expected the arrays of an index, found an array of another dtype")
-        found = annotations_of(arrays, split, targets)
-        mapped = cls(**{field: getattr(found, field) for field in found.__dataclass_fields__})
+        annotations = annotations_of(arrays, split, targets)
+        mapped = cls(**{field: getattr(annotations, field) for field in annotations.__dataclass_fields__})
         object.__setattr__(mapped, "_made_by", (place, names, split, targets))
         return mapped
 

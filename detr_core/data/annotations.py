@@ -175,10 +175,10 @@ def _numbers(file: Path, field: str, ids: Iterable[Any], known: dict[int, int]) 
 def _boxes(file: Path, entries: list[dict[str, Any]], sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     # Converts xywh to xyxy inside the image. With float64 the box of a whole image ends exactly at the edge of the image.
     def read() -> npt.NDArray[np.float64]:
-        found = np.array([entry["bbox"] for entry in entries])
-        if len(entries) and found.dtype.kind not in "iuf":  # astype would accept numbers in quotes
+        boxes = np.array([entry["bbox"] for entry in entries])
+        if len(entries) and boxes.dtype.kind not in "iuf":  # astype would accept numbers in quotes
             raise ValueError("expected four numbers, found others")
-        return found.astype(np.float64).reshape(len(entries), 4)
+        return boxes.astype(np.float64).reshape(len(entries), 4)
 
     boxes = fields.checked(file, "annotations.bbox", read)
     if not np.isfinite(boxes).all():

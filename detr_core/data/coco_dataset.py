@@ -67,11 +67,11 @@ class CocoDataset(Dataset[Sample]):
         """
         epoch, index = key if isinstance(key, tuple) else (0, key)
         size = self.sizes[index]
-        found = self._annotations
-        objects = range(int(found.first[index]), int(found.first[index + 1]))
-        image = read_image(found.files[index], size, found.value_ranges)
-        boxes = torch.from_numpy(found.boxes[objects.start : objects.stop].copy())  # arrays of an index are read-only
-        masks = None if found.masks is None else found.masks.of(index, objects, size)
+        annotations = self._annotations
+        objects = range(int(annotations.first[index]), int(annotations.first[index + 1]))
+        image = read_image(annotations.files[index], size, annotations.value_ranges)
+        boxes = torch.from_numpy(annotations.boxes[objects.start : objects.stop].copy())  # arrays of an index are read-only
+        masks = None if annotations.masks is None else annotations.masks.of(index, objects, size)
         rng = np.random.default_rng([self.seed, epoch, index])
         if self.transform is not None:
             image, boxes, masks = self.transform(
@@ -88,7 +88,7 @@ class CocoDataset(Dataset[Sample]):
         height, width = image.shape[1:]
         target = Target(
             self.image_ids[index],
-            torch.from_numpy(found.labels[objects.start : objects.stop][kept]),
+            torch.from_numpy(annotations.labels[objects.start : objects.stop][kept]),
             torch.from_numpy(_relative(corners[kept], height, width)),
             masks,
             (height, width),

@@ -205,10 +205,10 @@ class Part:
             raise DownloadError(f"{remote.url}: expected {self.size:,} bytes, found {size:,}; the file was removed; try again")
         if remote.sha256 is not None:
             self._hash_up_to(size)
-            if (found := self._hasher.hexdigest()) != remote.sha256:
+            if (checksum := self._hasher.hexdigest()) != remote.sha256:
                 self.discard()
                 raise DownloadError(
-                    f"{remote.url}: expected a file with sha256 {remote.sha256}, found one with {found}; it was removed"
+                    f"{remote.url}: expected a file with sha256 {remote.sha256}, found one with {checksum}; it was removed"
                 )
         self.file_path.replace(self.path)
         self.journal.unlink(missing_ok=True)

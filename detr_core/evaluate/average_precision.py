@@ -67,9 +67,9 @@ def bootstrap_difference(
 ) -> tuple[float, float, float]:
     """Returns the AP of `other` minus that of `base`, and the bounds of the 95% interval over bootstrap samples of the images."""
     truth = read_ground_truth(ground_truth)
-    found = compare(_evaluator(truth, base, kind), _evaluator(truth, other, kind), n_bootstrap=samples, seed=0)
-    interval = found["ci"]["AP"]
-    return float(found["deltas"]["AP"]), float(interval["lower"]), float(interval["upper"])
+    comparison = compare(_evaluator(truth, base, kind), _evaluator(truth, other, kind), n_bootstrap=samples, seed=0)
+    interval = comparison["ci"]["AP"]
+    return float(comparison["deltas"]["AP"]), float(interval["lower"]), float(interval["upper"])
 
 
 def error_breakdown(ground_truth: GroundTruth, results: Results, kind: Kind) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def read_ground_truth(ground_truth: GroundTruth) -> COCO:
 
 def _evaluator(ground_truth: GroundTruth, results: Results, kind: Kind) -> COCOeval:
     truth = read_ground_truth(ground_truth)
-    found = truth.load_res(str(results) if isinstance(results, Path) else results)
-    evaluator = COCOeval(truth, found, kind)
+    detections = truth.load_res(str(results) if isinstance(results, Path) else results)
+    evaluator = COCOeval(truth, detections, kind)
     evaluator.evaluate()
     return evaluator

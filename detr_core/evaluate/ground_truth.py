@@ -55,12 +55,12 @@ def require_objects(split: Split) -> None:
         file: Path | None = getattr(split, targets)
         if file is None:
             continue
-        found = read_annotations(split, targets, masks=False)
-        if len(found.labels) == 0:
-            left_out = ", ".join(f"{number:,} {reason.replace('_', ' ')}" for reason, number in found.left_out.items())
+        annotations = read_annotations(split, targets, masks=False)
+        if len(annotations.labels) == 0:
+            left_out = ", ".join(f"{number:,} {reason.replace('_', ' ')}" for reason, number in annotations.left_out.items())
             raise DatasetError(
                 f"{split.name} split, {file}: nothing to learn from: expected an object that is not marked as a crowd, "
-                f"found none in {len(found.image_ids):,} images ({left_out}); correct the annotations"
+                f"found none in {len(annotations.image_ids):,} images ({left_out}); correct the annotations"
             )
 
 

@@ -64,9 +64,9 @@ def _unpack(archive: ArchiveConfig, root: Path, reporter: Reporter) -> None:
             raise DatasetError(f"{archive.url}: expected that it contains the archive {name}, found no such file")
         del brought[name]
         below = inner.parent.relative_to(root)
-        inside = frozenset(os.path.relpath(each, below) for each in ours if PurePosixPath(each).is_relative_to(below))
-        found = unpack(inner, inner.parent, frozenset({NOTES}), reporter, inside)
-        brought |= {(below / each).as_posix(): size for each, size in found.items()}
+        inside = frozenset(os.path.relpath(path, below) for path in ours if PurePosixPath(path).is_relative_to(below))
+        inner_files = unpack(inner, inner.parent, frozenset({NOTES}), reporter, inside)
+        brought |= {(below / path).as_posix(): size for path, size in inner_files.items()}
         inner.unlink()
     os.sync()  # after a power cut the note must not exist without the files
     note = _note(root, archive)
@@ -75,13 +75,13 @@ def _unpack(archive: ArchiveConfig, root: Path, reporter: Reporter) -> None:
 
 def _noted_files(root: Path) -> frozenset[str]:
     """Returns the files that earlier calls have unpacked below `root` from any archive."""
-    found: set[str] = set()
+    files: set[str] = set()
     for note in (root / NOTES).glob("*.json"):
         try:
-            found.update(json.loads(note.read_bytes())["files"])
+            files.update(json.loads(note.read_bytes())["files"])
         except (OSError, ValueError, KeyError, TypeError):
             continue  # the journal of a download, or a damaged note
-    return frozenset(found)
+    return frozenset(files)
 
 
 def _is_unpacked(root: Path, archive: ArchiveConfig) -> bool:

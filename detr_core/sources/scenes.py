@@ -110,12 +110,12 @@ def _write_scene(scene: Scene, folder: Path, split: str, index: int) -> _Records
     segments_info, instances = [], []
     for segment in np.unique(scene.segments).tolist():
         mask = scene.segments == segment
-        figures = {"category_id": _CATEGORY_ID[scene.names[segment]], "iscrowd": 0, **_box_and_area(mask)}
-        segments_info.append({"id": segment + 1, **figures})
+        common = {"category_id": _CATEGORY_ID[scene.names[segment]], "iscrowd": 0, **_box_and_area(mask)}
+        segments_info.append({"id": segment + 1, **common})
         if scene.names[segment] in THINGS:
             encoded = rle.encode(np.asfortranarray(mask, dtype=np.uint8))
             segmentation = {"size": [height, width], "counts": encoded["counts"].decode("ascii")}
-            instances.append({"image_id": index, **figures, "segmentation": segmentation})
+            instances.append({"image_id": index, **common, "segmentation": segmentation})
     image = {"id": index, "file_name": f"{name}.jpg", "height": height, "width": width}
     return _Records(image, instances, {"image_id": index, "file_name": f"{name}.png", "segments_info": segments_info})
 

@@ -57,10 +57,10 @@ def take_step(
     values: list[float] = torch.stack([*sums.values(), norm]).tolist()
     if not all(map(math.isfinite, values)):
         named = ", ".join(f"{name} {value:g}" for name, value in zip([*sums, "gradient norm"], values, strict=True))
-        found = [(all(map(math.isfinite, values[:-1])), f"({named}), image ids {_image_ids(micro_batches)}")]
+        reports = [(all(map(math.isfinite, values[:-1])), f"({named}), image ids {_image_ids(micro_batches)}")]
         if not math.isfinite(values[-1]):  # the same in every process, because DDP shares the gradient
-            found = process.gather(found[0])
-        guilty = [text for finite, text in found if not finite] or [text for _, text in found]
+            reports = process.gather(reports[0])
+        guilty = [text for finite, text in reports if not finite] or [text for _, text in reports]
         raise NonFiniteError(f"the loss is not finite {'; '.join(guilty)}")
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

@@ -59,8 +59,8 @@ def read_voc(root: Path, splits: Mapping[str, SplitConfig]) -> dict[str, dict[st
     """
     folders = {name: xml_folder(root, split) for name, split in splits.items()}
     files: dict[Path, Files] = {folder: _read_all(folder, root) for folder in set(folders.values())}
-    every = [file for found in files.values() for file in found.values() if isinstance(file, VocFile)]
-    names = sorted({each.name for file in every for each in file.objects if each.name})
+    every = [file for by_stem in files.values() for file in by_stem.values() if isinstance(file, VocFile)]
+    names = sorted({voc_object.name for file in every for voc_object in file.objects if voc_object.name})
     if not names:
         raise DatasetError(f"{' and '.join(map(str, sorted(files)))}: expected objects with names in the XML files, found none")
     return {name: _content(root, split, files[folders[name]], names) for name, split in splits.items()}
@@ -147,23 +147,23 @@ def _is_xml(path: Path) -> bool:
 
 
 def _read_all(folder: Path, root: Path) -> Files:
-    found: dict[str, VocFile | str] = {}
+    files: dict[str, VocFile | str] = {}
     for name in files_below(folder):
         path = folder / name
         if not _is_xml(path):
             continue
         stem = name[: -len(".xml")]
         try:
-            if stem in found:
+            if stem in files:
                 raise XmlError(
                     "expected one XML file of this name, found a second one that differs only in the case of its ending"
                 )
-            found[stem] = read_voc_xml(path)
+            files[stem] = read_voc_xml(path)
         except XmlError as error:
             if not is_voc_xml(path) and path.stat().st_size and "/" in name:
                 continue  # XML of another kind in a subfolder
-            found[stem] = f"{path.relative_to(root)}: {error}"
-    return found
+            files[stem] = f"{path.relative_to(root)}: {error}"
+    return files
 
 
 def _content(root: Path, split: SplitConfig, files: Files, names: Sequence[str]) -> dict[str, Any]:
@@ -183,13 +183,16 @@ def _content(root: Path, split: SplitConfig, files: Files, names: Sequence[str])
             continue
         name, unclear = pictures.of(stem, file.filename)
         images.append(_sized(number, name, file, folder) | ({"width": None, FAULT: unclear} if unclear else {}))
-        for each in file.objects:
-            entry: dict[str, Any] = {"id": len(objects) + 1, "image_id": number, "iscrowd": int(each.difficult)}
-            entry |= {"category_id": categories.get(each.name), "bbox": None if each.box is None else list(each.box)}
-            if each.box is not None:
-                entry["area"] = each.box[2] * each.box[3]
-            if each.fault:
-                entry[FAULT] = f"{where / stem}.xml: {each.fault}"
+        for voc_object in file.objects:
+            entry: dict[str, Any] = {"id": len(objects) + 1, "image_id": number, "iscrowd": int(voc_object.difficult)}
+            entry |= {
+                "category_id": categories.get(voc_object.name),
+                "bbox": None if voc_object.box is None else list(voc_object.box),
+            }
+            if voc_object.box is not None:
+                entry["area"] = voc_object.box[2] * voc_object.box[3]
+            if voc_object.fault:
+                entry[FAULT] = f"{where / stem}.xml: {voc_object.fault}"
             objects.append(entry)
     if not images:
         raise DatasetError(f"{where}: expected XML files, found none")

@@ -59,18 +59,18 @@ def _annotations_above(places: list[Path]) -> Path | None:
 
 
 def _folder_by_split(folder: Path, places: list[Path]) -> dict[str, dict[str, Any]]:
-    found: dict[str, list[Path]] = {}
+    folders: dict[str, list[Path]] = {}
     for place in places:
-        found.setdefault(split_named(place.relative_to(folder).as_posix()), []).append(place)
-    if "" in found or "train" not in found or any(len(of_split) > 1 for of_split in found.values()):
+        folders.setdefault(split_named(place.relative_to(folder).as_posix()), []).append(place)
+    if "" in folders or "train" not in folders or any(len(of_split) > 1 for of_split in folders.values()):
         listed = ", ".join(str(place.relative_to(folder)) for place in places)
         raise DatasetError(
             f"{folder}: expected XML files in one folder, or in a folder for each of train, val and test, found them in {listed}"
         )
     return {
-        split: split_entry(_images(folder, found[split][0]), found[split][0].relative_to(folder).as_posix())
+        split: split_entry(_images(folder, folders[split][0]), folders[split][0].relative_to(folder).as_posix())
         for split in SPLITS
-        if split in found
+        if split in folders
     }
 
 
@@ -159,7 +159,7 @@ def _images(folder: Path, place: Path) -> str:
     parts = place.relative_to(folder).parts
     turn = next((number for number, part in enumerate(parts) if part.lower() == "annotations"), max(0, len(parts) - 1))
     above, inner = folder.joinpath(*parts[:turn]), parts[turn + 1 :]
-    usual = [found.joinpath(*inner) for name in IMAGES if (found := _child(above, (name,))) is not None]
+    usual = [beside.joinpath(*inner) for name in IMAGES if (beside := _child(above, (name,))) is not None]
     for images in [*usual, place, above]:
         if has_images(images, place):
             return images.relative_to(folder).as_posix()
