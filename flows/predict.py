@@ -95,14 +95,14 @@ def found_images(where: str) -> list[Path]:
     """
     path = Path(where)
     if path.is_dir():
-        found = [file for file in path.iterdir() if file.suffix.lower() in IMAGES]
+        files = [file for file in path.iterdir() if file.suffix.lower() in IMAGES]
     elif path.is_file():
-        found = [path]
+        files = [path]
     else:
-        found = [file for file in map(Path, glob.glob(where, recursive=True)) if file.suffix.lower() in IMAGES]
-    if not found:
+        files = [file for file in map(Path, glob.glob(where, recursive=True)) if file.suffix.lower() in IMAGES]
+    if not files:
         raise DatasetError(f"--images {where}: expected an image, a folder of images or a glob, found no image there")
-    return sorted(file.absolute() for file in found)
+    return sorted(file.absolute() for file in files)
 
 
 def evaluation(trained: Checkpoint, short: int | None, longest: int | None) -> EvaluateConfig:
@@ -126,8 +126,8 @@ def _annotations(results: Path, threshold: float) -> list[dict[str, Any]]:
     boxes = json.loads((results / "bbox.json").read_text(encoding="utf-8"))
     masks = results / "segm.json"
     if masks.exists():  # the same detections in the same order
-        found = json.loads(masks.read_text(encoding="utf-8"))
-        boxes = [{**one, "segmentation": other["segmentation"]} for one, other in zip(boxes, found, strict=True)]
+        segments = json.loads(masks.read_text(encoding="utf-8"))
+        boxes = [{**one, "segmentation": other["segmentation"]} for one, other in zip(boxes, segments, strict=True)]
     kept = [result for result in boxes if result["score"] >= threshold]
     return [{"id": number, **result} for number, result in enumerate(kept, start=1)]
 
@@ -141,7 +141,7 @@ def _pictures(content: dict[str, Any], root: Path, folder: Path, ranges: Ranges 
     of_image = defaultdict(list)
     for annotation in content["annotations"]:
         of_image[annotation["image_id"]].append(annotation)
-    panoptic = {each["image_id"]: each for each in content.get("panoptic", [])}
+    panoptic = {entry["image_id"]: entry for entry in content.get("panoptic", [])}
     (folder / "pictures").mkdir()
     for image in content["images"]:
         number, segments = image["id"], None
@@ -160,9 +160,9 @@ def main() -> None:
         config = evaluation(trained, arguments.short, arguments.longest)
         with reporter("prediction") as bar:
             content = run(trained, images, arguments.threshold, config, out, bar)
-        found = f"{counted(len(content['annotations']), 'detection')} in {counted(len(images), 'image')}"
+        summary = f"{counted(len(content['annotations']), 'detection')} in {counted(len(images), 'image')}"
         print(
-            f"{found} with a score of at least {arguments.threshold:g} (--threshold); the folder {arguments.out} has the results"
+            f"{summary} with a score of at least {arguments.threshold:g} (--threshold); the folder {arguments.out} has the results"
         )
 
 

@@ -69,8 +69,8 @@ def _layout(folder: Path, share: float, labels: Labels | None) -> Layout:
         files, others = annotation_files(folder)
         if not files:
             raise DatasetError(no_dataset(folder, others))
-        kind, found = "coco", coco_layout(folder, files)
-        splits, notes = found.splits, coco_notes(folder, found)
+        kind, layout = "coco", coco_layout(folder, files)
+        splits, notes = layout.splits, coco_notes(folder, layout)
     if labels is not None and kind != "yolo":
         raise ConfigError(
             f"--labels: expected only with a YOLO dataset, found a dataset in the format {kind!r}; leave the option out"
@@ -83,10 +83,10 @@ def _layout(folder: Path, share: float, labels: Labels | None) -> Layout:
 
 def _require_one(folder: Path) -> None:
     """Raises DatasetError, which names the folders, if several datasets lie in folders below this one."""
-    found = _dataset_folders(folder)
-    if folder in found or len(found) < 2:
+    folders = _dataset_folders(folder)
+    if folder in folders or len(folders) < 2:
         return
-    datasets = [f"{path.relative_to(folder)} ({kind})" for path, kind in sorted(found.items()) if _is_complete(path, kind)]
+    datasets = [f"{path.relative_to(folder)} ({kind})" for path, kind in sorted(folders.items()) if _is_complete(path, kind)]
     if len(datasets) > 1:
         raise DatasetError(
             f"{folder}: expected one dataset, found {len(datasets)} in folders below it: {', '.join(datasets)}; "
@@ -96,17 +96,17 @@ def _require_one(folder: Path) -> None:
 
 def _dataset_folders(folder: Path) -> dict[Path, str]:
     """Returns the folders of the datasets in `folder` and below it, with their formats; none of them is below another one."""
-    found: dict[Path, str] = {}
+    formats: dict[Path, str] = {}
     for path in subfolders(folder, DEPTH):
-        if _has_description(path) and found.keys().isdisjoint(path.parents):
-            found[path] = "YOLO"
+        if _has_description(path) and formats.keys().isdisjoint(path.parents):
+            formats[path] = "YOLO"
     annotated = [(path, "Pascal VOC") for path in voc_folders(folder)] + [(path, "COCO") for path in coco_folders(folder)]
     for path, kind in annotated:
         root = path  # annotation files may lie in a part of the dataset: in a folder of a split, or in one without images
         while root != folder and (split_named(root.name) or next(picture_files(root), None) is None):
             root = root.parent
-        found.setdefault(root, kind)
-    return {path: kind for path, kind in found.items() if found.keys().isdisjoint(path.parents)}
+        formats.setdefault(root, kind)
+    return {path: kind for path, kind in formats.items() if formats.keys().isdisjoint(path.parents)}
 
 
 def _has_description(folder: Path) -> bool:

@@ -73,7 +73,7 @@ def _another_folder(folder: Path, files: Sequence[str]) -> str:
 
 def _without_names(folder: Path, files: Sequence[str]) -> str:
     """Returns advice on the YAML files that have the keys of YOLO's description of a dataset, but lack the class names."""
-    found = []
+    advice = []
     for path in _yaml_files(folder, files):
         try:
             content = read_description(path)
@@ -83,8 +83,8 @@ def _without_names(folder: Path, files: Sequence[str]) -> str:
         if splits and "names" not in content:
             listed = ", ".join(key for key in content if key == "path" or key in splits)
             similar = get_close_matches("names", [key for key in content if isinstance(key, str)], 1)
-            found.append(f"{path} has YOLO's keys {listed}, but not `names`{f' (it has `{similar[0]}`)' if similar else ''}")
-    return f"{'; '.join(found)}: list the names of the classes under `names`" if found else ""
+            advice.append(f"{path} has YOLO's keys {listed}, but not `names`{f' (it has `{similar[0]}`)' if similar else ''}")
+    return f"{'; '.join(advice)}: list the names of the classes under `names`" if advice else ""
 
 
 def _yaml_files(folder: Path, files: Sequence[str]) -> list[Path]:

@@ -26,7 +26,7 @@ GRAY = (124, 116, 104)  # ImageNet's mean color, with which the study `instance-
 
 def queries(statistics: Mapping[str, Statistics]) -> int:
     """Returns a number of queries: 1.5 times the largest number of objects in an image, rounded up to a multiple of 10."""
-    most = max(found.most_objects for found in statistics.values())
+    most = max(split.most_objects for split in statistics.values())
     return max(10, 10 * ceil(1.5 * most / 10))
 
 

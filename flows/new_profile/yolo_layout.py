@@ -29,7 +29,7 @@ def yolo_description(folder: Path) -> Path | None:
     """
     if (folder / NAME).is_file():
         return folder / NAME
-    found = []
+    candidates = []
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in (".yaml", ".yml") and path.is_file() and not is_foreign(path.name):
             try:
@@ -37,12 +37,12 @@ def yolo_description(folder: Path) -> Path | None:
             except DatasetError:
                 continue
             if ("names" in content or "nc" in content) and any(key in content for keys in KEYS.values() for key in keys):
-                found.append(path)
-    if len(found) > 1:
+                candidates.append(path)
+    if len(candidates) > 1:
         raise DatasetError(
-            f"expected one description of a YOLO dataset, found {', '.join(map(str, found))}; keep one, or rename one to {NAME}"
+            f"expected one description of a YOLO dataset, found {', '.join(map(str, candidates))}; keep one, or rename one to {NAME}"
         )
-    return found[0] if found else None
+    return candidates[0] if candidates else None
 
 
 def yolo_set(folder: Path) -> YoloSet:
@@ -163,24 +163,24 @@ def _names(content: dict[str, Any], path: Path) -> tuple[str, ...]:
     names, number = content.get("names"), content.get("nc")
     if names is None and type(number) is int and 0 < number <= 100_000:
         return tuple(f"class_{place}" for place in range(number))
-    found: dict[Any, Any] | None = None
+    by_number: dict[Any, Any] | None = None
     if isinstance(names, dict):
-        found = {
+        by_number = {
             int(key) if isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 9 else key: name
             for key, name in names.items()
         }
     elif isinstance(names, list):
-        found = dict(enumerate(names))
-    if not found or any(type(key) is not int or not 0 <= key < len(found) for key in found):
+        by_number = dict(enumerate(names))
+    if not by_number or any(type(key) is not int or not 0 <= key < len(by_number) for key in by_number):
         raise DatasetError(
             f"{path}: names: expected a list of class names, or a mapping from 0, 1, 2, ... to names, found {str(names)[:40]}"
         )
-    for name in found.values():
+    for name in by_number.values():
         if not isinstance(name, (str, int, float, bool)) or name == "":
             raise DatasetError(f"{path}: names: expected a name for each class, found {type(name).__name__}")
-    if number is not None and number != len(found):
-        raise DatasetError(f"{path}: nc: expected {len(found)}, as many as there are names, found {str(number)[:40]}")
-    return tuple(str(found[place]) for place in range(len(found)))
+    if number is not None and number != len(by_number):
+        raise DatasetError(f"{path}: nc: expected {len(by_number)}, as many as there are names, found {str(number)[:40]}")
+    return tuple(str(by_number[place]) for place in range(len(by_number)))
 
 
 def _keypoints(content: dict[str, Any], path: Path) -> tuple[int, int] | None:
@@ -264,10 +264,10 @@ def _inside(place: str, written: str, key: str, folder: Path, path: Path) -> str
 
 
 def _list(written: Any, key: str, path: Path) -> list[Any]:
-    found = written if isinstance(written, list) else [written]
-    if not found:
+    items = written if isinstance(written, list) else [written]
+    if not items:
         raise DatasetError(f"{path}: {key}: expected folders or lists of images, found an empty list")
-    return found
+    return items
 
 
 def _usual_place(folder: Path, split: str) -> str | None:

@@ -110,16 +110,16 @@ def _named_profile(file: Path) -> str:
 
 def _relation(dataset: Path, output: Path) -> str | None:
     """Returns how a dataset lies relative to an output: 'inside', 'the same as' or 'a parent of'; None if they lie apart."""
-    found = None
+    relation = None
     for one in _forms(dataset):
         for other in _forms(output):
             if one == other:
                 return "the same as"
             if one[: len(other)] == other:
-                found = "inside"
+                relation = "inside"
             elif other[: len(one)] == one:
-                found = "a parent of"
-    return found
+                relation = "a parent of"
+    return relation
 
 
 def _forms(path: Path) -> set[tuple[str, ...]]:

@@ -101,7 +101,7 @@ def variants(profile: Profile, study: str) -> dict[str, Profile]:
     config = profile.ablations[study]
     if not isinstance(config, TrainingStudyConfig):
         return {}
-    found: dict[str, Profile] = {}
+    profiles: dict[str, Profile] = {}
     plain = as_dict(dataclasses.replace(profile, ablations={}))
     for name, override in config.overrides().items():
         where = f"ablations.{study}.{'vary' if isinstance(config, GridStudyConfig) else 'variants'}.{name}"
@@ -110,10 +110,10 @@ def variants(profile: Profile, study: str) -> dict[str, Profile]:
         can = not config.trains_masks or can_have_mask_head(variant)
         expected = f"detector.kind {kinds_with('mask_head')}, which can have a mask head"
         require(can, where, expected, variant.detector.kind)
-        for other, earlier in found.items():
+        for other, earlier in profiles.items():
             require(variant != earlier, where, "variants that differ", f"the same as {other}")
-        found[name] = variant
-    return found
+        profiles[name] = variant
+    return profiles
 
 
 def overridden(content: dict[str, Any], overrides: Mapping[str, Any], where: str) -> dict[str, Any]:

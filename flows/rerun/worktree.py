@@ -30,7 +30,7 @@ def folder_of(run: RecordedRun) -> Path:
 
 
 def make(run: RecordedRun) -> Path:
-    """Makes a work tree for the run and returns its folder. Raises AgainError if code or data of the run are not available.
+    """Makes a work tree for the run and returns its folder. Raises RerunError if code or data of the run are not available.
 
     After an error the new work tree is removed. Earlier work trees of the same run stay as they are, because a user kept them or
     another command works in them.
@@ -156,7 +156,7 @@ def _pull(repo: Any, digest: str) -> None:
     before: list[str] = []
     # The first pull gets the folder's list of files, the second one the files.
     while (missing := _missing(repo.cache.local, digest)) and missing != before:
-        repo.cloud.pull([HashInfo("md5", each) for each in missing])
+        repo.cloud.pull([HashInfo("md5", file_digest) for file_digest in missing])
         before = missing
 
 

@@ -29,10 +29,10 @@ async def setup_environment(*, ctx: HookContext) -> None:
     named = DeploymentFilter(name=DeploymentFilterName(any_=[sys.argv[place]]))
     try:
         async with get_client() as client:
-            found = await client.read_deployments(deployment_filter=named)
-            if len(found) == 1:
-                flow = await client.read_flow(found[0].flow_id)
-                sys.argv[place] = f"{flow.name}/{found[0].name}"
+            deployments = await client.read_deployments(deployment_filter=named)
+            if len(deployments) == 1:
+                flow = await client.read_flow(deployments[0].flow_id)
+                sys.argv[place] = f"{flow.name}/{deployments[0].name}"
     except (httpx.HTTPError, PrefectException, RuntimeError):
         # Without this line Prefect would only say that the form of the name is wrong.
         print(f"no Prefect server answers at {without_credentials(ctx.api_url)}; `make serve` starts one", file=sys.stderr)

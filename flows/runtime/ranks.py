@@ -150,10 +150,10 @@ def event(line: str) -> dict[str, Any] | None:
     if not line.startswith("@{"):
         return None
     try:
-        found = json.loads(line[1:])
+        content = json.loads(line[1:])
     except ValueError:
         return None
-    return found if isinstance(found, dict) and "kind" in found else None
+    return content if isinstance(content, dict) and "kind" in content else None
 
 
 def failure(rank: Rank, size: int, log: str) -> str:

@@ -62,7 +62,7 @@ class DetectorModel:
                 raise
             raise MlflowException(str(error), error_code=BAD_REQUEST) from None  # MLflow puts its message into the answer
         threshold = float((params or {}).get("threshold", 0.0))
-        predictions = [self._predicted(each, threshold) for each in pixels]
+        predictions = [self._predicted(image, threshold) for image in pixels]
         return predictions[0] if single else predictions
 
     @torch.inference_mode()

@@ -65,15 +65,15 @@ def keep(record: Tagged, paths: Paths) -> None:
     with TemporaryDirectory() as folder:
         if paths.params.is_file():
             shutil.copyfile(paths.params, Path(folder) / PARAMS)
-        found = changes(ROOT)
-        if found is not None and found.others:
-            record.tag(NEW_FILES, _named(found.others))
-        if found is not None and found.too_large:
-            record.tag(NO_PATCH, f"{_named(found.too_large)}: not in git, and larger than {LARGEST_FILE / 1e6:.0f} MB")
-        elif found is not None and len(found.patch) > LARGEST_PATCH:
-            record.tag(NO_PATCH, f"{len(found.patch) / 1e6:.1f} MB of changes, more than {LARGEST_PATCH / 1e6:.0f} MB")
-        elif found is not None and (found.patch or found.others):
-            (Path(folder) / PATCH).write_bytes(found.patch)
+        local_changes = changes(ROOT)
+        if local_changes is not None and local_changes.others:
+            record.tag(NEW_FILES, _named(local_changes.others))
+        if local_changes is not None and local_changes.too_large:
+            record.tag(NO_PATCH, f"{_named(local_changes.too_large)}: not in git, and larger than {LARGEST_FILE / 1e6:.0f} MB")
+        elif local_changes is not None and len(local_changes.patch) > LARGEST_PATCH:
+            record.tag(NO_PATCH, f"{len(local_changes.patch) / 1e6:.1f} MB of changes, more than {LARGEST_PATCH / 1e6:.0f} MB")
+        elif local_changes is not None and (local_changes.patch or local_changes.others):
+            (Path(folder) / PATCH).write_bytes(local_changes.patch)
         for file in sorted(Path(folder).iterdir()):
             record.artifact(file, ORIGIN)
 
@@ -95,14 +95,14 @@ def outputs(stage: str, paths: Paths) -> list[str]:
 
 def digests(folders: list[Path]) -> dict[str, str]:
     """Maps the path of each file in these folders, relative to the project, to its MD5."""
-    found = {}
+    checksums = {}
     for folder in filter(Path.is_dir, folders):
         for name, digest in lineage.file_hashes(folder).items():
             file = folder / name
             if file.name == MARK:  # it lists digests of the other files, also of pages whose addresses change with each run
                 continue
-            found[file.relative_to(ROOT).as_posix()] = digest if file.suffix != ".html" else _without_addresses(file)
-    return found
+            checksums[file.relative_to(ROOT).as_posix()] = digest if file.suffix != ".html" else _without_addresses(file)
+    return checksums
 
 
 def _without_addresses(page: Path) -> str:
@@ -114,7 +114,7 @@ def _without_addresses(page: Path) -> str:
 
 def machine(paths: Paths) -> dict[str, str]:
     """Returns, as tags `machine.*`, what can change the last bits of a result: processor, PyTorch, GPUs, processes, threads."""
-    found = {
+    tags = {
         "machine.processor": _processor(),
         "machine.python": platform.python_version(),
         "machine.torch": version("torch"),
@@ -123,8 +123,8 @@ def machine(paths: Paths) -> dict[str, str]:
         resources = read(paths.params).resources
         processes, gpus = launch.process_count(resources), launch.gpus(resources)
         threads = os.environ.get("OMP_NUM_THREADS", str(launch.threads(processes)))
-        found |= {"machine.processes": str(processes), "machine.threads": threads, "machine.gpus": str(len(gpus))}
-    return found
+        tags |= {"machine.processes": str(processes), "machine.threads": threads, "machine.gpus": str(len(gpus))}
+    return tags
 
 
 def changes(root: Path) -> Changes | None:
