@@ -161,9 +161,8 @@ def main() -> None:
         with reporter("prediction") as bar:
             content = run(trained, images, arguments.threshold, config, out, bar)
         summary = f"{counted(len(content['annotations']), 'detection')} in {counted(len(images), 'image')}"
-        print(
-            f"{summary} with a score of at least {arguments.threshold:g} (--threshold); the folder {arguments.out} has the results"
-        )
+        score = f"with a score of at least {arguments.threshold:g} (--threshold)"
+        print(f"{summary} {score}; the folder {arguments.out} has the results")
 
 
 if __name__ == "__main__":

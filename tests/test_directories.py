@@ -165,9 +165,9 @@ def test_writers_at_once_in_processes_of_their_own_never_mix(tmp_path: Path) -> 
     for process in writers:
         process.communicate(timeout=120)
     assert [process.returncode for process in writers] == [0, 0, 0, 0]
-    found = contents(folder)
-    assert len(found) == 12
-    assert len(set(found.values())) == 1, "all files are of one writer"
+    files = contents(folder)
+    assert len(files) == 12
+    assert len(set(files.values())) == 1, "all files are of one writer"
     assert [path.name for path in tmp_path.iterdir()] == ["result"]
 
 

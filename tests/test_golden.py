@@ -59,9 +59,9 @@ def sizes(array: np.ndarray) -> list[tuple[int, int]]:
 def test_boxes(path: Path) -> None:
     golden = np.load(path)
     logits, boxes = torch.from_numpy(golden["pred_logits"]), torch.from_numpy(golden["pred_boxes"])
-    found = postprocess_softmax(logits, boxes, sizes(golden["sizes"]), empty_slot_override=True)
-    assert len(found) == len(logits)
-    for i, image in enumerate(found):
+    detections = postprocess_softmax(logits, boxes, sizes(golden["sizes"]), empty_slot_override=True)
+    assert len(detections) == len(logits)
+    for i, image in enumerate(detections):
         close(image.scores, golden[f"scores_{i}"])
         close(image.boxes, golden[f"boxes_{i}"])
         np.testing.assert_array_equal(image.labels, golden[f"labels_{i}"])

@@ -120,14 +120,14 @@ def within(path: str, places: object) -> str | None:
 @cache
 def imported(file: Path) -> frozenset[Path]:
     """The modules of detr_core that a file imports, in its functions too."""
-    found = set()
+    paths = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("detr_core"):
             for module in (str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)):
                 path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
                 if path.is_file():
-                    found.add(path)
-    return frozenset(found)
+                    paths.add(path)
+    return frozenset(paths)
 
 
 def decisive(stage: str, kind: str) -> set[str]:
@@ -196,9 +196,9 @@ def test_every_exception_is_needed() -> None:
     for place in NO_RESULT:
         assert any(within(path_of(path), [place]) for file in files for path in imported(file)), place
     for stage, place in APART:
-        found = {path_of(path) for path in imported(ROOT / WORK[stage])}
-        found |= {path_of(path) for module in decisive(stage, "detr") for path in imported(CORE / module)}
-        assert any(within(module, [place]) for module in found), (stage, place)
+        paths = {path_of(path) for path in imported(ROOT / WORK[stage])}
+        paths |= {path_of(path) for module in decisive(stage, "detr") for path in imported(CORE / module)}
+        assert any(within(module, [place]) for module in paths), (stage, place)
 
 
 def test_what_must_not_train_a_detector_again() -> None:

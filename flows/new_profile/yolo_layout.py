@@ -39,9 +39,8 @@ def yolo_description(folder: Path) -> Path | None:
             if ("names" in content or "nc" in content) and any(key in content for keys in KEYS.values() for key in keys):
                 candidates.append(path)
     if len(candidates) > 1:
-        raise DatasetError(
-            f"expected one description of a YOLO dataset, found {', '.join(map(str, candidates))}; keep one, or rename one to {NAME}"
-        )
+        listed = ", ".join(map(str, candidates))
+        raise DatasetError(f"expected one description of a YOLO dataset, found {listed}; keep one, or rename one to {NAME}")
     return candidates[0] if candidates else None
 
 

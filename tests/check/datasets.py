@@ -22,15 +22,15 @@ HEIGHT, WIDTH = 24, 32
 
 def content(split: str, source: str, folder: Path) -> dict[str, Any]:
     """The annotation file as it is."""
-    found: dict[str, Any] = json.loads((folder / f"{source}_{split}.json").read_text())
-    return found
+    coco: dict[str, Any] = json.loads((folder / f"{source}_{split}.json").read_text())
+    return coco
 
 
 def change(folder: Path, split: str, source: str, edit: Callable[[dict[str, Any]], object]) -> None:
     """Edits an annotation file in place."""
-    found = content(split, source, folder)
-    edit(found)
-    (folder / f"{source}_{split}.json").write_text(json.dumps(found))
+    coco = content(split, source, folder)
+    edit(coco)
+    (folder / f"{source}_{split}.json").write_text(json.dumps(coco))
 
 
 def write_whole(folder: Path, panoptic: bool = True) -> Path:

@@ -21,25 +21,25 @@ from tests.check.datasets import HEIGHT, WIDTH, change, cut, inspected, write_wh
 
 
 def edited(**values: Any) -> Callable[[dict[str, Any]], object]:
-    return lambda found: found["annotations"][1].update(values)
+    return lambda coco: coco["annotations"][1].update(values)
 
 
 INSTANCE_FAULTS: dict[str, list[Callable[[dict[str, Any]], object]]] = {
     "image_entry": [
-        lambda found: found["images"][1].pop("file_name"),
-        lambda found: found["images"][1].update(id="2"),
-        lambda found: found["images"][1].update(width=-3),
-        lambda found: found["images"][1].update(height=1e9),
-        lambda found: found["images"][1].update(file_name="../train/2.jpg"),
-        lambda found: found["images"][1].update(file_name="/etc/hostname"),
-        lambda found: found["images"].append(7),
+        lambda coco: coco["images"][1].pop("file_name"),
+        lambda coco: coco["images"][1].update(id="2"),
+        lambda coco: coco["images"][1].update(width=-3),
+        lambda coco: coco["images"][1].update(height=1e9),
+        lambda coco: coco["images"][1].update(file_name="../train/2.jpg"),
+        lambda coco: coco["images"][1].update(file_name="/etc/hostname"),
+        lambda coco: coco["images"].append(7),
     ],
-    "image_size_read": [lambda found: found["images"][1].update(size_read_from_file=True)],
+    "image_size_read": [lambda coco: coco["images"][1].update(size_read_from_file=True)],
     "object_area": [edited(area=0), edited(area=-1), edited(area="120"), edited(area=None), edited(area=500), edited(area=1)],
-    "object_without_mask": [lambda found: found["annotations"][1].pop("segmentation"), edited(segmentation=[])],
+    "object_without_mask": [lambda coco: coco["annotations"][1].pop("segmentation"), edited(segmentation=[])],
     "object_entry": [
-        lambda found: found["annotations"].append(None),
-        lambda found: found["annotations"][1].pop("bbox"),
+        lambda coco: coco["annotations"].append(None),
+        lambda coco: coco["annotations"][1].pop("bbox"),
         edited(bbox=[1, 2, 3]),
         edited(bbox=["1", 2, 3, 4]),
         edited(id=None),
@@ -57,7 +57,7 @@ INSTANCE_FAULTS: dict[str, list[Callable[[dict[str, Any]], object]]] = {
     ],
     "box_outside": [edited(bbox=[40, 6, 10, 12]), edited(bbox=[4, -20, 10, 12])],
     "box_clipped": [edited(bbox=[4, 6, 60, 12]), edited(bbox=[-2, 6, 10, 12])],
-    "object_repeated": [lambda found: found["annotations"].append({**found["annotations"][1], "id": 50})],
+    "object_repeated": [lambda coco: coco["annotations"].append({**coco["annotations"][1], "id": 50})],
     "polygon_broken": [
         edited(segmentation=[[1, 2, 3, 4]]),
         edited(segmentation=[[1, 2, 3, 4, 5, 6, 7]]),
@@ -79,47 +79,49 @@ INSTANCE_FAULTS: dict[str, list[Callable[[dict[str, Any]], object]]] = {
 
 
 @pytest.mark.parametrize(
-    ("kind", "edit"), [(kind, edit) for kind, edits in INSTANCE_FAULTS.items() for edit in edits], ids=lambda each: str(each)[:24]
+    ("kind", "edit"),
+    [(kind, edit) for kind, edits in INSTANCE_FAULTS.items() for edit in edits],
+    ids=lambda value: str(value)[:24],
 )
 def test_an_entry_of_the_instances_that_is_not_as_it_should_be(
     tmp_path: Path, kind: str, edit: Callable[[dict[str, Any]], object]
 ) -> None:
     folder = write_whole(tmp_path / "data", panoptic=False)
     change(folder, "train", "instances", edit)
-    found = [finding for finding in inspected(folder).findings if finding.kind == kind]
-    assert [(finding.split, finding.source) for finding in found] == [("train", "instances")]
-    assert found[0].detail
-    json.dumps([finding.__dict__ for finding in found], allow_nan=False)
+    findings = [finding for finding in inspected(folder).findings if finding.kind == kind]
+    assert [(finding.split, finding.source) for finding in findings] == [("train", "instances")]
+    assert findings[0].detail
+    json.dumps([finding.__dict__ for finding in findings], allow_nan=False)
 
 
 def segment(place: int, **values: Any) -> Callable[[dict[str, Any]], object]:
-    return lambda found: found["annotations"][1]["segments_info"][place].update(values)
+    return lambda coco: coco["annotations"][1]["segments_info"][place].update(values)
 
 
 @pytest.mark.parametrize(
     ("kind", "edit"),
     [
-        ("panoptic_missing_segment", lambda found: found["annotations"][1]["segments_info"].append(
+        ("panoptic_missing_segment", lambda coco: coco["annotations"][1]["segments_info"].append(
             {"id": 9, "category_id": 3, "bbox": [0, 0, 1, 1], "area": 1, "iscrowd": 0})),
-        ("panoptic_unknown_segment", lambda found: found["annotations"][1]["segments_info"].pop()),
+        ("panoptic_unknown_segment", lambda coco: coco["annotations"][1]["segments_info"].pop()),
         ("panoptic_area", segment(0, area=121)),
-        ("panoptic_png", lambda found: found["annotations"][1].update(file_name="1.jpg")),
-        ("panoptic_png", lambda found: found["annotations"][1].update(file_name="../panoptic_train/2.png")),
+        ("panoptic_png", lambda coco: coco["annotations"][1].update(file_name="1.jpg")),
+        ("panoptic_png", lambda coco: coco["annotations"][1].update(file_name="../panoptic_train/2.png")),
         ("unknown_category", segment(1, category_id=99)),
         ("box_degenerate", segment(1, bbox=[0, 0, 0, 0])),
         ("object_entry", segment(1, id="x")),
-        ("object_entry", lambda found: found["annotations"][1].pop("segments_info")),
-        ("object_without_image", lambda found: found["annotations"][1].update(image_id=77)),
+        ("object_entry", lambda coco: coco["annotations"][1].pop("segments_info")),
+        ("object_without_image", lambda coco: coco["annotations"][1].update(image_id=77)),
     ],
 )  # fmt: skip
 def test_panoptic_entries_that_disagree_with_their_png(
     whole: Path, kind: str, edit: Callable[[dict[str, Any]], object], tmp_path: Path
 ) -> None:
     change(whole, "train", "panoptic", edit)
-    found = inspected(whole).findings
-    assert kind in {finding.kind for finding in found}
+    findings = inspected(whole).findings
+    assert kind in {finding.kind for finding in findings}
     (tmp_path / "checked").mkdir()
-    write_checked(whole, found, tmp_path / "checked")
+    write_checked(whole, findings, tmp_path / "checked")
     assert not [finding for finding in inspected(tmp_path / "checked").findings if finding.leaves is not None]
 
 
@@ -127,8 +129,8 @@ def test_panoptic_pngs_that_are_cut_short_or_of_another_size(whole: Path) -> Non
     cut(whole / "panoptic_train" / "1.png", 40)
     Image.new("RGB", (3, 3)).save(whole / "panoptic_train" / "2.png")
     (whole / "panoptic_val" / "103.png").unlink()
-    found = [(finding.split, finding.image_id) for finding in inspected(whole).findings if finding.kind == "panoptic_png"]
-    assert found == [("train", 1), ("train", 2), ("val", 103)]
+    findings = [(finding.split, finding.image_id) for finding in inspected(whole).findings if finding.kind == "panoptic_png"]
+    assert findings == [("train", 1), ("train", 2), ("val", 103)]
 
 
 @given(st.lists(st.booleans(), min_size=12, max_size=12))
@@ -144,7 +146,7 @@ def test_hotcoco_finds_the_same_of_what_it_looks_for(tmp_path: Path) -> None:
     folder = write_whole(tmp_path / "data", panoptic=False)
     faults = ({"image_id": 77}, {"category_id": 9}, {"bbox": [3, 3, 0, 2]}, {"bbox": [60, 3, 5, 5], "area": 25})
     for place, fault in enumerate(faults):
-        change(folder, "train", "instances", lambda found, place=place, fault=fault: found["annotations"][place].update(fault))
+        change(folder, "train", "instances", lambda coco, place=place, fault=fault: coco["annotations"][place].update(fault))
     health = hotcoco.COCO(str(folder / "instances_train.json")).healthcheck()
     theirs = {entry["code"]: set(entry["affected_ids"]) for entry in health["errors"] + health["warnings"]}
     ours = {finding.kind: {(finding.place or 0) + 1} for finding in inspected(folder).findings}

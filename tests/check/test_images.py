@@ -30,8 +30,8 @@ IMAGE_FAULTS: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("kind", IMAGE_FAULTS)
 def test_an_image_that_is_not_as_it_should_be(whole: Path, kind: str) -> None:
     IMAGE_FAULTS[kind](whole / "train" / "2.jpg")
-    found = inspected(whole).findings
-    once = [(each.kind, each.split, each.image_id, each.file) for each in found]
+    findings = inspected(whole).findings
+    once = [(finding.kind, finding.split, finding.image_id, finding.file) for finding in findings]
     assert once == [(kind, "train", 2, "2.jpg")], "one image is one finding, also if both annotation files list it"
 
 
@@ -40,8 +40,8 @@ def test_what_is_no_file_is_not_read(whole: Path) -> None:
         (whole / "train" / name).unlink()
     os.mkfifo(whole / "train" / "2.jpg")
     (whole / "train" / "3.jpg").symlink_to("/dev/zero")
-    found = [(each.kind, each.detail) for each in inspected(whole).findings]
-    assert found == [("image_unreadable", "not a file"), ("image_link", "a link to /dev/zero")]
+    findings = [(finding.kind, finding.detail) for finding in inspected(whole).findings]
+    assert findings == [("image_unreadable", "not a file"), ("image_link", "a link to /dev/zero")]
 
 
 def test_a_link_within_its_folder_or_into_a_cache_is_as_good_as_a_copy(whole: Path, tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_a_link_within_its_folder_or_into_a_cache_is_as_good_as_a_copy(whole: Pa
     linked(whole / "val", tmp_path / "disk" / "val")  # a folder that a profile names may be a link itself
     assert kinds(whole) == set()
     linked(whole / "panoptic_train" / "1.png", tmp_path / "1.png")
-    assert [(each.kind, each.detail) for each in inspected(whole).findings] == [
+    assert [(finding.kind, finding.detail) for finding in inspected(whole).findings] == [
         ("panoptic_png", f"1.png: a link to {tmp_path / '1.png'}")
     ]
 
@@ -65,13 +65,13 @@ def test_an_image_turned_by_its_exif_entry_may_be_annotated_either_way(whole: Pa
 def test_copies_within_a_split_and_across(whole: Path, tmp_path: Path) -> None:
     shutil.copy(whole / "train" / "1.jpg", whole / "train" / "3.jpg")
     shutil.copy(whole / "train" / "1.jpg", whole / "val" / "102.jpg")
-    found = inspected(whole).findings
-    within = [(finding.file, finding.detail) for finding in found if finding.kind == "duplicate_within"]
+    findings = inspected(whole).findings
+    within = [(finding.file, finding.detail) for finding in findings if finding.kind == "duplicate_within"]
     assert within == [("3.jpg", "the same as 1.jpg")]
-    across = [(finding.split, finding.file, finding.detail) for finding in found if finding.kind == "duplicate_across"]
+    across = [(finding.split, finding.file, finding.detail) for finding in findings if finding.kind == "duplicate_across"]
     assert across == [("train", "1.jpg", "the same as 102.jpg of val"), ("train", "3.jpg", "the same as 102.jpg of val")]
     (tmp_path / "checked").mkdir()
-    write_checked(whole, found, tmp_path / "checked")
+    write_checked(whole, findings, tmp_path / "checked")
     kept = content("train", "instances", tmp_path / "checked" / "annotations")
     assert [image["id"] for image in kept["images"]] == [2, 4]
     assert [entry["image_id"] for entry in kept["annotations"]] == [2, 4]
@@ -83,14 +83,14 @@ def test_deep_and_constant_images_are_found_with_the_range_of_the_set(tmp_path: 
     for number, values in ((1, ramp), (2, 3 * ramp + 100), (3, np.full_like(ramp, 9000))):
         Image.fromarray(values).save(folder / "train" / f"{number}.jpg", format="PNG")
     Image.new("L", (WIDTH, HEIGHT), 7).save(folder / "val" / "101.jpg")
-    found = inspected(folder)
-    assert found.value_ranges == {"16-bit": (1.0, 100 + 3 * 766.0)}, "a thousandth of 768 values is left out at either end"
-    told = [(each.kind, each.file) for each in found.findings]
-    assert told == [
+    inspection = inspected(folder)
+    assert inspection.value_ranges == {"16-bit": (1.0, 100 + 3 * 766.0)}, "a thousandth of 768 values is left out at either end"
+    findings = [(finding.kind, finding.file) for finding in inspection.findings]
+    assert findings == [
         ("image_deep", "1.jpg"), ("image_deep", "2.jpg"), ("image_deep", "3.jpg"), ("image_constant", "3.jpg"),
         ("image_constant", "101.jpg"),
     ]  # fmt: skip
-    given = inspect(read_dataset(folder), 100, Silent(), (0, 4095))
-    assert given.value_ranges == {"16-bit": (0, 4095)}
-    deep = [each.detail for each in given.findings if each.kind == "image_deep"]
+    with_own_range = inspect(read_dataset(folder), 100, Silent(), (0, 4095))
+    assert with_own_range.value_ranges == {"16-bit": (0, 4095)}
+    deep = [finding.detail for finding in with_own_range.findings if finding.kind == "image_deep"]
     assert deep[0] == "16-bit values of 1 to 766; 0 to 4095 become 0 to 255"

@@ -19,11 +19,11 @@ from tests.check.test_images import IMAGE_FAULTS
 
 
 def test_nothing_is_wrong_with_a_whole_dataset(whole: Path) -> None:
-    told = Memory()
-    found = inspect(read_dataset(whole), 2, told)
-    assert found.findings == []
-    assert told.last_progress == (4, 4), "the val split's panoptic PNGs come last"
-    train = found.statistics["train"]
+    reporter = Memory()
+    inspection = inspect(read_dataset(whole), 2, reporter)
+    assert inspection.findings == []
+    assert reporter.last_progress == (4, 4), "the val split's panoptic PNGs come last"
+    train = inspection.statistics["train"]
     assert train.classes == {"cat": 4, "sky": 4}
     assert dict(train.objects) == {2: 4}
     assert dict(train.sides) == {11: 4, 28: 4}
@@ -32,25 +32,25 @@ def test_nothing_is_wrong_with_a_whole_dataset(whole: Path) -> None:
 
 def test_one_set_for_both_splits_is_meant_so(whole: Path) -> None:
     file = whole / "dataset.json"
-    told = json.loads(file.read_text())
-    file.write_text(json.dumps(told | {"val": told["train"]}))
+    dataset = json.loads(file.read_text())
+    file.write_text(json.dumps(dataset | {"val": dataset["train"]}))
     assert kinds(whole) == set()
 
 
 def test_more_objects_than_queries_and_categories_that_nothing_has(whole: Path) -> None:
     for split in ("train", "val"):
         for source in ("instances", "panoptic"):
-            change(whole, split, source, lambda found: found["categories"].append({"id": 9, "name": "dog", "isthing": 1}))
-    found = inspected(whole, queries=1).findings
-    assert [finding.detail for finding in found if finding.kind == "category_unused"] == ["dog"]
-    assert sum(finding.kind == "many_objects" for finding in found) == 8, "two segments each, in eight images"
+            change(whole, split, source, lambda coco: coco["categories"].append({"id": 9, "name": "dog", "isthing": 1}))
+    findings = inspected(whole, queries=1).findings
+    assert [finding.detail for finding in findings if finding.kind == "category_unused"] == ["dog"]
+    assert sum(finding.kind == "many_objects" for finding in findings) == 8, "two segments each, in eight images"
 
 
 def test_what_can_not_be_read_at_all_is_an_error(whole: Path) -> None:
-    change(whole, "val", "instances", lambda found: found["categories"][0].update(name="dog"))
+    change(whole, "val", "instances", lambda coco: coco["categories"][0].update(name="dog"))
     with pytest.raises(DatasetError, match=r"instances_val\.json: categories: expected the categories of the train split"):
         inspected(whole)
-    change(whole, "val", "instances", lambda found: found.update(categories=[]))
+    change(whole, "val", "instances", lambda coco: coco.update(categories=[]))
     with pytest.raises(DatasetError, match="categories: expected at least one category"):
         inspected(whole)
     cut(whole / "instances_val.json", 50)
@@ -60,29 +60,33 @@ def test_what_can_not_be_read_at_all_is_an_error(whole: Path) -> None:
 
 def test_a_split_whose_images_with_objects_are_all_left_out_has_nothing_to_learn(tmp_path: Path) -> None:
     folder = write_whole(tmp_path / "data", panoptic=False)
-    change(folder, "val", "instances", lambda found: found["annotations"].pop())
+    change(folder, "val", "instances", lambda coco: coco["annotations"].pop())
     for number in (101, 102, 103):
         (folder / "val" / f"{number}.jpg").unlink()
-    found = [(each.split, each.source, each.detail) for each in inspected(folder).findings if each.kind == "nothing_to_learn"]
-    assert found == [("val", "instances", "1 image, 0 crowds, no object that is neither a crowd nor left out")]
+    [finding] = [finding for finding in inspected(folder).findings if finding.kind == "nothing_to_learn"]
+    assert (finding.split, finding.source, finding.detail) == (
+        "val",
+        "instances",
+        "1 image, 0 crowds, no object that is neither a crowd nor left out",
+    )
 
 
 def test_categories_of_one_name_are_told_apart(whole: Path) -> None:
     for split in ("train", "val"):
         for source in ("instances", "panoptic"):
-            change(whole, split, source, lambda found: found["categories"].append({"id": 9, "name": "cat", "isthing": 1}))
-    found = inspected(whole)
-    assert found.statistics["train"].classes == {"cat (id 3)": 4, "sky": 4, "cat (id 9)": 0}
-    repeated = [finding.detail for finding in found.findings if finding.kind == "category_repeated"]
+            change(whole, split, source, lambda coco: coco["categories"].append({"id": 9, "name": "cat", "isthing": 1}))
+    inspection = inspected(whole)
+    assert inspection.statistics["train"].classes == {"cat (id 3)": 4, "sky": 4, "cat (id 9)": 0}
+    repeated = [finding.detail for finding in inspection.findings if finding.kind == "category_repeated"]
     assert repeated == ["cat (id 3)", "cat (id 9)"]
 
 
-@pytest.mark.parametrize("remove", [lambda found: found["annotations"].clear(), lambda found: found["images"].clear()])
+@pytest.mark.parametrize("remove", [lambda coco: coco["annotations"].clear(), lambda coco: coco["images"].clear()])
 def test_a_split_without_objects_is_found(tmp_path: Path, remove: Callable[[dict[str, Any]], object]) -> None:
     folder = write_whole(tmp_path / "data", panoptic=False)
     change(folder, "val", "instances", remove)
-    found = [(each.split, each.source) for each in inspected(folder).findings if each.kind == "nothing_to_learn"]
-    assert found == [("val", "instances")]
+    findings = [(finding.split, finding.source) for finding in inspected(folder).findings if finding.kind == "nothing_to_learn"]
+    assert findings == [("val", "instances")]
 
 
 def test_every_kind_has_a_test() -> None:

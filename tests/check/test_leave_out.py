@@ -29,7 +29,7 @@ def test_nothing_to_leave_out_writes_no_annotations(whole: Path, tmp_path: Path)
 
 def test_an_image_goes_out_of_both_files_with_its_annotations(whole: Path, tmp_path: Path) -> None:
     (whole / "train" / "2.jpg").unlink()
-    change(whole, "train", "instances", lambda found: found["annotations"][2].update(bbox=[4, 6, 0, 0]))
+    change(whole, "train", "instances", lambda coco: coco["annotations"][2].update(bbox=[4, 6, 0, 0]))
     before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
     (tmp_path / "out").mkdir()
     write_checked(whole, inspected(whole).findings, tmp_path / "out")
@@ -41,47 +41,47 @@ def test_an_image_goes_out_of_both_files_with_its_annotations(whole: Path, tmp_p
     assert content("val", "panoptic", annotations) == content("val", "panoptic", whole)
 
 
-def require_one_account(folder: Path, out: Path, found: Inspection) -> None:
+def require_one_account(folder: Path, out: Path, inspection: Inspection) -> None:
     """Asserts that the statistics, the account and `left_out` of a checked dataset have the same numbers."""
     splits = read_dataset(folder)
-    metrics = accounts(splits, found.supplied, read_dataset(out), found.findings)
+    metrics = accounts(splits, inspection.supplied, read_dataset(out), inspection.findings)
     for name, split in splits.items():
-        statistics = found.statistics[name]
+        statistics = inspection.statistics[name]
         used = {"images": sum(statistics.objects.values()), "objects": sum(statistics.sides.values()) + statistics.crowds}
-        for what, number in used.items():
-            place = f"account/{name}/{source_counted(split)}/{what}"
+        for entries, number in used.items():
+            place = f"account/{name}/{source_counted(split)}/{entries}"
             assert number == metrics[f"{place}/used"]
-            assert number + metrics[f"left_out/{name}/{what}"] == metrics[f"{place}/supplied"]
+            assert number + metrics[f"left_out/{name}/{entries}"] == metrics[f"{place}/supplied"]
 
 
 def test_objects_and_crowds_of_an_image_that_is_left_out_are_not_counted(whole: Path, tmp_path: Path) -> None:
     (whole / "train" / "1.jpg").write_bytes(b"")
     for place in (0, 1):
-        change(whole, "train", "panoptic", lambda found, place=place: found["annotations"][place]["segments_info"][0].update(
+        change(whole, "train", "panoptic", lambda coco, place=place: coco["annotations"][place]["segments_info"][0].update(
             iscrowd=1))  # fmt: skip
-    change(whole, "train", "panoptic", lambda found: found["annotations"][2]["segments_info"].append(
+    change(whole, "train", "panoptic", lambda coco: coco["annotations"][2]["segments_info"].append(
         {"id": 9, "category_id": 3, "bbox": [0, 0, 1, 1], "area": 1, "iscrowd": 0}))  # fmt: skip
-    change(whole, "train", "panoptic", lambda found: found["annotations"][3]["segments_info"].append(
+    change(whole, "train", "panoptic", lambda coco: coco["annotations"][3]["segments_info"].append(
         {"id": 9, "category_id": 3, "bbox": [0, 0, 1, 1], "area": 1, "iscrowd": 1}))  # fmt: skip
-    found = inspected(whole)
-    assert [finding.kind for finding in found.findings] == ["image_empty", *["panoptic_missing_segment"] * 2]
-    train = found.statistics["train"]
+    inspection = inspected(whole)
+    assert [finding.kind for finding in inspection.findings] == ["image_empty", *["panoptic_missing_segment"] * 2]
+    train = inspection.statistics["train"]
     assert (train.classes, train.crowds, dict(train.objects)) == ({"cat": 2, "sky": 3}, 1, {1: 1, 2: 2})
     (tmp_path / "out").mkdir()
-    write_checked(whole, found.findings, tmp_path / "out")
-    require_one_account(whole, tmp_path / "out", found)
+    write_checked(whole, inspection.findings, tmp_path / "out")
+    require_one_account(whole, tmp_path / "out", inspection)
 
 
 def test_a_crowd_with_a_broken_box_is_not_counted_as_a_crowd(tmp_path: Path) -> None:
     folder = write_whole(tmp_path / "data", panoptic=False)
     for place, box in ((0, [4, 6, 10, 12]), (1, [4, 6, 0, 12])):
-        change(folder, "train", "instances", lambda found, place=place, box=box: found["annotations"][place].update(
+        change(folder, "train", "instances", lambda coco, place=place, box=box: coco["annotations"][place].update(
             iscrowd=1, bbox=box, segmentation=[]))  # fmt: skip
-    found = inspected(folder)
-    assert (found.statistics["train"].crowds, found.statistics["train"].classes) == (1, {"cat": 2})
+    inspection = inspected(folder)
+    assert (inspection.statistics["train"].crowds, inspection.statistics["train"].classes) == (1, {"cat": 2})
     (tmp_path / "out").mkdir()
-    write_checked(folder, found.findings, tmp_path / "out")
-    require_one_account(folder, tmp_path / "out", found)
+    write_checked(folder, inspection.findings, tmp_path / "out")
+    require_one_account(folder, tmp_path / "out", inspection)
 
 
 def test_no_image_left_is_an_error(whole: Path, tmp_path: Path) -> None:
@@ -112,12 +112,12 @@ FIELDS = st.sampled_from(
 def test_whatever_is_in_a_file_what_is_left_can_be_read(faults: list[tuple[tuple[str, str, int], str, Any]]) -> None:
     with TemporaryDirectory() as temporary:
         folder = write_whole(Path(temporary) / "data")
-        for (source, what, place), field, value in faults:
+        for (source, part, place), field, value in faults:
 
-            def edit(found: dict[str, Any], what: str = what, place: int = place, field: str = field, value: Any = value) -> None:
-                entry = found["images" if what == "images" else "annotations"][place]
+            def edit(coco: dict[str, Any], part: str = part, place: int = place, field: str = field, value: Any = value) -> None:
+                entry = coco["images" if part == "images" else "annotations"][place]
                 segments = entry.get("segments_info")
-                if what == "segments" and isinstance(segments, list) and segments:
+                if part == "segments" and isinstance(segments, list) and segments:
                     entry = segments[place % len(segments)]
                 if isinstance(entry, dict):  # an earlier fault may have put something else in its place
                     entry[field] = value
@@ -125,14 +125,14 @@ def test_whatever_is_in_a_file_what_is_left_can_be_read(faults: list[tuple[tuple
             change(folder, "train", source, edit)
         out = Path(temporary) / "out"
         out.mkdir()
-        found = inspected(folder)
+        inspection = inspected(folder)
         try:
-            write_checked(folder, found.findings, out)
+            write_checked(folder, inspection.findings, out)
         except DatasetError as error:
             assert "expected at least one valid image" in str(error)  # noqa: PT017
             return
         assert not [finding for finding in inspected(out).findings if finding.leaves is not None]
-        require_one_account(folder, out, found)
+        require_one_account(folder, out, inspection)
         split = read_dataset(out)["train"]
         for targets in ("instances", "panoptic"):
             dataset = CocoDataset(split, targets, targets == "panoptic", None, 0)  # type: ignore[arg-type]

@@ -125,9 +125,9 @@ def test_crop_clips_boxes_and_masks_alike(seed: int) -> None:
     for box, mask in zip(clipped.tolist(), cut, strict=True):
         if mask.any():
             x0, y0, x1, y1 = box
-            found = mask.nonzero()
-            assert [x0, y0] == found.amin(0).flip(0).tolist()
-            assert [x1, y1] == (found.amax(0).flip(0) + 1).tolist()
+            pixels = mask.nonzero()
+            assert [x0, y0] == pixels.amin(0).flip(0).tolist()
+            assert [x1, y1] == (pixels.amax(0).flip(0) + 1).tolist()
         else:
             assert box[0] >= box[2] or box[1] >= box[3]
 

@@ -52,22 +52,22 @@ def get(site: Site, path: Path, **changes: Any) -> Path:
 
 
 def test_files_come_in_pieces_and_once(site: Site, tmp_path: Path) -> None:
-    told = Memory()
+    reporter = Memory()
     files = {
         tmp_path / "a": Remote(f"{site.url}/a.zip", len(CONTENT), SHA256),
         tmp_path / "below" / "b": Remote(f"{site.url}/b.zip", None, None),
     }
-    download(files, 4, LARGEST, 0, told)
+    download(files, 4, LARGEST, 0, reporter)
     assert (tmp_path / "a").read_bytes() == CONTENT
     assert (tmp_path / "below" / "b").read_bytes() == CONTENT[::-1]
-    assert told.last_progress == (2 * len(CONTENT) // 10**6, 2 * len(CONTENT) // 10**6)
+    assert reporter.last_progress == (2 * len(CONTENT) // 10**6, 2 * len(CONTENT) // 10**6)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b", "below"]
     asked = len(site.asked)
     assert asked == 2 + 2 * -(-len(CONTENT) // PIECE)
-    download(files, 4, LARGEST, 0, told)
+    download(files, 4, LARGEST, 0, reporter)
     assert len(site.asked) == asked
     (tmp_path / "a").write_bytes(CONTENT[:-1] + b"?")
-    download(files, 4, LARGEST, 0, told)
+    download(files, 4, LARGEST, 0, reporter)
     assert digest(tmp_path / "a") == SHA256
 
 

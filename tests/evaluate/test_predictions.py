@@ -89,8 +89,8 @@ def test_masks_of_chosen_queries_are_those_of_running_all(model: Detr, dataset: 
         output = model.eval()(normalise(batch.images, batch.padding), batch.padding)
         queries = torch.arange(output.logits.shape[2])
         logits = model.masks(output, torch.zeros_like(queries), queries)
-    found = postprocess_softmax(output.logits[-1], output.boxes[-1], [target.original_size], empty_slot_override=True)[0]
-    things = [q for q in queries.tolist() if dataset.categories[int(found.labels[q])].isthing]
+    detections = postprocess_softmax(output.logits[-1], output.boxes[-1], [target.original_size], empty_slot_override=True)[0]
+    things = [q for q in queries.tolist() if dataset.categories[int(detections.labels[q])].isthing]
     all_masks = instance_masks(logits, target.size, target.size, target.original_size).numpy()
     written = [d for d in files["segm"] if d["image_id"] == target.image_id]
     assert len(written) == len(things)

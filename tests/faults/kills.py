@@ -182,8 +182,8 @@ class Trials:
     def _repeated(self) -> list[str]:
         """Runs the next training and returns the problems after it."""
         problems = []
-        again = self.start("dvc", "repro", "--force", "--single-item", STAGE)
-        if again.wait(SLOW) != 0:
+        repetition = self.start("dvc", "repro", "--force", "--single-item", STAGE)
+        if repetition.wait(SLOW) != 0:
             problems.append(f"the next command failed: {self.said()}")
         if results_in(self.project) != self.reference:
             problems.append("the results differ")

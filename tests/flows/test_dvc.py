@@ -159,5 +159,5 @@ def test_an_edited_module_makes_stale_what_depends_on_it_and_nothing_else(clone:
         before = module.read_text(encoding="utf-8")
         module.write_text(before + "\n# changed\n", encoding="utf-8")
         status = json.loads(command(clone, "dvc", "status", "--json", graph))
-        assert {each.rpartition(":")[2] for each in status} == stale, name
+        assert {line.rpartition(":")[2] for line in status} == stale, name
         module.write_text(before, encoding="utf-8")

@@ -103,7 +103,7 @@ def test_experiments_and_an_earlier_state(smoke: Path, clone: Path, server: dict
     changed = {f"reports/smoke/{name}" for name in ("index.html", directories.MARK)}
     assert {name for name, content in contents(clone).items() if before.get(name) != content} == changed
     shown = json.loads(run("exp", "show", "--json"))
-    assert {found["name"] for each in shown for found in each["experiments"] or ()} == {"queued", "here"}
+    assert {experiment["name"] for commit in shown for experiment in commit["experiments"] or ()} == {"queued", "here"}
 
     # Back to what was.
     git(clone, "checkout", "-q", ".")

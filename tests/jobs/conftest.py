@@ -25,9 +25,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         content = json.loads(file.read_text())
         emptied = {image["id"] for image in content["images"][::5]}
         if kind == "instances":
-            content["annotations"] = [each for each in content["annotations"] if each["image_id"] not in emptied]
+            content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] not in emptied]
         else:
-            for each in content["annotations"]:
-                each["segments_info"] = [] if each["image_id"] in emptied else each["segments_info"]
+            for entry in content["annotations"]:
+                entry["segments_info"] = [] if entry["image_id"] in emptied else entry["segments_info"]
         file.write_text(json.dumps(content))
     return folder

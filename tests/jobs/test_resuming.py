@@ -42,16 +42,16 @@ def test_a_seed_fixes_a_run_bit_for_bit_whatever_interrupts_it(dataset: Path, tm
     # All that has a state: dropout, augmentation, micro-batches, the optimiser.
     everything: dict[str, Any] = {"dropout": 0.3, "accumulation": 2, "precision": precision}
     carry_out(job(dataset, tmp_path / "whole", **everything), ALONE, Silent())
-    interrupted, told = job(dataset, tmp_path / "interrupted", **everything), Memory()
+    interrupted, reporter = job(dataset, tmp_path / "interrupted", **everything), Memory()
     for step in (1, 3, 6):  # before the first checkpoint, within an epoch, at the last step
         with pytest.raises(KeyboardInterrupt):
             carry_out(interrupted, ALONE, InterruptedAt(step))
-    carry_out(interrupted, ALONE, told)
-    assert told.messages == ["resuming after step 4"]
+    carry_out(interrupted, ALONE, reporter)
+    assert reporter.messages == ["resuming after step 4"]
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "interrupted")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert history(tmp_path / "whole") == history(tmp_path / "interrupted")
-    assert [{"step": step, **values} for step, values in told.history] == [
+    assert [{"step": step, **values} for step, values in reporter.history] == [
         {name: value for name, value in record.items() if name != "epoch"} for record in history(tmp_path / "whole")
     ], "told whole, so that a record of the last part has the first too"
 
@@ -59,7 +59,7 @@ def test_a_seed_fixes_a_run_bit_for_bit_whatever_interrupts_it(dataset: Path, tm
 def test_a_signal_at_any_step_loses_no_step(dataset: Path, tmp_path: Path) -> None:
     everything: dict[str, Any] = {"dropout": 0.3, "checkpoint_every": 100}
     carry_out(job(dataset, tmp_path / "whole", **everything), ALONE, Silent())
-    interrupted, state, told = (
+    interrupted, state, reporter = (
         job(dataset, tmp_path / "interrupted", **everything),
         tmp_path / "interrupted/work/state.pt",
         Memory(),
@@ -68,12 +68,12 @@ def test_a_signal_at_any_step_loses_no_step(dataset: Path, tmp_path: Path) -> No
         with pytest.raises(
             Interrupted, match=rf"^interrupted after step {step} of 6; run the same command again"
         ) as interruption:
-            carry_out(interrupted, ALONE, SignalledAt(step, number, told))
+            carry_out(interrupted, ALONE, SignalledAt(step, number, reporter))
         assert interruption.value.signal == number
         assert torch.load(state, weights_only=True)["progress"]["step"] == step
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, "as it was before"
-    carry_out(interrupted, ALONE, told)
-    assert told.messages == [f"resuming after step {step}" for step in (1, 2, 4, 5)]
+    carry_out(interrupted, ALONE, reporter)
+    assert reporter.messages == [f"resuming after step {step}" for step in (1, 2, 4, 5)]
     assert_identical(tmp_path / "whole", tmp_path / "interrupted")
 
 
@@ -85,7 +85,7 @@ def test_a_signal_during_the_validation_ends_it_at_once_and_loses_no_step(
         raise AssertionError("the validation goes on")
 
     carry_out(job(dataset, tmp_path / "whole", checkpoint_every=100), ALONE, Silent())
-    interrupted, told = job(dataset, tmp_path / "interrupted", checkpoint_every=100), Memory()
+    interrupted, reporter = job(dataset, tmp_path / "interrupted", checkpoint_every=100), Memory()
     leftover = tmp_path / "interrupted/work/.state.pt.k1ll3d_0.tmp"
     leftover.parent.mkdir(parents=True)
     leftover.write_bytes(b"part of a state, whose writer was killed")
@@ -93,9 +93,9 @@ def test_a_signal_during_the_validation_ends_it_at_once_and_loses_no_step(
         with monkeypatch.context() as patch:
             patch.setattr("detr_core.jobs.train_detection.average_precision_of", signalled)
             with pytest.raises(Interrupted, match=r"^interrupted during the validation after step 3 of 6"):
-                carry_out(interrupted, ALONE, told)
-    carry_out(interrupted, ALONE, told)
-    assert told.messages == ["resuming after step 3"] * 2
+                carry_out(interrupted, ALONE, reporter)
+    carry_out(interrupted, ALONE, reporter)
+    assert reporter.messages == ["resuming after step 3"] * 2
     assert not leftover.exists()
     assert_identical(tmp_path / "whole", tmp_path / "interrupted")
 
@@ -106,16 +106,16 @@ def test_two_processes_go_on_bit_for_bit_too_whoever_starts_them(
     monkeypatch.setattr(launch, "STATE", tmp_path / "state")
     everything: dict[str, Any] = {"dropout": 0.3, "accumulation": 2}
     run_by_torchrun(job(dataset, tmp_path / "whole", **everything), tmp_path / "job.json")
-    interrupted, told = asdict(job(dataset, tmp_path / "interrupted", **everything)), Memory()
+    interrupted, reporter = asdict(job(dataset, tmp_path / "interrupted", **everything)), Memory()
     monkeypatch.setenv("SIGNAL_AT", f"{int(signal.SIGTERM)}:1")  # of 6 steps in 2 epochs; one of two processes gets it
     with pytest.raises(launch.WorkerError, match=r"^interrupted after step 1 of 6; run the same command again to continue$"):
         launch.run(interrupted, 2, Silent(), worker="tests.jobs.worker")
     monkeypatch.setenv("SIGNAL_AT", f"{int(signal.SIGKILL)}:5")  # the state is of step 4, within the second epoch
     with pytest.raises(launch.WorkerError, match=r"detection failed: process 1 of 2 \(rank 0\) was killed by signal 9"):
-        launch.run(interrupted, 2, told, worker="tests.jobs.worker")
+        launch.run(interrupted, 2, reporter, worker="tests.jobs.worker")
     monkeypatch.delenv("SIGNAL_AT")
-    launch.run(interrupted, 2, told)
-    assert told.messages == ["resuming after step 1", "resuming after step 4"]
+    launch.run(interrupted, 2, reporter)
+    assert reporter.messages == ["resuming after step 1", "resuming after step 4"]
     assert_identical(tmp_path / "whole", tmp_path / "interrupted")
 
 
@@ -143,11 +143,11 @@ def run_by_torchrun(job: Job, file: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_detector_goes_on_bit_for_bit(kind: str, dataset: Path, tmp_path: Path) -> None:
     carry_out(job_of(kind, dataset, tmp_path / "whole"), ALONE, Silent())
-    interrupted, told = job_of(kind, dataset, tmp_path / "interrupted"), Memory()
+    interrupted, reporter = job_of(kind, dataset, tmp_path / "interrupted"), Memory()
     with pytest.raises(KeyboardInterrupt):
         carry_out(interrupted, ALONE, InterruptedAt(3))
-    carry_out(interrupted, ALONE, told)
-    assert told.messages == ["resuming after step 2"]
+    carry_out(interrupted, ALONE, reporter)
+    assert reporter.messages == ["resuming after step 2"]
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "interrupted")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert history(tmp_path / "whole") == history(tmp_path / "interrupted")
@@ -156,10 +156,10 @@ def test_every_kind_of_detector_goes_on_bit_for_bit(kind: str, dataset: Path, tm
 def test_changed_parameters_start_anew_and_say_so(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         carry_out(job(dataset, tmp_path), ALONE, InterruptedAt(3))
-    told = Memory()
+    reporter = Memory()
     optimizer = OptimizerConfig(lr=1e-5, backbone_lr=1e-5, weight_decay=0, clip_norm=1)
-    carry_out(job(dataset, tmp_path, optimizer=optimizer), ALONE, told)
-    assert told.messages == [ANEW]
+    carry_out(job(dataset, tmp_path, optimizer=optimizer), ALONE, reporter)
+    assert reporter.messages == [ANEW]
 
 
 def test_changed_annotations_start_anew_and_say_so(dataset: Path, tmp_path: Path) -> None:
@@ -171,6 +171,6 @@ def test_changed_annotations_start_anew_and_say_so(dataset: Path, tmp_path: Path
     content = json.loads(file.read_text())
     content["annotations"][0]["bbox"][0] += 1  # as many images, objects and classes as before
     file.write_text(json.dumps(content))
-    told = Memory()
-    carry_out(job(copy, tmp_path), ALONE, told)
-    assert told.messages == [ANEW]
+    reporter = Memory()
+    carry_out(job(copy, tmp_path), ALONE, reporter)
+    assert reporter.messages == [ANEW]

@@ -93,4 +93,4 @@ class Listening(Silent):
         for child in children:
             with suppress(psutil.NoSuchProcess):
                 sockets = child.net_connections(kind="inet")
-                self.addresses |= {found.laddr.ip for found in sockets if found.status == psutil.CONN_LISTEN}
+                self.addresses |= {connection.laddr.ip for connection in sockets if connection.status == psutil.CONN_LISTEN}

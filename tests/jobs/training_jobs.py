@@ -81,8 +81,8 @@ def assert_same_training(one: Path, other: Path, relative: float = 1e-5, weight:
 class SignalledAt(Silent):
     """A signal arrives when a step is recorded."""
 
-    def __init__(self, step: int, number: int, told: Memory) -> None:
-        self.step, self.number, self.message = step, number, told.message  # type: ignore[method-assign]
+    def __init__(self, step: int, number: int, reporter: Memory) -> None:
+        self.step, self.number, self.message = step, number, reporter.message  # type: ignore[method-assign]
 
     def metrics(self, values: Any, step: int) -> None:
         if step == self.step:

@@ -67,7 +67,7 @@ def test_a_row_says_what_the_detector_is(name: str) -> None:
     if kind.objects == "queries":
         assert output.boxes.shape[2] == object_count(config)
     names = [parameter for parameter, _ in model.named_parameters()]
-    assert ("sampling_lr" in kind.capabilities) == any(part in each for each in names for part in SAMPLING)
+    assert ("sampling_lr" in kind.capabilities) == any(part in parameter for parameter in names for part in SAMPLING)
     if "mask_head" in kind.capabilities:
         assert build_detector(config, 3, "none").has_mask_head
     else:
@@ -120,4 +120,4 @@ print(json.dumps([name for name in sys.modules if name.startswith("detr_core.mod
     modules = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
     assert f"detr_core.model.{name}.model" in modules
     foreign = [f"detr_core.model.{other}." for other in KINDS if other != name]
-    assert [each for each in modules if each.startswith(tuple(foreign)) and not each.endswith(".config")] == []
+    assert [module for module in modules if module.startswith(tuple(foreign)) and not module.endswith(".config")] == []

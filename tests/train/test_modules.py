@@ -53,7 +53,7 @@ def test_without_auxiliary_losses_the_last_layer_alone_counts(shared_heads: bool
 def test_matching_and_losses_are_float32_in_bfloat16() -> None:
     mine = task(precision=torch.bfloat16)
     seen: list[torch.dtype] = []
-    mine.model.transformer.encoder.layers[0].linear1.register_forward_hook(lambda *found: seen.append(found[-1].dtype))  # type: ignore[union-attr]
+    mine.model.transformer.encoder.layers[0].linear1.register_forward_hook(lambda *arguments: seen.append(arguments[-1].dtype))  # type: ignore[union-attr]
     total, parts = mine(batch(), mine.normalizer([3, 0, 8]))
     assert seen == [torch.bfloat16], "the network does run in it"
     assert {value.dtype for value in (total, *parts.values())} == {FLOAT}

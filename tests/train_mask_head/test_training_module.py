@@ -48,9 +48,9 @@ def test_images_without_objects_have_no_loss_and_zero_gradients() -> None:
     total, parts = mine(batch(target([]), target([])), mine.normalizer([0, 0]))
     total.backward()
     assert (total.item(), float(parts["focal"]), float(parts["dice"])) == (0, 0, 0)
-    found = gradients(mine)
-    assert set(found) == {name for name, p in mine.named_parameters() if p.requires_grad}, "every process has some to share"
-    assert all(not gradient.any() for gradient in found.values())
+    actual = gradients(mine)
+    assert set(actual) == {name for name, p in mine.named_parameters() if p.requires_grad}, "every process has some to share"
+    assert all(not gradient.any() for gradient in actual.values())
 
 
 @pytest.mark.parametrize("objects", [[(20, 30, 1, 1)], [(0, 0, 48, 1)], [(5 * i, 6 * i, 4, 5) for i in range(9)]])

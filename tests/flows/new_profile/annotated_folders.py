@@ -51,13 +51,13 @@ def splits(folder: Path) -> dict[str, list[str]]:
     config = build(FolderConfig, {"root": str(folder), **find_layout(folder, 0.34).section}, "x")
     with TemporaryDirectory() as out:
         write_folder_dataset(config, folder, 0, yolo_set(folder) if config.format == "yolo" else None, Path(out))
-        found = {}
+        images_of = {}
         for name, split in read_dataset(Path(out)).items():
             assert split.instances is not None
             images = json.loads(split.instances.read_bytes())["images"]
             assert all((split.images / image["file_name"]).is_file() for image in images)
-            found[name] = sorted((split.images / image["file_name"]).relative_to(folder).as_posix() for image in images)
-        return found
+            images_of[name] = sorted((split.images / image["file_name"]).relative_to(folder).as_posix() for image in images)
+        return images_of
 
 
 def three(*places: str) -> list[str]:

@@ -26,7 +26,6 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def params(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder for new profiles, with a copy of the profiles of this project."""
-    shutil.copy(PARAMS.parent / "dvc.yaml", project)
     folder = tmp_path / "params"
     shutil.copytree(PARAMS, folder)
     write_recipe(folder)

@@ -26,15 +26,16 @@ def test_the_exports_of_annotation_tools(
     root = tmp_path / "export"
     root.mkdir()
     export(root)
-    found = outcome(root)
-    assert (found.error, set(found.found) - {"category_unused"}) == ("", set())
-    assert sums(found, "images") == {"supplied": 8, "used": 8, "left_out": 0}
-    assert sums(found, "objects") == {"supplied": 16, "used": 16, "left_out": 0}
-    truth = instances(read_dataset(found.paths.dataset)["val"])
+    result = outcome(root)
+    assert (result.error, set(result.findings) - {"category_unused"}) == ("", set())
+    assert sums(result, "images") == {"supplied": 8, "used": 8, "left_out": 0}
+    assert sums(result, "objects") == {"supplied": 16, "used": 16, "left_out": 0}
+    truth = instances(read_dataset(result.paths.dataset)["val"])
     assert has_masks(truth) == masks
     objects = truth.load_anns(truth.get_ann_ids())
     perfect = [
-        {"image_id": each["image_id"], "category_id": each["category_id"], "bbox": each["bbox"], "score": 0.9} for each in objects
+        {"image_id": entry["image_id"], "category_id": entry["category_id"], "bbox": entry["bbox"], "score": 0.9}
+        for entry in objects
     ]
     metrics = coco_ap(truth, perfect, "bbox").metrics
     assert metrics["AP"] == pytest.approx(1)
@@ -57,15 +58,15 @@ def test_images_and_annotations_that_nothing_is_made_of_are_told(tmp_path: Path,
     contents = json.loads((root / "test" / "_annotations.coco.json").read_text())
     test = f"test/_annotations.coco.json ({len(contents['images'])} images, {len(contents['annotations'])} annotations)"
     apart = f"the test set, {test}, is used neither for training nor for validation"
-    assert outcome(root).told[:3] == [apart, *expected]
+    assert outcome(root).notes[:3] == [apart, *expected]
     for image in (root / "test").glob("*.jpg"):
         image.unlink()  # a test set that isn't used may be without its images
-    assert outcome(root).told[:3] == [apart, *expected]
+    assert outcome(root).notes[:3] == [apart, *expected]
     shutil.rmtree(root / "test")
     (root / "valid").rename(root / "test")
-    assert outcome(root).told[0] == f"there is no validation set: the test set, {test}, is used for validation"
+    assert outcome(root).notes[0] == f"there is no validation set: the test set, {test}, is used for validation"
     shutil.rmtree(root / "test")
-    assert outcome(root).told[0] == "there is no validation set: a share of the training images is used for validation"
+    assert outcome(root).notes[0] == "there is no validation set: a share of the training images is used for validation"
 
 
 def test_annotation_files_may_be_hidden_ones(tmp_path: Path, outcome: Callable[..., Outcome]) -> None:
@@ -91,9 +92,9 @@ def test_names_that_a_mac_has_spelled_with_other_accents_are_found(tmp_path: Pat
         for image in (root / split).glob("*.jpg") if split == "valid" else ():
             image.rename(root / split / "images" / image.name)
         write(root / split / "_annotations.coco.json", content)
-    found = outcome(root)
-    assert (found.error, found.told) == ("", [line for line in found.told if "category" in line])
-    assert sums(found, "objects") == {"supplied": 16, "used": 16, "left_out": 0}
+    result = outcome(root)
+    assert (result.error, result.notes) == ("", [line for line in result.notes if "category" in line])
+    assert sums(result, "objects") == {"supplied": 16, "used": 16, "left_out": 0}
 
 
 def test_categories_that_differ_between_the_splits_are_told(tmp_path: Path, outcome: Callable[..., Outcome]) -> None:
@@ -108,9 +109,9 @@ def test_categories_that_differ_between_the_splits_are_told(tmp_path: Path, outc
     )
     number, name = last["id"], last["name"]
     difference = f"only train has {name!r} (id {number}); only val has 'stitch' (id {number})"
-    found = outcome(root)
-    assert f"the categories differ between the splits, and the check stops at such a dataset: {difference}" in found.told
-    assert f"categories: expected the categories of the train split, but {difference}; write the same" in found.error
+    result = outcome(root)
+    assert f"the categories differ between the splits, and the check stops at such a dataset: {difference}" in result.notes
+    assert f"categories: expected the categories of the train split, but {difference}; write the same" in result.error
 
 
 def test_the_parent_of_a_split_is_named(tmp_path: Path, outcome: Callable[..., Outcome]) -> None:
@@ -118,9 +119,9 @@ def test_the_parent_of_a_split_is_named(tmp_path: Path, outcome: Callable[..., O
     root.mkdir()
     roboflow(root)
     expected = f"valid beside train looks like another split of the dataset: give {root} to use all of them"
-    assert expected in outcome(root / "train").told
+    assert expected in outcome(root / "train").notes
     shutil.copytree(root / "valid", root / "test")
     (root / "test_results").mkdir()
     expected = f"test and valid beside train look like other splits of the dataset: give {root} to use all of them"
-    assert expected in outcome(root / "train").told
-    assert not any("beside" in line for line in outcome(root).told)
+    assert expected in outcome(root / "train").notes
+    assert not any("beside" in line for line in outcome(root).notes)

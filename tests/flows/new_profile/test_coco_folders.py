@@ -32,18 +32,18 @@ def test_what_makes_no_difference(field: Path, outcome: Callable[..., Outcome], 
         ):
             (root / name).write_bytes(content)
         (root / "settings.json").write_text('{"images": 7}')
-    found = outcome(field / case / "set")
-    assert (found.error, found.told, found.found) == ("", [], {})
-    assert found.images == {"train/images": 24, "val/images": 8}
-    assert (found.metrics["train/objects"], found.metrics["val/objects"]) == (48, 17)
-    assert sums(found, "objects") == {"supplied": 65, "used": 65, "left_out": 0}
+    result = outcome(field / case / "set")
+    assert (result.error, result.notes, result.findings) == ("", [], {})
+    assert result.images == {"train/images": 24, "val/images": 8}
+    assert (result.metrics["train/objects"], result.metrics["val/objects"]) == (48, 17)
+    assert sums(result, "objects") == {"supplied": 65, "used": 65, "left_out": 0}
 
 
 def test_annotations_of_unknown_images_are_seen_without_a_validation_file(field: Path, outcome: Callable[..., Outcome]) -> None:
-    found = outcome(field / "05-str-image-id" / "set")
-    assert found.found == {"object_without_image": 65, "nothing_to_learn": 2, "category_unused": 2}
-    assert "expected a dataset without broken entries, found 65 x an annotation of an unknown image" in found.error
-    assert any("annotation of an unknown image: 65 in train" in line for line in found.told)
+    result = outcome(field / "05-str-image-id" / "set")
+    assert result.findings == {"object_without_image": 65, "nothing_to_learn": 2, "category_unused": 2}
+    assert "expected a dataset without broken entries, found 65 x an annotation of an unknown image" in result.error
+    assert any("annotation of an unknown image: 65 in train" in line for line in result.notes)
 
 
 def test_lenient_leaves_orphans_out_and_counts_them(tmp_path: Path, field: Path, outcome: Callable[..., Outcome]) -> None:
@@ -52,17 +52,18 @@ def test_lenient_leaves_orphans_out_and_counts_them(tmp_path: Path, field: Path,
     for place, annotation in enumerate(content["annotations"]):
         annotation["image_id"] = int(annotation["image_id"]) if place % 5 else 4000 + place
     (root / "annotations.json").write_text(json.dumps(content))
-    found = outcome(root, "lenient")
-    assert (found.error, found.found["object_without_image"]) == ("", 13)
-    assert sums(found, "objects") == {"supplied": 65, "used": 52, "left_out": 13}
-    assert sums(found, "images") == {"supplied": 32, "used": 32, "left_out": 0}
+    result = outcome(root, "lenient")
+    assert (result.error, result.findings["object_without_image"]) == ("", 13)
+    assert sums(result, "objects") == {"supplied": 65, "used": 52, "left_out": 13}
+    assert sums(result, "images") == {"supplied": 32, "used": 32, "left_out": 0}
 
 
 def test_sizes_are_read_from_the_files_and_told(tmp_path: Path, field: Path, outcome: Callable[..., Outcome]) -> None:
-    found = outcome(field / "06-no-size" / "set")
-    assert (found.error, found.found) == ("", {"image_size_read": 32})
-    assert any("without a width and height, which were read from its file: 24 in train, 8 in val" in line for line in found.told)
-    split = read_dataset(found.paths.dataset)["val"]
+    result = outcome(field / "06-no-size" / "set")
+    assert (result.error, result.findings) == ("", {"image_size_read": 32})
+    note = "without a width and height, which were read from its file: 24 in train, 8 in val"
+    assert any(note in line for line in result.notes)
+    split = read_dataset(result.paths.dataset)["val"]
     assert split.instances is not None
     assert {(image["height"], image["width"]) for image in read_content(split.instances)["images"]} == {(120, 160)}
 
@@ -74,45 +75,45 @@ def test_sizes_are_read_from_the_files_and_told(tmp_path: Path, field: Path, out
         image |= size
     (root / "instances_train.json").write_text(json.dumps(content))
     (root / "images" / "img007.jpg").unlink()
-    found = outcome(root)
-    assert found.found["image_size_read"] == 31
-    assert "1 x an image entry that lacks a field" in found.error
-    assert "img007.jpg: width: expected pixels, found nothing" in found.error
+    result = outcome(root)
+    assert result.findings["image_size_read"] == 31
+    assert "1 x an image entry that lacks a field" in result.error
+    assert "img007.jpg: width: expected pixels, found nothing" in result.error
     lenient = outcome(root, "lenient")
     assert sums(lenient, "images") == {"supplied": 32, "used": 31, "left_out": 1}
-    assert sums(lenient, "objects")["left_out"] == len([each for each in content["annotations"] if each["image_id"] == 7])
+    assert sums(lenient, "objects")["left_out"] == len([entry for entry in content["annotations"] if entry["image_id"] == 7])
 
 
 def test_two_images_with_one_id(tmp_path: Path, field: Path, outcome: Callable[..., Outcome]) -> None:
-    found = outcome(field / "11-merged-ids" / "set", "lenient")
-    assert "train: expected an image that can be used, found none: 24 x an image with the id of another image" in found.error
+    result = outcome(field / "11-merged-ids" / "set", "lenient")
+    assert "train: expected an image that can be used, found none: 24 x an image with the id of another image" in result.error
 
     root = Path(shutil.copytree(field / "11-merged-ids" / "set", tmp_path / "set"))
     content = json.loads((root / "instances_train.json").read_text())
     for place, image in enumerate(content["images"][15:], start=16):  # three pairs are left
         image["id"] = place
     (root / "instances_train.json").write_text(json.dumps(content))
-    found = outcome(root)
-    assert "6 x an image with the id of another image" in found.error
-    found = outcome(root, "lenient")
-    assert found.found["image_id"] == 6
-    assert sums(found, "images") == {"supplied": 32, "used": 26, "left_out": 6}
-    assert found.metrics["left_out/train/images"] == 6
-    shared = [each for each in content["annotations"] if each["image_id"] <= 3]
-    assert sums(found, "objects") == {"supplied": 65, "used": 65 - len(shared), "left_out": len(shared)}
+    result = outcome(root)
+    assert "6 x an image with the id of another image" in result.error
+    result = outcome(root, "lenient")
+    assert result.findings["image_id"] == 6
+    assert sums(result, "images") == {"supplied": 32, "used": 26, "left_out": 6}
+    assert result.metrics["left_out/train/images"] == 6
+    shared = [entry for entry in content["annotations"] if entry["image_id"] <= 3]
+    assert sums(result, "objects") == {"supplied": 65, "used": 65 - len(shared), "left_out": len(shared)}
 
 
 def test_areas_of_zero_are_told_and_replaced(field: Path, outcome: Callable[..., Outcome]) -> None:
-    found = outcome(field / "14b-zero-area" / "set")
-    assert (found.error, found.found) == ("", {"object_area": 65})
-    truth = instances(read_dataset(found.paths.dataset)["val"])
+    result = outcome(field / "14b-zero-area" / "set")
+    assert (result.error, result.findings) == ("", {"object_area": 65})
+    truth = instances(read_dataset(result.paths.dataset)["val"])
     for entry in truth.load_anns(truth.get_ann_ids()):
         assert entry["area"] == entry["bbox"][2] * entry["bbox"][3] > 0
 
 
 def test_three_images(field: Path, outcome: Callable[..., Outcome]) -> None:
-    found = outcome(field / "18-three-images" / "set")
-    assert (found.error, found.images) == ("", {"train/images": 3, "val/images": 1})
+    result = outcome(field / "18-three-images" / "set")
+    assert (result.error, result.images) == ("", {"train/images": 3, "val/images": 1})
 
 
 def test_copies_of_an_image_stay_on_one_side(tmp_path: Path, field: Path, outcome: Callable[..., Outcome]) -> None:
@@ -123,11 +124,11 @@ def test_copies_of_an_image_stay_on_one_side(tmp_path: Path, field: Path, outcom
     (root / "annotations.json").write_text(json.dumps(content))
     for number in range(1, 17):  # in 8 pairs
         shutil.copy(root / "images" / f"img{number:03d}.jpg", root / "images" / f"img{number + 16:03d}.jpg")
-    found = outcome(root)
-    assert found.error == ""
-    assert set(found.found) == {"duplicate_within"}
-    assert found.found["duplicate_within"] == 16
-    assert found.images["val/images"] in range(6, 11)
+    result = outcome(root)
+    assert result.error == ""
+    assert set(result.findings) == {"duplicate_within"}
+    assert result.findings["duplicate_within"] == 16
+    assert result.images["val/images"] in range(6, 11)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +163,7 @@ def test_a_damaged_file_of_the_set_is_not_passed_over(
 def test_annotation_files_of_no_split_are_told(tmp_path: Path, field: Path, outcome: Callable[..., Outcome]) -> None:
     root = Path(shutil.copytree(field / "00-plain" / "set", tmp_path / "set"))
     shutil.copy(root / "instances_train.json", root / "all.json")
-    assert outcome(root).told == ["all.json is not used: 24 images, 48 annotations"]
+    assert outcome(root).notes == ["all.json is not used: 24 images, 48 annotations"]
 
 
 def test_an_ending_in_capitals_is_read(tmp_path: Path, field: Path, outcome: Callable[..., Outcome]) -> None:

@@ -25,9 +25,9 @@ from tests.flows.new_profile.annotated_folders import splits, three, write_pictu
 )  # fmt: skip
 def test_voc_folders_of_any_name(folder: Path, annotations: str, images: str) -> None:
     write_voc(folder, annotations, images)
-    found = splits(folder)
+    images_of = splits(folder)
     every = three(images) if images != "." else ["1.png", "2.png", "3.png"]
-    assert sorted(found["train"] + found["val"]) == every
+    assert sorted(images_of["train"] + images_of["val"]) == every
 
 
 def test_the_folder_of_voc_images_is_the_only_one_that_has_them(folder: Path) -> None:

@@ -22,7 +22,7 @@ Carry = Callable[..., Outcome]
 
 
 @pytest.mark.parametrize(
-    ("case", "images", "told"),
+    ("case", "images", "note"),
     [
         ("02-yolo-pose", (24, 8), "path: ../datasets/x was not found"),
         ("04-yolo-list", (24, 8), ""),
@@ -31,18 +31,18 @@ Carry = Callable[..., Outcome]
         ("09e-voc-trainval-test", (24, 8), "the test set, ImageSets/Main/test.txt, is used for validation"),
     ],
 )
-def test_what_the_files_say_is_done(field: Path, outcome: Carry, case: str, images: tuple[int, int], told: str) -> None:
-    found = outcome(field / case / "set")
-    assert (found.images, found.error) == ({"train/images": images[0], "val/images": images[1]}, "")
-    objects = sums(found, "objects")
+def test_what_the_files_say_is_done(field: Path, outcome: Carry, case: str, images: tuple[int, int], note: str) -> None:
+    result = outcome(field / case / "set")
+    assert (result.images, result.error) == ({"train/images": images[0], "val/images": images[1]}, "")
+    objects = sums(result, "objects")
     assert (objects["supplied"], objects["used"]) == ((65, 65) if sum(images) == 32 else (24, 24))
-    assert told in " ".join(found.told)
-    assert found.found == ({"columns_left_out": 65} if "pose" in case else {})
+    assert note in " ".join(result.notes)
+    assert result.findings == ({"columns_left_out": 65} if "pose" in case else {})
 
 
 def test_an_image_without_an_ending_in_its_xml_is_found_by_the_stem(field: Path, outcome: Carry) -> None:
-    found = outcome(field / "09-voc-no-extension" / "set")
-    assert (found.error, found.found, sums(found, "objects")["used"]) == ("", {}, 65)
+    result = outcome(field / "09-voc-no-extension" / "set")
+    assert (result.error, result.findings, sums(result, "objects")["used"]) == ("", {}, 65)
 
 
 def test_tracker_output_is_refused_unless_someone_says_how_to_read_it(field: Path, outcome: Carry, params: Path) -> None:
@@ -53,16 +53,16 @@ def test_tracker_output_is_refused_unless_someone_says_how_to_read_it(field: Pat
     assert "`--labels boxes`, `--labels polygons` or `--labels keypoints`" in refused.error
     assert not refused.paths.data.exists()
     boxes = carried(root, "tracked-boxes", params, labels="boxes")
-    assert (boxes.error, boxes.found, sums(boxes, "objects")["used"]) == ("", {"columns_left_out": 65}, 65)
+    assert (boxes.error, boxes.findings, sums(boxes, "objects")["used"]) == ("", {"columns_left_out": 65}, 65)
 
 
 def test_a_broken_image_stops_strict_and_is_left_out_by_lenient(field: Path, outcome: Carry) -> None:
     root = field / "15-yolo-broken-image" / "set"
     strict = outcome(root)
     assert "1 x an image file of 0 bytes; the first is in train, img003.jpg" in strict.error
-    assert any("img003.jpg" in line for line in strict.told)
+    assert any("img003.jpg" in line for line in strict.notes)
     lenient = outcome(root, "lenient")
-    assert (lenient.error, lenient.found) == ("", {"image_empty": 1})
+    assert (lenient.error, lenient.findings) == ("", {"image_empty": 1})
     assert sums(lenient, "images") == {"supplied": 32, "used": 31, "left_out": 1}
     assert sums(lenient, "objects") == {"supplied": 65, "used": 64, "left_out": 1}
 
@@ -75,14 +75,14 @@ def test_damaged_labels_stop_strict_and_are_left_out_by_lenient(field: Path, out
     (yolo / "labels/val/nobody.txt").write_text("0 .5 .5 .1 .1\n")
     shutil.copytree(field / "09c-voc-spaces" / "set", voc)
     (voc / "Annotations/my photo 3.xml").write_bytes(b"\xff\xfe<annotation>")
-    for root, line, found in (
+    for root, line, kinds in (
         (yolo, "labels/train/img001.txt: line 3", {"object_entry": 1, "unknown_category": 1, "object_without_image": 1}),
         (voc, "Annotations/my photo 3.xml", {"image_labels": 1}),
     ):
         lenient = outcome(root, "lenient")
-        assert any(line in told for told in lenient.told)
-        assert "annotations[" not in " ".join(lenient.told), "these are places in COCO's files"
-        assert (lenient.error, lenient.found) == ("", found)
+        assert any(line in note for note in lenient.notes)
+        assert "annotations[" not in " ".join(lenient.notes), "these are places in COCO's files"
+        assert (lenient.error, lenient.findings) == ("", kinds)
     assert "labels/train/img001.txt: line 3: expected `class cx cy w h`" in outcome(yolo).error
 
 
@@ -107,15 +107,16 @@ def test_an_image_without_usable_labels_or_pixels_takes_its_objects_with_it_in_e
     cut = folder / "JPEGImages/2.png"
     cut.write_bytes(cut.read_bytes()[:60])
     (folder / "JPEGImages/3.png").unlink()
-    found = outcome(folder, "lenient")
-    assert (found.error, found.found) == ("", {"image_labels": 1, "image_missing": 1, "image_truncated": 1})
-    findings = json.loads((found.paths.check / "findings.json").read_text())
-    assert ["'4' has no Annotations/4.xml" in each["detail"] for each in findings if each["kind"] == "image_labels"] == [True]
+    result = outcome(folder, "lenient")
+    assert (result.error, result.findings) == ("", {"image_labels": 1, "image_missing": 1, "image_truncated": 1})
+    findings = json.loads((result.paths.check / "findings.json").read_text())
+    [without_labels] = [finding for finding in findings if finding["kind"] == "image_labels"]
+    assert "'4' has no Annotations/4.xml" in without_labels["detail"]
     place = "account/train/instances"
-    assert [found.metrics[f"{place}/images/{part}"] for part in ("supplied", "used", "left_out")] == [5, 2, 3]
-    assert [found.metrics[f"{place}/objects/{part}"] for part in ("supplied", "used", "left_out")] == [3, 1, 2]
-    assert [found.metrics[name] for name in ("train/images", "left_out/train/images")] == [2, 3]
-    assert [found.metrics[name] for name in ("train/objects", "left_out/train/objects")] == [1, 2]
+    assert [result.metrics[f"{place}/images/{part}"] for part in ("supplied", "used", "left_out")] == [5, 2, 3]
+    assert [result.metrics[f"{place}/objects/{part}"] for part in ("supplied", "used", "left_out")] == [3, 1, 2]
+    assert [result.metrics[name] for name in ("train/images", "left_out/train/images")] == [2, 3]
+    assert [result.metrics[name] for name in ("train/objects", "left_out/train/objects")] == [1, 2]
 
 
 def test_labels_are_for_yolo_alone(folder: Path) -> None:

@@ -163,14 +163,14 @@ def through_the_core(folder: Path, out: Path) -> None:
     (out / "dataset").mkdir()
     write_folder_dataset(config, folder, 0, yolo_set(folder) if config.format == "yolo" else None, out / "data")
     splits = read_dataset(out / "data")
-    found = inspect(splits, 10, Silent())
-    write_checked(out / "data", found.findings, out / "dataset")
+    inspection = inspect(splits, 10, Silent())
+    write_checked(out / "data", inspection.findings, out / "dataset")
     checked = read_dataset(out / "dataset")
     list(write_index(checked))
     instances(checked["val"])
-    metrics = accounts(splits, found.supplied, checked, found.findings)
-    for what, converted in zip(("images", "objects"), rows_of(out / "data"), strict=True):
-        assert converted == sum(value for key, value in metrics.items() if key.endswith(f"instances/{what}/supplied"))
+    metrics = accounts(splits, inspection.supplied, checked, inspection.findings)
+    for entries, converted in zip(("images", "objects"), rows_of(out / "data"), strict=True):
+        assert converted == sum(value for key, value in metrics.items() if key.endswith(f"instances/{entries}/supplied"))
 
 
 SMOKE = yaml.safe_load((PARAMS / "smoke.yaml").read_text(encoding="utf-8"))

@@ -104,9 +104,9 @@ def test_serving_from_start_to_stop(
 
     # A second one says what to do about the port.
     command = [sys.executable, "-m", "flows.serve", "--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1])]
-    again = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
-    assert again.returncode == 1
-    assert again.stderr.startswith(f"error: port {ports[0]} for Prefect can't be used: Address already in use; stop the program")
+    second = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+    assert second.returncode == 1
+    assert second.stderr.startswith(f"error: port {ports[0]} for Prefect can't be used: Address already in use; stop the program")
 
     # Loopback only; and nothing is left.
     family = [serving_process := psutil.Process(serving.pid), *serving_process.children(recursive=True)]

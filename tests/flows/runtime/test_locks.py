@@ -103,20 +103,20 @@ def test_two_trainings_of_a_profile_train_one_after_the_other(tmp_path: Path) ->
 def test_a_thread_may_take_a_lock_again_and_another_thread_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "STATE", tmp_path / ".state")
     monkeypatch.setattr(paths, "ROOT", tmp_path)
-    result, order, told, held = Paths("x").data, list[str](), Memory(), threading.Event()
+    result, order, reporter, held = Paths("x").data, list[str](), Memory(), threading.Event()
 
     def other() -> None:
         held.wait()
-        with exclusive(Paths("x").report, result, tell=told.message):
+        with exclusive(Paths("x").report, result, tell=reporter.message):
             order.append("other")
 
     thread = threading.Thread(target=other)
     thread.start()
     with exclusive(result, tell=pytest.fail), exclusive(result, Paths("x").check, tell=pytest.fail):
         held.set()
-        while not told.messages:
+        while not reporter.messages:
             thread.join(timeout=0.05)
         order.append("this")
     thread.join()
     assert order == ["this", "other"]
-    assert told.messages[0] == "waiting for another thread of this process that is building this result: data/x"
+    assert reporter.messages[0] == "waiting for another thread of this process that is building this result: data/x"

@@ -111,5 +111,5 @@ def test_only_runs_of_an_ended_process_of_this_machine_are_marked_in_prefect(ser
         states = {name: client.read_flow_run(run).state for name, run in runs.items()}
         for run in runs.values():
             client.delete_flow_run(run)
-    found = {name: None if state is None else state.type.value for name, state in states.items()}
-    assert found == {"mine": "RUNNING", "dead": "CRASHED", "elsewhere": "RUNNING"}
+    actual = {name: None if state is None else state.type.value for name, state in states.items()}
+    assert actual == {"mine": "RUNNING", "dead": "CRASHED", "elsewhere": "RUNNING"}

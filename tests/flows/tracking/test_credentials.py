@@ -112,7 +112,7 @@ def leaks(*folders: Path) -> list[Path]:
 @contextlib.contextmanager
 def watched() -> Iterator[list[str]]:
     """The command lines of this process's descendants, while the block runs, that hold the password."""
-    found: list[str] = []
+    texts: list[str] = []
     over = threading.Event()
 
     def watch() -> None:
@@ -120,12 +120,12 @@ def watched() -> Iterator[list[str]]:
             for process in psutil.Process().children(recursive=True):
                 with contextlib.suppress(psutil.Error):
                     line = " ".join(process.cmdline())
-                    found.extend([line] if any(secret in line for secret in SECRETS) else [])
+                    texts.extend([line] if any(secret in line for secret in SECRETS) else [])
 
     thread = threading.Thread(target=watch)
     thread.start()
     try:
-        yield found
+        yield texts
     finally:
         over.set()
         thread.join()

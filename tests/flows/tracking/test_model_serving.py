@@ -122,17 +122,17 @@ def test_a_server_finds_what_the_command_finds_whatever_is_sent(trained: Trained
     said = predict.run(checkpoint, images, 0.0, trained.settings.evaluate, tmp_path / "predicted", Silent())
     expected = []
     for number in (1, 2):
-        boxes = [(each["score"], each["category_id"], each["bbox"]) for each in said["annotations"] if each["image_id"] == number]
-        expected.append(sorted(boxes, reverse=True))
+        own = [entry for entry in said["annotations"] if entry["image_id"] == number]
+        expected.append(sorted(((entry["score"], entry["category_id"], entry["bbox"]) for entry in own), reverse=True))
 
     def require_same(prediction: dict[str, Any], of: int = 0) -> None:
         boxes = [[x0, y0, x1 - x0, y1 - y0] for x0, y0, x1, y1 in prediction["boxes"]]
-        found = sorted(zip(prediction["scores"], prediction["labels"], boxes, strict=True), reverse=True)
+        detections = sorted(zip(prediction["scores"], prediction["labels"], boxes, strict=True), reverse=True)
         things = {category["id"] for category in said["categories"] if category["isthing"]}
-        found = [each for each in found if each[1] in things]
-        assert [each[1] for each in found] == [each[1] for each in expected[of] if each[1] in things]
-        wanted = [each[2] for each in expected[of] if each[1] in things]
-        np.testing.assert_allclose([each[2] for each in found], wanted, atol=2e-3)
+        detections = [entry for entry in detections if entry[1] in things]
+        assert [entry[1] for entry in detections] == [entry[1] for entry in expected[of] if entry[1] in things]
+        wanted = [entry[2] for entry in expected[of] if entry[1] in things]
+        np.testing.assert_allclose([entry[2] for entry in detections], wanted, atol=2e-3)
 
     for body in (
         {"inputs": first},

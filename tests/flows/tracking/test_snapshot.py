@@ -34,14 +34,14 @@ def test_a_patch_brings_a_clone_to_the_same_code(repository: Path, tmp_path_fact
     (repository / "dvc.lock").write_text("b\n")
     (repository / "secret.env").write_text("key\n")
     before = git(repository, "status", "--porcelain")
-    found = snapshot.changes(repository)
-    assert found is not None
-    assert (found.others, found.too_large) == (("secret.env",), ())
-    assert b"key" not in found.patch
+    changes = snapshot.changes(repository)
+    assert changes is not None
+    assert (changes.others, changes.too_large) == (("secret.env",), ())
+    assert b"key" not in changes.patch
     assert git(repository, "status", "--porcelain") == before, "git's own index is as it was"
     clone = tmp_path_factory.mktemp("clone") / "clone"
     git(repository, "clone", "-q", str(repository), str(clone))
-    subprocess.run(["git", "apply"], cwd=clone, input=found.patch, check=True)
+    subprocess.run(["git", "apply"], cwd=clone, input=changes.patch, check=True)
     for name in ("flows/a.py", "flows/b.bin", "flows/new.py"):
         assert (clone / name).read_bytes() == (repository / name).read_bytes()
     assert not (clone / "note.txt").exists()
