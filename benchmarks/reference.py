@@ -86,7 +86,7 @@ def reference(checkout: Path) -> Callable[[bool], tuple[Any, Any, Any]]:
 def detector(mask_head: bool) -> Detr:
     """Returns the published R50 without dropout, so that both projects compute the same."""
     backbone = BackboneConfig("resnet50", dilation=False, weights=None, norm="frozen", frozen_stages=2)
-    positions = PositionsConfig("sine", "attention", cells=50)
+    positions = PositionsConfig("sine", "attention", cells=50, queries="attention", factor=1)
     config = DetectorConfig(backbone, positions, 256, 8, 2048, LAYERS, LAYERS, QUERIES, 0.0, pre_norm=False, shared_heads=True)
     return Detr(config, CLASSES, mask_head)
 

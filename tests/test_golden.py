@@ -148,7 +148,7 @@ def published_detector(golden: Any) -> Detr:
     backbone = BackboneConfig(str(golden["backbone"]), bool(golden["dilation"]), weights=None, norm="frozen", frozen_stages=2)
     config = DetectorConfig(
         backbone,
-        PositionsConfig("sine", "attention", cells=50),
+        PositionsConfig("sine", "attention", cells=50, queries="attention", factor=1),
         width=256,
         heads=8,
         feed_forward=2048,
@@ -217,6 +217,39 @@ def test_published_names_and_shapes(path: Path) -> None:
     with torch.device("meta"):
         ours = {name: list(value.shape) for _, name, value in published_names(published_detector(golden))}
     assert ours == json.loads(path.read_text())
+
+
+def detector_with_queries_at_the_input(golden: Any) -> Detr:
+    """Returns the detector of row 1 or row 2 of Table 3 in a golden file."""
+    config = DetectorConfig(
+        BackboneConfig(str(golden["backbone"]), dilation=False, weights=None, norm="frozen", frozen_stages=2),  # type: ignore[arg-type]
+        PositionsConfig(str(golden["positions"]), "input", cells=50, queries="input", factor=1),  # type: ignore[arg-type]
+        width=int(golden["width"]),
+        heads=int(golden["heads"]),
+        feed_forward=int(golden["feed_forward"]),
+        encoder_layers=int(golden["encoder_layers"]),
+        decoder_layers=int(golden["decoder_layers"]),
+        queries=int(golden["queries"]),
+        dropout=0.1,
+        pre_norm=False,
+        shared_heads=True,
+    )
+    return Detr(config, int(golden["num_classes"]), mask_head=False).eval()
+
+
+@cases("positions_*.npz")
+@torch.inference_mode()
+def test_positions_and_object_queries_at_the_input(path: Path) -> None:
+    golden = np.load(path)
+    model = detector_with_queries_at_the_input(golden)
+    names = json.loads(path.with_name(path.name.replace(".npz", ".keys.json")).read_text())
+    assert {name: list(value.shape) for name, value in model.state_dict().items()} == names
+    model.load_state_dict({name: golden_weight(int(golden["seed"]), name, value) for name, value in model.state_dict().items()})
+    output = model(*golden_images(golden))
+    close(output.logits[-1], golden["pred_logits"])
+    close(output.boxes[-1], golden["pred_boxes"])
+    close(output.logits[:-1], golden["aux_logits"])
+    close(output.boxes[:-1], golden["aux_boxes"])
 
 
 @cases("sine_position*.npz")

@@ -51,7 +51,7 @@ def detector(categories: Sequence[Category], mask_head: bool, queries: int = 12)
     """Untrained, but sure of what it says: its scores are spread from near 0 to near 1, so every branch is taken."""
     config = DetectorConfig(
         backbone=BackboneConfig(name="small", dilation=False, weights=None, norm="group", frozen_stages=0),
-        positions=PositionsConfig(kind="sine", where="attention", cells=8),
+        positions=PositionsConfig(kind="sine", where="attention", cells=8, queries="attention", factor=1),
         width=32,
         heads=4,
         feed_forward=32,

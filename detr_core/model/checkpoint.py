@@ -102,8 +102,7 @@ def as_detr(model: Detector, operation: str, path: Path) -> Detr:
 
 def _from_ours(content: dict[str, Any], path: Path) -> Checkpoint:
     try:
-        # Checkpoints without a kind are older than the other kinds and hold a DETR.
-        config = detector_config({"kind": "detr"} | content["detector"], f"{path}: detector")
+        config = detector_config(_with_newer_keys(content["detector"]), f"{path}: detector")
         categories = tuple(Category(**category) for category in content["categories"])
         # Older checkpoints do not name their attention maps.
         maps = content.get("attention_maps", "released") if content["mask_head"] else None
@@ -114,6 +113,14 @@ def _from_ours(content: dict[str, Any], path: Path) -> Checkpoint:
         return Checkpoint(model, categories, content["meta"])
     except (ConfigError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path}: the checkpoint doesn't fit this version: {error}") from None
+
+
+def _with_newer_keys(detector: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the configuration in a checkpoint with the keys that did not exist when an older checkpoint was written."""
+    content = {"kind": "detr"} | dict(detector)  # checkpoints without a kind are older than the other kinds
+    if content["kind"] == "detr":
+        content["positions"] = {"queries": "attention", "factor": 1} | dict(content["positions"])
+    return content
 
 
 def _from_published(content: Any, path: Path, dilation: bool | None, file_format: object) -> Checkpoint:

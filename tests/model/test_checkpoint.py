@@ -50,6 +50,17 @@ def test_the_softmax_of_the_attention_maps_goes_with_the_weights(tmp_path: Path)
     assert load_checkpoint(path, CPU).model.attention_maps == "released"
 
 
+def test_a_checkpoint_from_before_object_queries_could_enter_at_the_input(tmp_path: Path) -> None:
+    path, model = tmp_path / "a.pt", detector()
+    save_checkpoint(path, model, CATEGORIES, {})
+    content = torch.load(path, weights_only=True)
+    for key in ("queries", "factor"):
+        del content["detector"]["positions"][key]
+    del content["detector"]["kind"]
+    torch.save(content, path)
+    assert load_checkpoint(path, CPU).model.config == model.config
+
+
 def test_a_mask_head_without_attention_maps_comes_back(tmp_path: Path) -> None:
     path, model = tmp_path / "a.pt", Detr(SMALL, 3, True, "none").eval()
     save_checkpoint(path, model, CATEGORIES, {})

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
 from torchvision.models.resnet import BasicBlock
 
+from detr_core.config import ConfigError
 from detr_core.model.common.backbone import Backbone
 from detr_core.model.common.config import BackboneConfig, PositionsConfig
 from detr_core.model.common.normalisation import normalise
@@ -19,7 +20,7 @@ from detr_core.model.detr.model import Detr
 
 SMALL = DetectorConfig(
     backbone=BackboneConfig("small", dilation=False, weights=None, norm="group", frozen_stages=0),
-    positions=PositionsConfig("sine", "attention", cells=4),
+    positions=PositionsConfig("sine", "attention", cells=4, queries="attention", factor=1),
     width=32,
     heads=4,
     feed_forward=48,
@@ -42,6 +43,11 @@ def images(count: int = 2, height: int = 48, width: int = 60) -> tuple[torch.Ten
     return torch.randn(count, 3, height, width, generator=generator), torch.zeros(count, height, width, dtype=torch.bool)
 
 
+def positions(**changes: Any) -> PositionsConfig:
+    """Returns the positions of SMALL with these changes."""
+    return replace(SMALL.positions, **changes)
+
+
 VARIANTS = {
     "published": SMALL,
     "pre-norm": replace(SMALL, pre_norm=True),
@@ -49,12 +55,16 @@ VARIANTS = {
     "twelve layers": replace(SMALL, encoder_layers=12),
     "no feed-forward": replace(SMALL, feed_forward=0),
     "a head a layer": replace(SMALL, shared_heads=False),
-    "learned positions": replace(SMALL, positions=PositionsConfig("learned", "attention", cells=3)),
-    "learned positions at the input, pre-norm": replace(SMALL, positions=PositionsConfig("learned", "input", 3), pre_norm=True),
-    "learned positions in the decoder": replace(SMALL, positions=PositionsConfig("learned", "decoder", cells=3)),
-    "positions at the input": replace(SMALL, positions=PositionsConfig("sine", "input", cells=4)),
-    "positions in the decoder": replace(SMALL, positions=PositionsConfig("sine", "decoder", cells=4)),
-    "no positions": replace(SMALL, positions=PositionsConfig("none", "attention", cells=4)),
+    "learned positions": replace(SMALL, positions=positions(kind="learned", cells=3)),
+    "learned positions at the input, pre-norm": replace(
+        SMALL, positions=positions(kind="learned", where="input", cells=3), pre_norm=True
+    ),
+    "learned positions in the decoder": replace(SMALL, positions=positions(kind="learned", where="decoder", cells=3)),
+    "positions at the input": replace(SMALL, positions=positions(where="input")),
+    "positions in the decoder": replace(SMALL, positions=positions(where="decoder")),
+    "object queries at the input": replace(SMALL, positions=positions(queries="input")),
+    "positions at the input, scaled": replace(SMALL, positions=positions(where="input", queries="input", factor=0.1)),
+    "no positions": replace(SMALL, positions=positions(kind="none")),
     "resnet18": replace(SMALL, backbone=BackboneConfig("resnet18", False, None, "frozen", 2)),
     "dilated": replace(SMALL, backbone=BackboneConfig("resnet50", True, None, "group", 0)),
 }
@@ -82,14 +92,14 @@ def test_a_dilated_backbone_is_twice_as_fine() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "dilation", "positions"), [("small", False, (8, 8)), ("small", True, (16, 16)), ("small_deep", False, (8, 8))]
+    ("name", "dilation", "cells"), [("small", False, (8, 8)), ("small", True, (16, 16)), ("small_deep", False, (8, 8))]
 )
-def test_the_small_backbones(name: Literal["small", "small_deep"], dilation: bool, positions: tuple[int, int]) -> None:
+def test_the_small_backbones(name: Literal["small", "small_deep"], dilation: bool, cells: tuple[int, int]) -> None:
     backbone = Backbone(BackboneConfig(name, dilation, None, "group", 0)).eval()
     with torch.inference_mode():
         maps = backbone(torch.randn(1, 3, 96, 96))
     assert maps[0].shape[-2:] == (32, 32)
-    assert maps[3].shape == (1, 96, *positions)
+    assert maps[3].shape == (1, 96, *cells)
     assert sum(isinstance(module, BasicBlock) for module in backbone.modules()) == (8 if name == "small_deep" else 4)
 
 
@@ -105,6 +115,28 @@ def test_attention_never_looks_at_padding() -> None:
     first, _ = model.transformer(source, padding, position, queries)
     second, _ = model.transformer(changed, padding, position, queries)
     torch.testing.assert_close(first, second)
+
+
+@torch.inference_mode()
+def test_where_object_queries_and_positions_enter() -> None:
+    """With both at the input, the encoder gets the features plus the factor times the positions, and the decoder the queries."""
+    model = detector(replace(SMALL, encoder_layers=0, positions=positions(where="input", queries="input", factor=0.5)))
+    source, places = torch.randn(2, 32, 4, 6), torch.randn(2, 32, 4, 6)
+    padding = torch.zeros(2, 4, 6, dtype=torch.bool)
+    decoded, memory = model.transformer(source, padding, places, model.query_embed.weight)
+    torch.testing.assert_close(memory, source + 0.5 * places)
+    tokens = memory.flatten(2).transpose(1, 2)
+    x = model.query_embed.weight.expand(2, -1, -1)
+    for layer, expected in zip(model.transformer.decoder.layers, decoded, strict=True):
+        x = layer.norm1(x + layer.self_attn(x, x, x, None))
+        x = layer.norm2(x + layer.multihead_attn(x, tokens, tokens, None))
+        x = layer.norm3(x + layer.feed_forward(x))
+        torch.testing.assert_close(model.transformer.decoder.norm(x), expected)
+
+
+def test_a_factor_without_positions_at_the_input_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"factor: expected 1, because no encodings are added at the input, found 0\.1"):
+        positions(factor=0.1)
 
 
 @torch.inference_mode()
@@ -170,8 +202,8 @@ def test_normalised_images_are_zero_on_padding() -> None:
 
 
 def test_learned_positions_of_any_size() -> None:
-    positions = LearnedPositions(cells=4, features=8)
-    small, exact, large = (positions(torch.zeros(1, size, size, dtype=torch.bool)) for size in (3, 4, 9))
+    module = LearnedPositions(cells=4, features=8)
+    small, exact, large = (module(torch.zeros(1, size, size, dtype=torch.bool)) for size in (3, 4, 9))
     torch.testing.assert_close(exact[..., :3, :3], small)
     assert large.shape == (1, 16, 9, 9)
     torch.testing.assert_close(large[..., 0, 0], exact[..., 0, 0])

@@ -28,7 +28,7 @@ from tests.test_golden import cases, close, golden_images, golden_weight
 CPU = torch.device("cpu")
 TINY = DetectorConfig(
     BackboneConfig("resnet18", dilation=False, weights=None, norm="frozen", frozen_stages=2),
-    PositionsConfig("sine", "attention", cells=50),
+    PositionsConfig("sine", "attention", cells=50, queries="attention", factor=1),
     width=32,
     heads=8,
     feed_forward=48,
@@ -96,7 +96,9 @@ def test_a_published_file_gives_golden_outputs(path: Path, tmp_path: Path) -> No
         changed("resnet34", encoder_layers=0),
         changed("resnet50", dilation=True, width=64, heads=4),
         changed("resnet101", pre_norm=True, decoder_layers=3),
-        changed(positions=PositionsConfig("learned", "attention", cells=20), dropout=0.0, queries=300),
+        changed(
+            positions=PositionsConfig("learned", "attention", cells=20, queries="attention", factor=1), dropout=0.0, queries=300
+        ),
     ],
     ids=lambda config: config.backbone.name,
 )
@@ -271,7 +273,11 @@ def test_our_own_classes_survive_an_export() -> None:
 def test_what_the_format_can_not_hold_is_refused() -> None:
     categories = (Category(1, "cell", True),)
     with pytest.raises(CheckpointError, match=r"a\.pth: positions.where 'decoder' would be lost; the published format supports"):
-        to_published(Detr(replace(TINY, positions=PositionsConfig("sine", "decoder", 50)), 1, False), categories, "a.pth")
+        to_published(
+            Detr(replace(TINY, positions=PositionsConfig("sine", "decoder", 50, queries="attention", factor=1)), 1, False),
+            categories,
+            "a.pth",
+        )
     with pytest.raises(CheckpointError, match="heads shared by all layers"):
         to_published(Detr(replace(TINY, shared_heads=False), 1, False), categories, "a.pth")
     with pytest.raises(CheckpointError, match="a torchvision ResNet with frozen batch norm"):

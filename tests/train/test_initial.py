@@ -21,7 +21,10 @@ CATEGORIES = [Category(1, "circle", True)]
 
 
 def test_learned_positions_get_the_spread_that_was_asked_for_and_nothing_else_changes() -> None:
-    config = replace(detector(CATEGORIES, False).config, positions=PositionsConfig("learned", "attention", cells=64))
+    config = replace(
+        detector(CATEGORIES, False).config,
+        positions=PositionsConfig("learned", "attention", cells=64, queries="attention", factor=1),
+    )
     torch.manual_seed(0)
     model = Detr(config, 1, mask_head=False)
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -38,19 +38,27 @@ class BackboneConfig:
 
 @dataclass(frozen=True)
 class PositionsConfig:
-    """Spatial positional encodings (Table 3 of the paper).
+    """Positional encodings of the image and of the object queries (Table 3 of the paper).
 
-    kind: `sine` (fixed), `learned` or `none`. where: the encodings are added to queries and keys in every `attention`, in the
-    attention of the `decoder` only, or once at the `input` of the transformer. cells: the number of rows and columns of the
-    learned tables, which larger maps interpolate; the published tables have 50.
+    kind: the encodings of the image are `sine` (fixed), `learned` or `none`. where: they are added to queries and keys in every
+    `attention`, in the attention of the `decoder` only, or once at the `input` of the transformer. factor: what they are
+    multiplied by at the input; the paper names no factor. cells: the number of rows and columns of the learned tables, which
+    larger maps interpolate; the published tables have 50.
+    queries: the object queries, which are always learned, are added to queries and keys in every `attention` of the decoder,
+    whose input is zero, or they are the decoder's `input` and are added nowhere.
     """
 
     kind: Literal["sine", "learned", "none"]
     where: Literal["attention", "decoder", "input"]
     cells: int
+    queries: Literal["attention", "input"]
+    factor: float
 
     def __post_init__(self) -> None:
         require(self.cells > 0, "cells", "at least 1", self.cells)
+        require(self.factor > 0, "factor", "above 0", self.factor)
+        scaled = self.kind != "none" and self.where == "input"
+        require(scaled or self.factor == 1, "factor", "1, because no encodings are added at the input", self.factor)
 
 
 class KindConfig(Protocol):

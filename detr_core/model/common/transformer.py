@@ -1,4 +1,4 @@
-"""The transformer (paper, sections 3.2 and A.3, Figure 10). Positions are added to queries and keys, never to values.
+"""The transformer (paper, sections 3.2 and A.3, Figure 10). Attention adds positions to queries and keys, not to values.
 
 In shapes, N = H * W is the number of positions of the feature map. Names of modules and weights are those of the published
 checkpoints.
@@ -23,7 +23,7 @@ class Transformer(nn.Module):
 
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
-        self.positions_where = config.positions.where
+        self.positions = config.positions
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         for parameter in self.parameters():
@@ -39,11 +39,11 @@ class Transformer(nn.Module):
         tokens = source.flatten(2).transpose(1, 2)
         places = positions.flatten(2).transpose(1, 2)
         position: Tensor | None = places
-        if self.positions_where == "input":
-            tokens, position = tokens + places, None
+        if self.positions.where == "input":
+            tokens, position = tokens + self.positions.factor * places, None
         # Without padding, which is the case in evaluation, attention has no mask and is faster.
         keep = ~padding.flatten(1)[:, None, None, :] if padding.any() else None
-        memory = self.encoder(tokens, position if self.positions_where == "attention" else None, keep)
+        memory = self.encoder(tokens, position if self.positions.where == "attention" else None, keep)
         decoded = self.decoder(memory, position, object_queries, keep)
         return decoded, memory.transpose(1, 2).reshape(*source.shape)
 
@@ -67,11 +67,15 @@ class Decoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
         self.norm = nn.LayerNorm(config.width)
+        self.queries_at_input = config.positions.queries == "input"
 
     def forward(self, memory: Tensor, position: Tensor | None, object_queries: Tensor, keep: Tensor | None) -> Tensor:
-        """Returns the outputs of all layers [L, B, Q, D] for memory [B, N, D] and object_queries [Q, D]. The input is zeros."""
-        query_position = object_queries.expand(len(memory), -1, -1)
-        x = torch.zeros_like(query_position)
+        """Returns the outputs of all layers [L, B, Q, D] for memory [B, N, D] and object_queries [Q, D].
+
+        The input of the first layer is zeros, and the object queries are added in every attention; or they are that input.
+        """
+        queries = object_queries.expand(len(memory), -1, -1)
+        x, query_position = (queries, None) if self.queries_at_input else (torch.zeros_like(queries), queries)
         keys = _with(memory, position)
         outputs = []
         for layer in self.layers:
@@ -141,15 +145,19 @@ class DecoderLayer(Layer):
         if self.has_feed_forward:
             self.norm3 = nn.LayerNorm(config.width)
 
-    def forward(self, x: Tensor, query_position: Tensor, memory: Tensor, keys: Tensor, keep: Tensor | None) -> Tensor:
-        """Returns [B, Q, D] for x, query_position [B, Q, D]; memory [B, N, D]; keys: memory plus positions; keep [B, 1, 1, N]."""
+    def forward(self, x: Tensor, query_position: Tensor | None, memory: Tensor, keys: Tensor, keep: Tensor | None) -> Tensor:
+        """Returns the layer's output [B, Q, D] for its input x [B, Q, D].
+
+        query_position [B, Q, D]: what is added to the queries and keys, None for nothing. memory [B, N, D]: the
+        values. keys: memory plus positions. keep [B, 1, 1, N]: True where attention is allowed.
+        """
 
         def attend_to_queries(y: Tensor) -> Tensor:
-            placed = y + query_position
+            placed = _with(y, query_position)
             return cast(Tensor, self.self_attn(placed, placed, y, None))
 
         def attend_to_memory(y: Tensor) -> Tensor:
-            return cast(Tensor, self.multihead_attn(y + query_position, keys, memory, keep))
+            return cast(Tensor, self.multihead_attn(_with(y, query_position), keys, memory, keep))
 
         x = self.residual(x, self.norm1, attend_to_queries)
         x = self.residual(x, self.norm2, attend_to_memory)

@@ -2,8 +2,9 @@
 
 A file holds {'model': state dict, ...}, or only the state dict. The names of the weights are those of `Detr`; with a mask head,
 the detector's weights have the prefix `detr.`. The file has no configuration: it is inferred from names and shapes, and from the
-argument namespace if there is one. Other values are assumed to be as published: 8 heads, sine positions at every attention.
-A class index is the category id of the data: with 91 classes COCO's things, with 250 classes COCO's things and stuff.
+argument namespace if there is one. Other values are assumed to be as published: 8 heads, positions and object queries at every
+attention. A class index is the category id of the data: with 91 classes COCO's things, with 250 classes COCO's things and
+stuff.
 """
 
 from __future__ import annotations
@@ -155,7 +156,7 @@ def _inferred(shapes: Shapes, mask_head: bool, arguments: Mapping[str, Any], dil
         {
             "kind": "detr",
             "backbone": as_dict(BackboneConfig(_resnet(shapes), dilation, None, "frozen", 2)),  # type: ignore[arg-type]
-            "positions": as_dict(PositionsConfig(kind, "attention", cells)),  # type: ignore[arg-type]
+            "positions": as_dict(PositionsConfig(kind, "attention", cells, "attention", 1)),  # type: ignore[arg-type]
             "width": width,
             "heads": heads,
             "feed_forward": _agreed(shapes, hidden, 0),
