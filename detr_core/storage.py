@@ -34,10 +34,10 @@ def as_storage_error(error: OSError, path: Path | None = None, needed: int | Non
     """
     if isinstance(error, StorageError):
         return error
-    number, named = _number_and_file(error)
+    number, name = _number_and_file(error)
     if number not in REFUSALS:
         return None
-    path = Path(named) if named is not None else path
+    path = Path(name) if name is not None else path
     place = str(path) if path is not None else "a result"
     if number not in ABOUT_SPACE:
         return StorageError(f"{place}: it cannot be read or written, because {REFUSALS[number]}; change that, and {_AGAIN}")
@@ -95,8 +95,8 @@ def _number_and_file(error: OSError) -> tuple[int | None, str | None]:
 
 def _space(folders: list[Path]) -> str:
     free = {folder: shutil.disk_usage(folder).free for folder in folders}
-    shown = sorted(free, key=lambda folder: free[folder])[:3]
-    return ", ".join(f"{readable(free[folder])} are free in {folder}" for folder in shown)
+    emptiest = sorted(free, key=lambda folder: free[folder])[:3]
+    return ", ".join(f"{readable(free[folder])} are free in {folder}" for folder in emptiest)
 
 
 def _file_systems() -> list[Path]:

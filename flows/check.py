@@ -55,13 +55,13 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     config, queries = settings.check, object_count(settings.detector)
     inspection = inspect(splits, queries, reporter, config.value_range)
     splits = {name: replace(split, value_ranges=inspection.value_ranges) for name, split in splits.items()}
-    refused: DatasetError | None = None
+    refusal: DatasetError | None = None
     metrics = _metrics(inspection)
     with exclusive(paths.check, paths.dataset, tell=reporter.message), atomic_directory(paths.check) as out:
         try:
             metrics |= _checked_dataset(settings, paths, splits, inspection)
         except DatasetError as error:
-            refused = error
+            refusal = error
             directories.remove(paths.dataset)  # otherwise later stages would train on the dataset of an earlier check
         findings = [
             {name: value for name, value in asdict(finding).items() if value not in (None, "")} for finding in inspection.findings
@@ -69,8 +69,8 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
         (out / "findings.json").write_text(json.dumps(findings, indent=1) + "\n", encoding="utf-8")
         (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         write_data_check(paths.profile, splits, inspection, queries, config.mode == "lenient", config.pictures, out)
-    if refused is not None:
-        raise refused
+    if refusal is not None:
+        raise refusal
     return metrics
 
 
@@ -109,7 +109,7 @@ def _require_usable(settings: Profile, paths: Paths, findings: Sequence[Finding]
     stops = [finding for finding in findings if KINDS[finding.kind].stops]
     if broken and settings.check.mode == "strict":
         kinds = Counter(finding.kind for finding in broken)
-        listed = "; ".join(f"{number} x {KINDS[kind].words}" for kind, number in kinds.most_common(3))
+        counts_of_kinds = "; ".join(f"{number} x {KINDS[kind].words}" for kind, number in kinds.most_common(3))
         first, splits = broken[0], " and ".join(dict.fromkeys(finding.split for finding in stops))
         lenient = f"or set `check.mode: lenient` in {relative(paths.params)} to leave them out"
         only = f"because without them nothing is left to learn from in {splits}"
@@ -117,7 +117,7 @@ def _require_usable(settings: Profile, paths: Paths, findings: Sequence[Finding]
         if kinds["duplicate_across"] and stops:
             advice += "; to validate on a share of the training images, set `val: null` and `val_share: 0.2` in `data.folder`"
         raise DatasetError(
-            f"{dataset}: expected a dataset without broken entries, found {listed}; the first is in {first.split}, "
+            f"{dataset}: expected a dataset without broken entries, found {counts_of_kinds}; the first is in {first.split}, "
             f"{first.file or first.source}: {first.detail}. See {page}; {advice}"
         )
     for finding in stops:

@@ -59,7 +59,7 @@ def run(
 
     root = Path(os.path.commonpath([image.parent for image in images]))
     sizes = [upright_size(image) for image in images]
-    described = [
+    image_entries = [
         {"id": number, "file_name": image.relative_to(root).as_posix(), "height": height, "width": width}
         for number, (image, (height, width)) in enumerate(zip(images, sizes, strict=True), start=1)
     ]
@@ -68,7 +68,7 @@ def run(
         for category in trained.categories
         if category.used
     ]
-    content: dict[str, Any] = {"images": described, "categories": categories, "annotations": []}
+    content: dict[str, Any] = {"images": image_entries, "categories": categories, "annotations": []}
     with building(out, reporter.message) as folder, TemporaryDirectory() as scratch:
         file = Path(scratch) / "images.json"
         file.write_text(json.dumps(content), encoding="utf-8")
@@ -77,8 +77,8 @@ def run(
         results = Path(scratch) / "results"
         results.mkdir()
         # Where `no object` wins, no class reaches 0.5, so with such a threshold the masks of these queries are not needed.
-        shown = replace(config, empty_slot_override=config.empty_slot_override and threshold < 0.5)
-        predict(trained, dataset, shown, results, single_process(artifacts.device()), 0, reporter)
+        filtered_config = replace(config, empty_slot_override=config.empty_slot_override and threshold < 0.5)
+        predict(trained, dataset, filtered_config, results, single_process(artifacts.device()), 0, reporter)
         content["annotations"] = _annotations(results, threshold)
         if trained.model.has_mask_head:
             content["panoptic"] = json.loads((results / "panoptic.json").read_text(encoding="utf-8"))["annotations"]
@@ -128,8 +128,8 @@ def _annotations(results: Path, threshold: float) -> list[dict[str, Any]]:
     if masks.exists():  # the same detections in the same order
         segments = json.loads(masks.read_text(encoding="utf-8"))
         boxes = [{**one, "segmentation": other["segmentation"]} for one, other in zip(boxes, segments, strict=True)]
-    kept = [result for result in boxes if result["score"] >= threshold]
-    return [{"id": number, **result} for number, result in enumerate(kept, start=1)]
+    sure = [result for result in boxes if result["score"] >= threshold]
+    return [{"id": number, **result} for number, result in enumerate(sure, start=1)]
 
 
 def _pictures(content: dict[str, Any], root: Path, folder: Path, ranges: Ranges | None) -> None:
@@ -156,7 +156,7 @@ def main() -> None:
     arguments = command_line.parser("predict").parse_args()
     with stage_runner.one_line_errors():
         images, out = found_images(arguments.images), checkpoints.empty_folder(arguments.out)
-        trained = checkpoints.named(arguments, artifacts.device())
+        trained = checkpoints.load_named(arguments, artifacts.device())
         config = evaluation(trained, arguments.short, arguments.longest)
         with reporter("prediction") as bar:
             content = run(trained, images, arguments.threshold, config, out, bar)

@@ -46,8 +46,8 @@ def carried(folder: Path, name: str, params: Path, mode: str = "strict", **optio
     """What comes of the folder with the recipe of `write_recipe`. An error that is none of a user's goes on."""
     outcome = Outcome(Paths(name))
     try:
-        made = adoption.adopt(folder, name, "plain", **({"val_share": 0.25} | options))
-        outcome.notes = made.notes
+        adopted = adoption.adopt(folder, name, "plain", **({"val_share": 0.25} | options))
+        outcome.notes = adopted.notes
         file = params / f"{name}.yaml"
         content = yaml.safe_load(file.read_text())
         content["check"] |= {"mode": mode, "pictures": 0}

@@ -108,15 +108,15 @@ def test_a_folder_that_another_process_replaces_while_it_is_checked_is_no_foreig
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write(tmp_path / "result")
-    listed = directories._listed
+    files_in_mark = directories._files_in_mark
 
     def replaced_after_its_mark_was_read(checked: Path) -> dict[str, str] | None:
-        content = listed(checked)
-        monkeypatch.setattr(directories, "_listed", listed)
+        content = files_in_mark(checked)
+        monkeypatch.setattr(directories, "_files_in_mark", files_in_mark)
         write(folder, b"second")
         return content
 
-    monkeypatch.setattr(directories, "_listed", replaced_after_its_mark_was_read)
+    monkeypatch.setattr(directories, "_files_in_mark", replaced_after_its_mark_was_read)
     directories.require_replaceable(folder)
     assert contents(folder) == {"below/a": b"second", "b": b"second"}
 

@@ -50,10 +50,10 @@ def count(entries: Entries, names: Mapping[int, str]) -> Statistics:
 
 def quantile(counter: Mapping[int, int], share: float) -> int:
     """Returns the smallest value that at least the fraction `share` of all counted values does not exceed; 0 without values."""
-    total, seen = sum(counter.values()), 0
+    total, below = sum(counter.values()), 0
     for value in sorted(counter):
-        seen += counter[value]
-        if seen >= share * total:
+        below += counter[value]
+        if below >= share * total:
             return value
     return 0
 

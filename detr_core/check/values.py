@@ -18,19 +18,19 @@ _LEVELS = 4  # of 256: an image that spans fewer levels counts as one of a singl
 
 
 def value_findings(
-    jobs: Mapping[str, Mapping[Job, list[tuple[str, ImageEntry]]]], seen: Mapping[Job, Seen], value_range: Range | None
+    jobs: Mapping[str, Mapping[Job, list[tuple[str, ImageEntry]]]], contents: Mapping[Job, Seen], value_range: Range | None
 ) -> tuple[dict[str, Range] | None, list[Finding]]:
     """Returns the ranges of the dataset by sample type (None if no image has more than 8 bits per value), and the findings.
 
-    jobs: the images of each split. seen: what the check read from each image file. value_range: the profile's range for all
+    jobs: the images of each split. contents: what the check read from each image file. value_range: the profile's range for all
     sample types; None for the ranges of the dataset's values.
     """
-    spreads = [content.spread for content in seen.values() if content.spread is not None]
+    spreads = [content.spread for content in contents.values() if content.spread is not None]
     ranges = ranges_of(spreads) if value_range is None else {spread.kind: value_range for spread in spreads}
     findings = []
     for split, images in jobs.items():
         for job, entries in images.items():
-            content, image = seen[job], entries[0][1]
+            content, image = contents[job], entries[0][1]
             if content.spread is not None:
                 findings.append(Finding("image_deep", split, "", image.id, image.name, detail=_scaling(content.spread, ranges)))
             if content.constant or (content.spread is not None and _shows_nothing(content.spread, ranges)):

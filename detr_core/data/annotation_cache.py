@@ -67,14 +67,14 @@ def indexed(split: Split, targets: Targets, masks: bool) -> Annotations | None:
     try:
         about = json.loads((place / "index.json").read_bytes())
         sums = about["arrays"]
-        wanted = set(_DTYPES) - (set() if masks else _OF_MASKS) - ({"segments"} if targets == "instances" else set())
-        if about["version"] != VERSION or not wanted <= set(sums):
+        names = set(_DTYPES) - (set() if masks else _OF_MASKS) - ({"segments"} if targets == "instances" else set())
+        if about["version"] != VERSION or not names <= set(sums):
             return None
         if about["annotations"] != digest(annotation_file(split, targets)):
             return None
-        if any(digest(place / f"{name}.npy") != sums[name] for name in wanted):
+        if any(digest(place / f"{name}.npy") != sums[name] for name in names):
             return None
-        return Mapped.of(place, wanted, split, targets)
+        return Mapped.of(place, names, split, targets)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -125,8 +125,8 @@ def parsed(file: Path, targets: Targets, masks: bool) -> dict[str, npt.NDArray[A
     )
     whole = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
     trains = np.flatnonzero(whole & ~crowd)
-    kept = trains[np.argsort(image_of[trains], kind="stable")]
-    counts = np.bincount(image_of[kept], minlength=len(images))
+    order = trains[np.argsort(image_of[trains], kind="stable")]
+    counts = np.bincount(image_of[order], minlength=len(images))
     name_texts = Texts.of(names)
     arrays: dict[str, npt.NDArray[Any]] = {
         "categories": np.frombuffer(json.dumps(known).encode(), dtype=np.uint8),
@@ -135,12 +135,12 @@ def parsed(file: Path, targets: Targets, masks: bool) -> dict[str, npt.NDArray[A
         "name_starts": name_texts.starts,
         "sizes": np.array(sizes, dtype=np.int32),
         "first": np.concatenate([[0], np.cumsum(counts)]),
-        "labels": labels[kept],
-        "boxes": boxes[kept].astype(np.float32),
+        "labels": labels[order],
+        "boxes": boxes[order].astype(np.float32),
         "left_out": np.array([crowd.sum(), (~crowd & ~whole).sum()]),
     }
     if masks:
-        arrays |= _masks(file, targets, content["annotations"], [entries[number] for number in kept], image_ids)
+        arrays |= _masks(file, targets, content["annotations"], [entries[number] for number in order], image_ids)
     return arrays
 
 

@@ -81,15 +81,15 @@ class CocoDataset(Dataset[Sample]):
                 rng,
             )
         corners = boxes.as_subclass(Tensor).numpy()
-        kept = (corners[:, 2:] > corners[:, :2]).all(axis=1)
+        visible = (corners[:, 2:] > corners[:, :2]).all(axis=1)
         if masks is not None:
-            kept &= masks.numpy().any(axis=(1, 2))
-            masks = masks.as_subclass(Tensor)[torch.from_numpy(kept)]
+            visible &= masks.numpy().any(axis=(1, 2))
+            masks = masks.as_subclass(Tensor)[torch.from_numpy(visible)]
         height, width = image.shape[1:]
         target = Target(
             self.image_ids[index],
-            torch.from_numpy(annotations.labels[objects.start : objects.stop][kept]),
-            torch.from_numpy(_relative(corners[kept], height, width)),
+            torch.from_numpy(annotations.labels[objects.start : objects.stop][visible]),
+            torch.from_numpy(_relative(corners[visible], height, width)),
             masks,
             (height, width),
             size,

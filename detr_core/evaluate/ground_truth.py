@@ -80,10 +80,10 @@ def has_masks(truth: COCO) -> bool:
     return bool(objects) and all(entry.get("segmentation") for entry in objects)
 
 
-def _scorable(file: Path, chosen: Callable[[dict[str, Any]], dict[str, Any]]) -> COCO:
+def _scorable(file: Path, select: Callable[[dict[str, Any]], dict[str, Any]]) -> COCO:
     content = fields.read_content(file)
     try:
-        content = chosen(content)
+        content = select(content)
         images = _images(file, content)
         annotations = fields.checked(file, "annotations", lambda: list(_annotations(content["annotations"], images)))
         categories = [{"id": number, "name": name} for number, name, _ in _categories(file, content)]

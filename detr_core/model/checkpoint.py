@@ -136,11 +136,11 @@ def _from_published(content: Any, path: Path, dilation: bool | None, file_format
 
 def load_checkpoint_of(path: Path, profile: str, device: torch.device) -> Checkpoint:
     """The detector in `path`, on `device`. Raises CheckpointError if it can't be read or is another profile's."""
-    loaded = load_checkpoint(path, device)
-    owner = loaded.meta.get("profile")
+    checkpoint = load_checkpoint(path, device)
+    owner = checkpoint.meta.get("profile")
     if owner != profile:
-        shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+        where = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
         raise CheckpointError(
-            f"{shown}: expected a checkpoint of profile {profile!r}, found one of {owner!r}; train this profile's own"
+            f"{where}: expected a checkpoint of profile {profile!r}, found one of {owner!r}; train this profile's own"
         )
-    return loaded
+    return checkpoint

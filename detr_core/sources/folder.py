@@ -55,12 +55,12 @@ def _contents(config: FolderConfig, root: Path, yolo: YoloSet | None) -> dict[st
             for name, split in splits.items()
         }
     if config.format == "voc":
-        converted = read_voc(root, splits)
+        by_split = read_voc(root, splits)
     else:
         if yolo is None:
             raise DatasetError(f"{root}: expected the description of a YOLO dataset, such as data.yaml, found none")
-        converted = read_yolo(root, splits, yolo, config.labels)
-    return {name: {"instances": content} for name, content in converted.items()}
+        by_split = read_yolo(root, splits, yolo, config.labels)
+    return {name: {"instances": content} for name, content in by_split.items()}
 
 
 def _needs_own_files(train: SplitConfig, val: SplitConfig, root: Path) -> bool:

@@ -31,7 +31,7 @@ def stratified(classes: Mapping[int, Sequence[int]], share: float, seed: int, co
             images_of.setdefault(number, set()).add(image)
     need = {number: {True: share * len(images), False: (1 - share) * len(images)} for number, images in images_of.items()}
     room = {True: share * len(order), False: (1 - share) * len(order)}
-    drawn: set[int] = set()
+    val: set[int] = set()
     remaining = dict.fromkeys(order)
 
     def deal(image: int, rarest: int | None) -> None:
@@ -41,7 +41,7 @@ def stratified(classes: Mapping[int, Sequence[int]], share: float, seed: int, co
         to_val = (wish[True], room[True]) > (wish[False], room[False])
         for member in copies_of.get(image, [image]):
             if to_val:
-                drawn.add(member)
+                val.add(member)
             room[to_val] -= 1
             for number in set(classes[member]):
                 need[number][to_val] -= 1
@@ -56,11 +56,11 @@ def stratified(classes: Mapping[int, Sequence[int]], share: float, seed: int, co
         deal(image, None)
     first = set(copies_of.get(order[0], [order[0]])) if order else set()
     if len(first) < len(order):
-        if not drawn:
-            drawn |= first
-        elif len(drawn) == len(order):
-            drawn -= first
-    return drawn
+        if not val:
+            val |= first
+        elif len(val) == len(order):
+            val -= first
+    return val
 
 
 def same_content(files: Mapping[int, Path]) -> list[list[int]]:

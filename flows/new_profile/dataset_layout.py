@@ -56,15 +56,15 @@ def _layout(folder: Path, share: float, labels: Labels | None) -> Layout:
         _require_one(folder)
     if yolo_description(folder) is not None:
         kind, (splits, notes) = "yolo", yolo_layout(folder)
-        described = yolo_set(folder)
-        configs = {name: build(SplitConfig, entry, described.file) for name, entry in splits.items()}
-        notes += [note for name, config in configs.items() for note in _yolo_notes(folder, name, config, described)]
-        more = {"labels": labels or yolo_labels(folder, configs, described)}
+        yolo = yolo_set(folder)
+        configs = {name: build(SplitConfig, entry, yolo.file) for name, entry in splits.items()}
+        notes += [note for name, config in configs.items() for note in _yolo_notes(folder, name, config, yolo)]
+        more = {"labels": labels or yolo_labels(folder, configs, yolo)}
     elif places := voc_folders(folder):
         kind, (splits, notes) = "voc", voc_layout(folder, places)
         for name, entry in splits.items():
-            missing, listed = missing_images(folder, build(SplitConfig, entry, str(folder)))
-            notes += missing_note(name, [f"{entry['images']}/{image}" for image in missing], listed)
+            missing, total = missing_images(folder, build(SplitConfig, entry, str(folder)))
+            notes += missing_note(name, [f"{entry['images']}/{image}" for image in missing], total)
     else:
         files, others = annotation_files(folder)
         if not files:
@@ -142,9 +142,9 @@ def _sibling_splits(folder: Path) -> list[str]:
     return [f"{' and '.join(siblings)} beside {folder.name} {look} of the dataset: give {folder.parent} to use all of them"]
 
 
-def _yolo_notes(folder: Path, name: str, config: SplitConfig, described: YoloSet) -> list[str]:
+def _yolo_notes(folder: Path, name: str, config: SplitConfig, yolo: YoloSet) -> list[str]:
     """Returns a line if images of a split are missing, and one if images have no label file."""
-    pictures = split_pictures(folder, name, config, described)
+    pictures = split_pictures(folder, name, config, yolo)
     missing = [str(picture.file.relative_to(folder)) for picture in pictures if not is_file(picture.file)]
     notes = missing_note(name, missing, len(pictures))
     without = sum(not is_file(picture.labels) for picture in pictures)

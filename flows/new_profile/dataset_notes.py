@@ -36,11 +36,11 @@ def coco_notes(folder: Path, layout: CocoLayout) -> list[str]:
     """Returns lines on how a COCO dataset is divided, and on annotation files and images that are missing or not used."""
     notes = []
     if "test" in layout.files:
-        listed = ", ".join(_described(file, folder) for file in layout.files["test"])
+        test_files = ", ".join(_described(file, folder) for file in layout.files["test"])
         if "val" in layout.files:
-            notes.append(f"the test set, {listed}, is used neither for training nor for validation")
+            notes.append(f"the test set, {test_files}, is used neither for training nor for validation")
         else:
-            notes.append(f"there is no validation set: the test set, {listed}, is used for validation")
+            notes.append(f"there is no validation set: the test set, {test_files}, is used for validation")
     elif "val" not in layout.files:
         notes.append("there is no validation set: a share of the training images is used for validation")
     notes += [f"{file.path.relative_to(folder)} is not used: {_contents(file)}" for file in layout.unused]
@@ -65,21 +65,21 @@ def _missing(folder: Path, layout: CocoLayout) -> list[str]:
     return notes
 
 
-def missing_note(split: str, missing: Sequence[str], listed: int) -> list[str]:
-    """Returns a line if images are missing. missing: their paths below the dataset's folder. listed: the number of all images."""
+def missing_note(split: str, missing: Sequence[str], total: int) -> list[str]:
+    """Returns a line if images are missing. missing: their paths below the dataset's folder. total: the number of all images."""
     are = "is" if len(missing) == 1 else "are"
-    return [f"{split}: {len(missing):,} of {counted(listed, 'image')} {are} missing, such as {missing[0]}"] if missing else []
+    return [f"{split}: {len(missing):,} of {counted(total, 'image')} {are} missing, such as {missing[0]}"] if missing else []
 
 
 def _unlisted(folder: Path, layout: CocoLayout) -> list[str]:
     """Returns a line for each folder with images that no annotation file lists."""
     masks = tuple(f"{entry['panoptic_masks']}/" for entry in layout.splits.values() if entry["panoptic_masks"])
     notes = []
-    listed = {
+    names_in_files = {
         name for split, entry in layout.splits.items() for file in layout.files[split] for name in _places(entry["images"], file)
     }
     for place in dict.fromkeys(entry["images"] for entry in layout.splits.values()):
-        known = listed.union(*(_places(place, file) for file in layout.unused))
+        known = names_in_files.union(*(_places(place, file) for file in layout.unused))
         pictures = [_place(f"{place}/{name}") for name in picture_files(folder / place)]
         pictures = [name for name in pictures if not name.startswith(masks)]
         others = [name for name in pictures if name not in known]
@@ -109,6 +109,6 @@ def require_images(statistics: Mapping[str, Statistics], findings: Sequence[Find
 
 def where(finding: Finding) -> str:
     """Returns the file or the entry that a finding is about, and its details."""
-    listed = "images" if finding.leaves == "image" else "annotations"
-    place = "" if finding.place is None else f"{listed}[{finding.place}]"
+    entries = "images" if finding.leaves == "image" else "annotations"
+    place = "" if finding.place is None else f"{entries}[{finding.place}]"
     return ": ".join(part for part in (finding.file or place, finding.detail) if part)

@@ -65,7 +65,7 @@ def initial_mask_head(config: PanopticConfig, detector: KindConfig) -> Path | No
     return file
 
 
-def named(arguments: argparse.Namespace, device: torch.device) -> Checkpoint:
+def load_named(arguments: argparse.Namespace, device: torch.device) -> Checkpoint:
     """Loads the checkpoint that the command line names. Raises CheckpointError if it is not available."""
     from detr_core.model.checkpoint import load_checkpoint
 

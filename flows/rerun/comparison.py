@@ -33,7 +33,7 @@ def bit_for_bit(before: RecordedRun, after: RecordedRun) -> Comparison:
     for (name, step), value in values.items():
         repeat = after.metrics.get(name, {}).get(step)
         if not _equal(value, repeat):
-            differences.append(f"{name} at step {step}: the run has {value!r}, its repetition {_said(repeat)}")
+            differences.append(f"{name} at step {step}: the run has {value!r}, its repetition {_value_text(repeat)}")
     return Comparison(len(values), len(before.results), (*differences, *_files(before.results, after.results)))
 
 
@@ -43,7 +43,7 @@ def within(before: RecordedRun, after: RecordedRun, tolerance: float) -> Compari
     for name, steps in before.metrics.items():
         value, repeat = steps[max(steps)], after.metrics.get(name, {}).get(max(steps))
         if not _equal(value, repeat) and not (repeat is not None and abs(repeat - value) <= tolerance * max(1.0, abs(value))):
-            differences.append(f"{name}: the run has {value:.4g}, its repetition {_said(repeat)}")
+            differences.append(f"{name}: the run has {value:.4g}, its repetition {_value_text(repeat)}")
     return Comparison(len(before.metrics), 0, tuple(differences))
 
 
@@ -59,5 +59,5 @@ def _files(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
     ] + [f"{name}: only the repetition made it" for name in after if name not in before]
 
 
-def _said(value: float | None) -> str:
+def _value_text(value: float | None) -> str:
     return "no value" if value is None else repr(value)

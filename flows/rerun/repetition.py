@@ -98,8 +98,8 @@ def _remarks(run: RecordedRun, tree: Path) -> list[str]:
         )
     packages = worktree.other_packages(tree)
     if packages:
-        listed = ", ".join(packages[:5]) + (f" and {len(packages) - 5} more" if len(packages) > 5 else "")
-        remarks.append(f"this environment is used, although the run's {worktree.LOCK} has other versions: {listed}")
+        examples = ", ".join(packages[:5]) + (f" and {len(packages) - 5} more" if len(packages) > 5 else "")
+        remarks.append(f"this environment is used, although the run's {worktree.LOCK} has other versions: {examples}")
     now = snapshot.machine(Paths(run.tags["profile"]))
     for name in ("machine.processor", "machine.python", "machine.torch", "machine.gpus"):
         if name in run.tags and name in now and run.tags[name] != now[name]:

@@ -96,9 +96,9 @@ def run(
             _running.discard(ranks)
     failed = ranks.cause()
     if failed is not None:
-        said = failure(failed, processes, relative(log))
+        reason = failure(failed, processes, relative(log))
         foreseen = failed.error is not None and failed.error.get("expected", True)
-        raise WorkerError(said if foreseen else f"{job['stage']} failed: {said}")
+        raise WorkerError(reason if foreseen else f"{job['stage']} failed: {reason}")
 
 
 def _listen(ranks: Ranks, reporter: Reporter, stream: BinaryIO) -> None:

@@ -39,7 +39,7 @@ from flows.profile.paths import ROOT, Paths, relative
 from flows.runtime import processes
 from flows.runtime.locks import exclusive
 from flows.tracking import dead_runs, lineage, model_record, snapshot, ui_addresses
-from flows.tracking.tracking_address import FOLDER, shown, tracking_uri
+from flows.tracking.tracking_address import FOLDER, public_uri, tracking_uri
 
 BATCH = 500  # the number of metrics in one request; MLflow accepts at most 1,000
 SECONDS_BETWEEN_BATCHES = 5.0
@@ -82,7 +82,7 @@ def prepare(experiment: str) -> str:
             return str(client.create_experiment(experiment, place, tags=KIND | ui_addresses.VIEW))
     except (MlflowException, OSError) as error:
         raise TrackingError(
-            f"MLflow at {shown()}: {reason(error)}; start the server, or unset MLFLOW_TRACKING_URI to record in the project"
+            f"MLflow at {public_uri()}: {reason(error)}; start the server, or unset MLFLOW_TRACKING_URI to record in the project"
         ) from None
 
 
@@ -294,4 +294,4 @@ def _warning_only(subject: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:
-        log.warning("MLflow at %s did not record %s: %s", shown(), subject, reason(error))
+        log.warning("MLflow at %s did not record %s: %s", public_uri(), subject, reason(error))

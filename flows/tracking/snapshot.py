@@ -67,9 +67,11 @@ def keep(record: Tagged, paths: Paths) -> None:
             shutil.copyfile(paths.params, Path(folder) / PARAMS)
         local_changes = changes(ROOT)
         if local_changes is not None and local_changes.others:
-            record.tag(NEW_FILES, _named(local_changes.others))
+            record.tag(NEW_FILES, _names_text(local_changes.others))
         if local_changes is not None and local_changes.too_large:
-            record.tag(NO_PATCH, f"{_named(local_changes.too_large)}: not in git, and larger than {LARGEST_FILE / 1e6:.0f} MB")
+            record.tag(
+                NO_PATCH, f"{_names_text(local_changes.too_large)}: not in git, and larger than {LARGEST_FILE / 1e6:.0f} MB"
+            )
         elif local_changes is not None and len(local_changes.patch) > LARGEST_PATCH:
             record.tag(NO_PATCH, f"{len(local_changes.patch) / 1e6:.1f} MB of changes, more than {LARGEST_PATCH / 1e6:.0f} MB")
         elif local_changes is not None and (local_changes.patch or local_changes.others):
@@ -132,18 +134,18 @@ def changes(root: Path) -> Changes | None:
 
     Files that DVC writes (dvc.lock and its settings) are ignored.
     """
-    listed = lineage.git_output(root, "ls-files", "--others", "--exclude-standard", "-z")
+    untracked = lineage.git_output(root, "ls-files", "--others", "--exclude-standard", "-z")
     index = lineage.git_output(root, "rev-parse", "--git-path", "index")
-    if listed is None or index is None or not (root / os.fsdecode(index).strip()).is_file():
+    if untracked is None or index is None or not (root / os.fsdecode(index).strip()).is_file():
         return None
-    new = [name for name in os.fsdecode(listed).split("\0") if name and Path(name).name != "dvc.lock"]
+    new = [name for name in os.fsdecode(untracked).split("\0") if name and Path(name).name != "dvc.lock"]
     too_large = [name for name in new if name.startswith(CODE) and (root / name).lstat().st_size > LARGEST_FILE]
     code = [name for name in new if name.startswith(CODE) and name not in too_large]
     with TemporaryDirectory() as folder:
         # New files are added to a copy of git's index: then the difference contains them, and git's own index stays as it is.
-        mine = Path(folder) / "index"
-        shutil.copyfile(root / os.fsdecode(index).strip(), mine)
-        own = {"GIT_INDEX_FILE": str(mine)}
+        index_copy = Path(folder) / "index"
+        shutil.copyfile(root / os.fsdecode(index).strip(), index_copy)
+        own = {"GIT_INDEX_FILE": str(index_copy)}
         if code and lineage.git_output(root, "add", "--intent-to-add", "--", *code, environment=own) is None:
             return None
         form = ("--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--src-prefix=a/", "--dst-prefix=b/")
@@ -152,7 +154,7 @@ def changes(root: Path) -> Changes | None:
     return None if patch is None else Changes(patch, others, tuple(too_large))
 
 
-def _named(names: tuple[str, ...], most: int = 20) -> str:
+def _names_text(names: tuple[str, ...], most: int = 20) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 

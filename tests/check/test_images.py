@@ -72,9 +72,9 @@ def test_copies_within_a_split_and_across(whole: Path, tmp_path: Path) -> None:
     assert across == [("train", "1.jpg", "the same as 102.jpg of val"), ("train", "3.jpg", "the same as 102.jpg of val")]
     (tmp_path / "checked").mkdir()
     write_checked(whole, findings, tmp_path / "checked")
-    kept = content("train", "instances", tmp_path / "checked" / "annotations")
-    assert [image["id"] for image in kept["images"]] == [2, 4]
-    assert [entry["image_id"] for entry in kept["annotations"]] == [2, 4]
+    checked = content("train", "instances", tmp_path / "checked" / "annotations")
+    assert [image["id"] for image in checked["images"]] == [2, 4]
+    assert [entry["image_id"] for entry in checked["annotations"]] == [2, 4]
 
 
 def test_deep_and_constant_images_are_found_with_the_range_of_the_set(tmp_path: Path) -> None:

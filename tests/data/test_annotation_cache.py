@@ -36,9 +36,9 @@ def split(write_split: Callable[..., Any], noise: Callable[..., Any], tmp_path: 
     instances = [{"image_id": 1, "category_id": 5, "bbox": [1, 1, 4, 4]}, {"image_id": 2, "category_id": 5, "bbox": [9, 9, 0, 1]}]
     plain: Split = write_split([noise(10, 20, n) for n in range(3)], instances, panoptic, [ids, ids])
     split = replace(plain, index=tmp_path / "index" / "val")
-    written = list(write_index({"val": split}))
-    assert [(name, targets) for name, targets, _ in written] == [("val", "instances"), ("val", "panoptic")]
-    assert written[0][2]["empty_boxes"] == 1
+    indexes = list(write_index({"val": split}))
+    assert [(name, targets) for name, targets, _ in indexes] == [("val", "instances"), ("val", "panoptic")]
+    assert indexes[0][2]["empty_boxes"] == 1
     return split
 
 
@@ -119,23 +119,23 @@ def test_a_spoilt_index_is_not_believed(split: Split, name: str) -> None:
 def test_neither_files_nor_memory_grow_over_epochs(split: Split) -> None:
     dataset = CocoDataset(split, "panoptic", True, training_transform(AugmentationConfig(0.5, None, None)), 0)
     process = psutil.Process()
-    seen: list[tuple[int, int]] = []
+    sizes: list[tuple[int, int]] = []
     for epoch in range(120):  # in this process, where what a loader process would leave behind shows
         for _ in training_batches(dataset, BatchPlan(3, 1, 0), epoch, 0, ALONE, 0):
             pass
         if epoch in (40, 119):
-            seen.append((process.num_fds(), process.memory_info().rss))
-    assert seen[1][0] <= seen[0][0]
-    assert seen[1][1] - seen[0][1] < 4 * 2**20
+            sizes.append((process.num_fds(), process.memory_info().rss))
+    assert sizes[1][0] <= sizes[0][0]
+    assert sizes[1][1] - sizes[0][1] < 4 * 2**20
 
 
 def test_loader_processes_of_an_epoch_leave_nothing_behind(split: Split) -> None:
     dataset = CocoDataset(split, "panoptic", True, training_transform(AugmentationConfig(0.5, None, None)), 0)
-    process, seen = psutil.Process(), []
+    process, counts = psutil.Process(), []
     for epoch in range(4):
         batches = list(training_batches(dataset, BatchPlan(1, 1, 0), epoch, 0, ALONE, 1))
         assert len(batches) == 3
         del batches  # in memory that the loader processes shared
         gc.collect()
-        seen.append((process.num_fds(), len(process.children())))
-    assert seen[-1] == seen[0]
+        counts.append((process.num_fds(), len(process.children())))
+    assert counts[-1] == counts[0]

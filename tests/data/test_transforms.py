@@ -38,9 +38,9 @@ def test_flip() -> None:
     assert torch.equal(flipped[0], image.flip(-1))
     assert flipped[1].tolist() == [[14, 1, 18, 4]]
     assert torch.equal(flipped[2], masks.flip(-1))
-    kept = training_transform(AugmentationConfig(0.0, None, None))(image, boxes, None, RNG)
-    assert torch.equal(kept[0], image)
-    assert kept[2] is None
+    unflipped = training_transform(AugmentationConfig(0.0, None, None))(image, boxes, None, RNG)
+    assert torch.equal(unflipped[0], image)
+    assert unflipped[2] is None
 
 
 @pytest.mark.parametrize(
@@ -155,11 +155,11 @@ def test_objects_that_a_crop_leaves_out_are_dropped(write_split: Callable[..., A
         assert target.masks is not None
         assert target.masks.flatten(1).any(dim=1).all()
         assert target.masks.shape[1:] == target.size
-        for kept in (target, boxes_only):
-            assert (kept.boxes[:, 2:] > 0).all()
-            assert (kept.boxes >= 0).all()
-            assert (kept.boxes <= 1).all()
-            assert len(kept.labels) == len(kept.boxes)
+        for remaining in (target, boxes_only):
+            assert (remaining.boxes[:, 2:] > 0).all()
+            assert (remaining.boxes >= 0).all()
+            assert (remaining.boxes <= 1).all()
+            assert len(remaining.labels) == len(remaining.boxes)
         assert len(boxes_only.boxes) >= len(target.boxes)
         counts.add((len(target.boxes), len(boxes_only.boxes)))
     assert any(with_masks < without for with_masks, without in counts)

@@ -119,11 +119,11 @@ def test_what_an_interrupted_download_brought_is_not_asked_for_again(site: Site,
     with pytest.raises(KeyboardInterrupt):
         download({tmp_path / "a": Remote(f"{site.url}/a.zip", None, SHA256)}, 2, LARGEST, 0, Interrupting())
     assert not (tmp_path / "a").exists()
-    kept = sum(json.loads((tmp_path / ".a.part.json").read_text())["done"])
-    assert kept > len(CONTENT) // 4
+    bytes_on_disk = sum(json.loads((tmp_path / ".a.part.json").read_text())["done"])
+    assert bytes_on_disk > len(CONTENT) // 4
     site.seconds, site.cut_after, site.sent = 0.0, None, 0
     get(site, tmp_path / "a")
-    assert site.sent <= len(CONTENT) - kept + 1 + 2 * 2**16  # a block of each connection that was still under way
+    assert site.sent <= len(CONTENT) - bytes_on_disk + 1 + 2 * 2**16  # a block of each connection that was still under way
     assert digest(tmp_path / "a") == SHA256
 
 

@@ -57,10 +57,10 @@ def test_files_hold_what_validation_measures(kind: str, dataset: CocoDataset, sp
     model = sure(kind, dataset)
     predict(Checkpoint(model, dataset.categories, {}), dataset, CONFIG, tmp_path, single_process(CPU), 0, Silent())
     assert {path.name for path in tmp_path.iterdir()} == {"bbox.json"}
-    written = json.loads((tmp_path / "bbox.json").read_text())
+    results = json.loads((tmp_path / "bbox.json").read_text())
     things = {category.id for category in dataset.categories if category.isthing}
-    assert len(written) > 0
-    assert {result["category_id"] for result in written} <= things
+    assert len(results) > 0
+    assert {result["category_id"] for result in results} <= things
     metrics = evaluate(tmp_path, split)
     in_memory = average_precision_of(model, dataset.categories, dataset, 4, single_process(CPU), 0, Silent())
     assert {name: metrics[f"val/{name}"] for name in in_memory} == pytest.approx(in_memory)

@@ -203,9 +203,9 @@ class Trials:
 
 def marked_environment() -> dict[str, str]:
     """Returns the environment of a trial: without addresses of servers, and with a unique value of the variable MARK."""
-    mine = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_", "DVC_"))}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{mine['PATH']}"
-    return mine | {"PATH": path, "OMP_NUM_THREADS": "1", "PREFECT_API_URL": "http://127.0.0.1:9/api", MARK: uuid.uuid4().hex}
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_", "DVC_"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{own['PATH']}"
+    return own | {"PATH": path, "OMP_NUM_THREADS": "1", "PREFECT_API_URL": "http://127.0.0.1:9/api", MARK: uuid.uuid4().hex}
 
 
 def results_in(project: Path) -> dict[str, str]:

@@ -66,9 +66,9 @@ def test_outputs_are_where_the_stages_write_them() -> None:
     where = Paths("${profile}")
     studies = [where.study(name) for name in EVALUATING]
     models = [where.detection, where.panoptic, where.evaluation, where.headline, *studies]
-    written = [where.data, where.check, where.dataset, *models, where.report]
-    kept = {"persist": True}  # dvc would delete files of somebody's own with the results
-    assert [out for stage in STAGES.values() for out in stage["outs"]] == [{relative(path): kept} for path in written]
+    results = [where.data, where.check, where.dataset, *models, where.report]
+    persistent = {"persist": True}  # dvc would delete files of somebody's own with the results
+    assert [out for stage in STAGES.values() for out in stage["outs"]] == [{relative(path): persistent} for path in results]
 
 
 @pytest.mark.timeout(900)
@@ -98,8 +98,8 @@ def test_what_dvc_does_again_and_what_it_leaves(clone: Path, command: Command) -
 
     # What dvc shows is what the evaluation wrote.
     metrics = json.loads((clone / "runs/smoke/evaluation/metrics.json").read_text())
-    shown = json.loads(run("dvc", "metrics", "show", "--json", "runs/smoke/evaluation/metrics.json"))
-    assert next(iter(shown[""]["data"].values()))["data"] == pytest.approx(metrics, abs=1e-9)
+    listing = json.loads(run("dvc", "metrics", "show", "--json", "runs/smoke/evaluation/metrics.json"))
+    assert next(iter(listing[""]["data"].values()))["data"] == pytest.approx(metrics, abs=1e-9)
     run("dvc", "plots", "show", "reports/smoke/plots", "--out", "plots")
     assert list((clone / "plots").rglob("*.png")) or list((clone / "plots").rglob("*.svg"))
 
@@ -115,10 +115,10 @@ def test_what_dvc_does_again_and_what_it_leaves(clone: Path, command: Command) -
     page = clone / "reports/smoke/index.html"
     assert "ablations feed-forward --profile smoke" in page.read_text()
     run("flows.report", "--profile", "smoke")
-    drawn = page.read_text()
-    assert 'id="study-feed-forward"' in drawn
+    html = page.read_text()
+    assert 'id="study-feed-forward"' in html
     run("dvc", "repro", graph)
-    assert page.read_text() == drawn, "the page that was drawn without dvc is dvc's page too"
+    assert page.read_text() == html, "the page that was drawn without dvc is dvc's page too"
 
     # An NMS threshold retrains nothing, and how a profile is run is no part of what it is.
     params = clone / "params/smoke.yaml"

@@ -107,8 +107,8 @@ def test_predictions_of_a_folder(
     out = tmp_path / "out"
     command(predict, monkeypatch, "--checkpoint", checkpoint, "--images", images, "--out", out, "--threshold", 0.5, *SMALL)
     content = json.loads((out / "predictions.json").read_text())
-    said = f"{len(content['annotations'])} detections in 3 images with a score of at least 0.5 (--threshold); "
-    assert f"{said}the folder {out} has the results" in capsys.readouterr().out
+    message = f"{len(content['annotations'])} detections in 3 images with a score of at least 0.5 (--threshold); "
+    assert f"{message}the folder {out} has the results" in capsys.readouterr().out
     assert [image["file_name"] for image in content["images"]] == ["colour.png", "grey.jpg", "turned.jpg"]
     assert [(image["height"], image["width"]) for image in content["images"]] == [(60, 90), (60, 90), (90, 60)]
     assert len(content["categories"]) == (133 if mask_head else 80)
@@ -237,8 +237,8 @@ def blood_cells(tmp_path: Path) -> Path:
     """The training images of BCCD, and five of its val images."""
     content = json.loads((REAL / "bccd" / "instances_val.json").read_text())
     content["images"] = content["images"][:5]
-    kept = {image["id"] for image in content["images"]}
-    content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] in kept]
+    image_ids = {image["id"] for image in content["images"]}
+    content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] in image_ids]
     root = tmp_path / "bccd"
     root.mkdir()
     (root / "images").symlink_to(REAL / "bccd" / "images")
@@ -279,8 +279,8 @@ def test_fine_tuning_a_panoptic_checkpoint_keeps_its_mask_head(released_panoptic
     job = fine_tuning(tmp_path, tmp_path / "tuned", released_panoptic)
     detection = replace(job, config=job.config | {"targets": "panoptic"})
     carry_out(detection, ProcessContext(rank=0, size=1, device=CPU), Silent())
-    kept = set(detection.config) & set(as_dict(tiny_settings().train_panoptic)) - {"loss", "optimizer", "seed"}
-    masks = as_dict(tiny_settings().train_panoptic) | {name: detection.config[name] for name in kept} | {"attention_gain": 1}
+    common = set(detection.config) & set(as_dict(tiny_settings().train_panoptic)) - {"loss", "optimizer", "seed"}
+    masks = as_dict(tiny_settings().train_panoptic) | {name: detection.config[name] for name in common} | {"attention_gain": 1}
     tuned, reporter = str(tmp_path / "tuned" / "out" / "checkpoint.pt"), Memory()
     work, out = str(tmp_path / "work"), str(tmp_path / "out")
     config = masks | {"optimizer": masks["optimizer"] | {"lr": 1e-6}}

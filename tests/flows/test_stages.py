@@ -159,10 +159,10 @@ def test_runs_are_found_in_mlflow_by_what_their_study_varies(
 
 
 def test_a_study_takes_no_more_threads_than_there_are_cores(copy: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[int] = []
+    thread_counts: list[int] = []
 
     def study(inputs: evaluating.Inputs, folder: Path) -> None:
-        seen.append(torch.get_num_threads())
+        thread_counts.append(torch.get_num_threads())
         (folder / "metrics.json").write_text("{}")
 
     monkeypatch.setitem(evaluating.STUDIES, "scoring", replace(evaluating.STUDIES["scoring"], run=study))
@@ -171,7 +171,7 @@ def test_a_study_takes_no_more_threads_than_there_are_cores(copy: Paths, monkeyp
         torch.set_num_threads(threads)
         evaluating.run("scoring", tiny_settings(), copy, Silent())
     torch.set_num_threads(before)
-    assert seen == [launch.cores(), 1]
+    assert thread_counts == [launch.cores(), 1]
 
 
 def test_the_report_is_one_page(trained: Trained) -> None:
@@ -313,9 +313,9 @@ def test_the_logged_model_predicts_as_evaluation_does_wherever_it_is_loaded(
         for entry in results
         if entry["image_id"] == number
     )
-    got = sorted((box, label) for box, label in zip(prediction["boxes"], prediction["labels"], strict=True) if label in things)
-    assert [label for _, label in got] == [label for _, label in expected]
-    np.testing.assert_allclose([box for box, _ in got], [box for box, _ in expected], atol=1e-3)
+    actual = sorted((box, label) for box, label in zip(prediction["boxes"], prediction["labels"], strict=True) if label in things)
+    assert [label for _, label in actual] == [label for _, label in expected]
+    np.testing.assert_allclose([box for box, _ in actual], [box for box, _ in expected], atol=1e-3)
     assert prediction["scores"] == sorted(prediction["scores"], reverse=True)
     with Image.open(image) as opened:
         assert prediction["panoptic"] == [opened.height, opened.width]

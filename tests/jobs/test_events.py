@@ -17,6 +17,6 @@ def test_what_two_processes_say_at_once_stays_whole_lines() -> None:
     talkers = [subprocess.Popen([sys.executable, "-c", code], stdout=writing, cwd=ROOT, env=environment) for _ in range(2)]
     os.close(writing)
     with os.fdopen(reading) as stream:
-        said = sorted(int(json.loads(line.removeprefix("@"))["text"]) for line in stream)
+        messages = sorted(int(json.loads(line.removeprefix("@"))["text"]) for line in stream)
     assert [talker.wait() for talker in talkers] == [0, 0]
-    assert said == sorted([*range(2000)] * 2)
+    assert messages == sorted([*range(2000)] * 2)

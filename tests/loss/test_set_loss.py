@@ -50,9 +50,9 @@ def test_the_matching_is_the_cheapest_of_all(seed: int) -> None:
 
         total = 0.0
         for t, q in enumerate(assignment):
-            box, wanted = boxes[0, 0, q], targets[0].boxes[t]
+            box, target_box = boxes[0, 0, q], targets[0].boxes[t]
             total -= logits[0, 0, q].softmax(-1)[targets[0].labels[t]].item()
-            total += 5 * (box - wanted).abs().sum().item() - 2 * generalized_iou(box, wanted).item()
+            total += 5 * (box - target_box).abs().sum().item() - 2 * generalized_iou(box, target_box).item()
         return total
 
     matches = match(logits, boxes, targets, CONFIG)

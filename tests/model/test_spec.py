@@ -115,8 +115,8 @@ load_checkpoint(file, torch.device("cpu"))
 print(json.dumps([name for name in sys.modules if name.startswith("detr_core.model.")]))
 """
     loss = {"classification": 1, "l1": 5, "giou": 2, "no_object": 0.1, "auxiliary": True}
-    given = [section(name), loss if name == "detr" else kinds.KINDS[name]["loss"]]
-    command = [sys.executable, "-c", code, *map(json.dumps, given), str(tmp_path / "a.pt")]
+    sections = [section(name), loss if name == "detr" else kinds.KINDS[name]["loss"]]
+    command = [sys.executable, "-c", code, *map(json.dumps, sections), str(tmp_path / "a.pt")]
     modules = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
     assert f"detr_core.model.{name}.model" in modules
     foreign = [f"detr_core.model.{other}." for other in KINDS if other != name]

@@ -127,9 +127,9 @@ def look(page: Path, profile: Path, width: int, dark: bool) -> Found:
     frame.write_text(FRAME.replace("{width}", str(width)), encoding="utf-8")
     where = [f"--user-data-dir={profile}", "--window-size=1500,1000", f"--blink-settings=preferredColorScheme={int(not dark)}"]
     command = [CHROMIUM, *OPTIONS, *where, "--dump-dom", frame.as_uri()]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-    answer = re.search(r"<output>(.+)</output>", shown)
-    assert answer is not None, shown
+    output = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    answer = re.search(r"<output>(.+)</output>", output)
+    assert answer is not None, output
     measurements = json.loads(html.unescape(answer[1]))
     assert "error" not in measurements, measurements["error"]
     return Found(**measurements)

@@ -84,8 +84,8 @@ def test_long_names_of_findings_leave_room_for_the_counts(tmp_path: Path) -> Non
     assert CHROMIUM is not None
     where = [f"--user-data-dir={tmp_path / 'browser'}", "--window-size=1200,1000", "--dump-dom"]
     address = (tmp_path / "out" / "index.html").as_uri()
-    shown = subprocess.run([CHROMIUM, *OPTIONS, *where, address], capture_output=True, text=True, timeout=120, check=True).stdout
-    hints = re.findall(r'<p class="hint"[^>]*>', shown)
+    output = subprocess.run([CHROMIUM, *OPTIONS, *where, address], capture_output=True, text=True, timeout=120, check=True).stdout
+    hints = re.findall(r'<p class="hint"[^>]*>', output)
     assert len(hints) == 5
     assert set(hints) == {'<p class="hint" hidden="">'}, "a table says that columns are out of sight"
 

@@ -92,8 +92,8 @@ class DeformableDetr(Detector):
             hidden = self.decoder_norm(x)
             head = depth if self.config.refine else 0
             logits.append(self.class_embed[head](hidden))
-            moved = self.bbox_embed[head](hidden).float()
-            boxes.append((moved + F.pad(reference.logit(1e-5), (0, 4 - reference.shape[-1]))).sigmoid())
+            offset = self.bbox_embed[head](hidden).float()
+            boxes.append((offset + F.pad(reference.logit(1e-5), (0, 4 - reference.shape[-1]))).sigmoid())
             if self.config.refine:
                 reference = boxes[-1].detach()
         return SigmoidOutput(torch.stack(logits), torch.stack(boxes))

@@ -125,12 +125,12 @@ def _arguments(content: Mapping[str, Any]) -> Mapping[str, Any]:
     return arguments if isinstance(arguments, Mapping) else {}
 
 
-def _dilation(arguments: Mapping[str, Any], file: str, given: bool | None) -> bool:
+def _dilation(arguments: Mapping[str, Any], file: str, request: bool | None) -> bool:
     file_value = arguments.get("dilation")
-    if given is not None:
-        if isinstance(file_value, bool) and file_value != given:
-            raise CheckpointError(f"{file}: args.dilation: expected {given}, as requested, found {file_value}")
-        return given
+    if request is not None:
+        if isinstance(file_value, bool) and file_value != request:
+            raise CheckpointError(f"{file}: args.dilation: expected {request}, as requested, found {file_value}")
+        return request
     if file_value is None and "dc5" in Path(file).name.lower():
         raise CheckpointError(
             f"{file}: its name contains DC5, but its weights don't show dilation and the file has no args.dilation; "

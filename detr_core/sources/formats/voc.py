@@ -40,12 +40,12 @@ class Pictures:
         same = self.by_stem.get(stem, ())
         if len(same) == 1:
             return same[0], ""
-        named = (stem.rpartition("/")[0] + "/" if "/" in stem else "") + filename
-        if filename and (named in same or (not same and is_file(self.folder / named))):
-            return named, ""
+        path = (stem.rpartition("/")[0] + "/" if "/" in stem else "") + filename
+        if filename and (path in same or (not same and is_file(self.folder / path))):
+            return path, ""
         if same:
             return same[0], f"expected one image for {stem}.xml, found {' and '.join(same[:2])}"
-        return (named if os.path.splitext(filename)[1] else f"{stem}.jpg"), ""
+        return (path if os.path.splitext(filename)[1] else f"{stem}.jpg"), ""
 
 
 def read_voc(root: Path, splits: Mapping[str, SplitConfig]) -> dict[str, dict[str, Any]]:
@@ -69,16 +69,16 @@ def read_voc(root: Path, splits: Mapping[str, SplitConfig]) -> dict[str, dict[st
 def voc_images(root: Path, split: SplitConfig) -> list[str]:
     """Returns the names of a split's images without endings. Raises DatasetError for a list or a folder without images."""
     assert split.instances is not None  # FolderConfig requires it
-    chosen, folder = below_root(root, split.instances, "instances"), xml_folder(root, split)
+    source, folder = below_root(root, split.instances, "instances"), xml_folder(root, split)
     stems = {name[: -len(".xml")] for name in files_below(folder) if _is_xml(folder / name)}
-    if chosen.is_dir():
+    if source.is_dir():
         return sorted(stems)
-    if not chosen.is_file():
-        raise DatasetError(f"{chosen}: expected a folder of XML files or a list of image names, found no file or folder")
+    if not source.is_file():
+        raise DatasetError(f"{source}: expected a folder of XML files or a list of image names, found no file or folder")
     known = stems | {os.path.splitext(name)[0] for name in picture_files(below_root(root, split.images, "images"))}
-    names = list(dict.fromkeys(_listed(line, known) for line in read_lines(chosen)))
+    names = list(dict.fromkeys(_name_in_line(line, known) for line in read_lines(source)))
     if not names:
-        raise DatasetError(f"{chosen}: expected image names, one per line, found none")
+        raise DatasetError(f"{source}: expected image names, one per line, found none")
     return names
 
 
@@ -118,20 +118,20 @@ def _pictures(folder: Path) -> Pictures:
 
 def xml_folder(root: Path, split: SplitConfig) -> Path:
     """Returns the folder of a split's XML files. Raises DatasetError if there is none."""
-    chosen = below_root(root, split.instances or "", "instances")
-    if chosen.is_dir():
-        return chosen
-    for above in chosen.parents:
+    source = below_root(root, split.instances or "", "instances")
+    if source.is_dir():
+        return source
+    for above in source.parents:
         if above.is_dir():
             for place in sorted(above.iterdir()):
                 if place.name.lower() == "annotations" and place.is_dir():
                     return place
         if above == root:
             break
-    raise DatasetError(f"{chosen}: expected a folder `Annotations` with XML files above this list, below {root}, found none")
+    raise DatasetError(f"{source}: expected a folder `Annotations` with XML files above this list, below {root}, found none")
 
 
-def _listed(line: str, known: set[str]) -> str:
+def _name_in_line(line: str, known: set[str]) -> str:
     """Returns the image name in a line of a list: the line if it is a known name, else without ending, folder or flag."""
     line = line.replace("\\", "/")
     without_flag = re.sub(r"\s+-?[01]$", "", line)

@@ -42,9 +42,7 @@ class Picture:
     labels: Path
 
 
-def read_yolo(
-    root: Path, splits: Mapping[str, SplitConfig], described: YoloSet, labels: Labels | None
-) -> dict[str, dict[str, Any]]:
+def read_yolo(root: Path, splits: Mapping[str, SplitConfig], yolo: YoloSet, labels: Labels | None) -> dict[str, dict[str, Any]]:
     """Returns split -> the content of its COCO annotation file.
 
     A label file describes an image, and a row of it an object, with coordinates in 0..1 of the upright image.
@@ -54,7 +52,7 @@ def read_yolo(
     keeps its place and gets the reason in its field `conversion_fault`, which the data check reports.
     Raises DatasetError for a split without images, and for rows with an ambiguous meaning.
     """
-    pictures = {name: split_pictures(root, name, split, described) for name, split in splits.items()}
+    pictures = {name: split_pictures(root, name, split, yolo) for name, split in splits.items()}
     for name, of_split in pictures.items():
         if not any(is_file(picture.labels) for picture in of_split):
             expected = f"a label file such as {of_split[0].labels.relative_to(root)}"
@@ -68,28 +66,28 @@ def read_yolo(
                 rows[picture.labels] = label_rows(picture.labels, root)
     if labels is None:
         labels = decided_labels(
-            [row for of_file in rows.values() if isinstance(of_file, list) for row in of_file], described.keypoints
+            [row for of_file in rows.values() if isinstance(of_file, list) for row in of_file], yolo.keypoints
         )
-    converter = _Converter(root, described, labels, rows)
+    converter = _Converter(root, yolo, labels, rows)
     return {name: converter.content(pictures[name], _strangers(root, splits[name], pictures[name])) for name in splits}
 
 
-def yolo_labels(root: Path, splits: Mapping[str, SplitConfig], described: YoloSet) -> Labels:
+def yolo_labels(root: Path, splits: Mapping[str, SplitConfig], yolo: YoloSet) -> Labels:
     """Returns how `decided_labels` reads the rows of these splits. Raises DatasetError if the rows are ambiguous."""
-    files = {picture.labels for name, split in splits.items() for picture in split_pictures(root, name, split, described)}
+    files = {picture.labels for name, split in splits.items() for picture in split_pictures(root, name, split, yolo)}
     rows_of_files = (label_rows(file, root) for file in sorted(files))
-    return decided_labels([row for rows in rows_of_files if isinstance(rows, list) for row in rows], described.keypoints)
+    return decided_labels([row for rows in rows_of_files if isinstance(rows, list) for row in rows], yolo.keypoints)
 
 
-def split_pictures(root: Path, name: str, split: SplitConfig, described: YoloSet) -> list[Picture]:
+def split_pictures(root: Path, name: str, split: SplitConfig, yolo: YoloSet) -> list[Picture]:
     """Returns the images of a split, sorted by name. Raises DatasetError if there are none."""
     assert split.instances is not None  # FolderConfig requires it
-    if split.instances == described.file:
-        places = described.places.get(name, ())
+    if split.instances == yolo.file:
+        places = yolo.places.get(name, ())
         if not places:
-            raise DatasetError(f"{root / described.file}: {name}: expected folders or lists of images, found none")
-        listed = dict.fromkeys(file for place in places for file in _listed(root, place, described.base))
-        return [Picture(file, root / file, _label_file(root / labels_of(file))) for file in listed]
+            raise DatasetError(f"{root / yolo.file}: {name}: expected folders or lists of images, found none")
+        image_names = dict.fromkeys(file for place in places for file in _listed_files(root, place, yolo.base))
+        return [Picture(file, root / file, _label_file(root / labels_of(file))) for file in image_names]
     images = below_root(root, split.images, "images")
     labels = below_root(root, split.instances, "instances")
     if not images.is_dir():
@@ -134,7 +132,7 @@ def label_rows(file: Path, root: Path) -> list[Row] | str:
     return [Row(f"{where}: line {number}", tuple(line.split())) for number, line in lines if line.strip()]
 
 
-def _listed(root: Path, place: str, base: str) -> Iterator[str]:
+def _listed_files(root: Path, place: str, base: str) -> Iterator[str]:
     """Yields the paths of images below the root. place: a folder of images, or a text file that lists images."""
     path = root / place
     if path.is_dir():
@@ -146,8 +144,8 @@ def _listed(root: Path, place: str, base: str) -> Iterator[str]:
     lines = read_lines(path)
     names = [_listed_image(root, path, line.replace("\\", "/"), base) for line in lines]
     if not any(is_file(root / name) for name in names):
-        listed = f", found no file such as {lines[0][:80]!r}" if lines else ", found an empty list"
-        raise DatasetError(f"{path}: expected a list of images that lie below {root}{listed}")
+        examples = f", found no file such as {lines[0][:80]!r}" if lines else ", found an empty list"
+        raise DatasetError(f"{path}: expected a list of images that lie below {root}{examples}")
     yield from names
 
 
@@ -194,7 +192,7 @@ def _is_number(text: str) -> bool:
 @dataclass(frozen=True)
 class _Converter:
     root: Path
-    described: YoloSet
+    yolo: YoloSet
     labels: Labels
     rows: Mapping[Path, list[Row] | str]
 
@@ -224,12 +222,12 @@ class _Converter:
             objects += [_object(0, self._object(row, 0, (1, 1)) | {FAULT: f"{row.where}: {reason}"}) for row in rows]
         for number, entry in enumerate(objects, start=1):
             entry["id"] = number
-        categories = [{"id": number, "name": name} for number, name in enumerate(self.described.names, start=1)]
+        categories = [{"id": number, "name": name} for number, name in enumerate(self.yolo.names, start=1)]
         return {"images": images, "annotations": objects, "categories": categories}
 
     def _object(self, row: Row, image: int, size: tuple[int, int]) -> dict[str, Any]:
         try:
-            entry, dropped = row_object(row, self.labels, self.described.keypoints, len(self.described.names), size)
+            entry, dropped = row_object(row, self.labels, self.yolo.keypoints, len(self.yolo.names), size)
         except RowError as error:
             # The data check reports an entry without a category, or with a category that is not listed.
             category = 0 if error.unknown_class else None

@@ -43,8 +43,8 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def made(folder: Path, **options: object) -> adoption.Adopted:
-    given = {"like": "demo", "val_share": 0.25} | options
-    return adoption.adopt(folder, NAME, **given)  # type: ignore[arg-type]
+    arguments = {"like": "demo", "val_share": 0.25} | options
+    return adoption.adopt(folder, NAME, **arguments)  # type: ignore[arg-type]
 
 
 def test_boxes_only_without_val(tmp_path: Path, params: Path) -> None:
@@ -92,10 +92,10 @@ def test_another_detector_than_the_recipes_own(tmp_path: Path, params: Path, det
     root = write_whole(tmp_path / "data")
     (root / "dataset.json").unlink()
     adopted = made(root, like=like, detector=detector)
-    shown = io.StringIO()
-    Console(file=shown, width=100).print(summary_table(adopted.paths.profile, adopted.content, adopted.statistics, adopted.deep))
+    output = io.StringIO()
+    Console(file=output, width=100).print(summary_table(adopted.paths.profile, adopted.content, adopted.statistics, adopted.deep))
     assert re.search(
-        "detector +│ " + {"deformable": "deformable, 10 queries", "faster-rcnn": "faster_rcnn "}[detector], shown.getvalue()
+        "detector +│ " + {"deformable": "deformable, 10 queries", "faster-rcnn": "faster_rcnn "}[detector], output.getvalue()
     )
     profile, recipe = load(NAME), settings.variants(load(like), "baselines")[detector]
     assert profile.detector == (

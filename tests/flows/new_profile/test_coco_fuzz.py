@@ -136,7 +136,7 @@ def supplied(folder: Path, splits: set[str]) -> dict[str, int]:
 
 def require_balance(folder: Path, layout: dict[str, Any], metrics: dict[str, float]) -> None:
     """What the files list is what the account says is supplied, and that is used or left out."""
-    listed = supplied(folder, {"train", "val"} if layout["val"] and layout["val"]["instances"] else {"train"})
+    numbers = supplied(folder, {"train", "val"} if layout["val"] and layout["val"]["instances"] else {"train"})
     for counted, name in (("images", "images"), ("objects", "annotations")):
         parts = {
             part: sum(
@@ -144,7 +144,7 @@ def require_balance(folder: Path, layout: dict[str, Any], metrics: dict[str, flo
             )
             for part in ("supplied", "used", "left_out")
         }
-        assert parts["supplied"] == listed[name] == parts["used"] + parts["left_out"]
+        assert parts["supplied"] == numbers[name] == parts["used"] + parts["left_out"]
 
 
 def through_the_core(folder: Path, out: Path) -> None:

@@ -160,7 +160,7 @@ def test_adopt_states_crowds_deep_pixels_and_names_that_look_like_markup() -> No
     statistics = {"train": Statistics({"[/b]": 0}, crowds=48), "val": Statistics({"[/b]": 0})}
     console = Console(file=io.StringIO(), width=140)
     console.print(summary_table("x", content, statistics, "16-bit"))
-    said = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "0 objects, 48 crowds, which are not used for training; there is nothing to learn from" in said
-    assert "[/b]" in said
-    assert "16-bit values" in said
+    output = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "0 objects, 48 crowds, which are not used for training; there is nothing to learn from" in output
+    assert "[/b]" in output
+    assert "16-bit values" in output

@@ -73,8 +73,8 @@ def test_labels_without_a_description_are_told_with_the_lines_that_describe_them
     rows = min(Path(place, "a b.txt").as_posix() for place in labels)
     assert message.startswith(f"{rows} has the rows of a YOLO label file, but data.yaml, which names the classes, is missing: ")
     assert f"write {tmp_path / 'data.yaml'} with the lines {lines}" in message
-    written = [text for text in message.partition("with the lines ")[2].split("`") if ": " in text]
-    (tmp_path / "data.yaml").write_text("\n".join(written), encoding="utf-8")
+    yaml_lines = [text for text in message.partition("with the lines ")[2].split("`") if ": " in text]
+    (tmp_path / "data.yaml").write_text("\n".join(yaml_lines), encoding="utf-8")
     assert find_layout(tmp_path, 0.2).section["format"] == "yolo", "the lines do what they are said to do"
 
 

@@ -124,8 +124,8 @@ def test_a_study_of_masks_is_for_detr() -> None:
     deformable = {"detector": DEFORMABLE["detector"]}
     deformable |= {f"train_detection.{name}": DEFORMABLE[name] for name in ("loss", "optimizer")}
     assert variants(named(other=deformable), "depth")["other"].detector.kind == "deformable"
-    said = r"tiny\.yaml: ablations\.depth\.variants\.other: expected detector\.kind 'detr', which can have a mask head"
-    with pytest.raises(ConfigError, match=rf"{said}, found 'deformable'"):
+    message = r"tiny\.yaml: ablations\.depth\.variants\.other: expected detector\.kind 'detr', which can have a mask head"
+    with pytest.raises(ConfigError, match=rf"{message}, found 'deformable'"):
         with_study(vary=None, variants={"base": {}, "other": deformable}, base="base", set={"train_panoptic.epochs": 1})
 
 
@@ -138,8 +138,8 @@ def test_studies_that_a_kind_of_detector_cannot_do_are_left_out_or_refused(kind:
     settings = build(Profile, content, "tiny.yaml")
     assert selected(settings, "tiny", []) == selected(settings, "tiny", ["all"]) == possible
     assert left_out(settings) == [name for name in EVALUATING if name not in possible]
-    said = f"study 'scoring': expected a detector of kind 'detr', found \"'{kind}' in profile 'tiny'\""
-    with pytest.raises(ConfigError, match=re.escape(said)):
+    message = f"study 'scoring': expected a detector of kind 'detr', found \"'{kind}' in profile 'tiny'\""
+    with pytest.raises(ConfigError, match=re.escape(message)):
         selected(settings, "tiny", ["scoring"])
 
 
@@ -150,8 +150,8 @@ def test_studies_are_chosen_by_name_in_the_profiles_order() -> None:
     assert selected(settings, "smoke", ["losses", "all"]) == list(settings.ablations)
     with pytest.raises(ConfigError) as raised:
         selected(settings, "smoke", ["losses", "encoder-deph"])
-    said = str(raised.value)
-    assert said.startswith(
+    message = str(raised.value)
+    assert message.startswith(
         "study 'encoder-deph': profile 'smoke' has no such study; did you mean 'encoder-depth'? known: decoder-nms, "
     )
 

@@ -153,8 +153,8 @@ def test_of_two_processes_that_fail_the_first_one_is_the_cause(job: dict[str, ob
 
 
 def test_a_traceback_in_any_process_is_the_cause(job: dict[str, object]) -> None:
-    said = r"process 2 of 2 \(rank 1\) ended with exit code 1: RuntimeError: out of luck; its log is"
-    with pytest.raises(WorkerError, match=said):
+    message = r"process 2 of 2 \(rank 1\) ended with exit code 1: RuntimeError: out of luck; its log is"
+    with pytest.raises(WorkerError, match=message):
         run(job | {"then": "raise in rank 1"}, 2, Memory(), worker="toy_worker")
 
 

@@ -24,8 +24,8 @@ def ended_process() -> str:
 
 
 def test_a_process_lives_until_it_ends_and_a_later_one_of_its_number_is_another() -> None:
-    mine = processes.identity()
-    assert processes.lives(mine) is True
+    own = processes.identity()
+    assert processes.lives(own) is True
     assert processes.lives(ended_process()) is False
     assert processes.lives(f"{processes.machine()}-{os.getpid()}-1") is False  # of the same number, but another start
 

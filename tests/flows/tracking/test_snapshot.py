@@ -69,11 +69,11 @@ def test_settings_of_dvc_do_not_make_a_checkout_dirty(repository: Path) -> None:
 def test_a_page_is_the_same_wherever_its_links_lead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshot, "ROOT", tmp_path)
     page = tmp_path / "page.html"
-    seen = []
+    checksums = []
     for text in ('<a href="http://127.0.0.1:5000/#/runs/1">a</a>', '<a href="http://127.0.0.1:5000/#/runs/2">a</a>', "<a>b</a>"):
         page.write_text(text)
-        seen.append(snapshot.digests([tmp_path])["page.html"])
-    assert seen[0] == seen[1] != seen[2]
+        checksums.append(snapshot.digests([tmp_path])["page.html"])
+    assert checksums[0] == checksums[1] != checksums[2]
 
 
 def test_the_results_of_a_stage_are_those_of_the_graph() -> None:
