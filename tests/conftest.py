@@ -53,12 +53,15 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class Trained:
-    """A profile whose stages have all run. metrics: what each returned. told: what each told of its progress."""
+    """A profile whose stages have all run.
+
+    metrics: the values that each stage returned. reporters: the reporter of each stage, which stores its progress.
+    """
 
     settings: Profile
     paths: Paths
     metrics: dict[str, dict[str, float]]
-    told: dict[str, Memory]
+    reporters: dict[str, Memory]
 
 
 def read_parameters(file: Path) -> dict[str, Any]:
@@ -95,6 +98,7 @@ def tiny_settings() -> Profile:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder that stands for the project's, so that results of tests lie neither among real ones nor in the checkout."""
     root = tmp_path_factory.mktemp("project")
+    shutil.copy(ROOT / "dvc.yaml", root)  # new profiles get a copy of it
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paths, "ROOT", root)
         for module in (paths, launch):

@@ -134,22 +134,22 @@ def imported(file: Path) -> frozenset[Path]:
 def decisive(stage: str, kind: str) -> set[str]:
     """The modules that the stage's work imports, directly or not, for this kind of detector, without what decides no result."""
     start = ROOT / WORK[stage]
-    seen: set[Path] = set()
+    visited: set[Path] = set()
     pending = [start]
     while pending:
-        for path in imported(pending.pop()) - seen:
+        for path in imported(pending.pop()) - visited:
             name = path_of(path)
             of_others = [f"model/{other}" for other in KINDS if other != kind]
             apart = [place for of, place in APART if of == stage]
             if within(name, [*of_others, *apart]) is not None:
                 continue
             if name == SPEC:
-                seen |= (picked := {file for file in imported(path) if within(path_of(file), [f"model/{kind}"])} - seen)
+                visited |= (picked := {file for file in imported(path) if within(path_of(file), [f"model/{kind}"])} - visited)
                 pending += picked
             elif within(name, NO_RESULT) is None:
-                seen.add(path)
+                visited.add(path)
                 pending.append(path)
-    return {path_of(path) for path in seen | ({start} if start.is_relative_to(CORE) else set())}
+    return {path_of(path) for path in visited | ({start} if start.is_relative_to(CORE) else set())}
 
 
 def named(stage: str, kind: str) -> list[str]:
@@ -197,9 +197,9 @@ def test_every_exception_is_needed() -> None:
     for place in NO_RESULT:
         assert any(within(path_of(path), [place]) for file in files for path in imported(file)), place
     for stage, place in APART:
-        found = {path_of(path) for path in imported(ROOT / WORK[stage])}
-        found |= {path_of(path) for module in decisive(stage, "detr") for path in imported(CORE / module)}
-        assert any(within(module, [place]) for module in found), (stage, place)
+        paths = {path_of(path) for path in imported(ROOT / WORK[stage])}
+        paths |= {path_of(path) for module in decisive(stage, "detr") for path in imported(CORE / module)}
+        assert any(within(module, [place]) for module in paths), (stage, place)
 
 
 def test_what_must_not_train_a_detector_again() -> None:

@@ -58,8 +58,8 @@ def _per_class(evaluator: COCOeval) -> dict[str, float]:
     labels = category_labels({category["id"]: category["name"] for category in truth.load_cats(ids)})
     assert evaluator.eval is not None  # accumulate() has been called
     precision = np.asarray(evaluator.eval["precision"])[:, :, :, 0, -1]  # IoU, recall, category; any area, most detections
-    counted = [(number, precision[:, :, place]) for place, number in enumerate(ids)]
-    return {labels[number]: float(values[values > -1].mean()) for number, values in counted if (values > -1).any()}
+    by_class = [(number, precision[:, :, place]) for place, number in enumerate(ids)]
+    return {labels[number]: float(values[values > -1].mean()) for number, values in by_class if (values > -1).any()}
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def read_ground_truth(ground_truth: GroundTruth) -> COCO:
 
 def _evaluator(ground_truth: GroundTruth, results: Results, kind: Kind) -> COCOeval:
     truth = read_ground_truth(ground_truth)
-    found = truth.load_res(str(results) if isinstance(results, Path) else results)
-    evaluator = COCOeval(truth, found, kind)
+    detections = truth.load_res(str(results) if isinstance(results, Path) else results)
+    evaluator = COCOeval(truth, detections, kind)
     evaluator.evaluate()
     return evaluator

@@ -160,8 +160,8 @@ def require_fit(detector: AnyDetectorConfig, training: DetectionConfig) -> None:
     """Raises ConfigError, which names the key and the kind, if this kind of detector does not support the training."""
     kind = kind_of(detector.kind)
 
-    def fits(condition: bool, field: str, expected: str, found: object) -> None:
-        require(condition, f"train_detection.{field}", f"{expected} with detector.kind {detector.kind!r}", found)
+    def fits(condition: bool, field: str, expected: str, value: object) -> None:
+        require(condition, f"train_detection.{field}", f"{expected} with detector.kind {detector.kind!r}", value)
 
     fits(isinstance(training.loss, kind.loss), "loss.kind", repr(kind.loss.kind), training.loss.kind)
     optimizer = training.optimizer

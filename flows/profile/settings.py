@@ -101,7 +101,7 @@ def variants(profile: Profile, study: str) -> dict[str, Profile]:
     as the study's median needs, or is the same as another variant.
     """
     config = profile.studies.training[study]
-    found: dict[str, Profile] = {}
+    profiles: dict[str, Profile] = {}
     plain = as_dict(dataclasses.replace(profile, studies=NO_STUDIES))
     measured = Studies({other: profile.studies.evaluating[other] for other in config.measure}, training={})
     for name, override in config.overrides().items():
@@ -117,12 +117,12 @@ def variants(profile: Profile, study: str) -> dict[str, Profile]:
             kinds, kind = kinds_with(*needs), variant.detector.kind
             supported = kind_of(kind).capabilities.issuperset(needs)
             require(supported, where, f"detector.kind {kinds}, which `measure: [{other}]` supports", kind)
-        for other, earlier in found.items():
+        for other, earlier in profiles.items():
             require(
                 variant != dataclasses.replace(earlier, studies=NO_STUDIES), where, "variants that differ", f"the same as {other}"
             )
-        found[name] = dataclasses.replace(variant, studies=measured)
-    return found
+        profiles[name] = dataclasses.replace(variant, studies=measured)
+    return profiles
 
 
 def _require_validations(training: DetectionConfig, median_of: int, where: str) -> None:

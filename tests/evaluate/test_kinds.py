@@ -57,10 +57,10 @@ def test_files_hold_what_validation_measures(kind: str, dataset: CocoDataset, sp
     model = sure(kind, dataset)
     predict(Checkpoint(model, dataset.categories, {}), dataset, CONFIG, tmp_path, single_process(CPU), 0, Silent())
     assert {path.name for path in tmp_path.iterdir()} == {"bbox.json"}
-    written = json.loads((tmp_path / "bbox.json").read_text())
+    results = json.loads((tmp_path / "bbox.json").read_text())
     things = {category.id for category in dataset.categories if category.isthing}
-    assert len(written) > 0
-    assert {each["category_id"] for each in written} <= things
+    assert len(results) > 0
+    assert {result["category_id"] for result in results} <= things
     metrics = evaluate(tmp_path, split)
     in_memory = average_precision_of(model, dataset.categories, dataset, 4, single_process(CPU), 0, Silent())
     assert {name: metrics[f"val/{name}"] for name in in_memory} == pytest.approx(in_memory)
@@ -75,7 +75,7 @@ def test_checkpoint_round_trip(kind: str, dataset: CocoDataset, tmp_path: Path) 
     pixels = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     padding = torch.zeros(1, 64, 64, dtype=torch.bool)
     with torch.inference_mode():
-        ours, theirs = (each(normalise(pixels, padding), padding) for each in (model, loaded.model))
+        ours, theirs = (network(normalise(pixels, padding), padding) for network in (model, loaded.model))
     (one,), (other,) = postprocess(ours, [(64, 64)], True), postprocess(theirs, [(64, 64)], True)
     assert torch.equal(one.scores, other.scores)
     assert torch.equal(one.boxes, other.boxes)

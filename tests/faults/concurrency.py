@@ -44,11 +44,11 @@ def at_once(trials: Trials, words: list[str], times: int) -> list[str]:
     codes = [process.wait(SLOW * times) for process in processes]
     problems = []
     for code, log in zip(codes, logs, strict=True):
-        said = trials.said(log)
-        if code != 0 and not (words[0] == "dvc" and any(message in said for message in DVC_IS_BUSY)):
-            problems.append(f"one ended with {code}: {said}")
-        if "Traceback" in said:
-            problems.append(f"one printed a traceback: {said}")
+        output = trials.said(log)
+        if code != 0 and not (words[0] == "dvc" and any(message in output for message in DVC_IS_BUSY)):
+            problems.append(f"one ended with {code}: {output}")
+        if "Traceback" in output:
+            problems.append(f"one printed a traceback: {output}")
     if not any(code == 0 for code in codes):
         problems.append("none succeeded")
     if not wait_for(lambda: not trials.processes(), SECONDS_TO_END):

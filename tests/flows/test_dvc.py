@@ -102,8 +102,8 @@ def test_what_dvc_does_again_and_what_it_leaves(clone: Path, command: Command) -
 
     # What dvc shows is what the evaluation wrote.
     metrics = json.loads((clone / "runs/smoke/evaluation/metrics.json").read_text())
-    shown = json.loads(run("dvc", "metrics", "show", "--json", "runs/smoke/evaluation/metrics.json"))
-    assert next(iter(shown[""]["data"].values()))["data"] == pytest.approx(metrics, abs=1e-9)
+    listing = json.loads(run("dvc", "metrics", "show", "--json", "runs/smoke/evaluation/metrics.json"))
+    assert next(iter(listing[""]["data"].values()))["data"] == pytest.approx(metrics, abs=1e-9)
     run("dvc", "plots", "show", "reports/smoke/plots", "--out", "plots")
     assert list((clone / "plots").rglob("*.png")) or list((clone / "plots").rglob("*.svg"))
 
@@ -119,10 +119,10 @@ def test_what_dvc_does_again_and_what_it_leaves(clone: Path, command: Command) -
     page = clone / "reports/smoke/index.html"
     assert "flows.studies feed-forward --profile smoke" in page.read_text()
     run("flows.report", "--profile", "smoke")
-    drawn = page.read_text()
-    assert 'id="study-feed-forward"' in drawn
+    html = page.read_text()
+    assert 'id="study-feed-forward"' in html
     run("dvc", "repro", graph)
-    assert page.read_text() == drawn, "the page that was drawn without dvc is dvc's page too"
+    assert page.read_text() == html, "the page that was drawn without dvc is dvc's page too"
 
     # An NMS threshold retrains nothing, and how a profile is run is no part of what it is.
     for end, old, new in ((".studies", "nms: [null, 0.7, 0.5]", "nms: [null, 0.6]"), ("", "workers: 0", "workers: 1")):
@@ -164,5 +164,5 @@ def test_an_edited_module_makes_stale_what_depends_on_it_and_nothing_else(clone:
         before = module.read_text(encoding="utf-8")
         module.write_text(before + "\n# changed\n", encoding="utf-8")
         status = json.loads(command(clone, "dvc", "status", "--json", graph))
-        assert {each.rpartition(":")[2] for each in status} == stale, name
+        assert {line.rpartition(":")[2] for line in status} == stale, name
         module.write_text(before, encoding="utf-8")

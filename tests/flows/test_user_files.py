@@ -83,16 +83,16 @@ def lay(root: Path, tree: Tree) -> dict[Path, bytes]:
         if not os.path.lexists(root / output):
             (root / output).parent.mkdir(parents=True, exist_ok=True)
             (root / output).write_bytes(b"a file")
-    written = {path for path in (root / "user").rglob("*") if path.is_file()}
-    written |= {root / output for output in tree.empty_files if (root / output).is_file()}
+    files = {path for path in (root / "user").rglob("*") if path.is_file()}
+    files |= {root / output for output in tree.empty_files if (root / output).is_file()}
     for place, name, content in tree.files:
         with suppress(NotADirectoryError, FileExistsError):
             (root / place).mkdir(parents=True, exist_ok=True)
             file = root / place / name
             file.unlink(missing_ok=True)  # a link into the session's results, or a read-only file
             file.write_bytes(content)
-            written.add(file)
-    return {path: path.read_bytes() for path in written}
+            files.add(file)
+    return {path: path.read_bytes() for path in files}
 
 
 def own_settings(**sections: Any) -> Profile:

@@ -8,7 +8,7 @@ import pytest
 
 from detr_core.config import ConfigError
 from detr_core.reporter import Silent
-from tests.jobs.test_training import ALONE, carry_out, dataset, history, job, weights
+from tests.jobs.training_jobs import ALONE, carry_out, dataset, history, job, weights
 
 __all__ = ["dataset"]  # a fixture
 

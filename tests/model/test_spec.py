@@ -67,7 +67,7 @@ def test_a_row_says_what_the_detector_is(name: str) -> None:
     if kind.objects == "queries":
         assert output.boxes.shape[2] == object_count(config)
     names = [parameter for parameter, _ in model.named_parameters()]
-    assert ("sampling_lr" in kind.capabilities) == any(part in each for each in names for part in SAMPLING)
+    assert ("sampling_lr" in kind.capabilities) == any(part in parameter for parameter in names for part in SAMPLING)
     if "mask_head" in kind.capabilities:
         assert build_detector(config, 3, "none").has_mask_head
     else:
@@ -115,9 +115,9 @@ load_checkpoint(file, torch.device("cpu"))
 print(json.dumps([name for name in sys.modules if name.startswith("detr_core.model.")]))
 """
     loss = {"classification": 1, "l1": 5, "giou": 2, "no_object": 0.1, "auxiliary": True}
-    given = [section(name), loss if name == "detr" else kinds.KINDS[name]["loss"]]
-    command = [sys.executable, "-c", code, *map(json.dumps, given), str(tmp_path / "a.pt")]
+    sections = [section(name), loss if name == "detr" else kinds.KINDS[name]["loss"]]
+    command = [sys.executable, "-c", code, *map(json.dumps, sections), str(tmp_path / "a.pt")]
     modules = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
     assert f"detr_core.model.{name}.model" in modules
     foreign = [f"detr_core.model.{other}." for other in KINDS if other != name]
-    assert [each for each in modules if each.startswith(tuple(foreign)) and not each.endswith(".config")] == []
+    assert [module for module in modules if module.startswith(tuple(foreign)) and not module.endswith(".config")] == []

@@ -134,30 +134,30 @@ def look(page: Path, profile: Path, width: int, dark: bool) -> Found:
     frame.write_text(FRAME.replace("{width}", str(width)), encoding="utf-8")
     where = [f"--user-data-dir={profile}", "--window-size=1500,1000", f"--blink-settings=preferredColorScheme={int(not dark)}"]
     command = [CHROMIUM, *OPTIONS, *where, "--dump-dom", frame.as_uri()]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-    answer = re.search(r"<output>(.+)</output>", shown)
-    assert answer is not None, shown
-    found = json.loads(html.unescape(answer[1]))
-    assert "error" not in found, found["error"]
-    return Found(**found)
+    output = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    answer = re.search(r"<output>(.+)</output>", output)
+    assert answer is not None, output
+    measurements = json.loads(html.unescape(answer[1]))
+    assert "error" not in measurements, measurements["error"]
+    return Found(**measurements)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [1400, 390])
 def test_a_reader_sees_all_of_it_and_can_sort_and_enlarge(page: Path, tmp_path: Path, width: int, dark: bool) -> None:
-    found = look(page, tmp_path, width, dark)
-    assert found.width == width
-    assert found.page == width, "the page scrolls sideways"
-    assert len(found.links) == 8
-    assert all(0 <= left < right <= width for left, right in found.links), "a link of the contents is out of sight"
-    assert found.fetched == []
-    assert (found.ground < 0.1) == dark
-    assert len(found.contrasts) > 200
-    assert min(found.contrasts) >= READABLE
+    measurements = look(page, tmp_path, width, dark)
+    assert measurements.width == width
+    assert measurements.page == width, "the page scrolls sideways"
+    assert len(measurements.links) == 8
+    assert all(0 <= left < right <= width for left, right in measurements.links), "a link of the contents is out of sight"
+    assert measurements.fetched == []
+    assert (measurements.ground < 0.1) == dark
+    assert len(measurements.contrasts) > 200
+    assert min(measurements.contrasts) >= READABLE
     first, down, up = ["circle", "star", "ring"], ["circle", "ring", "star"], ["star", "ring", "circle"]
-    assert found.orders == [first, down, up, ["star", "ring", "circle"], ["circle", "ring", "star"]]
-    assert found.sorted == "ascending"
-    for opened, same, larger, left_open in found.opened:
+    assert measurements.orders == [first, down, up, ["star", "ring", "circle"], ["circle", "ring", "star"]]
+    assert measurements.sorted == "ascending"
+    for opened, same, larger, left_open in measurements.opened:
         assert (opened, same, left_open) == (True, True, False)
         assert larger > 1.3

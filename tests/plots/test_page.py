@@ -79,7 +79,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_the_page_stands_alone_and_is_the_same_each_time(text: str, results: Results, tmp_path: Path) -> None:
     page = Page(text)
     assert sorted(set(page.ids)) == sorted(page.ids)
-    outside = [each for each in page.addresses if not each.startswith(("data:image/jpeg;base64,", "#"))]
+    outside = [address for address in page.addresses if not address.startswith(("data:image/jpeg;base64,", "#"))]
     assert outside == [LINKS["MLflow"]]
     assert not re.search(r"@import|url\((?!#)", text)
     assert text.count('src="data:') == 4

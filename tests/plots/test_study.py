@@ -7,15 +7,15 @@ from tests.studies.test_comparison import TABLE
 
 def test_each_seed_the_curves_and_the_published_rows_are_drawn_apart_and_the_same_each_time(tmp_path: Path) -> None:
     table = write_table(TABLE, tmp_path)
-    drawn = []
+    pictures = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         files = study_plots(table, tmp_path / name)
         assert [file.name for file in files[::2]] == [
             "encoder-depth_measured.svg", "encoder-depth_curves.svg", "encoder-depth_published.svg",
         ]  # fmt: skip
-        drawn.append([file.read_bytes() for file in files])
-    assert drawn[0] == drawn[1]
+        pictures.append([file.read_bytes() for file in files])
+    assert pictures[0] == pictures[1]
     measured, _, theirs = (file.read_text() for file in files[::2])
     assert "measured, profile tiny" in measured
     assert "32.0" in measured

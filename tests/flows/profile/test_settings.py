@@ -66,18 +66,18 @@ def test_the_papers_schedules_are_those_of_the_study_whichever_the_profile_has()
     long = build(Profile, content, "coco.yaml")
     assert long.train_panoptic == plain.train_panoptic
     for profile in (plain, long):
-        found = variants(profile, "schedule")
-        assert {name: (v.train_detection.epochs, v.train_detection.schedule.drop_epochs) for name, v in found.items()} == {
+        profiles = variants(profile, "schedule")
+        assert {name: (v.train_detection.epochs, v.train_detection.schedule.drop_epochs) for name, v in profiles.items()} == {
             "300 epochs": (300, (200,)), "500 epochs": (500, (400,)),
         }  # fmt: skip
-        assert {variant.train_detection.targets for variant in found.values()} == {"instances"}
+        assert {variant.train_detection.targets for variant in profiles.values()} == {"instances"}
 
 
 def test_a_variant_is_the_whole_profile_with_its_overrides() -> None:
     settings = with_study(set={"train_detection.epochs": 2, "detector.heads": 2})
-    found = variants(settings, "depth")
-    assert {name: variant.detector.encoder_layers for name, variant in found.items()} == {"0": 0, "1": 1}
-    assert {(variant.train_detection.epochs, variant.detector.heads) for variant in found.values()} == {(2, 2)}
+    profiles = variants(settings, "depth")
+    assert {name: variant.detector.encoder_layers for name, variant in profiles.items()} == {"0": 0, "1": 1}
+    assert {(variant.train_detection.epochs, variant.detector.heads) for variant in profiles.values()} == {(2, 2)}
     assert settings.train_detection.epochs == 1, "the profile stays as it is"
 
 
@@ -164,8 +164,8 @@ def test_studies_are_chosen_by_name_in_the_profiles_order() -> None:
     assert selected(settings, "smoke", ["losses", "all"]) == list(settings.studies.all)
     with pytest.raises(ConfigError) as raised:
         selected(settings, "smoke", ["losses", "encoder-deph"])
-    said = str(raised.value)
-    assert said.startswith(
+    message = str(raised.value)
+    assert message.startswith(
         "study 'encoder-deph': profile 'smoke' has no such study; did you mean 'encoder-depth'? known: decoder-nms, "
     )
 

@@ -42,10 +42,10 @@ def test_a_run_is_the_same_bit_for_bit(stage: str, smoke: Path, clone: Path, ser
     shutil.copy(smoke / ".state/mlflow/mlflow.db", record)
     with closing(sqlite3.connect(record)) as database:
         (run_id,) = database.execute("SELECT run_uuid FROM tags WHERE key = 'stage' AND value = ?", [stage]).fetchone()
-        said = command(clone, "flows.rerun", run_id, **server)
+        output = command(clone, "flows.rerun", run_id, **server)
         (verdict,) = database.execute("SELECT value FROM tags WHERE key = 'again' AND run_uuid = ?", [run_id]).fetchone()
-    assert "the results are the same, bit for bit: " in said
-    assert int(said.partition(" values and ")[2].split()[0]) >= 4, "files were compared too"
+    assert "the results are the same, bit for bit: " in output
+    assert int(output.partition(" values and ")[2].split()[0]) >= 4, "files were compared too"
     assert verdict.startswith("the same, bit for bit: run ")
     assert not (clone / ".state/again" / run_id).exists(), "nothing is left of the work tree"
     assert git(clone, "worktree", "list").count("\n") == 0
@@ -113,7 +113,7 @@ def test_without_a_remote_that_is_said(at: Path) -> None:
 
 def test_what_no_run_of_a_stage_is_is_refused() -> None:
     run = RecordedRun("0a1b", "1", "FINISHED", {"stage": "evaluate", "profile": "smoke"}, {}, None, None, {})
-    for other, said in (
+    for other, message in (
         (dataclasses.replace(run, status="KILLED"), "expected a run with the status FINISHED, found KILLED"),
         (dataclasses.replace(run, tags={}), "expected a run of one of this project's stages, found another run"),
         (dataclasses.replace(run, tags={**run.tags, "stage": "evaluate --out x"}), "expected the names of a stage and a profile"),
@@ -123,7 +123,7 @@ def test_what_no_run_of_a_stage_is_is_refused() -> None:
             "expected a whole study, found one setting of it; repeat the study's run 0c",
         ),
     ):
-        with pytest.raises(RerunError, match=said):
+        with pytest.raises(RerunError, match=message):
             repetition.require_a_stage(other)
 
 

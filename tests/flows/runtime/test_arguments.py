@@ -66,10 +66,10 @@ def test_detr_is_installed_with_the_project() -> None:
 def test_detr_lists_its_commands(arguments: tuple[str, ...]) -> None:
     code, text = said(*arguments, program=DETR)
     assert code == (0 if arguments else 2)
-    listed = [
+    commands = [
         line.split()[0] for line in text.partition("Commands:\n")[2].splitlines() if line.startswith("  ") and line[2] != " "
     ]
-    assert listed == [command.replace("_", "-") for command in [*COMMANDS, *ALIASES]]
+    assert commands == [command.replace("_", "-") for command in [*COMMANDS, *ALIASES]]
     assert "imported []" in text
 
 
