@@ -8,9 +8,8 @@ import pytest
 
 from detr_core.config import ConfigError
 from detr_core.reporter import Silent
-from tests.jobs.training_jobs import ALONE, carry_out, dataset, history, job, weights
-
-__all__ = ["dataset"]  # a fixture
+from tests.jobs.training_jobs import ALONE, history, job, weights
+from tests.jobs.worker import carry_out
 
 
 def validated_epochs(folder: Path) -> list[float]:
