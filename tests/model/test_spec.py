@@ -27,7 +27,7 @@ from detr_core.model.spec import (
     object_count,
 )
 from detr_core.structures import Category
-from detr_core.studies.config import EVALUATING
+from detr_core.studies.evaluating import EVALUATING
 from detr_core.train.optimizer import SAMPLING
 from tests import kinds
 from tests.tiny_detector import detector
@@ -49,7 +49,7 @@ def test_the_types_of_configurations_are_those_of_the_rows() -> None:
 
 def test_every_capability_is_one_of_a_kind() -> None:
     assert set(get_args(Capability)) == set().union(*(kind.capabilities for kind in KINDS.values()))
-    assert set().union(*(study.NEEDS for study in EVALUATING.values())) <= set(get_args(Capability))
+    assert set().union(*(study.config.NEEDS for study in EVALUATING.values())) <= set(get_args(Capability))
     assert kinds_with("decoder_layers").startswith("'detr' or 'deformable'")
     assert kinds_with() == " or ".join(map(repr, KINDS))
 
@@ -67,7 +67,7 @@ def test_a_row_says_what_the_detector_is(name: str) -> None:
     if kind.objects == "queries":
         assert output.boxes.shape[2] == object_count(config)
     names = [parameter for parameter, _ in model.named_parameters()]
-    assert ("sampling_lr" in kind.capabilities) == any(part in each for each in names for part in SAMPLING)
+    assert ("sampling_lr" in kind.capabilities) == any(part in parameter for parameter in names for part in SAMPLING)
     if "mask_head" in kind.capabilities:
         assert build_detector(config, 3, "none").has_mask_head
     else:
@@ -123,8 +123,8 @@ for section, loss in json.loads(sys.argv[2]):
 def test_a_process_imports_the_model_of_its_own_kind_only(tmp_path: Path) -> None:
     losses: dict[str, Any] = {name: kinds.KINDS[name]["loss"] for name in KINDS if name != "detr"}
     losses["detr"] = {"classification": 1, "l1": 5, "giou": 2, "no_object": 0.1, "auxiliary": True}
-    given = json.dumps([[section(name), losses[name]] for name in KINDS])
-    command = [sys.executable, "-c", OF_EACH_KIND, str(tmp_path / "a.pt"), given]
+    sections = json.dumps([[section(name), losses[name]] for name in KINDS])
+    command = [sys.executable, "-c", OF_EACH_KIND, str(tmp_path / "a.pt"), sections]
     lines = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
     for name, line in zip(KINDS, lines, strict=True):
         modules = json.loads(line)
