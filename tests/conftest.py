@@ -53,17 +53,33 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class Trained:
-    """A profile whose stages have all run. metrics: what each returned. told: what each told of its progress."""
+    """A profile whose stages have all run.
+
+    metrics: the values that each stage returned. reporters: the reporter of each stage, which stores its progress.
+    """
 
     settings: Profile
     paths: Paths
     metrics: dict[str, dict[str, float]]
-    told: dict[str, Memory]
+    reporters: dict[str, Memory]
+
+
+def read_parameters(file: Path) -> dict[str, Any]:
+    """The content of the file of a profile; `studies` has that of the file beside it."""
+    content, studies = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in (file, paths.studies_file(file)))
+    return {**content, "studies": studies}
+
+
+def write_parameters(file: Path, content: dict[str, Any]) -> None:
+    """Writes such a content to both files of a profile."""
+    plain = {section: value for section, value in content.items() if section != "studies"}
+    for path, part in ((file, plain), (paths.studies_file(file), content["studies"])):
+        path.write_text(yaml.safe_dump(part, sort_keys=False), encoding="utf-8")
 
 
 def tiny_parameters() -> dict[str, Any]:
-    """The smoke profile with a handful of images."""
-    content: dict[str, Any] = yaml.safe_load((ROOT / "params" / "smoke.yaml").read_text(encoding="utf-8"))
+    """The content of the smoke profile with a handful of images; `studies` has that of its second file."""
+    content = read_parameters(ROOT / "params" / "smoke.yaml")
     content["data"]["scenes"] |= {"train": 24, "val": 6, "size": 64, "object_size": [16, 32]}
     for stage in ("train_detection", "train_panoptic"):
         content[stage] |= {"epochs": 1, "batch_size": 8, "checkpoint_every": 2}
@@ -82,6 +98,7 @@ def tiny_settings() -> Profile:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder that stands for the project's, so that results of tests lie neither among real ones nor in the checkout."""
     root = tmp_path_factory.mktemp("project")
+    shutil.copy(ROOT / "dvc.yaml", root)  # new profiles get a copy of it
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paths, "ROOT", root)
         for module in (paths, launch):
@@ -93,13 +110,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def trained(project: Path) -> Trained:
     """The tiny profile after all its stages, in the order of the pipeline."""
     # Seconds, only where it is asked for.
-    from flows import ablations, check, data, evaluate, report, train_detection, train_panoptic
+    from flows import check, data, evaluate, report, train_detection, train_panoptic
+    from flows.studies import evaluating
 
     settings, where = tiny_settings(), Paths("tiny")
     metrics: dict[str, dict[str, float]] = {}
     told: dict[str, Memory] = {}
-    for stage in (data, check, train_detection, train_panoptic, evaluate, ablations, report):
-        name = stage.__name__.removeprefix("flows.")
+    for stage in (data, check, train_detection, train_panoptic, evaluate, evaluating, report):
+        name = "studies" if stage is evaluating else stage.__name__.removeprefix("flows.")
         told[name] = Memory()
         metrics[name] = stage.run(settings, where, told[name])
     return Trained(settings, where, metrics, told)

@@ -23,7 +23,7 @@ def profile(kind: str) -> dict[str, Any]:
     content, recipe = tiny_parameters(), KINDS[kind]
     content["detector"] = recipe["detector"]
     content["train_detection"] |= {"loss": recipe["loss"], "optimizer": recipe["optimizer"]}
-    content["ablations"] = {}  # the studies there vary a DETR
+    content["studies"] = {"evaluating": {}, "training": {}}  # the studies there vary a DETR
     return content
 
 

@@ -108,15 +108,15 @@ def test_a_folder_that_another_process_replaces_while_it_is_checked_is_no_foreig
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write(tmp_path / "result")
-    listed = directories._listed
+    files_in_mark = directories._files_in_mark
 
     def replaced_after_its_mark_was_read(checked: Path) -> dict[str, str] | None:
-        content = listed(checked)
-        monkeypatch.setattr(directories, "_listed", listed)
+        content = files_in_mark(checked)
+        monkeypatch.setattr(directories, "_files_in_mark", files_in_mark)
         write(folder, b"second")
         return content
 
-    monkeypatch.setattr(directories, "_listed", replaced_after_its_mark_was_read)
+    monkeypatch.setattr(directories, "_files_in_mark", replaced_after_its_mark_was_read)
     directories.require_replaceable(folder)
     assert contents(folder) == {"below/a": b"second", "b": b"second"}
 
@@ -165,9 +165,9 @@ def test_writers_at_once_in_processes_of_their_own_never_mix(tmp_path: Path) -> 
     for process in writers:
         process.communicate(timeout=120)
     assert [process.returncode for process in writers] == [0, 0, 0, 0]
-    found = contents(folder)
-    assert len(found) == 12
-    assert len(set(found.values())) == 1, "all files are of one writer"
+    files = contents(folder)
+    assert len(files) == 12
+    assert len(set(files.values())) == 1, "all files are of one writer"
     assert [path.name for path in tmp_path.iterdir()] == ["result"]
 
 

@@ -26,7 +26,7 @@ from detr_core.evaluate.panoptic import kept_queries, merge
 from detr_core.evaluate.panoptic_quality import panoptic_quality
 from detr_core.loss.config import LossConfig
 from detr_core.loss.criterion import Normalizer, set_loss
-from detr_core.loss.matcher import match
+from detr_core.loss.matcher import Matches, match
 from detr_core.model.common.config import BackboneConfig, PositionsConfig
 from detr_core.model.common.position import SinePositions
 from detr_core.model.detr.config import DetectorConfig
@@ -59,9 +59,9 @@ def sizes(array: np.ndarray) -> list[tuple[int, int]]:
 def test_boxes(path: Path) -> None:
     golden = np.load(path)
     logits, boxes = torch.from_numpy(golden["pred_logits"]), torch.from_numpy(golden["pred_boxes"])
-    found = postprocess_softmax(logits, boxes, sizes(golden["sizes"]), empty_slot_override=True)
-    assert len(found) == len(logits)
-    for i, image in enumerate(found):
+    detections = postprocess_softmax(logits, boxes, sizes(golden["sizes"]), empty_slot_override=True)
+    assert len(detections) == len(logits)
+    for i, image in enumerate(detections):
         close(image.scores, golden[f"scores_{i}"])
         close(image.boxes, golden[f"boxes_{i}"])
         np.testing.assert_array_equal(image.labels, golden[f"labels_{i}"])
@@ -291,7 +291,8 @@ def test_matching_losses_and_gradients(path: Path) -> None:
     total = losses.total
     if "pred_masks" in golden:
         mask_logits = torch.from_numpy(golden["pred_masks"]).requires_grad_()
-        main = matches.of_last_layer()
+        last = matches.layer == layers - 1
+        main = Matches(matches.layer[last], matches.image[last], matches.query[last], matches.target[last])
         masks = matched_masks(targets, main, golden["target_masks"].shape[-2:])
         weights = MaskLossConfig(focal=1, dice=1, alpha=0.25, gamma=2)
         focal, dice = mask_loss(mask_logits[main.image, main.query], masks, normalizer.boxes, weights)

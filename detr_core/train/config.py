@@ -84,8 +84,9 @@ class TrainConfig:
 
     batch_size: images per optimiser step, over all processes and micro-batches. accumulation: micro-batches per step and process.
     steps: the number of optimiser steps after which the training stops, null for all epochs. validate_every: epochs between two
-    validations. checkpoint_every: optimiser steps between two saved states to resume from. resize: the resizing of validation
-    images, null for none.
+    validations. validate_last: the number of last epochs after each of which the training validates too, whatever
+    `validate_every` says; the paper takes the median of the last ten. checkpoint_every: optimiser steps between two saved states
+    to resume from. resize: the resizing of validation images, null for none.
     """
 
     seed: int
@@ -95,6 +96,7 @@ class TrainConfig:
     accumulation: int
     precision: Literal["float32", "bfloat16"]
     validate_every: int
+    validate_last: int
     checkpoint_every: int
     optimizer: OptimizerConfig | SgdConfig
     schedule: ScheduleConfig
@@ -104,6 +106,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulation", "validate_every", "checkpoint_every"):
             require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
+        require(0 <= self.validate_last <= self.epochs, "validate_last", f"0 to {self.epochs} epochs", self.validate_last)
         require(self.steps is None or self.steps >= 1, "steps", "1 or more, or null", self.steps)
         require(
             self.batch_size % self.accumulation == 0,
@@ -157,8 +160,8 @@ def require_fit(detector: AnyDetectorConfig, training: DetectionConfig) -> None:
     """Raises ConfigError, which names the key and the kind, if this kind of detector does not support the training."""
     kind = kind_of(detector.kind)
 
-    def fits(condition: bool, field: str, expected: str, found: object) -> None:
-        require(condition, f"train_detection.{field}", f"{expected} with detector.kind {detector.kind!r}", found)
+    def fits(condition: bool, field: str, expected: str, value: object) -> None:
+        require(condition, f"train_detection.{field}", f"{expected} with detector.kind {detector.kind!r}", value)
 
     fits(isinstance(training.loss, kind.loss), "loss.kind", repr(kind.loss.kind), training.loss.kind)
     optimizer = training.optimizer

@@ -132,8 +132,8 @@ class _Training:
                     parallel, self.module, micro_batches, self.optimizer, self.config.optimizer.clip_norm, process, stop
                 )
             except NonFiniteError as error:
-                kept = _kept(self.files, self.saved, progress.best is not None)
-                raise NonFiniteError(f"{error}, at step {progress.step + 1} (epoch {epoch}); {kept}") from None
+                remaining = _what_remains(self.files, self.saved, progress.best is not None)
+                raise NonFiniteError(f"{error}, at step {progress.step + 1} (epoch {epoch}); {remaining}") from None
             self.schedule.step()
             progress.add(parts)
             self.clock.report(progress.step, parts["loss"] * process.size)  # estimated from this process's share
@@ -147,7 +147,8 @@ class _Training:
     def validation_is_due(self) -> bool:
         """Returns whether the current step requires a validation that has not been done yet."""
         step, (epochs, into_epoch) = self.progress.step, divmod(self.progress.step, self.epoch_steps)
-        due = step == self.total_steps or (step > 0 and into_epoch == 0 and epochs % self.config.validate_every == 0)
+        listed = epochs % self.config.validate_every == 0 or epochs > self.config.epochs - self.config.validate_last
+        due = step == self.total_steps or (step > 0 and into_epoch == 0 and listed)
         return due and not self.progress.is_validated()
 
     def validate(self, stop: StopRequest) -> None:
@@ -199,11 +200,11 @@ def _total_steps(config: TrainConfig, epoch_steps: int) -> int:
     return min(all_epochs, config.steps or all_epochs)
 
 
-def _kept(files: Files, saved: int, validated: bool) -> str:
-    kept = [f"{files.last} and {files.best} are from the last and the best validation"] if validated else []
+def _what_remains(files: Files, saved: int, validated: bool) -> str:
+    sentences = [f"{files.last} and {files.best} are from the last and the best validation"] if validated else []
     if saved > 0:
-        kept.append(f"{files.state} is from step {saved}")
-    return "; ".join(kept) or "no checkpoint was written yet"
+        sentences.append(f"{files.state} is from step {saved}")
+    return "; ".join(sentences) or "no checkpoint was written yet"
 
 
 def _steps(

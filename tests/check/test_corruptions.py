@@ -47,7 +47,8 @@ def readable(folder: Path, targets: Targets) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("targets", "section"), [("instances", each) for each in FIELDS] + [("panoptic", each) for each in PANOPTIC_FIELDS]
+    ("targets", "section"),
+    [("instances", section) for section in FIELDS] + [("panoptic", section) for section in PANOPTIC_FIELDS],
 )
 def test_what_training_stops_at_is_found_and_what_is_left_can_be_read(folder: Path, targets: Targets, section: str) -> None:
     panoptic = targets == "panoptic"
@@ -56,7 +57,7 @@ def test_what_training_stops_at_is_found_and_what_is_left_can_be_read(folder: Pa
     )
     (folder / "a.json").touch()
     write_dataset(folder, folder, split, split)
-    splits, found = read_dataset(folder), 0
+    splits, refused = read_dataset(folder), 0
     for _, field, value in [case for kind, case in ALL if kind == targets and case[0] == section]:
         content: dict[str, Any] = sound_panoptic() if panoptic else sound()
         entry = content["annotations" if section == "segments" else section][0]
@@ -67,12 +68,12 @@ def test_what_training_stops_at_is_found_and_what_is_left_can_be_read(folder: Pa
                 findings = inspect(splits, 100, Silent()).findings
             except DatasetError:  # of categories: nothing can be left out that would help
                 assert section == "categories"
-                found += 1
+                refused += 1
                 continue
             broken = [finding for finding in findings if finding.leaves is not None]
             assert broken or readable(folder, targets), (field, value)
             if broken:
-                found += 1
+                refused += 1
                 write_checked(folder, findings, Path(place))
                 assert readable(Path(place), targets), (field, value)
-    assert found > 15
+    assert refused > 15

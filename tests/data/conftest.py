@@ -45,11 +45,11 @@ def write_split(tmp_path: Path) -> Writer:
             rgb = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
             Image.fromarray(rgb).save(tmp_path / "segments" / annotation["file_name"])
         files: dict[str, Path | None] = {"instances": None, "panoptic": None}
-        for kind, found in (("instances", instances), ("panoptic", panoptic)):
-            if found is not None:
+        for kind, objects in (("instances", instances), ("panoptic", panoptic)):
+            if objects is not None:
                 path = tmp_path / f"{kind}.json"
                 # The last image first: the order in a file must not matter.
-                content = {"images": entries[::-1], "annotations": found, "categories": categories}
+                content = {"images": entries[::-1], "annotations": objects, "categories": categories}
                 path.write_text(json.dumps(content))
                 files[kind] = path
         return Split(

@@ -39,9 +39,9 @@ def test_colors_come_as_they_are(tmp_path: Path, noise: Callable[..., Any]) -> N
 def test_greyscale_gets_three_equal_channels(tmp_path: Path, picture: Any) -> None:
     for name in ("grey.png", "grey.jpg"):
         Image.fromarray(picture[..., 0]).save(tmp_path / name, quality=95)
-        found = read(tmp_path / name, (24, 40))
-        np.testing.assert_allclose(found, np.repeat(picture[..., :1], 3, axis=2), atol=4)
-        assert (found[..., :1] == found).all()
+        channels = read(tmp_path / name, (24, 40))
+        np.testing.assert_allclose(channels, np.repeat(picture[..., :1], 3, axis=2), atol=4)
+        assert (channels[..., :1] == channels).all()
 
 
 def test_cmyk_gets_its_colors_back(tmp_path: Path, picture: Any) -> None:

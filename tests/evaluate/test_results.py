@@ -43,8 +43,8 @@ def test_the_ground_truth_as_prediction_scores_one(split: Split, tmp_path: Path)
         height, width = target.original_size
         labels = len(dataset.categories) - target.labels
         xyxy = box_convert(target.boxes, "cxcywh", "xyxy") * torch.tensor([width, height, width, height])
-        found = Detections(torch.linspace(0.5, 0.9, len(labels)), labels, xyxy, torch.arange(len(labels)))
-        things = things_only(found, classes)
+        detections = Detections(torch.linspace(0.5, 0.9, len(labels)), labels, xyxy, torch.arange(len(labels)))
+        things = things_only(detections, classes)
         boxes += box_results(result_rows(things, target.image_id, classes))
         masks += mask_results(things, target.masks[things.queries], target.image_id, classes)
         id_map = target.masks.byte().argmax(0).int().numpy()

@@ -66,15 +66,19 @@ def test_a_colleague_pulls_data_models_and_report_and_runs_nothing(
     command(clone, "dvc", "remote", "modify", "s3", "endpointurl", s3)
     git(clone, "commit", "-qam", "where results are pushed to")
     command(clone, "dvc", "checkout", "--quiet", GRAPH)
-    made = contents(clone)
-    assert {"runs/smoke/panoptic/checkpoint.pt", "runs/smoke/evaluation/metrics.json", "reports/smoke/index.html"} <= made.keys()
+    results = contents(clone)
+    assert {
+        "runs/smoke/panoptic/checkpoint.pt",
+        "runs/smoke/evaluation/metrics.json",
+        "reports/smoke/index.html",
+    } <= results.keys()
     colleague = cloned_from(clone, tmp_path / "colleague")
     for remote in ([], ["--remote", "s3"]):
         command(clone, "dvc", "push", *remote, GRAPH, **KEYS)
         for name in (*RESULTS, ".dvc/cache"):
             shutil.rmtree(colleague / name, ignore_errors=True)
         command(colleague, "dvc", "pull", *remote, GRAPH, **KEYS)
-        assert contents(colleague) == made
+        assert contents(colleague) == results
     assert "Data and pipelines are up to date" in command(colleague, "dvc", "repro", GRAPH)
     assert git(colleague, "status", "--porcelain") == ""
 
@@ -102,8 +106,8 @@ def test_experiments_and_an_earlier_state(smoke: Path, clone: Path, server: dict
     run("exp", "run", "--name", "here", *change)
     changed = {f"reports/smoke/{name}" for name in ("index.html", directories.MARK)}
     assert {name for name, content in contents(clone).items() if before.get(name) != content} == changed
-    shown = json.loads(run("exp", "show", "--json"))
-    assert {found["name"] for each in shown for found in each["experiments"] or ()} == {"queued", "here"}
+    listing = json.loads(run("exp", "show", "--json"))
+    assert {experiment["name"] for commit in listing for experiment in commit["experiments"] or ()} == {"queued", "here"}
 
     # Back to what was.
     git(clone, "checkout", "-q", ".")

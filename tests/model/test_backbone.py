@@ -55,9 +55,9 @@ def test_weights_come_from_torchvision_or_a_file(hub: Path, tmp_path: Path, loca
     state = classifier()
     file = tmp_path / "mine.pth" if local else hub / RELEASED
     torch.save(state, file)
-    found = loaded(replace(R18, weights=str(file)) if local else R18)
-    assert {name for name in state.keys() - found.keys() if "num_batches_tracked" not in name} == {"fc.weight", "fc.bias"}
-    assert all(torch.equal(value, state[name]) for name, value in found.items())
+    backbone = loaded(replace(R18, weights=str(file)) if local else R18)
+    assert {name for name in state.keys() - backbone.keys() if "num_batches_tracked" not in name} == {"fc.weight", "fc.bias"}
+    assert all(torch.equal(value, state[name]) for name, value in backbone.items())
 
 
 def test_weights_that_can_not_be_had_are_one_line(hub: Path, tmp_path: Path) -> None:

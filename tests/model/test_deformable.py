@@ -80,8 +80,8 @@ def sampling(sizes: Sizes, images: int, queries: int, heads: int, points: int, d
 def test_sampling_is_what_the_definition_says() -> None:
     sizes = [(3, 5), (2, 2), (1, 1)]
     value, locations, weights = sampling(sizes, images=2, queries=4, heads=2, points=3, d=3)
-    found = sampled_sum(value, sizes, locations, weights)
-    torch.testing.assert_close(found, by_definition(value, sizes, locations, weights), rtol=1e-12, atol=1e-12)
+    actual = sampled_sum(value, sizes, locations, weights)
+    torch.testing.assert_close(actual, by_definition(value, sizes, locations, weights), rtol=1e-12, atol=1e-12)
 
 
 def test_gradients_of_sampling() -> None:
@@ -102,7 +102,7 @@ def test_attention_is_what_its_definition_says() -> None:
     padding = torch.rand(2, 30, generator=generator) < 0.2
     for coordinates in (2, 4):
         reference = torch.rand(2, 5, 2, coordinates, generator=generator, dtype=torch.float64)
-        found = attention(query, reference, memory, sizes, padding)
+        actual = attention(query, reference, memory, sizes, padding)
         offsets = attention.sampling_offsets(query).view(2, 5, 2, 2, 3, 2)
         weights = attention.attention_weights(query).view(2, 5, 2, 6).softmax(-1).view(2, 5, 2, 2, 3)
         locations = torch.empty_like(offsets)
@@ -115,7 +115,7 @@ def test_attention_is_what_its_definition_says() -> None:
         value = attention.value_proj(memory)
         value[padding] = 0
         expected = attention.output_proj(by_definition(value.view(2, 30, 2, 8), sizes, locations, weights))
-        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
 
 
 def test_without_offsets_a_cell_sees_itself() -> None:
@@ -124,8 +124,8 @@ def test_without_offsets_a_cell_sees_itself() -> None:
         attention.sampling_offsets.bias.zero_()
     memory = torch.randn(1, 12, 8)
     centers = _centers((3, 4), torch.device("cpu"))[None, :, None]
-    found = attention(memory, centers, memory, [(3, 4)], None)
-    torch.testing.assert_close(found, attention.output_proj(attention.value_proj(memory)))
+    actual = attention(memory, centers, memory, [(3, 4)], None)
+    torch.testing.assert_close(actual, attention.output_proj(attention.value_proj(memory)))
 
 
 def test_at_first_the_heads_look_around() -> None:

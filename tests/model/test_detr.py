@@ -233,7 +233,7 @@ def test_gradients_of_the_mask_head_are_the_same_bit_for_bit_on_several_threads(
     torch.set_num_threads(2)
     try:
         first = gradients()
-        again = [gradients() for _ in range(20)]
+        repetitions = [gradients() for _ in range(20)]
     finally:
         torch.set_num_threads(threads)
-    assert all(torch.equal(a, b) for each in again for a, b in zip(first, each, strict=True))
+    assert all(torch.equal(a, b) for repetition in repetitions for a, b in zip(first, repetition, strict=True))

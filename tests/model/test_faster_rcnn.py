@@ -77,7 +77,7 @@ def test_losses_are_torchvisions() -> None:
     total, parts = loss_of(model.samples(x, padding, TARGETS), 2)
     maps = OrderedDict(enumerate(model._maps(x)))
     shapes = [(96, 96), (96, 96)]
-    truth: list[dict[str, Any]] = [_truth(each, shape) for each, shape in zip(TARGETS, shapes, strict=True)]
+    truth: list[dict[str, Any]] = [_truth(target, shape) for target, shape in zip(TARGETS, shapes, strict=True)]
     pooling = MultiScaleRoIAlign([0, 1, 2, 3], output_size=7, sampling_ratio=2)
     model.roi_heads.box_roi_pool = pooling
     proposals, expected = model.rpn(ImageList(x, shapes), maps, truth)
@@ -185,8 +185,8 @@ def test_a_class_is_one_higher_inside_and_itself_outside() -> None:
     assert set(samples.labels[samples.proposal_image == 1].tolist()) == {0, 2}
     with torch.no_grad():  # sure that everything is of torchvision's class 3
         model.roi_heads.box_predictor.cls_score.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 9.0]))
-    found = model.eval()(*images())
-    assert all(len(labels) > 0 and set(labels.tolist()) == {2} for labels in found.labels)
+    output = model.eval()(*images())
+    assert all(len(labels) > 0 and set(labels.tolist()) == {2} for labels in output.labels)
 
 
 def test_what_is_wanted_of_a_box_is_the_targets_box() -> None:
@@ -271,8 +271,8 @@ def test_what_is_drawn_for_an_image_depends_on_its_chance_alone() -> None:
     labels = torch.tensor([1.0] * 3 + [0.0] * 40 + [-1.0] * 5)
     for sampler, seed in zip(samplers, (7, 7, 8), strict=True):
         sampler.seeds = [seed]
-    (first, again, other) = (sampler([labels]) for sampler in samplers)
-    assert torch.equal(first[1][0], again[1][0])
+    (first, second, other) = (sampler([labels]) for sampler in samplers)
+    assert torch.equal(first[1][0], second[1][0])
     assert not torch.equal(first[1][0], other[1][0])
     assert first[0][0].nonzero()[:, 0].tolist() == [0, 1, 2]
     assert int(first[1][0].sum()) == 5, "filled up with negatives"
@@ -286,8 +286,8 @@ def test_nothing_is_found_on_padding() -> None:
     x, padding = images()
     padding[1, :, 60:] = True
     padding[1, 72:] = True
-    found = model(x.masked_fill(padding[:, None], 0), padding)
-    assert len(found.boxes[1]) > 0
-    for boxes in found.boxes:
+    output = model(x.masked_fill(padding[:, None], 0), padding)
+    assert len(output.boxes[1]) > 0
+    for boxes in output.boxes:
         assert ((boxes >= 0) & (boxes <= 1)).all()
-    assert (found.scores[0].diff() <= 0).all()
+    assert (output.scores[0].diff() <= 0).all()

@@ -128,10 +128,10 @@ def test_dilation_is_told_or_asked_for(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"detr-r50-dc5-f0fb7ef5.pth: its name contains DC5.*--dilation"):
         from_published(alone, "released/detr-r50-dc5-f0fb7ef5.pth", None)
     assert from_published(alone, "detr-r50-dc5-f0fb7ef5.pth", True)[0].config.backbone.dilation
-    told = alone | {"args": {"dilation": True}}
-    assert from_published(told, "a.pth", None)[0].config.backbone.dilation
+    with_dilation = alone | {"args": {"dilation": True}}
+    assert from_published(with_dilation, "a.pth", None)[0].config.backbone.dilation
     with pytest.raises(CheckpointError, match=r"a.pth: args.dilation: expected False, as requested, found True"):
-        from_published(told, "a.pth", False)
+        from_published(with_dilation, "a.pth", False)
 
 
 @pytest.mark.parametrize(("classes", "things", "stuff"), [(91, 80, 0), (250, 80, 53)])
@@ -140,7 +140,7 @@ def test_a_class_index_is_a_coco_id(classes: int, things: int, stuff: int) -> No
     assert [category.id for category in categories] == list(range(classes))
     assert (categories[1].name, categories[90].name, categories[12].name) == ("person", "toothbrush", "unused 12")
     used = [category for category in categories if category.used]
-    assert (sum(each.isthing for each in used), sum(not each.isthing for each in used)) == (things, stuff)
+    assert (sum(category.isthing for category in used), sum(not category.isthing for category in used)) == (things, stuff)
 
 
 def test_classes_of_other_data_have_no_names() -> None:
@@ -258,15 +258,15 @@ def test_the_round_trip_is_exact(tmp_path: Path, mask_head: bool) -> None:
     exported = torch.load(tmp_path / "out.pth", weights_only=True)["model"]
     assert list(exported) == list(state)
     assert all(torch.equal(exported[name], value) for name, value in state.items())
-    again = load_checkpoint(tmp_path / "out.pth", CPU)
-    assert again.categories == loaded.categories
-    assert again.model.config == config
+    reloaded = load_checkpoint(tmp_path / "out.pth", CPU)
+    assert reloaded.categories == loaded.categories
+    assert reloaded.model.config == config
 
 
 def test_our_own_classes_survive_an_export() -> None:
     model, categories = Detr(TINY, 2, mask_head=True), (Category(3, "cell", True), Category(70, "ground", False))
-    back, told = from_published(to_published(model, categories, "a.pth"), "a.pth", None)
-    assert told == categories
+    back, restored = from_published(to_published(model, categories, "a.pth"), "a.pth", None)
+    assert restored == categories
     assert all(torch.equal(value, back.state_dict()[name]) for name, value in model.state_dict().items())
 
 

@@ -27,7 +27,7 @@ from detr_core.model.spec import (
     object_count,
 )
 from detr_core.structures import Category
-from detr_core.studies.config import EVALUATING
+from detr_core.studies.evaluating import EVALUATING
 from detr_core.train.optimizer import SAMPLING
 from tests import kinds
 from tests.tiny_detector import detector
@@ -49,7 +49,7 @@ def test_the_types_of_configurations_are_those_of_the_rows() -> None:
 
 def test_every_capability_is_one_of_a_kind() -> None:
     assert set(get_args(Capability)) == set().union(*(kind.capabilities for kind in KINDS.values()))
-    assert set().union(*(study.NEEDS for study in EVALUATING.values())) <= set(get_args(Capability))
+    assert set().union(*(study.config.NEEDS for study in EVALUATING.values())) <= set(get_args(Capability))
     assert kinds_with("decoder_layers").startswith("'detr' or 'deformable'")
     assert kinds_with() == " or ".join(map(repr, KINDS))
 
@@ -67,7 +67,7 @@ def test_a_row_says_what_the_detector_is(name: str) -> None:
     if kind.objects == "queries":
         assert output.boxes.shape[2] == object_count(config)
     names = [parameter for parameter, _ in model.named_parameters()]
-    assert ("sampling_lr" in kind.capabilities) == any(part in each for each in names for part in SAMPLING)
+    assert ("sampling_lr" in kind.capabilities) == any(part in parameter for parameter in names for part in SAMPLING)
     if "mask_head" in kind.capabilities:
         assert build_detector(config, 3, "none").has_mask_head
     else:
@@ -115,9 +115,9 @@ load_checkpoint(file, torch.device("cpu"))
 print(json.dumps([name for name in sys.modules if name.startswith("detr_core.model.")]))
 """
     loss = {"classification": 1, "l1": 5, "giou": 2, "no_object": 0.1, "auxiliary": True}
-    given = [section(name), loss if name == "detr" else kinds.KINDS[name]["loss"]]
-    command = [sys.executable, "-c", code, *map(json.dumps, given), str(tmp_path / "a.pt")]
+    sections = [section(name), loss if name == "detr" else kinds.KINDS[name]["loss"]]
+    command = [sys.executable, "-c", code, *map(json.dumps, sections), str(tmp_path / "a.pt")]
     modules = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
     assert f"detr_core.model.{name}.model" in modules
     foreign = [f"detr_core.model.{other}." for other in KINDS if other != name]
-    assert [each for each in modules if each.startswith(tuple(foreign)) and not each.endswith(".config")] == []
+    assert [module for module in modules if module.startswith(tuple(foreign)) and not module.endswith(".config")] == []

@@ -141,7 +141,7 @@ POSE = "0 .5 .5 .4 .4"
 
 
 @pytest.mark.parametrize(
-    ("rows", "found"),
+    ("rows", "columns"),
     [
         (["0 .5 .5 .1 .1 .9"] * 2, "a.txt: line 1: .*, found 6 columns"),
         (["0 .5 .5 .1 .1 .9 7"] * 2, "a.txt: line 1: .*, found 7 columns"),
@@ -154,10 +154,10 @@ POSE = "0 .5 .5 .4 .4"
         ([POSE + " .4 .4 2" * 17] * 2, "found 56 columns"),
     ],
 )
-def test_rows_that_can_be_something_else_are_never_polygons(yolo: Path, rows: list[str], found: str) -> None:
+def test_rows_that_can_be_something_else_are_never_polygons(yolo: Path, rows: list[str], columns: str) -> None:
     (yolo / "labels" / "a.txt").write_text("\n".join(rows))
     (yolo / "labels" / "b.txt").unlink()
-    with pytest.raises(DatasetError, match=found) as raised:
+    with pytest.raises(DatasetError, match=columns) as raised:
         from_yolo(yolo)
     assert "`--labels boxes`, `--labels polygons` or `--labels keypoints`" in str(raised.value)
 
@@ -169,8 +169,8 @@ def test_keypoints_are_left_out_and_told(yolo: Path) -> None:
         from_yolo(yolo, keypoints=(2, 3))
     content = from_yolo(yolo, keypoints=(2, 3), labels="keypoints")
     assert content["annotations"][0]["bbox"] == pytest.approx([12, 6, 16, 8])
-    found = [(finding.kind, finding.file, finding.detail) for finding in check_entries(content, "val", "instances").findings]
-    assert found == [
+    findings = [(finding.kind, finding.file, finding.detail) for finding in check_entries(content, "val", "instances").findings]
+    assert findings == [
         ("object_entry", "b.jpg", "labels/b.txt: line 1: expected `class cx cy w h` and 2 x 3 columns of keypoints (kpt_shape), "
          f"found 10 columns: '{POSE} .1 .1 2 .2 .2'"),
         ("columns_left_out", "a.png", "6 columns of keypoints"),

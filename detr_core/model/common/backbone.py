@@ -115,13 +115,13 @@ def load_imagenet_weights(backbone: Backbone, config: BackboneConfig) -> None:
             raise ConfigError(
                 f"detector.backbone.weights: {config.weights}: expected a torchvision state dict, found other content"
             )
-    wanted = backbone.body.state_dict()
+    expected = backbone.body.state_dict()
     state = {
-        key: value for key, value in state.items() if not key.startswith("fc.") and (key in wanted or "num_batches" not in key)
+        key: value for key, value in state.items() if not key.startswith("fc.") and (key in expected or "num_batches" not in key)
     }
-    missing = sorted(wanted.keys() - state.keys())
-    unknown = sorted(state.keys() - wanted.keys())
-    misshapen = sorted(key for key in wanted.keys() & state.keys() if state[key].shape != wanted[key].shape)
+    missing = sorted(expected.keys() - state.keys())
+    unknown = sorted(state.keys() - expected.keys())
+    misshapen = sorted(key for key in expected.keys() & state.keys() if state[key].shape != expected[key].shape)
     if missing or unknown or misshapen:
         raise ConfigError(
             f"detector.backbone.weights: {config.weights} doesn't fit {config.name}: "

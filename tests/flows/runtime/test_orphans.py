@@ -99,8 +99,8 @@ def test_a_guarded_module_and_what_it_started_end_together(folder: Path, killed:
         module.kill()
     else:
         starter.kill()
-    left = [guard.pid, module.pid, int(text(folder / "begun"))]
-    assert wait_for(lambda: all(gone(pid) for pid in left), 10)
+    processes = [guard.pid, module.pid, int(text(folder / "begun"))]
+    assert wait_for(lambda: all(gone(pid) for pid in processes), 10)
     starter.wait(10)
 
 

@@ -31,11 +31,11 @@ def address_of(stage: subprocess.Popen[str]) -> str:
 
 def processes_in(folder: Path) -> list[psutil.Process]:
     """All whose working directory is this folder."""
-    found = []
+    processes = []
     for process in psutil.process_iter(["cwd", "status"]):
         if process.info["cwd"] == str(folder) and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.append(process)
-    return found
+            processes.append(process)
+    return processes
 
 
 @pytest.fixture

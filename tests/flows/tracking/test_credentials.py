@@ -112,7 +112,7 @@ def leaks(*folders: Path) -> list[Path]:
 @contextlib.contextmanager
 def watched() -> Iterator[list[str]]:
     """The command lines of this process's descendants, while the block runs, that hold the password."""
-    found: list[str] = []
+    texts: list[str] = []
     over = threading.Event()
 
     def watch() -> None:
@@ -120,12 +120,12 @@ def watched() -> Iterator[list[str]]:
             for process in psutil.Process().children(recursive=True):
                 with contextlib.suppress(psutil.Error):
                     line = " ".join(process.cmdline())
-                    found.extend([line] if any(secret in line for secret in SECRETS) else [])
+                    texts.extend([line] if any(secret in line for secret in SECRETS) else [])
 
     thread = threading.Thread(target=watch)
     thread.start()
     try:
-        yield found
+        yield texts
     finally:
         over.set()
         thread.join()
@@ -137,8 +137,8 @@ def test_a_stage_leaves_the_password_nowhere(
 ) -> None:
     project = committed(tmp_path / "project")
     with guarded_mlflow(tmp_path, monkeypatch) as address, watched() as lines:
-        said = command(project, "flows.data", "--profile", "smoke", MLFLOW_TRACKING_URI=address, **server)
-    assert "zq7Geheim" not in said
+        output = command(project, "flows.data", "--profile", "smoke", MLFLOW_TRACKING_URI=address, **server)
+    assert "zq7Geheim" not in output
     assert lines == []
     assert (tmp_path / "mlflow.db").stat().st_size > 0, "the server let the stage in"
     assert any((tmp_path / "artifacts").rglob("dataset.json"))
@@ -153,7 +153,7 @@ def test_the_whole_pipeline_leaves_the_password_nowhere(
     project = committed(tmp_path / "project")
     nowhere = environment | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
     with guarded_mlflow(tmp_path, monkeypatch) as address, watched() as lines:
-        said = command(project, "flows.pipeline", "--profile", "smoke", MLFLOW_TRACKING_URI=address)
+        output = command(project, "flows.pipeline", "--profile", "smoke", MLFLOW_TRACKING_URI=address)
         profile = project / "params/smoke.yaml"
         content = yaml.safe_load(profile.read_text())
         content["train_detection"]["optimizer"]["lr"] = 1e30  # a stage that fails, with an error that is stored
@@ -177,7 +177,7 @@ def test_the_whole_pipeline_leaves_the_password_nowhere(
     assert failed.returncode == 1
     assert gone.returncode == 1
     assert "no server answers" in gone.stderr
-    assert "zq7Geheim" not in said + failed.stdout + failed.stderr + gone.stdout + gone.stderr
+    assert "zq7Geheim" not in output + failed.stdout + failed.stderr + gone.stdout + gone.stderr
     assert lines == []
     page = (project / "reports/smoke/index.html").read_text()
     assert f"http://{address.rpartition('@')[2]}/#/experiments/" in page
