@@ -110,7 +110,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of complete results, with a training study and one that was not run, and the script that asks it."""
     folder = tmp_path_factory.mktemp("browser")
     results = write_results(folder)
-    write_table(TABLE, results.studies / "encoder-depth")
+    write_table(TABLE, results.studies / "training" / "encoder-depth")
     names = {"circle": 0.2, "star": 0.4, "ring": 0.3}
     dump(results.evaluation / "per_class.json", {"bbox": names, "segm": {**names, "ring": 0.9}})
     text = written(results, folder / "out")
