@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one MiB."""
+    """Mounts a file system of one MiB and yields its folder."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={2**20}", "tmpfs", folder], capture_output=True, check=False)
@@ -65,7 +65,7 @@ class Trained:
 
 
 def tiny_parameters() -> dict[str, Any]:
-    """The smoke profile with a handful of images."""
+    """Returns the content of the smoke profile with a handful of images."""
     content: dict[str, Any] = yaml.safe_load((ROOT / "params" / "smoke.yaml").read_text(encoding="utf-8"))
     content["data"]["scenes"] |= {"train": 24, "val": 6, "size": 64, "object_size": [16, 32]}
     for stage in ("train_detection", "train_panoptic"):
@@ -77,13 +77,13 @@ def tiny_parameters() -> dict[str, Any]:
 
 
 def tiny_settings() -> Profile:
-    """The tiny profile, as the stages get it."""
+    """Returns the tiny profile as the stages read it."""
     return build(Profile, tiny_parameters(), "tiny.yaml")
 
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder that stands for the project's, so that results of tests lie neither among real ones nor in the checkout."""
+    """Makes a temporary folder the project's folder, so that tests write nothing into the checkout or among real results."""
     root = tmp_path_factory.mktemp("project")
     shutil.copy(ROOT / "dvc.yaml", root)  # new profiles get a copy of it
     with pytest.MonkeyPatch.context() as patch:
@@ -95,7 +95,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def trained(project: Path) -> Trained:
-    """The tiny profile after all its stages, in the order of the pipeline."""
+    """Runs all stages of the tiny profile in the order of the pipeline, and returns their results."""
     # Seconds, only where it is asked for.
     from flows import ablations, check, data, evaluate, report, train_detection, train_panoptic
 
@@ -110,7 +110,7 @@ def trained(project: Path) -> Trained:
 
 
 def copy_data(source: Paths, target: Paths) -> None:
-    """A profile's data, as it was made and as it was checked, for another profile, in place of what that has."""
+    """Copies the data and the checked dataset of one profile to another profile, and replaces those that it has."""
     for earlier, folder in ((source.data, target.data), (source.dataset, target.dataset)):
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(earlier, folder)

@@ -23,7 +23,7 @@ SEED = 20  # of the detector's weights: with these it says each of things, stuff
 
 
 def scenes(folder: Path) -> Split:
-    """The val split of six generated scenes."""
+    """Returns the val split of six generated scenes."""
     config = ScenesConfig(
         train=1,
         val=6,
@@ -48,7 +48,7 @@ def dataset_of(split: Split) -> CocoDataset:
 
 
 def detector(categories: Sequence[Category], mask_head: bool, queries: int = 12) -> Detr:
-    """Untrained, but sure of what it says: its scores are spread from near 0 to near 1, so every branch is taken."""
+    """Returns an untrained detector whose scores are spread from near 0 to near 1, so that every branch is taken."""
     config = DetectorConfig(
         backbone=BackboneConfig(name="small", dilation=False, weights=None, norm="group", frozen_stages=0),
         positions=PositionsConfig(kind="sine", where="attention", cells=8, queries="attention", factor=1),

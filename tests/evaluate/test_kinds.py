@@ -33,16 +33,18 @@ CONFIG = EvaluateConfig(4, None, True, MergingConfig(threshold=0.6, smallest=4, 
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
+    """Returns the val split of generated scenes."""
     return scenes(tmp_path_factory.mktemp("scenes"))
 
 
 @pytest.fixture(scope="module")
 def dataset(split: Split) -> CocoDataset:
+    """Returns the generated scenes as a dataset for evaluation."""
     return dataset_of(split)
 
 
 def sure(kind: str, dataset: CocoDataset) -> Detector:
-    """Untrained, with scores that are spread."""
+    """Returns an untrained detector of this kind whose scores are spread between 0 and 1."""
     torch.manual_seed(1)
     model = build_detector(detector_config(KINDS[kind]["detector"], "tiny"), len(dataset.categories)).eval()
     with torch.no_grad():

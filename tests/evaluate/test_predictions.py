@@ -40,16 +40,19 @@ CONFIG = EvaluateConfig(
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
+    """Returns the val split of generated scenes."""
     return scenes(tmp_path_factory.mktemp("scenes"))
 
 
 @pytest.fixture(scope="module")
 def dataset(split: Split) -> CocoDataset:
+    """Returns the generated scenes as a dataset for evaluation."""
     return dataset_of(split)
 
 
 @pytest.fixture(scope="module")
 def model(dataset: CocoDataset) -> Detr:
+    """Returns an untrained detector with a mask head, whose scores are spread between 0 and 1."""
     return detector(dataset.categories, mask_head=True)
 
 

@@ -26,6 +26,7 @@ from tests.tiny_detector import dataset_of, scenes
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
+    """Returns the val split of generated scenes."""
     return scenes(tmp_path_factory.mktemp("scenes"))
 
 

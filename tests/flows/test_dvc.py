@@ -31,6 +31,7 @@ OTHERS = sorted(path.stem for path in PARAMS.glob("*.yaml") if path.stem != DEFA
 @pytest.fixture(autouse=True)
 def _own_project(monkeypatch: pytest.MonkeyPatch) -> None:
     # Other tests have put a temporary folder in the project's place.
+    """Makes the checkout the project's folder again."""
     monkeypatch.setattr(paths, "ROOT", ROOT)
 
 

@@ -16,6 +16,7 @@ from flows.profile.paths import ROOT, Paths
 @pytest.fixture(autouse=True)
 def _own_project(monkeypatch: pytest.MonkeyPatch) -> None:
     # Other tests have put a temporary folder in the project's place.
+    """Makes the checkout the project's folder again."""
     monkeypatch.setattr(paths, "ROOT", ROOT)
 
 

@@ -38,7 +38,7 @@ def detector(config: DeformableConfig = SMALL) -> DeformableDetr:
 
 
 def bilinear(level: Tensor, x: float, y: float) -> Tensor:
-    """level [h, w, d] at column x, row y, where cell (i, j)'s centre is (j + 0.5, i + 0.5); zero outside."""
+    """Returns the value of level [h, w, d] at column x, row y; cell (i, j) has its centre at (j + 0.5, i + 0.5); zero outside."""
     height, width, d = level.shape
     left, top = math.floor(x - 0.5), math.floor(y - 0.5)
     total = torch.zeros(d, dtype=level.dtype)
@@ -180,7 +180,7 @@ def test_at_first_everything_is_unlikely_and_boxes_sit_at_their_references() -> 
 
 
 def through_the_transformer(model: DeformableDetr, maps: list[Tensor], masks: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Logits and boxes of projected maps, whatever lies on their padding."""
+    """Returns the logits and boxes of projected maps, whatever their padding contains."""
     sizes = [(x.shape[-2], x.shape[-1]) for x in maps]
     valid = torch.stack([_valid_share(mask) for mask in masks], 1)
     places = [model.positions(mask) + model.level_embed[i, :, None, None] for i, mask in enumerate(masks)]

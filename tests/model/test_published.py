@@ -48,14 +48,17 @@ def changed(backbone: str = "resnet18", dilation: bool = False, **changes: Any) 
 def published(
     config: DetectorConfig = TINY, classes: int = 91, mask_head: bool = False, seed: int = 3
 ) -> dict[str, torch.Tensor]:
-    """A state dict as the reference writes it, its values by the golden rule."""
+    """Returns a state dict as the reference implementation writes it, with values by the golden rule."""
     with torch.device("meta"):
         model = Detr(config, classes, mask_head)
     return {name: golden_weight(seed, name, value) for name, value in published_state(model).items()}
 
 
 def arguments(**changes: Any) -> argparse.Namespace:
-    """What the reference's main.py puts beside the weights; run on a cluster, its output folder is a path."""
+    """Returns the namespace that the reference implementation stores beside the weights.
+
+    If the training ran on a cluster, the output folder in it is a path.
+    """
     values = {
         "lr": 1e-4,
         "dilation": False,
@@ -192,7 +195,7 @@ def test_an_unknown_backbone() -> None:
 
 
 class Hostile:
-    """Asks the reader to call a function."""
+    """An object whose unpickling calls a function."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self.call = function, arguments

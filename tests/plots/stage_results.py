@@ -23,7 +23,7 @@ SCENES = ScenesConfig(
 
 @dataclass(frozen=True)
 class Results:
-    """Folders of one profile, as `write_report` takes them."""
+    """The folders of one profile's results, as `write_report` takes them."""
 
     data: Path
     detection: Path
@@ -42,7 +42,7 @@ def dump(path: Path, content: object) -> None:
 
 
 def cells(ap: Mapping[float | None, list[float]]) -> list[Cell]:
-    """A cell for each threshold and depth; every figure is the given AP but APl, which has nothing to be measured on."""
+    """Returns a cell for each threshold and depth; every metric is the AP, except APl, for which there is nothing to measure."""
     return [
         Cell(depth, nms, {name: -1.0 if name == "APl" else value for name in METRICS})
         for nms, row in ap.items()
@@ -51,7 +51,7 @@ def cells(ap: Mapping[float | None, list[float]]) -> list[Cell]:
 
 
 def write_results(root: Path) -> Results:
-    """Predictions that are the ground truth, and metrics that are easy to recognise."""
+    """Writes predictions that equal the ground truth, and metrics that are easy to recognise."""
     results = Results(*(root / name for name in ("data", "detection", "panoptic", "evaluation", "studies")))
     generate_scenes(SCENES, 0, results.data, 1, Silent())
     split = results.split

@@ -1,3 +1,5 @@
+"""Generated scenes depend only on the seed, and their annotations agree with their pixels."""
+
 from __future__ import annotations
 
 import filecmp
@@ -36,6 +38,7 @@ CONFIG = ScenesConfig(
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a folder of generated scenes."""
     folder = tmp_path_factory.mktemp("scenes")
     generate_scenes(CONFIG, 3, folder, 1, Silent())
     return folder
