@@ -26,21 +26,9 @@ from detr_core.studies.config import DecoderNmsConfig
 from detr_core.studies.decoder_nms import decoder_nms
 from flows.tracking.detector_model import DetectorModel
 from tests.kinds import KINDS
-from tests.tiny_detector import CPU, dataset_of, detector, scenes
+from tests.tiny_detector import CPU, detector
 
 CONFIG = EvaluateConfig(4, None, True, MergingConfig(threshold=0.6, smallest=4, mode="official"))
-
-
-@pytest.fixture(scope="module")
-def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
-    """Returns the val split of generated scenes."""
-    return scenes(tmp_path_factory.mktemp("scenes"))
-
-
-@pytest.fixture(scope="module")
-def dataset(split: Split) -> CocoDataset:
-    """Returns the generated scenes as a dataset for evaluation."""
-    return dataset_of(split)
 
 
 def sure(kind: str, dataset: CocoDataset) -> Detector:

@@ -30,24 +30,12 @@ from detr_core.model.checkpoint import Checkpoint
 from detr_core.model.common.normalisation import normalise
 from detr_core.model.detr.model import Detr
 from detr_core.reporter import Memory, Silent
-from tests.tiny_detector import CPU, dataset_of, detector, scenes
+from tests.tiny_detector import CPU, dataset_of, detector
 
 REAL_DATA = Path(os.environ.get("DETR_REAL_DATA", "../shared/data"))
 CONFIG = EvaluateConfig(
     batch_size=4, resize=None, empty_slot_override=True, panoptic=MergingConfig(threshold=0.6, smallest=4, mode="official")
 )
-
-
-@pytest.fixture(scope="module")
-def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
-    """Returns the val split of generated scenes."""
-    return scenes(tmp_path_factory.mktemp("scenes"))
-
-
-@pytest.fixture(scope="module")
-def dataset(split: Split) -> CocoDataset:
-    """Returns the generated scenes as a dataset for evaluation."""
-    return dataset_of(split)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from detr_core.model.common.config import BackboneConfig
 from detr_core.model.deformable.attention import DeformableAttention, Sizes, sampled_sum
 from detr_core.model.deformable.config import DeformableConfig
 from detr_core.model.deformable.model import DeformableDetr, Levels, _centers, _valid_share
+from tests.model.gradients import weights_without_gradient
 from tests.model.test_detr import images
 
 SMALL = DeformableConfig(
@@ -158,9 +159,7 @@ def test_every_variant_runs_and_learns_everywhere(config: DeformableConfig) -> N
     assert output.logits.shape == (2, 2, 5, 3)
     assert output.boxes.shape == (2, 2, 5, 4)
     assert ((output.boxes >= 0) & (output.boxes <= 1)).all()
-    (output.logits.square().sum() + output.boxes.sum()).backward()
-    idle = [name for name, weight in model.named_parameters() if weight.requires_grad and weight.grad is None]
-    assert idle == []
+    assert weights_without_gradient(model, output.logits.square().sum() + output.boxes.sum()) == []
 
 
 def test_levels_halve_from_the_last_stage_on() -> None:
