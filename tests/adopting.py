@@ -43,7 +43,10 @@ def write_recipe(params: Path) -> None:
 
 
 def carried(folder: Path, name: str, params: Path, mode: str = "strict", **options: Any) -> Outcome:
-    """What comes of the folder with the recipe of `write_recipe`. An error that is none of a user's goes on."""
+    """Runs `adopt`, the data stage and the check on a folder, with the recipe of `write_recipe`, and returns the outcome.
+
+    An error that no user can cause is raised.
+    """
     outcome = Outcome(Paths(name))
     try:
         adopted = adoption.adopt(folder, name, "plain", **({"val_share": 0.25} | options))
@@ -64,7 +67,7 @@ def carried(folder: Path, name: str, params: Path, mode: str = "strict", **optio
 
 
 def sums(outcome: Outcome, entries: str) -> dict[str, float]:
-    """The account of both splits' instances together: how many were supplied, used and left out."""
+    """Returns how many entries of both splits' instances were supplied, used and left out. entries: 'images' or 'objects'."""
     return {
         part: sum(outcome.metrics[f"account/{split}/instances/{entries}/{part}"] for split in ("train", "val"))
         for part in ("supplied", "used", "left_out")

@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one MiB."""
+    """Mounts a file system of one MiB and yields its folder."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={2**20}", "tmpfs", folder], capture_output=True, check=False)
@@ -91,7 +91,7 @@ def tiny_parameters() -> dict[str, Any]:
 
 
 def tiny_settings() -> Profile:
-    """The tiny profile, as the stages get it."""
+    """Returns the tiny profile as the stages read it."""
     return build(Profile, tiny_parameters(), "tiny.yaml")
 
 
@@ -153,25 +153,25 @@ def trains_here() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def trained(project: Path) -> Trained:
-    """The tiny profile after all its stages, in the order of the pipeline."""
+    """Runs all stages of the tiny profile in the order of the pipeline, and returns their results."""
     # Seconds, only where it is asked for.
     from flows import check, data, evaluate, report, train_detection, train_panoptic
     from flows.studies import evaluating
 
     settings = tiny_settings()
     metrics: dict[str, dict[str, float]] = {}
-    told: dict[str, Memory] = {}
+    reporters: dict[str, Memory] = {}
     with in_place_of_the_project(project), trainings_in_this_process():
         where = Paths("tiny")
         for stage in (data, check, train_detection, train_panoptic, evaluate, evaluating, report):
             name = "studies" if stage is evaluating else stage.__name__.removeprefix("flows.")
-            told[name] = Memory()
-            metrics[name] = stage.run(settings, where, told[name])
-    return Trained(settings, where, metrics, told)
+            reporters[name] = Memory()
+            metrics[name] = stage.run(settings, where, reporters[name])
+    return Trained(settings, where, metrics, reporters)
 
 
 def copy_data(source: Paths, target: Paths) -> None:
-    """A profile's data, as it was made and as it was checked, for another profile, in place of what that has."""
+    """Copies the data and the checked dataset of one profile to another profile, and replaces those that it has."""
     for earlier, folder in ((source.data, target.data), (source.dataset, target.dataset)):
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(earlier, folder)

@@ -19,13 +19,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below the folder, links followed, without marks."""
+    """Returns the content of every file below the folder, through links, without marks."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MARK)
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def write(folder: Path, content: bytes = b"first") -> Path:
-    """A result of ours."""
+    """Writes a result of this project."""
     with atomic_directory(folder) as temporary:
         (temporary / "below").mkdir()
         (temporary / "below" / "a").write_bytes(content)

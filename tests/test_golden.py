@@ -39,7 +39,7 @@ GOLDEN = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parent / "golden"))
 
 
 def cases(pattern: str) -> Any:
-    """Parametrises a test over the golden files or folders of this name."""
+    """Returns a decorator that runs a test once for each golden file or folder of this name."""
     paths = sorted(GOLDEN.glob(pattern))
     return pytest.mark.parametrize("path", paths, ids=[path.name for path in paths])
 
@@ -144,7 +144,7 @@ def test_panoptic_quality(path: Path) -> None:
 
 
 def published_detector(golden: Any) -> Detr:
-    """The published architecture of a golden file."""
+    """Returns the published architecture of a golden file."""
     backbone = BackboneConfig(str(golden["backbone"]), bool(golden["dilation"]), weights=None, norm="frozen", frozen_stages=2)
     config = DetectorConfig(
         backbone,
@@ -163,7 +163,10 @@ def published_detector(golden: Any) -> Detr:
 
 
 def published_names(model: Detr) -> list[tuple[str, str, torch.Tensor]]:
-    """Our name, the published name and the value of every weight; panoptic checkpoints keep the detector under `detr.`."""
+    """Yields this project's name, the published name and the value of every weight.
+
+    A panoptic checkpoint keeps the detector under `detr.`.
+    """
     own = ("bbox_attention.", "mask_head.")
     prefix = "detr." if model.has_mask_head else ""
     return [(key, key if key.startswith(own) else prefix + key, value) for key, value in model.state_dict().items()]

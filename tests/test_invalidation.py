@@ -111,7 +111,7 @@ def path_of(file: Path) -> str:
 
 
 def within(path: str, places: object) -> str | None:
-    """The longest of `places` that is this path or a folder around it."""
+    """Returns the longest of `places` that is this path or a folder around it."""
     fitting = [place for place in places if path == place or path.startswith(f"{place}/")]  # type: ignore[attr-defined]
     return max(fitting, key=len, default=None)
 
@@ -132,7 +132,7 @@ def imported(file: Path) -> frozenset[Path]:
 
 
 def decisive(stage: str, kind: str) -> set[str]:
-    """The modules that the stage's work imports, directly or not, for this kind of detector, without what decides no result."""
+    """Returns the modules that decide a stage's result for this kind of detector: all that its work imports."""
     start = ROOT / WORK[stage]
     visited: set[Path] = set()
     pending = [start]
@@ -153,7 +153,7 @@ def decisive(stage: str, kind: str) -> set[str]:
 
 
 def named(stage: str, kind: str) -> list[str]:
-    """What dvc.yaml names as the code of the stage, below detr_core."""
+    """Returns the paths below detr_core that dvc.yaml names as the code of the stage."""
     code = [name for name in STAGES[stage]["deps"] if "${profile}" not in name]
     assert all(name.startswith("detr_core/") for name in code), "no flow decides a result"
     return [name.removeprefix("detr_core/").replace("${kind}", kind) for name in code]

@@ -11,4 +11,5 @@ from tests.check.datasets import write_whole
 
 @pytest.fixture
 def whole(tmp_path: Path) -> Path:
+    """Returns the folder of a small dataset without faults."""
     return write_whole(tmp_path / "data")

@@ -21,7 +21,7 @@ HEIGHT, WIDTH = 24, 32
 
 
 def content(split: str, source: str, folder: Path) -> dict[str, Any]:
-    """The annotation file as it is."""
+    """Returns the content of an annotation file."""
     coco: dict[str, Any] = json.loads((folder / f"{source}_{split}.json").read_text())
     return coco
 

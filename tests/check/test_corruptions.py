@@ -26,6 +26,7 @@ ALL = [("instances", case) for case in CASES[::2]] + [("panoptic", case) for cas
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a folder with the images and panoptic PNGs of a dataset, but without annotation files."""
     root = tmp_path_factory.mktemp("corrupted")
     segments = np.zeros((12, 16, 3), np.uint8)
     segments[:4, :5] = (44, 1, 0)
@@ -38,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def readable(folder: Path, targets: Targets) -> bool:
-    """Whether training can read all of the dataset in this folder."""
+    """Returns whether training can read the whole dataset in this folder."""
     try:
         dataset = CocoDataset(read_dataset(folder)["train"], targets, targets == "panoptic", None, 0)
         return all(dataset[index].image.shape == (3, 12, 16) for index in range(len(dataset)))

@@ -1,3 +1,5 @@
+"""The index of a dataset gives the annotations of its files, takes no memory per process, and isn't used if it is damaged."""
+
 from __future__ import annotations
 
 import gc
@@ -29,6 +31,7 @@ ALONE = single_process(torch.device("cpu"))
 
 @pytest.fixture
 def split(write_split: Callable[..., Any], noise: Callable[..., Any], tmp_path: Path) -> Split:
+    """Returns a split of three images with instances, panoptic segments and an index."""
     ids = np.full((10, 20), 7)
     ids[:4, :5] = 300
     segments = [{"id": 300, "category_id": 2, "bbox": [0, 0, 5, 4]}, {"id": 7, "category_id": 7, "bbox": [0, 0, 20, 10]}]

@@ -1,3 +1,5 @@
+"""The batches of an epoch depend only on the seed, and evaluation reads each image once in any number of processes."""
+
 from __future__ import annotations
 
 import json
@@ -24,6 +26,7 @@ from detr_core.structures import Target
 
 @pytest.fixture
 def dataset(write_split: Callable[..., Any], noise: Callable[..., Any]) -> CocoDataset:
+    """Returns a dataset of 23 images, every second of which has an object."""
     images = [noise(6, 8, seed) for seed in range(23)]
     annotations = [{"image_id": i, "category_id": 2, "bbox": [1, 1, 3, 3]} for i in range(1, 24, 2)]
     return CocoDataset(
@@ -157,7 +160,7 @@ def test_evaluation_sees_each_image_once_and_pads_nothing(
 
 @pytest.fixture(scope="module")
 def annotated(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., CocoDataset]:
-    """A dataset of images that are never read: their sizes say how they are batched."""
+    """Returns a function that makes a dataset of images that are never read, because batches depend only on their sizes."""
     folder = tmp_path_factory.mktemp("annotated")
 
     def make(sizes: list[tuple[int, int]], resize: ResizeConfig | None) -> CocoDataset:

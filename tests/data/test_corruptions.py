@@ -26,6 +26,7 @@ from tests.corruptions import ABSURD, CASES, FIELDS, PANOPTIC_CASES, PANOPTIC_FI
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a folder with two images, but without annotation files."""
     root = tmp_path_factory.mktemp("corrupted")
     (root / "images").mkdir()
     for number in (1, 2):
@@ -34,7 +35,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def outcome(root: Path, content: str | bytes, panoptic: bool = False) -> list[Any] | str:
-    """What comes of an annotation file: its targets and what was left out, or the error's text. Anything else raises."""
+    """Returns the targets of an annotation file and the number of objects left out, or the text of the DatasetError.
+
+    Other errors are raised.
+    """
     file, before = root / "instances.json", {path.name for path in root.iterdir()}
     file.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
     split = (
@@ -84,6 +88,7 @@ def test_absurd_values(section: str, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def panoptic_folder(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a folder with two images and their panoptic PNGs, but without annotation files."""
     root = tmp_path_factory.mktemp("panoptic")
     (root / "images").symlink_to(folder / "images")
     (root / "segments").mkdir()

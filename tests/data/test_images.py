@@ -1,3 +1,5 @@
+"""Images of every mode are read as RGB, upright and in the annotated size; an error names an unusable file."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -17,7 +19,7 @@ ORIENTATION = 0x0112
 
 @pytest.fixture
 def picture() -> Any:
-    """Smooth, so that JPEG hardly changes it, and unlike itself when turned: uint8 [24, 40, 3]."""
+    """Returns uint8 [24, 40, 3], so smooth that JPEG hardly changes it, and different from itself in every other orientation."""
     y, x = np.mgrid[:24, :40]
     return np.stack([x * 6, y * 10, 255 - x * 3 - y * 3], axis=-1).astype(np.uint8)
 

@@ -1,3 +1,5 @@
+"""Flips, resizes and crops change an image, its boxes and its masks in the same way."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -20,7 +22,7 @@ PIXELS = tv_tensors.BoundingBoxFormat.XYXY
 
 
 def parts(height: int, width: int, boxes: list[list[float]]) -> Any:
-    """A random picture and boxes with the masks that fill them."""
+    """Returns a random picture and boxes with the masks that fill them."""
     image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
     masks = torch.zeros(len(boxes), height, width, dtype=torch.bool)
     for mask, (left, top, right, bottom) in zip(masks, boxes, strict=True):

@@ -18,7 +18,7 @@ VALUES = np.random.default_rng(0).integers(0, 65536, (6, 7, 4)).astype(np.uint16
 
 
 def png(values: Any, color_type: int) -> bytes:
-    """A PNG of 16 bits a value, which Pillow cannot write in colour."""
+    """Writes a PNG of 16 bits per value, which Pillow can't write in colour."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -29,7 +29,7 @@ def png(values: Any, color_type: int) -> bytes:
 
 
 def tiff(values: Any, order: str, compressed: bool) -> bytes:
-    """A colour TIFF of 16 bits a value in this byte order."""
+    """Writes a colour TIFF of 16 bits per value in this byte order."""
     height, width, bands = values.shape
     content = values.astype(f"{order}u2").tobytes()
     content = zlib.compress(content) if compressed else content

@@ -34,13 +34,14 @@ LARGEST = 10**9
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pieces and pauses that suit a test."""
+    """Makes pieces and pauses small enough for a test."""
     monkeypatch.setattr(resuming, "PIECE", PIECE)
     monkeypatch.setattr(resuming, "PAUSES", (0.0, 0.01, 0.01))
 
 
 @pytest.fixture
 def site() -> Iterator[Site]:
+    """Yields a server with two files of the same size."""
     with serving(Site({"/a.zip": CONTENT, "/b.zip": CONTENT[::-1]})) as site:
         yield site
 

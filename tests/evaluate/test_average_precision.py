@@ -16,7 +16,7 @@ from detr_core.structures import category_labels
 
 @pytest.fixture
 def truth(tmp_path: Path) -> Path:
-    """Two images: a cat and a dog of 50 x 50 pixels in the first, a cat of 20 x 20 in the second."""
+    """Returns two images: a cat and a dog of 50 x 50 pixels in the first one, a cat of 20 x 20 pixels in the second one."""
     boxes = [(1, 10, [0, 0, 50, 50]), (1, 20, [60, 0, 50, 50]), (2, 10, [5, 5, 20, 20])]
     annotations = [
         {"id": i, "image_id": image, "category_id": category, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}

@@ -30,6 +30,7 @@ def content(*annotations: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
+    """Returns the path of an annotation file that does not exist yet."""
     return tmp_path / "instances.json"
 
 

@@ -26,23 +26,13 @@ from detr_core.studies.decoder_nms import decoder_nms
 from detr_core.studies.evaluating.decoder_nms import CLAIMS
 from flows.tracking.detector_model import DetectorModel
 from tests.kinds import KINDS
-from tests.tiny_detector import CPU, dataset_of, detector, scenes, study_inputs
+from tests.tiny_detector import CPU, detector, study_inputs
 
 CONFIG = EvaluateConfig(4, None, True, MergingConfig(threshold=0.6, smallest=4, mode="official"))
 
 
-@pytest.fixture(scope="module")
-def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
-    return scenes(tmp_path_factory.mktemp("scenes"))
-
-
-@pytest.fixture(scope="module")
-def dataset(split: Split) -> CocoDataset:
-    return dataset_of(split)
-
-
 def sure(kind: str, dataset: CocoDataset) -> Detector:
-    """Untrained, with scores that are spread."""
+    """Returns an untrained detector of this kind whose scores are spread between 0 and 1."""
     torch.manual_seed(1)
     model = build_detector(detector_config(KINDS[kind]["detector"], "tiny"), len(dataset.categories)).eval()
     with torch.no_grad():

@@ -30,7 +30,7 @@ from detr_core.model.checkpoint import Checkpoint
 from detr_core.model.common.normalisation import normalise
 from detr_core.model.detr.model import Detr
 from detr_core.reporter import Memory, Silent
-from tests.tiny_detector import CPU, dataset_of, detector, scenes
+from tests.tiny_detector import CPU, dataset_of, detector
 
 REAL_DATA = Path(os.environ.get("DETR_REAL_DATA", "../shared/data"))
 CONFIG = EvaluateConfig(
@@ -39,17 +39,8 @@ CONFIG = EvaluateConfig(
 
 
 @pytest.fixture(scope="module")
-def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
-    return scenes(tmp_path_factory.mktemp("scenes"))
-
-
-@pytest.fixture(scope="module")
-def dataset(split: Split) -> CocoDataset:
-    return dataset_of(split)
-
-
-@pytest.fixture(scope="module")
 def model(dataset: CocoDataset) -> Detr:
+    """Returns an untrained detector with a mask head, whose scores are spread between 0 and 1."""
     return detector(dataset.categories, mask_head=True)
 
 

@@ -21,12 +21,7 @@ from detr_core.evaluate.panoptic import Segment
 from detr_core.evaluate.predictions import evaluate
 from detr_core.evaluate.results import box_results, mask_results, panoptic_result, result_rows, things_only
 from detr_core.structures import Category
-from tests.tiny_detector import dataset_of, scenes
-
-
-@pytest.fixture(scope="module")
-def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
-    return scenes(tmp_path_factory.mktemp("scenes"))
+from tests.tiny_detector import dataset_of
 
 
 def test_the_ground_truth_as_prediction_scores_one(split: Split, tmp_path: Path) -> None:

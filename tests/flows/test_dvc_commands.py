@@ -29,7 +29,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAU
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of a server on this machine that speaks S3, with one empty bucket, `detr`."""
+    """Yields the address of a server on this machine that speaks S3, with one empty bucket, `detr`."""
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
     serving = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -42,13 +42,13 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def contents(project: Path) -> dict[str, bytes]:
-    """All that the stages made there."""
+    """Returns the content of every file that the stages made in a project."""
     files = (file for folder in RESULTS for file in (project / folder).rglob("*") if file.is_file())
     return {file.relative_to(project).as_posix(): file.read_bytes() for file in files}
 
 
 def links(folder: Path) -> bool:
-    """Whether a file there that two names have can be told by its inode: hard links yes, reflinks no."""
+    """Returns whether the inode shows that two names are links to one file: it does for hard links, and not for reflinks."""
     (folder / "one").write_text("1")
     try:
         reflink(str(folder / "one"), str(folder / "two"))

@@ -41,12 +41,13 @@ SMALL = ["--short", "64", "--longest", "107"]
 
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small detector as the reference releases them, sure of what it says."""
+    """Returns the file of a small detector in the published format, whose scores are near 0 or 1."""
     return write(tmp_path_factory.mktemp("released") / "detector.pth", mask_head=False)
 
 
 @pytest.fixture(scope="module")
 def released_panoptic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the file of a small detector with a mask head in the published format."""
     return write(tmp_path_factory.mktemp("released") / "panoptic.pth", mask_head=True)
 
 
@@ -62,7 +63,7 @@ def write(file: Path, mask_head: bool) -> Path:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a colour, a grey and a turned picture, and a file that isn't one."""
+    """Returns a folder with a colour picture, a grey one, a rotated one, and a file that is no picture."""
     folder = tmp_path_factory.mktemp("images")
     noise = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
     Image.fromarray(noise).save(folder / "colour.png")
@@ -234,7 +235,7 @@ def fine_tuning(data: Path, folder: Path, checkpoint: Path, detector: DetectorCo
 
 @pytest.fixture
 def blood_cells(tmp_path: Path) -> Path:
-    """The training images of BCCD, and five of its val images."""
+    """Returns a dataset of the training images of BCCD and five of its val images."""
     content = json.loads((REAL / "bccd" / "instances_val.json").read_text())
     content["images"] = content["images"][:5]
     image_ids = {image["id"] for image in content["images"]}

@@ -31,7 +31,7 @@ SETS = {
 
 
 def profile(name: str) -> Profile:
-    """The coco profile on other data, small enough for a test."""
+    """Returns the content of the coco profile for other data, made small enough for a test."""
     content: dict[str, Any] = yaml.safe_load((ROOT / "params" / "coco.yaml").read_text(encoding="utf-8"))
     train, val = SETS[name]
     resize = {"short": [64], "longest": 107}

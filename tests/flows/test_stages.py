@@ -45,13 +45,13 @@ def read(path: Path) -> object:
 
 
 def names(folder: Path) -> set[str]:
-    """What a result holds beside its mark."""
+    """Returns the names of the files in a result, without its mark."""
     return {path.name for path in folder.iterdir()} - {MARK}
 
 
 @pytest.fixture
 def copy(trained: Trained) -> Paths:
-    """Data and trained models of the tiny profile under their own name, to be spoilt. Whatever was evaluated is not there."""
+    """Returns the paths of a copy of the tiny profile's data and trained models, without evaluations, which tests may damage."""
     where = Paths("tiny-copy")
     shutil.rmtree(where.runs, ignore_errors=True)
     shutil.copytree(trained.paths.runs, where.runs)

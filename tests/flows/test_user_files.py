@@ -49,7 +49,7 @@ NAMES = (
 
 @dataclass(frozen=True)
 class Tree:
-    """A user's files in a project. files: place, name, content. linked: outputs that are links to a folder of the user's."""
+    """A user's files in a project. files: place, name, content. linked: outputs that are links to a folder of the user."""
 
     made: bool  # whether the profile's own results are there first
     files: list[tuple[str, str, bytes]]
@@ -69,7 +69,7 @@ TREES = st.builds(
 
 
 def lay(root: Path, tree: Tree) -> dict[Path, bytes]:
-    """Puts a user's files into a project; what they hold, by where they are."""
+    """Writes a user's files into a project, and returns their contents by path."""
     for output in tree.linked:
         target = root / "user" / output.replace("/", "-")
         target.mkdir(parents=True, exist_ok=True)
@@ -135,7 +135,7 @@ SLOW: dict[str, Callable[[Path], Any]] = {
 
 @contextmanager
 def project_of(trained: Trained, made: bool) -> Iterator[Path]:
-    """A project of its own, with the results of the tiny profile as those of the profile `mine` where they are to be there."""
+    """Yields a temporary project; with `made`, it has the results of the tiny profile as those of the profile `mine`."""
     theirs = {name: getattr(trained.paths, name) for name in OWN}
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         root = Path(folder).resolve()

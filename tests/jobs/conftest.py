@@ -15,7 +15,7 @@ from tests.conftest import tiny_settings
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scenes, some of whose training images have lost all their objects."""
+    """Returns a folder of generated scenes; some of the training images have no objects."""
     folder = tmp_path_factory.mktemp("scenes")
     scenes = tiny_settings().data.scenes
     assert scenes is not None

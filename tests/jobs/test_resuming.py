@@ -120,7 +120,7 @@ def test_two_processes_go_on_bit_for_bit_too_whoever_starts_them(
 
 
 def run_by_torchrun(job: Job, file: Path) -> None:
-    """Two processes as torchrun starts them, on this machine."""
+    """Runs a job in two processes on this machine, as torchrun starts them."""
     file.write_text(json.dumps(asdict(job)))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -39,14 +39,14 @@ def job(dataset: Path, folder: Path, dropout: float = 0.0, **changes: Any) -> Jo
 
 
 def job_of(kind: str, dataset: Path, folder: Path, **changes: Any) -> Job:
-    """The same training of another kind of detector."""
+    """Returns the same training of another kind of detector."""
     plain, recipe = job(dataset, folder, **changes), KINDS[kind]
     config = plain.config | {"loss": recipe["loss"], "optimizer": recipe["optimizer"]}
     return replace(plain, config=config, detector=recipe["detector"])
 
 
 def mask_job(dataset: Path, folder: Path, detector: Path, **changes: Any) -> Job:
-    """The training of the mask head on the detector that another job has trained in the folder `detector`."""
+    """Returns the training of the mask head on the detector that another job has trained in the folder `detector`."""
     config = as_dict(replace(tiny_settings().train_panoptic, **{"epochs": 2, "batch_size": 8, "checkpoint_every": 2} | changes))
     work, out = str(folder / "work"), str(folder / "out")
     return Job("panoptic", config, None, str(detector / "out" / "checkpoint.pt"), str(dataset), work, out, 0, "tiny")
@@ -61,7 +61,7 @@ def history(folder: Path) -> list[dict[str, float]]:
 
 
 def assert_identical(one: Path, other: Path) -> None:
-    """The same weights and the same history, bit for bit."""
+    """Asserts that two trainings have the same weights and the same history, bit for bit."""
     ours, theirs = weights(one), weights(other)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert history(one) == history(other)
@@ -79,7 +79,7 @@ def assert_same_training(one: Path, other: Path, relative: float = 1e-5, weight:
 
 
 class SignalledAt(Silent):
-    """A signal arrives when a step is recorded."""
+    """A reporter that sends this process a signal when a step is recorded."""
 
     def __init__(self, step: int, number: int, reporter: Memory) -> None:
         self.step, self.number, self.message = step, number, reporter.message  # type: ignore[method-assign]

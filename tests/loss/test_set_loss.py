@@ -172,7 +172,7 @@ def test_the_focal_loss_is_what_the_definition_says() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_with_the_focal_loss_the_matching_is_the_cheapest_of_all(seed: int) -> None:
-    """What it minimises in the class loss is the loss itself: any other assignment has a greater one."""
+    """Asserts that every other assignment has a larger class loss, because the matching minimises the loss itself."""
     logits, boxes, targets = random_case(seed, layers=1, counts=[3], queries=4)
     config = replace(FOCAL, l1=0.0, giou=1e-9)
     matches = match(logits, boxes, targets, config)

@@ -25,7 +25,7 @@ RELEASED = "resnet18-f37072fd.pth"  # the name under which torchvision keeps the
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where torchvision keeps what it downloads; empty, and no network."""
+    """Returns the empty folder where torchvision keeps its downloads; there is no network."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
 
     def refuse(*_: Any, **__: Any) -> Any:
@@ -38,7 +38,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def classifier() -> dict[str, torch.Tensor]:
-    """What a torchvision file holds: also the layer that detection leaves out, and the counters of batch norm."""
+    """Returns the content of torchvision's file, with the layer that detection leaves out and the counters of batch norm."""
     torch.manual_seed(3)
     state = torchvision.models.resnet18(weights=None).state_dict()
     return {name: torch.rand_like(value) if value.is_floating_point() else value for name, value in state.items()}

@@ -13,6 +13,7 @@ from detr_core.model.common.config import BackboneConfig
 from detr_core.model.deformable.attention import DeformableAttention, Sizes, sampled_sum
 from detr_core.model.deformable.config import DeformableConfig
 from detr_core.model.deformable.model import DeformableDetr, Levels, _centers, _valid_share
+from tests.model.gradients import weights_without_gradient
 from tests.model.test_detr import images
 
 SMALL = DeformableConfig(
@@ -38,7 +39,7 @@ def detector(config: DeformableConfig = SMALL) -> DeformableDetr:
 
 
 def bilinear(level: Tensor, x: float, y: float) -> Tensor:
-    """level [h, w, d] at column x, row y, where cell (i, j)'s centre is (j + 0.5, i + 0.5); zero outside."""
+    """Returns the value of level [h, w, d] at column x, row y; cell (i, j) has its centre at (j + 0.5, i + 0.5); zero outside."""
     height, width, d = level.shape
     left, top = math.floor(x - 0.5), math.floor(y - 0.5)
     total = torch.zeros(d, dtype=level.dtype)
@@ -158,9 +159,7 @@ def test_every_variant_runs_and_learns_everywhere(config: DeformableConfig) -> N
     assert output.logits.shape == (2, 2, 5, 3)
     assert output.boxes.shape == (2, 2, 5, 4)
     assert ((output.boxes >= 0) & (output.boxes <= 1)).all()
-    (output.logits.square().sum() + output.boxes.sum()).backward()
-    idle = [name for name, weight in model.named_parameters() if weight.requires_grad and weight.grad is None]
-    assert idle == []
+    assert weights_without_gradient(model, output.logits.square().sum() + output.boxes.sum()) == []
 
 
 def test_levels_halve_from_the_last_stage_on() -> None:
@@ -180,7 +179,7 @@ def test_at_first_everything_is_unlikely_and_boxes_sit_at_their_references() -> 
 
 
 def through_the_transformer(model: DeformableDetr, maps: list[Tensor], masks: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Logits and boxes of projected maps, whatever lies on their padding."""
+    """Returns the logits and boxes of projected maps, whatever their padding contains."""
     sizes = [(x.shape[-2], x.shape[-1]) for x in maps]
     valid = torch.stack([_valid_share(mask) for mask in masks], 1)
     places = [model.positions(mask) + model.level_embed[i, :, None, None] for i, mask in enumerate(masks)]

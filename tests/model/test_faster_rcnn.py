@@ -52,7 +52,7 @@ def detector(config: FasterRcnnConfig = SMALL) -> FasterRcnn:
 
 
 def target(labels: list[int], boxes: list[list[float]], sampling_seed: int = 5, size: tuple[int, int] = (96, 96)) -> Target:
-    """boxes: cxcywh, 0..1."""
+    """Returns a target with these labels and boxes. boxes: cxcywh, normalised to 0..1."""
     return Target(0, torch.tensor(labels, dtype=torch.int64), torch.tensor(boxes).reshape(-1, 4), None, size, size, sampling_seed)
 
 

@@ -61,7 +61,10 @@ def _weights(config: DetectorConfig, classes: int, mask_head: bool, seed: int) -
 
 
 def arguments(**changes: Any) -> argparse.Namespace:
-    """What the reference's main.py puts beside the weights; run on a cluster, its output folder is a path."""
+    """Returns the namespace that the reference implementation stores beside the weights.
+
+    If the training ran on a cluster, the output folder in it is a path.
+    """
     values = {
         "lr": 1e-4,
         "dilation": False,
@@ -198,7 +201,7 @@ def test_an_unknown_backbone() -> None:
 
 
 class Hostile:
-    """Asks the reader to call a function."""
+    """An object whose unpickling calls a function."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self.call = function, arguments

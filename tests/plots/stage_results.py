@@ -32,7 +32,7 @@ def dump(path: Path, content: object) -> None:
 
 
 def cells(ap: Mapping[float | None, list[float]]) -> list[Cell]:
-    """A cell for each threshold and depth; every figure is the given AP but APl, which has nothing to be measured on."""
+    """Returns a cell for each threshold and depth; every metric is the AP, except APl, for which there is nothing to measure."""
     return [
         Cell(depth, nms, {name: -1.0 if name == "APl" else value for name in METRICS})
         for nms, row in ap.items()

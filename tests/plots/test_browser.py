@@ -94,11 +94,12 @@ FRAME = """<!doctype html>
 
 
 @dataclass(frozen=True)
-class Found:
-    """width: of the frame; page: of its content. links [N, 2]: left and right of each. ground: lightness of the page, 0..1.
+class Measurements:
+    """The measurements that the script takes on the page.
 
-    orders: names in the table, at first and after each click. opened: of a picture and a plot, whether a click opened it, it was
-    the same one, how many times as wide it is, and whether another click left it open.
+    width: of the window, and page: of its content, in pixels. links [N, 2]: the left and right edge of each link. ground: the
+    lightness of the page, 0..1. orders: the names in the table, at first and after each click. opened: for a picture and a plot,
+    whether a click opened it, whether it was the same one, how many times as wide it was, and whether another click left it open.
     """
 
     width: int
@@ -114,7 +115,7 @@ class Found:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of complete results, with a training study and one that was not run, and the script that asks it."""
+    """Returns the report of complete results, with a training study and one that was not run, and the script that measures it."""
     folder = tmp_path_factory.mktemp("browser")
     results = write_results(folder)
     write_table(replace(TABLE, claims=VERDICTS), results.studies / "training" / "encoder-depth")
@@ -127,8 +128,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return asked
 
 
-def look(page: Path, profile: Path, width: int, dark: bool) -> Found:
-    """What the page says of itself in a window of this width, in a browser that prefers dark pages or light ones."""
+def look(page: Path, profile: Path, width: int, dark: bool) -> Measurements:
+    """Returns what the script measures on the page in a window of this width, in a browser that prefers dark or light pages."""
     assert CHROMIUM is not None
     frame = page.with_name(f"{width}.html")
     frame.write_text(FRAME.replace("{width}", str(width)), encoding="utf-8")
@@ -139,7 +140,7 @@ def look(page: Path, profile: Path, width: int, dark: bool) -> Found:
     assert answer is not None, output
     measurements = json.loads(html.unescape(answer[1]))
     assert "error" not in measurements, measurements["error"]
-    return Found(**measurements)
+    return Measurements(**measurements)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")

@@ -22,7 +22,7 @@ from tests.plots.test_page import Page
 
 
 def page(folder: Path, out: Path, queries: int = 10, lenient: bool = True) -> str:
-    """The text of the page for the dataset in this folder."""
+    """Returns the text of the check's page for the dataset in this folder."""
     splits = read_dataset(folder)
     out.mkdir()
     inspection = inspect(splits, queries, Silent())

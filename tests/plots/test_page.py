@@ -1,3 +1,5 @@
+"""The report is one page that needs no other file, shows the measured metrics, and marks published ones as such."""
+
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -23,7 +25,7 @@ VOID = {"meta", "img", "br", "input", "link"}
 
 
 class Page(HTMLParser):
-    """What the tests ask of a page: that its elements nest, its addresses, its table rows, its text by section."""
+    """Parses a page: that its elements nest, its addresses, its table rows, and its text by section."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -71,7 +73,7 @@ def written(results: Results, out: Path, links: Mapping[str, str] = LINKS, claim
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The page of complete results."""
+    """Returns the page of complete results."""
     folder = tmp_path_factory.mktemp("page")
     return written(write_results(folder), folder / "out")
 

@@ -1,3 +1,5 @@
+"""The plots of a training study show each seed, the curves and the published rows."""
+
 from pathlib import Path
 
 from detr_core.plots.study import published, study_plots, study_table, study_texts

@@ -29,7 +29,7 @@ from tests.unreliable_server import Site, serving
 
 
 def zipped(files: dict[str, bytes], **entry: Any) -> bytes:
-    """An archive of these files; entry: attributes that every one of them gets."""
+    """Returns an archive of these files. entry: attributes of every entry."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, body in files.items():
@@ -48,11 +48,13 @@ OUTER = {"annotations/panoptic.json": b"{}", "annotations/panoptic.zip": zipped(
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Removes the pauses between the tries of a download."""
     monkeypatch.setattr(resuming, "PAUSES", (0.0, 0.0))
 
 
 @pytest.fixture
 def site() -> Iterator[Site]:
+    """Yields a server with the archives of a small dataset."""
     with serving(Site({"/train.zip": zipped(IMAGES), "/panoptic.zip": zipped(OUTER)})) as site:
         yield site
 

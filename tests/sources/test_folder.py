@@ -27,7 +27,7 @@ YOLO = SplitConfig("images", "labels", None, None)
 
 
 def from_yolo(root: Path, names: tuple[str, ...] = ("x", "y"), **options: Any) -> dict[str, Any]:
-    """The content of the one split that `yolo` makes."""
+    """Returns the content of the only split of `yolo`."""
     described = YoloSet("data.yaml", names, options.get("keypoints"))
     return read_yolo(root, {"train": YOLO}, described, options.get("labels"))["train"]
 
@@ -40,7 +40,10 @@ def config(**values: Any) -> FolderConfig:
 
 @pytest.fixture
 def yolo(tmp_path: Path) -> Path:
-    """Four images, 40 x 20 pixels; b is turned by its EXIF entry, c has an empty file of labels, d has none."""
+    """Returns a YOLO dataset of four images of 40 x 20 pixels.
+
+    An EXIF entry rotates b, the label file of c is empty, and d has none.
+    """
     root = tmp_path / "yolo"
     (root / "images").mkdir(parents=True)
     (root / "labels").mkdir()
@@ -222,6 +225,7 @@ def test_a_split_without_any_label_file_is_refused(yolo: Path) -> None:
 
 @pytest.fixture
 def voc(tmp_path: Path) -> Path:
+    """Returns a Pascal VOC dataset of two images with one object each, of which the second is marked as difficult."""
     root = tmp_path / "voc"
     for name in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (root / name).mkdir(parents=True)

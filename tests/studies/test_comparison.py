@@ -1,3 +1,5 @@
+"""The table of a training study holds its runs, and differences come with intervals."""
+
 import json
 from pathlib import Path
 

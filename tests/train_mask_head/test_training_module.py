@@ -24,7 +24,7 @@ def task(loss: MaskLossConfig = LOSS) -> PanopticTrainingModule:
 
 
 def target(objects: list[tuple[int, int, int, int]]) -> Target:
-    """Objects that fill their boxes (top, left, height, width in pixels)."""
+    """Returns a target whose objects fill their boxes. objects: (top, left, height, width) in pixels."""
     masks = torch.zeros(len(objects), *SIZE, dtype=torch.bool)
     boxes = torch.zeros(len(objects), 4)
     for mask, box, (top, left, height, width) in zip(masks, boxes, objects, strict=True):

@@ -18,7 +18,7 @@ from flows.new_profile.yolo_layout import yolo_set
 
 
 def write_yolo(folder: Path, description: str, *places: str, name: str = "data.yaml") -> None:
-    """Pictures 1.png, 2.png, 3.png in each place, of different content, with a box each, and the description."""
+    """Writes different images 1.png, 2.png and 3.png to each place, one box for each of them, and the description."""
     for place in places:
         write_pictures(folder / place, seed=len(place))
         for number in (1, 2, 3):
@@ -47,7 +47,7 @@ def write_voc(folder: Path, annotations: str, images: str, seed: int = 0) -> Non
 
 
 def splits(folder: Path) -> dict[str, list[str]]:
-    """The images of each split, below the folder, as adopt and the data stage read them."""
+    """Returns the images of each split, relative to the folder, as `adopt` and the data stage read them."""
     config = build(FolderConfig, {"root": str(folder), **find_layout(folder, 0.34).section}, "x")
     with TemporaryDirectory() as out:
         write_folder_dataset(config, folder, 0, yolo_set(folder) if config.format == "yolo" else None, Path(out))

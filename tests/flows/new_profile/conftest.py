@@ -17,7 +17,7 @@ from tests.adopting import Outcome, carried, write_recipe
 
 @pytest.fixture(scope="session")
 def field(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The inputs that `tests/field.py` makes: FIELD/<case>/set."""
+    """Returns the folder of the datasets that `tests/field.py` makes: FIELD/<case>/set."""
     place = tmp_path_factory.mktemp("field")
     subprocess.run([sys.executable, str(Path(__file__).parents[2] / "field.py"), str(place)], check=True)
     return place
@@ -25,7 +25,7 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def params(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder for new profiles, with a copy of the profiles of this project."""
+    """Returns a folder for new profiles, with a copy of the profiles of this project."""
     folder = tmp_path / "params"
     shutil.copytree(PARAMS, folder)
     write_recipe(folder)
@@ -36,7 +36,10 @@ def params(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 @pytest.fixture
 def outcome(params: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
-    """Carries a folder through adopt, data and check, without the check's page, which takes seconds to draw."""
+    """Returns a function that runs `adopt`, the data stage and the check on a folder.
+
+    The check writes no page, because drawing it takes seconds.
+    """
     monkeypatch.setattr("detr_core.plots.data_check.write_data_check", lambda *_: None)
     number = iter(range(100))
     return lambda folder, mode="strict": carried(
@@ -46,6 +49,6 @@ def outcome(params: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """An empty folder for a dataset."""
+    """Returns an empty folder for a dataset."""
     (tmp_path / "set").mkdir()
     return tmp_path / "set"

@@ -35,7 +35,7 @@ NAME = "adopted-by-a-test"
 
 @pytest.fixture
 def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of profiles of its own."""
+    """Returns a folder for new profiles, with a copy of the profiles of this project."""
     folder = tmp_path / "params"
     shutil.copytree(PARAMS, folder)
     for module in (paths, settings):
@@ -205,6 +205,7 @@ def picture(path: Path, shade: int = 0) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
+    """Returns an empty folder for a dataset."""
     (tmp_path / "data").mkdir()
     return tmp_path / "data"
 

@@ -74,7 +74,7 @@ def sound(first: int, images: int) -> dict[str, Any]:
 
 @st.composite
 def folders(draw: st.DrawFn) -> tuple[dict[str, bytes], set[int]]:
-    """The annotation files and other files of a folder, by name, and which images are missing."""
+    """Draws the files of a folder by name, and which images are missing."""
     contents = {"instances_train.json": sound(1, 6)}
     if draw(st.booleans()):
         contents["instances_val.json"] = sound(7, 2)
@@ -91,7 +91,7 @@ def folders(draw: st.DrawFn) -> tuple[dict[str, bytes], set[int]]:
 
 
 def odd(draw: st.DrawFn) -> Any:
-    """An odd value of its own, because a later damage may change a list or a mapping in place."""
+    """Draws an odd value and copies it, because a later damage may change a list or a mapping in place."""
     return copy.deepcopy(draw(st.sampled_from(ODD)))
 
 
@@ -129,13 +129,13 @@ def write(folder: Path, files: dict[str, bytes], missing: set[int]) -> None:
 
 
 def supplied(folder: Path, splits: set[str]) -> dict[str, int]:
-    """How many images and annotations the folder's own annotation files list."""
+    """Returns how many images and annotations the annotation files of the folder list."""
     contents = [json.loads((folder / f"instances_{split}.json").read_bytes()) for split in splits]
     return {part: sum(len(content[part]) for content in contents) for part in ("images", "annotations")}
 
 
 def require_balance(folder: Path, layout: dict[str, Any], metrics: dict[str, float]) -> None:
-    """What the files list is what the account says is supplied, and that is used or left out."""
+    """Asserts that the account's supplied entries are those that the files list, and that each is used or left out."""
     numbers = supplied(folder, {"train", "val"} if layout["val"] and layout["val"]["instances"] else {"train"})
     for counted, name in (("images", "images"), ("objects", "annotations")):
         parts = {
@@ -148,7 +148,7 @@ def require_balance(folder: Path, layout: dict[str, Any], metrics: dict[str, flo
 
 
 def through_the_core(folder: Path, out: Path) -> None:
-    """What `adopt`, data and check do with a folder, without a profile."""
+    """Reads and checks a folder as `adopt`, the data stage and the check do, but without a profile."""
     layout = find_layout(folder, 0.25).section
     config = build(FolderConfig, {"root": str(folder), **layout}, str(folder))
     read_data = read_contents(config, 0)

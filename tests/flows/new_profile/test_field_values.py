@@ -62,7 +62,7 @@ def trained(settings: Profile, dataset: Path, folder: Path) -> Path:
 
 
 def emptied(field: Path, place: Path, split: str) -> Path:
-    """The plain set without the annotations of one split."""
+    """Returns a copy of the plain dataset without the annotations of one split."""
     shutil.copytree(field / "00-plain" / "set", place)
     file = place / f"instances_{split}.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"annotations": []}))

@@ -112,7 +112,7 @@ def voc(draw: st.DrawFn) -> Files:
 
 @st.composite
 def folders(draw: st.DrawFn) -> Files:
-    """The files of a folder, some of them damaged."""
+    """Draws the files of a folder, some of them damaged."""
     images = "images/{}" if (kind := draw(st.sampled_from([yolo, voc]))) is yolo else "JPEGImages"
     files = kind(draw)
     for name in draw(st.lists(st.sampled_from(sorted(files)), max_size=2)):
@@ -150,7 +150,7 @@ def rows_of(out: Path) -> tuple[int, int]:
 
 
 def through_the_core(folder: Path, out: Path) -> None:
-    """What `adopt`, data and check do with a folder, without a profile."""
+    """Reads and checks a folder as `adopt`, the data stage and the check do, but without a profile."""
     layout = find_layout(folder, 0.25)
     assert all("\n" not in note for note in layout.notes)
     config = build(FolderConfig, {"root": str(folder), **layout.section}, str(folder))

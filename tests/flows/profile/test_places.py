@@ -21,7 +21,7 @@ from tests.conftest import tiny_parameters, write_parameters
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with the profiles of ours."""
+    """Returns a project with a copy of the profiles of this project."""
     root = tmp_path / "project"
     shutil.copytree(PARAMS, root / "params")
     shutil.copy(PARAMS.parent / "dvc.yaml", root)

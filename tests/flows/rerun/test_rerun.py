@@ -18,14 +18,14 @@ from tests.flows.conftest import Command, cloned_from, git
 
 
 def run_of(project: Path, **tags: str) -> RecordedRun:
-    """A run at the commit that is checked out there, as the record would have it."""
+    """Returns a run at the commit that is checked out in a project, as MLflow would record it."""
     about = {"stage": "train_panoptic", "profile": "smoke", "git.commit": git(project, "rev-parse", "HEAD"), "git.dirty": "false"}
     return RecordedRun("0a1b", "1", "FINISHED", about | tags, {}, None, None, {})
 
 
 @pytest.fixture
 def at(smoke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A clone that has no results, but a remote that has them, as the checkout that we work in."""
+    """Returns a clone that has no results, but a DVC remote that has them, and makes it the project of this process."""
     cloned = cloned_from(smoke, tmp_path / "at")
     remote = f"[core]\n    remote = store\n['remote \"store\"']\n    url = {smoke / '.dvc/cache'}\n"
     (cloned / ".dvc/config.local").write_text(remote)

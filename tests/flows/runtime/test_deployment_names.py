@@ -65,16 +65,19 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def ports() -> tuple[int, int]:
+    """Returns free ports for the Prefect server and for MLflow."""
     return free_port(), free_port()
 
 
 @pytest.fixture
 def at_server(environment: dict[str, str], ports: tuple[int, int]) -> dict[str, str]:
+    """Returns an environment that names the Prefect server of `serving`."""
     return environment | {"PREFECT_API_URL": f"http://127.0.0.1:{ports[0]}/api"}
 
 
 @pytest.fixture(scope="module")
 def serving(checkout: Path, ports: tuple[int, int]) -> Iterator[subprocess.Popen[str]]:
+    """Yields the process of `flows.serve` when it is ready."""
     command = [sys.executable, "-m", "flows.serve", "--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1])]
     output = checkout / "serve.out"
     with output.open("w") as stream:

@@ -69,6 +69,7 @@ if job["then"] == "fail with the other":
 
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """Returns a job for the toy worker that the tests of this module run."""
     (tmp_path / "toy_worker.py").write_text(WORKER)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

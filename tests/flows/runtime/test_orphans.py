@@ -52,7 +52,7 @@ def gone(pid: int) -> bool:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with the scripts above, in which the project's modules are found."""
+    """Returns a working directory with the scripts above, in which the project's modules can be imported."""
     for name, text in {"dvc": DVC, "stage.py": STAGE, "parent.py": PARENT}.items():
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)

@@ -14,7 +14,7 @@ from flows.tracking import dead_runs, recorder
 
 
 def ended_process() -> str:
-    """The identity of a process that has ended."""
+    """Returns the identity of a process that has ended."""
     process = subprocess.Popen(["sleep", "100"])
     known = processes.identity(process.pid)
     assert processes.lives(known) is True

@@ -22,7 +22,7 @@ NOWHERE = "http://127.0.0.1:9/api"
 
 
 class LosesItsServer:
-    """Like a flow whose server goes away: before its function is called, or before its result is told."""
+    """A flow whose server goes away before its function is called, or before its result is reported."""
 
     def __init__(self, before: bool, function: Any) -> None:
         self.before, self.fn = before, function
@@ -43,6 +43,7 @@ def fails(profile: str) -> None:
 
 @pytest.fixture(autouse=True)
 def _handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Restores the handler of SIGTERM after each test."""
     monkeypatch.setattr(stage_runner, "_ending", False)
     monkeypatch.setattr("logging.raiseExceptions", True)
     earlier = signal.getsignal(signal.SIGTERM)
@@ -119,7 +120,7 @@ def test_a_start_without_progress_is_given_up(tmp_path: Path, monkeypatch: pytes
 
 
 class LosesItsServerOnce:
-    """Like a flow whose server is away at the first try, before its function is called."""
+    """A flow whose server is away at the first try, before its function is called."""
 
     tries = 0
 

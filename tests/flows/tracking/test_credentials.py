@@ -75,7 +75,7 @@ def test_a_profile_with_credentials_is_refused() -> None:
 
 @pytest.fixture
 def login(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the test moves into these variables is gone afterwards."""
+    """Removes the variables of the user and password after the test."""
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
@@ -103,7 +103,7 @@ def test_the_address_of_a_server_goes_without_its_password(login: None, monkeypa
 
 
 def leaks(*folders: Path) -> list[Path]:
-    """The files, binary ones and databases too, that hold the password in one of its forms."""
+    """Returns the files below a folder, databases included, that contain the password in one of its forms."""
     files = [file for folder in folders for file in folder.rglob("*") if file.is_file() and ".venv" not in file.parts]
     assert len(files) > 50
     return [file for file in files if any(secret.encode() in (file.read_bytes()) for secret in SECRETS)]
@@ -111,7 +111,7 @@ def leaks(*folders: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def watched() -> Iterator[list[str]]:
-    """The command lines of this process's descendants, while the block runs, that hold the password."""
+    """Yields a list of the command lines of this process's descendants that contain the password while the block runs."""
     texts: list[str] = []
     over = threading.Event()
 

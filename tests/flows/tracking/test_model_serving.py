@@ -43,9 +43,10 @@ NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 def served(
     request: pytest.FixtureRequest, trained: Trained, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Ask]:
-    """Sends a request to a server that was started in a folder with the val images below `val/`; the status and the answer.
+    """Returns a function that sends a request to a served model, and returns the status and the answer.
 
-    The server is the application that `mlflow models serve` starts, in a thread, or that command itself, which takes longer.
+    The server was started in a folder with the val images below `val/`. It is the application that `mlflow models serve` starts,
+    in a thread, or that command itself, which takes longer.
     """
     with recorder.stage_run("evaluate", trained.paths, {}, []) as record:
         record.model(trained.paths.panoptic / "checkpoint.pt", as_dict(trained.settings.evaluate), masks=True)

@@ -14,6 +14,7 @@ from tests.flows.conftest import git
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
+    """Returns a git repository with code, a binary file, a note and a dvc.lock, all committed."""
     for name, content in {"flows/a.py": "a = 1\n", "flows/b.bin": "\0\1", "note.txt": "one\n", "dvc.lock": "a\n"}.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content)
