@@ -31,6 +31,7 @@ from detr_core.model.detr.model import Detr
 from detr_core.reporter import Silent
 from detr_core.sources.scenes import generate_scenes
 from detr_core.studies.decoder_nms import decoder_nms
+from detr_core.studies.evaluating.decoder_nms import CLAIMS
 from detr_core.studies.study import StudyInputs
 from flows.profile.settings import load
 
@@ -84,7 +85,7 @@ def timed(profile: str, split: Split, resize: ResizeConfig | None, repeats: int)
     plain, study = [], []
     for _ in range(repeats + 1):
         plain.append(seconds(lambda: average_precision_of(*common, batch_size, single_process(CPU), 0, Silent())))
-        study.append(seconds(lambda: decoder_nms(inputs, dataset, (None, 0.7, 0.5), batch_size)))
+        study.append(seconds(lambda: decoder_nms(inputs, dataset, (None, 0.7, 0.5), batch_size, CLAIMS)))
     return len(dataset), median(plain[1:]), median(study[1:])
 
 

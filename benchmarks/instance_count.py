@@ -126,8 +126,8 @@ def mistakes(dataset: CocoDataset, study: InstanceCountConfig) -> tuple[int, int
         for number, repeat in product(range(1, GRID**2 + 1), range(turn, study.repeats, len(crops))):
             visible, wrong = seen(next(images), crop, study.fill)
             drawn_wrong += wrong + abs(len(visible) - number)
-            found = hit(next(outputs), crop, study) & visible
-            counted_wrong += len(found) != counted.found[number - 1, repeat]
+            detected = hit(next(outputs), crop, study) & visible
+            counted_wrong += len(detected) != counted.found[number - 1, repeat]
     assert counted.found.sum() > 0
     return drawn_wrong, counted_wrong
 
@@ -146,7 +146,7 @@ def seen(image: Tensor, crop: Crop, fill: tuple[int, int, int]) -> tuple[set[int
 
 def hit(output: SoftmaxOutput, crop: Crop, study: InstanceCountConfig) -> set[int]:
     """Returns the cells that a box of class 0 detects: those with the largest IoU, if the score and the IoU are high enough."""
-    found = set()
+    cells = set()
     left, top, right, bottom = crop.box.tolist()
     places = [(x * CELL + left, y * CELL + top, x * CELL + right, y * CELL + bottom) for y, x in product(range(GRID), repeat=2)]
     for chances, box in zip(output.logits.softmax(-1)[:, :-1].tolist(), output.boxes.tolist(), strict=True):
@@ -155,8 +155,8 @@ def hit(output: SoftmaxOutput, crop: Crop, study: InstanceCountConfig) -> set[in
             corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
             overlaps = [overlap(corners, place) for place in places]
             if max(overlaps) >= study.iou:
-                found.add(overlaps.index(max(overlaps)))
-    return found
+                cells.add(overlaps.index(max(overlaps)))
+    return cells
 
 
 def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:

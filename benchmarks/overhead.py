@@ -49,10 +49,10 @@ def seconds(command: list[str]) -> float:
 
 def output(command: list[str]) -> str:
     """Returns the output of the command. If the command fails, ends the benchmark with this output as error."""
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
-    return done.stdout
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if process.returncode != 0:
+        sys.exit(f"{' '.join(command)}\n{process.stdout}{process.stderr}")
+    return process.stdout
 
 
 def main() -> None:

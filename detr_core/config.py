@@ -27,13 +27,13 @@ class ConfigError(ExpectedError, ValueError):
     """A parameters file can't be used. The message names the file, the key, what was expected and what was found."""
 
 
-def require(condition: bool, field: str, expected: str, found: object) -> None:
-    """Raises ConfigError 'FIELD: expected EXPECTED, found FOUND' unless `condition` is true.
+def require(condition: bool, field: str, expected: str, value: object) -> None:
+    """Raises ConfigError 'FIELD: expected EXPECTED, found VALUE' unless `condition` is true.
 
     The method `__post_init__` of a configuration calls this function.
     """
     if not condition:
-        raise ConfigError(f"{field}: expected {expected}, found {found!r}")
+        raise ConfigError(f"{field}: expected {expected}, found {value!r}")
 
 
 def build(kind: type[T], value: object, where: str) -> T:
@@ -76,7 +76,7 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
             return None
         kinds = [argument for argument in arguments if argument is not type(None)]
         if len(kinds) > 1 and all(dataclasses.is_dataclass(kind) for kind in kinds):
-            return _dataclass(_told_by_kind(kinds, value, where), value, where)
+            return _dataclass(_kind_of_value(kinds, value, where), value, where)
         kind = next((kind for kind in kinds if type(value) is kind), kinds[0])
         return _convert(kind, value, where)
     if kind is Any:
@@ -107,15 +107,15 @@ def _chosen(choose: Callable[[str, Any], Any], key: str, value: Any, where: str)
         raise ConfigError(_under(where, error)) from None
 
 
-def _told_by_kind(kinds: list[type], value: Any, where: str) -> type:
+def _kind_of_value(kinds: list[type], value: Any, where: str) -> type:
     known = {typing.get_args(typing.get_type_hints(kind)["kind"])[0]: kind for kind in kinds}
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where}: expected a mapping with `kind` and the keys of that kind, found {value!r}")
-    found = value.get("kind")
-    if not isinstance(found, str) or found not in known:
-        what = f"found {found!r}" if "kind" in value else "found none"
-        raise ConfigError(f"{_under(where, 'kind')}: expected one of {', '.join(map(repr, known))}, {what}")
-    return known[found]
+    name = value.get("kind")
+    if not isinstance(name, str) or name not in known:
+        problem = f"found {name!r}" if "kind" in value else "found none"
+        raise ConfigError(f"{_under(where, 'kind')}: expected one of {', '.join(map(repr, known))}, {problem}")
+    return known[name]
 
 
 def _dataclass(kind: type, value: Any, where: str) -> Any:

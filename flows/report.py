@@ -18,6 +18,7 @@ from flows.profile.settings import Profile, load, unsupported_studies
 from flows.runtime import stage_runner
 from flows.runtime.locks import building
 from flows.runtime.progress import Tee, reporter
+from flows.studies.digests import shared_digest
 from flows.tracking import recorder, ui_addresses
 from flows.tracking.prefect_summary import publish
 
@@ -31,13 +32,19 @@ def run(settings: Profile, paths: Paths, reporter: Reporter, links: Mapping[str,
     artifacts.dataset(paths)
     artifacts.result(paths, paths.evaluation / "metrics.json", "evaluate")
 
+    from detr_core.plots.claims import ProfileStudies
     from detr_core.plots.report import Results, write_report
 
     unsupported = unsupported_studies(settings)
-    commands = {name: _command(name, paths.profile) for name in settings.studies.all if name not in unsupported}
+    supported = [name for name in settings.studies.all if name not in unsupported]
+    profile_studies = ProfileStudies(
+        {name: _command(name, paths.profile) for name in supported},
+        {name: settings.studies.claims(name) for name in supported},
+        shared_digest(paths),
+    )
     results = Results(paths.profile, paths.dataset, paths.detection, paths.panoptic, paths.evaluation, paths.studies)
     with building(paths.report, reporter.message) as out:
-        write_report(results, out, settings.report.pictures, dict(links or {}), commands)
+        write_report(results, out, settings.report.pictures, dict(links or {}), profile_studies)
     reporter.message(f"the report: {relative(paths.report / 'index.html')}")
     return {}
 

@@ -27,6 +27,7 @@ TABLE: dict[str, set[str]] = {
     "directories.py": set(),
     "distributed.py": {T, P, E, A},
     "errors.py": set(),
+    "numbers.py": {C, A, R},
     "redaction.py": set(),
     "reporter.py": set(),
     "sampling.py": {A, R},
@@ -60,7 +61,6 @@ TABLE: dict[str, set[str]] = {
     "jobs/training.py": {T, P},
     "plots": {R},
     "plots/data_check.py": {C, R},
-    "plots/numbers.py": {C, R},
     "plots/page.py": {C, R},
     "plots/pictures.py": {C, R},
     "plots/sections.py": {C, R},
@@ -111,7 +111,7 @@ def path_of(file: Path) -> str:
 
 
 def within(path: str, places: object) -> str | None:
-    """The longest of `places` that is this path or a folder around it."""
+    """Returns the longest of `places` that is this path or a folder around it."""
     fitting = [place for place in places if path == place or path.startswith(f"{place}/")]  # type: ignore[attr-defined]
     return max(fitting, key=len, default=None)
 
@@ -132,28 +132,28 @@ def imported(file: Path) -> frozenset[Path]:
 
 
 def decisive(stage: str, kind: str) -> set[str]:
-    """The modules that the stage's work imports, directly or not, for this kind of detector, without what decides no result."""
+    """Returns the modules that decide a stage's result for this kind of detector: all that its work imports."""
     start = ROOT / WORK[stage]
-    seen: set[Path] = set()
+    visited: set[Path] = set()
     pending = [start]
     while pending:
-        for path in imported(pending.pop()) - seen:
+        for path in imported(pending.pop()) - visited:
             name = path_of(path)
             of_others = [f"model/{other}" for other in KINDS if other != kind]
             apart = [place for of, place in APART if of == stage]
             if within(name, [*of_others, *apart]) is not None:
                 continue
             if name == SPEC:
-                seen |= (picked := {file for file in imported(path) if within(path_of(file), [f"model/{kind}"])} - seen)
+                visited |= (picked := {file for file in imported(path) if within(path_of(file), [f"model/{kind}"])} - visited)
                 pending += picked
             elif within(name, NO_RESULT) is None:
-                seen.add(path)
+                visited.add(path)
                 pending.append(path)
-    return {path_of(path) for path in seen | ({start} if start.is_relative_to(CORE) else set())}
+    return {path_of(path) for path in visited | ({start} if start.is_relative_to(CORE) else set())}
 
 
 def named(stage: str, kind: str) -> list[str]:
-    """What dvc.yaml names as the code of the stage, below detr_core."""
+    """Returns the paths below detr_core that dvc.yaml names as the code of the stage."""
     code = [name for name in STAGES[stage]["deps"] if "${profile}" not in name]
     assert all(name.startswith("detr_core/") for name in code), "no flow decides a result"
     return [name.removeprefix("detr_core/").replace("${kind}", kind) for name in code]
@@ -197,9 +197,9 @@ def test_every_exception_is_needed() -> None:
     for place in NO_RESULT:
         assert any(within(path_of(path), [place]) for file in files for path in imported(file)), place
     for stage, place in APART:
-        found = {path_of(path) for path in imported(ROOT / WORK[stage])}
-        found |= {path_of(path) for module in decisive(stage, "detr") for path in imported(CORE / module)}
-        assert any(within(module, [place]) for module in found), (stage, place)
+        paths = {path_of(path) for path in imported(ROOT / WORK[stage])}
+        paths |= {path_of(path) for module in decisive(stage, "detr") for path in imported(CORE / module)}
+        assert any(within(module, [place]) for module in paths), (stage, place)
 
 
 def test_what_must_not_train_a_detector_again() -> None:

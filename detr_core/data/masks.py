@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from pycocotools import mask as rle
-from torch import Tensor
 
 from detr_core.data.fields import farthest
 from detr_core.data.images import read_segment_ids
 from detr_core.data.run_lengths import run_lengths
 from detr_core.data.splits import DatasetError
 from detr_core.data.texts import Texts
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Masks(Protocol):
@@ -34,6 +35,8 @@ class InstanceMasks:
         self.segmentations = segmentations
 
     def of(self, image: int, objects: range, size: tuple[int, int]) -> Tensor:
+        import torch  # this takes a second, and the check of a dataset needs no tensors
+
         masks = np.zeros((len(objects), *size), dtype=np.bool_)
         for place, number in enumerate(objects):
             masks[place] = self._decoded(json.loads(self.segmentations[number]), size)
@@ -84,6 +87,8 @@ class PanopticMasks:
         self.ids = ids
 
     def of(self, image: int, objects: range, size: tuple[int, int]) -> Tensor:
+        import torch  # as above
+
         name = self.names[image]
         if name == "" or len(objects) == 0:
             return torch.zeros(0, *size, dtype=torch.bool)

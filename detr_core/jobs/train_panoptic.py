@@ -67,15 +67,15 @@ def _mask_validation(
     # Validation computes the training loss of the masks on the val split; the evaluation stage computes the panoptic quality.
     @torch.inference_mode()
     def validate() -> Validation:
-        found: list[tuple[int, int, dict[str, float]]] = []  # per batch: first image id, number of targets, summed losses
+        batch_losses: list[tuple[int, int, dict[str, float]]] = []  # per batch: first image id, number of targets, summed losses
         for batch in evaluation_batches(val, batch_size, process, workers):
             counts = [len(target.labels) for target in batch.targets]
             normalizer = task.normalizer(counts)
             total, parts = task(batch.to(process.device), normalizer)
             sums = {name: float(value) * normalizer.boxes for name, value in {"loss": total, **parts}.items()}
-            found.append((batch.targets[0].image_id, sum(counts), sums))
+            batch_losses.append((batch.targets[0].image_id, sum(counts), sums))
         # The sums are added in the order of the images, so that the result does not depend on the number of processes.
-        everything = sorted((each for share in process.gather(found) for each in share), key=lambda each: each[0])
+        everything = sorted((entry for share in process.gather(batch_losses) for entry in share), key=lambda entry: entry[0])
         boxes = max(sum(count for _, count, _ in everything), 1)
         means = {f"val/{name}": sum(sums[name] for _, _, sums in everything) / boxes for name in everything[0][2]}
         return Validation(means, -means["val/loss"])

@@ -16,6 +16,7 @@ from detr_core.data.annotations import Annotations
 from detr_core.data.splits import Split, read_dataset
 from detr_core.errors import ExpectedError
 from detr_core.plots import tables
+from detr_core.plots.claims import ProfileStudies, claims_section
 from detr_core.plots.curves import read_history, training_curves
 from detr_core.plots.detections import SHOWN_SCORE, detection_pictures
 from detr_core.plots.page import write_page
@@ -65,12 +66,12 @@ class _Val:
     pictures: int
 
 
-def write_report(results: Results, out: Path, pictures: int, links: Mapping[str, str], commands: Mapping[str, str]) -> Path:
+def write_report(results: Results, out: Path, pictures: int, links: Mapping[str, str], studies: ProfileStudies) -> Path:
     """Writes `out`/index.html, its plots and pictures to `out`/plots, and the plots as SVG to `out`/vectors.
 
     Results that do not exist have no section. pictures: the number of images shown.
     links: name -> value about the origin of the results; an http address becomes a link, text of several lines is folded.
-    commands: study -> the command that runs it, which is shown for studies without results.
+    studies: the profile's studies, with their claims and the commands that run them.
     Returns the path of the page. Raises ReportError without `metrics.json`, DatasetError for a dataset that can't be read.
     """
     split = read_dataset(results.data)["val"]
@@ -89,7 +90,8 @@ def write_report(results: Results, out: Path, pictures: int, links: Mapping[str,
         _detection(results, val, plots, published_tables["detection"]),
         _errors(results.evaluation),
         _panoptic(results, val, plots, published_tables["panoptic"]),
-        *study_sections(results.studies, plots, published, commands),
+        claims_section(results.studies, studies),
+        *study_sections(results.studies, plots, published, studies.commands),
     ]
     key_metrics = {name: tables.percent(val.metrics, key) for name, key in _KEY_METRICS.items() if val.metrics.get(key, -1) >= 0}
     shown = [section for section in sections if section is not None]

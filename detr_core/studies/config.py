@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from detr_core.config import ConfigError, require
+from detr_core.studies.claims import PaperClaim
 from detr_core.studies.evaluating import EVALUATING
 from detr_core.studies.study import StudyConfig
 from detr_core.studies.training import TrainingStudyConfig, training_kind
@@ -35,8 +37,15 @@ class Studies:
     def __post_init__(self) -> None:
         for name in self.training:
             require(name not in EVALUATING, "training", "names other than those of evaluating studies", name)
+        for name, study in self.training.items():
+            unknown = [other for other in study.measure if other not in self.evaluating]
+            require(not unknown, f"training.{name}.measure", f"studies of `evaluating` ({', '.join(self.evaluating)})", unknown)
 
     @property
     def all(self) -> dict[str, StudyConfig]:
         """The studies of both sections by name, first the evaluating ones."""
         return {**self.evaluating, **self.training}
+
+    def claims(self, study: str) -> Sequence[PaperClaim]:
+        """Returns the paper's claims that a study decides."""
+        return EVALUATING[study].claims if study in self.evaluating else self.training[study].claims

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from detr_core.model.spec import Capability
+from detr_core.studies.claims import PaperClaim
 
 if TYPE_CHECKING:
     import torch
@@ -93,10 +94,12 @@ Config = TypeVar("Config", bound=StudyConfig)
 class EvaluatingStudy(Generic[Config]):
     """A study that only evaluates the trained detector.
 
-    config: the dataclass of its section in a profile. run: writes its results, with a flat `metrics.json`, to a folder; it
+    claims: what the paper claims about it; `run` writes the verdicts with `write_claims`. config: the dataclass of its section in
+    a profile. run: writes its results, with a flat `metrics.json`, to a folder; it
     imports torch when it is called. settings: reads from such a folder the settings that MLflow compares.
     """
 
     config: type[Config]
     run: Callable[[StudyInputs, Config, Path], None]
     settings: Callable[[Path], list[Setting]] = no_settings
+    claims: Sequence[PaperClaim] = ()

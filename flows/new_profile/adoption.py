@@ -102,7 +102,7 @@ def main() -> None:
     arguments = command_line.parser("adopt").parse_args()
     like = arguments.like or ("coco" if arguments.checkpoint else DEFAULT_PROFILE)
     with one_line_errors():
-        made = adopt(
+        adopted = adopt(
             arguments.folder,
             arguments.name,
             like,
@@ -112,9 +112,9 @@ def main() -> None:
             arguments.labels,
         )
     console = Console()
-    console.print(summary_table(made.paths.profile, made.content, made.statistics, made.deep))
-    for note in made.notes:
+    console.print(summary_table(adopted.paths.profile, adopted.content, adopted.statistics, adopted.deep))
+    for note in adopted.notes:
         console.print(note, highlight=False, markup=False, soft_wrap=True)
-    graph = relative(made.paths.dvc_folder / "dvc.yaml")
-    console.print(f"Check the settings in {relative(made.paths.params)}, then check the data, then train:\n")
+    graph = relative(adopted.paths.dvc_folder / "dvc.yaml")
+    console.print(f"Check the settings in {relative(adopted.paths.params)}, then check the data, then train:\n")
     console.print(f"    dvc repro {graph}:check\n    dvc repro {graph}", highlight=False, soft_wrap=True)

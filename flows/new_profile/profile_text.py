@@ -70,6 +70,6 @@ def _in_one_line(value: Any) -> Any:
     if not isinstance(value, (dict, list)):
         return value
     items = {key: _in_one_line(item) for key, item in value.items()} if isinstance(value, dict) else {}
-    shown = CommentedMap(items) if isinstance(value, dict) else CommentedSeq(value)
-    shown.fa.set_flow_style()
-    return shown
+    line = CommentedMap(items) if isinstance(value, dict) else CommentedSeq(value)
+    line.fa.set_flow_style()
+    return line

@@ -26,7 +26,7 @@ GRAY = (124, 116, 104)  # ImageNet's mean color, with which the study `instance-
 
 def queries(statistics: Mapping[str, Statistics]) -> int:
     """Returns a number of queries: 1.5 times the largest number of objects in an image, rounded up to a multiple of 10."""
-    most = max(found.most_objects for found in statistics.values())
+    most = max(split.most_objects for split in statistics.values())
     return max(10, 10 * ceil(1.5 * most / 10))
 
 
@@ -44,15 +44,15 @@ def fit(content: Content, studies: Content, statistics: Mapping[str, Statistics]
     detection["targets"] = "panoptic" if panoptic else "instances"
     detection["batch_size"], detection["accumulation"] = max(1, min(16 if small else 8, images // 8)), 1
     if small:
-        seen, fewest, most = 120_000, 12, 600  # the demo trains on 120,000 images, too
+        samples, fewest, most = 120_000, 12, 600  # the demo trains on 120,000 images, too
     elif tuned:
-        seen, fewest, most = 40_000, 12, 100
+        samples, fewest, most = 40_000, 12, 100
     else:
-        seen, fewest, most = 1_000_000, 150, 500
+        samples, fewest, most = 1_000_000, 150, 500
     # On few images a schedule that is too long is slow, and the detector overfits.
     divisor = kind_of(content["detector"]["kind"]).schedule_divisor
-    seen, fewest, most = seen // divisor, max(12, fewest // divisor), most // divisor
-    _schedule(detection, images, min(most, max(fewest, seen // images)), drop=0.8)
+    samples, fewest, most = samples // divisor, max(12, fewest // divisor), most // divisor
+    _schedule(detection, images, min(most, max(fewest, samples // images)), drop=0.8)
     stages = [detection]
     mask_head = content["train_panoptic"] if panoptic else None
     content["train_panoptic"] = mask_head
@@ -78,7 +78,7 @@ def _schedule(training: Content, images: int, epochs: int, drop: float) -> None:
     training["checkpoint_every"] = max(20, steps * epochs // 50)
     schedule = training["schedule"]
     schedule["warmup_steps"] = min(schedule["warmup_steps"], steps * epochs // 20)
-    schedule["drop_epoch"] = max(1, int(drop * epochs)) if schedule["kind"] == "step" else None
+    schedule["drop_epochs"] = [max(1, int(drop * epochs))] if schedule["kind"] == "step" else []
 
 
 def _fit_grid(study: Content, queries: int | None, side: int) -> None:

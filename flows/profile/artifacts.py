@@ -41,9 +41,9 @@ def unchecked_dataset(paths: Paths) -> dict[str, Split]:
     return _owned(paths, paths.data, "dataset", "data")
 
 
-def _owned(paths: Paths, folder: Path, what: str, stage: str) -> dict[str, Split]:
+def _owned(paths: Paths, folder: Path, name: str, stage: str) -> dict[str, Split]:
     if not folder.is_dir():
-        raise DatasetError(f"{relative(folder)}: there is no {what} of profile {paths.profile!r} yet; {_run(paths, stage)}")
+        raise DatasetError(f"{relative(folder)}: there is no {name} of profile {paths.profile!r} yet; {_run(paths, stage)}")
     try:
         splits = read_dataset(folder)
         owner = json.loads((folder / OWNER).read_text(encoding="utf-8"))["profile"]

@@ -97,12 +97,13 @@ def variants(profile: Profile, study: str) -> dict[str, Profile]:
     """Returns the variants of a training study by name, each as a whole profile.
 
     Raises ConfigError, which names the study and the key, if a variant overrides a key that doesn't exist or that a study can't
-    vary, is not a valid profile, has a detector that can't have the mask head that the study trains, or is the same as another
-    variant.
+    vary, is not a valid profile, has a detector that can't have the mask head that the study trains, does not validate as often
+    as the study's median needs, or is the same as another variant.
     """
     config = profile.studies.training[study]
-    found: dict[str, Profile] = {}
+    profiles: dict[str, Profile] = {}
     plain = as_dict(dataclasses.replace(profile, studies=NO_STUDIES))
+    measured = Studies({other: profile.studies.evaluating[other] for other in config.measure}, training={})
     for name, override in config.overrides().items():
         where = f"training.{study}.{'vary' if isinstance(config, GridStudyConfig) else 'variants'}.{name}"
         content = overridden(overridden(plain, config.set, f"training.{study}.set"), override, where)
@@ -110,10 +111,27 @@ def variants(profile: Profile, study: str) -> dict[str, Profile]:
         can = not config.trains_masks or can_have_mask_head(variant)
         expected = f"detector.kind {kinds_with('mask_head')}, which can have a mask head"
         require(can, where, expected, variant.detector.kind)
-        for other, earlier in found.items():
-            require(variant != earlier, where, "variants that differ", f"the same as {other}")
-        found[name] = variant
-    return found
+        _require_validations(variant.train_detection, config.median_of, where)
+        for other in config.measure:
+            needs = profile.studies.evaluating[other].NEEDS
+            kinds, kind = kinds_with(*needs), variant.detector.kind
+            supported = kind_of(kind).capabilities.issuperset(needs)
+            require(supported, where, f"detector.kind {kinds}, which `measure: [{other}]` supports", kind)
+        for other, earlier in profiles.items():
+            require(
+                variant != dataclasses.replace(earlier, studies=NO_STUDIES), where, "variants that differ", f"the same as {other}"
+            )
+        profiles[name] = dataclasses.replace(variant, studies=measured)
+    return profiles
+
+
+def _require_validations(training: DetectionConfig, median_of: int, where: str) -> None:
+    """Raises ConfigError unless a variant's training validates after each of the epochs whose median the study takes."""
+    if median_of > 1:
+        every = training.validate_every == 1 and training.epochs >= median_of
+        expected = f"train_detection.validate_last {median_of} or more, and steps null, because median_of is {median_of}"
+        enough = training.steps is None and (every or training.validate_last >= median_of)
+        require(enough, where, expected, f"validate_last {training.validate_last}, steps {training.steps}")
 
 
 def overridden(content: dict[str, Any], overrides: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -29,10 +29,10 @@ async def setup_environment(*, ctx: HookContext) -> None:
 
     from detr_core.redaction import without_credentials
 
-    named = DeploymentFilter(name=DeploymentFilterName(any_=[sys.argv[place]]))
+    by_name = DeploymentFilter(name=DeploymentFilterName(any_=[sys.argv[place]]))
     try:
         async with get_client() as client:
-            deployments = current(await client.read_deployments(deployment_filter=named))
+            deployments = current(await client.read_deployments(deployment_filter=by_name))
             if len(deployments) == 1:
                 flow = await client.read_flow(deployments[0].flow_id)
                 sys.argv[place] = f"{flow.name}/{deployments[0].name}"

@@ -30,16 +30,17 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     metrics: dict[str, float] = {}
     remove_outdated(settings, paths, reporter.message)
     for study in selected(settings, paths.profile, []):
-        metrics |= {f"{study}/{name}": value for name, value in run_study(study, settings, paths, reporter).items()}
+        results = run_study(study, settings, paths, paths.evaluating_studies / study, reporter)
+        metrics |= {f"{study}/{name}": value for name, value in results.items()}
     write_index(settings, paths)
     return metrics
 
 
-def run_study(study: str, settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]:
+def run_study(study: str, settings: Profile, paths: Paths, results: Path, reporter: Reporter) -> dict[str, float]:
     """Carries out one study, and returns the content of its metrics.json.
 
-    Its folder of results is replaced only when the study has succeeded. Raises DatasetError, StageError or CheckpointError before
-    work begins, and ConfigError if the detector lacks the part that the study examines.
+    results: its folder of results, which is replaced only when the study has succeeded. Raises DatasetError, StageError or
+    CheckpointError before work begins, and ConfigError if the detector lacks the part that the study examines.
     """
     import torch  # it takes seconds to import
 
@@ -48,7 +49,7 @@ def run_study(study: str, settings: Profile, paths: Paths, reporter: Reporter) -
     device = artifacts.device(settings.resources.gpus)
     trained = artifacts.checkpoint(file, paths.profile, device)
     inputs = StudyInputs(trained.model, trained.categories, file, splits, device, settings.resources.workers, reporter)
-    with building(paths.evaluating_studies / study, reporter.message) as folder:
+    with building(results, reporter.message) as folder:
         EVALUATING[study].run(inputs, settings.studies.evaluating[study], folder)
         metrics: dict[str, float] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     return metrics

@@ -95,7 +95,7 @@ def _evaluated(name: str, settings: Profile, paths: Paths) -> dict[str, float]:
     with recorder.stage_run("studies", paths, params, [paths.data, paths.dataset, paths.detection], name=name) as record:
         record.tag("study", name)
         with reporter(name) as bar:
-            metrics = evaluating.run_study(name, settings, paths, Tee(bar, record))
+            metrics = evaluating.run_study(name, settings, paths, folder, Tee(bar, record))
             links = record_settings(record, EVALUATING[name].settings(folder))
             if not links:
                 record.metrics(metrics, step=0)

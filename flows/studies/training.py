@@ -131,7 +131,7 @@ def study(name: str, profile: str) -> dict[str, float]:
     work, logger = Study(name, settings, paths), get_run_logger()
     table = paths.training_studies / name / "study.json"
     open_ones = [label for label in work.variants if not work.is_up_to_date(label)]
-    if not open_ones and results.is_complete(table, work.variants):
+    if not open_ones and results.is_complete(table, work.variants, work.config):
         logger.info(
             "%s: all %d variants are up to date, and nothing is done; the table is %s", name, len(work.variants), relative(table)
         )

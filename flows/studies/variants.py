@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import shutil
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from detr_core import directories
 from detr_core.atomic import write_text
@@ -26,8 +24,8 @@ from flows.profile import artifacts
 from flows.profile.paths import ROOT, Paths
 from flows.profile.settings import Profile, variants
 from flows.runtime.locks import building, exclusive
-
-STAGES = {"detection": "train_detection", "panoptic": "train_panoptic", "evaluation": "evaluate"}  # folder -> stage
+from flows.studies import evaluating
+from flows.studies.digests import STAGES, code_digest, combined_digest
 
 # Only one thread evaluates at a time, because hotcoco's printed summary is caught by replacing stdout for the whole process.
 _evaluating = threading.Lock()
@@ -38,7 +36,8 @@ class Variant:
     """One variant of a study under one seed.
 
     overrides: values by dotted key, with those that the study sets for all variants. settings: the whole profile with these
-    values. trains_masks: whether the study trains the mask head, too.
+    values, and with the evaluating studies that are carried out with its detector. trains_masks: whether the study trains the
+    mask head, too.
     """
 
     study: str
@@ -77,7 +76,7 @@ def build_digests(variant: Variant, paths: Paths) -> dict[str, str]:
     settings, digests = variant.settings, {}
     masks = settings.train_panoptic
     inits = {"detection": settings.train_detection.init, "panoptic": masks and masks.init}
-    before = _digest(
+    before = combined_digest(
         [digest(file) for split in artifacts.dataset(paths).values() for file in (split.instances, split.panoptic) if file],
         as_dict(settings.detector),
     )
@@ -85,10 +84,12 @@ def build_digests(variant: Variant, paths: Paths) -> dict[str, str]:
         if folder != "panoptic" or variant.trains_masks:
             init = inits.get(folder)
             given = init and ROOT.joinpath(init.checkpoint).is_file() and digest(ROOT / init.checkpoint)
-            before = digests[folder] = _digest(
-                before, given, as_dict(getattr(settings, stage)), _code(stage, settings.detector.kind)
+            before = digests[folder] = combined_digest(
+                before, given, as_dict(getattr(settings, stage)), code_digest(stage, settings.detector.kind)
             )
-    return digests | {"cost": _digest(before, _code("studies", settings.detector.kind))}
+    code = code_digest("studies", settings.detector.kind)
+    measured = {study: combined_digest(before, as_dict(config), code) for study, config in settings.studies.evaluating.items()}
+    return digests | {"cost": combined_digest(before, code)} | measured
 
 
 def is_up_to_date(variant: Variant, paths: Paths, digests: dict[str, str]) -> bool:
@@ -115,13 +116,15 @@ def run(variant: Variant, paths: Paths, digests: dict[str, str], reporter: Repor
         "evaluation": evaluate.run,
         "cost": _measure_cost,
     }
+    for study in variant.settings.studies.evaluating:
+        work[study] = partial(_measure, study)
     with exclusive(own.runs, tell=reporter.message):
         if "panoptic" not in digests:
             directories.remove(own.panoptic)  # a mask head of an earlier version of the study would be evaluated
         for name, digest in digests.items():
             with exclusive(digest, tell=reporter.message):
                 if not _is_there(own.runs / name, digest, reporter):
-                    with _evaluating if name in ("evaluation", "cost") else nullcontext():
+                    with nullcontext() if name in ("detection", "panoptic") else _evaluating:
                         work[name](variant.settings, own, reporter)
                     note = {"made_from": digest, "mlflow_run": run_id}
                     write_text(_note(own.runs / name), json.dumps(note) + "\n")
@@ -159,6 +162,10 @@ def _is_there(folder: Path, digest: str, reporter: Reporter) -> bool:
     return bool(like)
 
 
+def _measure(study: str, settings: Profile, own: Paths, reporter: Reporter) -> dict[str, float]:
+    return evaluating.run_study(study, settings, own, own.runs / study, reporter)
+
+
 def _measure_cost(settings: Profile, own: Paths, reporter: Reporter) -> dict[str, float]:
     from detr_core.data.coco_dataset import CocoDataset  # torch takes seconds to import
     from detr_core.data.transforms import evaluation_transform
@@ -189,20 +196,3 @@ def _note(folder: Path) -> Path:
 def _is_of(folder: Path, digest: str) -> bool:
     note = _note(folder)
     return folder.is_dir() and note.is_file() and json.loads(note.read_text(encoding="utf-8"))["made_from"] == digest
-
-
-def _code(stage: str, kind: str) -> str:
-    """Returns a digest of the files that dvc.yaml names as the stage's code. kind: of detector."""
-    listed = [name for name in _graph()["stages"][stage]["deps"] if "${profile}" not in name]
-    named = [ROOT / name.replace("${kind}", kind) for name in listed]
-    found = {file for path in named for file in (path, *path.rglob("*")) if file.is_file() and file.suffix != ".pyc"}
-    return _digest([(str(file.relative_to(ROOT)), digest(file)) for file in sorted(found)])
-
-
-def _graph() -> dict[str, Any]:
-    graph: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
-    return graph
-
-
-def _digest(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -7,9 +7,10 @@ import io
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import mlflow
-from mlflow.models import ModelSignature
+from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import Array, Object, Property
 from PIL import Image
@@ -24,8 +25,11 @@ def log_model(checkpoint: Path, evaluate: Mapping[str, object], masks: bool) -> 
 
     evaluate: the profile's section `evaluate`, which says how to read the output. masks: whether the model has a mask head.
     """
-    mlflow.pyfunc.log_model(
+    Model.log(
+        None,
         name="model",
+        flavor=_Flavor,
+        flavor_name="pyfunc",
         loader_module="detector_model",
         data_path=str(checkpoint),
         model_config=dict(evaluate),
@@ -33,7 +37,20 @@ def log_model(checkpoint: Path, evaluate: Mapping[str, object], masks: bool) -> 
         pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],  # MLflow would take 9 s to infer them
         signature=signature(masks),
         input_example=[example()],
+        validate_serving_input=False,
     )
+
+
+class _Flavor:
+    """MLflow's flavor `pyfunc` for `Model.log`, which accepts that the example isn't validated.
+
+    `mlflow.pyfunc.log_model` always imports torch and loads the model to validate the example, and ends with a warning if that
+    fails. This takes seconds, in stages that don't import torch themselves.
+    """
+
+    @staticmethod
+    def save_model(path: str, validate_serving_input: bool, **arguments: Any) -> None:
+        mlflow.pyfunc.save_model(path, **arguments)
 
 
 def signature(masks: bool) -> ModelSignature:

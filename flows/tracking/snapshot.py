@@ -67,15 +67,17 @@ def keep(record: Tagged, paths: Paths) -> None:
         for file, name in ((paths.params, PARAMS), (paths.studies_params, STUDIES)):
             if file.is_file():
                 shutil.copyfile(file, Path(folder) / name)
-        found = changes(ROOT)
-        if found is not None and found.others:
-            record.tag(NEW_FILES, _named(found.others))
-        if found is not None and found.too_large:
-            record.tag(NO_PATCH, f"{_named(found.too_large)}: not in git, and larger than {LARGEST_FILE / 1e6:.0f} MB")
-        elif found is not None and len(found.patch) > LARGEST_PATCH:
-            record.tag(NO_PATCH, f"{len(found.patch) / 1e6:.1f} MB of changes, more than {LARGEST_PATCH / 1e6:.0f} MB")
-        elif found is not None and (found.patch or found.others):
-            (Path(folder) / PATCH).write_bytes(found.patch)
+        local_changes = changes(ROOT)
+        if local_changes is not None and local_changes.others:
+            record.tag(NEW_FILES, _names_text(local_changes.others))
+        if local_changes is not None and local_changes.too_large:
+            record.tag(
+                NO_PATCH, f"{_names_text(local_changes.too_large)}: not in git, and larger than {LARGEST_FILE / 1e6:.0f} MB"
+            )
+        elif local_changes is not None and len(local_changes.patch) > LARGEST_PATCH:
+            record.tag(NO_PATCH, f"{len(local_changes.patch) / 1e6:.1f} MB of changes, more than {LARGEST_PATCH / 1e6:.0f} MB")
+        elif local_changes is not None and (local_changes.patch or local_changes.others):
+            (Path(folder) / PATCH).write_bytes(local_changes.patch)
         for file in sorted(Path(folder).iterdir()):
             record.artifact(file, ORIGIN)
 
@@ -101,14 +103,14 @@ def outputs(stage: str, paths: Paths, study: str | None = None) -> list[str]:
 
 def digests(folders: list[Path]) -> dict[str, str]:
     """Maps the path of each file in these folders, relative to the project, to its MD5."""
-    found = {}
+    checksums = {}
     for folder in filter(Path.is_dir, folders):
         for name, digest in lineage.file_hashes(folder).items():
             file = folder / name
             if file.name == MARK:  # it lists digests of the other files, also of pages whose addresses change with each run
                 continue
-            found[file.relative_to(ROOT).as_posix()] = digest if file.suffix != ".html" else _without_addresses(file)
-    return found
+            checksums[file.relative_to(ROOT).as_posix()] = digest if file.suffix != ".html" else _without_addresses(file)
+    return checksums
 
 
 def _without_addresses(page: Path) -> str:
@@ -120,7 +122,7 @@ def _without_addresses(page: Path) -> str:
 
 def machine(paths: Paths) -> dict[str, str]:
     """Returns, as tags `machine.*`, what can change the last bits of a result: processor, PyTorch, GPUs, processes, threads."""
-    found = {
+    tags = {
         "machine.processor": _processor(),
         "machine.python": platform.python_version(),
         "machine.torch": version("torch"),
@@ -129,8 +131,8 @@ def machine(paths: Paths) -> dict[str, str]:
         resources = read_resources(paths.params)
         processes, gpus = launch.process_count(resources), launch.gpus(resources)
         threads = os.environ.get("OMP_NUM_THREADS", str(launch.threads(processes)))
-        found |= {"machine.processes": str(processes), "machine.threads": threads, "machine.gpus": str(len(gpus))}
-    return found
+        tags |= {"machine.processes": str(processes), "machine.threads": threads, "machine.gpus": str(len(gpus))}
+    return tags
 
 
 def changes(root: Path) -> Changes | None:
@@ -138,18 +140,18 @@ def changes(root: Path) -> Changes | None:
 
     Files that DVC writes (dvc.lock and its settings) are ignored.
     """
-    listed = lineage.git_output(root, "ls-files", "--others", "--exclude-standard", "-z")
+    untracked = lineage.git_output(root, "ls-files", "--others", "--exclude-standard", "-z")
     index = lineage.git_output(root, "rev-parse", "--git-path", "index")
-    if listed is None or index is None or not (root / os.fsdecode(index).strip()).is_file():
+    if untracked is None or index is None or not (root / os.fsdecode(index).strip()).is_file():
         return None
-    new = [name for name in os.fsdecode(listed).split("\0") if name and Path(name).name != "dvc.lock"]
+    new = [name for name in os.fsdecode(untracked).split("\0") if name and Path(name).name != "dvc.lock"]
     too_large = [name for name in new if name.startswith(CODE) and (root / name).lstat().st_size > LARGEST_FILE]
     code = [name for name in new if name.startswith(CODE) and name not in too_large]
     with TemporaryDirectory() as folder:
         # New files are added to a copy of git's index: then the difference contains them, and git's own index stays as it is.
-        mine = Path(folder) / "index"
-        shutil.copyfile(root / os.fsdecode(index).strip(), mine)
-        own = {"GIT_INDEX_FILE": str(mine)}
+        index_copy = Path(folder) / "index"
+        shutil.copyfile(root / os.fsdecode(index).strip(), index_copy)
+        own = {"GIT_INDEX_FILE": str(index_copy)}
         if code and lineage.git_output(root, "add", "--intent-to-add", "--", *code, environment=own) is None:
             return None
         form = ("--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--src-prefix=a/", "--dst-prefix=b/")
@@ -158,7 +160,7 @@ def changes(root: Path) -> Changes | None:
     return None if patch is None else Changes(patch, others, tuple(too_large))
 
 
-def _named(names: tuple[str, ...], most: int = 20) -> str:
+def _names_text(names: tuple[str, ...], most: int = 20) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 

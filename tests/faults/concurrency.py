@@ -38,17 +38,17 @@ DVC_IS_BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")
 
 
 def at_once(trials: Trials, words: list[str], times: int) -> list[str]:
-    """What is wrong after this many of one command have run at the same time."""
+    """Runs this many copies of one command at the same time, and returns the problems."""
     logs = [f"command{number}.log" for number in range(times)]
     processes: list[subprocess.Popen[bytes]] = [trials.start(*words, log=log) for log in logs]
     codes = [process.wait(SLOW * times) for process in processes]
     problems = []
     for code, log in zip(codes, logs, strict=True):
-        said = trials.said(log)
-        if code != 0 and not (words[0] == "dvc" and any(message in said for message in DVC_IS_BUSY)):
-            problems.append(f"one ended with {code}: {said}")
-        if "Traceback" in said:
-            problems.append(f"one printed a traceback: {said}")
+        output = trials.said(log)
+        if code != 0 and not (words[0] == "dvc" and any(message in output for message in DVC_IS_BUSY)):
+            problems.append(f"one ended with {code}: {output}")
+        if "Traceback" in output:
+            problems.append(f"one printed a traceback: {output}")
     if not any(code == 0 for code in codes):
         problems.append("none succeeded")
     if not wait_for(lambda: not trials.processes(), SECONDS_TO_END):
@@ -64,7 +64,7 @@ def at_once(trials: Trials, words: list[str], times: int) -> list[str]:
 
 
 def digests(project: Path, folders: list[str]) -> dict[str, str]:
-    """The digest of each file in these folders of the profile."""
+    """Returns the digest of each file in these folders of the profile."""
     files = [file for folder in folders for file in (project / folder.format(PROFILE)).rglob("*") if file.is_file()]
     return {str(file.relative_to(project)): hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(files)}
 

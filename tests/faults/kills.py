@@ -181,8 +181,8 @@ class Trials:
     def _repeated(self) -> list[str]:
         """Runs the next training and returns the problems after it."""
         problems = []
-        again = self.start("dvc", "repro", "--force", "--single-item", STAGE)
-        if again.wait(SLOW) != 0:
+        repetition = self.start("dvc", "repro", "--force", "--single-item", STAGE)
+        if repetition.wait(SLOW) != 0:
             problems.append(f"the next command failed: {self.said()}")
         if results_in(self.project) != self.reference:
             problems.append("the results differ")
@@ -202,9 +202,9 @@ class Trials:
 
 def marked_environment() -> dict[str, str]:
     """Returns the environment of a trial: without addresses of servers, and with a unique value of the variable MARK."""
-    mine = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_", "DVC_"))}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{mine['PATH']}"
-    return mine | {"PATH": path, "OMP_NUM_THREADS": "1", "PREFECT_API_URL": "http://127.0.0.1:9/api", MARK: uuid.uuid4().hex}
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_", "DVC_"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{own['PATH']}"
+    return own | {"PATH": path, "OMP_NUM_THREADS": "1", "PREFECT_API_URL": "http://127.0.0.1:9/api", MARK: uuid.uuid4().hex}
 
 
 def results_in(project: Path) -> dict[str, str]:

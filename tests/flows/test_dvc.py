@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
-import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,6 @@ import pytest
 import yaml
 
 from detr_core.studies.comparison import Run, Table, write_table
-from flows.profile import paths
 from flows.profile.paths import DEFAULT_PROFILE, PARAMS, ROOT, Paths, profile_names, relative
 from flows.profile.settings import load
 from flows.tracking import lineage
@@ -25,12 +24,6 @@ STAGES: dict[str, Any] = GRAPH["stages"]
 # What the data stage of a profile is linked to besides its parameters; that of a folder that is read in place is that folder.
 SOURCES = {"scenes": "detr_core/sources/scenes.py", "download": "detr_core/sources/archives.py"}
 OTHERS = [name for name in profile_names() if name != DEFAULT_PROFILE]
-
-
-@pytest.fixture(autouse=True)
-def _own_project(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Other tests have put a temporary folder in the project's place.
-    monkeypatch.setattr(paths, "ROOT", ROOT)
 
 
 @pytest.mark.parametrize("profile", OTHERS)
@@ -91,19 +84,19 @@ def test_the_smoke_profile_from_a_clone_to_its_report(smoke: Path) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_what_dvc_does_again_and_what_it_leaves(clone: Path, command: Command) -> None:
-    run, graph = partial(command, clone), "params/smoke/dvc.yaml"
+def test_what_dvc_does_again_and_what_it_leaves(clone: Path, server: dict[str, str], command: Command) -> None:
+    run, graph = partial(command, clone, **server), "params/smoke/dvc.yaml"
     run("dvc", "checkout", "--quiet", graph)
 
-    # Nothing to do, and quickly so; the bound is the promised one on a quiet machine, doubled.
-    began = time.monotonic()
+    # Nothing to do, and quickly so: in the promised 5 seconds on a quiet machine, so in 5 seconds of processor time on any.
+    before = sum(os.times()[2:4])
     assert "Data and pipelines are up to date" in run("dvc", "repro", graph)
-    assert time.monotonic() - began < 10
+    assert sum(os.times()[2:4]) - before < 5
 
     # What dvc shows is what the evaluation wrote.
     metrics = json.loads((clone / "runs/smoke/evaluation/metrics.json").read_text())
-    shown = json.loads(run("dvc", "metrics", "show", "--json", "runs/smoke/evaluation/metrics.json"))
-    assert next(iter(shown[""]["data"].values()))["data"] == pytest.approx(metrics, abs=1e-9)
+    listing = json.loads(run("dvc", "metrics", "show", "--json", "runs/smoke/evaluation/metrics.json"))
+    assert next(iter(listing[""]["data"].values()))["data"] == pytest.approx(metrics, abs=1e-9)
     run("dvc", "plots", "show", "reports/smoke/plots", "--out", "plots")
     assert list((clone / "plots").rglob("*.png")) or list((clone / "plots").rglob("*.svg"))
 
@@ -119,10 +112,10 @@ def test_what_dvc_does_again_and_what_it_leaves(clone: Path, command: Command) -
     page = clone / "reports/smoke/index.html"
     assert "flows.studies feed-forward --profile smoke" in page.read_text()
     run("flows.report", "--profile", "smoke")
-    drawn = page.read_text()
-    assert 'id="study-feed-forward"' in drawn
+    html = page.read_text()
+    assert 'id="study-feed-forward"' in html
     run("dvc", "repro", graph)
-    assert page.read_text() == drawn, "the page that was drawn without dvc is dvc's page too"
+    assert page.read_text() == html, "the page that was drawn without dvc is dvc's page too"
 
     # An NMS threshold retrains nothing, and how a profile is run is no part of what it is.
     for end, old, new in ((".studies", "nms: [null, 0.7, 0.5]", "nms: [null, 0.6]"), ("", "workers: 0", "workers: 1")):
@@ -164,5 +157,5 @@ def test_an_edited_module_makes_stale_what_depends_on_it_and_nothing_else(clone:
         before = module.read_text(encoding="utf-8")
         module.write_text(before + "\n# changed\n", encoding="utf-8")
         status = json.loads(command(clone, "dvc", "status", "--json", graph))
-        assert {each.rpartition(":")[2] for each in status} == stale, name
+        assert {line.rpartition(":")[2] for line in status} == stale, name
         module.write_text(before, encoding="utf-8")

@@ -45,13 +45,13 @@ def read(path: Path) -> object:
 
 
 def names(folder: Path) -> set[str]:
-    """What a result holds beside its mark."""
+    """Returns the names of the files in a result, without its mark."""
     return {path.name for path in folder.iterdir()} - {MARK}
 
 
 @pytest.fixture
 def copy(trained: Trained) -> Paths:
-    """Data and trained models of the tiny profile under their own name, to be spoilt. Whatever was evaluated is not there."""
+    """Returns the paths of a copy of the tiny profile's data and trained models, without evaluations, which tests may damage."""
     where = Paths("tiny-copy")
     shutil.rmtree(where.runs, ignore_errors=True)
     shutil.copytree(trained.paths.runs, where.runs)
@@ -74,6 +74,7 @@ def test_a_mask_head_is_for_detr(trained: Trained) -> None:
         train_panoptic.run(build(Profile, content, "tiny.yaml"), trained.paths, Silent())
 
 
+@pytest.mark.usefixtures("trains_here")
 def test_another_kind_of_detector_goes_through_all_stages(trained: Trained) -> None:
     content, where = tiny_parameters(), Paths("tiny-deformable")
     content["detector"], content["train_panoptic"] = DEFORMABLE["detector"], None
@@ -126,9 +127,9 @@ def test_training_leaves_checkpoints_and_their_history(trained: Trained, stage: 
     metrics = trained.metrics[f"train_{stage}"]
     assert read(folder / "metrics.json") == metrics
     assert metrics["train/loss"] > 0
-    told = trained.told[f"train_{stage}"]
-    assert told.last_progress == (3, 3), "24 images in batches of 8"
-    assert "train/loss" in told.history[0][1]
+    reporter = trained.reporters[f"train_{stage}"]
+    assert reporter.last_progress == (3, 3), "24 images in batches of 8"
+    assert "train/loss" in reporter.history[0][1]
     loaded = artifacts.checkpoint(folder / "checkpoint.pt", "tiny", torch.device("cpu"))
     assert loaded.meta["stage"] == stage
     assert loaded.model.has_mask_head == (stage == "panoptic")
@@ -140,7 +141,7 @@ def test_evaluation_measures_boxes_masks_and_panoptic_quality(trained: Trained) 
     assert read(trained.paths.evaluation / "metrics.json") == metrics
     assert {"val/AP", "val/AP50", "val/mask/AP", "val/PQ", "val/PQ_things", "val/PQ_stuff"} <= metrics.keys()
     assert all(-1 <= value <= 1 for value in metrics.values())
-    assert trained.told["evaluate"].last_progress == (6, 6)
+    assert trained.reporters["evaluate"].last_progress == (6, 6)
 
 
 def test_the_study_has_a_cell_for_each_depth_and_nms(trained: Trained) -> None:
@@ -158,11 +159,11 @@ def test_runs_are_found_in_mlflow_by_what_their_study_varies(
     try:
         with recorder.stage_run("studies", trained.paths, {}, []) as record:
             flow.record_settings(record, settings)
-        found = mlflow.MlflowClient().search_runs([record.experiment_id], "params.decoder_depth = '2'")
+        runs = mlflow.MlflowClient().search_runs([record.experiment_id], "params.decoder_depth = '2'")
     finally:
         mlflow.set_tracking_uri(None)
-    assert {run.data.params["nms"] for run in found} == {"off", "0.7", "0.5"}
-    assert all({"val/AP", "val/AP50"} <= run.data.metrics.keys() for run in found)
+    assert {run.data.params["nms"] for run in runs} == {"off", "0.7", "0.5"}
+    assert all({"val/AP", "val/AP50"} <= run.data.metrics.keys() for run in runs)
 
 
 def test_results_of_a_study_that_is_no_longer_in_the_profile_are_removed(copy: Paths) -> None:
@@ -196,10 +197,10 @@ def test_without_studies_the_folder_exists_all_the_same(copy: Paths) -> None:
 
 
 def test_a_study_takes_no_more_threads_than_there_are_cores(copy: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[int] = []
+    thread_counts: list[int] = []
 
     def study(inputs: StudyInputs, config: StudyConfig, folder: Path) -> None:
-        seen.append(torch.get_num_threads())
+        thread_counts.append(torch.get_num_threads())
         (folder / "metrics.json").write_text("{}")
 
     monkeypatch.setitem(EVALUATING, "scoring", replace(EVALUATING["scoring"], run=study))
@@ -208,13 +209,13 @@ def test_a_study_takes_no_more_threads_than_there_are_cores(copy: Paths, monkeyp
         torch.set_num_threads(threads)
         evaluating.run_study("scoring", tiny_settings(), copy, Silent())
     torch.set_num_threads(before)
-    assert seen == [launch.cores(), 1]
+    assert thread_counts == [launch.cores(), 1]
 
 
 def test_the_report_is_one_page(trained: Trained) -> None:
     page = (trained.paths.report / "index.html").read_text(encoding="utf-8")
     assert "tiny" in page
-    assert "reports/tiny/index.html" in trained.told["report"].messages[-1]
+    assert "reports/tiny/index.html" in trained.reporters["report"].messages[-1]
 
 
 def test_a_dataset_folder_is_evaluated_in_place(trained: Trained, copy: Paths) -> None:
@@ -336,24 +337,24 @@ def test_the_logged_model_predicts_as_evaluation_does_wherever_it_is_loaded(
         check=False,
     )
     assert answer.returncode == 0, answer.stderr
-    found = json.loads(answer.stdout.splitlines()[-1])
-    assert found["code"].endswith("/model/code/detr_core/__init__.py"), "the code beside the model, not the checkout's"
-    assert found["same"], "a file and its pixels give the same"
+    prediction = json.loads(answer.stdout.splitlines()[-1])
+    assert prediction["code"].endswith("/model/code/detr_core/__init__.py"), "the code beside the model, not the checkout's"
+    assert prediction["same"], "a file and its pixels give the same"
     results = read(trained.paths.evaluation / "bbox.json")
     images = read(trained.paths.data / "annotations" / "instances_val.json")
     assert isinstance(results, list)
     assert isinstance(images, dict)
-    number = next(each["id"] for each in images["images"] if each["file_name"] == image.name)
+    number = next(entry["id"] for entry in images["images"] if entry["file_name"] == image.name)
     things = {category["id"] for category in images["categories"]}
     expected = sorted(
-        ([*each["bbox"][:2], each["bbox"][0] + each["bbox"][2], each["bbox"][1] + each["bbox"][3]], each["category_id"])
-        for each in results
-        if each["image_id"] == number
+        ([*entry["bbox"][:2], entry["bbox"][0] + entry["bbox"][2], entry["bbox"][1] + entry["bbox"][3]], entry["category_id"])
+        for entry in results
+        if entry["image_id"] == number
     )
-    got = sorted((box, label) for box, label in zip(found["boxes"], found["labels"], strict=True) if label in things)
-    assert [label for _, label in got] == [label for _, label in expected]
-    np.testing.assert_allclose([box for box, _ in got], [box for box, _ in expected], atol=1e-3)
-    assert found["scores"] == sorted(found["scores"], reverse=True)
+    actual = sorted((box, label) for box, label in zip(prediction["boxes"], prediction["labels"], strict=True) if label in things)
+    assert [label for _, label in actual] == [label for _, label in expected]
+    np.testing.assert_allclose([box for box, _ in actual], [box for box, _ in expected], atol=1e-3)
+    assert prediction["scores"] == sorted(prediction["scores"], reverse=True)
     with Image.open(image) as opened:
-        assert found["panoptic"] == [opened.height, opened.width]
-    assert set(found["ids"]) - {0} == set(found["segments"])
+        assert prediction["panoptic"] == [opened.height, opened.width]
+    assert set(prediction["ids"]) - {0} == set(prediction["segments"])

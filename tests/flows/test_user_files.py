@@ -49,7 +49,7 @@ NAMES = (
 
 @dataclass(frozen=True)
 class Tree:
-    """A user's files in a project. files: place, name, content. linked: outputs that are links to a folder of the user's."""
+    """A user's files in a project. files: place, name, content. linked: outputs that are links to a folder of the user."""
 
     made: bool  # whether the profile's own results are there first
     files: list[tuple[str, str, bytes]]
@@ -69,7 +69,7 @@ TREES = st.builds(
 
 
 def lay(root: Path, tree: Tree) -> dict[Path, bytes]:
-    """Puts a user's files into a project; what they hold, by where they are."""
+    """Writes a user's files into a project, and returns their contents by path."""
     for output in tree.linked:
         target = root / "user" / output.replace("/", "-")
         target.mkdir(parents=True, exist_ok=True)
@@ -83,16 +83,16 @@ def lay(root: Path, tree: Tree) -> dict[Path, bytes]:
         if not os.path.lexists(root / output):
             (root / output).parent.mkdir(parents=True, exist_ok=True)
             (root / output).write_bytes(b"a file")
-    written = {path for path in (root / "user").rglob("*") if path.is_file()}
-    written |= {root / output for output in tree.empty_files if (root / output).is_file()}
+    files = {path for path in (root / "user").rglob("*") if path.is_file()}
+    files |= {root / output for output in tree.empty_files if (root / output).is_file()}
     for place, name, content in tree.files:
         with suppress(NotADirectoryError, FileExistsError):
             (root / place).mkdir(parents=True, exist_ok=True)
             file = root / place / name
             file.unlink(missing_ok=True)  # a link into the session's results, or a read-only file
             file.write_bytes(content)
-            written.add(file)
-    return {path: path.read_bytes() for path in written}
+            files.add(file)
+    return {path: path.read_bytes() for path in files}
 
 
 def own_settings(**sections: Any) -> Profile:
@@ -135,7 +135,7 @@ SLOW: dict[str, Callable[[Path], Any]] = {
 
 @contextmanager
 def project_of(trained: Trained, made: bool) -> Iterator[Path]:
-    """A project of its own, with the results of the tiny profile as those of the profile `mine` where they are to be there."""
+    """Yields a temporary project; with `made`, it has the results of the tiny profile as those of the profile `mine`."""
     theirs = {name: getattr(trained.paths, name) for name in OWN}
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         root = Path(folder).resolve()

@@ -1,3 +1,5 @@
+"""Pictures of predictions show the ground truth and the detections that are sure enough."""
+
 import json
 from dataclasses import replace
 from itertools import pairwise

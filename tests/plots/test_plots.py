@@ -1,3 +1,5 @@
+"""Curves of a training, and the plots of the study `decoder-nms`, hold the recorded values."""
+
 import json
 from pathlib import Path
 

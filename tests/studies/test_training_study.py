@@ -5,8 +5,10 @@ import pytest
 from detr_core.config import ConfigError, build
 from detr_core.studies.training import GridStudyConfig, NamedStudyConfig, training_kind
 
-GRID = {"paper": "Table 2", "base": "1", "seeds": [0], "set": {}, "vary": {"detector.encoder_layers": [0, 1]}}
-NAMED = {"paper": "Table 4", "base": "all", "seeds": [0, 1], "set": {}, "variants": {"all": {}, "no L1": {"a.l1": 0}}}
+DEPTHS = {"detector.encoder_layers": [0, 1]}
+LOSSES: dict[str, dict[str, int]] = {"all": {}, "no L1": {"a.l1": 0}}
+GRID = {"paper": "Table 2", "base": "1", "seeds": [0], "median_of": 1, "set": {}, "vary": DEPTHS}
+NAMED = {"paper": "Table 4", "base": "all", "seeds": [0, 1], "median_of": 1, "set": {}, "variants": LOSSES}
 
 
 def grid(**changes: object) -> GridStudyConfig:

@@ -24,7 +24,7 @@ def task(loss: MaskLossConfig = LOSS) -> PanopticTrainingModule:
 
 
 def target(objects: list[tuple[int, int, int, int]]) -> Target:
-    """Objects that fill their boxes (top, left, height, width in pixels)."""
+    """Returns a target whose objects fill their boxes. objects: (top, left, height, width) in pixels."""
     masks = torch.zeros(len(objects), *SIZE, dtype=torch.bool)
     boxes = torch.zeros(len(objects), 4)
     for mask, box, (top, left, height, width) in zip(masks, boxes, objects, strict=True):
@@ -44,25 +44,27 @@ def gradients(of: PanopticTrainingModule) -> dict[str, torch.Tensor]:
 
 
 def test_images_without_objects_have_no_loss_and_zero_gradients() -> None:
-    mine = task()
-    total, parts = mine(batch(target([]), target([])), mine.normalizer([0, 0]))
+    training_module = task()
+    total, parts = training_module(batch(target([]), target([])), training_module.normalizer([0, 0]))
     total.backward()
     assert (total.item(), float(parts["focal"]), float(parts["dice"])) == (0, 0, 0)
-    found = gradients(mine)
-    assert set(found) == {name for name, p in mine.named_parameters() if p.requires_grad}, "every process has some to share"
-    assert all(not gradient.any() for gradient in found.values())
+    actual = gradients(training_module)
+    assert set(actual) == {name for name, p in training_module.named_parameters() if p.requires_grad}, (
+        "every process has some to share"
+    )
+    assert all(not gradient.any() for gradient in actual.values())
 
 
 @pytest.mark.parametrize("objects", [[(20, 30, 1, 1)], [(0, 0, 48, 1)], [(5 * i, 6 * i, 4, 5) for i in range(9)]])
 def test_one_pixel_one_column_and_more_objects_than_queries(objects: list[tuple[int, int, int, int]]) -> None:
-    mine = task()
-    total, parts = mine(batch(target(objects)), mine.normalizer([len(objects)]))
+    training_module = task()
+    total, parts = training_module(batch(target(objects)), training_module.normalizer([len(objects)]))
     total.backward()
     matched = min(len(objects), SMALL.queries)
     assert 0 < float(parts["dice"]) <= matched / len(objects), "each matched mask adds at most 1, divided by all targets"
     assert float(parts["focal"]) > 0
     assert total.item() == pytest.approx((parts["focal"] + parts["dice"]).item())
-    assert all(gradient.isfinite().all() for gradient in gradients(mine).values())
+    assert all(gradient.isfinite().all() for gradient in gradients(training_module).values())
 
 
 def test_pieces_add_up_to_the_whole_also_when_one_is_empty() -> None:
@@ -87,17 +89,19 @@ def test_pieces_add_up_to_the_whole_also_when_one_is_empty() -> None:
 
 @pytest.mark.parametrize("off", ["focal", "dice"])
 def test_a_term_that_is_off_is_not_in_the_sum(off: str) -> None:
-    mine = task(replace(LOSS, **{off: 0.0}))
-    total, parts = mine(batch(target([(3, 4, 20, 30)])), mine.normalizer([1]))
+    training_module = task(replace(LOSS, **{off: 0.0}))
+    total, parts = training_module(batch(target([(3, 4, 20, 30)])), training_module.normalizer([1]))
     assert total.item() == pytest.approx(float(parts["dice" if off == "focal" else "focal"]))
 
 
 def test_nothing_of_the_frozen_detector_is_random_or_moves() -> None:
     torch.manual_seed(0)
     model = Detr(replace(SMALL, dropout=0.5), num_classes=3, mask_head=True)
-    mine = PanopticTrainingModule(model, LOSS, torch.float32).train()
-    assert not any(module.training for module in mine.modules())
+    training_module = PanopticTrainingModule(model, LOSS, torch.float32).train()
+    assert not any(module.training for module in training_module.modules())
     one = batch(target([(3, 4, 20, 30)]))
-    assert torch.equal(mine(one, mine.normalizer([1]))[0], mine(one, mine.normalizer([1]))[0]), "no dropout"
-    learning = {name.split(".")[1] for name, p in mine.named_parameters() if p.requires_grad}
+    assert torch.equal(
+        training_module(one, training_module.normalizer([1]))[0], training_module(one, training_module.normalizer([1]))[0]
+    ), "no dropout"
+    learning = {name.split(".")[1] for name, p in training_module.named_parameters() if p.requires_grad}
     assert learning == {"bbox_attention", "mask_head"}

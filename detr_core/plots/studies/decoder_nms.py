@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from detr_core.plots.numbers import signed
+from detr_core.numbers import signed
 from detr_core.plots.sections import Section
 from detr_core.plots.study_section import StudyText, study_section
 from detr_core.plots.style import COLORS, files, plot

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from detr_core.plots.numbers import signed
+from detr_core.numbers import signed
 from detr_core.plots.sections import Section
 from detr_core.plots.study_section import StudyText, study_section
 from detr_core.plots.style import COLORS, files, plot

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from detr_core.config import require
 from detr_core.data.config import ResizeConfig
+from detr_core.studies.claims import PaperClaim, write_measured
 from detr_core.studies.study import EvaluatingStudy, Setting, StudyConfig, StudyInputs
 
 
@@ -35,7 +36,9 @@ def run(inputs: StudyInputs, config: DecoderNmsConfig, folder: Path) -> None:
     """Writes the table of decoder layers and thresholds to `folder`."""
     from detr_core.studies.decoder_nms import decoder_nms, write_cells
 
-    write_cells(decoder_nms(inputs, inputs.dataset(config.resize), config.nms, config.batch_size), folder)
+    result = decoder_nms(inputs, inputs.dataset(config.resize), config.nms, config.batch_size, CLAIMS)
+    write_cells(result.cells, folder)
+    write_measured(result.claims, folder)
 
 
 def settings(folder: Path) -> list[Setting]:
@@ -49,4 +52,10 @@ def settings(folder: Path) -> list[Setting]:
     return result
 
 
-STUDY = EvaluatingStudy(DecoderNmsConfig, run, settings)
+CLAIMS = (
+    PaperClaim("AP rises with every decoder layer", "AP +8.2 from the first layer to the last"),
+    PaperClaim("NMS raises AP most after the first layer", "a plot, without numbers"),
+    PaperClaim("NMS costs AP after the last layer", "AP 0.1 lower with NMS 0.7, measured on a released model"),
+)
+
+STUDY = EvaluatingStudy(DecoderNmsConfig, run, settings, CLAIMS)

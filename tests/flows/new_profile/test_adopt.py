@@ -35,7 +35,7 @@ NAME = "adopted-by-a-test"
 
 @pytest.fixture
 def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of profiles of its own."""
+    """Returns a folder for new profiles, with a copy of the profiles of this project."""
     folder = tmp_path / "params"
     shutil.copytree(PARAMS, folder)
     for module in (paths, settings):
@@ -44,8 +44,8 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def made(folder: Path, **options: object) -> adoption.Adopted:
-    given = {"like": "demo", "val_share": 0.25} | options
-    return adoption.adopt(folder, NAME, **given)  # type: ignore[arg-type]
+    arguments = {"like": "demo", "val_share": 0.25} | options
+    return adoption.adopt(folder, NAME, **arguments)  # type: ignore[arg-type]
 
 
 def test_boxes_only_without_val(tmp_path: Path, params: Path) -> None:
@@ -53,7 +53,7 @@ def test_boxes_only_without_val(tmp_path: Path, params: Path) -> None:
     for name in ("instances_val.json", "panoptic_val.json", "panoptic_train.json", "dataset.json"):
         (root / name).unlink()
     (root / "instances_train.json").rename(root / "annotations.json")
-    found = made(root)
+    adopted = made(root)
     profile = load(NAME)
     assert profile.data.folder is not None
     assert profile.data.folder.train.instances == "annotations.json"
@@ -62,7 +62,7 @@ def test_boxes_only_without_val(tmp_path: Path, params: Path) -> None:
     assert profile.train_panoptic is None
     assert profile.train_detection.targets == "instances"
     assert profile.detector.queries == 10
-    assert sum(sum(part.objects.values()) for part in found.statistics.values()) == 4
+    assert sum(sum(part.objects.values()) for part in adopted.statistics.values()) == 4
     assert (params / NAME / "dvc.yaml").read_text() == (ROOT / "dvc.yaml").read_text()
     assert yaml.safe_load((params / NAME / "profile.yaml").read_text()) == {"profile": NAME, "kind": "detr", "wd": "../.."}
     assert (params / NAME / "source").readlink() == root
@@ -88,16 +88,15 @@ def test_panoptic_with_val_for_every_recipe(tmp_path: Path, params: Path, like: 
 
 
 @pytest.mark.parametrize("like", ["demo", "coco"])
-@pytest.mark.parametrize("detector", ["deformable", "faster-rcnn"])
+@pytest.mark.parametrize("detector", ["deformable", "faster-rcnn", "faster-rcnn-dc5", "faster-rcnn-plus"])
 def test_another_detector_than_the_recipes_own(tmp_path: Path, params: Path, detector: str, like: str) -> None:
     root = write_whole(tmp_path / "data")
     (root / "dataset.json").unlink()
     adopted = made(root, like=like, detector=detector)
     shown = io.StringIO()
     Console(file=shown, width=100).print(summary_table(adopted.paths.profile, adopted.content, adopted.statistics, adopted.deep))
-    assert re.search(
-        "detector +│ " + {"deformable": "deformable, 10 queries", "faster-rcnn": "faster_rcnn "}[detector], shown.getvalue()
-    )
+    summary = "deformable, 10 queries" if detector == "deformable" else "faster_rcnn "
+    assert re.search("detector +│ " + summary, shown.getvalue())
     profile, recipe = load(NAME), settings.variants(load(like), "baselines")[detector]
     assert profile.detector == (
         dataclasses.replace(recipe.detector, queries=10) if isinstance(recipe.detector, DeformableConfig) else recipe.detector
@@ -206,25 +205,26 @@ def picture(path: Path, shade: int = 0) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
+    """Returns an empty folder for a dataset."""
     (tmp_path / "data").mkdir()
     return tmp_path / "data"
 
 
 @pytest.mark.parametrize(
-    ("train", "told", "expected"),
+    ("train", "description", "expected"),
     [
         ("images/train", "train: images/train\n", ("images/train", "labels/train")),
         ("train/images", "train: ../train/images\n", ("train/images", "train/labels")),
         ("images/train", "", ("images/train", "labels/train")),
     ],
 )
-def test_yolo_layouts(folder: Path, train: str, told: str, expected: tuple[str, str]) -> None:
+def test_yolo_layouts(folder: Path, train: str, description: str, expected: tuple[str, str]) -> None:
     picture(folder / train / "a.jpg")
     (folder / expected[1]).mkdir(parents=True)
-    (folder / "data.yaml").write_text(told + "names:\n  0: cat\n  1: dog\n")
-    found = dataset_layout.find_layout(folder, 0.3).section
-    assert (found["train"]["images"], found["train"]["instances"]) == expected
-    assert (found["format"], found["val"], found["val_share"]) == ("yolo", None, 0.3)
+    (folder / "data.yaml").write_text(description + "names:\n  0: cat\n  1: dog\n")
+    section = dataset_layout.find_layout(folder, 0.3).section
+    assert (section["train"]["images"], section["train"]["instances"]) == expected
+    assert (section["format"], section["val"], section["val_share"]) == ("yolo", None, 0.3)
     assert yolo_layout.yolo_set(folder).names == ("cat", "dog")
     for place in expected:
         picture(folder / place.replace("train", "val" if "images/" in train else "valid") / "b.jpg")
@@ -237,7 +237,7 @@ def test_yolo_to_a_profile(folder: Path, params: Path) -> None:
         (folder / "labels" / "train").mkdir(parents=True, exist_ok=True)
         (folder / "labels" / "train" / f"{name}.txt").write_text("1 .5 .5 .2 .2\n")
     (folder / "data.yaml").write_text("names: [cat, dog]\n")
-    train, val = (found.classes for found in made(folder).statistics.values())
+    train, val = (statistics.classes for statistics in made(folder).statistics.values())
     assert train["cat"] == val["cat"] == 0
     assert (train["dog"] + val["dog"], val["dog"]) in ((6, 1), (6, 2))
 
@@ -246,8 +246,8 @@ def test_voc_layouts(folder: Path) -> None:
     picture(folder / "JPEGImages" / "a.jpg")
     (folder / "Annotations").mkdir()
     (folder / "Annotations" / "a.xml").write_text("<annotation/>")
-    found = dataset_layout.find_layout(folder, 0.2).section
-    assert (found["format"], found["train"]["instances"], found["val"]) == ("voc", "Annotations", None)
+    section = dataset_layout.find_layout(folder, 0.2).section
+    assert (section["format"], section["train"]["instances"], section["val"]) == ("voc", "Annotations", None)
     for split in ("train", "val"):
         (folder / "ImageSets" / "Main").mkdir(parents=True, exist_ok=True)
         (folder / "ImageSets" / "Main" / f"{split}.txt").write_text("a\n" if split == "train" else "b\n")
@@ -274,9 +274,9 @@ def test_coco_layouts(folder: Path, train: str, val: str, images: tuple[str, str
         (folder / "annotations" / other).write_text(json.dumps(content))
     if not train.startswith("annotations"):
         (folder / "annotations" / "person_keypoints_train2017.json").unlink()
-    found = dataset_layout.find_layout(folder, 0.2).section
-    assert (found["train"]["instances"], found["val"]["instances"]) == (train, val)
-    assert (found["train"]["images"], found["val"]["images"]) == images
+    section = dataset_layout.find_layout(folder, 0.2).section
+    assert (section["train"]["instances"], section["val"]["instances"]) == (train, val)
+    assert (section["train"]["images"], section["val"]["images"]) == images
 
 
 def test_two_files_for_one_split_are_not_guessed_between(folder: Path) -> None:

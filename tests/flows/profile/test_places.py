@@ -21,7 +21,7 @@ from tests.conftest import tiny_parameters, write_parameters
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with the profiles of ours."""
+    """Returns a project with a copy of the profiles of this project."""
     root = tmp_path / "project"
     shutil.copytree(PARAMS, root / "params")
     shutil.copy(PARAMS.parent / "dvc.yaml", root)
@@ -165,6 +165,6 @@ def test_a_kind_of_detector_that_dvc_would_not_watch_is_told(own: Path) -> None:
     folder.mkdir()
     (folder / "profile.yaml").write_text("profile: mine\nkind: detr\nwd: ../..\n")
     places.require_kind(Paths("mine"), "detr")
-    said = r"params/mine/profile\.yaml: kind: expected 'deformable', as detector\.kind in params/mine\.yaml, found 'detr'"
-    with pytest.raises(ConfigError, match=said):
+    message = r"params/mine/profile\.yaml: kind: expected 'deformable', as detector\.kind in params/mine\.yaml, found 'detr'"
+    with pytest.raises(ConfigError, match=message):
         places.require_kind(Paths("mine"), "deformable")

@@ -22,8 +22,11 @@ EVALUATING_OF_PAPER = ["decoder-nms", "instance-count", "encoder-attention", "de
 TRAINING_OF_PAPER = ["encoder-depth", "positions", "losses", "feed-forward", "schedule", "backbones", "baselines", "panoptic"]
 
 
+DEPTHS = {"detector.encoder_layers": [0, 1]}
+
+
 def with_study(**changes: Any) -> Profile:
-    study = {"paper": "Table 2", "base": "1", "seeds": [0], "set": {}, "vary": {"detector.encoder_layers": [0, 1]}}
+    study = {"paper": "Table 2", "base": "1", "seeds": [0], "median_of": 1, "set": {}, "vary": DEPTHS}
     content = tiny_parameters()
     depth = {key: value for key, value in (study | changes).items() if value is not None}
     return profile_of(content | {"studies": {"evaluating": {}, "training": {"depth": depth}}})
@@ -57,24 +60,24 @@ def test_a_number_is_one_however_it_is_written(number: str, tmp_path: Path) -> N
 def test_the_papers_schedules_are_those_of_the_study_whichever_the_profile_has() -> None:
     content = read_parameters(PARAMS / "coco.yaml")
     plain = build(Profile, content, "coco.yaml")
-    assert (plain.train_detection.epochs, plain.train_detection.schedule.drop_epoch) == (300, 200)
-    assert (plain.train_panoptic.epochs, plain.train_panoptic.schedule.drop_epoch) == (25, 15)
-    content["train_detection"] |= {"epochs": 500, "schedule": content["train_detection"]["schedule"] | {"drop_epoch": 400}}
+    assert (plain.train_detection.epochs, plain.train_detection.schedule.drop_epochs) == (300, (200,))
+    assert (plain.train_panoptic.epochs, plain.train_panoptic.schedule.drop_epochs) == (25, (15,))
+    content["train_detection"] |= {"epochs": 500, "schedule": content["train_detection"]["schedule"] | {"drop_epochs": [400]}}
     long = build(Profile, content, "coco.yaml")
     assert long.train_panoptic == plain.train_panoptic
     for profile in (plain, long):
-        found = variants(profile, "schedule")
-        assert {name: (v.train_detection.epochs, v.train_detection.schedule.drop_epoch) for name, v in found.items()} == {
-            "300 epochs": (300, 200), "500 epochs": (500, 400),
+        profiles = variants(profile, "schedule")
+        assert {name: (v.train_detection.epochs, v.train_detection.schedule.drop_epochs) for name, v in profiles.items()} == {
+            "300 epochs": (300, (200,)), "500 epochs": (500, (400,)),
         }  # fmt: skip
-        assert {variant.train_detection.targets for variant in found.values()} == {"instances"}
+        assert {variant.train_detection.targets for variant in profiles.values()} == {"instances"}
 
 
 def test_a_variant_is_the_whole_profile_with_its_overrides() -> None:
     settings = with_study(set={"train_detection.epochs": 2, "detector.heads": 2})
-    found = variants(settings, "depth")
-    assert {name: variant.detector.encoder_layers for name, variant in found.items()} == {"0": 0, "1": 1}
-    assert {(variant.train_detection.epochs, variant.detector.heads) for variant in found.values()} == {(2, 2)}
+    profiles = variants(settings, "depth")
+    assert {name: variant.detector.encoder_layers for name, variant in profiles.items()} == {"0": 0, "1": 1}
+    assert {(variant.train_detection.epochs, variant.detector.heads) for variant in profiles.values()} == {(2, 2)}
     assert settings.train_detection.epochs == 1, "the profile stays as it is"
 
 
@@ -161,8 +164,8 @@ def test_studies_are_chosen_by_name_in_the_profiles_order() -> None:
     assert selected(settings, "smoke", ["losses", "all"]) == list(settings.studies.all)
     with pytest.raises(ConfigError) as raised:
         selected(settings, "smoke", ["losses", "encoder-deph"])
-    said = str(raised.value)
-    assert said.startswith(
+    message = str(raised.value)
+    assert message.startswith(
         "study 'encoder-deph': profile 'smoke' has no such study; did you mean 'encoder-depth'? known: decoder-nms, "
     )
 
@@ -202,7 +205,7 @@ def test_studies_are_in_a_file_of_their_own(tmp_path: Path) -> None:
     ],
 )
 def test_an_unknown_study_is_refused_with_file_and_key(section: str, study: str, said: str) -> None:
-    depth = {"paper": "Table 2", "base": "1", "seeds": [0], "set": {}, "vary": {"detector.encoder_layers": [0, 1]}}
+    depth = {"paper": "Table 2", "base": "1", "seeds": [0], "median_of": 1, "set": {}, "vary": DEPTHS}
     studies: dict[str, Any] = {"evaluating": {}, "training": {}}
     studies[section] = {study: depth if section == "training" else {}}
     with pytest.raises(ConfigError, match=re.escape(said)):

@@ -65,16 +65,19 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def ports() -> tuple[int, int]:
+    """Returns free ports for the Prefect server and for MLflow."""
     return free_port(), free_port()
 
 
 @pytest.fixture
 def at_server(environment: dict[str, str], ports: tuple[int, int]) -> dict[str, str]:
+    """Returns an environment that names the Prefect server of `serving`."""
     return environment | {"PREFECT_API_URL": f"http://127.0.0.1:{ports[0]}/api"}
 
 
 @pytest.fixture(scope="module")
 def serving(checkout: Path, ports: tuple[int, int]) -> Iterator[subprocess.Popen[str]]:
+    """Yields the process of `flows.serve` when it is ready."""
     command = [sys.executable, "-m", "flows.serve", "--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1])]
     output = checkout / "serve.out"
     with output.open("w") as stream:
@@ -99,9 +102,9 @@ def test_serving_from_start_to_stop(
     checkout: Path, at_server: dict[str, str], serving: subprocess.Popen[str], ports: tuple[int, int]
 ) -> None:
     # Its addresses are printed.
-    said = (checkout / "serve.out").read_text()
-    assert f"http://127.0.0.1:{ports[0]}" in said
-    assert f"http://127.0.0.1:{ports[1]}" in said
+    output = (checkout / "serve.out").read_text()
+    assert f"http://127.0.0.1:{ports[0]}" in output
+    assert f"http://127.0.0.1:{ports[1]}" in output
 
     # A bare name and a full one; a run that is not to begin while the test lasts.
     for name in ("detr-pipeline", "detr-ablations", "studies/detr-ablations"):
@@ -111,19 +114,19 @@ def test_serving_from_start_to_stop(
         assert "'profile': 'smoke'" in said
 
     # A name that no deployment has is Prefect's to refuse, and other commands are as ever.
-    code, said = prefect("deployment run detr-nothing", checkout, at_server)
+    code, output = prefect("deployment run detr-nothing", checkout, at_server)
     assert code == 1
-    assert "Invalid deployment name format: detr-nothing" in said
-    code, said = prefect("work-pool ls", checkout, at_server)
+    assert "Invalid deployment name format: detr-nothing" in output
+    code, output = prefect("work-pool ls", checkout, at_server)
     assert code == 0
-    assert re.search(r"detr .*process", said)
-    assert "plugin" not in said.lower()
+    assert re.search(r"detr .*process", output)
+    assert "plugin" not in output.lower()
 
     # A second one says what to do about the port.
     command = [sys.executable, "-m", "flows.serve", "--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1])]
-    again = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
-    assert again.returncode == 1
-    assert again.stderr.startswith(f"error: port {ports[0]} for Prefect can't be used: Address already in use; stop the program")
+    second = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+    assert second.returncode == 1
+    assert second.stderr.startswith(f"error: port {ports[0]} for Prefect can't be used: Address already in use; stop the program")
 
     # Loopback only; and nothing is left.
     family = [serving_process := psutil.Process(serving.pid), *serving_process.children(recursive=True)]
@@ -137,6 +140,6 @@ def test_serving_from_start_to_stop(
 
 
 def test_without_a_server_the_line_says_how_to_start_one(checkout: Path, environment: dict[str, str]) -> None:
-    code, said = prefect("deployment run detr-ablations", checkout, environment | {"PREFECT_API_URL": "http://127.0.0.1:9/api"})
+    code, output = prefect("deployment run detr-ablations", checkout, environment | {"PREFECT_API_URL": "http://127.0.0.1:9/api"})
     assert code == 1
-    assert "no Prefect server answers at http://127.0.0.1:9/api; `make serve` starts one" in said
+    assert "no Prefect server answers at http://127.0.0.1:9/api; `make serve` starts one" in output

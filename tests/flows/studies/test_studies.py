@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from flows.studies.variants import build_digests, makers, variants_of
 from tests.conftest import Trained, copy_data, tiny_parameters, write_parameters
 
 STEP = {"train_detection.epochs": 1, "train_detection.steps": 1}
-DEPTH = {"paper": "Table 2", "base": "1", "seeds": [0], "set": STEP, "vary": {"detector.encoder_layers": [0, 1]}}
+DEPTH = {"paper": "Table 2", "base": "1", "seeds": [0], "median_of": 1, "set": STEP, "vary": {"detector.encoder_layers": [0, 1]}}
 
 
 @pytest.fixture
@@ -131,7 +132,7 @@ def test_a_study_of_masks_trains_the_head_and_shares_the_detector(where: Paths) 
     heads = {"maps": {}, "none": {"train_panoptic.attention_maps": "none", "train_panoptic.attention_gain": 1}}
     steps = STEP | {"train_panoptic.epochs": 1, "train_panoptic.steps": 1}
     content = tiny_parameters()
-    heads_study = {"paper": "Table 5", "base": "maps", "seeds": [0], "set": steps, "variants": heads}
+    heads_study = {"paper": "Table 5", "base": "maps", "seeds": [0], "median_of": 1, "set": steps, "variants": heads}
     content["studies"] = {"evaluating": {}, "training": {"heads": heads_study}}
     study = Study("heads", build(Profile, content, "tiny.yaml"), where)
     assert make_all(study) == {
@@ -151,7 +152,7 @@ def test_another_checkpoint_to_start_from_makes_again_what_starts_from_it(where:
     content["train_detection"]["init"] = {"checkpoint": str(tmp_path / "detector.pth"), "sha256": None}
     content["train_panoptic"] |= {"init": {"checkpoint": str(tmp_path / "masks.pth"), "sha256": None}, "attention_gain": 1}
     variants = {"a": {}, "b": {"train_panoptic.epochs": 3}}
-    masks = {"paper": "Table 5", "base": "a", "seeds": [0], "set": {}, "variants": variants}
+    masks = {"paper": "Table 5", "base": "a", "seeds": [0], "median_of": 1, "set": {}, "variants": variants}
     content["studies"] = {"evaluating": {}, "training": {"masks": masks}}
     variant, _ = variants_of("masks", build(Profile, content, "tiny.yaml"))
 
@@ -170,7 +171,7 @@ def test_what_another_study_has_made_from_the_same_is_taken_from_there(where: Pa
     forward = {"with": {}, "without": {"detector.feed_forward": 0}}
     content["studies"]["training"] = {
         "depth": DEPTH,
-        "feed-forward": {"paper": "section 4.2", "base": "with", "seeds": [0], "set": STEP, "variants": forward},
+        "feed-forward": {"paper": "section 4.2", "base": "with", "seeds": [0], "median_of": 1, "set": STEP, "variants": forward},
     }
     profile = build(Profile, content, "tiny.yaml")
     first, second = Study("depth", profile, where), Study("feed-forward", profile, where)
@@ -189,15 +190,23 @@ def test_what_another_study_has_made_from_the_same_is_taken_from_there(where: Pa
         assert second.is_up_to_date(label)
 
 
-def test_two_commands_at_once_make_a_variant_once(where: Paths) -> None:
+def test_two_commands_at_once_make_a_variant_once(where: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     studies = [Study("depth", settings(), where) for _ in range(2)]
     told = [Memory(), Memory()]
     own = studies[0].variants["1-seed0"].paths(where.profile)
+    waiting = f"waiting for another thread of this process that is building this result: {relative(own.runs)}"
+    train = launch.run
+
+    def train_once_the_other_waits(*arguments: Any, **named: Any) -> None:
+        while not any(waiting in memory.messages for memory in told):
+            time.sleep(0.01)
+        train(*arguments, **named)
+
+    monkeypatch.setattr(launch, "run", train_once_the_other_waits)
     with ThreadPoolExecutor() as pool:
         made = [pool.submit(each.make, "1-seed0", memory, "a run") for each, memory in zip(studies, told, strict=True)]
         assert made[0].result() == made[1].result()
     first, second = sorted((memory.messages for memory in told), key=len)
-    waiting = f"waiting for another thread of this process that is building this result: {relative(own.runs)}"
     there = [
         f"{name}: the result is up to date; settings, data and code are unchanged" for name in ("detection", "evaluation", "cost")
     ]
@@ -230,6 +239,7 @@ def test_the_baselines_train_and_are_evaluated_as_detr_is(where: Paths) -> None:
         ("detr", "finished", "detr", "softmax"),
         ("deformable", "finished", "deformable", "focal"),
         ("faster-rcnn", "finished", "faster_rcnn", "regions"),
+        ("faster-rcnn-dc5", "finished", "faster_rcnn", "regions"),
         ("faster-rcnn-plus", "finished", "faster_rcnn", "regions"),
     ]
     for run in runs:
@@ -265,23 +275,22 @@ def test_each_variant_at_once_has_its_share_of_the_gpus(monkeypatch: pytest.Monk
 
 @pytest.mark.timeout(900)
 def test_the_command_names_what_failed_and_mlflow_has_each_variant(
-    trained: Trained, checkout: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    trained: Trained, checkout: Path, environment: dict[str, str], server: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = tiny_parameters()
     broken = {"detector.encoder_layers": 2, "train_detection.init": {"checkpoint": "no/such.pt", "sha256": None}}
     variants = {"none": {"detector.encoder_layers": 0}, "one + more": {"detector.encoder_layers": 1}, "broken": broken}
-    depth = {"paper": "Table 2", "base": "one + more", "seeds": [0], "set": STEP, "variants": variants}
+    depth = {"paper": "Table 2", "base": "one + more", "seeds": [0], "median_of": 1, "set": STEP, "variants": variants}
     content["studies"] = {"evaluating": {}, "training": {"depth": depth}}
     content["resources"]["side_by_side"] = 2
     write_parameters(checkout / "params" / "tiny.yaml", content)
     shutil.copytree(trained.paths.data, checkout / "data" / "tiny")
     shutil.copytree(trained.paths.dataset, checkout / "runs" / "tiny" / "dataset")
     shutil.copytree(trained.paths.evaluation, checkout / "runs/tiny/evaluation")
-    nowhere = environment | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "flows.studies", *arguments, "--profile", "tiny"]
-        return subprocess.run(command, cwd=checkout, env=nowhere, capture_output=True, text=True, check=False)
+        return subprocess.run(command, cwd=checkout, env=environment | server, capture_output=True, text=True, check=False)
 
     unknown = run("dept")
     assert unknown.returncode == 1

@@ -1,3 +1,5 @@
+"""The plots of the attention studies are drawn from files alone, and their sentences state the measured values."""
+
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ REGIONS = ("own", "same_class", "others", "extremities", "interior", "outside")
 
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
-    """A folder that serves both studies."""
+    """Returns a folder with the results of both attention studies."""
     folder = tmp_path / "study"
     objects = [{"box": [0.5, 0.5, 0.4, 0.2], "category": "cat", "score": 0.9, "query": 3, "map": MAP}]
     points = [{"x": 0.25, "y": 0.5, "category": "cat", "map": MAP}]

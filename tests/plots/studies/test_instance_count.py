@@ -1,3 +1,5 @@
+"""The plots of the study `instance-count` are drawn from files alone, and its sentence states the measured values."""
+
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +11,11 @@ from detr_core.plots.studies.instance_count import finding, plots, read_counts
 from detr_core.studies.instance_count import ClassCount, Example, write_counts
 
 
-def write(folder: Path, found: list[list[int]], most: int = 3) -> Path:
+def write(folder: Path, counts: list[list[int]], most: int = 3) -> Path:
     folder.mkdir(exist_ok=True)
     image = torch.full((3, 40, 40), 200, dtype=torch.uint8)
     example = Example(image, torch.tensor([[5.0, 5, 20, 20]]), torch.tensor([0.9]), 2, 1)
-    write_counts([ClassCount(name, most, np.array(found), example) for name in ("cat", "dog")], folder)
+    write_counts([ClassCount(name, most, np.array(counts), example) for name in ("cat", "dog")], folder)
     return folder / "counts.json"
 
 
@@ -45,7 +47,7 @@ def test_class_names_are_no_formulas_and_none_is_hidden(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "expected"),
+    ("counts", "expected"),
     [
         (
             [[1, 1], [2, 2], [2, 2], [1, 1]],
@@ -59,5 +61,5 @@ def test_class_names_are_no_formulas_and_none_is_hidden(tmp_path: Path) -> None:
         ),
     ],
 )  # fmt: skip
-def test_finding(tmp_path: Path, found: list[list[int]], expected: str) -> None:
-    assert finding(read_counts(write(tmp_path, found))) == expected
+def test_finding(tmp_path: Path, counts: list[list[int]], expected: str) -> None:
+    assert finding(read_counts(write(tmp_path, counts))) == expected

@@ -1,3 +1,5 @@
+"""The plots of the study `scoring` are drawn from files alone, and its sentence states the measured values."""
+
 from pathlib import Path
 
 from detr_core.evaluate.average_precision import METRICS
