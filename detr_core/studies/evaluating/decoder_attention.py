@@ -38,8 +38,8 @@ def run(inputs: StudyInputs, config: DecoderAttentionConfig, folder: Path) -> No
     from detr_core.studies.decoder_attention import decoder_attention, write_decoder_attention
 
     dataset = inputs.dataset(config.resize)
-    found = decoder_attention(inputs, dataset, config.pictures, config.score, config.border, config.batch_size)
-    write_decoder_attention(found, dataset, folder)
+    attention = decoder_attention(inputs, dataset, config.pictures, config.score, config.border, config.batch_size)
+    write_decoder_attention(attention, dataset, folder)
 
 
 STUDY = EvaluatingStudy(DecoderAttentionConfig, run)

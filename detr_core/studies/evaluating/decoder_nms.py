@@ -43,13 +43,13 @@ def run(inputs: StudyInputs, config: DecoderNmsConfig, folder: Path) -> None:
 
 def settings(folder: Path) -> list[Setting]:
     """Returns a setting for each decoder layer and threshold."""
-    found = []
+    result = []
     for cell in json.loads((folder / "cells.json").read_text(encoding="utf-8")):
         depth, nms = cell["decoder_depth"], "off" if cell["nms"] is None else f"{cell['nms']:g}"
         metrics = {f"val/{name}": value for name, value in cell["metrics"].items()}
         params = {"decoder_depth": depth, "nms": nms}
-        found.append(Setting(f"depth {depth}, NMS {nms}", params, {depth: metrics}, f"nms_{nms}"))
-    return found
+        result.append(Setting(f"depth {depth}, NMS {nms}", params, {depth: metrics}, f"nms_{nms}"))
+    return result
 
 
 CLAIMS = (

@@ -36,8 +36,8 @@ def run(inputs: StudyInputs, config: EncoderAttentionConfig, folder: Path) -> No
 
     split = inputs.splits["val"]
     dataset = inputs.dataset(config.resize, masks=split.panoptic is not None or has_masks(instances(split)))
-    found = encoder_attention(inputs, dataset, config.pictures, config.points, config.batch_size)
-    write_encoder_attention(found, dataset, folder)
+    attention = encoder_attention(inputs, dataset, config.pictures, config.points, config.batch_size)
+    write_encoder_attention(attention, dataset, folder)
 
 
 STUDY = EvaluatingStudy(EncoderAttentionConfig, run)

@@ -18,12 +18,12 @@ def run(inputs: StudyInputs, config: InstanceCountConfig, folder: Path) -> None:
 
 def settings(folder: Path) -> list[Setting]:
     """Returns a setting for each class."""
-    found = []
+    result = []
     for count in json.loads((folder / "counts.json").read_text(encoding="utf-8")):
         missed = zip(count["visible"], count["missed"]["mean"], strict=True)
         metrics = {visible: {"missed": share} for visible, share in missed}
-        found.append(Setting(count["name"], {"category": count["name"]}, metrics))
-    return found
+        result.append(Setting(count["name"], {"category": count["name"]}, metrics))
+    return result
 
 
 STUDY = EvaluatingStudy(InstanceCountConfig, run, settings)

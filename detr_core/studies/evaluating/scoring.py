@@ -40,14 +40,14 @@ def run(inputs: StudyInputs, config: ScoringConfig, folder: Path) -> None:
 
 def settings(folder: Path) -> list[Setting]:
     """Returns a setting for each threshold, with and without empty-slot override."""
-    found = []
+    result = []
     for selection in json.loads((folder / "scores.json").read_text(encoding="utf-8")):
         override, score = "on" if selection["empty_slot_override"] else "off", selection["threshold"]
         metrics = {f"val/{name}": value for name, value in selection["metrics"].items()}
         params = {"empty_slot_override": override, "score": score}
         name = f"empty slots {override}, score {score:g}"
-        found.append(Setting(name, params, {round(100 * score): metrics}, f"override_{override}"))
-    return found
+        result.append(Setting(name, params, {round(100 * score): metrics}, f"override_{override}"))
+    return result
 
 
 STUDY = EvaluatingStudy(ScoringConfig, run, settings)
