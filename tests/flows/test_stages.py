@@ -108,7 +108,8 @@ def test_a_study_of_what_detr_alone_has_says_so(kind: str, study: str, copy: Pat
     categories = load_checkpoint(file, torch.device("cpu")).categories
     model = build_detector(detector_config(KINDS[kind]["detector"], "tiny"), len(categories))
     save_checkpoint(file, model, categories, {"profile": copy.profile})
-    with pytest.raises(CheckpointError, match=f"the study {study} supports detectors of kind 'detr' only, found kind '{kind}'"):
+    expected = f"the study {study} supports detectors of kind 'detr' only, found kind '{model.config.kind}'"
+    with pytest.raises(CheckpointError, match=expected):
         evaluating.run_study(study, settings, copy, copy.evaluating_studies / study, Silent())
     assert not (copy.evaluating_studies / study).exists()
 
