@@ -4,8 +4,8 @@ Each dataclass is defined beside the code that it configures; this module only b
 bool, int, float, str, Literal, `X | None`, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]`, nested dataclasses, and Any, which
 accepts every YAML value. In a union `A | B` of dataclasses each one has a field `kind`, a Literal of one value, which selects the
 dataclass. `Annotated[dict[str, X], choose]` is a mapping whose values have different types: each value is built as the dataclass
-that `choose(key, value)` returns. Every field must be given, because values stand in the parameters file only. The exception is
-a field with the metadata `optional`, which older profiles do not have.
+that `choose(key, value)` returns, which raises ConfigError for an unknown key. Every field must be given, because values stand in
+the parameters file only. The exception is a field with the metadata `optional`, which older profiles do not have.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from detr_core.errors import ExpectedError
@@ -85,7 +85,8 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{where}: expected a mapping, found {value!r}")
         choose = arguments[1]
-        return {str(key): _convert(choose(str(key), item), item, f"{where}.{key}") for key, item in value.items()}
+        kinds_of = {str(key): _chosen(choose, str(key), item, where) for key, item in value.items()}
+        return {str(key): _convert(kinds_of[str(key)], item, f"{where}.{key}") for key, item in value.items()}
     if origin is Literal:
         if value not in arguments or type(value) not in {type(argument) for argument in arguments}:
             raise ConfigError(f"{where}: expected one of {', '.join(map(repr, arguments))}, found {value!r}")
@@ -97,6 +98,13 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
             raise ConfigError(f"{where}: expected a mapping, found {value!r}")
         return {str(key): _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     return _scalar(kind, value, where)
+
+
+def _chosen(choose: Callable[[str, Any], Any], key: str, value: Any, where: str) -> Any:
+    try:
+        return choose(key, value)
+    except ConfigError as error:
+        raise ConfigError(_under(where, error)) from None
 
 
 def _kind_of_value(kinds: list[type], value: Any, where: str) -> type:

@@ -12,11 +12,11 @@ import yaml
 
 from detr_core.errors import ExpectedError
 from detr_core.reporter import Silent
-from detr_core.studies.config import EVALUATING
 from flows import check, data
 from flows.new_profile import adoption
 from flows.profile.paths import Paths
 from flows.profile.settings import load
+from tests.conftest import read_parameters, write_parameters
 
 
 @dataclass
@@ -37,9 +37,9 @@ class Outcome:
 
 def write_recipe(params: Path) -> None:
     """Writes params/plain.yaml: the smoke profile without its studies that train, which take most of the time to parse."""
-    content = yaml.safe_load((params / "smoke.yaml").read_text(encoding="utf-8"))
-    content["ablations"] = {name: study for name, study in content["ablations"].items() if name in EVALUATING}
-    (params / "plain.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    content = read_parameters(params / "smoke.yaml")
+    content["studies"]["training"] = {}
+    write_parameters(params / "plain.yaml", content)
 
 
 def carried(folder: Path, name: str, params: Path, mode: str = "strict", **options: Any) -> Outcome:

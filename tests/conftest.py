@@ -64,9 +64,22 @@ class Trained:
     reporters: dict[str, Memory]
 
 
+def read_parameters(file: Path) -> dict[str, Any]:
+    """Returns the content of a profile; `studies` has that of its second file."""
+    content, studies = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in (file, paths.studies_file(file)))
+    return {**content, "studies": studies}
+
+
+def write_parameters(file: Path, content: dict[str, Any]) -> None:
+    """Writes a content like that of `read_parameters` to both files of a profile."""
+    plain = {section: value for section, value in content.items() if section != "studies"}
+    for path, part in ((file, plain), (paths.studies_file(file), content["studies"])):
+        path.write_text(yaml.safe_dump(part, sort_keys=False), encoding="utf-8")
+
+
 def tiny_parameters() -> dict[str, Any]:
-    """Returns the content of the smoke profile with a handful of images."""
-    content: dict[str, Any] = yaml.safe_load((ROOT / "params" / "smoke.yaml").read_text(encoding="utf-8"))
+    """Returns the content of the smoke profile with a handful of images; `studies` has that of its second file."""
+    content = read_parameters(ROOT / "params" / "smoke.yaml")
     content["data"]["scenes"] |= {"train": 24, "val": 6, "size": 64, "object_size": [16, 32]}
     for stage in ("train_detection", "train_panoptic"):
         content[stage] |= {"epochs": 1, "batch_size": 8, "checkpoint_every": 2}
@@ -97,13 +110,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def trained(project: Path) -> Trained:
     """Runs all stages of the tiny profile in the order of the pipeline, and returns their results."""
     # Seconds, only where it is asked for.
-    from flows import ablations, check, data, evaluate, report, train_detection, train_panoptic
+    from flows import check, data, evaluate, report, train_detection, train_panoptic
+    from flows.studies import evaluating
 
     settings, where = tiny_settings(), Paths("tiny")
     metrics: dict[str, dict[str, float]] = {}
     reporters: dict[str, Memory] = {}
-    for stage in (data, check, train_detection, train_panoptic, evaluate, ablations, report):
-        name = stage.__name__.removeprefix("flows.")
+    for stage in (data, check, train_detection, train_panoptic, evaluate, evaluating, report):
+        name = "studies" if stage is evaluating else stage.__name__.removeprefix("flows.")
         reporters[name] = Memory()
         metrics[name] = stage.run(settings, where, reporters[name])
     return Trained(settings, where, metrics, reporters)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "detr_core"
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 
-D, C, T, P, E, A, R = "data", "check", "train_detection", "train_panoptic", "evaluate", "ablations", "report"
+D, C, T, P, E, A, R = "data", "check", "train_detection", "train_panoptic", "evaluate", "studies", "report"
 # A module or a folder of detr_core -> the stages that a change of it makes stale; the longest path that fits counts. A folder of
 # a kind of detector concerns the profiles of that kind alone.
 TABLE: dict[str, set[str]] = {
@@ -27,6 +27,7 @@ TABLE: dict[str, set[str]] = {
     "directories.py": set(),
     "distributed.py": {T, P, E, A},
     "errors.py": set(),
+    "numbers.py": {C, A, R},
     "redaction.py": set(),
     "reporter.py": set(),
     "sampling.py": {A, R},
@@ -60,7 +61,6 @@ TABLE: dict[str, set[str]] = {
     "jobs/training.py": {T, P},
     "plots": {R},
     "plots/data_check.py": {C, R},
-    "plots/numbers.py": {C, R},
     "plots/page.py": {C, R},
     "plots/pictures.py": {C, R},
     "plots/sections.py": {C, R},
@@ -94,6 +94,7 @@ NO_RESULT = {
     "storage.py": "how a full disk is reported",
     "wording.py": "how messages are worded",
 }
+STUDIES = {"studies/evaluating", "plots/studies"}  # packages that load their modules by the names of the studies
 SPEC = "model/spec.py"  # the code that this file picks decides results, although the file itself does not
 APART = {
     (
@@ -102,8 +103,6 @@ APART = {
     ): "the check reads from the detector's configuration how many objects it finds; DVC compares that parameter itself",
     (T, "evaluate"): "a training validates, but learns nothing from it; a change must not train again",
     (P, "evaluate"): "a training refuses a dataset without objects, which is no part of its result",
-    (R, "model"): "a study names the capabilities that a detector must have for it; the report draws what the study has measured",
-    (A, "plots"): "the plots of a study are drawn for its record and for the report, and are no output of the stage",
 }
 
 
@@ -119,14 +118,16 @@ def within(path: str, places: object) -> str | None:
 
 @cache
 def imported(file: Path) -> frozenset[Path]:
-    """Returns the modules of detr_core that a file imports, also inside of functions."""
-    paths = set()
+    """Returns the modules of detr_core that a file imports, also inside of functions; of a package of studies, all modules."""
+    paths: set[Path] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("detr_core"):
             for module in (str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)):
                 path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
                 if path.is_file():
                     paths.add(path)
+                elif path_of(path.with_suffix("")) in STUDIES:
+                    paths |= set(path.with_suffix("").glob("*.py"))
     return frozenset(paths)
 
 

@@ -42,6 +42,7 @@ TOP = {
     "sampling",
     "storage",
     "structures",
+    "numbers",
     "wording",
 }
 OUTSIDE = {
@@ -93,6 +94,7 @@ def test_the_top_of_the_flows_is_what_a_person_types() -> None:
         "data",
         "evaluate",
         "export",
+        "graphs",
         "pipeline",
         "predict",
         "report",

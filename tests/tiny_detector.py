@@ -11,12 +11,14 @@ from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split, read_dataset
 from detr_core.data.transforms import evaluation_transform
 from detr_core.model.common.config import BackboneConfig, PositionsConfig
+from detr_core.model.common.detector import Detector
 from detr_core.model.detr.config import DetectorConfig
 from detr_core.model.detr.model import Detr
-from detr_core.reporter import Silent
+from detr_core.reporter import Reporter, Silent
 from detr_core.sources.config import ScenesConfig
 from detr_core.sources.scenes import generate_scenes
 from detr_core.structures import Category
+from detr_core.studies.study import StudyInputs
 
 CPU = torch.device("cpu")
 SEED = 20  # of the detector's weights: with these it says each of things, stuff and nothing
@@ -75,3 +77,9 @@ def detector(categories: Sequence[Category], mask_head: bool, queries: int = 12)
             if name.startswith(("mask_head.out_lay", "bbox_embed.layers.2")):
                 parameter.mul_(4)
     return model
+
+
+def study_inputs(model: Detector, split: Split, reporter: Reporter) -> StudyInputs:
+    """What an evaluating study gets: a detector of the split's categories. The split is val and train in one."""
+    categories = dataset_of(split).categories
+    return StudyInputs(model, categories, Path("checkpoint.pt"), {"train": split, "val": split}, CPU, 0, reporter)

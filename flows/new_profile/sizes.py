@@ -30,11 +30,11 @@ def queries(statistics: Mapping[str, Statistics]) -> int:
     return max(10, 10 * ceil(1.5 * most / 10))
 
 
-def fit(content: Content, statistics: Mapping[str, Statistics], panoptic: bool, tuned: bool) -> None:
+def fit(content: Content, studies: Content, statistics: Mapping[str, Statistics], panoptic: bool, tuned: bool) -> None:
     """Sets the sizes in a profile's content: resize, crop, epochs, batch, positions, the grid of `instance-count`.
 
-    statistics: of 'train' and 'val'. panoptic: both splits have panoptic annotations. tuned: training starts from a trained
-    detector, at the sizes that it was trained on.
+    content, studies: the contents of the profile's two files. statistics: of 'train' and 'val'. panoptic: both splits have
+    panoptic annotations. tuned: training starts from a trained detector, at the sizes that it was trained on.
     """
     train = statistics["train"]
     images = sum(train.objects.values())
@@ -62,10 +62,13 @@ def fit(content: Content, statistics: Mapping[str, Statistics], panoptic: bool, 
         _schedule(mask_head, images, max(2, min(25, detection["epochs"] // 4)), drop=0.6)
     if content["detector"].get("positions", {}).get("kind") == "learned":
         content["detector"]["positions"]["cells"] = ceil(longest / SMALL_STRIDE)
-    _fit_grid(content["ablations"]["instance-count"], content["detector"].get("queries"), longest if small else short)
+    if "instance-count" in studies["evaluating"]:
+        count = studies["evaluating"]["instance-count"]
+        _fit_grid(count, content["detector"].get("queries"), longest if small else short)
     for stage in stages:
         stage["augmentation"] = _augmentation(short, longest, small)
-    _set_resize(content, {"short": [short], "longest": longest})
+    for file in (content, studies):
+        _set_resize(file, {"short": [short], "longest": longest})
 
 
 def _schedule(training: Content, images: int, epochs: int, drop: float) -> None:
@@ -75,7 +78,7 @@ def _schedule(training: Content, images: int, epochs: int, drop: float) -> None:
     training["checkpoint_every"] = max(20, steps * epochs // 50)
     schedule = training["schedule"]
     schedule["warmup_steps"] = min(schedule["warmup_steps"], steps * epochs // 20)
-    schedule["drop_epoch"] = max(1, int(drop * epochs)) if schedule["kind"] == "step" else None
+    schedule["drop_epochs"] = [max(1, int(drop * epochs))] if schedule["kind"] == "step" else []
 
 
 def _fit_grid(study: Content, queries: int | None, side: int) -> None:

@@ -60,8 +60,7 @@ def outputs(profiles: Iterable[str]) -> list[Path]:
 
 def known_profiles() -> set[str]:
     """Returns the names of all profiles of the project, also of those of which only the file or only the folder exists."""
-    files = {path.stem for path in paths.PARAMS.glob("*.yaml")}
-    return files | {path.parent.name for path in paths.PARAMS.glob("*/dvc.yaml")}
+    return set(paths.profile_names()) | {path.parent.name for path in paths.PARAMS.glob("*/dvc.yaml")}
 
 
 def dvc_errors() -> list[str]:

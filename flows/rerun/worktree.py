@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from detr_core.errors import ExpectedError
-from flows.profile.paths import MAIN, SHARED, Paths, relative
+from flows.profile.paths import MAIN, SHARED, Paths, relative, studies_file
 from flows.profile.settings import parsed
 from flows.tracking import lineage, snapshot
 from flows.tracking.reader import RecordedRun
@@ -102,6 +102,8 @@ def _params(run: RecordedRun, tree: Path) -> None:
     if "machine.processes" in run.tags:
         text = re.sub(r"(?m)^(  processes:) auto\b", rf"\1 {run.tags['machine.processes']}", text)
     file.write_text(text, encoding="utf-8")
+    if run.studies is not None:
+        studies_file(file).write_bytes(run.studies)
     profile = parsed(text)
     paths = (
         (profile["data"].get("folder") or {}).get("root"),

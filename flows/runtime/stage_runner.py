@@ -20,7 +20,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, PREFEC
 
 from detr_core.errors import ExpectedError
 from detr_core.storage import as_storage_error
-from flows.profile import places
+from flows.profile import graphs, places
 from flows.profile.paths import Paths
 from flows.profile.settings import load
 from flows.runtime import arguments
@@ -53,6 +53,8 @@ def run(stage_flow: Flow[Any, Any], profile: str, **parameters: Any) -> None:
         settings = load(profile)
         for error in places.dvc_errors():
             print(f"warning: {error}; until then `dvc repro` can't run any profile", file=sys.stderr)
+        if (message := graphs.outdated_message(Paths(profile))) is not None:
+            print(f"warning: {message}", file=sys.stderr)
         places.require_kind(Paths(profile), settings.detector.kind)
         url = ensure_server()
         with temporary_settings(_prefect_settings(url)), tags(*dead_runs.prefect_tags()):

@@ -29,7 +29,8 @@ Metrics = Mapping[str, Mapping[int, float]]
 class RecordedRun:
     """A recorded run.
 
-    params, patch: the profile and the uncommitted changes that flows/tracking/snapshot.py has stored, None if the run has none.
+    params, studies, patch: the profile's two files and the uncommitted changes that flows/tracking/snapshot.py has stored, None
+    if the run has none; earlier versions of the project had the studies in the first file.
     results: the digest of each result file by its path.
     """
 
@@ -41,6 +42,7 @@ class RecordedRun:
     params: bytes | None
     patch: bytes | None
     results: Mapping[str, str]
+    studies: bytes | None = None
 
 
 def recorded(run_id: str) -> RecordedRun:
@@ -79,6 +81,7 @@ def recorded(run_id: str) -> RecordedRun:
         content.get(snapshot.PARAMS),
         content.get(snapshot.PATCH),
         json.loads(content.get(snapshot.RESULTS, b"{}")),
+        content.get(snapshot.STUDIES),
     )
 
 

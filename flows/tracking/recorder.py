@@ -189,10 +189,10 @@ class RunRecorder:
         """Returns addresses in MLflow's UI: the profile's runs, and for each study the page that compares its latest results."""
         links: dict[str, str] = {}
         runs = self._client.search_runs(
-            [self.experiment_id], "tags.stage = 'ablations'", max_results=200, order_by=["attributes.start_time DESC"]
+            [self.experiment_id], f"tags.{COMPARISON} LIKE '%'", max_results=200, order_by=["attributes.start_time DESC"]
         )
         for run in runs:
-            if COMPARISON in run.data.tags and RERUN_OF not in run.data.tags:
+            if RERUN_OF not in run.data.tags:
                 study = run.data.tags.get("study", run.data.tags["stage"])
                 links.setdefault(f"{study} compared in MLflow", ui_addresses.restored(run.data.tags[COMPARISON]))
         return {"all runs in MLflow": ui_addresses.experiment_page(self.experiment_id)} | dict(sorted(links.items()))
@@ -225,7 +225,7 @@ def stage_run(
     The results of the stage are locked during the block, so that the recorded results are those of this command.
     Raises TrackingError before any work if MLflow can't be reached.
     """
-    own = [ROOT / output for output in snapshot.outputs(stage, paths) if name is None or Path(output).name == name]
+    own = [ROOT / output for output in snapshot.outputs(stage, paths, name)]
     with exclusive(*own, tell=log.warning), _recorded(stage, paths, params, inputs, sample_seconds, name) as record:
         yield record
 

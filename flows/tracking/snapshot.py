@@ -1,7 +1,7 @@
 """Stores with each run what flows/rerun/repetition.py needs to repeat and compare it, as MLflow artifacts and tags.
 
-At the start of a run this is the whole profile, the difference of the code from its commit, and the processor, GPUs, processes
-and threads that do the work. At its end it is a digest of each result file.
+At the start of a run these are the two files of the profile, the difference of the code from its commit, and the processor, GPUs,
+processes and threads that do the work. At its end it is a digest of each result file.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ import yaml
 
 from detr_core.directories import MARK
 from flows.profile.paths import ROOT, Paths
-from flows.profile.settings import read
+from flows.profile.settings import read_resources
 from flows.runtime import launch
 from flows.tracking import lineage
 
 ORIGIN = "origin"  # the folder of these files among the run's artifacts
 PARAMS = "params.yaml"
+STUDIES = "studies.yaml"
 PATCH = "changes.patch"
 RESULTS = "results.json"  # maps the path of each file, relative to the project, to its digest
 NO_PATCH = "git.no_patch"  # the tag that says why changed code was not kept
@@ -63,8 +64,9 @@ def keep(record: Tagged, paths: Paths) -> None:
     for name, value in machine(paths).items():
         record.tag(name, value)
     with TemporaryDirectory() as folder:
-        if paths.params.is_file():
-            shutil.copyfile(paths.params, Path(folder) / PARAMS)
+        for file, name in ((paths.params, PARAMS), (paths.studies_params, STUDIES)):
+            if file.is_file():
+                shutil.copyfile(file, Path(folder) / name)
         local_changes = changes(ROOT)
         if local_changes is not None and local_changes.others:
             record.tag(NEW_FILES, _names_text(local_changes.others))
@@ -81,18 +83,22 @@ def keep(record: Tagged, paths: Paths) -> None:
 
 
 def keep_results(record: Tagged, stage: str, paths: Paths, name: str | None) -> None:
-    """Records the digests of a run's result files when the run has succeeded. name: the study, in the stage `ablations`."""
-    folders = [ROOT / out for out in outputs(stage, paths) if name is None or Path(out).name == name]
+    """Records the digests of a run's result files when the run has succeeded. name: the study, in the stage `studies`."""
+    folders = [ROOT / out for out in outputs(stage, paths, name)]
     with TemporaryDirectory() as folder:
         file = Path(folder) / RESULTS
         file.write_text(json.dumps(digests(folders), indent=0), encoding="utf-8")
         record.artifact(file, ORIGIN)
 
 
-def outputs(stage: str, paths: Paths) -> list[str]:
-    """Returns the outputs of a stage in dvc.yaml, as paths relative to the project; none if dvc.yaml has no such stage."""
+def outputs(stage: str, paths: Paths, study: str | None = None) -> list[str]:
+    """Returns the outputs of a stage in dvc.yaml, as paths relative to the project; none if dvc.yaml has no such stage.
+
+    study: the evaluating study whose folder in the output of the stage `studies` is returned instead of the whole output.
+    """
     graph = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    return [next(iter(out)).replace("${profile}", paths.profile) for out in graph.get(stage, {}).get("outs", [])]
+    outs = [next(iter(out)).replace("${profile}", paths.profile) for out in graph.get(stage, {}).get("outs", [])]
+    return outs if study is None else [f"{out}/{study}" for out in outs]
 
 
 def digests(folders: list[Path]) -> dict[str, str]:
@@ -122,7 +128,7 @@ def machine(paths: Paths) -> dict[str, str]:
         "machine.torch": version("torch"),
     }
     if paths.params.is_file():
-        resources = read(paths.params).resources
+        resources = read_resources(paths.params)
         processes, gpus = launch.process_count(resources), launch.gpus(resources)
         threads = os.environ.get("OMP_NUM_THREADS", str(launch.threads(processes)))
         tags |= {"machine.processes": str(processes), "machine.threads": threads, "machine.gpus": str(len(gpus))}

@@ -28,8 +28,8 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
     "train_detection": (["flows.train_detection", "--profile", PROFILE], ["runs/{}/detection"]),
     "train_panoptic": (["flows.train_panoptic", "--profile", PROFILE], ["runs/{}/panoptic"]),
     "evaluate": (["flows.evaluate", "--profile", PROFILE], ["runs/{}/evaluation"]),
-    "evaluating studies": (["flows.ablations", "--profile", PROFILE], ["runs/{}/studies/decoder-nms"]),
-    "a training study": (["flows.ablations", STUDY, "--profile", PROFILE], [f"runs/{{}}/studies/{STUDY}"]),
+    "evaluating studies": (["flows.studies", "--profile", PROFILE], ["runs/{}/studies/evaluating"]),
+    "a training study": (["flows.studies", STUDY, "--profile", PROFILE], [f"runs/{{}}/studies/training/{STUDY}"]),
     "report": (["flows.report", "--profile", PROFILE], []),
     "dvc repro": (["dvc", "repro", "--force", GRAPH], ["data/{}", "runs/{}/detection", "runs/{}/panoptic", "runs/{}/evaluation"]),
 }
@@ -80,7 +80,7 @@ def main() -> int:
         trials = Trials.prepared(Path(folder))
         try:
             trials.carry_out("dvc", "repro", GRAPH)
-            trials.carry_out("flows.ablations", STUDY, "--profile", PROFILE)
+            trials.carry_out("flows.studies", STUDY, "--profile", PROFILE)
             for name in arguments.commands:
                 words, folders = COMMANDS[name]
                 reference = digests(trials.project, folders)

@@ -26,10 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-import yaml
 
 from flows.runtime.processes import identity
-from tests.conftest import tiny_parameters
+from tests.conftest import tiny_parameters, write_parameters
 from tests.flows.conftest import committed, git
 
 PROFILE = "smoke"
@@ -68,7 +67,7 @@ class Trials:
         project = committed(folder)
         parameters = tiny_parameters()
         parameters["train_detection"] |= {"epochs": 12, "checkpoint_every": 2, "validate_every": 6}
-        (project / "params" / f"{PROFILE}.yaml").write_text(yaml.safe_dump(parameters, sort_keys=False))
+        write_parameters(project / "params" / f"{PROFILE}.yaml", parameters)
         (project / ".venv").symlink_to(Path(sys.prefix))
         git(project, "commit", "-qam", "a tiny profile")
         trials = cls(project, marked_environment(), {})

@@ -12,9 +12,10 @@ import yaml
 
 from detr_core.config import build
 from detr_core.reporter import Silent
-from flows import ablations, check, data, evaluate, report, train_detection, train_panoptic
+from flows import check, data, evaluate, report, train_detection, train_panoptic
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile
+from flows.studies import evaluating
 from tests.conftest import ROOT
 
 REAL = Path(os.environ.get("DETR_REAL_DATA", ROOT.parent / "shared" / "data")).resolve()
@@ -42,15 +43,15 @@ def profile(name: str) -> Profile:
     for stage in ("train_detection", "train_panoptic"):
         content[stage] |= {"epochs": 20, "steps": 2, "batch_size": 4, "resize": resize}
         content[stage]["augmentation"] = {"flip": 0.5, "crop": crop, "resize": resize}
-        content[stage]["schedule"]["drop_epoch"] = 10
+        content[stage]["schedule"]["drop_epochs"] = [10]
     content["train_detection"]["targets"] = "instances" if train["panoptic"] is None else "panoptic"
     if train["panoptic"] is None:
         content["train_panoptic"] = None
-        del content["ablations"]["panoptic"]
+        del content["studies"]["training"]["panoptic"]
     content["evaluate"] |= {"resize": resize}
     for study in ("decoder-nms", "encoder-attention", "decoder-attention", "scoring"):
-        content["ablations"][study] |= {"resize": resize}
-    content["ablations"]["instance-count"] |= {"classes": None, "grid": 2, "canvas": 96, "shown": 2, "repeats": 2}
+        content["studies"]["evaluating"][study] |= {"resize": resize}
+    content["studies"]["evaluating"]["instance-count"] |= {"classes": None, "grid": 2, "canvas": 96, "shown": 2, "repeats": 2}
     content["report"]["pictures"] = 2
     content["check"]["mode"] = "strict"
     content["resources"] |= {"processes": 1, "workers": 0}
@@ -70,7 +71,7 @@ def test_real_images_from_folder_to_report(name: str, project: Path) -> None:
     metrics = evaluate.run(settings, where, Silent())
     assert 0 <= metrics["val/AP"] <= 1
     assert ("val/PQ" in metrics) == has_masks
-    cells = ablations.run(settings, where, Silent())
+    cells = evaluating.run(settings, where, Silent())
     assert cells["decoder-nms/depth_2/nms_off/AP"] == pytest.approx(metrics["val/AP"], abs=1e-9)
     report.run(settings, where, Silent())
     assert (where.report / "index.html").stat().st_size > 10_000

@@ -16,20 +16,22 @@ import pytest
 import torch
 from PIL import Image
 
+from detr_core import directories
 from detr_core.config import ConfigError, as_dict, build
 from detr_core.data.splits import DatasetError
-from detr_core.directories import MARK
+from detr_core.directories import MARK, ForeignFileError
 from detr_core.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from detr_core.model.spec import build_detector, detector_config
-from detr_core.reporter import Reporter, Silent
-from detr_core.studies.config import EVALUATING
-from flows import ablations, check, data, evaluate, report, train_detection, train_panoptic
+from detr_core.reporter import Memory, Reporter, Silent
+from detr_core.studies.evaluating import EVALUATING
+from detr_core.studies.study import StudyConfig, StudyInputs
+from flows import check, data, evaluate, report, train_detection, train_panoptic
 from flows.profile import artifacts
 from flows.profile.artifacts import StageError
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile
 from flows.runtime import launch
-from flows.studies import evaluating
+from flows.studies import evaluating, flow
 from flows.tracking import recorder
 from tests.conftest import Trained, copy_data, tiny_parameters, tiny_settings
 from tests.kinds import DEFORMABLE, KINDS
@@ -67,7 +69,7 @@ def test_a_mask_head_is_for_detr(trained: Trained) -> None:
     content = tiny_parameters()
     content["detector"] = DEFORMABLE["detector"]
     content["train_detection"] |= {"loss": DEFORMABLE["loss"], "optimizer": DEFORMABLE["optimizer"]}
-    content["ablations"] = {}
+    content["studies"] = {"evaluating": {}, "training": {}}
     with pytest.raises(ConfigError, match=r"detector\.kind: expected 'detr', which can have a mask head, found 'deformable'"):
         train_panoptic.run(build(Profile, content, "tiny.yaml"), trained.paths, Silent())
 
@@ -76,21 +78,26 @@ def test_another_kind_of_detector_goes_through_all_stages(trained: Trained) -> N
     content, where = tiny_parameters(), Paths("tiny-deformable")
     content["detector"], content["train_panoptic"] = DEFORMABLE["detector"], None
     content["train_detection"] |= {"loss": DEFORMABLE["loss"], "optimizer": DEFORMABLE["optimizer"], "steps": 1}
-    content["ablations"] = {name: content["ablations"][name] for name in EVALUATING}
+    evaluating_names = ("decoder-nms", "instance-count", "encoder-attention", "decoder-attention", "scoring")
+    sections = {name: content["studies"]["evaluating"][name] for name in evaluating_names}
+    content["studies"] = {"evaluating": sections, "training": {}}
     settings = build(Profile, content, "tiny.yaml")
     copy_data(trained.paths, where)
-    for stage in (train_detection, train_panoptic, evaluate, ablations, report):
+    for stage in (train_detection, train_panoptic, evaluate, evaluating, report):
         stage.run(settings, where, Silent())
-    reasons = {name: where.study(name) / "left-out.txt" for name in EVALUATING}  # all folders exist, and DVC warns of empty ones
-    assert {name for name, file in reasons.items() if not file.exists()} == {"decoder-nms"}
-    assert (
-        reasons["scoring"].read_text()
-        == "study scoring: it is left out, because it does not support detectors of kind 'deformable'\n"
-    )
+    assert names(where.evaluating_studies) == {"decoder-nms", evaluating.INDEX}
+    assert read(where.evaluating_studies / evaluating.INDEX) == ["decoder-nms"]
+    memory = Memory()
+    evaluating.remove_outdated(settings, where, memory.message)
+    assert memory.messages == [
+        f"study {name}: it is left out, because it does not support detectors of kind 'deformable'"
+        for name in settings.studies.evaluating
+        if name != "decoder-nms"
+    ]
     assert (where.panoptic / "left-out.txt").is_file()
     page = (where.report / "index.html").read_text(encoding="utf-8")
     assert 'id="study-decoder-nms"' in page
-    assert "flows.ablations" not in page, "what can't be done has no command"
+    assert "flows.studies" not in page, "what can't be done has no command"
 
 
 @pytest.mark.parametrize("study", ["instance-count", "encoder-attention", "decoder-attention", "scoring"])
@@ -101,8 +108,8 @@ def test_a_study_of_what_detr_alone_has_says_so(kind: str, study: str, copy: Pat
     model = build_detector(detector_config(KINDS[kind]["detector"], "tiny"), len(categories))
     save_checkpoint(file, model, categories, {"profile": copy.profile})
     with pytest.raises(CheckpointError, match=f"the study {study} supports detectors of kind 'detr' only, found kind '{kind}'"):
-        evaluating.run(study, settings, copy, Silent())
-    assert not copy.study(study).exists()
+        evaluating.run_study(study, settings, copy, Silent())
+    assert not (copy.evaluating_studies / study).exists()
 
 
 def test_data_is_a_dataset_in_coco_layout(trained: Trained) -> None:
@@ -136,21 +143,21 @@ def test_evaluation_measures_boxes_masks_and_panoptic_quality(trained: Trained) 
     assert trained.reporters["evaluate"].last_progress == (6, 6)
 
 
-def test_the_ablation_has_a_cell_for_each_depth_and_nms(trained: Trained) -> None:
-    cells = read(trained.paths.study("decoder-nms") / "cells.json")
+def test_the_study_has_a_cell_for_each_depth_and_nms(trained: Trained) -> None:
+    cells = read(trained.paths.evaluating_studies / "decoder-nms" / "cells.json")
     assert isinstance(cells, list)
     assert {(cell["decoder_depth"], cell["nms"]) for cell in cells} == {(d, nms) for d in (1, 2) for nms in (None, 0.7, 0.5)}
-    assert "decoder-nms/depth_2/nms_off/AP" in trained.metrics["ablations"]
+    assert "decoder-nms/depth_2/nms_off/AP" in trained.metrics["studies"]
 
 
 def test_runs_are_found_in_mlflow_by_what_their_study_varies(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    settings = evaluating.STUDIES["decoder-nms"].settings(trained.paths.study("decoder-nms"))
+    settings = EVALUATING["decoder-nms"].settings(trained.paths.evaluating_studies / "decoder-nms")
     try:
-        with recorder.stage_run("ablations", trained.paths, {}, []) as record:
-            ablations.record_settings(record, settings)
+        with recorder.stage_run("studies", trained.paths, {}, []) as record:
+            flow.record_settings(record, settings)
         runs = mlflow.MlflowClient().search_runs([record.experiment_id], "params.decoder_depth = '2'")
     finally:
         mlflow.set_tracking_uri(None)
@@ -158,18 +165,48 @@ def test_runs_are_found_in_mlflow_by_what_their_study_varies(
     assert all({"val/AP", "val/AP50"} <= run.data.metrics.keys() for run in runs)
 
 
+def test_results_of_a_study_that_is_no_longer_in_the_profile_are_removed(copy: Paths) -> None:
+    content = tiny_parameters()
+    content["studies"]["evaluating"] = {"scoring": content["studies"]["evaluating"]["scoring"]}
+    settings = build(Profile, content, "tiny.yaml")
+    with directories.atomic_directory(copy.evaluating_studies / "decoder-nms") as folder:
+        (folder / "metrics.json").write_text("{}")
+    memory = Memory()
+    evaluating.run(settings, copy, memory)
+    assert names(copy.evaluating_studies) == {"scoring", evaluating.INDEX}
+    removed = "runs/tiny-copy/studies/evaluating/decoder-nms: removed, because the profile has no such study for its detector"
+    assert removed in memory.messages
+    own = copy.evaluating_studies / "decoder-nms" / "notes.txt"
+    own.parent.mkdir()
+    own.write_text("mine")
+    with pytest.raises(ForeignFileError, match=r"decoder-nms: expected a new folder or results of an earlier run"):
+        evaluating.run(settings, copy, Silent())
+    assert own.read_text() == "mine"
+
+
+def test_without_studies_the_folder_exists_all_the_same(copy: Paths) -> None:
+    settings = build(Profile, tiny_parameters() | {"studies": {"evaluating": {}, "training": {}}}, "tiny.yaml")
+    assert evaluating.run(settings, copy, Silent()) == {}
+    assert names(copy.evaluating_studies) == {evaluating.INDEX}
+    index = copy.evaluating_studies / evaluating.INDEX
+    index.write_text("mine")
+    with pytest.raises(StageError, match=r"studies\.json: expected a list of studies, found another file"):
+        evaluating.run(settings, copy, Silent())
+    assert index.read_text() == "mine"
+
+
 def test_a_study_takes_no_more_threads_than_there_are_cores(copy: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     thread_counts: list[int] = []
 
-    def study(inputs: evaluating.Inputs, folder: Path) -> None:
+    def study(inputs: StudyInputs, config: StudyConfig, folder: Path) -> None:
         thread_counts.append(torch.get_num_threads())
         (folder / "metrics.json").write_text("{}")
 
-    monkeypatch.setitem(evaluating.STUDIES, "scoring", replace(evaluating.STUDIES["scoring"], run=study))
+    monkeypatch.setitem(EVALUATING, "scoring", replace(EVALUATING["scoring"], run=study))
     before = torch.get_num_threads()
     for threads in (launch.cores() + 3, 1):
         torch.set_num_threads(threads)
-        evaluating.run("scoring", tiny_settings(), copy, Silent())
+        evaluating.run_study("scoring", tiny_settings(), copy, Silent())
     torch.set_num_threads(before)
     assert thread_counts == [launch.cores(), 1]
 
@@ -211,7 +248,7 @@ def test_a_folder_that_is_no_dataset_leaves_nothing(trained: Trained) -> None:
     assert not where.data.exists()
 
 
-@pytest.mark.parametrize("run", [train_detection.run, train_panoptic.run, evaluate.run, ablations.run, report.run])
+@pytest.mark.parametrize("run", [train_detection.run, train_panoptic.run, evaluate.run, evaluating.run, report.run])
 def test_a_stage_without_its_dataset_says_what_to_run(project: Path, run: Run) -> None:
     where = Paths("tiny-nothing")
     with pytest.raises(DatasetError) as raised:
@@ -222,7 +259,7 @@ def test_a_stage_without_its_dataset_says_what_to_run(project: Path, run: Run) -
     assert not where.runs.exists()
 
 
-@pytest.mark.parametrize("run", [train_panoptic.run, evaluate.run, ablations.run])
+@pytest.mark.parametrize("run", [train_panoptic.run, evaluate.run, evaluating.run])
 def test_a_stage_without_its_checkpoint_says_what_to_run(copy: Paths, run: Run) -> None:
     for folder in (copy.detection, copy.panoptic):
         shutil.rmtree(folder)
@@ -239,7 +276,7 @@ def test_a_dataset_of_another_profile_is_refused(copy: Paths) -> None:
         evaluate.run(tiny_settings(), copy, Silent())
 
 
-@pytest.mark.parametrize("run", [evaluate.run, ablations.run])
+@pytest.mark.parametrize("run", [evaluate.run, evaluating.run])
 def test_a_checkpoint_of_another_profile_is_refused(trained: Trained, copy: Paths, run: Run) -> None:
     for folder in ("detection", "panoptic"):
         shutil.copy(trained.paths.runs / folder / "checkpoint.pt", copy.runs / folder / "checkpoint.pt")

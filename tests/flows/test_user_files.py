@@ -21,13 +21,14 @@ from detr_core import directories
 from detr_core.config import ConfigError, build
 from detr_core.errors import ExpectedError
 from detr_core.reporter import Silent
-from flows import ablations, check, data, evaluate, report, train_panoptic
+from flows import check, data, evaluate, report, train_panoptic
 from flows.new_profile import adoption
 from flows.profile import artifacts, checkpoints, paths
 from flows.profile import settings as profiles
 from flows.profile.paths import PARAMS, Paths
 from flows.profile.settings import Profile
 from flows.runtime import launch
+from flows.studies import evaluating
 from tests.check.datasets import write_whole
 from tests.conftest import Trained, tiny_parameters
 
@@ -35,11 +36,15 @@ OUTPUTS = ("data/mine", "runs/mine/check", "runs/mine/dataset", "runs/mine/panop
 OWN = ("data", "check", "dataset", "detection", "panoptic", "evaluation", "report")
 PLACES = (
     *OUTPUTS,
-    *("data", "runs", "runs/mine", "runs/mine/studies", "runs/mine/studies/scoring", "reports", "params", "params/mine", "sets"),
+    *("data", "runs", "runs/mine", "reports", "params", "params/mine", "sets"),
+    *("runs/mine/studies", "runs/mine/studies/evaluating", "runs/mine/studies/evaluating/scoring"),
     *("data/mine/annotations", "data/mine/train", "data/mine/photos", "runs/mine/check/plots", "reports/mine/plots"),
     *("data/.mine.x.tmp", "data/.mine.part", "data/.mine.earlier", "runs/mine/.check.y.old", ".state", ".state/unfinished/mine"),
 )
-NAMES = ("photo.jpg", "dataset.json", "metrics.json", "index.html", "notes.txt", "profile.yaml", "predictions.json", ".hidden")
+NAMES = (
+    *("photo.jpg", "dataset.json", "metrics.json", "index.html", "notes.txt", "profile.yaml", "predictions.json"),
+    *("studies.json", ".hidden"),
+)
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,8 @@ def lay(root: Path, tree: Tree) -> dict[Path, bytes]:
 
 
 def own_settings(**sections: Any) -> Profile:
-    return build(Profile, tiny_parameters() | {"train_panoptic": None, "ablations": {}} | sections, "mine.yaml")
+    changes = {"train_panoptic": None, "studies": {"evaluating": {}, "training": {}}}
+    return build(Profile, tiny_parameters() | changes | sections, "mine.yaml")
 
 
 def from_folder(root: str) -> Profile:
@@ -111,7 +117,7 @@ COMMANDS: dict[str, Callable[[Path], Any]] = {
     "data": lambda root: data.run(own_settings(), Paths("mine"), Silent()),
     "check": lambda root: check.run(own_settings(), Paths("mine"), Silent()),
     "panoptic": lambda root: train_panoptic.run(own_settings(), Paths("mine"), Silent()),
-    "studies": lambda root: ablations.run(own_settings(), Paths("mine"), Silent()),
+    "studies": lambda root: evaluating.run(own_settings(), Paths("mine"), Silent()),
     "a set that is an output": lambda root: data.run(from_folder("data/mine"), Paths("mine"), Silent()),
     "a set in an output": lambda root: data.run(from_folder("data/mine/photos"), Paths("mine"), Silent()),
     "a set around an output": lambda root: data.run(from_folder("data"), Paths("mine"), Silent()),

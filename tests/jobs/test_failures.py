@@ -63,7 +63,7 @@ def test_a_loss_that_is_not_finite_names_where(dataset: Path, tmp_path: Path) ->
 
 def test_what_was_good_before_a_loss_that_is_not_finite_is_named_and_kept(dataset: Path, tmp_path: Path) -> None:
     runaway = OptimizerConfig(lr=1e37, backbone_lr=1e37, weight_decay=0, clip_norm=1)
-    changes: dict[str, Any] = {"optimizer": runaway, "schedule": ScheduleConfig("step", 0, 1), "checkpoint_every": 1}
+    changes: dict[str, Any] = {"optimizer": runaway, "schedule": ScheduleConfig("step", 0, (1,)), "checkpoint_every": 1}
     with pytest.raises(NonFiniteError) as error:
         carry_out(job(dataset, tmp_path, **changes), ALONE, Silent())
     state = tmp_path / "work" / "state.pt"

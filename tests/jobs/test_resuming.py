@@ -18,10 +18,10 @@ import torch
 
 from detr_core.jobs.training import Job
 from detr_core.reporter import Memory, Silent
-from detr_core.train.config import OptimizerConfig
+from detr_core.train.config import OptimizerConfig, ScheduleConfig
 from detr_core.train.interruption import Interrupted
 from flows.runtime import launch
-from tests.conftest import ROOT
+from tests.conftest import ROOT, tiny_settings
 from tests.jobs.training_jobs import (
     ALONE,
     ANEW,
@@ -151,6 +151,22 @@ def test_every_kind_of_detector_goes_on_bit_for_bit(kind: str, dataset: Path, tm
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "interrupted")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert history(tmp_path / "whole") == history(tmp_path / "interrupted")
+
+
+def test_a_training_goes_on_at_a_drop_and_in_the_warm_up_bit_for_bit(dataset: Path, tmp_path: Path) -> None:
+    # Three steps in an epoch. The warm-up ends at the first drop, after which the second follows.
+    everything: dict[str, Any] = {"epochs": 3, "checkpoint_every": 1, "schedule": ScheduleConfig("step", 3, (1, 2))}
+    carry_out(job(dataset, tmp_path / "whole", **everything), ALONE, Silent())
+    interrupted, memory = job(dataset, tmp_path / "interrupted", **everything), Memory()
+    for step in (2, 4, 7):  # the state is of the step before: in the warm-up, at the first drop, at the second
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(interrupted, ALONE, InterruptedAt(step))
+    carry_out(interrupted, ALONE, memory)
+    assert memory.messages == ["resuming after step 6"]
+    assert_identical(tmp_path / "whole", tmp_path / "interrupted")
+    lr = tiny_settings().train_detection.optimizer.lr
+    rates = [record["train/lr"] / lr for record in history(tmp_path / "whole") if "train/lr" in record]
+    assert rates == pytest.approx([1 / 3, 2 / 3, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01], rel=1e-14)
 
 
 def test_changed_parameters_start_anew_and_say_so(dataset: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from detr_core.model.spec import (
     object_count,
 )
 from detr_core.structures import Category
-from detr_core.studies.config import EVALUATING
+from detr_core.studies.evaluating import EVALUATING
 from detr_core.train.optimizer import SAMPLING
 from tests import kinds
 from tests.tiny_detector import detector
@@ -49,7 +49,7 @@ def test_the_types_of_configurations_are_those_of_the_rows() -> None:
 
 def test_every_capability_is_one_of_a_kind() -> None:
     assert set(get_args(Capability)) == set().union(*(kind.capabilities for kind in KINDS.values()))
-    assert set().union(*(study.NEEDS for study in EVALUATING.values())) <= set(get_args(Capability))
+    assert set().union(*(study.config.NEEDS for study in EVALUATING.values())) <= set(get_args(Capability))
     assert kinds_with("decoder_layers").startswith("'detr' or 'deformable'")
     assert kinds_with() == " or ".join(map(repr, KINDS))
 

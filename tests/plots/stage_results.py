@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from PIL import Image
 
 from detr_core.data.splits import Split, read_dataset
 from detr_core.evaluate.average_precision import METRICS
+from detr_core.plots.report import Results
 from detr_core.reporter import Silent
 from detr_core.sources.config import ScenesConfig
 from detr_core.sources.scenes import generate_scenes
@@ -21,19 +21,9 @@ SCENES = ScenesConfig(
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Results:
-    """The folders of one profile's results, as `write_report` takes them."""
-
-    data: Path
-    detection: Path
-    panoptic: Path
-    evaluation: Path
-    studies: Path
-
-    @property
-    def split(self) -> Split:
-        return read_dataset(self.data)["val"]
+def split_of(results: Results) -> Split:
+    """Returns the val split of the dataset."""
+    return read_dataset(results.data)["val"]
 
 
 def dump(path: Path, content: object) -> None:
@@ -52,9 +42,9 @@ def cells(ap: Mapping[float | None, list[float]]) -> list[Cell]:
 
 def write_results(root: Path) -> Results:
     """Writes predictions that equal the ground truth, and metrics that are easy to recognise."""
-    results = Results(*(root / name for name in ("data", "detection", "panoptic", "evaluation", "studies")))
+    results = Results("tiny", *(root / name for name in ("data", "detection", "panoptic", "evaluation", "studies")))
     generate_scenes(SCENES, 0, results.data, 1, Silent())
-    split = results.split
+    split = split_of(results)
     assert split.instances is not None
     assert split.panoptic is not None
     assert split.panoptic_masks is not None
@@ -83,6 +73,7 @@ def write_results(root: Path) -> Results:
         folder.mkdir()
         history = [{"step": step, "epoch": step / 100, "train/loss": 20 / step, metric: 0.1 * step / 100} for step in (100, 200)]
         (folder / "history.jsonl").write_text("".join(json.dumps(record) + "\n" for record in history))
-    (results.studies / "decoder-nms").mkdir(parents=True)
-    write_cells(cells({None: [0.524, 0.555], 0.7: [0.532, 0.557], 0.5: [0.52, 0.545]}), results.studies / "decoder-nms")
+    study = results.studies / "evaluating" / "decoder-nms"
+    study.mkdir(parents=True)
+    write_cells(cells({None: [0.524, 0.555], 0.7: [0.532, 0.557], 0.5: [0.52, 0.545]}), study)
     return results

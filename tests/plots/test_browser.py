@@ -7,11 +7,12 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from detr_core.studies.claims import Claim, PaperClaim
 from detr_core.studies.comparison import write_table
 from tests.plots.stage_results import dump, write_results
 from tests.plots.test_page import written
@@ -22,6 +23,11 @@ OPTIONS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--virtual-time-budget=10000",
 )  # fmt: skip
+VERDICTS = [
+    Claim("AP rises", "36.7 to 41.6", "AP 1 9.0 higher (+7.0 to +11.0) than 0", "supported", ""),
+    Claim("AP falls", "none", "AP 1 9.0 higher (+7.0 to +11.0) than 0", "contradicted", ""),
+    Claim("AP stays", "none", "AP 1 0.1 higher (−1.0 to +1.0) than 0", "undecided", "the interval includes 0"),
+]
 READABLE = 4.5  # to 1: WCAG's contrast of text
 
 # Clicks as a reader does and tells the page around it what comes of it.
@@ -51,7 +57,8 @@ const ask = async () => {
     return (high + .05) / (low + .05);
   };
   found.ground = light(ground(document.body));
-  found.contrasts = all("h1, h2, h3, p, a, dt, dd, code, td, th, th small, .tag, thead button, svg text, footer").map(contrast);
+  const texts = "h1, h2, h3, p, a, dt, dd, code, td, th, th small, .tag, .verdict, .claims small, thead button, svg text, footer";
+  found.contrasts = all(texts).map(contrast);
 
   const table = all("table").find(each => one("h3", each.closest("div").parentElement)?.textContent === "By class");
   const names = () => all("tbody th", table).map(head => head.textContent), heads = all("thead button", table);
@@ -111,10 +118,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns the report of complete results, with a training study and one that was not run, and the script that measures it."""
     folder = tmp_path_factory.mktemp("browser")
     results = write_results(folder)
-    write_table(TABLE, results.studies / "encoder-depth")
+    write_table(replace(TABLE, claims=VERDICTS), results.studies / "training" / "encoder-depth")
     names = {"circle": 0.2, "star": 0.4, "ring": 0.3}
     dump(results.evaluation / "per_class.json", {"bbox": names, "segm": {**names, "ring": 0.9}})
-    text = written(results, folder / "out")
+    text = written(results, folder / "out", claims={"encoder-depth": [PaperClaim("AP rises", "36.7 to 41.6")]})
     assert text.count("</body>") == 1
     asked = folder / "out" / "asked.html"
     asked.write_text(text.replace("</body>", ASK), encoding="utf-8")
@@ -143,7 +150,7 @@ def test_a_reader_sees_all_of_it_and_can_sort_and_enlarge(page: Path, tmp_path: 
     measurements = look(page, tmp_path, width, dark)
     assert measurements.width == width
     assert measurements.page == width, "the page scrolls sideways"
-    assert len(measurements.links) == 7
+    assert len(measurements.links) == 8
     assert all(0 <= left < right <= width for left, right in measurements.links), "a link of the contents is out of sight"
     assert measurements.fetched == []
     assert (measurements.ground < 0.1) == dark

@@ -2,23 +2,25 @@
 
 import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import astuple
+from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from detr_core.coco import coco_categories, is_coco
+from detr_core.plots.claims import ProfileStudies
 from detr_core.plots.report import ReportError, write_report
 from detr_core.structures import Category
+from detr_core.studies.claims import PaperClaim
 from tests.plots.stage_results import Results, dump, write_results
 
 LINKS = {"git commit": "0123abc", "MLflow": "http://127.0.0.1:5000/#/x?a=1&b=2", "parameters": "a: 1\nb: 2"}
 COMMANDS = {
-    "decoder-nms": "python -m flows.ablations decoder-nms --profile tiny",
-    "feed-forward": "python -m flows.ablations feed-forward --profile tiny",
+    "decoder-nms": "python -m flows.studies decoder-nms --profile tiny",
+    "feed-forward": "python -m flows.studies feed-forward --profile tiny",
 }
+Claims = Mapping[str, Sequence[PaperClaim]]
 VOID = {"meta", "img", "br", "input", "link"}
 
 
@@ -62,8 +64,9 @@ class Page(HTMLParser):
             self.rows[-1][1][-1] += data
 
 
-def written(results: Results, out: Path, links: Mapping[str, str] = LINKS) -> str:
-    path = write_report("tiny", *astuple(results), out=out, pictures=2, links=links, commands=COMMANDS)
+def written(results: Results, out: Path, links: Mapping[str, str] = LINKS, claims: Claims | None = None) -> str:
+    """Returns the page about these results. claims: study -> the claims of the paper that it decides."""
+    path = write_report(results, out, pictures=2, links=links, studies=ProfileStudies(COMMANDS, claims or {}))
     assert path == out / "index.html"
     return path.read_text(encoding="utf-8")
 

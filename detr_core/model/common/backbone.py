@@ -36,7 +36,7 @@ class Backbone(nn.Module):
         else:
             self.body = _torchvision_resnet(config, norm)
         self.channels = [_out_channels(getattr(self.body, f"layer{stage}")) for stage in (1, 2, 3, 4)]
-        self.strides = [3, 6, 12, 12] if config.name == "small" else [4, 8, 16, 16 if config.dilation else 32]
+        self.strides = _strides(config)
         for module in _stem_and_stages(self.body)[: config.frozen_stages]:
             module.requires_grad_(False)
 
@@ -135,6 +135,12 @@ def _torchvision_resnet(config: BackboneConfig, norm: Norm) -> nn.Module:
     resnet: nn.Module = getattr(torchvision.models, config.name)(weights=None, norm_layer=norm, **dilation)
     del resnet.avgpool, resnet.fc
     return resnet
+
+
+def _strides(config: BackboneConfig) -> list[int]:
+    if config.name.startswith("small"):
+        return [3, 6, 6, 6] if config.dilation else [3, 6, 12, 12]
+    return [4, 8, 16, 16] if config.dilation else [4, 8, 16, 32]
 
 
 def _norm(kind: str) -> Norm:

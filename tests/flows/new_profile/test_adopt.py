@@ -20,7 +20,7 @@ from detr_core.check.statistics import Statistics
 from detr_core.config import ConfigError
 from detr_core.data.splits import DatasetError
 from detr_core.model.deformable.config import DeformableConfig
-from detr_core.studies.config import EVALUATING, InstanceCountConfig
+from detr_core.studies.instance_count_config import InstanceCountConfig
 from flows.new_profile import adoption, dataset_layout, sizes, yolo_layout
 from flows.new_profile.recipe import Start
 from flows.new_profile.summary import summary_table
@@ -28,6 +28,7 @@ from flows.profile import paths, settings
 from flows.profile.paths import PARAMS, ROOT
 from flows.profile.settings import load, read
 from tests.check.datasets import write_whole
+from tests.conftest import read_parameters, write_parameters
 
 NAME = "adopted-by-a-test"
 
@@ -77,7 +78,7 @@ def test_panoptic_with_val_for_every_recipe(tmp_path: Path, params: Path, like: 
     assert profile.data.folder.val is not None
     assert profile.data.folder.val.panoptic_masks == "panoptic_val"
     assert profile.train_panoptic is not None
-    study = profile.ablations["instance-count"]
+    study = profile.studies.evaluating["instance-count"]
     assert isinstance(study, InstanceCountConfig)
     assert (study.classes, study.grid) == (None, 3), "no class of the recipe's own data; 10 queries"
     text = (params / f"{NAME}.yaml").read_text()
@@ -87,16 +88,15 @@ def test_panoptic_with_val_for_every_recipe(tmp_path: Path, params: Path, like: 
 
 
 @pytest.mark.parametrize("like", ["demo", "coco"])
-@pytest.mark.parametrize("detector", ["deformable", "faster-rcnn"])
+@pytest.mark.parametrize("detector", ["deformable", "faster-rcnn", "faster-rcnn-dc5", "faster-rcnn-plus"])
 def test_another_detector_than_the_recipes_own(tmp_path: Path, params: Path, detector: str, like: str) -> None:
     root = write_whole(tmp_path / "data")
     (root / "dataset.json").unlink()
     adopted = made(root, like=like, detector=detector)
-    output = io.StringIO()
-    Console(file=output, width=100).print(summary_table(adopted.paths.profile, adopted.content, adopted.statistics, adopted.deep))
-    assert re.search(
-        "detector +│ " + {"deformable": "deformable, 10 queries", "faster-rcnn": "faster_rcnn "}[detector], output.getvalue()
-    )
+    shown = io.StringIO()
+    Console(file=shown, width=100).print(summary_table(adopted.paths.profile, adopted.content, adopted.statistics, adopted.deep))
+    summary = "deformable, 10 queries" if detector == "deformable" else "faster_rcnn "
+    assert re.search("detector +│ " + summary, shown.getvalue())
     profile, recipe = load(NAME), settings.variants(load(like), "baselines")[detector]
     assert profile.detector == (
         dataclasses.replace(recipe.detector, queries=10) if isinstance(recipe.detector, DeformableConfig) else recipe.detector
@@ -113,24 +113,32 @@ def test_another_detector_than_the_recipes_own(tmp_path: Path, params: Path, det
 def test_a_detector_that_is_not_known_or_is_the_checkpoints(tmp_path: Path, params: Path) -> None:
     root = write_whole(tmp_path / "data")
     (root / "dataset.json").unlink()
-    demo = yaml.safe_load((params / "demo.yaml").read_text())
-    known = ", ".join(demo["ablations"]["baselines"]["variants"])
-    with pytest.raises(ConfigError, match=rf"a variant of ablations\.baselines in .*demo\.yaml \({known}\), found 'yolo'"):
+    demo = read_parameters(params / "demo.yaml")
+    known = ", ".join(demo["studies"]["training"]["baselines"]["variants"])
+    with pytest.raises(
+        ConfigError, match=rf"a variant of training\.baselines in .*demo\.studies\.yaml \({known}\), found 'yolo'"
+    ):
         made(root, detector="yolo")
     with pytest.raises(ConfigError, match="--detector: expected no --checkpoint, because a checkpoint has its own detector"):
         made(root, detector="deformable", start=Start("x.pth", None))
     made(root)
-    with pytest.raises(ConfigError, match=r"ablations\.baselines in .* \(none\), found 'deformable'"):
+    with pytest.raises(ConfigError, match=r"training\.baselines in .* \(none\), found 'deformable'"):
         adoption.adopt(root, "another", like=NAME, val_share=0.25, detector="deformable")
 
 
 def test_a_recipe_that_makes_no_sense_is_told_before_any_work(tmp_path: Path, params: Path) -> None:
-    recipe = (params / "demo.yaml").read_text()
-    (params / "torn.yaml").write_text(recipe[: len(recipe) // 2])
-    (params / "other.yaml").write_text(recipe.replace("train_detection.loss:", "train_detection.los:"))
+    recipe, studies = ((params / f"demo{end}").read_text() for end in (".yaml", ".studies.yaml"))
+    for name, texts in {
+        "torn": (recipe[: len(recipe) // 2], studies),
+        "torn-studies": (recipe, studies[: len(studies) // 2]),
+        "other": (recipe, studies.replace("train_detection.loss:", "train_detection.los:")),
+    }.items():
+        for end, text in zip((".yaml", ".studies.yaml"), texts, strict=True):
+            (params / f"{name}{end}").write_text(text)
     for like, message in (
         ("torn", r"torn\.yaml"),
-        ("other", r"ablations\.baselines\.variants\.deformable: train_detection\.los"),
+        ("torn-studies", r"torn-studies\.studies\.yaml"),
+        ("other", r"other\.studies\.yaml: training\.baselines\.variants\.deformable: train_detection\.los"),
     ):
         with pytest.raises(ConfigError, match=message):
             made(tmp_path / "no such folder", like=like, detector="deformable")
@@ -142,13 +150,37 @@ def test_a_profile_is_never_overwritten(tmp_path: Path, params: Path) -> None:
     (root / "dataset.json").unlink()
     made(root)
     before = (params / f"{NAME}.yaml").read_bytes()
-    with pytest.raises(ConfigError, match=rf"--name: .*{NAME}\.yaml and .*{NAME} exist; choose another name, or remove both"):
+    with pytest.raises(ConfigError, match=rf"--name: .*{NAME}\.yaml and .*{NAME} exist; choose another name, or remove them"):
         made(root, like="coco")
-    (params / f"{NAME}.yaml").unlink()
+    for end in (".yaml", ".studies.yaml"):
+        (params / f"{NAME}{end}").unlink()
     with pytest.raises(ConfigError, match=rf"--name: .*{NAME} exists; choose another name, or remove .*{NAME}"):
         made(root)
     assert not (params / f"{NAME}.yaml").exists()
     assert before
+
+
+def test_the_studies_are_copied_with_new_sizes(tmp_path: Path, params: Path) -> None:
+    root = write_whole(tmp_path / "data")
+    (root / "dataset.json").unlink()
+    made(root)
+    studies = (params / f"{NAME}.studies.yaml").read_text()
+    assert studies.startswith(f"# The studies of the profile {NAME}, copied from those of demo.yaml with new sizes.\nevaluating:")
+    assert studies.endswith("\n\ntraining: {} # docs/studies.md says how to write a study of your own\n")
+    assert "demo.yaml" not in studies.partition("\n")[2], "the copied comment on the training studies is not about this profile"
+    assert list(load(NAME).studies.evaluating) == list(load("demo").studies.evaluating)
+
+
+def test_a_profile_is_written_whole_or_not_at_all(tmp_path: Path, params: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_whole(tmp_path / "data")
+    (root / "dataset.json").unlink()
+    before = set(params.rglob("*"))
+    monkeypatch.setattr("flows.new_profile.adoption.require_new", lambda new, dataset: None)
+    (params / f"{NAME}.studies.yaml").write_text("mine")
+    with pytest.raises(ConfigError, match=rf"--name: .*{NAME}\.studies\.yaml exists; choose another name"):
+        made(root)
+    assert set(params.rglob("*")) == before | {params / f"{NAME}.studies.yaml"}
+    assert (params / f"{NAME}.studies.yaml").read_text() == "mine"
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "A", ".x"])
@@ -276,14 +308,14 @@ def test_queries_leave_room_above_the_most_objects() -> None:
 )
 def test_detr_has_the_longest_schedule(like: str, images: int, detr: int, others: int) -> None:
     whole = {name: statistics(images, (480, 640), 100, 5) for name in ("train", "val")}
-    recipe = yaml.safe_load((PARAMS / f"{like}.yaml").read_text())
-    variants = recipe["ablations"]["baselines"]["variants"]
+    recipe = read_parameters(PARAMS / f"{like}.yaml")
+    variants = recipe["studies"]["training"]["baselines"]["variants"]
     for detector, epochs in (
         (recipe["detector"], detr),
         *((variants[name]["detector"], others) for name in ("deformable", "faster-rcnn")),
     ):
         content = copy.deepcopy(recipe) | {"detector": detector}
-        sizes.fit(content, whole, panoptic=False, tuned=False)
+        sizes.fit(content, content["studies"], whole, panoptic=False, tuned=False)
         assert content["train_detection"]["epochs"] == epochs
 
 
@@ -295,17 +327,18 @@ def test_detr_has_the_longest_schedule(like: str, images: int, detr: int, others
 def test_sizes_make_sense_whatever_the_data(
     tmp_path: Path, like: str, images: int, size: tuple[int, int], side: int, tuned: bool
 ) -> None:
-    content = yaml.safe_load((PARAMS / f"{like}.yaml").read_text())
-    sizes.fit(content, {name: statistics(images, size, side, 5) for name in ("train", "val")}, images % 2 == 0, tuned)
-    content["ablations"] = {name: content["ablations"][name] for name in EVALUATING}  # as adopt does
+    content = read_parameters(PARAMS / f"{like}.yaml")
+    whole = {name: statistics(images, size, side, 5) for name in ("train", "val")}
+    sizes.fit(content, content["studies"], whole, images % 2 == 0, tuned)
+    content["studies"]["training"] = {}  # as adopt does
     file = tmp_path / "x.yaml"
-    file.write_text(yaml.safe_dump(content))
+    write_parameters(file, content)
     profile = read(file)  # refuses what makes no sense
     resize = profile.evaluate.resize
     assert resize is not None
-    assert profile.train_detection.resize == resize == profile.ablations["decoder-nms"].resize
+    assert profile.train_detection.resize == resize == profile.studies.evaluating["decoder-nms"].resize
     assert resize.longest <= (256 if like == "demo" else 1333)
-    study = profile.ablations["instance-count"]
+    study = profile.studies.evaluating["instance-count"]
     assert isinstance(study, InstanceCountConfig)
     assert study.grid**2 <= profile.detector.queries  # type: ignore[union-attr]
     assert study.canvas <= resize.longest

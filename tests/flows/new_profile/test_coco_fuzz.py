@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -34,6 +33,7 @@ from flows.new_profile.dataset_layout import find_layout
 from flows.new_profile.dataset_notes import finding_notes, require_images
 from flows.profile.paths import PARAMS
 from tests.adopting import carried
+from tests.conftest import read_parameters
 
 NAMES = count()
 ODD: list[Any] = [
@@ -155,7 +155,8 @@ def through_the_core(folder: Path, out: Path) -> None:
     statistics, findings, panoptic = read_data.statistics, read_data.findings, read_data.panoptic
     require_images(statistics, findings, folder)
     assert all(line.encode() and "\n" not in line for line in finding_notes(findings))
-    sizes.fit(copy.deepcopy(SMOKE), statistics, panoptic, tuned=False)
+    content = copy.deepcopy(SMOKE)
+    sizes.fit(content, content["studies"], statistics, panoptic, tuned=False)
     (out / "data").mkdir(parents=True)
     (out / "dataset").mkdir()
     write_folder_dataset(config, folder, 0, None, out / "data")
@@ -168,7 +169,7 @@ def through_the_core(folder: Path, out: Path) -> None:
     require_balance(folder, layout, accounts(splits, inspection.supplied, checked, inspection.findings))
 
 
-SMOKE = yaml.safe_load((PARAMS / "smoke.yaml").read_text(encoding="utf-8"))
+SMOKE = read_parameters(PARAMS / "smoke.yaml")
 
 
 @settings(max_examples=25, deadline=None)

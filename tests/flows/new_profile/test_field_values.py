@@ -44,7 +44,7 @@ def profile(root: Path, mode: str) -> Profile:
     content["check"]["mode"] = mode
     content["train_detection"] |= {"targets": "instances", "steps": 1}
     content["train_panoptic"] = None
-    content["ablations"].pop("panoptic", None)
+    content["studies"]["training"].pop("panoptic", None)
     return build(Profile, content, "x.yaml")
 
 

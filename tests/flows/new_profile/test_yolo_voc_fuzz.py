@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -35,6 +34,7 @@ from flows.new_profile.dataset_notes import finding_notes, require_images
 from flows.new_profile.yolo_layout import yolo_set
 from flows.profile.paths import PARAMS
 from tests.adopting import carried
+from tests.conftest import read_parameters
 
 NAMES = count()
 Files = dict[str, "bytes | None"]  # None: a folder of this name
@@ -158,7 +158,8 @@ def through_the_core(folder: Path, out: Path) -> None:
     statistics, findings, panoptic = read_data.statistics, read_data.findings, read_data.panoptic
     require_images(statistics, findings, folder)
     assert all(line.encode() for line in finding_notes(findings))
-    sizes.fit(copy.deepcopy(SMOKE), statistics, panoptic, tuned=False)
+    content = copy.deepcopy(SMOKE)
+    sizes.fit(content, content["studies"], statistics, panoptic, tuned=False)
     (out / "data").mkdir(parents=True)
     (out / "dataset").mkdir()
     write_folder_dataset(config, folder, 0, yolo_set(folder) if config.format == "yolo" else None, out / "data")
@@ -173,7 +174,7 @@ def through_the_core(folder: Path, out: Path) -> None:
         assert converted == sum(value for key, value in metrics.items() if key.endswith(f"instances/{entries}/supplied"))
 
 
-SMOKE = yaml.safe_load((PARAMS / "smoke.yaml").read_text(encoding="utf-8"))
+SMOKE = read_parameters(PARAMS / "smoke.yaml")
 
 
 @settings(max_examples=25, deadline=None)

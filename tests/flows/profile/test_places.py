@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 from dvc.repo import Repo
 
 from detr_core.config import ConfigError, build
@@ -17,7 +16,7 @@ from flows.profile import paths, places, settings
 from flows.profile.paths import PARAMS, Paths
 from flows.profile.settings import Profile
 from tests.check.datasets import write_whole
-from tests.conftest import tiny_parameters
+from tests.conftest import tiny_parameters, write_parameters
 
 
 @pytest.fixture
@@ -104,7 +103,7 @@ def test_whatever_the_profile_says_its_dataset_stays(own: Path, where: str) -> N
     part = {"images": "train", "instances": "instances_train.json", "panoptic": None, "panoptic_masks": None}
     folder = {"root": where, "format": "coco", "val_share": 0.25, "train": part, "val": None}
     content["data"] |= {"source": "folder", "scenes": None, "folder": folder}
-    (own / "params" / "cells.yaml").write_text(yaml.safe_dump(content))
+    write_parameters(own / "params" / "cells.yaml", content)
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
     for attempt in (
         lambda: settings.load("cells"),

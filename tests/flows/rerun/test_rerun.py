@@ -63,7 +63,9 @@ def test_a_work_tree_has_the_code_the_parameters_and_the_data_of_the_run(smoke: 
     run = run_of(at, **read, **{"git.dirty": "true", "machine.processes": "3"})
     git(at, "checkout", "-q", ".")
     (at / "detr_core/new.py").unlink()
-    tree = worktree.make(dataclasses.replace(run, patch=changes.patch, params=params))
+    studies = (at / "params/smoke.studies.yaml").read_bytes().replace(b"repeats: 2", b"repeats: 3")
+    tree = worktree.make(dataclasses.replace(run, patch=changes.patch, params=params, studies=studies))
+    assert (tree / "params/smoke.studies.yaml").read_bytes() == studies
     assert (tree / "flows/tracking/prefect_summary.py").read_text().endswith("# changed\n")
     assert (tree / "detr_core/new.py").read_text() == "# new\n"
     assert "processes: 3" in (tree / "params/smoke.yaml").read_text()
@@ -126,7 +128,7 @@ def test_what_no_run_of_a_stage_is_is_refused() -> None:
 
 
 def test_a_run_is_read_back_with_those_below_it(database: Path) -> None:
-    with recorder.stage_run("ablations", recorder.Paths("demo"), {}, [], name="decoder-nms") as record:
+    with recorder.stage_run("studies", recorder.Paths("demo"), {}, [], name="decoder-nms") as record:
         record.metrics({"AP": 0.5}, 1)
         record.metrics({"AP": 0.25, "system/power": 3}, 2)
         with record.child("nms 0.7", {}) as child:
@@ -134,6 +136,7 @@ def test_a_run_is_read_back_with_those_below_it(database: Path) -> None:
     run = reader.recorded(record.run_id)
     assert run.metrics == {"AP": {1: 0.5, 2: 0.25}, "nms 0.7: AP": {1: 0.125}}
     assert run.params == (recorder.ROOT / "params/demo.yaml").read_bytes()
+    assert run.studies == (recorder.ROOT / "params/demo.studies.yaml").read_bytes()
     assert run.results == {}, "the demo has no such results here"
     assert int(run.tags["machine.threads"]) >= 1
     with pytest.raises(recorder.TrackingError, match=r"^MLflow at sqlite:.*: run '0a1b': .*not found$"):

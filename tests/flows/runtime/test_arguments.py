@@ -14,7 +14,7 @@ from flows.profile.paths import ROOT
 from flows.runtime import detr_command
 from flows.runtime.arguments import ALIASES, COMMANDS, parser
 
-WITH_PROFILE = ["data", "check", "train_detection", "train_panoptic", "evaluate", "ablations", "report", "pipeline"]
+WITH_PROFILE = ["data", "check", "train_detection", "train_panoptic", "evaluate", "studies", "ablations", "report", "pipeline"]
 SPY = """
 import atexit, sys, runpy
 heavy = {"prefect", "mlflow", "torch", "numpy", "rich", "matplotlib"}
@@ -48,8 +48,9 @@ def test_a_wrong_profile_is_reported_at_once(command: str) -> None:
     assert time.monotonic() - begun < 15  # seconds; a quarter of one where nothing else runs
 
 
-def test_a_wrong_study_is_reported_at_once() -> None:
-    code, text = said("flows.ablations", "decodernms", "--profile", "smoke")
+@pytest.mark.parametrize("command", ["flows.studies", "flows.ablations"])
+def test_a_wrong_study_is_reported_at_once(command: str) -> None:
+    code, text = said(command, "decodernms", "--profile", "smoke")
     assert code == 1
     assert "error: study 'decodernms': profile 'smoke' has no such study; did you mean 'decoder-nms'?" in text
     assert "imported []" in text

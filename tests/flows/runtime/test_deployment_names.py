@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 
-from flows.runtime.deployment_names import bare_name
+from flows.profile.paths import ROOT
+from flows.runtime.deployment_names import bare_name, current
 
 SERVING_SECONDS = 240
 
@@ -26,7 +28,7 @@ SERVING_SECONDS = 240
         ("prefect --no-prompt deployments run detr-ablations -p profile=coco", "detr-ablations"),
         ("prefect deployment run -p profile=coco --watch detr-ablations", "detr-ablations"),
         ("prefect deployment run --tag night detr-ablations", "detr-ablations"),
-        ("prefect deployment run ablations/detr-ablations", None),
+        ("prefect deployment run studies/detr-ablations", None),
         ("prefect deployment run --id 0a1b", None),
         ("prefect deployment inspect detr-ablations", None),
         ("prefect work-pool ls", None),
@@ -38,6 +40,21 @@ def test_only_a_bare_name_of_that_command_is_looked_up(line: str, name: str | No
     arguments = line.split()
     place = bare_name(arguments)
     assert (None if place is None else arguments[place]) == name
+
+
+@dataclass(frozen=True)
+class Deployment:
+    entrypoint: str
+
+
+def test_a_deployment_of_an_earlier_version_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier, now = Deployment("flows/ablations.py:ablations"), Deployment("flows/studies/flow.py:studies")
+    monkeypatch.chdir(ROOT)
+    assert current([earlier, now]) == [now]
+    assert current([now, now]) == [now, now], "Prefect says that the name is not unique"
+    assert current([earlier]) == [earlier]
+    monkeypatch.chdir(tmp_path)
+    assert current([earlier, now]) == [earlier, now], "this folder names no deployments"
 
 
 def free_port() -> int:
@@ -90,11 +107,11 @@ def test_serving_from_start_to_stop(
     assert f"http://127.0.0.1:{ports[1]}" in output
 
     # A bare name and a full one; a run that is not to begin while the test lasts.
-    for name in ("detr-pipeline", "detr-ablations", "ablations/detr-ablations"):
-        code, output = prefect(f"deployment run {name} -p profile=smoke --start-in 1hour", checkout, at_server)
-        assert code == 0, output
-        assert f"deployment '{'detr-pipeline' if 'pipeline' in name else 'ablations'}/{name.split('/')[-1]}'" in output
-        assert "'profile': 'smoke'" in output
+    for name in ("detr-pipeline", "detr-ablations", "studies/detr-ablations"):
+        code, said = prefect(f"deployment run {name} -p profile=smoke --start-in 1hour", checkout, at_server)
+        assert code == 0, said
+        assert f"deployment '{'detr-pipeline' if 'pipeline' in name else 'studies'}/{name.split('/')[-1]}'" in said
+        assert "'profile': 'smoke'" in said
 
     # A name that no deployment has is Prefect's to refuse, and other commands are as ever.
     code, output = prefect("deployment run detr-nothing", checkout, at_server)

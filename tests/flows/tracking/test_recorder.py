@@ -108,8 +108,9 @@ def test_a_run_that_does_not_end_well_says_so(database: Path, error: BaseExcepti
     assert mlflow.active_run() is None
 
 
-def test_the_cells_of_an_ablation_are_child_runs_that_the_comparison_selects(database: Path) -> None:
-    with recorder.stage_run("ablations", DEMO, {}, []) as parent:
+@pytest.mark.parametrize("stage", ["studies", "ablations"])  # the second is the name in earlier versions of the project
+def test_the_settings_of_a_study_are_child_runs_that_the_comparison_selects(stage: str, database: Path) -> None:
+    with recorder.stage_run(stage, DEMO, {}, []) as parent:
         children = []
         for depth in (1, 2):
             with parent.child(f"depth {depth}", {"decoder_depth": depth, "nms": "off"}) as child:
@@ -132,7 +133,7 @@ def test_the_cells_of_an_ablation_are_child_runs_that_the_comparison_selects(dat
     assert base == "http://127.0.0.1:5000"
     selected = {name: json.loads(unquote(value)) for name, (value,) in parse_qs(query).items()}
     assert selected == {"runs": [child.run_id for child in children], "experiments": [parent.experiment_id]}
-    assert parent.links()["ablations compared in MLflow"] == address
+    assert parent.links()[f"{stage} compared in MLflow"] == address
     assert stored(parent).data.tags[recorder.COMPARISON] == address.removeprefix(base + "/"), "wherever the UI is later"
     assert ui_addresses.to_open(address) == f"make serve, then {address}", "nothing answers there before"
     assert ui_addresses.to_open("http://elsewhere:5000/#/runs") == "http://elsewhere:5000/#/runs"

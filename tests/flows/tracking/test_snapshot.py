@@ -79,7 +79,8 @@ def test_a_page_is_the_same_wherever_its_links_lead(tmp_path: Path, monkeypatch:
 
 def test_the_results_of_a_stage_are_those_of_the_graph() -> None:
     assert snapshot.outputs("train_detection", Paths("demo")) == ["runs/demo/detection"]
-    assert len(snapshot.outputs("ablations", Paths("demo"))) == 5
+    assert snapshot.outputs("studies", Paths("demo")) == ["runs/demo/studies/evaluating"]
+    assert snapshot.outputs("studies", Paths("demo"), "scoring") == ["runs/demo/studies/evaluating/scoring"]
     assert snapshot.outputs("no such stage", Paths("demo")) == []
 
 

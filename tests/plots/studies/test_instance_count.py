@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from detr_core.plots.instance_count import finding, instance_count_plots, read_counts
+from detr_core.plots.studies.instance_count import finding, plots, read_counts
 from detr_core.studies.instance_count import ClassCount, Example, write_counts
 
 
@@ -25,7 +25,7 @@ def test_plots_from_files_alone_and_the_same_each_time(tmp_path: Path) -> None:
     for name in ("one", "two"):
         folder = tmp_path / name
         folder.mkdir()
-        files = instance_count_plots(counts, folder)
+        files = plots(counts.parent, folder)
         assert sorted(folder.iterdir()) == sorted(files)
         runs.append([file.read_bytes() for file in files])
     assert runs[0] == runs[1]
@@ -41,7 +41,7 @@ def test_class_names_are_no_formulas_and_none_is_hidden(tmp_path: Path) -> None:
     counts = write(tmp_path / "study", [[1, 1], [2, 1]])
     content = counts.read_text().replace('"cat"', '"$^$"').replace('"dog"', '"_dog"')
     counts.write_text(content)
-    missed = instance_count_plots(counts, tmp_path)[0].read_text(encoding="utf-8")
+    missed = plots(counts.parent, tmp_path)[0].read_text(encoding="utf-8")
     assert ">$^$<" in missed
     assert ">_dog<" in missed
 
