@@ -95,8 +95,8 @@ class EvaluatingStudy(Generic[Config]):
     """A study that only evaluates the trained detector.
 
     claims: what the paper claims about it; `run` writes what it measured of them with `write_measured`. config: the dataclass of
-    its section in a profile. run: writes its results, with a flat `metrics.json`, to a folder; it imports torch when it is called.
-    settings: reads from such a folder the settings that MLflow compares.
+    its section in a profile. run: writes its results, with a flat `metrics.json`, to a folder; it imports torch when
+    it is called. settings: reads from such a folder the settings that MLflow compares.
     """
 
     config: type[Config]
