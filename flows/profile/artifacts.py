@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from detr_core.data.splits import DatasetError, Split, read_dataset
 from detr_core.errors import ExpectedError
@@ -55,6 +56,13 @@ def _owned(paths: Paths, folder: Path, what: str, stage: str) -> dict[str, Split
             f"{_run(paths, stage)}"
         )
     return splits
+
+
+def require_masks(splits: Mapping[str, Split], targets: Literal["panoptic", "instances"], paths: Paths) -> None:
+    """Raises DatasetError, which names file and key, unless the dataset has the masks that train_panoptic.targets names."""
+    from detr_core.train_mask_head.targets import require_masks as required  # torch takes seconds to import
+
+    required(splits, targets, relative(paths.dataset / "dataset.json"))
 
 
 def result(paths: Paths, file: Path, stage: str) -> Path:

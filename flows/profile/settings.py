@@ -74,7 +74,7 @@ class Profile:
     check: CheckConfig
     detector: AnyDetectorConfig
     train_detection: DetectionConfig
-    train_panoptic: PanopticConfig | None  # with null no mask head is trained, as for data without panoptic annotations
+    train_panoptic: PanopticConfig | None  # with null no mask head is trained, as for data without masks
     evaluate: EvaluateConfig
     ablations: Studies
     report: ReportConfig
@@ -95,8 +95,8 @@ def variants(profile: Profile, study: str) -> dict[str, Profile]:
     """Returns the variants of a training study by name, each as a whole profile; none for a study that only evaluates.
 
     Raises ConfigError, which names the study and the key, if a variant overrides a key that doesn't exist or that a study can't
-    vary, is not a valid profile, has a detector that can't have the mask head that the study trains, or is the same as another
-    variant.
+    vary, is not a valid profile, has a detector that can't have the mask head that the study trains or has other targets, or is
+    the same as another variant.
     """
     config = profile.ablations[study]
     if not isinstance(config, TrainingStudyConfig):
@@ -110,6 +110,8 @@ def variants(profile: Profile, study: str) -> dict[str, Profile]:
         can = not config.trains_masks or can_have_mask_head(variant)
         expected = f"detector.kind {kinds_with('mask_head')}, which can have a mask head"
         require(can, where, expected, variant.detector.kind)
+        if config.trains_masks:
+            _require_same_targets(variant, where)
         for other, earlier in found.items():
             require(variant != earlier, where, "variants that differ", f"the same as {other}")
         found[name] = variant
@@ -218,4 +220,12 @@ def read(path: Path) -> Profile:
     kind = profile.detector.kind
     fits = profile.train_panoptic is None or can_have_mask_head(profile)
     require(fits, f"{name}: train_panoptic", f"null with detector.kind {kind!r}, which can't have a mask head", "a section")
+    _require_same_targets(profile, name)
     return profile
+
+
+def _require_same_targets(profile: Profile, where: str) -> None:
+    """Raises ConfigError if the mask head would be trained on other targets than its detector, which then lacks the classes."""
+    masks, targets = profile.train_panoptic, profile.train_detection.targets
+    expected = f"{targets!r}, which train_detection.targets is, or train_panoptic null, which trains no mask head"
+    require(masks is None or masks.targets == targets, f"{where}: train_panoptic.targets", expected, masks and masks.targets)

@@ -14,6 +14,7 @@ from detr_core.config import as_dict
 from detr_core.directories import atomic_directory
 from detr_core.reporter import Reporter
 from detr_core.train.config import InitConfig
+from detr_core.train_mask_head.config import PanopticConfig
 from flows.profile import checkpoints
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile
@@ -48,6 +49,7 @@ def _launch(stage: Stage, init: Path | None, mask_head: Path | None, settings: P
     work, resources = paths.unfinished(f"train_{stage}"), settings.resources
     config = settings.train_detection if stage == "detection" else settings.train_panoptic
     assert config is not None
+    joint = isinstance(config, PanopticConfig) and config.detector == "joint"
     job = {
         "stage": stage,
         "config": as_dict(config),
@@ -55,6 +57,7 @@ def _launch(stage: Stage, init: Path | None, mask_head: Path | None, settings: P
         "data": str(paths.dataset),
         "init": init and str(init),
         "mask_head": mask_head and str(mask_head),
+        "loss": as_dict(settings.train_detection.loss) if joint else None,
         "work": str(work),
         "out": str(work / "out"),
         "workers": resources.workers,
@@ -89,4 +92,5 @@ def record_results(record: recorder.RunRecorder, stage: Stage, settings: Profile
     with TemporaryDirectory() as folder:
         record.plots(training_curves(results / "history.jsonl", Path(folder), stage))
     record.artifact(results / "history.jsonl")
-    record.model(results / "checkpoint.pt", as_dict(settings.evaluate), masks=stage == "panoptic")
+    masks = settings.train_panoptic.targets if stage == "panoptic" and settings.train_panoptic is not None else None
+    record.model(results / "checkpoint.pt", as_dict(settings.evaluate), masks)

@@ -166,7 +166,7 @@ class RunRecorder:
         with _told(file.name):
             self._client.log_artifact(self.run_id, str(file), folder)
 
-    def model(self, checkpoint: Path, evaluate: Mapping[str, object], masks: bool = False) -> None:
+    def model(self, checkpoint: Path, evaluate: Mapping[str, object], masks: model_record.MaskTargets | None = None) -> None:
         """Adds the checkpoint as the run's model; see flows/tracking/model_record.py for `evaluate` and `masks`."""
         with _told("the model"):
             model_record.log_model(checkpoint, evaluate, masks)
