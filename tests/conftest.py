@@ -82,6 +82,7 @@ def tiny_settings() -> Profile:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder that stands for the project's, so that results of tests lie neither among real ones nor in the checkout."""
     root = tmp_path_factory.mktemp("project")
+    shutil.copy(ROOT / "dvc.yaml", root)  # new profiles get a copy of it
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paths, "ROOT", root)
         for module in (paths, launch):

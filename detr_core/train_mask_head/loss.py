@@ -13,13 +13,14 @@ from detr_core.train_mask_head.config import MaskLossConfig
 
 
 def with_masks(matches: Matches, targets: list[Target]) -> Matches:
-    """Returns the pairs whose target has a mask. Every target must have masks, see `Target`.
+    """Returns the pairs of the last decoder layer whose target has a mask. Every target must have masks, see `Target`.
 
     An object whose annotation has only a box is matched like any other, so that no other object gets its query, but its query
     gets no mask loss.
     """
-    has_mask = torch.cat([_masks(target).flatten(1).any(1) for target in targets])[matches.target]
-    return Matches(matches.layer[has_mask], matches.image[has_mask], matches.query[has_mask], matches.target[has_mask])
+    has_mask = torch.cat([_masks(target).flatten(1).any(1) for target in targets])
+    chosen = has_mask[matches.target] & (matches.layer == matches.layer[-1:])
+    return Matches(matches.layer[chosen], matches.image[chosen], matches.query[chosen], matches.target[chosen])
 
 
 def matched_masks(targets: list[Target], matches: Matches, padded: tuple[int, int]) -> Tensor:

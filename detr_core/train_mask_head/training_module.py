@@ -66,7 +66,7 @@ class JointTrainingModule(DetectionTrainingModule):
     def forward(self, batch: Batch, normalizer: Normalizer) -> tuple[Tensor, dict[str, Tensor]]:
         output, matches, total, parts = self.detect(batch, normalizer)
         assert isinstance(output, SoftmaxOutput)  # the output of a Detr
-        matches = with_masks(matches.of_last_layer(), batch.targets)
+        matches = with_masks(matches, batch.targets)
         with torch.autocast(batch.images.device.type, self.precision, enabled=self.precision != torch.float32):
             logits = _mask_logits(self.model, output, matches)
         of_masks, mask_parts = _mask_losses(logits, matches, batch, normalizer.boxes, self.mask_loss)
