@@ -115,7 +115,8 @@ def _evaluated(name: str, settings: Profile, paths: Paths) -> dict[str, float]:
     """Carries out a study that evaluates the trained model, as a run in MLflow with a child run for each setting."""
     folder = paths.study(name)
     params = settings.flat("data", "detector") | flatten(as_dict(settings.ablations[name]), f"ablations.{name}.")
-    with recorder.stage_run("ablations", paths, params, [paths.data, paths.dataset, paths.detection], name=name) as record:
+    inputs = [paths.data, paths.dataset, paths.detection, paths.panoptic]
+    with recorder.stage_run("ablations", paths, params, inputs, name=name) as record:
         record.tag("study", name)
         with reporter(name) as bar:
             metrics = evaluating.run(name, settings, paths, Tee(bar, record))

@@ -101,7 +101,7 @@ APART = {
         "model",
     ): "the check reads from the detector's configuration how many objects it finds; DVC compares that parameter itself",
     (T, "evaluate"): "a training validates, but learns nothing from it; a change must not train again",
-    (P, "evaluate"): "a training refuses a dataset without objects, which is no part of its result",
+    (P, "evaluate"): "a training validates and refuses a dataset without objects, but learns nothing from it",
     (R, "model"): "a study names the capabilities that a detector must have for it; the report draws what the study has measured",
     (A, "plots"): "the plots of a study are drawn for its record and for the report, and are no output of the stage",
 }

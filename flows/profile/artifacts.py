@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from detr_core.model.checkpoint import Checkpoint
+    from flows.profile.settings import Profile
 
 OWNER = "profile.json"  # this file in a dataset folder names the profile that the dataset was made for
 
@@ -75,6 +76,14 @@ def result(paths: Paths, file: Path, stage: str) -> Path:
 def detector(paths: Paths) -> Path:
     """Returns the file of the detector's last checkpoint. Raises StageError if it does not exist."""
     return result(paths, paths.detection / "checkpoint.pt", "train_detection")
+
+
+def studied_detector(settings: Profile, paths: Paths) -> Path:
+    """Returns the file of the checkpoint that the studies evaluate: the detector, or the whole model if both learn jointly.
+
+    Raises StageError if it does not exist.
+    """
+    return result(paths, paths.panoptic / "checkpoint.pt", "train_panoptic") if settings.trains_jointly else detector(paths)
 
 
 def whole_model(paths: Paths) -> Path:

@@ -85,6 +85,11 @@ class Profile:
         for name in self.ablations:
             variants(self, name)
 
+    @property
+    def trains_jointly(self) -> bool:
+        """Whether the detector learns together with the mask head."""
+        return self.train_panoptic is not None and self.train_panoptic.detector == "joint"
+
     def flat(self, *sections: str) -> dict[str, Any]:
         """Returns the parameters of these sections as `section.key: value`, for MLflow."""
         configs = {section: getattr(self, section) for section in sections}

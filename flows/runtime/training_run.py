@@ -14,7 +14,6 @@ from detr_core.config import as_dict
 from detr_core.directories import atomic_directory
 from detr_core.reporter import Reporter
 from detr_core.train.config import InitConfig
-from detr_core.train_mask_head.config import PanopticConfig
 from flows.profile import checkpoints
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile
@@ -49,7 +48,7 @@ def _launch(stage: Stage, init: Path | None, mask_head: Path | None, settings: P
     work, resources = paths.unfinished(f"train_{stage}"), settings.resources
     config = settings.train_detection if stage == "detection" else settings.train_panoptic
     assert config is not None
-    joint = isinstance(config, PanopticConfig) and config.detector == "joint"
+    joint = stage == "panoptic" and settings.trains_jointly
     job = {
         "stage": stage,
         "config": as_dict(config),

@@ -46,7 +46,7 @@ class Inputs:
         """Returns the detector for a study that supports only DETR. Raises CheckpointError if it is of another kind."""
         from detr_core.model.checkpoint import as_detr
 
-        return as_detr(self.trained.model, f"the study {study}", artifacts.detector(self.paths))
+        return as_detr(self.trained.model, f"the study {study}", artifacts.studied_detector(self.settings, self.paths))
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def run(name: str, settings: Profile, paths: Paths, reporter: Reporter) -> dict[
     import torch
 
     artifacts.dataset(paths)
-    path = artifacts.detector(paths)
+    path = artifacts.studied_detector(settings, paths)
     torch.set_num_threads(min(torch.get_num_threads(), launch.cores()))  # more threads than cores would wait for each other
     trained = artifacts.checkpoint(path, paths.profile, artifacts.device(settings.resources.gpus))
     inputs = Inputs(settings, settings.ablations[name], trained, paths, reporter)
