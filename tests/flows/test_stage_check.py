@@ -131,7 +131,8 @@ def test_masks_are_not_trained_where_the_profile_has_none(trained: Trained, proj
 
     content = tiny_parameters()
     content["train_panoptic"] = None
-    del content["ablations"]["panoptic"]
+    for study in ("panoptic", "mask-head"):
+        del content["ablations"][study]
     settings, where = build(Profile, content, "x.yaml"), Paths("boxes")
     for stage in (data, check):
         stage.run(settings, where, Silent())
