@@ -50,13 +50,15 @@ def enlarge(folder: Path, out: Path, least: int) -> int:
         annotations = []
         for copy in range(times):
             for entry in content["annotations"]:
-                moved = entry | {"image_id": entry["image_id"] + copy * step}
+                copied_entry = entry | {"image_id": entry["image_id"] + copy * step}
                 if source == "instances":
-                    moved["id"] = len(annotations) + 1
+                    copied_entry["id"] = len(annotations) + 1
                 else:
-                    moved["file_name"] = f"{copy}_{entry['file_name']}"
-                    shutil.copyfile(folder / layout["panoptic_masks"] / entry["file_name"], out / "panoptic" / moved["file_name"])
-                annotations.append(moved)
+                    copied_entry["file_name"] = f"{copy}_{entry['file_name']}"
+                    shutil.copyfile(
+                        folder / layout["panoptic_masks"] / entry["file_name"], out / "panoptic" / copied_entry["file_name"]
+                    )
+                annotations.append(copied_entry)
         (out / f"{source}.json").write_text(json.dumps(content | {"images": images, "annotations": annotations}))
     panoptic = "panoptic" in contents
     train = SplitConfig(
@@ -68,8 +70,11 @@ def enlarge(folder: Path, out: Path, least: int) -> int:
     few = {source: json.loads((out / f"{source}.json").read_bytes()) for source in contents}
     for source, content in few.items():
         first = content["images"][0]["id"]
-        kept = {"images": content["images"][:1], "annotations": [e for e in content["annotations"] if e["image_id"] == first]}
-        (out / f"{source}_val.json").write_text(json.dumps(content | kept))
+        first_image = {
+            "images": content["images"][:1],
+            "annotations": [e for e in content["annotations"] if e["image_id"] == first],
+        }
+        (out / f"{source}_val.json").write_text(json.dumps(content | first_image))
     val = SplitConfig(
         "images", train.instances and "instances_val.json", train.panoptic and "panoptic_val.json", train.panoptic_masks
     )

@@ -26,13 +26,13 @@ from detr_core.data.config import ResizeConfig
 from detr_core.data.splits import Split, read_dataset
 from detr_core.data.transforms import evaluation_transform
 from detr_core.distributed import single_process
-from detr_core.evaluate.ground_truth import instances
 from detr_core.evaluate.predictions import average_precision_of
 from detr_core.model.detr.model import Detr
 from detr_core.reporter import Silent
 from detr_core.sources.scenes import generate_scenes
-from detr_core.studies.config import DecoderNmsConfig
 from detr_core.studies.decoder_nms import decoder_nms
+from detr_core.studies.evaluating.decoder_nms import CLAIMS
+from detr_core.studies.study import StudyInputs
 from flows.profile.settings import load
 
 ALLOWED = 1.25
@@ -80,13 +80,12 @@ def timed(profile: str, split: Split, resize: ResizeConfig | None, repeats: int)
     torch.manual_seed(0)
     model = Detr(settings.detector, len(dataset.categories), mask_head=False).eval()
     batch_size = settings.evaluate.batch_size
-    config = DecoderNmsConfig((None, 0.7, 0.5), batch_size, resize)
-    truth = instances(split)
     common = (model, dataset.categories, dataset)
+    inputs = StudyInputs(model, dataset.categories, Path("none.pt"), {"val": split}, CPU, 0, Silent())
     plain, study = [], []
     for _ in range(repeats + 1):
         plain.append(seconds(lambda: average_precision_of(*common, batch_size, single_process(CPU), 0, Silent())))
-        study.append(seconds(lambda: decoder_nms(*common, config, truth, CPU, 0, Silent())))
+        study.append(seconds(lambda: decoder_nms(inputs, dataset, (None, 0.7, 0.5), batch_size, CLAIMS)))
     return len(dataset), median(plain[1:]), median(study[1:])
 
 

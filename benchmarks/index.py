@@ -48,10 +48,12 @@ def main() -> None:
             began = time.monotonic()
             dataset = CocoDataset(split, targets, targets == "panoptic", None, 0)
             start_up = time.monotonic() - began
-            used = memory(dataset, arguments.workers, arguments.images)
-            good = good and start_up <= START_UP and used <= MEMORY
+            bytes_used = memory(dataset, arguments.workers, arguments.images)
+            good = good and start_up <= START_UP and bytes_used <= MEMORY
             allowed = f"{START_UP:g}", f"{MEMORY / 1e6:g}"
-            table.add_row(targets, f"{seconds[targets]:.1f}", f"{start_up:.1f}", allowed[0], f"{used / 1e6:.0f}", allowed[1])
+            table.add_row(
+                targets, f"{seconds[targets]:.1f}", f"{start_up:.1f}", allowed[0], f"{bytes_used / 1e6:.0f}", allowed[1]
+            )
     Console().print(table)
     if not good:
         sys.exit("the start-up time or the memory is larger than allowed")

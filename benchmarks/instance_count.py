@@ -35,9 +35,10 @@ from detr_core.model.detr.model import Detr
 from detr_core.reporter import Silent
 from detr_core.sources.scenes import generate_scenes
 from detr_core.structures import SoftmaxOutput
-from detr_core.studies.config import InstanceCountConfig
 from detr_core.studies.instance_count import instance_count
+from detr_core.studies.instance_count_config import InstanceCountConfig
 from detr_core.studies.object_grid import Crop, clear_objects
+from detr_core.studies.study import StudyInputs
 from flows.profile.settings import load
 
 ALLOWED = 120.0  # processor seconds: one minute on two cores
@@ -53,7 +54,7 @@ def main() -> None:
     )
     repeats = parser.parse_args().repeats
     settings = load("demo")
-    study, detector, data = settings.ablations["instance-count"], settings.detector, settings.data.scenes
+    study, detector, data = settings.studies.evaluating["instance-count"], settings.detector, settings.data.scenes
     assert isinstance(study, InstanceCountConfig)
     assert isinstance(detector, DetectorConfig)
     assert data is not None  # the demo's data are scenes
@@ -67,7 +68,7 @@ def main() -> None:
         torch.manual_seed(0)
         model = Detr(replace(detector, queries=GRID**2), len(dataset.categories), mask_head=False)
         began, worked = time.perf_counter(), time.process_time()
-        instance_count(model, dataset.categories, dataset, replace(study, repeats=repeats), split, CPU, Silent())
+        instance_count(inputs_of(model, dataset), dataset, replace(study, repeats=repeats))
         seconds, cpu = time.perf_counter() - began, time.process_time() - worked
     table = Table("images", "wrong cells", "wrong counts", "seconds", "processor seconds", "allowed")
     table.add_row(f"{GRID**2 * repeats:,}", *map(str, wrong), f"{seconds:.1f}", f"{cpu:.1f}", f"{ALLOWED:.0f}")
@@ -100,11 +101,23 @@ class Guesses(nn.Module):
         return output
 
 
+class AnyModel(StudyInputs):
+    """The inputs of the study, with a model that stands in for a DETR."""
+
+    def detr(self, study: str) -> Detr:
+        return cast(Detr, self.model)
+
+
+def inputs_of(model: nn.Module, dataset: CocoDataset) -> StudyInputs:
+    """Returns the inputs of the study for this model and the dataset's split."""
+    splits = {"train": dataset.split, "val": dataset.split}
+    return AnyModel(cast(Detr, model), dataset.categories, Path("none.pt"), splits, CPU, 0, Silent())
+
+
 def mistakes(dataset: CocoDataset, study: InstanceCountConfig) -> tuple[int, int]:
     """Returns the number of cells that the study draws wrongly, and the number of images whose cells it counts wrongly."""
     guesses = Guesses(len(dataset.categories), study)
-    stand_in = cast(Detr, guesses)
-    (counted,) = instance_count(stand_in, dataset.categories, dataset, study, dataset.split, CPU, Silent())
+    (counted,) = instance_count(inputs_of(guesses, dataset), dataset, study)
     annotations = read_annotations(dataset.split, "instances", masks=False)
     crops = clear_objects(annotations, 0, study.objects, CELL, study.object_size)
     drawn_wrong = counted_wrong = 0
@@ -113,8 +126,8 @@ def mistakes(dataset: CocoDataset, study: InstanceCountConfig) -> tuple[int, int
         for number, repeat in product(range(1, GRID**2 + 1), range(turn, study.repeats, len(crops))):
             visible, wrong = seen(next(images), crop, study.fill)
             drawn_wrong += wrong + abs(len(visible) - number)
-            found = hit(next(outputs), crop, study) & visible
-            counted_wrong += len(found) != counted.found[number - 1, repeat]
+            detected = hit(next(outputs), crop, study) & visible
+            counted_wrong += len(detected) != counted.found[number - 1, repeat]
     assert counted.found.sum() > 0
     return drawn_wrong, counted_wrong
 
@@ -133,7 +146,7 @@ def seen(image: Tensor, crop: Crop, fill: tuple[int, int, int]) -> tuple[set[int
 
 def hit(output: SoftmaxOutput, crop: Crop, study: InstanceCountConfig) -> set[int]:
     """Returns the cells that a box of class 0 detects: those with the largest IoU, if the score and the IoU are high enough."""
-    found = set()
+    cells = set()
     left, top, right, bottom = crop.box.tolist()
     places = [(x * CELL + left, y * CELL + top, x * CELL + right, y * CELL + bottom) for y, x in product(range(GRID), repeat=2)]
     for chances, box in zip(output.logits.softmax(-1)[:, :-1].tolist(), output.boxes.tolist(), strict=True):
@@ -142,8 +155,8 @@ def hit(output: SoftmaxOutput, crop: Crop, study: InstanceCountConfig) -> set[in
             corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
             overlaps = [overlap(corners, place) for place in places]
             if max(overlaps) >= study.iou:
-                found.add(overlaps.index(max(overlaps)))
-    return found
+                cells.add(overlaps.index(max(overlaps)))
+    return cells
 
 
 def overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:

@@ -51,9 +51,9 @@ def main() -> None:
             count = len(dataset)
             theirs_s, ours_s, normalising_s = in_turn(theirs, dataset, count, arguments.repeats)
             name = "boxes and masks" if masks else "boxes"
-            for what, seconds in ((name, ours_s), (f"{name}, normalised", ours_s + normalising_s)):
+            for row, seconds in ((name, ours_s), (f"{name}, normalised", ours_s + normalising_s)):
                 rates = count / theirs_s, count / seconds
-                table.add_row(what, *(f"{rate:.1f}" for rate in rates), f"{rates[1] / rates[0]:.2f}", f"{WANTED:g}")
+                table.add_row(row, *(f"{rate:.1f}" for rate in rates), f"{rates[1] / rates[0]:.2f}", f"{WANTED:g}")
     Console().print(table)
 
 

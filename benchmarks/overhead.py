@@ -27,7 +27,8 @@ from detr_core.reporter import Silent
 from flows.profile.paths import Paths
 from flows.profile.settings import load
 stage, profile = sys.argv[1:]
-run, settings = importlib.import_module(f"flows.{stage}").run, load(profile)
+module = "flows.studies.evaluating" if stage == "studies" else f"flows.{stage}"
+run, settings = importlib.import_module(module).run, load(profile)
 began = time.monotonic()
 run(settings, Paths(profile), Silent())
 print(time.monotonic() - began)
@@ -48,29 +49,29 @@ def seconds(command: list[str]) -> float:
 
 def output(command: list[str]) -> str:
     """Returns the output of the command. If the command fails, ends the benchmark with this output as error."""
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
-    return done.stdout
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if process.returncode != 0:
+        sys.exit(f"{' '.join(command)}\n{process.stdout}{process.stderr}")
+    return process.stdout
 
 
 def main() -> None:
     """Prints the table, and exits with 1 if a stage's overhead is above ALLOWED_SECONDS."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--profile", default="smoke")
-    parser.add_argument("--stage", action="append", help="a stage of dvc.yaml; may be repeated (default: data, ablations)")
+    parser.add_argument("--stage", action="append", help="a stage of dvc.yaml; may be repeated (default: data, studies)")
     parser.add_argument(
         "--repeats", type=int, default=3, help="number of runs, of which the fastest is reported (default: %(default)s)"
     )
     arguments = parser.parse_args()
     paths = Paths(arguments.profile)
-    for stage in arguments.stage or ["data", "ablations"]:
+    for stage in arguments.stage or ["data", "studies"]:
         if stage not in stages(paths):
             parser.error(f"--stage: expected one of {', '.join(stages(paths))}, found {stage!r}")
     ensure_server()
     table = Table("stage", "only run()", "+ Prefect, MLflow", "+ DVC", "overhead", title=f"Seconds, profile {arguments.profile}")
     worst = 0.0
-    for stage in arguments.stage or ["data", "ablations"]:
+    for stage in arguments.stage or ["data", "studies"]:
         target = f"{relative(paths.dvc_folder / 'dvc.yaml')}:{stage}"
         tries = range(arguments.repeats)
         bare = min(bare_seconds(stage, arguments.profile) for _ in tries)

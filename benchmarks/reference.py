@@ -117,7 +117,7 @@ def cases(build: Callable[[bool], tuple[Any, Any, Any]]) -> dict[str, tuple[Work
     plain, plain_criterion, _ = build(False)
     plain.load_state_dict(their_model.detr.state_dict())
     both = {"criterion": 8, "training step": 2, "mask stage": 2, "inference": 2}
-    found: dict[str, tuple[Work, Work]] = {}
+    pairs: dict[str, tuple[Work, Work]] = {}
     torch.manual_seed(0)
 
     # Criterion: forward and backward pass of the loss only.
@@ -146,7 +146,7 @@ def cases(build: Callable[[bool], tuple[Any, Any, Any]]) -> dict[str, tuple[Work
         gradients = torch.autograd.grad(total, inputs)
         return torch.cat([total.detach()[None], *(gradient.flatten()[:1000] for gradient in gradients)])
 
-    found["criterion"] = (
+    pairs["criterion"] = (
         lambda: with_gradient(their_loss(plain_criterion, as_theirs(logits, boxes), theirs_wanted), logits, boxes),
         lambda: with_gradient(our_loss(logits, boxes, wanted), logits, boxes),
     )
@@ -179,7 +179,7 @@ def cases(build: Callable[[bool], tuple[Any, Any, Any]]) -> dict[str, tuple[Work
         focal, dice = mask_loss(logits, matched_masks(few, matches, SIZE), 14, MASKS)
         return with_gradient(focal + dice, our_model.mask_head.lay1.weight, our_model.bbox_attention.q_linear.weight)
 
-    found["mask stage"] = (their_masks, our_masks)
+    pairs["mask stage"] = (their_masks, our_masks)
 
     # Training step, with the optimiser step of each project, and inference with a detector that no step has changed.
     ours = detector(mask_head=False)
@@ -217,7 +217,7 @@ def cases(build: Callable[[bool], tuple[Any, Any, Any]]) -> dict[str, tuple[Work
         output = ours(pixels, padding)
         return stepped(our_loss(output.logits, output.boxes, few), ours, our_optimizer, True)
 
-    found["training step"] = (their_step, our_step)
+    pairs["training step"] = (their_step, our_step)
 
     @torch.inference_mode()
     def their_inference() -> torch.Tensor:
@@ -228,8 +228,8 @@ def cases(build: Callable[[bool], tuple[Any, Any, Any]]) -> dict[str, tuple[Work
     def our_inference() -> torch.Tensor:
         return our_model(pixels, padding).logits[-1]
 
-    found["inference"] = (their_inference, our_inference)
-    return found
+    pairs["inference"] = (their_inference, our_inference)
+    return pairs
 
 
 def in_turn(first: Work, second: Work, repeats: int) -> tuple[float, float]:

@@ -4,8 +4,8 @@ Each dataclass is defined beside the code that it configures; this module only b
 bool, int, float, str, Literal, `X | None`, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]`, nested dataclasses, and Any, which
 accepts every YAML value. In a union `A | B` of dataclasses each one has a field `kind`, a Literal of one value, which selects the
 dataclass. `Annotated[dict[str, X], choose]` is a mapping whose values have different types: each value is built as the dataclass
-that `choose(key, value)` returns. Every field must be given, because values stand in the parameters file only. The exception is
-a field with the metadata `optional`, which older profiles do not have.
+that `choose(key, value)` returns, which raises ConfigError for an unknown key. Every field must be given, because values stand in
+the parameters file only. The exception is a field with the metadata `optional`, which older profiles do not have.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from detr_core.errors import ExpectedError
@@ -27,13 +27,13 @@ class ConfigError(ExpectedError, ValueError):
     """A parameters file can't be used. The message names the file, the key, what was expected and what was found."""
 
 
-def require(condition: bool, field: str, expected: str, found: object) -> None:
-    """Raises ConfigError 'FIELD: expected EXPECTED, found FOUND' unless `condition` is true.
+def require(condition: bool, field: str, expected: str, value: object) -> None:
+    """Raises ConfigError 'FIELD: expected EXPECTED, found VALUE' unless `condition` is true.
 
     The method `__post_init__` of a configuration calls this function.
     """
     if not condition:
-        raise ConfigError(f"{field}: expected {expected}, found {found!r}")
+        raise ConfigError(f"{field}: expected {expected}, found {value!r}")
 
 
 def build(kind: type[T], value: object, where: str) -> T:
@@ -76,7 +76,7 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
             return None
         kinds = [argument for argument in arguments if argument is not type(None)]
         if len(kinds) > 1 and all(dataclasses.is_dataclass(kind) for kind in kinds):
-            return _dataclass(_told_by_kind(kinds, value, where), value, where)
+            return _dataclass(_kind_of_value(kinds, value, where), value, where)
         kind = next((kind for kind in kinds if type(value) is kind), kinds[0])
         return _convert(kind, value, where)
     if kind is Any:
@@ -85,7 +85,8 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{where}: expected a mapping, found {value!r}")
         choose = arguments[1]
-        return {str(key): _convert(choose(str(key), item), item, f"{where}.{key}") for key, item in value.items()}
+        kinds_of = {str(key): _chosen(choose, str(key), item, where) for key, item in value.items()}
+        return {str(key): _convert(kinds_of[str(key)], item, f"{where}.{key}") for key, item in value.items()}
     if origin is Literal:
         if value not in arguments or type(value) not in {type(argument) for argument in arguments}:
             raise ConfigError(f"{where}: expected one of {', '.join(map(repr, arguments))}, found {value!r}")
@@ -99,15 +100,22 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     return _scalar(kind, value, where)
 
 
-def _told_by_kind(kinds: list[type], value: Any, where: str) -> type:
+def _chosen(choose: Callable[[str, Any], Any], key: str, value: Any, where: str) -> Any:
+    try:
+        return choose(key, value)
+    except ConfigError as error:
+        raise ConfigError(_under(where, error)) from None
+
+
+def _kind_of_value(kinds: list[type], value: Any, where: str) -> type:
     known = {typing.get_args(typing.get_type_hints(kind)["kind"])[0]: kind for kind in kinds}
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where}: expected a mapping with `kind` and the keys of that kind, found {value!r}")
-    found = value.get("kind")
-    if not isinstance(found, str) or found not in known:
-        what = f"found {found!r}" if "kind" in value else "found none"
-        raise ConfigError(f"{_under(where, 'kind')}: expected one of {', '.join(map(repr, known))}, {what}")
-    return known[found]
+    name = value.get("kind")
+    if not isinstance(name, str) or name not in known:
+        problem = f"found {name!r}" if "kind" in value else "found none"
+        raise ConfigError(f"{_under(where, 'kind')}: expected one of {', '.join(map(repr, known))}, {problem}")
+    return known[name]
 
 
 def _dataclass(kind: type, value: Any, where: str) -> Any:

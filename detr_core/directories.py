@@ -135,24 +135,24 @@ def _require_folder(folder: Path, where: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISDIR(mode):
-        found = "a link" if stat.S_ISLNK(mode) else "a file"
-        raise ForeignFileError(f"{where}: expected a folder for results, found {found} that no command made; {_ADVICE}")
+        kind = "a link" if stat.S_ISLNK(mode) else "a file"
+        raise ForeignFileError(f"{where}: expected a folder for results, found {kind} that no command made; {_ADVICE}")
 
 
-def _files_of_ours(folder: Path, shown: Path | None = None) -> list[str]:
+def _files_of_ours(folder: Path, where: Path | None = None) -> list[str]:
     """Returns the names of all files in `folder` with its mark. Raises ForeignFileError if the project did not write one of them.
 
     Another process may replace or remove the folder while it is read here. What was read is then of two folders, so a folder that
     has changed meanwhile is read again before anything is said about its files.
 
-    shown: the folder's name in an error, if it differs from `folder`.
+    where: the folder's name in an error, if it differs from `folder`.
     """
     while True:
         state = _state(folder)
         if state is None:
             return []
         try:
-            return _read_files_of_ours(folder, shown or folder)
+            return _read_files_of_ours(folder, where or folder)
         except ForeignFileError:
             if _state(folder) == state:
                 raise
@@ -172,8 +172,8 @@ def _read_files_of_ours(folder: Path, where: Path) -> list[str]:
     names = sorted(_names(folder))
     if not names:
         return []
-    listed = _listed(folder)
-    if listed is None:
+    digests = _files_in_mark(folder)
+    if digests is None:
         raise ForeignFileError(
             f"{where}: expected a new folder or results of an earlier run, found {counted(len(names), 'other file')}, such as "
             f"{names[0]}; {_ADVICE}"
@@ -181,12 +181,12 @@ def _read_files_of_ours(folder: Path, where: Path) -> list[str]:
     for name in names:
         if name in _OURS or Path(name).name in LITTER:
             continue
-        if name not in listed:
+        if name not in digests:
             raise ForeignFileError(
                 f"{where / name}: expected only results in this folder, because it is replaced, found a file that no command "
                 f"wrote; {_ADVICE}"
             )
-        if not _is_as_listed(folder / name, listed[name]):
+        if not _is_as_listed(folder / name, digests[name]):
             raise ForeignFileError(
                 f"{where / name}: expected this result unchanged, because it is replaced, found a changed file; {_ADVICE}"
             )
@@ -204,7 +204,7 @@ def _is_as_listed(file: Path, sha256: str) -> bool:
         return False
 
 
-def _listed(folder: Path) -> dict[str, str] | None:
+def _files_in_mark(folder: Path) -> dict[str, str] | None:
     """Returns the files that the mark of `folder` lists, with their digests; None if it has no mark."""
     try:
         content = json.loads((folder / MARK).read_bytes())

@@ -13,4 +13,4 @@ class ExpectedError(Exception):
     """
 
     def __init__(self, *arguments: object) -> None:
-        super().__init__(*(without_credentials(each) if isinstance(each, str) else each for each in arguments))
+        super().__init__(*(without_credentials(argument) if isinstance(argument, str) else argument for argument in arguments))

@@ -34,16 +34,18 @@ def as_storage_error(error: OSError, path: Path | None = None, needed: int | Non
     """
     if isinstance(error, StorageError):
         return error
-    number, named = _number_and_file(error)
+    number, name = _number_and_file(error)
     if number not in REFUSALS:
         return None
-    path = Path(named) if named is not None else path
-    what = str(path) if path is not None else "a result"
+    path = Path(name) if name is not None else path
+    place = str(path) if path is not None else "a result"
     if number not in ABOUT_SPACE:
-        return StorageError(f"{what}: it cannot be read or written, because {REFUSALS[number]}; change that, and {_AGAIN}")
+        return StorageError(f"{place}: it cannot be read or written, because {REFUSALS[number]}; change that, and {_AGAIN}")
     size = "" if needed is None else f"it needs {readable(needed)}, "
     space = _space([_existing(path)] if path is not None else _file_systems())
-    return StorageError(f"{what}: it cannot be written, because {REFUSALS[number]}; {size}{space}; make room there, and {_AGAIN}")
+    return StorageError(
+        f"{place}: it cannot be written, because {REFUSALS[number]}; {size}{space}; make room there, and {_AGAIN}"
+    )
 
 
 @contextmanager
@@ -61,14 +63,16 @@ def storage_errors(path: Path, needed: int | None = None) -> Iterator[None]:
         raise expected from error
 
 
-def require_space(folder: Path, needed: int, what: str) -> None:
-    """Raises StorageError unless `folder`, which need not exist yet, can be written and has `needed` bytes free for `what`."""
+def require_space(folder: Path, needed: int, purpose: str) -> None:
+    """Raises StorageError unless `folder`, which need not exist yet, can be written and has `needed` bytes free for `purpose`."""
     existing = _existing(folder)
     if not os.access(existing, os.W_OK):
-        raise StorageError(f"{folder}: expected a folder that can be written, for {what}, found that {existing} is not writable")
+        raise StorageError(
+            f"{folder}: expected a folder that can be written, for {purpose}, found that {existing} is not writable"
+        )
     free = shutil.disk_usage(existing).free
     if free < needed:
-        raise StorageError(f"{folder}: expected {readable(needed)} free for {what}, found {readable(free)}; make room there")
+        raise StorageError(f"{folder}: expected {readable(needed)} free for {purpose}, found {readable(free)}; make room there")
 
 
 def readable(size: int) -> str:
@@ -85,25 +89,25 @@ _AGAIN = "run the command again"
 def _number_and_file(error: OSError) -> tuple[int | None, str | None]:
     if error.errno is None and isinstance(error, shutil.Error):  # shutil.copytree collects (source, target, message) triples
         numbers = [(re.search(r"\[Errno (\d+)\]", str(reason)), target) for _, target, reason in error.args[0]]
-        return next(((int(found[1]), str(target)) for found, target in numbers if found), (None, None))
+        return next(((int(match[1]), str(target)) for match, target in numbers if match), (None, None))
     return error.errno, None if error.filename is None else os.fsdecode(error.filename)
 
 
 def _space(folders: list[Path]) -> str:
     free = {folder: shutil.disk_usage(folder).free for folder in folders}
-    shown = sorted(free, key=lambda folder: free[folder])[:3]
-    return ", ".join(f"{readable(free[folder])} are free in {folder}" for folder in shown)
+    emptiest = sorted(free, key=lambda folder: free[folder])[:3]
+    return ", ".join(f"{readable(free[folder])} are free in {folder}" for folder in emptiest)
 
 
 def _file_systems() -> list[Path]:
     """Returns one folder on each file system of the temporary folder, the working folder and its subfolders."""
     here = Path.cwd()
     folders = [here, Path(os.environ.get("TMPDIR", "/tmp")), *here.glob("*/"), *here.glob("*/*/")]
-    found: dict[int, Path] = {}
+    by_device: dict[int, Path] = {}
     for folder in folders:
         with suppress(OSError):
-            found.setdefault(folder.stat().st_dev, folder)
-    return list(found.values())
+            by_device.setdefault(folder.stat().st_dev, folder)
+    return list(by_device.values())
 
 
 def _existing(path: Path) -> Path:

@@ -14,9 +14,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # torch takes a second to import, and the check of a dataset and the report use no tensors
+    import torch
+    from torch import Tensor
 
 MAX_DETECTIONS = 100  # largest number of detections per image for models without queries; COCO's AP uses at most 100
 

@@ -53,22 +53,24 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     from detr_core.plots.data_check import write_data_check
 
     config, queries = settings.check, object_count(settings.detector)
-    found = inspect(splits, queries, reporter, config.value_range)
-    splits = {name: replace(split, value_ranges=found.value_ranges) for name, split in splits.items()}
-    refused: DatasetError | None = None
-    metrics = _metrics(found)
+    inspection = inspect(splits, queries, reporter, config.value_range)
+    splits = {name: replace(split, value_ranges=inspection.value_ranges) for name, split in splits.items()}
+    refusal: DatasetError | None = None
+    metrics = _metrics(inspection)
     with exclusive(paths.check, paths.dataset, tell=reporter.message), atomic_directory(paths.check) as out:
         try:
-            metrics |= _checked_dataset(settings, paths, splits, found)
+            metrics |= _checked_dataset(settings, paths, splits, inspection)
         except DatasetError as error:
-            refused = error
+            refusal = error
             directories.remove(paths.dataset)  # otherwise later stages would train on the dataset of an earlier check
-        findings = [{name: value for name, value in asdict(each).items() if value not in (None, "")} for each in found.findings]
+        findings = [
+            {name: value for name, value in asdict(finding).items() if value not in (None, "")} for finding in inspection.findings
+        ]
         (out / "findings.json").write_text(json.dumps(findings, indent=1) + "\n", encoding="utf-8")
         (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-        write_data_check(paths.profile, splits, found, queries, config.mode == "lenient", config.pictures, out)
-    if refused is not None:
-        raise refused
+        write_data_check(paths.profile, splits, inspection, queries, config.mode == "lenient", config.pictures, out)
+    if refusal is not None:
+        raise refusal
     return metrics
 
 
@@ -86,7 +88,7 @@ def _checked_dataset(settings: Profile, paths: Paths, splits: dict[str, Split], 
         # These functions read the dataset as training and scoring do. If they find a fault that the check has missed, they raise
         # an error, and nothing is trained.
         for name, targets, untrained in write_index(read_dataset(folder)):
-            metrics |= {f"untrained/{name}/{targets}/{what}": float(number) for what, number in untrained.items()}
+            metrics |= {f"untrained/{name}/{targets}/{reason}": float(number) for reason, number in untrained.items()}
         checked = read_dataset(folder)
         for split in checked.values():
             ground_truth.require_objects(split)
@@ -107,7 +109,7 @@ def _require_usable(settings: Profile, paths: Paths, findings: Sequence[Finding]
     stops = [finding for finding in findings if KINDS[finding.kind].stops]
     if broken and settings.check.mode == "strict":
         kinds = Counter(finding.kind for finding in broken)
-        told = "; ".join(f"{number} x {KINDS[kind].words}" for kind, number in kinds.most_common(3))
+        counts_of_kinds = "; ".join(f"{number} x {KINDS[kind].words}" for kind, number in kinds.most_common(3))
         first, splits = broken[0], " and ".join(dict.fromkeys(finding.split for finding in stops))
         lenient = f"or set `check.mode: lenient` in {relative(paths.params)} to leave them out"
         only = f"because without them nothing is left to learn from in {splits}"
@@ -115,7 +117,7 @@ def _require_usable(settings: Profile, paths: Paths, findings: Sequence[Finding]
         if kinds["duplicate_across"] and stops:
             advice += "; to validate on a share of the training images, set `val: null` and `val_share: 0.2` in `data.folder`"
         raise DatasetError(
-            f"{dataset}: expected a dataset without broken entries, found {told}; the first is in {first.split}, "
+            f"{dataset}: expected a dataset without broken entries, found {counts_of_kinds}; the first is in {first.split}, "
             f"{first.file or first.source}: {first.detail}. See {page}; {advice}"
         )
     for finding in stops:
@@ -123,14 +125,14 @@ def _require_usable(settings: Profile, paths: Paths, findings: Sequence[Finding]
         raise DatasetError(f"{where}: there is nothing to learn from: {finding.detail}. See {page}; correct the annotations")
 
 
-def _metrics(found: Inspection) -> dict[str, float]:
+def _metrics(inspection: Inspection) -> dict[str, float]:
     metrics: dict[str, float] = {}
-    for name, statistics in found.statistics.items():
+    for name, statistics in inspection.statistics.items():
         metrics[f"{name}/images"] = float(sum(statistics.objects.values()))
         metrics[f"{name}/objects"] = float(sum(statistics.sides.values()))
         metrics[f"{name}/crowds"] = float(statistics.crowds)
         metrics[f"{name}/most_objects"] = float(statistics.most_objects)
-    return metrics | {f"found/{kind}": float(number) for kind, number in counts(found.findings).items()}
+    return metrics | {f"found/{kind}": float(number) for kind, number in counts(inspection.findings).items()}
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:
@@ -151,7 +153,9 @@ def findings_table(findings: Sequence[Finding]) -> Table:
 
 def read_findings(file: Path) -> list[Finding]:
     """Reads the findings from a `findings.json`."""
-    return [Finding(**each | {"box": tuple(each["box"])} if "box" in each else each) for each in json.loads(file.read_bytes())]
+    return [
+        Finding(**entry | {"box": tuple(entry["box"])} if "box" in entry else entry) for entry in json.loads(file.read_bytes())
+    ]
 
 
 @flow(name="check", flow_run_name="check {profile}")

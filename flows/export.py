@@ -20,7 +20,7 @@ def main() -> None:
 
         from detr_core.model.checkpoint import export_published
 
-        export_published(checkpoints.named(arguments, torch.device("cpu")), out)
+        export_published(checkpoints.load_named(arguments, torch.device("cpu")), out)
     print(arguments.out)
 
 

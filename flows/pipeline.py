@@ -60,9 +60,9 @@ def pipeline(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
 def reproduce(name: str, profile: str) -> None:
     """Runs `dvc repro` for one stage. Raises PipelineError if it fails."""
     target = f"{relative(Paths(profile).dvc_folder / 'dvc.yaml')}:{name}"
-    code, said = _run(attached("dvc", "repro", "--single-item", target))
+    code, reason = _run(attached("dvc", "repro", "--single-item", target))
     if code != 0:
-        raise PipelineError(f"stage {name} of profile {profile!r} failed{f': {said}' if said else ''}")
+        raise PipelineError(f"stage {name} of profile {profile!r} failed{f': {reason}' if reason else ''}")
 
 
 def stages(paths: Paths) -> list[str]:
@@ -104,8 +104,8 @@ def _run(command: list[str]) -> tuple[int, str]:
             logger.info(line.rstrip())
             last.append(line.strip())
         code = process.wait()
-    named = [line for line in last if line.startswith("error: ")]
-    return code, named[0].removeprefix("error: ") if named else ""
+    errors = [line for line in last if line.startswith("error: ")]
+    return code, errors[0].removeprefix("error: ") if errors else ""
 
 
 def main() -> None:

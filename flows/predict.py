@@ -61,7 +61,7 @@ def run(
 
     root = Path(os.path.commonpath([image.parent for image in images]))
     sizes = [upright_size(image) for image in images]
-    described = [
+    image_entries = [
         {"id": number, "file_name": image.relative_to(root).as_posix(), "height": height, "width": width}
         for number, (image, (height, width)) in enumerate(zip(images, sizes, strict=True), start=1)
     ]
@@ -70,7 +70,7 @@ def run(
         for category in trained.categories
         if category.used
     ]
-    content: dict[str, Any] = {"images": described, "categories": categories, "annotations": []}
+    content: dict[str, Any] = {"images": image_entries, "categories": categories, "annotations": []}
     with building(out, reporter.message) as folder, TemporaryDirectory() as scratch:
         file = Path(scratch) / "images.json"
         file.write_text(json.dumps(content), encoding="utf-8")
@@ -79,8 +79,8 @@ def run(
         results = Path(scratch) / "results"
         results.mkdir()
         # Where `no object` wins, no class reaches 0.5, so with such a threshold the masks of these queries are not needed.
-        shown = replace(config, empty_slot_override=config.empty_slot_override and threshold < 0.5)
-        predict(trained, dataset, shown, results, single_process(artifacts.device()), 0, reporter)
+        filtered_config = replace(config, empty_slot_override=config.empty_slot_override and threshold < 0.5)
+        predict(trained, dataset, filtered_config, results, single_process(artifacts.device()), 0, reporter)
         content["annotations"] = _annotations(results, threshold)
         if trained.predicts_panoptic_maps:
             content["panoptic"] = json.loads((results / "panoptic.json").read_text(encoding="utf-8"))["annotations"]
@@ -97,14 +97,14 @@ def found_images(where: str) -> list[Path]:
     """
     path = Path(where)
     if path.is_dir():
-        found = [file for file in path.iterdir() if file.suffix.lower() in IMAGES]
+        files = [file for file in path.iterdir() if file.suffix.lower() in IMAGES]
     elif path.is_file():
-        found = [path]
+        files = [path]
     else:
-        found = [file for file in map(Path, glob.glob(where, recursive=True)) if file.suffix.lower() in IMAGES]
-    if not found:
+        files = [file for file in map(Path, glob.glob(where, recursive=True)) if file.suffix.lower() in IMAGES]
+    if not files:
         raise DatasetError(f"--images {where}: expected an image, a folder of images or a glob, found no image there")
-    return sorted(file.absolute() for file in found)
+    return sorted(file.absolute() for file in files)
 
 
 def evaluation(trained: Checkpoint, short: int | None, longest: int | None) -> EvaluateConfig:
@@ -128,10 +128,10 @@ def _annotations(results: Path, threshold: float) -> list[dict[str, Any]]:
     boxes = json.loads((results / "bbox.json").read_text(encoding="utf-8"))
     masks = results / "segm.json"
     if masks.exists():  # the same detections in the same order
-        found = json.loads(masks.read_text(encoding="utf-8"))
-        boxes = [{**one, "segmentation": other["segmentation"]} for one, other in zip(boxes, found, strict=True)]
-    kept = [result for result in boxes if result["score"] >= threshold]
-    return [{"id": number, **result} for number, result in enumerate(kept, start=1)]
+        segments = json.loads(masks.read_text(encoding="utf-8"))
+        boxes = [{**one, "segmentation": other["segmentation"]} for one, other in zip(boxes, segments, strict=True)]
+    sure = [result for result in boxes if result["score"] >= threshold]
+    return [{"id": number, **result} for number, result in enumerate(sure, start=1)]
 
 
 def _pictures(content: dict[str, Any], root: Path, folder: Path, ranges: Ranges | None) -> None:
@@ -143,7 +143,7 @@ def _pictures(content: dict[str, Any], root: Path, folder: Path, ranges: Ranges 
     of_image = defaultdict(list)
     for annotation in content["annotations"]:
         of_image[annotation["image_id"]].append(annotation)
-    panoptic = {each["image_id"]: each for each in content.get("panoptic", [])}
+    panoptic = {entry["image_id"]: entry for entry in content.get("panoptic", [])}
     (folder / "pictures").mkdir()
     for image in content["images"]:
         number, segments = image["id"], None
@@ -158,14 +158,13 @@ def main() -> None:
     arguments = command_line.parser("predict").parse_args()
     with stage_runner.one_line_errors():
         images, out = found_images(arguments.images), checkpoints.empty_folder(arguments.out)
-        trained = checkpoints.named(arguments, artifacts.device())
+        trained = checkpoints.load_named(arguments, artifacts.device())
         config = evaluation(trained, arguments.short, arguments.longest)
         with reporter("prediction") as bar:
             content = run(trained, images, arguments.threshold, config, out, bar)
-        found = f"{counted(len(content['annotations']), 'detection')} in {counted(len(images), 'image')}"
-        print(
-            f"{found} with a score of at least {arguments.threshold:g} (--threshold); the folder {arguments.out} has the results"
-        )
+        summary = f"{counted(len(content['annotations']), 'detection')} in {counted(len(images), 'image')}"
+        score = f"with a score of at least {arguments.threshold:g} (--threshold)"
+        print(f"{summary} {score}; the folder {arguments.out} has the results")
 
 
 if __name__ == "__main__":

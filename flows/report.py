@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from prefect import flow
 
 from detr_core.reporter import Reporter
-from detr_core.studies.config import EVALUATING
 from flows.profile import artifacts
 from flows.profile.paths import DEFAULT_PROFILE, Paths, relative
-from flows.profile.settings import Profile, left_out, load
+from flows.profile.settings import Profile, load, unsupported_studies
 from flows.runtime import stage_runner
 from flows.runtime.locks import building
 from flows.runtime.progress import Tee, reporter
+from flows.studies.digests import shared_digest
 from flows.tracking import recorder, ui_addresses
 from flows.tracking.prefect_summary import publish
 
@@ -32,21 +32,19 @@ def run(settings: Profile, paths: Paths, reporter: Reporter, links: Mapping[str,
     artifacts.dataset(paths)
     artifacts.result(paths, paths.evaluation / "metrics.json", "evaluate")
 
-    from detr_core.plots.report import write_report
+    from detr_core.plots.claims import ProfileStudies
+    from detr_core.plots.report import Results, write_report
 
+    unsupported = unsupported_studies(settings)
+    supported = [name for name in settings.studies.all if name not in unsupported]
+    profile_studies = ProfileStudies(
+        {name: _command(name, paths.profile) for name in supported},
+        {name: settings.studies.claims(name) for name in supported},
+        shared_digest(paths),
+    )
+    results = Results(paths.profile, paths.dataset, paths.detection, paths.panoptic, paths.evaluation, paths.studies)
     with building(paths.report, reporter.message) as out:
-        write_report(
-            paths.profile,
-            paths.dataset,
-            paths.detection,
-            paths.panoptic,
-            paths.evaluation,
-            paths.runs / "studies",
-            out,
-            settings.report.pictures,
-            dict(links or {}),
-            {name: _command(name, paths.profile) for name in settings.ablations if name not in left_out(settings)},
-        )
+        write_report(results, out, settings.report.pictures, dict(links or {}), profile_studies)
     reporter.message(f"the report: {relative(paths.report / 'index.html')}")
     return {}
 
@@ -55,18 +53,18 @@ def is_behind(paths: Paths) -> bool:
     """Returns whether a study has results that are newer than the page, or the page does not exist."""
     page = paths.report / "index.html"
     drawn = page.stat().st_mtime if page.is_file() else 0.0
-    return any(file.stat().st_mtime > drawn for file in (paths.runs / "studies").glob("*/*.json"))
+    return any(file.stat().st_mtime > drawn for file in paths.studies.glob("*/*/*.json"))
 
 
 def _command(study: str, profile: str) -> str:
-    return f"python -m flows.ablations {study}" + ("" if profile == DEFAULT_PROFILE else f" --profile {profile}")
+    return f"python -m flows.studies {study}" + ("" if profile == DEFAULT_PROFILE else f" --profile {profile}")
 
 
 @flow(name="report", flow_run_name="report {profile}")
 def report(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     """Writes the report of a profile."""
     settings, paths = load(profile), Paths(profile)
-    inputs = [paths.data, paths.dataset, paths.detection, paths.panoptic, paths.evaluation, *map(paths.study, EVALUATING)]
+    inputs = [paths.data, paths.dataset, paths.detection, paths.panoptic, paths.evaluation, paths.evaluating_studies]
     with recorder.stage_run("report", paths, settings.flat("report"), inputs) as record:
         with reporter("report") as bar:
             links = {name: ui_addresses.to_open(address) for name, address in record.links().items()}

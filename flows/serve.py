@@ -150,9 +150,9 @@ def _start(command: list[str], log: Path, settings: dict[str, str]) -> subproces
 
 def _prefect(*arguments: str) -> None:
     command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise ServerError(f"`prefect {' '.join(arguments)}` failed: {' '.join((done.stdout + done.stderr).split())[-500:]}")
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if process.returncode != 0:
+        raise ServerError(f"`prefect {' '.join(arguments)}` failed: {' '.join((process.stdout + process.stderr).split())[-500:]}")
 
 
 def _mlflow_answers(port: int) -> bool:

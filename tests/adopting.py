@@ -12,38 +12,45 @@ import yaml
 
 from detr_core.errors import ExpectedError
 from detr_core.reporter import Silent
-from detr_core.studies.config import EVALUATING
 from flows import check, data
 from flows.new_profile import adoption
 from flows.profile.paths import Paths
 from flows.profile.settings import load
+from tests.conftest import read_parameters, write_parameters
 
 
 @dataclass
 class Outcome:
-    """told: by `adopt`. metrics: of the check. found: how many findings of each kind. error: the line a command ends with."""
+    """What `adopt`, the data stage and the check say of a dataset folder.
+
+    notes: the messages of `adopt`. images: the number of images of each split, as the data stage counts them. metrics: of the
+    check. findings: the number of findings of each kind. error: the message of the error that stopped a command, else ''.
+    """
 
     paths: Paths
-    told: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     images: dict[str, int] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
-    found: dict[str, int] = field(default_factory=dict)
+    findings: dict[str, int] = field(default_factory=dict)
     error: str = ""
 
 
 def write_recipe(params: Path) -> None:
     """Writes params/plain.yaml: the smoke profile without its studies that train, which take most of the time to parse."""
-    content = yaml.safe_load((params / "smoke.yaml").read_text(encoding="utf-8"))
-    content["ablations"] = {name: study for name, study in content["ablations"].items() if name in EVALUATING}
-    (params / "plain.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    content = read_parameters(params / "smoke.yaml")
+    content["studies"]["training"] = {}
+    write_parameters(params / "plain.yaml", content)
 
 
 def carried(folder: Path, name: str, params: Path, mode: str = "strict", **options: Any) -> Outcome:
-    """What comes of the folder with the recipe of `write_recipe`. An error that is none of a user's goes on."""
+    """Runs `adopt`, the data stage and the check on a folder, with the recipe of `write_recipe`, and returns the outcome.
+
+    An error that no user can cause is raised.
+    """
     outcome = Outcome(Paths(name))
     try:
-        made = adoption.adopt(folder, name, "plain", **({"val_share": 0.25} | options))
-        outcome.told = made.notes
+        adopted = adoption.adopt(folder, name, "plain", **({"val_share": 0.25} | options))
+        outcome.notes = adopted.notes
         file = params / f"{name}.yaml"
         content = yaml.safe_load(file.read_text())
         content["check"] |= {"mode": mode, "pictures": 0}
@@ -55,5 +62,13 @@ def carried(folder: Path, name: str, params: Path, mode: str = "strict", **optio
         outcome.error = " ".join(str(error).split())
     if (outcome.paths.check / "findings.json").is_file():
         findings = json.loads((outcome.paths.check / "findings.json").read_text())
-        outcome.found = dict(Counter(finding["kind"] for finding in findings))
+        outcome.findings = dict(Counter(finding["kind"] for finding in findings))
     return outcome
+
+
+def sums(outcome: Outcome, entries: str) -> dict[str, float]:
+    """Returns how many entries of both splits' instances were supplied, used and left out. entries: 'images' or 'objects'."""
+    return {
+        part: sum(outcome.metrics[f"account/{split}/instances/{entries}/{part}"] for split in ("train", "val"))
+        for part in ("supplied", "used", "left_out")
+    }

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import yaml
 
 from detr_core import directories
 from detr_core.config import build
-from detr_core.reporter import Memory
+from detr_core.reporter import Memory, Reporter
 from flows.profile import artifacts, paths
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile
@@ -41,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one MiB."""
+    """Mounts a file system of one MiB and yields its folder."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={2**20}", "tmpfs", folder], capture_output=True, check=False)
@@ -53,17 +54,33 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class Trained:
-    """A profile whose stages have all run. metrics: what each returned. told: what each told of its progress."""
+    """A profile whose stages have all run.
+
+    metrics: the values that each stage returned. reporters: the reporter of each stage, which stores its progress.
+    """
 
     settings: Profile
     paths: Paths
     metrics: dict[str, dict[str, float]]
-    told: dict[str, Memory]
+    reporters: dict[str, Memory]
+
+
+def read_parameters(file: Path) -> dict[str, Any]:
+    """The content of the file of a profile; `studies` has that of the file beside it."""
+    content, studies = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in (file, paths.studies_file(file)))
+    return {**content, "studies": studies}
+
+
+def write_parameters(file: Path, content: dict[str, Any]) -> None:
+    """Writes such a content to both files of a profile."""
+    plain = {section: value for section, value in content.items() if section != "studies"}
+    for path, part in ((file, plain), (paths.studies_file(file), content["studies"])):
+        path.write_text(yaml.safe_dump(part, sort_keys=False), encoding="utf-8")
 
 
 def tiny_parameters() -> dict[str, Any]:
-    """The smoke profile with a handful of images."""
-    content: dict[str, Any] = yaml.safe_load((ROOT / "params" / "smoke.yaml").read_text(encoding="utf-8"))
+    """The content of the smoke profile with a handful of images; `studies` has that of its second file."""
+    content = read_parameters(ROOT / "params" / "smoke.yaml")
     content["data"]["scenes"] |= {"train": 24, "val": 6, "size": 64, "object_size": [16, 32]}
     for stage in ("train_detection", "train_panoptic"):
         content[stage] |= {"epochs": 1, "batch_size": 8, "checkpoint_every": 2}
@@ -74,40 +91,87 @@ def tiny_parameters() -> dict[str, Any]:
 
 
 def tiny_settings() -> Profile:
-    """The tiny profile, as the stages get it."""
+    """Returns the tiny profile as the stages read it."""
     return build(Profile, tiny_parameters(), "tiny.yaml")
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that stands for the project's, so that results of tests lie neither among real ones nor in the checkout."""
     root = tmp_path_factory.mktemp("project")
     shutil.copy(ROOT / "dvc.yaml", root)  # new profiles get a copy of it
+    return root
+
+
+@contextmanager
+def in_place_of_the_project(root: Path) -> Iterator[None]:
+    """During the block `root` is the folder in which this process's stages keep their results and their state."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paths, "ROOT", root)
         for module in (paths, launch):
             patch.setattr(module, "STATE", root / ".state")
-        yield root
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _project_of_the_test(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that uses the fixture `project` works in that folder; every other test works in the checkout."""
+    if "project" in request.fixturenames:
+        with in_place_of_the_project(request.getfixturevalue("project")):
+            yield
+    else:
+        yield
+
+
+@contextmanager
+def trainings_in_this_process() -> Iterator[None]:
+    """During the block a training of one process takes place in this process: one of its own takes seconds to start.
+
+    The smoke profile, tests/flows/runtime/test_launch.py and tests/jobs train in processes of their own.
+    """
+    import torch  # seconds, only where it is asked for
+
+    from detr_core.distributed import single_process
+    from detr_core.jobs.training import Job
+    from tests.jobs.worker import carry_out
+
+    def run(job: dict[str, Any], processes: int, reporter: Reporter, **_: Any) -> None:
+        assert processes == 1
+        carry_out(Job(**job), single_process(torch.device("cpu")), reporter)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "run", run)
+        yield
+
+
+@pytest.fixture
+def trains_here() -> Iterator[None]:
+    """Trainings take place in the test's process, for tests of what comes before and after a training."""
+    with trainings_in_this_process():
+        yield
 
 
 @pytest.fixture(scope="session")
 def trained(project: Path) -> Trained:
-    """The tiny profile after all its stages, in the order of the pipeline."""
+    """Runs all stages of the tiny profile in the order of the pipeline, and returns their results."""
     # Seconds, only where it is asked for.
-    from flows import ablations, check, data, evaluate, report, train_detection, train_panoptic
+    from flows import check, data, evaluate, report, train_detection, train_panoptic
+    from flows.studies import evaluating
 
-    settings, where = tiny_settings(), Paths("tiny")
+    settings = tiny_settings()
     metrics: dict[str, dict[str, float]] = {}
-    told: dict[str, Memory] = {}
-    for stage in (data, check, train_detection, train_panoptic, evaluate, ablations, report):
-        name = stage.__name__.removeprefix("flows.")
-        told[name] = Memory()
-        metrics[name] = stage.run(settings, where, told[name])
-    return Trained(settings, where, metrics, told)
+    reporters: dict[str, Memory] = {}
+    with in_place_of_the_project(project), trainings_in_this_process():
+        where = Paths("tiny")
+        for stage in (data, check, train_detection, train_panoptic, evaluate, evaluating, report):
+            name = "studies" if stage is evaluating else stage.__name__.removeprefix("flows.")
+            reporters[name] = Memory()
+            metrics[name] = stage.run(settings, where, reporters[name])
+    return Trained(settings, where, metrics, reporters)
 
 
 def copy_data(source: Paths, target: Paths) -> None:
-    """A profile's data, as it was made and as it was checked, for another profile, in place of what that has."""
+    """Copies the data and the checked dataset of one profile to another profile, and replaces those that it has."""
     for earlier, folder in ((source.data, target.data), (source.dataset, target.dataset)):
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(earlier, folder)

@@ -54,7 +54,7 @@ SAME = {  # absurd values that change nothing
 
 
 def same(section: str, field: str) -> list[Any]:
-    """The absurd values that change nothing in a field."""
+    """Returns the absurd values that change nothing in a field."""
     return SAME.get((section, field), [])
 
 

@@ -1,4 +1,4 @@
-"""A tiny configuration of each kind of detector other than DETR, with which the tests for every kind run.
+"""Tiny configurations of every kind of detector other than DETR, with which the tests for every kind run.
 
 detector, loss, optimizer: as in a profile. steps: the number of optimiser steps in which the detector learns six scenes by heart.
 """
@@ -49,4 +49,34 @@ FASTER_RCNN: dict[str, Any] = {
     "steps": 80,
 }
 
-KINDS = {"deformable": DEFORMABLE, "faster_rcnn": FASTER_RCNN}
+# Without a pyramid, on the dilated last stage, with GIoU as the only box loss and the paper's weights.
+FASTER_RCNN_DC5: dict[str, Any] = {
+    "detector": {
+        "kind": "faster_rcnn",
+        "backbone": {**BACKBONE, "dilation": True},
+        "stages": [4],
+        "width": None,
+        "anchors": [16, 32, 64],
+        "proposals": 40,
+        "candidates": 80,
+        "training_proposals": 60,
+        "training_candidates": 120,
+        "sampled_anchors": 48,
+        "sampled_proposals": 32,
+        "head_width": 64,
+    },
+    "loss": {
+        "kind": "regions",
+        "objectness": 1,
+        "proposals": 0,
+        "proposals_giou": 1,
+        "classification": 1,
+        "boxes": 0,
+        "giou": 20,
+        "beta": 0,
+    },
+    "optimizer": {"kind": "adamw", "sampling_lr": None, **RATES},
+    "steps": 240,
+}
+
+KINDS = {"deformable": DEFORMABLE, "faster_rcnn": FASTER_RCNN, "faster_rcnn_dc5": FASTER_RCNN_DC5}

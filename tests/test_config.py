@@ -9,12 +9,12 @@ import pytest
 
 from detr_core.config import ConfigError, as_dict, build
 from detr_core.model.deformable.config import DeformableConfig
-from detr_core.model.faster_rcnn.config import FasterRcnnConfig
+from detr_core.model.faster_rcnn.config import FasterRcnnConfig, RegionLossConfig
 from detr_core.model.spec import KINDS as ROWS
 from detr_core.model.spec import detector_config
 from flows.profile.settings import Profile
 from tests.conftest import tiny_parameters
-from tests.kinds import DEFORMABLE, FASTER_RCNN, KINDS
+from tests.kinds import DEFORMABLE, FASTER_RCNN, FASTER_RCNN_DC5, KINDS
 
 KNOWN = ", ".join(map(repr, ROWS))
 
@@ -23,12 +23,13 @@ def profile(kind: str) -> dict[str, Any]:
     content, recipe = tiny_parameters(), KINDS[kind]
     content["detector"] = recipe["detector"]
     content["train_detection"] |= {"loss": recipe["loss"], "optimizer": recipe["optimizer"]}
-    content["ablations"] = {}  # the studies there vary a DETR
+    content["studies"] = {"evaluating": {}, "training": {}}  # the studies there vary a DETR
     return content
 
 
 def test_the_kind_says_which_configuration_it_is() -> None:
-    for recipe, kind in ((DEFORMABLE, DeformableConfig), (FASTER_RCNN, FasterRcnnConfig)):
+    kinds = ((DEFORMABLE, DeformableConfig), (FASTER_RCNN, FasterRcnnConfig), (FASTER_RCNN_DC5, FasterRcnnConfig))
+    for recipe, kind in kinds:
         config = detector_config(recipe["detector"], "a.yaml")
         assert isinstance(config, kind)
         assert detector_config(as_dict(config), "a.yaml") == config
@@ -36,7 +37,7 @@ def test_the_kind_says_which_configuration_it_is() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_profile_of_every_kind(kind: str) -> None:
-    assert build(Profile, profile(kind), "a.yaml").detector.kind == kind
+    assert build(Profile, profile(kind), "a.yaml").detector.kind == KINDS[kind]["detector"]["kind"]
 
 
 @pytest.mark.parametrize(
@@ -64,9 +65,44 @@ def test_without_a_kind() -> None:
         detector_config(3, "a.yaml")
 
 
-def test_a_size_for_every_level_of_the_pyramid() -> None:
-    with pytest.raises(ConfigError, match=re.escape("anchors: expected one size for each of the 3 levels, found [16.0, 32.0]")):
-        detector_config(FASTER_RCNN["detector"] | {"anchors": [16, 32]}, "a.yaml")
+DILATED = FASTER_RCNN_DC5["detector"]["backbone"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "change", "error"),
+    [
+        (FASTER_RCNN, {"anchors": [16, 32]}, "anchors: expected one size for each of the 3 levels, found [16.0, 32.0]"),
+        (FASTER_RCNN, {"backbone": DILATED}, "backbone.dilation: expected false with a pyramid, whose strides double"),
+        (FASTER_RCNN, {"width": None}, "stages: expected one stage with width null, which is no pyramid, found [2, 4]"),
+        (FASTER_RCNN, {"width": 0}, "width: expected 1 or more, found 0"),
+        (FASTER_RCNN, {"candidates": 19}, "candidates: expected 20 or more, so that 60 proposals can be kept, found 19"),
+        (FASTER_RCNN_DC5, {"stages": [3, 4]}, "stages: expected one stage with width null, which is no pyramid, found [3, 4]"),
+        (FASTER_RCNN_DC5, {"anchors": []}, "anchors: expected different sizes, found []"),
+        (FASTER_RCNN_DC5, {"anchors": [32, 32]}, "anchors: expected different sizes, found [32.0, 32.0]"),
+        (FASTER_RCNN_DC5, {"anchors": [0, 32]}, "anchors: expected sizes above 0, found [0.0, 32.0]"),
+        (FASTER_RCNN_DC5, {"candidates": 39}, "candidates: expected 40 or more, so that 40 proposals can be kept, found 39"),
+        (
+            FASTER_RCNN_DC5,
+            {"training_candidates": None},
+            "training_candidates: expected 60 or more, so that 60 proposals can be kept, found 40",
+        ),
+        (FASTER_RCNN_DC5, {"training_proposals": 0}, "training_proposals: expected 1 or more, found 0"),
+    ],
+)
+def test_a_faster_rcnn_that_makes_no_sense(recipe: dict[str, Any], change: dict[str, Any], error: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"a.yaml: {error}")):
+        detector_config(recipe["detector"] | change, "a.yaml")
+
+
+def test_a_faster_rcnn_of_before_its_newer_keys() -> None:
+    config = detector_config(FASTER_RCNN["detector"], "a.yaml")
+    assert isinstance(config, FasterRcnnConfig)
+    assert config.kept == config.before_nms == {"training": 60, "testing": 60}
+    newer = detector_config(FASTER_RCNN_DC5["detector"], "a.yaml")
+    assert isinstance(newer, FasterRcnnConfig)
+    assert (newer.kept, newer.before_nms) == ({"training": 60, "testing": 40}, {"training": 120, "testing": 80})
+    loss = build(RegionLossConfig, FASTER_RCNN["loss"], "a.yaml")
+    assert (loss.proposals_giou, loss.beta) == (0, 1 / 9), "torchvision's losses"
 
 
 @pytest.mark.parametrize(

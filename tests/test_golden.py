@@ -26,7 +26,7 @@ from detr_core.evaluate.panoptic import kept_queries, merge
 from detr_core.evaluate.panoptic_quality import panoptic_quality
 from detr_core.loss.config import LossConfig
 from detr_core.loss.criterion import Normalizer, set_loss
-from detr_core.loss.matcher import match
+from detr_core.loss.matcher import Matches, match
 from detr_core.model.common.config import BackboneConfig, PositionsConfig
 from detr_core.model.common.position import SinePositions
 from detr_core.model.detr.config import DetectorConfig
@@ -39,7 +39,7 @@ GOLDEN = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parent / "golden"))
 
 
 def cases(pattern: str) -> Any:
-    """Parametrises a test over the golden files or folders of this name."""
+    """Returns a decorator that runs a test once for each golden file or folder of this name."""
     paths = sorted(GOLDEN.glob(pattern))
     return pytest.mark.parametrize("path", paths, ids=[path.name for path in paths])
 
@@ -59,9 +59,9 @@ def sizes(array: np.ndarray) -> list[tuple[int, int]]:
 def test_boxes(path: Path) -> None:
     golden = np.load(path)
     logits, boxes = torch.from_numpy(golden["pred_logits"]), torch.from_numpy(golden["pred_boxes"])
-    found = postprocess_softmax(logits, boxes, sizes(golden["sizes"]), empty_slot_override=True)
-    assert len(found) == len(logits)
-    for i, image in enumerate(found):
+    detections = postprocess_softmax(logits, boxes, sizes(golden["sizes"]), empty_slot_override=True)
+    assert len(detections) == len(logits)
+    for i, image in enumerate(detections):
         close(image.scores, golden[f"scores_{i}"])
         close(image.boxes, golden[f"boxes_{i}"])
         np.testing.assert_array_equal(image.labels, golden[f"labels_{i}"])
@@ -144,7 +144,7 @@ def test_panoptic_quality(path: Path) -> None:
 
 
 def published_detector(golden: Any) -> Detr:
-    """The published architecture of a golden file."""
+    """Returns the published architecture of a golden file."""
     backbone = BackboneConfig(str(golden["backbone"]), bool(golden["dilation"]), weights=None, norm="frozen", frozen_stages=2)
     config = DetectorConfig(
         backbone,
@@ -163,7 +163,10 @@ def published_detector(golden: Any) -> Detr:
 
 
 def published_names(model: Detr) -> list[tuple[str, str, torch.Tensor]]:
-    """Our name, the published name and the value of every weight; panoptic checkpoints keep the detector under `detr.`."""
+    """Yields this project's name, the published name and the value of every weight.
+
+    A panoptic checkpoint keeps the detector under `detr.`.
+    """
     own = ("bbox_attention.", "mask_head.")
     prefix = "detr." if model.has_mask_head else ""
     return [(key, key if key.startswith(own) else prefix + key, value) for key, value in model.state_dict().items()]
@@ -291,7 +294,8 @@ def test_matching_losses_and_gradients(path: Path) -> None:
     total = losses.total
     if "pred_masks" in golden:
         mask_logits = torch.from_numpy(golden["pred_masks"]).requires_grad_()
-        main = matches.of_last_layer()
+        last = matches.layer == layers - 1
+        main = Matches(matches.layer[last], matches.image[last], matches.query[last], matches.target[last])
         masks = matched_masks(targets, main, golden["target_masks"].shape[-2:])
         weights = MaskLossConfig(focal=1, dice=1, alpha=0.25, gamma=2)
         focal, dice = mask_loss(mask_logits[main.image, main.query], masks, normalizer.boxes, weights)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "detr_core"
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 
-D, C, T, P, E, A, R = "data", "check", "train_detection", "train_panoptic", "evaluate", "ablations", "report"
+D, C, T, P, E, A, R = "data", "check", "train_detection", "train_panoptic", "evaluate", "studies", "report"
 # A module or a folder of detr_core -> the stages that a change of it makes stale; the longest path that fits counts. A folder of
 # a kind of detector concerns the profiles of that kind alone.
 TABLE: dict[str, set[str]] = {
@@ -27,6 +27,7 @@ TABLE: dict[str, set[str]] = {
     "directories.py": set(),
     "distributed.py": {T, P, E, A},
     "errors.py": set(),
+    "numbers.py": {C, A, R},
     "redaction.py": set(),
     "reporter.py": set(),
     "sampling.py": {A, R},
@@ -60,7 +61,6 @@ TABLE: dict[str, set[str]] = {
     "jobs/training.py": {T, P},
     "plots": {R},
     "plots/data_check.py": {C, R},
-    "plots/numbers.py": {C, R},
     "plots/page.py": {C, R},
     "plots/pictures.py": {C, R},
     "plots/sections.py": {C, R},
@@ -94,6 +94,7 @@ NO_RESULT = {
     "storage.py": "how a full disk is reported",
     "wording.py": "how messages are worded",
 }
+STUDIES = {"studies/evaluating", "plots/studies"}  # packages that load their modules by the names of the studies
 SPEC = "model/spec.py"  # the code that this file picks decides results, although the file itself does not
 APART = {
     (
@@ -102,8 +103,6 @@ APART = {
     ): "the check reads from the detector's configuration how many objects it finds; DVC compares that parameter itself",
     (T, "evaluate"): "a training validates, but learns nothing from it; a change must not train again",
     (P, "evaluate"): "a training validates and refuses a dataset without objects, but learns nothing from it",
-    (R, "model"): "a study names the capabilities that a detector must have for it; the report draws what the study has measured",
-    (A, "plots"): "the plots of a study are drawn for its record and for the report, and are no output of the stage",
 }
 
 
@@ -112,47 +111,49 @@ def path_of(file: Path) -> str:
 
 
 def within(path: str, places: object) -> str | None:
-    """The longest of `places` that is this path or a folder around it."""
+    """Returns the longest of `places` that is this path or a folder around it."""
     fitting = [place for place in places if path == place or path.startswith(f"{place}/")]  # type: ignore[attr-defined]
     return max(fitting, key=len, default=None)
 
 
 @cache
 def imported(file: Path) -> frozenset[Path]:
-    """The modules of detr_core that a file imports, in its functions too."""
-    found = set()
+    """The modules of detr_core that a file imports, in its functions too. Of a package of studies it imports all modules."""
+    found: set[Path] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("detr_core"):
             for module in (str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)):
                 path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
                 if path.is_file():
                     found.add(path)
+                elif path_of(path.with_suffix("")) in STUDIES:
+                    found |= set(path.with_suffix("").glob("*.py"))
     return frozenset(found)
 
 
 def decisive(stage: str, kind: str) -> set[str]:
-    """The modules that the stage's work imports, directly or not, for this kind of detector, without what decides no result."""
+    """Returns the modules that decide a stage's result for this kind of detector: all that its work imports."""
     start = ROOT / WORK[stage]
-    seen: set[Path] = set()
+    visited: set[Path] = set()
     pending = [start]
     while pending:
-        for path in imported(pending.pop()) - seen:
+        for path in imported(pending.pop()) - visited:
             name = path_of(path)
             of_others = [f"model/{other}" for other in KINDS if other != kind]
             apart = [place for of, place in APART if of == stage]
             if within(name, [*of_others, *apart]) is not None:
                 continue
             if name == SPEC:
-                seen |= (picked := {file for file in imported(path) if within(path_of(file), [f"model/{kind}"])} - seen)
+                visited |= (picked := {file for file in imported(path) if within(path_of(file), [f"model/{kind}"])} - visited)
                 pending += picked
             elif within(name, NO_RESULT) is None:
-                seen.add(path)
+                visited.add(path)
                 pending.append(path)
-    return {path_of(path) for path in seen | ({start} if start.is_relative_to(CORE) else set())}
+    return {path_of(path) for path in visited | ({start} if start.is_relative_to(CORE) else set())}
 
 
 def named(stage: str, kind: str) -> list[str]:
-    """What dvc.yaml names as the code of the stage, below detr_core."""
+    """Returns the paths below detr_core that dvc.yaml names as the code of the stage."""
     code = [name for name in STAGES[stage]["deps"] if "${profile}" not in name]
     assert all(name.startswith("detr_core/") for name in code), "no flow decides a result"
     return [name.removeprefix("detr_core/").replace("${kind}", kind) for name in code]
@@ -196,9 +197,9 @@ def test_every_exception_is_needed() -> None:
     for place in NO_RESULT:
         assert any(within(path_of(path), [place]) for file in files for path in imported(file)), place
     for stage, place in APART:
-        found = {path_of(path) for path in imported(ROOT / WORK[stage])}
-        found |= {path_of(path) for module in decisive(stage, "detr") for path in imported(CORE / module)}
-        assert any(within(module, [place]) for module in found), (stage, place)
+        paths = {path_of(path) for path in imported(ROOT / WORK[stage])}
+        paths |= {path_of(path) for module in decisive(stage, "detr") for path in imported(CORE / module)}
+        assert any(within(module, [place]) for module in paths), (stage, place)
 
 
 def test_what_must_not_train_a_detector_again() -> None:

@@ -1,3 +1,5 @@
+"""A number is written with the singular or the plural of its noun."""
+
 import pytest
 
 from detr_core.wording import counted

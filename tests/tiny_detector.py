@@ -11,35 +11,39 @@ from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split, read_dataset
 from detr_core.data.transforms import evaluation_transform
 from detr_core.model.common.config import BackboneConfig, PositionsConfig
+from detr_core.model.common.detector import Detector
 from detr_core.model.detr.config import DetectorConfig
 from detr_core.model.detr.model import Detr
-from detr_core.reporter import Silent
+from detr_core.reporter import Reporter, Silent
 from detr_core.sources.config import ScenesConfig
 from detr_core.sources.scenes import generate_scenes
 from detr_core.structures import Category
+from detr_core.studies.study import StudyInputs
 
 CPU = torch.device("cpu")
 SEED = 20  # of the detector's weights: with these it says each of things, stuff and nothing
 
 
+SCENES = ScenesConfig(
+    train=1,
+    val=6,
+    size=64,
+    objects=(1, 4),
+    object_size=(14, 30),
+    beside=0.25,
+    beside_size=(0.45, 1.0),
+    visible=0.55,
+    color_noise=22,
+    random_color=0.05,
+    texture=(4, 22),
+    rotation=0.45,
+    log_aspect=0.25,
+)
+
+
 def scenes(folder: Path) -> Split:
-    """The val split of six generated scenes."""
-    config = ScenesConfig(
-        train=1,
-        val=6,
-        size=64,
-        objects=(1, 4),
-        object_size=(14, 30),
-        beside=0.25,
-        beside_size=(0.45, 1.0),
-        visible=0.55,
-        color_noise=22,
-        random_color=0.05,
-        texture=(4, 22),
-        rotation=0.45,
-        log_aspect=0.25,
-    )
-    generate_scenes(config, 0, folder, 1, Silent())
+    """Returns the val split of six generated scenes."""
+    generate_scenes(SCENES, 0, folder, 1, Silent())
     return read_dataset(folder)["val"]
 
 
@@ -48,7 +52,7 @@ def dataset_of(split: Split) -> CocoDataset:
 
 
 def detector(categories: Sequence[Category], mask_head: bool, queries: int = 12) -> Detr:
-    """Untrained, but sure of what it says: its scores are spread from near 0 to near 1, so every branch is taken."""
+    """Returns an untrained detector whose scores are spread from near 0 to near 1, so that every branch is taken."""
     config = DetectorConfig(
         backbone=BackboneConfig(name="small", dilation=False, weights=None, norm="group", frozen_stages=0),
         positions=PositionsConfig(kind="sine", where="attention", cells=8, queries="attention", factor=1),
@@ -73,3 +77,9 @@ def detector(categories: Sequence[Category], mask_head: bool, queries: int = 12)
             if name.startswith(("mask_head.out_lay", "bbox_embed.layers.2")):
                 parameter.mul_(4)
     return model
+
+
+def study_inputs(model: Detector, split: Split, reporter: Reporter) -> StudyInputs:
+    """What an evaluating study gets: a detector of the split's categories. The split is val and train in one."""
+    categories = dataset_of(split).categories
+    return StudyInputs(model, categories, Path("checkpoint.pt"), {"train": split, "val": split}, CPU, 0, reporter)

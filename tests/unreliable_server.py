@@ -13,12 +13,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Site:
-    """What the server has, and how it behaves.
+    """The files of a server, and the ways in which it is unreliable.
 
-    files: content by path, '/a.zip'. ranges: whether it does them. cut_after: bytes after which it ends each connection.
-    cuts: how often it still does so, -1 for ever. wrong: bytes of an answer are changed. seconds: before each block of 64 KiB.
-    broken: answers 503 so many times first. version: its ETag. asked: the Range headers that came, by path. moved: where
-    to, by path. answering: how many requests now. at_once: how many at most it was.
+    files: the content by path, such as '/a.zip'. ranges: whether the server supports range requests. cut_after: the number of
+    bytes after which it ends a connection, and cuts: how often it still does so (-1: always). wrong: whether it changes bytes of
+    an answer. seconds: the delay before each block of 64 KiB. broken: how many requests it answers with status 503 first.
+    version: the ETag of its files. asked: the path and the Range header of each request. moved: the new address by path.
+    answering: the number of requests that are being answered, and at_once: the largest such number.
     """
 
     files: dict[str, bytes]
@@ -40,7 +41,7 @@ class Site:
 
 @contextmanager
 def serving(site: Site) -> Iterator[Site]:
-    """The site at `site.url` while the block runs."""
+    """Runs the site while the block runs; its address is `site.url`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -55,15 +55,15 @@ def accounts(
     for (name, source), own in sizes.items():
         broken = [finding for finding in findings if finding.split == name and finding.leaves is not None]
         file: Path = getattr(supplied[name], source)
-        left = left_out(read_content(file), source, broken) if broken else Listed(0, 0)
+        without = left_out(read_content(file), source, broken) if broken else Listed(0, 0)
         annotations = read_annotations(checked[name], "panoptic" if source == "panoptic" else "instances", masks=False)
         used = Listed(len(annotations.image_ids), len(annotations.labels) + sum(annotations.left_out.values()))
-        for what in ("images", "objects"):
-            account = Account(f"{file}: {what}", getattr(own, what), getattr(used, what), getattr(left, what))
-            place = f"account/{name}/{source}/{what}"
+        for entries in ("images", "objects"):
+            account = Account(f"{file}: {entries}", getattr(own, entries), getattr(used, entries), getattr(without, entries))
+            place = f"account/{name}/{source}/{entries}"
             metrics |= {f"{place}/{part}": float(getattr(account, part)) for part in ("supplied", "used", "left_out")}
             if source == source_counted(supplied[name]):
-                metrics[f"left_out/{name}/{what}"] = float(account.left_out)
+                metrics[f"left_out/{name}/{entries}"] = float(account.left_out)
     return metrics
 
 
@@ -96,8 +96,8 @@ def images_left_out(findings: Iterable[Finding]) -> set[int]:
 
     An image entry that is broken itself need not have an id, so the finding's `place` says which entry of the one file it is.
     """
-    left = (finding.image_id for finding in findings if _leaves_image(finding) and finding.kind != "image_entry")
-    return {number for number in left if number is not None}
+    numbers = (finding.image_id for finding in findings if _leaves_image(finding) and finding.kind != "image_entry")
+    return {number for number in numbers if number is not None}
 
 
 def _leaves_image(finding: Finding) -> bool:

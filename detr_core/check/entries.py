@@ -61,43 +61,43 @@ def check_entries(content: dict[str, Any], split: str, source: str) -> Entries:
     Raises DatasetError if the categories are not a list of ids and names, because objects can't be checked without them.
     """
     categories = category_names(content, f"{split}.{source}")
-    found = Entries({}, {}, {}, {}, [])
-    _check_images(content["images"], found, split, source)
-    repeated = {each.image_id for each in found.findings if each.kind == "image_id" and each.image_id is not None}
+    result = Entries({}, {}, {}, {}, [])
+    _check_images(content["images"], result, split, source)
+    repeated = {finding.image_id for finding in result.findings if finding.kind == "image_id" and finding.image_id is not None}
     seen: set[int | str] = set()
     for place, entry in enumerate(content["annotations"]):
         blank = Finding("object_entry", split, source, place=place)
         if not isinstance(entry, dict):
-            found.findings.append(replace(blank, detail=f"expected an object of JSON, found {str(entry)[:60]}"))
+            result.findings.append(replace(blank, detail=f"expected an object of JSON, found {str(entry)[:60]}"))
         elif source == "panoptic":
-            found.findings += _panoptic(entry, blank, found, categories)
+            result.findings += _panoptic(entry, blank, result, categories)
         else:
-            found.findings += _object(entry, blank, found, categories, seen)
-    found.leave_out(repeated)  # only now, because their annotations would be findings of an unknown image
-    found.findings += _repeated(found, split, source)
+            result.findings += _object(entry, blank, result, categories, seen)
+    result.leave_out(repeated)  # only now, because their annotations would be findings of an unknown image
+    result.findings += _repeated(result, split, source)
     if source == "instances":
-        names = {number: image.name for number, image in found.images.items()}
-        found.findings += objects_without_mask(content["annotations"], names, found.findings, split)
-        found.findings = conversion_findings(content, found.findings, split, source)
-    return found
+        names = {number: image.name for number, image in result.images.items()}
+        result.findings += objects_without_mask(content["annotations"], names, result.findings, split)
+        result.findings = conversion_findings(content, result.findings, split, source)
+    return result
 
 
-def _check_images(entries: list[Any], found: Entries, split: str, source: str) -> None:
-    """Adds valid images and the findings about all others to `found`. If several images have one id, the first one is added."""
+def _check_images(entries: list[Any], result: Entries, split: str, source: str) -> None:
+    """Adds valid images and the findings about all others to `result`. If several images have one id, the first one is added."""
     often = Counter(_whole(entry, "id") for entry in entries if isinstance(entry, dict))
     for place, entry in enumerate(entries):
         image, fault = _image(entry, place)
         number, name = (_whole(entry, "id"), str(entry.get("file_name", ""))) if isinstance(entry, dict) else (None, "")
         blank = Finding("image_entry", split, source, number, name, place)
         if image is None:
-            found.findings.append(replace(blank, detail=fault))
+            result.findings.append(replace(blank, detail=fault))
             continue
         if often[number] > 1:
-            found.findings.append(replace(blank, kind="image_id", detail=f"{often[number]} images have the id {number}"))
+            result.findings.append(replace(blank, kind="image_id", detail=f"{often[number]} images have the id {number}"))
         elif entry.get(SIZE_READ) is True:
             height, width = image.size
-            found.findings.append(replace(blank, kind="image_size_read", detail=f"{width} x {height} pixels"))
-        found.images.setdefault(image.id, image)
+            result.findings.append(replace(blank, kind="image_size_read", detail=f"{width} x {height} pixels"))
+        result.images.setdefault(image.id, image)
 
 
 def category_names(content: dict[str, Any], where: str) -> dict[int, str]:
@@ -141,19 +141,19 @@ def _image(entry: Any, place: int) -> tuple[ImageEntry | None, str]:
     return ImageEntry(number, entry["file_name"], (height, width), place), ""
 
 
-def _panoptic(entry: dict[str, Any], blank: Finding, found: Entries, categories: dict[int, str]) -> Iterator[Finding]:
+def _panoptic(entry: dict[str, Any], blank: Finding, result: Entries, categories: dict[int, str]) -> Iterator[Finding]:
     image_id = _whole(entry, "image_id")
-    image = None if image_id is None else found.images.get(image_id)
+    image = None if image_id is None else result.images.get(image_id)
     if image is None:
         yield replace(blank, kind="object_without_image", detail=f"image_id {str(entry.get('image_id'))[:40]}")
         return
     blank = replace(blank, image_id=image.id, file=image.name)
     segments, name = entry.get("segments_info"), entry.get("file_name")
-    if not isinstance(segments, list) or not isinstance(name, str) or image.id in found.panoptic or Path(name).is_absolute():
+    if not isinstance(segments, list) or not isinstance(name, str) or image.id in result.panoptic or Path(name).is_absolute():
         yield replace(blank, detail="expected a list `segments_info`, a relative path `file_name`, and one entry per image")
         return
     areas: dict[int, float] = {}
-    found.panoptic[image.id] = (blank.place or 0, name, areas)
+    result.panoptic[image.id] = (blank.place or 0, name, areas)
     seen: set[int | str] = set()
     for segment in segments:
         number = _whole(segment, "id") if isinstance(segment, dict) else None
@@ -163,14 +163,14 @@ def _panoptic(entry: dict[str, Any], blank: Finding, found: Entries, categories:
         # A segment that is left out stays known, so that its pixels do not count as an unknown segment.
         areas[number] = float(segment["area"]) if type(segment.get("area")) in (int, float) else math.nan
         where = replace(blank, segment=number)
-        yield from _object(segment | {"image_id": image.id}, where, found, categories, seen)
+        yield from _object(segment | {"image_id": image.id}, where, result, categories, seen)
 
 
 def _object(
-    entry: dict[str, Any], blank: Finding, found: Entries, categories: dict[int, str], seen: set[int | str]
+    entry: dict[str, Any], blank: Finding, result: Entries, categories: dict[int, str], seen: set[int | str]
 ) -> Iterator[Finding]:
     number, image_id, category = _annotation_id(entry), *(_whole(entry, field) for field in ("image_id", "category_id"))
-    image = None if image_id is None else found.images.get(image_id)
+    image = None if image_id is None else result.images.get(image_id)
     blank = replace(blank, image_id=image_id, file=image.name if image else "")
     box = _box(entry.get("bbox"))
     if image_id is None and entry.get("image_id") is not None:
@@ -200,9 +200,9 @@ def _object(
         yield from faults
         if all(fault.leaves is None for fault in faults):
             if entry.get("iscrowd", 0):
-                found.crowds.setdefault(image_id, set()).add(number)
+                result.crowds.setdefault(image_id, set()).add(number)
             else:
-                found.objects.setdefault(image_id, {})[number] = (category, box)
+                result.objects.setdefault(image_id, {})[number] = (category, box)
     if number is not None:
         seen.add(number)
 
@@ -218,13 +218,13 @@ def _box_faults(box: tuple[float, float, float, float], size: tuple[int, int], b
         yield replace(blank, kind="box_clipped", box=_drawn(box), detail=detail)
 
 
-def _repeated(found: Entries, split: str, source: str) -> Iterator[Finding]:
-    for image_id, by_id in found.objects.items():
+def _repeated(result: Entries, split: str, source: str) -> Iterator[Finding]:
+    for image_id, by_id in result.objects.items():
         objects = list(by_id.values())
         if len(set(objects)) < len(objects):
-            twice = next(each for place, each in enumerate(objects) if each in objects[:place])
+            twice = next(item for place, item in enumerate(objects) if item in objects[:place])
             detail = f"{len(objects) - len(set(objects))} of {len(objects)}"
-            yield Finding("object_repeated", split, source, image_id, found.images[image_id].name, box=twice[1], detail=detail)
+            yield Finding("object_repeated", split, source, image_id, result.images[image_id].name, box=twice[1], detail=detail)
 
 
 def _whole(entry: Any, field: str) -> int | None:

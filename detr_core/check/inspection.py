@@ -69,26 +69,26 @@ def inspect(splits: Mapping[str, Split], queries: int, reporter: Reporter, value
             findings += own.findings
             for image in own.images.values():
                 jobs[split.name][split.images / image.name, image.size].append((source, image))
-    seen = _read_images({job: split.images.resolve() for split in splits.values() for job in jobs[split.name]}, reporter)
+    contents = _read_images({job: split.images.resolve() for split in splits.values() for job in jobs[split.name]}, reporter)
     for split in splits.values():
         for (path, size), entries_of in jobs[split.name].items():
             findings += [
                 Finding(kind, split.name, "", image.id, image.name, detail=detail)
                 for image in _once(entries_of)
-                for kind, detail in seen[path, size].faults
+                for kind, detail in contents[path, size].faults
             ]
         if (split.name, "panoptic") in entries:
             findings += _panoptic_findings(split, entries[split.name, "panoptic"], reporter)
-    findings += _duplicates(splits, jobs, seen)
-    ranges, of_values = value_findings(jobs, seen, value_range)
+    findings += _duplicates(splits, jobs, contents)
+    ranges, of_values = value_findings(jobs, contents, value_range)
     findings += of_values
     for (name, source), own in entries.items():
         _leave_out(own, source, [finding for finding in findings if finding.split == name])
         statistics[name] = count(own, names[source])
         findings += _many_objects(own, name, source, queries)
         findings += _nothing_to_learn(own, name, source)
-    unused = [name for name, objects in statistics["train"].classes.items() if objects == 0]
-    findings += [Finding("category_unused", "train", detail=name) for name in unused]
+    without_objects = [name for name, objects in statistics["train"].classes.items() if objects == 0]
+    findings += [Finding("category_unused", "train", detail=name) for name in without_objects]
     findings += _repeated_names(max(names.values(), key=len))
     return Inspection(findings, statistics, supplied, ranges)
 
@@ -125,16 +125,16 @@ def _read_images(
     jobs: Mapping[tuple[Path, tuple[int, int]], Path], reporter: Reporter
 ) -> dict[tuple[Path, tuple[int, int]], Seen]:
     # Threads are enough, because Pillow and hashlib release the interpreter's lock. Processes would take seconds to start.
-    found: dict[tuple[Path, tuple[int, int]], Seen] = {}
-    begun = time.monotonic()
+    contents: dict[tuple[Path, tuple[int, int]], Seen] = {}
+    start = time.monotonic()
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore")  # Pillow warns of damaged metadata and large images; the findings cover what matters
         running = {pool.submit(check_image, *job, jobs[job]): job for job in sorted(jobs)}
         for done, future in enumerate(as_completed(running), start=1):
-            found[running[future]] = future.result()
+            contents[running[future]] = future.result()
             if done % 50 == 0 or done == len(jobs):
-                reporter.progress(done, len(jobs), done / max(time.monotonic() - begun, 1e-9), "")
-    return found
+                reporter.progress(done, len(jobs), done / max(time.monotonic() - start, 1e-9), "")
+    return contents
 
 
 def _panoptic_findings(split: Split, entries: Entries, reporter: Reporter) -> list[Finding]:
@@ -151,7 +151,7 @@ def _panoptic_findings(split: Split, entries: Entries, reporter: Reporter) -> li
         return check_panoptic(path, entries.images[image_id].size, segments, real)
 
     findings: list[Finding] = []
-    begun = time.monotonic()
+    start = time.monotonic()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for done, (image_id, (whole, of_segments)) in enumerate(
             zip(entries.panoptic, pool.map(look, entries.panoptic), strict=True), start=1
@@ -165,7 +165,7 @@ def _panoptic_findings(split: Split, entries: Entries, reporter: Reporter) -> li
                 for kind, number, text in of_segments
             ]
             if done % 50 == 0 or done == len(entries.panoptic):
-                reporter.progress(done, len(entries.panoptic), done / max(time.monotonic() - begun, 1e-9), "panoptic PNGs")
+                reporter.progress(done, len(entries.panoptic), done / max(time.monotonic() - start, 1e-9), "panoptic PNGs")
     return findings
 
 
@@ -194,23 +194,23 @@ def _repeated_names(names: Mapping[int, str]) -> Iterable[Finding]:
 def _duplicates(
     splits: Mapping[str, Split],
     jobs: Mapping[str, Mapping[tuple[Path, tuple[int, int]], list[tuple[str, ImageEntry]]]],
-    seen: Mapping[tuple[Path, tuple[int, int]], Seen],
+    contents: Mapping[tuple[Path, tuple[int, int]], Seen],
 ) -> Iterable[Finding]:
     """Yields findings for images of equal content: repetitions within a split, and training images that are in val too."""
     first: dict[str, dict[bytes, str]] = {name: {} for name in splits}
     for name, part in jobs.items():
         for job, entries_of in part.items():
-            digest, image = seen[job].digest, entries_of[0][1]
+            digest, image = contents[job].digest, entries_of[0][1]
             if digest is None:
                 continue
             other = first[name].setdefault(digest, image.name)
-            ids = {each.id for _, each in entries_of}
+            ids = {entry.id for _, entry in entries_of}
             if other != image.name or len(ids) > 1:
                 yield Finding("duplicate_within", name, "", image.id, image.name, detail=f"the same as {other}")
     train, val = splits["train"], splits["val"]
     if (train.instances, train.panoptic) == (val.instances, val.panoptic):
         return  # a profile may use one set of images for both splits on purpose, to measure a published model
     for job, entries_of in jobs["train"].items():
-        other = first["val"].get(seen[job].digest or b"", "")
+        other = first["val"].get(contents[job].digest or b"", "")
         for image in _once(entries_of) if other else ():
             yield Finding("duplicate_across", "train", "", image.id, image.name, detail=f"the same as {other} of val")

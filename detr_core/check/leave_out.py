@@ -36,7 +36,7 @@ def write_checked(dataset: Path, findings: Sequence[Finding], folder: Path, valu
         file = replace(file, annotations=".")
         for name, split in splits.items():
             own = [finding for finding in broken if finding.split == name]
-            file = replace(file, **{name: replace(getattr(file, name), **_written(split, own, folder))})
+            file = replace(file, **{name: replace(getattr(file, name), **_write_files(split, own, folder))})
     write_dataset_file(folder, file)
 
 
@@ -44,21 +44,21 @@ def _moved(place: str, dataset: Path, folder: Path) -> str:
     return place if Path(place).is_absolute() else os.path.relpath((dataset / place).resolve(), folder.resolve())
 
 
-def _written(split: Split, broken: Sequence[Finding], folder: Path) -> dict[str, str]:
+def _write_files(split: Split, broken: Sequence[Finding], folder: Path) -> dict[str, str]:
     """Writes the split's annotation files without broken entries. Returns source -> file name below `folder`."""
     entries = {
         source: {finding.place for finding in broken if finding.kind == "image_entry" and finding.source == source}
         for source in ("instances", "panoptic")
     }
     images = images_left_out(broken)
-    written = {}
+    files = {}
     for source, bad_entries in entries.items():
         original: Path | None = getattr(split, source)
         if original is None:
             continue
-        written[source] = f"annotations/{source}_{split.name}.json"
+        files[source] = f"annotations/{source}_{split.name}.json"
         if not broken:
-            shutil.copyfile(original, folder / written[source])
+            shutil.copyfile(original, folder / files[source])
             continue
         content = read_content(original)
         objects = {finding.place for finding in broken if finding.source == source and finding.leaves == "object"}
@@ -68,21 +68,21 @@ def _written(split: Split, broken: Sequence[Finding], folder: Path) -> dict[str,
                 empty[finding.place].add(finding.segment)
         if source == "panoptic":
             objects -= set(empty)
-        kept = [
+        images_to_keep = [
             image for place, image in enumerate(content["images"]) if place not in bad_entries and int(image["id"]) not in images
         ]
-        if not kept:
+        if not images_to_keep:
             raise DatasetError(f"{original}: expected at least one valid image, found none")
-        ids = {int(image["id"]) for image in kept}
+        ids = {int(image["id"]) for image in images_to_keep}
         annotations = [
             _without(annotation, empty[place]) if source == "panoptic" and place in empty else annotation
             for place, annotation in enumerate(content["annotations"])
             if place not in objects and int(annotation["image_id"]) in ids
         ]
-        text = json.dumps(content | {"images": kept, "annotations": annotations})
-        (folder / written[source]).write_text(text, encoding="utf-8")
-    return written
+        text = json.dumps(content | {"images": images_to_keep, "annotations": annotations})
+        (folder / files[source]).write_text(text, encoding="utf-8")
+    return files
 
 
 def _without(annotation: dict[str, Any], segments: set[int | None]) -> dict[str, Any]:
-    return annotation | {"segments_info": [each for each in annotation["segments_info"] if each["id"] not in segments]}
+    return annotation | {"segments_info": [segment for segment in annotation["segments_info"] if segment["id"] not in segments]}

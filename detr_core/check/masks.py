@@ -17,11 +17,14 @@ def objects_without_mask(
     findings: the findings of this file so far; objects that they leave out are ignored. names: image id -> file name of the
     images that are not left out.
     """
-    left = {finding.place for finding in findings if finding.leaves == "object"}
+    places_to_ignore = {finding.place for finding in findings if finding.leaves == "object"}
     objects = [
         (place, entry)
         for place, entry in enumerate(annotations)
-        if place not in left and isinstance(entry, dict) and id_in(entry, "image_id") in names and not entry.get("iscrowd")
+        if place not in places_to_ignore
+        and isinstance(entry, dict)
+        and id_in(entry, "image_id") in names
+        and not entry.get("iscrowd")
     ]
     bare = [(place, int(entry["image_id"])) for place, entry in objects if not entry.get("segmentation")]
     if len(bare) == len(objects):

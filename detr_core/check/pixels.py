@@ -49,10 +49,10 @@ def check_image(path: Path, size: Size, folder: Path) -> Seen:
     try:
         with Image.open(io.BytesIO(data)) as image:
             turned = image.getexif().get(Base.Orientation, 1) >= 5
-            found = (image.height, image.width)
-            if size not in ({found, found[::-1]} if turned else {found}):
+            actual = (image.height, image.width)
+            if size not in ({actual, actual[::-1]} if turned else {actual}):
                 # The pixels are not decoded, because a wrong header may request gigabytes of memory.
-                return Seen(digest, [("image_size", f"annotated as {size[1]} x {size[0]}, is {found[1]} x {found[0]}")])
+                return Seen(digest, [("image_size", f"annotated as {size[1]} x {size[0]}, is {actual[1]} x {actual[0]}")])
             deep = deep_values(image, lambda: Image.open(io.BytesIO(data)))
             if deep is not None:
                 return Seen(digest, [], spread(*deep))

@@ -35,25 +35,25 @@ class Statistics:
 def count(entries: Entries, names: Mapping[int, str]) -> Statistics:
     """Returns the statistics of an annotation file's entries. names: category id -> name."""
     per_class = dict.fromkeys(sorted(names), 0)
-    found = Statistics({}, crowds=sum(map(len, entries.crowds.values())))
+    statistics = Statistics({}, crowds=sum(map(len, entries.crowds.values())))
     for image in entries.images.values():
         objects = entries.objects.get(image.id, {})
-        found.sizes[image.size] += 1
-        found.objects[len(objects)] += 1
+        statistics.sizes[image.size] += 1
+        statistics.objects[len(objects)] += 1
         for category, (_, _, w, h) in objects.values():
             per_class[category] += 1
-            found.sides[round(sqrt(w * h))] += 1
+            statistics.sides[round(sqrt(w * h))] += 1
     labels = category_labels(names)
-    found.classes = {labels[number]: objects for number, objects in per_class.items()}
-    return found
+    statistics.classes = {labels[number]: objects for number, objects in per_class.items()}
+    return statistics
 
 
 def quantile(counter: Mapping[int, int], share: float) -> int:
     """Returns the smallest value that at least the fraction `share` of all counted values does not exceed; 0 without values."""
-    total, seen = sum(counter.values()), 0
+    total, below = sum(counter.values()), 0
     for value in sorted(counter):
-        seen += counter[value]
-        if seen >= share * total:
+        below += counter[value]
+        if below >= share * total:
             return value
     return 0
 

@@ -18,40 +18,40 @@ _LEVELS = 4  # of 256: an image that spans fewer levels counts as one of a singl
 
 
 def value_findings(
-    jobs: Mapping[str, Mapping[Job, list[tuple[str, ImageEntry]]]], seen: Mapping[Job, Seen], value_range: Range | None
+    jobs: Mapping[str, Mapping[Job, list[tuple[str, ImageEntry]]]], contents: Mapping[Job, Seen], value_range: Range | None
 ) -> tuple[dict[str, Range] | None, list[Finding]]:
     """Returns the ranges of the dataset by sample type (None if no image has more than 8 bits per value), and the findings.
 
-    jobs: the images of each split. seen: what the check read from each image file. value_range: the profile's range for all
+    jobs: the images of each split. contents: what the check read from each image file. value_range: the profile's range for all
     sample types; None for the ranges of the dataset's values.
     """
-    spreads = [found.spread for found in seen.values() if found.spread is not None]
-    ranges = ranges_of(spreads) if value_range is None else {each.kind: value_range for each in spreads}
+    spreads = [content.spread for content in contents.values() if content.spread is not None]
+    ranges = ranges_of(spreads) if value_range is None else {spread.kind: value_range for spread in spreads}
     findings = []
     for split, images in jobs.items():
         for job, entries in images.items():
-            found, image = seen[job], entries[0][1]
-            if found.spread is not None:
-                findings.append(Finding("image_deep", split, "", image.id, image.name, detail=_scaling(found.spread, ranges)))
-            if found.constant or (found.spread is not None and _shows_nothing(found.spread, ranges)):
-                detail = "one colour" if found.spread is None else _values(found.spread)
+            content, image = contents[job], entries[0][1]
+            if content.spread is not None:
+                findings.append(Finding("image_deep", split, "", image.id, image.name, detail=_scaling(content.spread, ranges)))
+            if content.constant or (content.spread is not None and _shows_nothing(content.spread, ranges)):
+                detail = "one colour" if content.spread is None else _values(content.spread)
                 findings.append(Finding("image_constant", split, "", image.id, image.name, detail=detail))
     return ranges or None, findings
 
 
-def _shows_nothing(found: Spread, ranges: Mapping[str, Range]) -> bool:
-    if found.low == found.high or found.kind not in ranges:
+def _shows_nothing(spread: Spread, ranges: Mapping[str, Range]) -> bool:
+    if spread.low == spread.high or spread.kind not in ranges:
         return True
-    low, high = scaled(np.array([found.low, found.high]), ranges[found.kind]).tolist()
+    low, high = scaled(np.array([spread.low, spread.high]), ranges[spread.kind]).tolist()
     return int(high) - int(low) < _LEVELS
 
 
-def _scaling(found: Spread, ranges: Mapping[str, Range]) -> str:
-    if found.kind not in ranges:
-        return _values(found)
-    low, high = ranges[found.kind]
-    return f"{_values(found)}; {low:g} to {high:g} become 0 to 255"
+def _scaling(spread: Spread, ranges: Mapping[str, Range]) -> str:
+    if spread.kind not in ranges:
+        return _values(spread)
+    low, high = ranges[spread.kind]
+    return f"{_values(spread)}; {low:g} to {high:g} become 0 to 255"
 
 
-def _values(found: Spread) -> str:
-    return f"{found.kind} values of {found.low:g} to {found.high:g}"
+def _values(spread: Spread) -> str:
+    return f"{spread.kind} values of {spread.low:g} to {spread.high:g}"

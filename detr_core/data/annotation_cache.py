@@ -66,14 +66,14 @@ def indexed(split: Split, targets: Targets, masks: bool) -> Annotations | None:
     try:
         about = json.loads((place / "index.json").read_bytes())
         sums = about["arrays"]
-        wanted = set(_DTYPES) - (set() if masks else _OF_MASKS) - ({"segments"} if targets == "instances" else set())
-        if about["version"] != VERSION or not wanted <= set(sums):
+        names = set(_DTYPES) - (set() if masks else _OF_MASKS) - ({"segments"} if targets == "instances" else set())
+        if about["version"] != VERSION or not names <= set(sums):
             return None
         if about["annotations"] != digest(annotation_file(split, targets)):
             return None
-        if any(digest(place / f"{name}.npy") != sums[name] for name in wanted):
+        if any(digest(place / f"{name}.npy") != sums[name] for name in names):
             return None
-        return Mapped.of(place, wanted, split, targets)
+        return Mapped.of(place, names, split, targets)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -87,8 +87,8 @@ class Mapped(Annotations):
         arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names}
         if any(array.dtype != _DTYPES[name] for name, array in arrays.items()):
             raise ValueError(f"{place}: expected the arrays of an index, found an array of another dtype")
-        found = annotations_of(arrays, split, targets)
-        mapped = cls(**{field: getattr(found, field) for field in found.__dataclass_fields__})
+        annotations = annotations_of(arrays, split, targets)
+        mapped = cls(**{field: getattr(annotations, field) for field in annotations.__dataclass_fields__})
         object.__setattr__(mapped, "_made_by", (place, names, split, targets))
         return mapped
 

@@ -125,8 +125,8 @@ def parsed(file: Path, targets: Targets, masks: bool) -> dict[str, npt.NDArray[A
     )
     whole = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
     trains = np.flatnonzero(whole & ~crowd)
-    kept = trains[np.argsort(image_of[trains], kind="stable")]
-    counts = np.bincount(image_of[kept], minlength=len(images))
+    order = trains[np.argsort(image_of[trains], kind="stable")]
+    counts = np.bincount(image_of[order], minlength=len(images))
     name_texts = Texts.of(names)
     arrays: dict[str, npt.NDArray[Any]] = {
         "categories": np.frombuffer(json.dumps(known).encode(), dtype=np.uint8),
@@ -135,12 +135,12 @@ def parsed(file: Path, targets: Targets, masks: bool) -> dict[str, npt.NDArray[A
         "name_starts": name_texts.starts,
         "sizes": np.array(sizes, dtype=np.int32),
         "first": np.concatenate([[0], np.cumsum(counts)]),
-        "labels": labels[kept],
-        "boxes": boxes[kept].astype(np.float32),
+        "labels": labels[order],
+        "boxes": boxes[order].astype(np.float32),
         "left_out": np.array([crowd.sum(), (~crowd & ~whole).sum()]),
     }
     if masks:
-        arrays |= _masks(file, targets, content["annotations"], [entries[number] for number in kept], image_ids)
+        arrays |= _masks(file, targets, content["annotations"], [entries[number] for number in order], image_ids)
     return arrays
 
 
@@ -175,10 +175,10 @@ def _numbers(file: Path, field: str, ids: Iterable[Any], known: dict[int, int]) 
 def _boxes(file: Path, entries: list[dict[str, Any]], sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     # Converts xywh to xyxy inside the image. With float64 the box of a whole image ends exactly at the edge of the image.
     def read() -> npt.NDArray[np.float64]:
-        found = np.array([entry["bbox"] for entry in entries])
-        if len(entries) and found.dtype.kind not in "iuf":  # astype would accept numbers in quotes
+        boxes = np.array([entry["bbox"] for entry in entries])
+        if len(entries) and boxes.dtype.kind not in "iuf":  # astype would accept numbers in quotes
             raise ValueError("expected four numbers, found others")
-        return found.astype(np.float64).reshape(len(entries), 4)
+        return boxes.astype(np.float64).reshape(len(entries), 4)
 
     boxes = fields.checked(file, "annotations.bbox", read)
     if not np.isfinite(boxes).all():
@@ -206,5 +206,5 @@ def _masks(
 
 def _segmentation(entry: dict[str, Any]) -> str:
     # Returns an object's polygons or run lengths as JSON. Exporters leave the field out, or write [] or null, for a box alone.
-    found = entry.get("segmentation")
-    return NO_MASK if found is None or found == [] else json.dumps(found, separators=(",", ":"))
+    outline = entry.get("segmentation")
+    return NO_MASK if outline is None or outline == [] else json.dumps(outline, separators=(",", ":"))

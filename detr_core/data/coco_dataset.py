@@ -67,11 +67,11 @@ class CocoDataset(Dataset[Sample]):
         """
         epoch, index = key if isinstance(key, tuple) else (0, key)
         size = self.sizes[index]
-        found = self._annotations
-        objects = range(int(found.first[index]), int(found.first[index + 1]))
-        image = read_image(found.files[index], size, found.value_ranges)
-        boxes = torch.from_numpy(found.boxes[objects.start : objects.stop].copy())  # arrays of an index are read-only
-        masks = None if found.masks is None else found.masks.of(index, objects, size)
+        annotations = self._annotations
+        objects = range(int(annotations.first[index]), int(annotations.first[index + 1]))
+        image = read_image(annotations.files[index], size, annotations.value_ranges)
+        boxes = torch.from_numpy(annotations.boxes[objects.start : objects.stop].copy())  # arrays of an index are read-only
+        masks = None if annotations.masks is None else annotations.masks.of(index, objects, size)
         rng = np.random.default_rng([self.seed, epoch, index])
         if self.transform is not None:
             image, boxes, masks = self.transform(
@@ -81,16 +81,16 @@ class CocoDataset(Dataset[Sample]):
                 rng,
             )
         corners = boxes.as_subclass(Tensor).numpy()
-        kept = (corners[:, 2:] > corners[:, :2]).all(axis=1)
+        visible = (corners[:, 2:] > corners[:, :2]).all(axis=1)
         if masks is not None:
-            assert found.masks is not None  # it has given the masks
-            kept &= masks.numpy().any(axis=(1, 2)) | ~found.masks.given(objects)
-            masks = masks.as_subclass(Tensor)[torch.from_numpy(kept)]
+            assert annotations.masks is not None  # the masks above are decoded from it
+            visible &= masks.numpy().any(axis=(1, 2)) | ~annotations.masks.has_mask(objects)
+            masks = masks.as_subclass(Tensor)[torch.from_numpy(visible)]
         height, width = image.shape[1:]
         target = Target(
             self.image_ids[index],
-            torch.from_numpy(found.labels[objects.start : objects.stop][kept]),
-            torch.from_numpy(_relative(corners[kept], height, width)),
+            torch.from_numpy(annotations.labels[objects.start : objects.stop][visible]),
+            torch.from_numpy(_relative(corners[visible], height, width)),
             masks,
             (height, width),
             size,

@@ -21,8 +21,8 @@ class SplitConfig:
     panoptic_masks: str | None
 
     def __post_init__(self) -> None:
-        given = self.instances is not None or self.panoptic is not None
-        require(given, "instances", "that this key or `panoptic` is given", self.instances)
+        has_annotations = self.instances is not None or self.panoptic is not None
+        require(has_annotations, "instances", "that this key or `panoptic` is given", self.instances)
         require(
             (self.panoptic is None) == (self.panoptic_masks is None),
             "panoptic_masks",

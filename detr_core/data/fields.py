@@ -58,9 +58,9 @@ def annotation_id(value: Any) -> int | str:
 
 def side(value: Any) -> int:
     """Returns the height or width of an image in pixels. Raises ValueError."""
-    if not 1 <= (found := whole(value)) <= LARGEST_SIDE:
+    if not 1 <= (pixels := whole(value)) <= LARGEST_SIDE:
         raise ValueError(f"expected a side of 1 to {LARGEST_SIDE:,} pixels, found {value!r}")
-    return found
+    return pixels
 
 
 def farthest(size: tuple[int, int]) -> int:
@@ -73,9 +73,9 @@ def farthest(size: tuple[int, int]) -> int:
 
 def segment_id(value: Any) -> int:
     """Returns the id of a panoptic segment. Raises ValueError."""
-    if not 1 <= (found := whole(value)) <= LARGEST_SEGMENT:
+    if not 1 <= (number := whole(value)) <= LARGEST_SEGMENT:
         raise ValueError(f"expected a segment's id of 1 to {LARGEST_SEGMENT:,}, found {value!r}")
-    return found
+    return number
 
 
 def text(value: Any) -> str:
@@ -101,7 +101,7 @@ def category_list(entries: list[dict[str, Any]]) -> list[tuple[int, str, bool]]:
     for entry in entries:
         if not isinstance(entry, dict) or not {"id", "name"} <= set(entry):
             raise ValueError(f"expected an object with `id` and `name`, found {entry!r:.60}")
-    found = sorted((whole(entry["id"]), text(entry["name"]), flag(entry.get("isthing", 1))) for entry in entries)
-    if len({number for number, _, _ in found}) < len(found):
+    categories = sorted((whole(entry["id"]), text(entry["name"]), flag(entry.get("isthing", 1))) for entry in entries)
+    if len({number for number, _, _ in categories}) < len(categories):
         raise ValueError("expected every id once, found one twice")
-    return found
+    return categories

@@ -1,24 +1,33 @@
-"""Reads image files of any pixel format into tensors."""
+"""Reads image files of any pixel format."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image, ImageOps
 from PIL.ExifTags import Base
-from torch import Tensor
 
 from detr_core.data.splits import DatasetError
 from detr_core.data.values import Ranges, eight_bits
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 def read_image(path: Path, size: tuple[int, int], ranges: Ranges | None = None) -> Tensor:
-    """Returns the image as uint8 RGB [3, h, w]. Greyscale, CMYK, palette, transparent and deeper images are converted.
+    """Returns the image as a uint8 RGB tensor [3, h, w]; arguments and errors as `read_pixels`."""
+    import torch  # this takes a second, and commands that need no tensors do without it
+
+    return torch.from_numpy(read_pixels(path, size, ranges)).permute(2, 0, 1)
+
+
+def read_pixels(path: Path, size: tuple[int, int], ranges: Ranges | None = None) -> npt.NDArray[np.uint8]:
+    """Returns the image as uint8 RGB [h, w, 3]. Greyscale, CMYK, palette, transparent and deeper images are converted.
 
     size: (h, w) of the annotation file; boxes refer to this size. The image is rotated upright by its EXIF orientation, unless
     only the unrotated image has that size. ranges: sample type -> the values by which images of more than 8 bits per value are
@@ -35,7 +44,7 @@ def read_image(path: Path, size: tuple[int, int], ranges: Ranges | None = None) 
             _require_size(path, image, size, "as annotated")
         # The image is decoded at full size. A JPEG could be decoded at half its size or less if it is resized to that anyway. On
         # COCO's images this changes one pixel in a hundred by more than 17 of 255, and no profile for COCO resizes that much.
-        return torch.from_numpy(_rgb(image)).permute(2, 0, 1)
+        return _rgb(image)
 
 
 def upright_size(path: Path) -> tuple[int, int]:

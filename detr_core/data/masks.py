@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from pycocotools import mask as rle
-from torch import Tensor
 
 from detr_core.data.fields import farthest
 from detr_core.data.images import read_segment_ids
 from detr_core.data.run_lengths import run_lengths
 from detr_core.data.splits import DatasetError
 from detr_core.data.texts import Texts
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NO_MASK = "null"  # the JSON text of a missing segmentation
 
@@ -30,7 +31,7 @@ class Masks(Protocol):
         The mask of an object whose annotation has none is False everywhere.
         """
 
-    def given(self, objects: range) -> npt.NDArray[np.bool_]:
+    def has_mask(self, objects: range) -> npt.NDArray[np.bool_]:
         """Returns for each of `objects` whether its annotation has a mask, [T]."""
 
 
@@ -45,13 +46,15 @@ class InstanceMasks:
         self.segmentations = segmentations
 
     def of(self, image: int, objects: range, size: tuple[int, int]) -> Tensor:
+        import torch  # this takes a second, and the check of a dataset needs no tensors
+
         masks = np.zeros((len(objects), *size), dtype=np.bool_)
         for place, number in enumerate(objects):
             if (text := self.segmentations[number]) != NO_MASK:
                 masks[place] = self._decoded(json.loads(text), size)
         return torch.from_numpy(masks)
 
-    def given(self, objects: range) -> npt.NDArray[np.bool_]:
+    def has_mask(self, objects: range) -> npt.NDArray[np.bool_]:
         return np.array([self.segmentations[number] != NO_MASK for number in objects], dtype=np.bool_)
 
     def _decoded(self, segmentation: Any, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
@@ -99,10 +102,12 @@ class PanopticMasks:
         self.ids = ids
 
     def of(self, image: int, objects: range, size: tuple[int, int]) -> Tensor:
+        import torch  # as above
+
         name = self.names[image]
         if name == "" or len(objects) == 0:
             return torch.zeros(0, *size, dtype=torch.bool)
         return torch.from_numpy(read_segment_ids(self.folder / name, size) == self.ids[objects.start : objects.stop, None, None])
 
-    def given(self, objects: range) -> npt.NDArray[np.bool_]:
+    def has_mask(self, objects: range) -> npt.NDArray[np.bool_]:
         return np.ones(len(objects), dtype=np.bool_)

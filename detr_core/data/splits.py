@@ -65,9 +65,9 @@ class DatasetFile:
         Raises DatasetError if a file or folder does not exist. where: the beginning of the error's message.
         """
         root, annotations = (folder / self.root).resolve(), (folder / self.annotations).resolve()
-        found = {name: _located(root, annotations, name, getattr(self, name), where) for name in ("train", "val")}
+        absolute = {name: _located(root, annotations, name, getattr(self, name), where) for name in ("train", "val")}
         return {
-            name: replace(split, index=folder / INDEX / name, value_ranges=self.value_ranges) for name, split in found.items()
+            name: replace(split, index=folder / INDEX / name, value_ranges=self.value_ranges) for name, split in absolute.items()
         }
 
 
@@ -115,13 +115,13 @@ def read_dataset_file(folder: Path) -> DatasetFile:
 
 def _located(root: Path, annotations: Path, name: str, split: SplitConfig, where: str) -> Split:
     paths: dict[str, Path | None] = {}
-    for what, below in asdict(split).items():
-        place = f"{where}: {name}.{what}"
-        above = annotations if what in ("instances", "panoptic") else root
+    for part, below in asdict(split).items():
+        place = f"{where}: {name}.{part}"
+        above = annotations if part in ("instances", "panoptic") else root
         path = None if below is None else below_root(above, below, place)
-        if path is not None and not (path.is_dir() if what in ("images", "panoptic_masks") else path.is_file()):
-            raise DatasetError(f"{place}: expected {PARTS[what]}, found none at {path}")
-        paths[what] = path
+        if path is not None and not (path.is_dir() if part in ("images", "panoptic_masks") else path.is_file()):
+            raise DatasetError(f"{place}: expected {PARTS[part]}, found none at {path}")
+        paths[part] = path
     images = paths.pop("images")
     assert images is not None  # SplitConfig requires it
     return Split(name, images, paths["instances"], paths["panoptic"], paths["panoptic_masks"])

@@ -33,7 +33,7 @@ class TrainingTransform:
         parts = (image, boxes, masks)
         flip, crop, resize = self.config.flip, self.config.crop, self.config.resize
         if rng.random() < flip:
-            parts = _each(parts, F.horizontal_flip)
+            parts = _on_each_part(parts, F.horizontal_flip)
         if crop is not None and rng.random() < crop.probability:
             parts = _cropped(_short_side(parts, int(rng.choice(crop.before)), None), crop, rng)
         return parts if resize is None else _short_side(parts, int(rng.choice(resize.short)), resize.longest)
@@ -97,8 +97,8 @@ def nearest(masks: Tensor, size: tuple[int, int]) -> Tensor:
     It copies whole rows, which takes a tenth of the time.
     """
     rows, columns = (_sources(old, new) for old, new in zip(masks.shape[-2:], size, strict=True))
-    found = masks.as_subclass(Tensor).numpy().take(columns, axis=2).take(rows, axis=1)
-    return cast(Tensor, tv_tensors.wrap(torch.from_numpy(found), like=masks))
+    pixels = masks.as_subclass(Tensor).numpy().take(columns, axis=2).take(rows, axis=1)
+    return cast(Tensor, tv_tensors.wrap(torch.from_numpy(pixels), like=masks))
 
 
 def _sources(old: int, new: int) -> npt.NDArray[np.intp]:
@@ -113,9 +113,9 @@ def _cropped(parts: Parts, config: CropConfig, rng: np.random.Generator) -> Part
     h, w = parts[0].shape[-2:]
     height, width = (int(rng.integers(min(config.smallest, side), min(config.largest, side), endpoint=True)) for side in (h, w))
     top, left = int(rng.integers(h - height, endpoint=True)), int(rng.integers(w - width, endpoint=True))
-    return _each(parts, lambda part: F.crop(part, top, left, height, width))
+    return _on_each_part(parts, lambda part: F.crop(part, top, left, height, width))
 
 
-def _each(parts: Parts, kernel: Callable[[Any], Any]) -> Parts:
+def _on_each_part(parts: Parts, kernel: Callable[[Any], Any]) -> Parts:
     image, boxes, masks = parts
     return kernel(image), kernel(boxes), None if masks is None else kernel(masks)

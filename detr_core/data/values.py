@@ -60,10 +60,10 @@ def first_sample_type(files: Iterable[Path]) -> str | None:
     return None
 
 
-def deep_values(image: Image.Image, again: Callable[[], Image.Image]) -> tuple[str, npt.NDArray[Any]] | None:
+def deep_values(image: Image.Image, reopen: Callable[[], Image.Image]) -> tuple[str, npt.NDArray[Any]] | None:
     """Returns the sample type and the values, [h, w] or [h, w, 3], of an image of more than 8 bits per value, else None.
 
-    image: an opened image whose pixels have not been read. again: a function that opens the same file once more.
+    image: an opened image whose pixels have not been read. reopen: a function that opens the same file once more.
     """
     kind = sample_type(image)
     if kind is None:
@@ -77,7 +77,7 @@ def deep_values(image: Image.Image, again: Callable[[], Image.Image]) -> tuple[s
         _reinterpret(image, "RGBA")
         pixels = np.asarray(image).astype(np.uint16)
         return kind, pixels[..., 0] << 8 | pixels[..., 1]
-    with again() as other:
+    with reopen() as other:
         _reinterpret(other, _SWAPPED[mode])
         upper, lower = np.asarray(image)[..., :3].astype(np.uint16), np.asarray(other)[..., :3]
     return kind, upper << 8 | lower
@@ -96,25 +96,25 @@ def spread(kind: str, values: npt.NDArray[Any]) -> Spread:
 
 def ranges_of(spreads: list[Spread]) -> dict[str, Range]:
     """Returns the ranges of a dataset: sample type -> (lowest, highest value) over all images, without images of one value."""
-    found: dict[str, Range] = {}
-    for each in spreads:
-        if each.low < each.high:
-            low, high = found.get(each.kind, (each.low, each.high))
-            found[each.kind] = (min(low, each.low), max(high, each.high))
-    return found
+    ranges: dict[str, Range] = {}
+    for spread in spreads:
+        if spread.low < spread.high:
+            low, high = ranges.get(spread.kind, (spread.low, spread.high))
+            ranges[spread.kind] = (min(low, spread.low), max(high, spread.high))
+    return ranges
 
 
-def eight_bits(image: Image.Image, again: Callable[[], Image.Image], ranges: Ranges) -> Image.Image:
+def eight_bits(image: Image.Image, reopen: Callable[[], Image.Image], ranges: Ranges) -> Image.Image:
     """Returns the image itself if it has 8 bits per value, else an 8-bit copy, scaled by the range of its sample type.
 
-    image: an opened image whose pixels have not been read. again: a function that opens the same file once more. ranges: sample
+    image: an opened image whose pixels have not been read. reopen: a function that opens the same file once more. ranges: sample
     type -> (low, high). If it lacks the type, the range is that of the file: for 16 bits it covers as many bits as the highest
     value needs, for other types it goes from the lowest value to the highest. The copy keeps the EXIF orientation.
     """
-    found = deep_values(image, again)
-    if found is None:
+    deep = deep_values(image, reopen)
+    if deep is None:
         return image
-    kind, values = found
+    kind, values = deep
     orientation = image.getexif().get(Base.Orientation, 1)  # read only now, because Pillow rotates a TIFF when it decodes it
     copy = Image.fromarray(scaled(values, ranges.get(kind) or _own_range(kind, values)))
     copy.getexif()[Base.Orientation] = orientation
@@ -147,8 +147,8 @@ def _own_range(kind: str, values: npt.NDArray[Any]) -> Range:
 def _raw_mode(image: Image.Image) -> str:
     # Returns Pillow's raw mode, the layout of the file's bytes; '' if the tiles differ or there is no file.
     layouts = [tile[3] for tile in getattr(image, "tile", [])]
-    found = {str(layout[0] if isinstance(layout, tuple) and layout else layout) for layout in layouts}
-    return found.pop() if len(found) == 1 else ""
+    modes = {str(layout[0] if isinstance(layout, tuple) and layout else layout) for layout in layouts}
+    return modes.pop() if len(modes) == 1 else ""
 
 
 def _reinterpret(image: Image.Image, mode: str) -> None:

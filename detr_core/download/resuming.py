@@ -154,8 +154,8 @@ class Part:
         if not self.ranges:
             piece.done = 0
         begin = piece.start + piece.done
-        asked = f"bytes={begin}-{(piece.end or 0) - 1}" if self.ranges else None
-        with opened(self.remote, asked) as answer:
+        byte_range = f"bytes={begin}-{(piece.end or 0) - 1}" if self.ranges else None
+        with opened(self.remote, byte_range) as answer:
             if self.ranges and not self._continues(answer, begin):
                 raise RangesRefused(self.path)
             view = memoryview(bytearray(_BLOCK))
@@ -165,9 +165,9 @@ class Part:
                     return
                 if piece.start + piece.done + count > self.largest:
                     raise DownloadError(f"{self.remote.url}: expected at most {self.largest:,} bytes, found more")
-                written = 0
-                while written < count:  # a disk that is almost full accepts a part of the bytes
-                    written += os.pwrite(self.file.fileno(), view[written:count], piece.start + piece.done + written)
+                offset = 0
+                while offset < count:  # a disk that is almost full accepts a part of the bytes
+                    offset += os.pwrite(self.file.fileno(), view[offset:count], piece.start + piece.done + offset)
                 piece.done += count
 
     def _continues(self, answer: HTTPResponse, begin: int) -> bool:
@@ -205,10 +205,10 @@ class Part:
             raise DownloadError(f"{remote.url}: expected {self.size:,} bytes, found {size:,}; the file was removed; try again")
         if remote.sha256 is not None:
             self._hash_up_to(size)
-            if (found := self._hasher.hexdigest()) != remote.sha256:
+            if (checksum := self._hasher.hexdigest()) != remote.sha256:
                 self.discard()
                 raise DownloadError(
-                    f"{remote.url}: expected a file with sha256 {remote.sha256}, found one with {found}; it was removed"
+                    f"{remote.url}: expected a file with sha256 {remote.sha256}, found one with {checksum}; it was removed"
                 )
         self.file_path.replace(self.path)
         self.journal.unlink(missing_ok=True)

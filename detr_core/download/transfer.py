@@ -51,10 +51,10 @@ def _download(
                 parts.append(stack.enter_context(begun(path, remote, path not in whole, largest)))
         if not parts:
             return
-        wanted = sum(piece.left for part in parts for piece in part.pieces) + spare
+        needed = sum(piece.left for part in parts for piece in part.pieces) + spare
         for path in files:
-            if (free := shutil.disk_usage(path.parent).free) < wanted:
-                raise DownloadError(f"{path.parent}: expected {wanted:,} bytes free on the disk, found {free:,}; make room")
+            if (free := shutil.disk_usage(path.parent).free) < needed:
+                raise DownloadError(f"{path.parent}: expected {needed:,} bytes free on the disk, found {free:,}; make room")
         stop, queue = Event(), SimpleQueue[tuple[Part, Piece]]()
         errors: list[BaseException] = []
         for part in parts:

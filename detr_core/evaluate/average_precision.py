@@ -29,7 +29,7 @@ Kind = Literal["bbox", "segm"]
 class APResult:
     """COCO's metrics of a set of detections.
 
-    metrics: COCO's twelve metrics by the names in FIGURES, 0..1; -1 if the ground truth has no object to measure a metric on.
+    metrics: COCO's twelve metrics by the names in METRICS, 0..1; -1 if the ground truth has no object to measure a metric on.
     per_class: category label (see `category_labels`) -> AP, for the categories that occur in the ground truth.
     """
 
@@ -58,18 +58,36 @@ def _per_class(evaluator: COCOeval) -> dict[str, float]:
     labels = category_labels({category["id"]: category["name"] for category in truth.load_cats(ids)})
     assert evaluator.eval is not None  # accumulate() has been called
     precision = np.asarray(evaluator.eval["precision"])[:, :, :, 0, -1]  # IoU, recall, category; any area, most detections
-    counted = [(number, precision[:, :, place]) for place, number in enumerate(ids)]
-    return {labels[number]: float(values[values > -1].mean()) for number, values in counted if (values > -1).any()}
+    by_class = [(number, precision[:, :, place]) for place, number in enumerate(ids)]
+    return {labels[number]: float(values[values > -1].mean()) for number, values in by_class if (values > -1).any()}
 
 
-def bootstrap_difference(
+@dataclass(frozen=True)
+class Difference:
+    """A metric (0..1) of some detections minus that of others on the same images.
+
+    low, high: its 95% interval over bootstrap samples of the images.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+def bootstrap_differences(
     ground_truth: GroundTruth, base: Results, other: Results, samples: int, kind: Kind = "bbox"
-) -> tuple[float, float, float]:
-    """Returns the AP of `other` minus that of `base`, and the bounds of the 95% interval over bootstrap samples of the images."""
+) -> dict[str, Difference]:
+    """Returns the difference of each of COCO's twelve metrics, `other` minus `base`, by the names in METRICS.
+
+    samples: the number of bootstrap samples.
+    """
     truth = read_ground_truth(ground_truth)
-    found = compare(_evaluator(truth, base, kind), _evaluator(truth, other, kind), n_bootstrap=samples, seed=0)
-    interval = found["ci"]["AP"]
-    return float(found["deltas"]["AP"]), float(interval["lower"]), float(interval["upper"])
+    compared = compare(_evaluator(truth, base, kind), _evaluator(truth, other, kind), n_bootstrap=samples, seed=0)
+    intervals = {name: compared["ci"][name] for name in METRICS}
+    return {
+        name: Difference(float(compared["deltas"][name]), float(interval["lower"]), float(interval["upper"]))
+        for name, interval in intervals.items()
+    }
 
 
 def error_breakdown(ground_truth: GroundTruth, results: Results, kind: Kind) -> dict[str, Any]:
@@ -127,7 +145,7 @@ def read_ground_truth(ground_truth: GroundTruth) -> COCO:
 
 def _evaluator(ground_truth: GroundTruth, results: Results, kind: Kind) -> COCOeval:
     truth = read_ground_truth(ground_truth)
-    found = truth.load_res(str(results) if isinstance(results, Path) else results)
-    evaluator = COCOeval(truth, found, kind)
+    detections = truth.load_res(str(results) if isinstance(results, Path) else results)
+    evaluator = COCOeval(truth, detections, kind)
     evaluator.evaluate()
     return evaluator

@@ -55,12 +55,12 @@ def require_objects(split: Split) -> None:
         file: Path | None = getattr(split, targets)
         if file is None:
             continue
-        found = read_annotations(split, targets, masks=False)
-        if len(found.labels) == 0:
-            left_out = ", ".join(f"{number:,} {reason.replace('_', ' ')}" for reason, number in found.left_out.items())
+        annotations = read_annotations(split, targets, masks=False)
+        if len(annotations.labels) == 0:
+            left_out = ", ".join(f"{number:,} {reason.replace('_', ' ')}" for reason, number in annotations.left_out.items())
             raise DatasetError(
                 f"{split.name} split, {file}: nothing to learn from: expected an object that is not marked as a crowd, "
-                f"found none in {len(found.image_ids):,} images ({left_out}); correct the annotations"
+                f"found none in {len(annotations.image_ids):,} images ({left_out}); correct the annotations"
             )
 
 
@@ -80,10 +80,10 @@ def has_masks(truth: COCO) -> bool:
     return bool(objects) and all(entry.get("segmentation") for entry in objects)
 
 
-def _scorable(file: Path, chosen: Callable[[dict[str, Any]], dict[str, Any]]) -> COCO:
+def _scorable(file: Path, select: Callable[[dict[str, Any]], dict[str, Any]]) -> COCO:
     content = fields.read_content(file)
     try:
-        content = chosen(content)
+        content = select(content)
         images = _images(file, content)
         annotations = fields.checked(file, "annotations", lambda: list(_annotations(content["annotations"], images)))
         categories = [{"id": number, "name": name} for number, name, _ in _categories(file, content)]

@@ -72,13 +72,13 @@ def predict(
         assert isinstance(output, SoftmaxOutput)
         logits = output.logits[-1].cpu()
         labels = logits.argmax(-1)
-        kept = kept_queries(logits, config.panoptic.threshold) & classes.known[labels] & maps
-        mask_logits, row = _masks_of(model, output, things, kept)
+        merging = kept_queries(logits, config.panoptic.threshold) & classes.known[labels] & maps
+        mask_logits, row = _masks_of(model, output, things, merging)
         for i, (target, image) in enumerate(zip(targets, things, strict=True)):
             extent = (padded_size, target.size, target.original_size)
             masks += mask_results(image, instance_masks(mask_logits[row[i, image.queries]], *extent), target.image_id, classes)
             if maps:
-                merged = merge(labels[i, kept[i]], mask_logits[row[i, kept[i]]], *extent, classes.isthing, config.panoptic)
+                merged = merge(labels[i, merging[i]], mask_logits[row[i, merging[i]]], *extent, classes.isthing, config.panoptic)
                 panoptic.append(panoptic_result(*merged, target.image_id, classes, folder / "panoptic"))
     boxes, masks, panoptic = (_of_all(entries, process) for entries in (boxes, masks, panoptic))
     if not process.first:

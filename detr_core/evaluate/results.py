@@ -16,23 +16,23 @@ from detr_core.evaluate.inference import Classes
 from detr_core.evaluate.panoptic import Segment
 
 
-def things_only(found: Detections, classes: Classes) -> Detections:
+def things_only(detections: Detections, classes: Classes) -> Detections:
     """Returns the detections that COCO's average precision counts: those of thing categories of the dataset."""
-    return found.chosen(classes.thing[found.labels])
+    return detections.chosen(classes.thing[detections.labels])
 
 
-def result_rows(found: Detections, image_id: int | np.ndarray, classes: Classes) -> np.ndarray:
+def result_rows(detections: Detections, image_id: int | np.ndarray, classes: Classes) -> np.ndarray:
     """Returns detections, which must be on the CPU, as float64 [N, 7]: image id, x, y, w, h (pixels), score, category id.
 
     image_id: the image of all detections, or an array [N] with the image of each detection.
     """
-    rows = np.empty((len(found.scores), 7))
-    boxes = found.boxes.double().numpy()
+    rows = np.empty((len(detections.scores), 7))
+    boxes = detections.boxes.double().numpy()
     rows[:, 0] = image_id
     rows[:, 1:3] = boxes[:, :2]
     rows[:, 3:5] = boxes[:, 2:] - boxes[:, :2]
-    rows[:, 5] = found.scores.numpy()
-    rows[:, 6] = classes.ids[found.labels.numpy()]
+    rows[:, 5] = detections.scores.numpy()
+    rows[:, 6] = classes.ids[detections.labels.numpy()]
     return rows
 
 
@@ -44,15 +44,15 @@ def box_results(rows: np.ndarray) -> list[dict[str, Any]]:
     ]
 
 
-def mask_results(found: Detections, masks: Tensor, image_id: int, classes: Classes) -> list[dict[str, Any]]:
+def mask_results(detections: Detections, masks: Tensor, image_id: int, classes: Classes) -> list[dict[str, Any]]:
     """Returns the entries of a results file for detections with masks, bool [N, h, w] of the original image.
 
     The entries have no boxes, because COCO's evaluation would take the area of an object from its box.
     """
-    ids = classes.ids[found.labels.numpy()].tolist()
+    ids = classes.ids[detections.labels.numpy()].tolist()
     return [
         {"image_id": image_id, "category_id": category, "segmentation": code, "score": score}
-        for code, category, score in zip(run_lengths_of(masks), ids, found.scores.tolist(), strict=True)
+        for code, category, score in zip(run_lengths_of(masks), ids, detections.scores.tolist(), strict=True)
     ]
 
 

@@ -50,13 +50,13 @@ def main(kind: type[J], run: Callable[[J, ProcessContext, Reporter], object]) ->
             _say_error(interruption, str(interruption))
             return 128 + interruption.signal
         except Exception as error:  # it is reported before this process leaves the group and the others fail for that reason
-            told = (as_storage_error(error) if isinstance(error, OSError) else None) or error
-            if not isinstance(told, ExpectedError | NonFiniteError):
+            failure = (as_storage_error(error) if isinstance(error, OSError) else None) or error
+            if not isinstance(failure, ExpectedError | NonFiniteError):
                 traceback.print_exc()
-            if isinstance(told, ExpectedError | NonFiniteError | ValueError):
-                _say_error(told, str(told))
+            if isinstance(failure, ExpectedError | NonFiniteError | ValueError):
+                _say_error(failure, str(failure))
             else:
-                _say_error(told, f"{type(told).__name__}: {told}", expected=False)
+                _say_error(failure, f"{type(failure).__name__}: {failure}", expected=False)
             return 1
     return 0
 

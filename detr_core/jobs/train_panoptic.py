@@ -110,7 +110,7 @@ class _Measure:
 
         The average precision of boxes is computed too if the detector learns. The evaluation stage computes the panoptic quality.
         """
-        found: list[tuple[int, int, dict[str, float]]] = []  # per batch: first image id, number of targets, summed losses
+        batch_losses: list[tuple[int, int, dict[str, float]]] = []  # per batch: first image id, number of targets, summed losses
         for batch in evaluation_batches(self.val, self.batch_size, self.process, self.workers):
             counts = [len(target.labels) for target in batch.targets]
             normalizer = self.task.normalizer(counts)
@@ -120,9 +120,9 @@ class _Measure:
             sums = {
                 name: float(value) * normalizer.boxes for name, value in {"loss": total, "focal": focal, "dice": dice}.items()
             }
-            found.append((batch.targets[0].image_id, sum(counts), sums))
+            batch_losses.append((batch.targets[0].image_id, sum(counts), sums))
         # The sums are added in the order of the images, so that the result does not depend on the number of processes.
-        everything = sorted((each for share in self.process.gather(found) for each in share), key=lambda each: each[0])
+        everything = sorted((entry for share in self.process.gather(batch_losses) for entry in share), key=lambda entry: entry[0])
         boxes = max(sum(count for _, count, _ in everything), 1)
         means = {f"val/{name}": sum(sums[name] for _, _, sums in everything) / boxes for name in everything[0][2]}
         of_boxes: dict[str, float] = {}

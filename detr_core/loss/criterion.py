@@ -81,9 +81,9 @@ def _class_loss(logits: Tensor, at: tuple[Tensor, Tensor, Tensor], labels: Tenso
         focal: Tensor = sigmoid_focal_loss(logits, there, config.alpha, config.gamma, reduction="none")
         return focal.flatten(1).sum(1)
     no_object = classes - 1
-    wanted = torch.full((layers, images, queries), no_object, device=logits.device)
-    wanted[at] = labels
+    target_classes = torch.full((layers, images, queries), no_object, device=logits.device)
+    target_classes[at] = labels
     weight = torch.ones(classes, device=logits.device)
     weight[no_object] = config.no_object
-    loss = F.cross_entropy(logits.flatten(0, 2), wanted.flatten(), weight, reduction="none")
+    loss = F.cross_entropy(logits.flatten(0, 2), target_classes.flatten(), weight, reduction="none")
     return loss.view(layers, -1).sum(1)

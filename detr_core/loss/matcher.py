@@ -31,11 +31,6 @@ class Matches:
     query: Tensor
     target: Tensor
 
-    def of_last_layer(self) -> Matches:
-        """Returns the pairs of the last decoder layer only."""
-        last = self.layer == self.layer[-1] if len(self.layer) else torch.zeros_like(self.layer, dtype=torch.bool)
-        return Matches(self.layer[last], self.image[last], self.query[last], self.target[last])
-
 
 @torch.no_grad()
 def match(logits: Tensor, boxes: Tensor, targets: list[Target], config: SetLossConfig) -> Matches:

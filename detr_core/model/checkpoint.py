@@ -44,8 +44,8 @@ class Checkpoint:
     @property
     def value_ranges(self) -> dict[str, tuple[float, float]] | None:
         """The ranges by which images of more than 8 bits per value were scaled in training; None without such images."""
-        found = self.meta.get("value_ranges")
-        return None if found is None else {str(kind): (float(low), float(high)) for kind, (low, high) in found.items()}
+        ranges = self.meta.get("value_ranges")
+        return None if ranges is None else {str(kind): (float(low), float(high)) for kind, (low, high) in ranges.items()}
 
     @property
     def predicts_panoptic_maps(self) -> bool:
@@ -75,8 +75,8 @@ def load_checkpoint(path: Path, device: torch.device, dilation: bool | None = No
     Raises CheckpointError for a file that is missing, can't be read without running code, or doesn't fit its own configuration.
     """
     content = read_content(path, torch.device("cpu"))
-    found = content.get("format") if isinstance(content, dict) else type(content).__name__
-    checkpoint = _from_ours(content, path) if found == FORMAT else _from_published(content, path, dilation, found)
+    file_format = content.get("format") if isinstance(content, dict) else type(content).__name__
+    checkpoint = _from_ours(content, path) if file_format == FORMAT else _from_published(content, path, dilation, file_format)
     has = checkpoint.model.config.backbone.dilation
     if dilation is not None and dilation != has:
         raise CheckpointError(f"{path}: detector.backbone.dilation: expected {dilation}, as requested, found {has}")
@@ -94,15 +94,15 @@ def export_published(checkpoint: Checkpoint, path: Path) -> None:
     write_atomically(path, content)
 
 
-def as_detr(model: Detector, what: str, path: Path) -> Detr:
+def as_detr(model: Detector, operation: str, path: Path) -> Detr:
     """Returns `model` if it is a DETR, else raises CheckpointError.
 
-    what: the name of the operation that supports only DETR. path: the checkpoint's file, which the error names.
+    operation: the name of the operation that supports only DETR. path: the checkpoint's file, which the error names.
     """
     from detr_core.model.detr.model import Detr  # only here, because processes of other kinds do not need DETR's code
 
     if not isinstance(model, Detr):
-        raise CheckpointError(f"{path}: {what} supports detectors of kind 'detr' only, found kind {model.config.kind!r}")
+        raise CheckpointError(f"{path}: {operation} supports detectors of kind 'detr' only, found kind {model.config.kind!r}")
     return model
 
 
@@ -129,12 +129,12 @@ def _with_newer_keys(detector: Mapping[str, Any]) -> dict[str, Any]:
     return content
 
 
-def _from_published(content: Any, path: Path, dilation: bool | None, found: object) -> Checkpoint:
+def _from_published(content: Any, path: Path, dilation: bool | None, file_format: object) -> Checkpoint:
     from detr_core.model.detr.published import from_published, is_published
 
     if not is_published(content):
         raise CheckpointError(
-            f"{path}: expected a checkpoint of format {FORMAT!r} or of a published DETR, found format {found!r}"
+            f"{path}: expected a checkpoint of format {FORMAT!r} or of a published DETR, found format {file_format!r}"
         )
     meta = {name: content[name] for name in EXPORTED if name in content}
     return Checkpoint(*from_published(content, str(path), dilation), meta)
@@ -142,11 +142,11 @@ def _from_published(content: Any, path: Path, dilation: bool | None, found: obje
 
 def load_checkpoint_of(path: Path, profile: str, device: torch.device) -> Checkpoint:
     """The detector in `path`, on `device`. Raises CheckpointError if it can't be read or is another profile's."""
-    loaded = load_checkpoint(path, device)
-    found = loaded.meta.get("profile")
-    if found != profile:
-        shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    checkpoint = load_checkpoint(path, device)
+    owner = checkpoint.meta.get("profile")
+    if owner != profile:
+        where = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
         raise CheckpointError(
-            f"{shown}: expected a checkpoint of profile {profile!r}, found one of {found!r}; train this profile's own"
+            f"{where}: expected a checkpoint of profile {profile!r}, found one of {owner!r}; train this profile's own"
         )
-    return loaded
+    return checkpoint

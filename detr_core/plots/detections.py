@@ -11,12 +11,11 @@ from PIL import Image
 
 from detr_core.data.annotation_reader import read_annotations
 from detr_core.data.annotations import Annotations
-from detr_core.data.images import read_image
+from detr_core.data.images import read_pixels
 from detr_core.data.splits import Split
 from detr_core.plots.pictures import (
     Color,
     LabelledBox,
-    as_picture,
     category_colors,
     draw_boxes,
     enlarged,
@@ -52,7 +51,7 @@ def detection_pictures(split: Split, evaluation: Path, folder: Path, count: int)
     written = []
     for position in evenly_spaced(len(truth.image_ids), count):
         image_id = truth.image_ids[position]
-        image = as_picture(read_image(truth.files[position], truth.sizes[position], truth.value_ranges))
+        image = Image.fromarray(read_pixels(truth.files[position], truth.sizes[position], truth.value_ranges))
         actual = _actual(truth, position, colors)
         panels = [_drawn(image, actual), _drawn(image, found[image_id])]
         picture = side_by_side(("ground truth", f"prediction, score {SHOWN_SCORE:g} and above"), panels)

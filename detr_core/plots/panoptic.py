@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from detr_core.data.images import read_image, read_segment_ids
+from detr_core.data.images import read_pixels, read_segment_ids
 from detr_core.data.splits import Split, below_root
 from detr_core.plots.pictures import (
     Color,
-    as_picture,
     caption,
     category_colors,
     enlarged,
@@ -53,7 +52,7 @@ def panoptic_pictures(split: Split, evaluation: Path, folder: Path, count: int) 
         image_id = image_ids[position]
         size = (images[image_id]["height"], images[image_id]["width"])
         file = below_root(split.images, images[image_id]["file_name"], f"{split.panoptic}: images.file_name")
-        image = as_picture(read_image(file, size, split.value_ranges))
+        image = Image.fromarray(read_pixels(file, size, split.value_ranges))
         panels = [enlarged(image, scale_of(image))]
         for masks, annotation in ((split.panoptic_masks, actual[image_id]), (evaluation / "panoptic", predicted[image_id])):
             file = below_root(masks, annotation["file_name"], f"{masks}.json: annotations.file_name")

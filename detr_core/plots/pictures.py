@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
 Color = tuple[int, int, int]
 Corners = tuple[float, float, float, float]
@@ -36,11 +35,6 @@ def category_colors(ids: Iterable[int]) -> dict[int, Color]:
             )
             colors[category] = (round(255 * red), round(255 * green), round(255 * blue))
     return colors
-
-
-def as_picture(image: Tensor) -> Image.Image:
-    """Returns a uint8 RGB tensor [3, H, W] as an image to draw on."""
-    return Image.fromarray(image.permute(1, 2, 0).numpy())
 
 
 def scale_of(image: Image.Image) -> float:

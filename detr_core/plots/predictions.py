@@ -10,13 +10,12 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as rle
 
-from detr_core.data.images import read_image, read_segment_ids, upright_size
+from detr_core.data.images import read_pixels, read_segment_ids, upright_size
 from detr_core.data.values import Ranges
 from detr_core.plots.panoptic import overlay
 from detr_core.plots.pictures import (
     Color,
     LabelledBox,
-    as_picture,
     draw_boxes,
     enlarged,
     save,
@@ -42,10 +41,10 @@ def prediction_picture(
 
     detections: COCO results with 'bbox' (xywh, pixels), 'score', 'category_id' and, with a mask head, 'segmentation' (RLE).
     segments: the panoptic PNG and its segments_info. names, colors: category id -> name and colour. ranges: the checkpoint's
-    ranges for images of more than 8 bits per value, see `read_image`. Raises DatasetError for an image or PNG that can't be read.
+    ranges for images of more than 8 bits per value, see `read_pixels`. Raises DatasetError for an unreadable image or PNG.
     """
     size = upright_size(image)
-    picture = as_picture(read_image(image, size, ranges))
+    picture = Image.fromarray(read_pixels(image, size, ranges))
     panels, titles = [_drawn(picture, detections, names, colors)], ["detections"]
     if segments is not None:
         png, infos = segments

@@ -1,11 +1,20 @@
-"""Plots the share of attention in regions of an image as bars, for several studies of attention."""
+"""The share of attention in regions of an image, as bars and as a table, for several studies of attention."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from detr_core.plots.style import COLORS, INK, files, plot
+from detr_core.plots.tables import Row, Table
+
+
+def read_maps(maps: Path) -> list[dict[str, Any]]:
+    """Returns the content of a `maps.json`."""
+    content: list[dict[str, Any]] = json.loads(maps.read_text(encoding="utf-8"))
+    return content
 
 
 def region_bars(metrics: Mapping[str, float], names: Mapping[str, str], folder: Path, name: str, title: str) -> list[Path]:
@@ -34,3 +43,13 @@ def region_bars(metrics: Mapping[str, float], names: Mapping[str, str], folder: 
         axes.set_title(f"{title}, percent")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
     return files(folder, name)
+
+
+def region_table(metrics: Mapping[str, float], names: Mapping[str, str]) -> Table:
+    """Returns the table of what `region_bars` draws, with the same arguments."""
+    rows: list[Row] = [
+        (label, (100 * metrics[f"{name}/mass"], 100 * metrics[f"{name}/area"], metrics[f"{name}/times"]))
+        for name, label in names.items()
+        if f"{name}/mass" in metrics
+    ]
+    return Table("region", ("percent of the attention", "percent of the image", "times a uniform distribution"), rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from detr_core.data.annotations import Annotations
 from detr_core.data.splits import Split, read_dataset
 from detr_core.errors import ExpectedError
 from detr_core.plots import tables
+from detr_core.plots.claims import ProfileStudies, claims_section
 from detr_core.plots.curves import read_history, training_curves
 from detr_core.plots.detections import SHOWN_SCORE, detection_pictures
 from detr_core.plots.page import write_page
@@ -38,50 +40,62 @@ class ReportError(ExpectedError, ValueError):
     """A results file that the report requires is missing. The message names it and says what to do."""
 
 
-def write_report(
-    profile: str,
-    data: Path,
-    detection: Path,
-    panoptic: Path,
-    evaluation: Path,
-    studies: Path,
-    out: Path,
-    pictures: int,
-    links: Mapping[str, str],
-    commands: Mapping[str, str],
-) -> Path:
+@dataclass(frozen=True)
+class Results:
+    """The folders with the results of a profile.
+
+    profile: its name. data: the dataset, with `dataset.json`. detection, panoptic: the trainings, with `history.jsonl`.
+    evaluation: has `metrics.json`, `per_class.json`, `errors.json`, `bbox.json` and, with a mask head, `panoptic.json` and
+    `panoptic/*.png`. studies: has `evaluating/<study>/` and `training/<study>/`. The dataset and `metrics.json` must exist.
+    """
+
+    profile: str
+    data: Path
+    detection: Path
+    panoptic: Path
+    evaluation: Path
+    studies: Path
+
+
+@dataclass(frozen=True)
+class _Val:
+    """What the val split was measured with: the split, the metrics, and the number of images to show."""
+
+    split: Split
+    metrics: Mapping[str, float]
+    pictures: int
+
+
+def write_report(results: Results, out: Path, pictures: int, links: Mapping[str, str], studies: ProfileStudies) -> Path:
     """Writes `out`/index.html, its plots and pictures to `out`/plots, and the plots as SVG to `out`/vectors.
 
-    data: the dataset folder with `dataset.json`. detection, panoptic: the training folders with `history.jsonl`. evaluation: the
-    folder with `metrics.json`, `per_class.json`, `errors.json`, `bbox.json` and, with a mask head, `panoptic.json` and
-    `panoptic/*.png`. studies: the folder of the study folders; existing studies are shown. The dataset and `metrics.json` are
-    required; without other files, their sections are left out. pictures: the number of images shown.
+    Results that do not exist have no section. pictures: the number of images shown.
     links: name -> value about the origin of the results; an http address becomes a link, text of several lines is folded.
-    commands: study -> the command that runs it, which is shown for studies without results.
+    studies: the profile's studies, with their claims and the commands that run them.
     Returns the path of the page. Raises ReportError without `metrics.json`, DatasetError for a dataset that can't be read.
     """
-    split = read_dataset(data)["val"]
-    if not (evaluation / "metrics.json").is_file():
-        raise ReportError(
-            f"{evaluation / 'metrics.json'}: expected an evaluation's metrics, found no such file; run the stage evaluate first"
-        )
+    split = read_dataset(results.data)["val"]
+    file = results.evaluation / "metrics.json"
+    if not file.is_file():
+        raise ReportError(f"{file}: expected an evaluation's metrics, found no such file; run the stage evaluate first")
     plots = out / "plots"
     plots.mkdir(parents=True, exist_ok=True)
-    metrics = json.loads((evaluation / "metrics.json").read_bytes())
+    val = _Val(split, json.loads(file.read_bytes()), pictures)
     published = json.loads((_HERE / "published.json").read_bytes())
     truth = read_annotations(split, "instances" if split.panoptic is None else "panoptic", masks=False)
     # Published metrics were measured on COCO, so they can't be compared with those of a detector of other classes.
     on_coco = is_coco(truth.categories)
     published_tables = {name: published[name] if on_coco else None for name in ("detection", "panoptic")}
     sections = [
-        _detection(profile, split, detection, evaluation, plots, pictures, metrics, published_tables["detection"]),
-        _errors(evaluation),
-        _panoptic(profile, split, panoptic, evaluation, plots, pictures, metrics, published_tables["panoptic"]),
-        *study_sections(studies, plots, published, commands),
+        _detection(results, val, plots, published_tables["detection"]),
+        _errors(results.evaluation),
+        _panoptic(results, val, plots, published_tables["panoptic"]),
+        claims_section(results.studies, studies),
+        *study_sections(results.studies, plots, published, studies.commands),
     ]
-    key_metrics = {name: tables.percent(metrics, key) for name, key in _KEY_METRICS.items() if metrics.get(key, -1) >= 0}
+    key_metrics = {name: tables.percent(val.metrics, key) for name, key in _KEY_METRICS.items() if val.metrics.get(key, -1) >= 0}
     shown = [section for section in sections if section is not None]
-    page = write_page(profile, _summary(truth, detection, panoptic), key_metrics, shown, links, out)
+    page = write_page(results.profile, _summary(truth, results.detection, results.panoptic), key_metrics, shown, links, out)
     vectors = out / "vectors"
     vectors.mkdir(exist_ok=True)
     for file in plots.glob("*.svg"):  # in a folder of their own, so that `plots` has each plot once
@@ -105,28 +119,20 @@ def _summary(truth: Annotations, detection: Path, panoptic: Path) -> str:
     return (f"This run trained {', then '.join(trained)}. " if trained else "") + measured
 
 
-def _detection(
-    profile: str,
-    split: Split,
-    training: Path,
-    evaluation: Path,
-    plots: Path,
-    pictures: int,
-    metrics: Mapping[str, float],
-    published: Mapping[str, Any] | None,
-) -> Section:
-    shown = {"Average precision and recall": tables.average_precision(metrics)}
-    per_class = optional(evaluation / "per_class.json")
+def _detection(results: Results, val: _Val, plots: Path, published: Mapping[str, Any] | None) -> Section:
+    shown = {"Average precision and recall": tables.average_precision(val.metrics)}
+    per_class = optional(results.evaluation / "per_class.json")
     if per_class.get("bbox"):
         shown["By class"] = tables.average_precision_per_class(per_class)
     if published is not None:
-        shown["Comparison with published metrics"] = tables.beside_published(metrics, published, profile)
-    drawn = detection_pictures(split, evaluation, plots, pictures) if (evaluation / "bbox.json").is_file() else []
+        shown["Comparison with published metrics"] = tables.beside_published(val.metrics, published, results.profile)
+    there = (results.evaluation / "bbox.json").is_file()
+    drawn = detection_pictures(val.split, results.evaluation, plots, val.pictures) if there else []
     return Section(
         "detection",
         "Detection",
         ["COCO's metrics on the validation images, in percent."],
-        _curves(training, plots, "detection"),
+        _curves(results.detection, plots, "detection"),
         shown,
         _pictures(drawn, "Detections"),
         f"The left side shows the ground truth, the right side the detections with a score of {SHOWN_SCORE:g} and above. "
@@ -142,31 +148,23 @@ def _errors(evaluation: Path) -> Section | None:
     return Section("errors", "Kinds of errors", [text], tables={"": tables.errors(breakdown)})
 
 
-def _panoptic(
-    profile: str,
-    split: Split,
-    training: Path,
-    evaluation: Path,
-    plots: Path,
-    pictures: int,
-    metrics: Mapping[str, float],
-    published: Mapping[str, Any] | None,
-) -> Section | None:
-    if "val/PQ" not in metrics:
-        return _instance_masks(training, plots)
-    shown = {"Panoptic quality": tables.panoptic_quality(metrics)}
-    per_class = optional(evaluation / "per_class.json")
+def _panoptic(results: Results, val: _Val, plots: Path, published: Mapping[str, Any] | None) -> Section | None:
+    if "val/PQ" not in val.metrics:
+        return _instance_masks(results.panoptic, plots)
+    shown = {"Panoptic quality": tables.panoptic_quality(val.metrics)}
+    per_class = optional(results.evaluation / "per_class.json")
     if per_class.get("panoptic"):
         shown["By class"] = tables.panoptic_quality_per_class(per_class["panoptic"])
     if published is not None:
-        shown["Comparison with published metrics"] = tables.beside_published(metrics, published, profile)
-    drawn = panoptic_pictures(split, evaluation, plots, pictures) if (evaluation / "panoptic.json").is_file() else []
+        shown["Comparison with published metrics"] = tables.beside_published(val.metrics, published, results.profile)
+    there = (results.evaluation / "panoptic.json").is_file()
+    drawn = panoptic_pictures(val.split, results.evaluation, plots, val.pictures) if there else []
     return Section(
         "panoptic",
         "Panoptic segmentation",
         ["Every pixel belongs to one object or one kind of stuff. For each class, PQ = SQ × RQ: SQ is the mean IoU of matched "
          "segments, RQ is the F1 score of the matching. All metrics are in percent."],
-        _curves(training, plots, "panoptic"),
+        _curves(results.panoptic, plots, "panoptic"),
         shown,
         _pictures(drawn, "Panoptic maps"),
         "Each picture shows the image, its ground truth and the prediction. Objects of a class have shades of its colour; "

@@ -17,8 +17,22 @@ from detr_core.plots.tables import Table
 
 
 @dataclass(frozen=True)
+class ClaimRow:
+    """One row of the table of claims: the study, and the fields of `detr_core.studies.claims.Claim`."""
+
+    study: str
+    text: str
+    published: str
+    measured: str
+    verdict: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Section:
-    """One section of the page, in the order: text, plots, tables (title -> table), commands, pictures. Empty parts are left out.
+    """One section of the page: text, claims, plots, tables (title -> table), commands, pictures, in this order.
+
+    Empty parts are left out.
 
     commands: name of a study -> the command that runs it.
     """
@@ -31,6 +45,7 @@ class Section:
     pictures: Sequence[tuple[str, str]] = ()  # (address, description)
     pictures_text: str = ""
     commands: Mapping[str, str] = field(default_factory=dict)
+    claims: Sequence[ClaimRow] = ()
 
 
 def inline(svg: Path) -> Markup:

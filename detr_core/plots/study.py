@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from detr_core.plots.numbers import signed
+from detr_core.numbers import signed
 from detr_core.plots.style import COLORS, files, legend, plot
 from detr_core.plots.tables import Row, Table
 from detr_core.studies import comparison
@@ -116,6 +116,8 @@ def study_texts(table: Path, command: str) -> list[str]:
     if left:
         names = ", ".join(f"{run.variant}, seed {run.seed} ({run.error or 'not finished'})" for run in left)
         texts.append(f"The table lacks these runs: {names}." + (f" This command runs them: {command}" if command else ""))
+    if runs:
+        texts.append(_method(content))
     machines = list(dict.fromkeys(str(run.cost["machine"]) for each in runs.values() for run in each if run.cost))
     if machines:
         texts.append(
@@ -123,6 +125,16 @@ def study_texts(table: Path, command: str) -> list[str]:
             f"A multiply-add counts as one FLOP; images/s were measured with batches of one image on {', '.join(machines)}."
         )
     return texts
+
+
+def _method(content: comparison.Table) -> str:
+    """Returns the sentence that says which validations the metrics are from, and which runs have fewer than they should."""
+    if content.median_of == 1:
+        return "The metrics are those of the evaluation after the last epoch."
+    text = f"Each metric of boxes is the median over the validations of the last {content.median_of} epochs, as in the paper."
+    few = [run for run in content.runs if run.status == "finished" and run.validations < content.median_of]
+    names = ", ".join(f"{run.variant}, seed {run.seed} ({run.validations})" for run in few)
+    return f"{text} These runs have fewer validations than that: {names}." if few else text
 
 
 def _finding(measured: Mapping[str, float], metric: str, content: comparison.Table, runs: Mapping[str, Sequence[Run]]) -> str:

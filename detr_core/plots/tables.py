@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from detr_core.plots.numbers import signed
+from detr_core.numbers import signed
 
 Row = tuple[str, tuple[float | None, ...]]
 
@@ -79,7 +79,7 @@ def average_precision(metrics: Mapping[str, float]) -> Table:
     kinds = {"boxes": "val/", "masks": "val/mask/"}
     kinds = {kind: prefix for kind, prefix in kinds.items() if f"{prefix}AP" in metrics}
     rows = [(name, tuple(percent(metrics, prefix + name) for prefix in kinds.values())) for name in AP_METRICS]
-    return Table("figure", tuple(kinds), rows, notes=AP_METRICS)
+    return Table("metric", tuple(kinds), rows, notes=AP_METRICS)
 
 
 def panoptic_quality(metrics: Mapping[str, float]) -> Table:

@@ -34,13 +34,13 @@ def images_of(given: Any, folder: Path | None = None, ranges: Ranges | None = No
     Raises ValueError for other inputs and for a path outside of `folder`, DatasetError for a file that can't be read.
     """
     if hasattr(given, "columns") and hasattr(given, "iloc"):
-        return [_image(each, folder, ranges) for each in _column(given)], False
+        return [_image(item, folder, ranges) for item in _column(given)], False
     if isinstance(given, Mapping):
         return images_of(_of_mapping(given), folder, ranges)
     if isinstance(given, np.ndarray) and given.dtype.kind in "OU":
         given = given.tolist()
     several = isinstance(given, (list, tuple, np.ndarray)) and _depth(given) != 3  # three levels are the pixels of one image
-    return ([_image(each, folder, ranges) for each in given], False) if several else ([_image(given, folder, ranges)], True)
+    return ([_image(item, folder, ranges) for item in given], False) if several else ([_image(given, folder, ranges)], True)
 
 
 def _image(given: Any, folder: Path | None, ranges: Ranges | None) -> Tensor:
@@ -84,10 +84,10 @@ def _from_base64(text: str) -> bytes | None:
     if not mark and "." in text[-5:]:
         return None  # base64 has no dot
     try:
-        found = base64.b64decode("".join(content.split()), validate=True)
+        decoded = base64.b64decode("".join(content.split()), validate=True)
     except (binascii.Error, ValueError):
         return None
-    return found if mark or found.startswith(_BEGINNINGS) else None
+    return decoded if mark or decoded.startswith(_BEGINNINGS) else None
 
 
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")  # first bytes of common image formats
@@ -142,10 +142,10 @@ def _depth(given: Any) -> int:
 
 
 def _unexpected(given: Any) -> ValueError:
-    found = f"{given.dtype} {list(given.shape)}" if isinstance(given, np.ndarray) else type(given).__name__
+    description = f"{given.dtype} {list(given.shape)}" if isinstance(given, np.ndarray) else type(given).__name__
     if isinstance(given, np.ndarray) and given.dtype.kind in "iu" and given.size > 0:
-        found += f" from {given.min()} to {given.max()}"
-    return ValueError(f"image: expected {EXPECTED}; found {found}")
+        description += f" from {given.min()} to {given.max()}"
+    return ValueError(f"image: expected {EXPECTED}; found {description}")
 
 
 def _short(text: str) -> str:

@@ -33,9 +33,9 @@ def fill(root: Path, config: DownloadConfig, reporter: Reporter) -> None:
                 "`folder.root`, or set `source: folder` and `download: null` to read the files in it"
             )
         notes.mkdir(parents=True, exist_ok=True)
-        wanted = [archive for archive in config.archives if not _is_unpacked(root, archive)]
-        _fetch(wanted, notes, config.connections, reporter)
-        for archive in wanted:
+        missing = [archive for archive in config.archives if not _is_unpacked(root, archive)]
+        _fetch(missing, notes, config.connections, reporter)
+        for archive in missing:
             _unpack(archive, root, reporter)
         if not config.keep_archives:
             for archive in config.archives:
@@ -57,31 +57,31 @@ def _fetch(archives: list[ArchiveConfig], notes: Path, connections: int, reporte
 
 def _unpack(archive: ArchiveConfig, root: Path, reporter: Reporter) -> None:
     ours = _noted_files(root)
-    brought = unpack(root / NOTES / archive.name, root, frozenset({NOTES}), reporter, ours)
+    files = unpack(root / NOTES / archive.name, root, frozenset({NOTES}), reporter, ours)
     for name in archive.inside:
         inner = below_root(root, name, f"archives.inside of {archive.url}")
-        if name not in brought:
+        if name not in files:
             raise DatasetError(f"{archive.url}: expected that it contains the archive {name}, found no such file")
-        del brought[name]
+        del files[name]
         below = inner.parent.relative_to(root)
-        inside = frozenset(os.path.relpath(each, below) for each in ours if PurePosixPath(each).is_relative_to(below))
-        found = unpack(inner, inner.parent, frozenset({NOTES}), reporter, inside)
-        brought |= {(below / each).as_posix(): size for each, size in found.items()}
+        inside = frozenset(os.path.relpath(path, below) for path in ours if PurePosixPath(path).is_relative_to(below))
+        inner_files = unpack(inner, inner.parent, frozenset({NOTES}), reporter, inside)
+        files |= {(below / path).as_posix(): size for path, size in inner_files.items()}
         inner.unlink()
     os.sync()  # after a power cut the note must not exist without the files
     note = _note(root, archive)
-    write_text(note, json.dumps(_about(archive) | {"files": brought}))
+    write_text(note, json.dumps(_about(archive) | {"files": files}))
 
 
 def _noted_files(root: Path) -> frozenset[str]:
     """Returns the files that earlier calls have unpacked below `root` from any archive."""
-    found: set[str] = set()
+    files: set[str] = set()
     for note in (root / NOTES).glob("*.json"):
         try:
-            found.update(json.loads(note.read_bytes())["files"])
+            files.update(json.loads(note.read_bytes())["files"])
         except (OSError, ValueError, KeyError, TypeError):
             continue  # the journal of a download, or a damaged note
-    return frozenset(found)
+    return frozenset(files)
 
 
 def _is_unpacked(root: Path, archive: ArchiveConfig) -> bool:

@@ -147,10 +147,10 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         for name, sources in (("scenes", ["scenes"]), ("folder", ["folder", "download"]), ("download", ["download"])):
-            given, wanted = getattr(self, name) is not None, self.source in sources
+            has_settings, needs_settings = getattr(self, name) is not None, self.source in sources
             require(
-                given == wanted,
+                has_settings == needs_settings,
                 name,
-                f"{'its settings' if wanted else 'null'} with source {self.source!r}",
-                "settings" if given else None,
+                f"{'its settings' if needs_settings else 'null'} with source {self.source!r}",
+                "settings" if has_settings else None,
             )

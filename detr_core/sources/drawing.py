@@ -62,8 +62,8 @@ class _Canvas:
 
     def visible_under(self, mask: Mask) -> npt.NDArray[np.float64]:
         """Returns the fraction of each layer that stays visible if `mask` is painted over it."""
-        seen = np.bincount(self.segments[~mask], minlength=len(self.names))
-        return np.asarray(seen / np.maximum(self.whole, 1))
+        visible = np.bincount(self.segments[~mask], minlength=len(self.names))
+        return np.asarray(visible / np.maximum(self.whole, 1))
 
     def image(self, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
         image = np.stack(self.colors).astype(np.float32)[self.segments]

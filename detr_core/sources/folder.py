@@ -55,12 +55,12 @@ def _contents(config: FolderConfig, root: Path, yolo: YoloSet | None) -> dict[st
             for name, split in splits.items()
         }
     if config.format == "voc":
-        converted = read_voc(root, splits)
+        by_split = read_voc(root, splits)
     else:
         if yolo is None:
             raise DatasetError(f"{root}: expected the description of a YOLO dataset, such as data.yaml, found none")
-        converted = read_yolo(root, splits, yolo, config.labels)
-    return {name: {"instances": content} for name, content in converted.items()}
+        by_split = read_yolo(root, splits, yolo, config.labels)
+    return {name: {"instances": content} for name, content in by_split.items()}
 
 
 def _needs_own_files(train: SplitConfig, val: SplitConfig, root: Path) -> bool:
@@ -96,9 +96,9 @@ def _divided(contents: Contents, share: float, seed: int, images: Path) -> dict[
             number = id_in(entry, "image_id")
             if number is not None and number in classes:
                 segments = entry.get("segments_info", [entry])
-                found = [id_in(each, "category_id") for each in segments] if isinstance(segments, list) else []
-                classes[number] |= {category for category in found if category is not None}
-    val = stratified({number: sorted(found) for number, found in classes.items()}, share, seed, same_content(files))
+                categories = [id_in(segment, "category_id") for segment in segments] if isinstance(segments, list) else []
+                classes[number] |= {category for category in categories if category is not None}
+    val = stratified({number: sorted(numbers) for number, numbers in classes.items()}, share, seed, same_content(files))
     if not val or len(val) == len(classes):
         raise DatasetError(
             f"{images}: expected two images of different content or more, to divide them into train and val, "
@@ -107,8 +107,8 @@ def _divided(contents: Contents, share: float, seed: int, images: Path) -> dict[
     parts: dict[str, Contents] = {"train": {}, "val": {}}
     for kind, content in contents.items():
         halves = parted(content, val)
-        for what in ("images", "annotations"):
-            Account(f"{images}: {kind}: {what}", len(content[what]), sum(len(half[what]) for half in halves.values()), 0)
+        for part in ("images", "annotations"):
+            Account(f"{images}: {kind}: {part}", len(content[part]), sum(len(half[part]) for half in halves.values()), 0)
         for name, half in halves.items():
             parts[name][kind] = half
     return parts

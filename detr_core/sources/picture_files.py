@@ -22,12 +22,12 @@ def picture_files(folder: Path) -> Iterator[str]:
 
 def files_below(folder: Path) -> list[str]:
     """Returns the names of all files in a folder and its subfolders, in the form that `picture_files` describes."""
-    found: list[str] = []
+    files: list[str] = []
     for base, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not is_foreign(name)]
         below = os.path.relpath(base, folder).replace(os.sep, "/")
-        found += [name if below == "." else f"{below}/{name}" for name in names if not is_foreign(name)]
-    return sorted(found)
+        files += [name if below == "." else f"{below}/{name}" for name in names if not is_foreign(name)]
+    return sorted(files)
 
 
 def is_foreign(name: str) -> bool:

@@ -60,9 +60,9 @@ def generate_scenes(config: ScenesConfig, seed: int, folder: Path, processes: in
     ]
     records: dict[str, list[_Records]] = {split: [] for split in SPLITS}
     begin, done, total = time.monotonic(), 0, sum(counts.values())
-    for (split, _), drawn in zip(chunks, _drawn(config, seed, folder, chunks, processes), strict=True):
-        records[split] += drawn
-        done += len(drawn)
+    for (split, _), chunk_records in zip(chunks, _draw_chunks(config, seed, folder, chunks, processes), strict=True):
+        records[split] += chunk_records
+        done += len(chunk_records)
         reporter.progress(done, total, done / (time.monotonic() - begin), f"{split} scenes")
     for split in SPLITS:
         _write_annotations(folder / "annotations", split, records[split])
@@ -78,7 +78,7 @@ def generate_scenes(config: ScenesConfig, seed: int, folder: Path, processes: in
     write_dataset(folder, folder, train, val)
 
 
-def _drawn(
+def _draw_chunks(
     config: ScenesConfig, seed: int, folder: Path, chunks: list[tuple[str, range]], processes: int
 ) -> Iterator[list[_Records]]:
     draw = partial(_draw_chunk, config, seed, folder)
@@ -110,12 +110,12 @@ def _write_scene(scene: Scene, folder: Path, split: str, index: int) -> _Records
     segments_info, instances = [], []
     for segment in np.unique(scene.segments).tolist():
         mask = scene.segments == segment
-        figures = {"category_id": _CATEGORY_ID[scene.names[segment]], "iscrowd": 0, **_box_and_area(mask)}
-        segments_info.append({"id": segment + 1, **figures})
+        common = {"category_id": _CATEGORY_ID[scene.names[segment]], "iscrowd": 0, **_box_and_area(mask)}
+        segments_info.append({"id": segment + 1, **common})
         if scene.names[segment] in THINGS:
             encoded = rle.encode(np.asfortranarray(mask, dtype=np.uint8))
             segmentation = {"size": [height, width], "counts": encoded["counts"].decode("ascii")}
-            instances.append({"image_id": index, **figures, "segmentation": segmentation})
+            instances.append({"image_id": index, **common, "segmentation": segmentation})
     image = {"id": index, "file_name": f"{name}.jpg", "height": height, "width": width}
     return _Records(image, instances, {"image_id": index, "file_name": f"{name}.png", "segments_info": segments_info})
 

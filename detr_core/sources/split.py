@@ -23,44 +23,44 @@ def stratified(classes: Mapping[int, Sequence[int]], share: float, seed: int, co
     copies: groups of images of the same content. They go to the same split, because a validation image must not be trained on.
     Each split gets at least one image if there are two images of different content.
     """
-    group = {image: list(images) for images in copies for image in images}
+    copies_of = {image: list(images) for images in copies for image in images}
     order = np.random.default_rng(seed).permutation(sorted(classes)).tolist()
-    holding: dict[int, set[int]] = {}
+    images_of: dict[int, set[int]] = {}
     for image in order:
-        for each in classes[image]:
-            holding.setdefault(each, set()).add(image)
-    wanted = {each: {True: share * len(images), False: (1 - share) * len(images)} for each, images in holding.items()}
+        for number in classes[image]:
+            images_of.setdefault(number, set()).add(image)
+    need = {number: {True: share * len(images), False: (1 - share) * len(images)} for number, images in images_of.items()}
     room = {True: share * len(order), False: (1 - share) * len(order)}
-    drawn: set[int] = set()
-    left = dict.fromkeys(order)
+    val: set[int] = set()
+    remaining = dict.fromkeys(order)
 
     def deal(image: int, rarest: int | None) -> None:
-        if image not in left:
+        if image not in remaining:
             return  # it was assigned together with a copy
-        wish = room if rarest is None else wanted[rarest]
+        wish = room if rarest is None else need[rarest]
         to_val = (wish[True], room[True]) > (wish[False], room[False])
-        for member in group.get(image, [image]):
+        for member in copies_of.get(image, [image]):
             if to_val:
-                drawn.add(member)
+                val.add(member)
             room[to_val] -= 1
-            for each in set(classes[member]):
-                wanted[each][to_val] -= 1
-                holding[each].discard(member)
-            del left[member]
+            for number in set(classes[member]):
+                need[number][to_val] -= 1
+                images_of[number].discard(member)
+            del remaining[member]
 
-    while some := [each for each, images in holding.items() if images]:
-        rarest = min(some, key=lambda each: (len(holding[each]), each))
-        for image in [image for image in left if image in holding[rarest]]:
+    while some := [number for number, images in images_of.items() if images]:
+        rarest = min(some, key=lambda number: (len(images_of[number]), number))
+        for image in [image for image in remaining if image in images_of[rarest]]:
             deal(image, rarest)
-    for image in list(left):
+    for image in list(remaining):
         deal(image, None)
-    first = set(group.get(order[0], [order[0]])) if order else set()
+    first = set(copies_of.get(order[0], [order[0]])) if order else set()
     if len(first) < len(order):
-        if not drawn:
-            drawn |= first
-        elif len(drawn) == len(order):
-            drawn -= first
-    return drawn
+        if not val:
+            val |= first
+        elif len(val) == len(order):
+            val -= first
+    return val
 
 
 def same_content(files: Mapping[int, Path]) -> list[list[int]]:
@@ -83,9 +83,9 @@ def parted(content: Mapping[str, Any], val: set[int]) -> dict[str, dict[str, Any
     and annotations without an image, because the data check must see them.
     """
     parts: dict[str, dict[str, Any]] = {name: {**content, "images": [], "annotations": []} for name in ("train", "val")}
-    for what, field in (("images", "id"), ("annotations", "image_id")):
-        for entry in content[what]:
-            parts["val" if id_in(entry, field) in val else "train"][what].append(entry)
+    for part, field in (("images", "id"), ("annotations", "image_id")):
+        for entry in content[part]:
+            parts["val" if id_in(entry, field) in val else "train"][part].append(entry)
     return parts
 
 

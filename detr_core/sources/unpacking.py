@@ -40,9 +40,9 @@ def unpack(
         with zipfile.ZipFile(archive) as file:
             entries = {entry.filename: entry for entry in _checked(archive, file.infolist(), reserved)}
             total = sum(entry.file_size for entry in entries.values())
-            wanted = sum(entry.file_size for entry in entries.values() if not _has_size(folder / entry.filename, entry))
-            if (free := shutil.disk_usage(folder).free) < wanted:
-                raise DatasetError(f"{folder}: expected {wanted:,} bytes free for {archive.name}, found {free:,}; make room")
+            needed = sum(entry.file_size for entry in entries.values() if not _has_size(folder / entry.filename, entry))
+            if (free := shutil.disk_usage(folder).free) < needed:
+                raise DatasetError(f"{folder}: expected {needed:,} bytes free for {archive.name}, found {free:,}; make room")
             there = {name for name, entry in entries.items() if _is_there(folder / name, entry, name in replaceable)}
             done, safe = 0, {folder: folder.resolve()}
             for entry in entries.values():

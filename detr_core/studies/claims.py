@@ -7,12 +7,15 @@ trainings show. A claim is decided only if its differences exceed both.
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
 from detr_core.config import require
+from detr_core.numbers import signed
 
 Verdict = Literal["supported", "contradicted", "undecided", "not measured"]
 """'undecided' means that the measured differences could be chance; 'not measured' that a variant has no comparable result."""
@@ -21,17 +24,23 @@ _OPTIONAL = {"optional": True}  # the key can be left out of a profile
 
 
 @dataclass(frozen=True)
-class ClaimConfig:
+class PaperClaim:
+    """A claim of the paper. text: the claim as a sentence. published: the paper's values, in words."""
+
+    text: str
+    published: str
+
+
+@dataclass(frozen=True)
+class ClaimConfig(PaperClaim):
     """A claim of the paper about the variants of a training study.
 
-    text: the claim as a sentence. published: the paper's values, in words. metric: the metric that is compared, such as AP, APs
+    metric: the metric that is compared, such as AP, APs
     or PQ. Exactly one of the other keys says which differences the claim is about: `ascending` lists variants from the lowest to
     the highest metric, `lowest` or `highest` names a variant that is below or above all others, and `similar` lists two variants
     whose metrics differ by at most `within` (AP and PQ are between 0 and 1).
     """
 
-    text: str
-    published: str
     metric: str
     ascending: tuple[str, ...] | None = field(default=None, metadata=_OPTIONAL)
     lowest: str | None = field(default=None, metadata=_OPTIONAL)
@@ -84,25 +93,46 @@ class SeedDifference:
 
 
 @dataclass(frozen=True)
-class Claim:
+class Comparison:
+    """One of the comparisons that a claim is about, measured with one detector. what: such as 'layer 2 against layer 1'."""
+
+    what: str
+    difference: SeedDifference
+
+
+@dataclass(frozen=True)
+class MeasuredClaim(PaperClaim):
+    """A claim about one detector, which an evaluating study has measured: every comparison must be positive.
+
+    metric: the metric of the comparisons.
+    """
+
+    metric: str
+    comparisons: Sequence[Comparison]
+
+
+@dataclass(frozen=True)
+class Claim(PaperClaim):
     """A claim with its verdict.
 
-    text, published: see ClaimConfig. measured: the measured differences, in words. verdict: see Verdict. reason: why the claim is
+    measured: the measured differences, in words. verdict: see Verdict. reason: why the claim is
     undecided or not measured; empty for the other verdicts.
     """
 
-    text: str
-    published: str
     measured: str
     verdict: Verdict
     reason: str
 
 
-def is_positive(differences: Sequence[SeedDifference], seed_spread: float | None) -> tuple[Verdict, str]:
+def is_positive(
+    differences: Sequence[SeedDifference], seed_spread: float | None, same_detector: bool = False
+) -> tuple[Verdict, str]:
     """Decides whether a difference is positive, from the differences of all seeds. Returns the verdict and the reason.
 
     seed_spread: the range of the metric over the seeds of a variant that was trained with several seeds; None if it is unknown.
     It matters only if there is one difference. With several, the ranges of both metrics over the seeds must not overlap.
+    same_detector: whether both metrics of a difference are of the same trained detector, such as those of two decoder layers.
+    Then a seed changes both alike, and it is the differences of all seeds that must have the same sign.
     """
     if not differences:
         return "not measured", "a variant has no result"
@@ -119,7 +149,9 @@ def is_positive(differences: Sequence[SeedDifference], seed_spread: float | None
             return "undecided", "it was measured with one seed, and how much a seed changes the metric is not known"
         if abs(value) <= seed_spread:
             return "undecided", f"it was measured with one seed, and another seed changes the metric by {100 * seed_spread:.1f}"
-    elif _overlap(differences):
+    elif same_detector and len({difference.value > 0 for difference in differences}) > 1:
+        return "undecided", "the seeds disagree"
+    elif not same_detector and _overlap(differences):
         return "undecided", "the values of the seeds overlap"
     return ("supported", "") if value > 0 else ("contradicted", "")
 
@@ -166,7 +198,42 @@ def decide(
         if reason:
             reasons.append(f"{second} against {first}: {reason}")
         words.append(f"{second} {_in_words(pair)} than {first}" if pair else f"{second} against {first} not measured")
-    return Claim(config.text, config.published, f"{config.metric}: {'; '.join(words)}", combined(verdicts), "; ".join(reasons))
+    return Claim(config.text, config.published, f"{config.metric} {'; '.join(words)}", combined(verdicts), "; ".join(reasons))
+
+
+def decide_measured(detectors: Sequence[MeasuredClaim], seed_spread: float | None) -> Claim:
+    """Decides a claim that an evaluating study has measured with one detector, or with detectors of several seeds.
+
+    detectors: the same claim, measured with each of the detectors. seed_spread: see `is_positive`.
+    """
+    first = detectors[0]
+    verdicts: list[Verdict] = []
+    reasons: list[str] = []
+    words: list[str] = []
+    for place, comparison in enumerate(first.comparisons):
+        differences = [detector.comparisons[place].difference for detector in detectors]
+        verdict, reason = is_positive(differences, seed_spread, same_detector=True)
+        verdicts.append(verdict)
+        if reason:
+            reasons.append(f"{comparison.what}: {reason}")
+        words.append(f"{comparison.what}: {_in_words(differences)}")
+    return Claim(first.text, first.published, f"{first.metric}, {'; '.join(words)}", combined(verdicts), "; ".join(reasons))
+
+
+def write_measured(claims: Sequence[MeasuredClaim], folder: Path) -> None:
+    """Writes `claims.json` into the folder of an evaluating study's results."""
+    (folder / "claims.json").write_text(json.dumps([asdict(claim) for claim in claims], indent=1), encoding="utf-8")
+
+
+def read_measured(folder: Path) -> list[MeasuredClaim]:
+    """Returns the content of the `claims.json` of an evaluating study's results; nothing if the study has no claims."""
+    file = folder / "claims.json"
+    content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+    return [MeasuredClaim(**(claim | {"comparisons": [_comparison(each) for each in claim["comparisons"]]})) for claim in content]
+
+
+def _comparison(content: Mapping[str, Any]) -> Comparison:
+    return Comparison(content["what"], SeedDifference(**content["difference"]))
 
 
 def combined(verdicts: Sequence[Verdict]) -> Verdict:
@@ -197,5 +264,5 @@ def _overlap(differences: Sequence[SeedDifference]) -> bool:
 def _in_words(differences: Sequence[SeedDifference]) -> str:
     value = 100 * statistics.fmean(difference.value for difference in differences)
     low, high = _interval(differences)
-    bounds = "" if low is None or high is None else f" ({100 * low:+.1f} to {100 * high:+.1f})"
+    bounds = "" if low is None or high is None else f" ({signed(100 * low)} to {signed(100 * high)})"
     return f"{abs(value):.1f} {'higher' if value >= 0 else 'lower'}{bounds}"

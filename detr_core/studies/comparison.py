@@ -15,21 +15,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from detr_core.atomic import write_text
-from detr_core.evaluate.average_precision import GroundTruth, bootstrap_difference
+from detr_core.evaluate.average_precision import Difference, GroundTruth, bootstrap_differences
+from detr_core.studies.claims import Claim
 
 SAMPLES = 1000  # number of bootstrap samples of the images for an interval
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The AP of a run minus the base's AP with the same seed.
-
-    value: the difference, where AP is in 0..1. low, high: its 95% interval over bootstrap samples of the images.
-    """
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -38,7 +27,9 @@ class Run:
 
     overrides: dotted key of the profile -> value. varied: the overrides in which variants differ. status: `open` means not
     finished. error: why the run failed. A finished run has metrics, named scalars such as 'val/AP'; curve, pairs (epoch, val/AP)
-    of the validations during training; and cost, the fields of `Cost`.
+    of the validations during training; and cost, the fields of `Cost`. difference: its AP minus that of the base with the same
+    seed. validations: the number of validations whose median the metrics of boxes are. made_by: a digest of the data and of the
+    code that all variants share; runs with different digests can't be compared.
     """
 
     variant: str
@@ -51,13 +42,17 @@ class Run:
     curve: Sequence[tuple[float, float]] = ()
     cost: Mapping[str, Any] | None = None
     difference: Difference | None = None
+    validations: int = 1
+    made_by: str | None = None
 
 
 @dataclass(frozen=True)
 class Table:
     """All runs of a study with a profile.
 
-    paper: the place of the study in the paper. base: the variant that the other variants are compared with.
+    paper: the place of the study in the paper. base: the variant that the other variants are compared with. median_of: the
+    metrics of boxes are medians over the validations of this number of last epochs; 1 means the evaluation after the last epoch.
+    claims: the paper's claims with their verdicts.
     """
 
     study: str
@@ -65,6 +60,8 @@ class Table:
     paper: str
     base: str
     runs: Sequence[Run]
+    median_of: int = 1
+    claims: Sequence[Claim] = ()
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,7 @@ class Spread:
 
 def difference(ground_truth: GroundTruth, base: Path, other: Path) -> Difference:
     """Returns the AP of the results file `other` minus the AP of `base`, on the same images, with its interval."""
-    return Difference(*bootstrap_difference(ground_truth, base, other, SAMPLES))
+    return bootstrap_differences(ground_truth, base, other, SAMPLES)["AP"]
 
 
 def write_table(table: Table, folder: Path) -> Path:
@@ -103,7 +100,7 @@ def read_table(file: Path) -> Table:
         Run(**(run | {"difference": None if run["difference"] is None else Difference(**run["difference"])}))
         for run in content["runs"]
     ]
-    return Table(**(content | {"runs": runs}))
+    return Table(**(content | {"runs": runs, "claims": [Claim(**claim) for claim in content.get("claims", [])]}))
 
 
 def finished(table: Table) -> dict[str, list[Run]]:

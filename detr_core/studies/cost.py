@@ -106,9 +106,8 @@ def _grid_sample_flops(*arguments: Any, out_shape: Any = None, **others: Any) ->
     return int(2 * CORNERS * prod(out_shape))
 
 
-def _roi_align_flops(
-    maps: Any, boxes: Any, scale: float, height: int, width: int, sampling_ratio: int, aligned: bool, out_shape: Any = None
-) -> int:
+def _roi_align_flops(*arguments: Any, out_shape: Any = None) -> int:
+    _maps, _boxes, _scale, _height, _width, sampling_ratio, _aligned = arguments  # those of torchvision's roi_align
     return int(2 * CORNERS * sampling_ratio**2 * prod(out_shape))
 
 

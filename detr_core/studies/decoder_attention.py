@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -18,14 +17,11 @@ from detr_core.evaluate.boxes import postprocess_softmax
 from detr_core.evaluate.inference import classes_in, forward_pass
 from detr_core.evaluate.results import things_only
 from detr_core.model.common.transformer import Attention
-from detr_core.model.detr.model import Detr
-from detr_core.reporter import Reporter
 from detr_core.sampling import evenly_spaced
-from detr_core.structures import Category
 from detr_core.studies.attention_capture import capture_attention
 from detr_core.studies.attention_mass import Mass, box_regions, write_regions
-from detr_core.studies.config import DecoderAttentionConfig
 from detr_core.studies.pictures import as_rows, save_picture
+from detr_core.studies.study import StudyInputs
 
 REGIONS = ("extremities", "interior", "outside")
 
@@ -60,34 +56,31 @@ class DecoderAttention:
 
 @torch.inference_mode()
 def decoder_attention(
-    model: Detr,
-    categories: Sequence[Category],
-    dataset: CocoDataset,
-    config: DecoderAttentionConfig,
-    device: torch.device,
-    workers: int,
-    reporter: Reporter,
+    inputs: StudyInputs, dataset: CocoDataset, pictures: int, score: float, border: float, batch_size: int
 ) -> DecoderAttention:
     """Measures the last decoder layer's attention, averaged over the heads, for every detected thing.
 
-    The metrics are means over detections: 'extremities/mass' is the share of attention within `config.border` of the box's
-    border; 'extremities/area' is that band's share of the image, which is the share of a uniform distribution;
-    'extremities/times' is their ratio. 'interior/...' and 'outside/...' are the same for the regions inside and outside of the
-    band. Attention is on extremities if 'extremities/times' is above 'interior/times'. 'queries/center' and 'queries/size' are
-    the share of the variance of box centres and sizes, over images and queries, that is variance between the queries: 1 if each
-    query always predicts the same box, 0 if all queries have the same mean.
+    pictures: the number of images, evenly spaced, whose maps are returned. score: the lowest score of a detection. batch_size:
+    see EvaluateConfig. Raises CheckpointError for a detector of another kind than DETR.
+    The metrics are means over detections: 'extremities/mass' is the share of attention within `border` of the box's border;
+    'extremities/area' is that band's share of the image, which is the share of a uniform distribution; 'extremities/times' is
+    their ratio. 'interior/...' and 'outside/...' are the same for the regions inside and outside of the band. Attention is on
+    extremities if 'extremities/times' is above 'interior/times'. 'queries/center' and 'queries/size' are the share of the
+    variance of box centres and sizes, over images and queries, that is variance between the queries: 1 if each query always
+    predicts the same box, 0 if all queries have the same mean.
     """
-    classes = classes_in(categories, dataset)
+    model, process = inputs.detr("decoder-attention"), single_process(inputs.device)
+    classes = classes_in(inputs.categories, dataset)
     attention = cast(Attention, model.transformer.decoder.layers[-1].multihead_attn)
     name_of = {category.id: category.name for category in dataset.categories}
     place_of = {image_id: place for place, image_id in enumerate(dataset.image_ids)}
-    kept = set(evenly_spaced(len(dataset), config.pictures))
+    kept = set(evenly_spaced(len(dataset), pictures))
     masses = {name: Mass() for name in REGIONS}
     count = 0
     boxes = np.zeros((len(dataset), model.config.queries, 4), dtype=np.float32)
-    pictures: dict[int, list[Seen]] = {}
+    seen_in: dict[int, list[Seen]] = {}
     with capture_attention(attention) as seen:
-        for targets, _, output in forward_pass(model, dataset, config.batch_size, single_process(device), workers, reporter):
+        for targets, _, output in forward_pass(model, dataset, batch_size, process, inputs.workers, inputs.reporter):
             size = (output.memory.shape[-2], output.memory.shape[-1])
             last = output.boxes[-1].cpu()
             found = postprocess_softmax(
@@ -97,17 +90,17 @@ def decoder_attention(
                 place = place_of[target.image_id]
                 boxes[place] = last[i].numpy()
                 things = things_only(image, classes)
-                sure = things.chosen(things.scores >= config.score)
-                maps = seen.weights(i, sure.queries.to(device)).mean(0).cpu().view(-1, *size)
-                for name, regions in _regions(last[i, sure.queries], config.border, size).items():
+                sure = things.chosen(things.scores >= score)
+                maps = seen.weights(i, sure.queries.to(inputs.device)).mean(0).cpu().view(-1, *size)
+                for name, regions in _regions(last[i, sure.queries], border, size).items():
                     masses[name].add(maps, regions)
                 count += len(sure.scores)
                 if place in kept:
                     order = sure.scores.argsort(descending=True, stable=True).tolist()
-                    pictures[place] = [
+                    seen_in[place] = [
                         Seen(
                             tuple(last[i, sure.queries[j]].tolist()),
-                            name_of[categories[int(sure.labels[j])].id],
+                            name_of[inputs.categories[int(sure.labels[j])].id],
                             float(sure.scores[j]),
                             int(sure.queries[j]),
                             maps[j].clone(),
@@ -116,7 +109,7 @@ def decoder_attention(
                     ]
     metrics = {key: value for name, mass in masses.items() for key, value in mass.metrics(name, count).items()}
     metrics |= {"detections": float(count), "queries/center": _between(boxes[..., :2]), "queries/size": _between(boxes[..., 2:])}
-    return DecoderAttention(metrics, dict(sorted(pictures.items())), boxes)
+    return DecoderAttention(metrics, dict(sorted(seen_in.items())), boxes)
 
 
 def write_decoder_attention(found: DecoderAttention, dataset: CocoDataset, folder: Path) -> None:

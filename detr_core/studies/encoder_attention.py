@@ -15,14 +15,12 @@ from detr_core.data.coco_dataset import CocoDataset
 from detr_core.distributed import single_process
 from detr_core.evaluate.inference import forward_pass
 from detr_core.model.common.transformer import Attention
-from detr_core.model.detr.model import Detr
-from detr_core.reporter import Reporter
 from detr_core.sampling import evenly_spaced
 from detr_core.structures import Target
 from detr_core.studies.attention_capture import capture_attention
 from detr_core.studies.attention_mass import Mass, box_masks, mask_regions, position_of, write_regions
-from detr_core.studies.config import EncoderAttentionConfig
 from detr_core.studies.pictures import as_rows, save_picture
+from detr_core.studies.study import StudyInputs
 
 REGIONS = ("own", "same_class", "others")
 
@@ -52,51 +50,47 @@ class EncoderAttention:
 
 
 @torch.inference_mode()
-def encoder_attention(
-    model: Detr,
-    dataset: CocoDataset,
-    config: EncoderAttentionConfig,
-    device: torch.device,
-    workers: int,
-    reporter: Reporter,
-) -> EncoderAttention:
+def encoder_attention(inputs: StudyInputs, dataset: CocoDataset, pictures: int, points: int, batch_size: int) -> EncoderAttention:
     """Measures the self-attention from the centre of every thing of the dataset, averaged over the heads.
 
-    dataset: a dataset with masks; without masks, the box of an object is used as its mask. The metrics are means over things:
-    'own/mass' is the share of attention inside the thing's own mask; 'own/area' is the mask's share of the image, which is the
-    share of a uniform distribution; 'own/times' is their ratio. 'same_class/...' are the same for the other things of its class
-    in the image, for things that have such others, and 'others/...' for things of other classes. Instances are separated if
-    'own/times' is far above 'same_class/times'. Raises ConfigError for a detector without encoder layers.
+    dataset: a dataset with masks; without masks, the box of an object is used as its mask. pictures: the number of images, evenly
+    spaced, whose maps are returned. points: the number of maps per image. batch_size: see EvaluateConfig. The metrics are means
+    over things: 'own/mass' is the share of attention inside the thing's own mask; 'own/area' is the mask's share of the image,
+    which is the share of a uniform distribution; 'own/times' is their ratio. 'same_class/...' are the same for the other things
+    of its class in the image, for things that have such others, and 'others/...' for things of other classes. Instances are
+    separated if 'own/times' is far above 'same_class/times'. Raises CheckpointError for a detector of another kind than DETR, and
+    ConfigError for one without encoder layers.
     """
+    model, process = inputs.detr("encoder-attention"), single_process(inputs.device)
     layers = model.transformer.encoder.layers
     require(len(layers) > 0, "detector.encoder_layers", "1 or more for encoder-attention", 0)
     attention = cast(Attention, layers[-1].self_attn)
     isthing = torch.tensor([category.isthing for category in dataset.categories])
     place_of = {image_id: place for place, image_id in enumerate(dataset.image_ids)}
-    kept = set(evenly_spaced(len(dataset), config.pictures))
+    kept = set(evenly_spaced(len(dataset), pictures))
     masses = {name: Mass() for name in REGIONS}
     objects = dict.fromkeys(masses, 0)
-    pictures: dict[int, list[Point]] = {}
+    maps_of: dict[int, list[Point]] = {}
     with capture_attention(attention) as seen:
-        for targets, _, output in forward_pass(model, dataset, config.batch_size, single_process(device), workers, reporter):
+        for targets, _, output in forward_pass(model, dataset, batch_size, process, inputs.workers, inputs.reporter):
             size = (output.memory.shape[-2], output.memory.shape[-1])
             for i, target in enumerate(targets):
                 thing = isthing[target.labels]
                 place = place_of[target.image_id]
                 if place in kept:
-                    pictures[place] = []
+                    maps_of[place] = []
                 if not thing.any():
                     continue
                 centres = target.boxes[thing, :2]
-                maps = seen.weights(i, position_of(centres, size).to(device)).mean(0).cpu().view(-1, *size)
+                maps = seen.weights(i, position_of(centres, size).to(inputs.device)).mean(0).cpu().view(-1, *size)
                 for name, regions in _regions(target, thing, size).items():
                     has = regions.flatten(1).any(1)
                     masses[name].add(maps[has], regions[has])
                     objects[name] += int(has.sum())
                 if place in kept:
-                    pictures[place] = _points(target, thing, maps, dataset, config.points)
+                    maps_of[place] = _points(target, thing, maps, dataset, points)
     metrics = {key: value for name, mass in masses.items() for key, value in mass.metrics(name, objects[name]).items()}
-    return EncoderAttention(metrics | {"things": float(objects["own"])}, dict(sorted(pictures.items())))
+    return EncoderAttention(metrics | {"things": float(objects["own"])}, dict(sorted(maps_of.items())))
 
 
 def write_encoder_attention(found: EncoderAttention, dataset: CocoDataset, folder: Path) -> None:

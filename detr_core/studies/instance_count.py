@@ -30,9 +30,10 @@ from detr_core.evaluate.inference import classes_in
 from detr_core.model.common.normalisation import normalise
 from detr_core.model.detr.model import Detr
 from detr_core.reporter import Reporter
-from detr_core.structures import Category, category_labels
-from detr_core.studies.config import InstanceCountConfig
+from detr_core.structures import category_labels
+from detr_core.studies.instance_count_config import InstanceCountConfig
 from detr_core.studies.object_grid import Crop, clear_objects, masked, tiled
+from detr_core.studies.study import StudyInputs
 
 
 @dataclass(frozen=True)
@@ -70,23 +71,17 @@ class ClassCount:
 
 
 @torch.inference_mode()
-def instance_count(
-    model: Detr,
-    categories: Sequence[Category],
-    dataset: CocoDataset,
-    config: InstanceCountConfig,
-    train: Split,
-    device: torch.device,
-    reporter: Reporter,
-) -> list[ClassCount]:
+def instance_count(inputs: StudyInputs, dataset: CocoDataset, config: InstanceCountConfig) -> list[ClassCount]:
     """Counts the detected cells for every class, number of visible cells and repeat.
 
-    dataset: the source of the objects. train: the split that the model was trained on, whose instances are counted.
-    Raises ConfigError, before the model runs, if a class of `config.classes` is not a thing of the checkpoint and the dataset, or
-    has no isolated object. If `config.classes` is None, such classes are left out.
+    dataset: the source of the objects. The instances of the train split are counted.
+    Raises CheckpointError for a detector of another kind than DETR, and ConfigError, before the model runs, if a class of
+    `config.classes` is not a thing of the checkpoint and the dataset, or has no isolated object. If `config.classes` is None,
+    such classes are left out.
     """
+    model, categories = inputs.detr("instance-count"), inputs.categories
     known = classes_in(categories, dataset)
-    annotations, trained_on = (_things(split) for split in (dataset.split, train))
+    annotations, trained_on = (_things(split) for split in (dataset.split, inputs.splits["train"]))
     # The names come from the dataset, because a published checkpoint may have no names.
     label_of = {category.id: label for label, category in enumerate(categories) if known.thing[label]}
     labels = category_labels({category.id: category.name for category in annotations.categories})
@@ -99,18 +94,18 @@ def instance_count(
     for name in [name for name, found in crops.items() if not found]:
         # Without `classes`, a class without such an object is left out; a class in `classes` must have one.
         require(config.classes is None, "instance_count.classes", "classes with an isolated object in an image", name)
-        reporter.message(f"instance-count: the class {name!r} has no isolated object in an image and is left out")
+        inputs.reporter.message(f"instance-count: the class {name!r} has no isolated object in an image and is left out")
         del crops[name]
     require(len(crops) > 0, "instance_count.classes", "at least one class with an isolated object in an image", names)
     most = _most_at_once(trained_on)
     training, results = model.training, []
     model.eval()
     try:
-        progress = _Progress(reporter, len(crops) * config.grid**2 * config.repeats)
+        progress = _Progress(inputs.reporter, len(crops) * config.grid**2 * config.repeats)
         for place, name in enumerate(crops):
             category_id = id_of[name]
             rng = np.random.default_rng([config.seed, place])
-            found, example = _count(model, label_of[category_id], crops[name], config, rng, device, progress)
+            found, example = _count(model, label_of[category_id], crops[name], config, rng, inputs.device, progress)
             results.append(ClassCount(name, most.get(category_id, 0), found, example))
     finally:
         model.train(training)

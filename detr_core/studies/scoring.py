@@ -13,14 +13,12 @@ import torch
 
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.distributed import single_process
-from detr_core.evaluate.average_precision import METRICS, GroundTruth, Matched, coco_ap, matched, read_ground_truth
+from detr_core.evaluate.average_precision import METRICS, Matched, coco_ap, matched
 from detr_core.evaluate.boxes import postprocess_softmax
+from detr_core.evaluate.ground_truth import instances
 from detr_core.evaluate.inference import classes_in, forward_pass
 from detr_core.evaluate.results import result_rows, things_only
-from detr_core.model.detr.model import Detr
-from detr_core.reporter import Reporter
-from detr_core.structures import Category
-from detr_core.studies.config import ScoringConfig
+from detr_core.studies.study import StudyInputs
 
 
 @dataclass(frozen=True)
@@ -42,34 +40,26 @@ class Scored:
 
 
 @torch.inference_mode()
-def scoring(
-    model: Detr,
-    categories: Sequence[Category],
-    dataset: CocoDataset,
-    config: ScoringConfig,
-    ground_truth: GroundTruth,
-    device: torch.device,
-    workers: int,
-    reporter: Reporter,
-) -> list[Scored]:
+def scoring(inputs: StudyInputs, dataset: CocoDataset, thresholds: Sequence[float], batch_size: int) -> list[Scored]:
     """Returns the metrics with and without empty-slot override for each threshold, from one pass over the images.
 
-    ground_truth: the instances that boxes are scored against.
+    batch_size: see EvaluateConfig. Raises CheckpointError for a detector of another kind than DETR.
     """
-    classes = classes_in(categories, dataset)
+    model, process = inputs.detr("scoring"), single_process(inputs.device)
+    classes = classes_in(inputs.categories, dataset)
     rows: dict[bool, list[np.ndarray]] = {True: [], False: []}
-    for targets, _, output in forward_pass(model, dataset, config.batch_size, single_process(device), workers, reporter):
+    for targets, _, output in forward_pass(model, dataset, batch_size, process, inputs.workers, inputs.reporter):
         logits, boxes = output.logits[-1].cpu(), output.boxes[-1].cpu()
         sizes = [target.original_size for target in targets]
         for override, part in rows.items():
             found = [things_only(image, classes) for image in postprocess_softmax(logits, boxes, sizes, override)]
             part += [result_rows(image, target.image_id, classes) for target, image in zip(targets, found, strict=True)]
-    truth = read_ground_truth(ground_truth)
+    truth = instances(dataset.split)
     results = []
     for override, part in rows.items():
         everything = np.concatenate(part)
         matches = matched(truth, everything, iou=0.5)
-        for threshold in config.scores:
+        for threshold in thresholds:
             left = everything[everything[:, 5] >= threshold]
             metrics = coco_ap(truth, left, "bbox").metrics | _precision_and_recall(matches, threshold)
             results.append(Scored(override, threshold, metrics))

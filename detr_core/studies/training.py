@@ -6,11 +6,12 @@ import itertools
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 from detr_core.config import require
-from detr_core.studies.config import EVALUATING, StudyConfig
+from detr_core.studies.claims import ClaimConfig
+from detr_core.studies.study import StudyConfig
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,18 @@ class TrainingStudyConfig(StudyConfig):
 
     base: the variant that the other variants are compared with. seeds: each variant is trained once with each seed. set: dotted
     key -> value, the overrides that all variants share, such as a smaller number of epochs. A study that overrides a key of
-    `train_panoptic` trains the mask head too.
+    `train_panoptic` trains the mask head too. median_of: the metrics of boxes are the median over the validations of this number
+    of last epochs, ten in the paper's Tables 2 to 4; with 1 they are those of the evaluation after the last epoch, as in Table 1.
+    claims: what the paper claims about the variants. measure: evaluating studies that are carried out with the detector of each
+    variant and seed, with their settings in the profile.
     """
 
     base: str
     seeds: tuple[int, ...]
+    median_of: int
     set: dict[str, Any]
+    claims: tuple[ClaimConfig, ...] = field(default=(), kw_only=True, metadata={"optional": True})
+    measure: tuple[str, ...] = field(default=(), kw_only=True, metadata={"optional": True})
 
     def __post_init__(self) -> None:
         names = list(self.overrides())
@@ -35,6 +42,12 @@ class TrainingStudyConfig(StudyConfig):
         require(self.base in names, "base", f"one of the variants {', '.join(map(repr, names))}", self.base)
         require(len(self.seeds) > 0, "seeds", "one or more", list(self.seeds))
         require(len(set(self.seeds)) == len(self.seeds), "seeds", "each seed once", list(self.seeds))
+        require(self.median_of >= 1, "median_of", "1 (the last epoch) or more", self.median_of)
+        fits = self.median_of == 1 or not self.trains_masks
+        require(fits, "median_of", "1 in a study that trains mask heads, which are evaluated once", self.median_of)
+        for place, claim in enumerate(self.claims):
+            unknown = [name for name in claim.named() if name not in names]
+            require(not unknown, f"claims[{place}]", f"names of variants ({', '.join(names)})", unknown)
 
     def overrides(self) -> dict[str, dict[str, Any]]:
         """Returns variant -> its overrides (dotted key -> value) in addition to `set`."""
@@ -89,12 +102,6 @@ class NamedStudyConfig(TrainingStudyConfig):
         return self.variants
 
 
-def study_kind(name: str, content: object) -> type[StudyConfig]:
-    """Returns the type of configuration of the study with this name and content."""
-    if name in EVALUATING:
-        return EVALUATING[name]
+def training_kind(name: str, content: object) -> type[TrainingStudyConfig]:
+    """Returns the type of configuration of the training study with this name and content."""
     return GridStudyConfig if isinstance(content, Mapping) and "vary" in content else NamedStudyConfig
-
-
-Studies = Annotated[dict[str, StudyConfig], study_kind]
-"""A profile's section `ablations`: study name -> its configuration."""

@@ -56,23 +56,26 @@ class SgdConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """The learning rate schedule: `step` divides the rate by ten at `drop_epoch`, `cosine` decreases it to 0 at the end.
+    """The learning rate schedule: `step` divides the rate by ten at each of `drop_epochs`, `cosine` decreases it to 0 at the end.
 
-    warmup_steps: the number of optimiser steps of linear warm-up from 0.
+    warmup_steps: the number of optimiser steps of linear warm-up from 0. drop_epochs: numbers of epochs in ascending order; the
+    rate drops after that many epochs. The list is empty with kind 'cosine'.
     """
 
     kind: Literal["step", "cosine"]
     warmup_steps: int
-    drop_epoch: int | None
+    drop_epochs: tuple[int, ...]
 
     def __post_init__(self) -> None:
         require(self.warmup_steps >= 0, "warmup_steps", "0 or more", self.warmup_steps)
+        drops = list(self.drop_epochs)
         require(
-            (self.drop_epoch is not None) == (self.kind == "step"),
-            "drop_epoch",
-            "an epoch with kind 'step', null with kind 'cosine'",
-            self.drop_epoch,
+            (len(drops) > 0) == (self.kind == "step"),
+            "drop_epochs",
+            "one epoch or more with kind 'step', an empty list with kind 'cosine'",
+            drops,
         )
+        require(drops == sorted(set(drops)), "drop_epochs", "different epochs in ascending order", drops)
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,9 @@ class TrainConfig:
 
     batch_size: images per optimiser step, over all processes and micro-batches. accumulation: micro-batches per step and process.
     steps: the number of optimiser steps after which the training stops, null for all epochs. validate_every: epochs between two
-    validations. checkpoint_every: optimiser steps between two saved states to resume from. resize: the resizing of validation
-    images, null for none.
+    validations. validate_last: the number of last epochs after each of which the training validates too, whatever
+    `validate_every` says; the paper takes the median of the last ten. checkpoint_every: optimiser steps between two saved states
+    to resume from. resize: the resizing of validation images, null for none.
     """
 
     seed: int
@@ -92,6 +96,7 @@ class TrainConfig:
     accumulation: int
     precision: Literal["float32", "bfloat16"]
     validate_every: int
+    validate_last: int
     checkpoint_every: int
     optimizer: OptimizerConfig | SgdConfig
     schedule: ScheduleConfig
@@ -101,6 +106,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulation", "validate_every", "checkpoint_every"):
             require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
+        require(0 <= self.validate_last <= self.epochs, "validate_last", f"0 to {self.epochs} epochs", self.validate_last)
         require(self.steps is None or self.steps >= 1, "steps", "1 or more, or null", self.steps)
         require(
             self.batch_size % self.accumulation == 0,
@@ -108,8 +114,9 @@ class TrainConfig:
             f"a divisor of batch_size {self.batch_size}",
             self.accumulation,
         )
-        drop = self.schedule.drop_epoch
-        require(drop is None or 0 < drop < self.epochs, "schedule.drop_epoch", f"between 1 and {self.epochs - 1}", drop)
+        drops = self.schedule.drop_epochs
+        inside = all(0 < drop < self.epochs for drop in drops)
+        require(inside, "schedule.drop_epochs", f"epochs between 1 and {self.epochs - 1}", list(drops))
 
 
 @dataclass(frozen=True)
@@ -153,8 +160,8 @@ def require_fit(detector: AnyDetectorConfig, training: DetectionConfig) -> None:
     """Raises ConfigError, which names the key and the kind, if this kind of detector does not support the training."""
     kind = kind_of(detector.kind)
 
-    def fits(condition: bool, field: str, expected: str, found: object) -> None:
-        require(condition, f"train_detection.{field}", f"{expected} with detector.kind {detector.kind!r}", found)
+    def fits(condition: bool, field: str, expected: str, value: object) -> None:
+        require(condition, f"train_detection.{field}", f"{expected} with detector.kind {detector.kind!r}", value)
 
     fits(isinstance(training.loss, kind.loss), "loss.kind", repr(kind.loss.kind), training.loss.kind)
     optimizer = training.optimizer

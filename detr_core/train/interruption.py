@@ -60,13 +60,13 @@ def stop_request() -> Iterator[StopRequest]:
     """
     request = StopRequest()
     earlier = {number: signal.getsignal(number) for number in SIGNALS} if _in_main_thread() else {}
-    taken = {number: handler for number, handler in earlier.items() if handler not in (signal.SIG_IGN, None)}
-    for number in taken:
+    replaced = {number: handler for number, handler in earlier.items() if handler not in (signal.SIG_IGN, None)}
+    for number in replaced:
         signal.signal(number, request.receive)
     try:
         yield request
     finally:
-        for number, handler in taken.items():
+        for number, handler in replaced.items():
             signal.signal(number, handler)
 
 

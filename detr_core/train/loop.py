@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LRScheduler
 
 from detr_core.data.batching import BatchPlan, steps_in_epoch, training_batches
 from detr_core.data.coco_dataset import CocoDataset
@@ -20,7 +21,7 @@ from detr_core.structures import Batch
 from detr_core.train.config import TrainConfig
 from detr_core.train.interruption import Interrupted, StopRequest, stop_request
 from detr_core.train.modules import TrainingModule
-from detr_core.train.optimizer import build_optimizer, learning_rate_factor
+from detr_core.train.optimizer import build_optimizer, build_schedule
 from detr_core.train.state import Files, Progress, load_state, require_room, save_state
 from detr_core.train.step import take_step
 
@@ -70,9 +71,11 @@ def train(
     """
     module, config = setup.module, setup.config
     optimizer = build_optimizer(module, config.optimizer)
-    progress, note = load_state(files.state, fingerprint, module, optimizer, process)
+    epoch_steps = steps_in_epoch(len(setup.dataset), config.batch_size)
+    schedule = build_schedule(optimizer, config.schedule, epoch_steps, _total_steps(config, epoch_steps))
+    progress, note = load_state(files.state, fingerprint, module, optimizer, schedule, process)
     reporter = reporter if process.first else Silent()
-    work = _Training(setup, files, fingerprint, meta, process, reporter, optimizer, progress)
+    work = _Training(setup, files, fingerprint, meta, process, reporter, optimizer, schedule, progress)
     if note:
         reporter.message(note)
     if process.first:
@@ -102,14 +105,14 @@ class _Training:
     process: ProcessContext
     reporter: Reporter
     optimizer: torch.optim.Optimizer
+    schedule: LRScheduler
     progress: Progress
 
     def __post_init__(self) -> None:
         self.module, self.dataset, self.config = self.setup.module, self.setup.dataset, self.setup.config
         self.saved = self.progress.step
         self.epoch_steps = steps_in_epoch(len(self.dataset), self.config.batch_size)
-        all_epochs = self.config.epochs * self.epoch_steps
-        self.total_steps = min(all_epochs, self.config.steps or all_epochs)
+        self.total_steps = _total_steps(self.config, self.epoch_steps)
         self.record_every = max(1, self.total_steps // RECORDS)
         self.clock = _Clock(self.progress.step, self.total_steps, self.config.batch_size, self.reporter)
 
@@ -124,20 +127,19 @@ class _Training:
         for epoch, micro_batches in _steps(
             self.dataset, self.config, self.epoch_steps, progress, self.total_steps, process, workers
         ):
-            factor = learning_rate_factor(progress.step, self.epoch_steps, self.total_steps, self.config.schedule)
-            for parameters in self.optimizer.param_groups:
-                parameters["lr"] = parameters["base_lr"] * factor
+            rate = self.optimizer.param_groups[0]["lr"]  # the rate of this step, for all parameters except the backbone's
             try:
                 parts = take_step(
                     parallel, self.module, micro_batches, self.optimizer, self.config.optimizer.clip_norm, process, stop
                 )
             except NonFiniteError as error:
-                kept = _kept(self.files, self.saved, progress.best is not None)
-                raise NonFiniteError(f"{error}, at step {progress.step + 1} (epoch {epoch}); {kept}") from None
+                remaining = _what_remains(self.files, self.saved, progress.best is not None)
+                raise NonFiniteError(f"{error}, at step {progress.step + 1} (epoch {epoch}); {remaining}") from None
+            self.schedule.step()
             progress.add(parts)
             self.clock.report(progress.step, parts["loss"] * process.size)  # estimated from this process's share
             if progress.step % self.record_every == 0 or progress.step == self.total_steps:
-                self.record(_means_since_last_record(progress, process) | {"train/lr": self.config.optimizer.lr * factor})
+                self.record(_means_since_last_record(progress, process) | {"train/lr": rate})
             if self.validation_is_due():
                 self.validate(stop)
             if progress.step == self.total_steps or progress.step % self.config.checkpoint_every == 0:
@@ -146,7 +148,8 @@ class _Training:
     def validation_is_due(self) -> bool:
         """Returns whether the current step requires a validation that has not been done yet."""
         step, (epochs, into_epoch) = self.progress.step, divmod(self.progress.step, self.epoch_steps)
-        due = step == self.total_steps or (step > 0 and into_epoch == 0 and epochs % self.config.validate_every == 0)
+        listed = epochs % self.config.validate_every == 0 or epochs > self.config.epochs - self.config.validate_last
+        due = step == self.total_steps or (step > 0 and into_epoch == 0 and listed)
         return due and not self.progress.is_validated()
 
     def validate(self, stop: StopRequest) -> None:
@@ -177,7 +180,7 @@ class _Training:
 
     def save(self) -> None:
         """Saves the state. All processes must call this method together."""
-        save_state(self.files.state, self.fingerprint, self.progress, self.module, self.optimizer, self.process)
+        save_state(self.files.state, self.fingerprint, self.progress, self.module, self.optimizer, self.schedule, self.process)
         self.saved = self.progress.step
 
     def save_once(self) -> None:
@@ -193,11 +196,16 @@ class _Training:
         return f"interrupted {point}; run the same command again to continue"
 
 
-def _kept(files: Files, saved: int, validated: bool) -> str:
-    kept = [f"{files.last} and {files.best} are from the last and the best validation"] if validated else []
+def _total_steps(config: TrainConfig, epoch_steps: int) -> int:
+    all_epochs = config.epochs * epoch_steps
+    return min(all_epochs, config.steps or all_epochs)
+
+
+def _what_remains(files: Files, saved: int, validated: bool) -> str:
+    sentences = [f"{files.last} and {files.best} are from the last and the best validation"] if validated else []
     if saved > 0:
-        kept.append(f"{files.state} is from step {saved}")
-    return "; ".join(kept) or "no checkpoint was written yet"
+        sentences.append(f"{files.state} is from step {saved}")
+    return "; ".join(sentences) or "no checkpoint was written yet"
 
 
 def _steps(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR, SequentialLR
 
 from detr_core.train.config import OptimizerConfig, ScheduleConfig, SgdConfig
 
@@ -30,18 +30,26 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig | SgdConfig) -> to
         else:
             group = groups["rest"]
         group["params"].append(parameter)
-    for group in groups.values():
-        group["base_lr"] = group["lr"]
     if isinstance(config, SgdConfig):
         return torch.optim.SGD(groups.values(), momentum=config.momentum, weight_decay=config.weight_decay, fused=True)
     return torch.optim.AdamW(groups.values(), weight_decay=config.weight_decay, fused=True)
 
 
-def learning_rate_factor(step: int, steps_per_epoch: int, total_steps: int, config: ScheduleConfig) -> float:
-    """Returns the factor of the learning rates at the optimiser step `step`, which is counted from 0."""
-    if step < config.warmup_steps:
-        return (step + 1) / config.warmup_steps
-    if config.drop_epoch is not None:
-        return 0.1 if step >= config.drop_epoch * steps_per_epoch else 1.0
-    progress = (step - config.warmup_steps) / max(total_steps - config.warmup_steps, 1)
-    return 0.5 * (1 + math.cos(math.pi * progress))
+def build_schedule(
+    optimizer: torch.optim.Optimizer, config: ScheduleConfig, steps_per_epoch: int, total_steps: int
+) -> LRScheduler:
+    """Returns the schedule, which sets the learning rates of the first step now, and those of the next step at each `step()`.
+
+    The epochs of `drop_epochs` count from the first step of the training, also with a warm-up.
+    """
+    warmup = config.warmup_steps
+    main: LRScheduler
+    if config.kind == "step":
+        # The schedule after a warm-up counts from the warm-up's end. A drop during the warm-up takes effect at its end.
+        main = MultiStepLR(optimizer, [epoch * steps_per_epoch - warmup for epoch in config.drop_epochs])
+    else:
+        main = CosineAnnealingLR(optimizer, max(total_steps - warmup, 1))
+    if warmup == 0:
+        return main
+    first = LinearLR(optimizer, start_factor=1 / warmup, total_iters=warmup - 1)
+    return SequentialLR(optimizer, [first, main], [warmup])

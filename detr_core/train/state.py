@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from detr_core.atomic import remove_leftovers
 from detr_core.distributed import ProcessContext
@@ -59,7 +60,13 @@ def fingerprint(*parts: Any) -> str:
 
 
 def save_state(
-    path: Path, fingerprint: str, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer, process: ProcessContext
+    path: Path,
+    fingerprint: str,
+    progress: Progress,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: LRScheduler,
+    process: ProcessContext,
 ) -> None:
     """Writes the state of all processes to `path` atomically. The first process writes the file."""
     generators = process.gather(_generator_state(process.device))
@@ -69,6 +76,7 @@ def save_state(
             "progress": asdict(progress),
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
+            "schedule": schedule.state_dict(),
             "generators": generators,
         }
         write_atomically(path, content)
@@ -76,11 +84,16 @@ def save_state(
 
 
 def load_state(
-    path: Path, fingerprint: str, model: nn.Module, optimizer: torch.optim.Optimizer, process: ProcessContext
+    path: Path,
+    fingerprint: str,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: LRScheduler,
+    process: ProcessContext,
 ) -> tuple[Progress, str | None]:
-    """Loads the state in `path` into the model and the optimiser if it belongs to this training, which `fingerprint` decides.
+    """Loads the state in `path` into the model, the optimiser and the schedule, if it belongs to this training.
 
-    Returns the progress and a sentence for the log, which is None if there is no state.
+    `fingerprint` decides whether it does. Returns the progress and a sentence for the log, which is None if there is no state.
     """
     if not path.is_file():
         return Progress(), None
@@ -93,6 +106,7 @@ def load_state(
         return Progress(), "starting from the first step, because the interrupted training had other parameters or other data"
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])
+    schedule.load_state_dict(content["schedule"])
     if len(content["generators"]) == process.size:
         _set_generator_state(content["generators"][process.rank], process.device)
     progress = Progress(**content["progress"])

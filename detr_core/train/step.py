@@ -35,9 +35,9 @@ def take_step(
     # so each process multiplies its loss by their number.
     counts = [len(target.labels) for batch in micro_batches for target in batch.targets]
     gathered = process.gather((counts, stop.signal))
-    asked = [number for _, number in gathered if number is not None]
-    if asked:
-        raise Interrupted("asked to stop", asked[0])
+    signals = [number for _, number in gathered if number is not None]
+    if signals:
+        raise Interrupted("asked to stop", signals[0])
     all_counts = [count for of_process, _ in gathered for count in of_process]
     normalizer = task.normalizer(all_counts)
     sums: dict[str, Tensor] = {}
@@ -56,11 +56,11 @@ def take_step(
     norm = nn.utils.clip_grad_norm_(trainable, clip_norm or float("inf"), foreach=True)
     values: list[float] = torch.stack([*sums.values(), norm]).tolist()
     if not all(map(math.isfinite, values)):
-        named = ", ".join(f"{name} {value:g}" for name, value in zip([*sums, "gradient norm"], values, strict=True))
-        found = [(all(map(math.isfinite, values[:-1])), f"({named}), image ids {_image_ids(micro_batches)}")]
+        terms = ", ".join(f"{name} {value:g}" for name, value in zip([*sums, "gradient norm"], values, strict=True))
+        reports = [(all(map(math.isfinite, values[:-1])), f"({terms}), image ids {_image_ids(micro_batches)}")]
         if not math.isfinite(values[-1]):  # the same in every process, because DDP shares the gradient
-            found = process.gather(found[0])
-        guilty = [text for finite, text in found if not finite] or [text for _, text in found]
+            reports = process.gather(reports[0])
+        guilty = [text for finite, text in reports if not finite] or [text for _, text in reports]
         raise NonFiniteError(f"the loss is not finite {'; '.join(guilty)}")
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

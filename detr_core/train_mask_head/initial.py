@@ -18,7 +18,8 @@ def mask_head_from(model: Detector, other: Detector) -> str:
     attention maps are of another kind.
     """
     ours, theirs = (
-        {name: value for name, value in each.state_dict().items() if name.startswith(MASK_HEAD)} for each in (model, other)
+        {name: value for name, value in detector.state_dict().items() if name.startswith(MASK_HEAD)}
+        for detector in (model, other)
     )
     if not other.has_mask_head:
         raise ConfigError(f"train_panoptic.init: expected a checkpoint with a mask head, found no weight of {', '.join(ours)}")

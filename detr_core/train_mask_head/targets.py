@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 from detr_core.data.annotation_reader import read_annotations
+from detr_core.data.annotations import Targets
 from detr_core.data.splits import DatasetError, Split
 
 
-def require_masks(splits: Mapping[str, Split], targets: Literal["panoptic", "instances"], where: str) -> None:
+def require_masks(splits: Mapping[str, Split], targets: Targets, where: str) -> None:
     """Raises DatasetError, which names file and key, unless the mask head can be trained and validated on these targets.
 
     splits: 'train' and 'val', of the dataset in the file `where`. With 'instances' at least one training object must have a mask:
@@ -33,12 +33,13 @@ _WORDS = {"panoptic": "panoptic annotations", "instances": "instance annotations
 
 def _require_instance_masks(split: Split) -> None:
     file: Path | None = split.instances
-    found = read_annotations(split, "instances", masks=True)
-    assert found.masks is not None  # they were requested
-    given = found.masks.given(range(len(found.labels)))
-    enough, expected = (given.any(), "a mask of an object") if split.name == "train" else (given.all(), "a mask of every object")
+    annotations = read_annotations(split, "instances", masks=True)
+    assert annotations.masks is not None  # they were requested
+    has_mask = annotations.masks.has_mask(range(len(annotations.labels)))
+    train = split.name == "train"
+    enough, expected = (has_mask.any(), "a mask of an object") if train else (has_mask.all(), "a mask of every object")
     if not enough:
         raise DatasetError(
             f"{file}: annotations.segmentation: expected {expected} that is not a crowd, for train_panoptic.targets 'instances', "
-            f"found {given.sum():,} masks of {len(given):,} objects; add the masks, or set train_panoptic to null"
+            f"found {has_mask.sum():,} masks of {len(has_mask):,} objects; add the masks, or set train_panoptic to null"
         )

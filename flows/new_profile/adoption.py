@@ -1,7 +1,8 @@
 """This command makes a profile for a user's dataset. `python -m flows.adopt FOLDER --name cells`
 
 FOLDER has COCO's annotation files (boxes, masks or panoptic), YOLO's data.yaml or Pascal VOC's Annotations. The command writes
-params/cells.yaml, with sizes from the dataset's statistics, and params/cells/, for `dvc repro params/cells/dvc.yaml`.
+params/cells.yaml, with sizes from the dataset's statistics, params/cells.studies.yaml, and params/cells/ for
+`dvc repro params/cells/dvc.yaml`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from flows.new_profile.dataset_contents import read_contents
 from flows.new_profile.dataset_layout import find_layout
 from flows.new_profile.dataset_notes import finding_notes, require_images
 from flows.new_profile.profile_files import require_new, write_profile
-from flows.new_profile.profile_text import profile_text
+from flows.new_profile.profile_text import profile_text, studies_text
 from flows.new_profile.recipe import Start, copied_recipe, start_from
 from flows.new_profile.summary import summary_table
 from flows.profile.paths import DEFAULT_PROFILE, Paths, relative
@@ -35,8 +36,8 @@ from flows.runtime.stage_runner import one_line_errors
 class Adopted:
     """The new profile.
 
-    content: the content of its file. statistics: those of 'train' and 'val'. notes: messages about the dataset. deep: the sample
-    type of the first training image that has more than 8 bits a value, None if none of the first images has.
+    content: the content of its first file. statistics: those of 'train' and 'val'. notes: messages about the dataset. deep: the
+    sample type of the first training image that has more than 8 bits a value, None if none of the first images has.
     """
 
     paths: Paths
@@ -55,7 +56,7 @@ def adopt(
     detector: str | None = None,
     labels: Labels | None = None,
 ) -> Adopted:
-    """Makes params/<name>.yaml and params/<name>/ for the dataset in `folder`; existing files are never overwritten.
+    """Makes the files of the profile <name> in params/ for the dataset in `folder`; existing files are never overwritten.
 
     like: the profile whose recipe is copied: `demo`, a small detector from scratch, or `coco`, a ResNet-50. detector: a variant
     of that profile's study `baselines`, such as `deformable`, whose detector and recipe are used instead. start: the trained
@@ -67,7 +68,7 @@ def adopt(
     """
     new = Paths(name)
     require_new(new, folder)
-    content = copied_recipe(like, detector, start)
+    content, studies = copied_recipe(like, detector, start)
     folder = folder.absolute()
     layout = find_layout(folder, val_share, labels)
     section = {"root": relative(folder), **layout.section}
@@ -82,14 +83,17 @@ def adopt(
         if kind_of(content["detector"]["kind"]).objects == "queries":
             content["detector"]["queries"] = sizes.queries(dataset.statistics)
     masks = dataset.masks if content["train_panoptic"] is not None else None
-    sizes.fit(content, dataset.statistics, masks, tuned=start is not None)
+    sizes.fit(content, studies, dataset.statistics, masks, tuned=start is not None)
     origin = f" Training starts from {start.checkpoint}." if start else ""
     text = profile_text(
         content,
         f"This profile has the dataset in {section['root']}, the recipe of {like}.yaml, and sizes that fit the dataset.{origin}",
     )
-    profile_from(parsed(text), relative(new.params))
-    write_profile(new, text, folder)
+    text_of_studies = studies_text(
+        studies, f"The studies of the profile {name}, copied from those of {like}.yaml with new sizes."
+    )
+    profile_from(parsed(text), parsed(text_of_studies), relative(new.params))
+    write_profile(new, text, text_of_studies, folder)
     notes = [*layout.notes, *dataset.notes, *finding_notes(dataset.findings)]
     return Adopted(new, content, dataset.statistics, notes, dataset.deep)
 
@@ -98,7 +102,7 @@ def main() -> None:
     arguments = command_line.parser("adopt").parse_args()
     like = arguments.like or ("coco" if arguments.checkpoint else DEFAULT_PROFILE)
     with one_line_errors():
-        made = adopt(
+        adopted = adopt(
             arguments.folder,
             arguments.name,
             like,
@@ -108,9 +112,9 @@ def main() -> None:
             arguments.labels,
         )
     console = Console()
-    console.print(summary_table(made.paths.profile, made.content, made.statistics, made.deep))
-    for note in made.notes:
+    console.print(summary_table(adopted.paths.profile, adopted.content, adopted.statistics, adopted.deep))
+    for note in adopted.notes:
         console.print(note, highlight=False, markup=False, soft_wrap=True)
-    graph = relative(made.paths.dvc_folder / "dvc.yaml")
-    console.print(f"Check the settings in {relative(made.paths.params)}, then check the data, then train:\n")
+    graph = relative(adopted.paths.dvc_folder / "dvc.yaml")
+    console.print(f"Check the settings in {relative(adopted.paths.params)}, then check the data, then train:\n")
     console.print(f"    dvc repro {graph}:check\n    dvc repro {graph}", highlight=False, soft_wrap=True)

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 
 from detr_core.check.conversion import unreadable_images
 from detr_core.check.entries import category_difference, category_names, check_entries
 from detr_core.check.findings import Finding
 from detr_core.check.statistics import Statistics, count
+from detr_core.data.annotations import Targets
 from detr_core.data.fields import read_content
 from detr_core.data.splits import read_dataset, targets
 from detr_core.data.values import first_sample_type
@@ -36,7 +37,7 @@ class DatasetContents:
     statistics: dict[str, Statistics]
     findings: list[Finding]
     notes: list[str]
-    masks: Literal["panoptic", "instances"] | None
+    masks: Targets | None
     deep: str | None
 
 

@@ -56,21 +56,21 @@ def _layout(folder: Path, share: float, labels: Labels | None) -> Layout:
         _require_one(folder)
     if yolo_description(folder) is not None:
         kind, (splits, notes) = "yolo", yolo_layout(folder)
-        described = yolo_set(folder)
-        configs = {name: build(SplitConfig, entry, described.file) for name, entry in splits.items()}
-        notes += [note for name, config in configs.items() for note in _yolo_notes(folder, name, config, described)]
-        more = {"labels": labels or yolo_labels(folder, configs, described)}
+        yolo = yolo_set(folder)
+        configs = {name: build(SplitConfig, entry, yolo.file) for name, entry in splits.items()}
+        notes += [note for name, config in configs.items() for note in _yolo_notes(folder, name, config, yolo)]
+        more = {"labels": labels or yolo_labels(folder, configs, yolo)}
     elif places := voc_folders(folder):
         kind, (splits, notes) = "voc", voc_layout(folder, places)
         for name, entry in splits.items():
-            missing, listed = missing_images(folder, build(SplitConfig, entry, str(folder)))
-            notes += missing_note(name, [f"{entry['images']}/{image}" for image in missing], listed)
+            missing, total = missing_images(folder, build(SplitConfig, entry, str(folder)))
+            notes += missing_note(name, [f"{entry['images']}/{image}" for image in missing], total)
     else:
         files, others = annotation_files(folder)
         if not files:
             raise DatasetError(no_dataset(folder, others))
-        kind, found = "coco", coco_layout(folder, files)
-        splits, notes = found.splits, coco_notes(folder, found)
+        kind, layout = "coco", coco_layout(folder, files)
+        splits, notes = layout.splits, coco_notes(folder, layout)
     if labels is not None and kind != "yolo":
         raise ConfigError(
             f"--labels: expected only with a YOLO dataset, found a dataset in the format {kind!r}; leave the option out"
@@ -83,10 +83,10 @@ def _layout(folder: Path, share: float, labels: Labels | None) -> Layout:
 
 def _require_one(folder: Path) -> None:
     """Raises DatasetError, which names the folders, if several datasets lie in folders below this one."""
-    found = _dataset_folders(folder)
-    if folder in found or len(found) < 2:
+    folders = _dataset_folders(folder)
+    if folder in folders or len(folders) < 2:
         return
-    datasets = [f"{path.relative_to(folder)} ({kind})" for path, kind in sorted(found.items()) if _is_complete(path, kind)]
+    datasets = [f"{path.relative_to(folder)} ({kind})" for path, kind in sorted(folders.items()) if _is_complete(path, kind)]
     if len(datasets) > 1:
         raise DatasetError(
             f"{folder}: expected one dataset, found {len(datasets)} in folders below it: {', '.join(datasets)}; "
@@ -96,17 +96,17 @@ def _require_one(folder: Path) -> None:
 
 def _dataset_folders(folder: Path) -> dict[Path, str]:
     """Returns the folders of the datasets in `folder` and below it, with their formats; none of them is below another one."""
-    found: dict[Path, str] = {}
+    formats: dict[Path, str] = {}
     for path in subfolders(folder, DEPTH):
-        if _has_description(path) and found.keys().isdisjoint(path.parents):
-            found[path] = "YOLO"
+        if _has_description(path) and formats.keys().isdisjoint(path.parents):
+            formats[path] = "YOLO"
     annotated = [(path, "Pascal VOC") for path in voc_folders(folder)] + [(path, "COCO") for path in coco_folders(folder)]
     for path, kind in annotated:
         root = path  # annotation files may lie in a part of the dataset: in a folder of a split, or in one without images
         while root != folder and (split_named(root.name) or next(picture_files(root), None) is None):
             root = root.parent
-        found.setdefault(root, kind)
-    return {path: kind for path, kind in found.items() if found.keys().isdisjoint(path.parents)}
+        formats.setdefault(root, kind)
+    return {path: kind for path, kind in formats.items() if formats.keys().isdisjoint(path.parents)}
 
 
 def _has_description(folder: Path) -> bool:
@@ -142,9 +142,9 @@ def _sibling_splits(folder: Path) -> list[str]:
     return [f"{' and '.join(siblings)} beside {folder.name} {look} of the dataset: give {folder.parent} to use all of them"]
 
 
-def _yolo_notes(folder: Path, name: str, config: SplitConfig, described: YoloSet) -> list[str]:
+def _yolo_notes(folder: Path, name: str, config: SplitConfig, yolo: YoloSet) -> list[str]:
     """Returns a line if images of a split are missing, and one if images have no label file."""
-    pictures = split_pictures(folder, name, config, described)
+    pictures = split_pictures(folder, name, config, yolo)
     missing = [str(picture.file.relative_to(folder)) for picture in pictures if not is_file(picture.file)]
     notes = missing_note(name, missing, len(pictures))
     without = sum(not is_file(picture.labels) for picture in pictures)

@@ -32,19 +32,19 @@ def finding_notes(findings: Sequence[Finding]) -> list[str]:
     return lines
 
 
-def coco_notes(folder: Path, found: CocoLayout) -> list[str]:
+def coco_notes(folder: Path, layout: CocoLayout) -> list[str]:
     """Returns lines on how a COCO dataset is divided, and on annotation files and images that are missing or not used."""
     notes = []
-    if "test" in found.files:
-        listed = ", ".join(_described(file, folder) for file in found.files["test"])
-        if "val" in found.files:
-            notes.append(f"the test set, {listed}, is used neither for training nor for validation")
+    if "test" in layout.files:
+        test_files = ", ".join(_described(file, folder) for file in layout.files["test"])
+        if "val" in layout.files:
+            notes.append(f"the test set, {test_files}, is used neither for training nor for validation")
         else:
-            notes.append(f"there is no validation set: the test set, {listed}, is used for validation")
-    elif "val" not in found.files:
+            notes.append(f"there is no validation set: the test set, {test_files}, is used for validation")
+    elif "val" not in layout.files:
         notes.append("there is no validation set: a share of the training images is used for validation")
-    notes += [f"{file.path.relative_to(folder)} is not used: {_contents(file)}" for file in found.unused]
-    return notes + _missing(folder, found) + _unlisted(folder, found)
+    notes += [f"{file.path.relative_to(folder)} is not used: {_contents(file)}" for file in layout.unused]
+    return notes + _missing(folder, layout) + _unlisted(folder, layout)
 
 
 def _described(file: AnnotationFile, folder: Path) -> str:
@@ -55,31 +55,31 @@ def _contents(file: AnnotationFile) -> str:
     return f"{counted(file.images, 'image')}, {counted(file.annotations, 'annotation')}"
 
 
-def _missing(folder: Path, found: CocoLayout) -> list[str]:
+def _missing(folder: Path, layout: CocoLayout) -> list[str]:
     """Returns a line for each split that lists images without a file."""
     notes = []
-    for split, entry in found.splits.items():
-        names = sorted({name for file in found.files[split] for name in file.names})
+    for split, entry in layout.splits.items():
+        names = sorted({name for file in layout.files[split] for name in file.names})
         missing = [_place(f"{entry['images']}/{name}") for name in names if present_name(folder / entry["images"], name) is None]
         notes += missing_note(split, missing, len(names))
     return notes
 
 
-def missing_note(split: str, missing: Sequence[str], listed: int) -> list[str]:
-    """Returns a line if images are missing. missing: their paths below the dataset's folder. listed: the number of all images."""
+def missing_note(split: str, missing: Sequence[str], total: int) -> list[str]:
+    """Returns a line if images are missing. missing: their paths below the dataset's folder. total: the number of all images."""
     are = "is" if len(missing) == 1 else "are"
-    return [f"{split}: {len(missing):,} of {counted(listed, 'image')} {are} missing, such as {missing[0]}"] if missing else []
+    return [f"{split}: {len(missing):,} of {counted(total, 'image')} {are} missing, such as {missing[0]}"] if missing else []
 
 
-def _unlisted(folder: Path, found: CocoLayout) -> list[str]:
+def _unlisted(folder: Path, layout: CocoLayout) -> list[str]:
     """Returns a line for each folder with images that no annotation file lists."""
-    masks = tuple(f"{entry['panoptic_masks']}/" for entry in found.splits.values() if entry["panoptic_masks"])
+    masks = tuple(f"{entry['panoptic_masks']}/" for entry in layout.splits.values() if entry["panoptic_masks"])
     notes = []
-    listed = {
-        name for split, entry in found.splits.items() for file in found.files[split] for name in _places(entry["images"], file)
+    names_in_files = {
+        name for split, entry in layout.splits.items() for file in layout.files[split] for name in _places(entry["images"], file)
     }
-    for place in dict.fromkeys(entry["images"] for entry in found.splits.values()):
-        known = listed.union(*(_places(place, file) for file in found.unused))
+    for place in dict.fromkeys(entry["images"] for entry in layout.splits.values()):
+        known = names_in_files.union(*(_places(place, file) for file in layout.unused))
         pictures = [_place(f"{place}/{name}") for name in picture_files(folder / place)]
         pictures = [name for name in pictures if not name.startswith(masks)]
         others = [name for name in pictures if name not in known]
@@ -100,8 +100,8 @@ def _place(path: str) -> str:
 
 def require_images(statistics: Mapping[str, Statistics], findings: Sequence[Finding], folder: Path) -> None:
     """Raises DatasetError if a split has no image that can be used; the message says why."""
-    for name, found in statistics.items():
-        if not found.sizes:
+    for name, split in statistics.items():
+        if not split.sizes:
             own = [finding for finding in findings if finding.split == name and finding.leaves == "image"]
             why = f"{len(own)} x {KINDS[own[0].kind].words}; the first: {where(own[0])}" if own else "the split lists no image"
             raise DatasetError(f"{folder}: {name}: expected an image that can be used, found none: {why}")
@@ -109,6 +109,6 @@ def require_images(statistics: Mapping[str, Statistics], findings: Sequence[Find
 
 def where(finding: Finding) -> str:
     """Returns the file or the entry that a finding is about, and its details."""
-    listed = "images" if finding.leaves == "image" else "annotations"
-    place = "" if finding.place is None else f"{listed}[{finding.place}]"
+    entries = "images" if finding.leaves == "image" else "annotations"
+    place = "" if finding.place is None else f"{entries}[{finding.place}]"
     return ": ".join(part for part in (finding.file or place, finding.detail) if part)

@@ -28,10 +28,10 @@ SHOWN = 20
 def no_dataset(folder: Path, others: Sequence[str]) -> str:
     """Returns the message for a folder without a dataset. others: its JSON files, and why they are not annotation files."""
     expected = f"{folder}: expected COCO's annotation files, YOLO's data.yaml or Pascal VOC's Annotations, found none"
-    listed = f" ({'; '.join(others[:3])})" if others else ""
+    examples = f" ({'; '.join(others[:3])})" if others else ""
     files = _files(folder)
     advice = _another_folder(folder, files) or _without_names(folder, files) or _description(folder, files) or _contents(files)
-    return f"{expected}{listed}; {advice}"
+    return f"{expected}{examples}; {advice}"
 
 
 def _files(folder: Path) -> list[str]:
@@ -63,17 +63,17 @@ def _another_folder(folder: Path, files: Sequence[str]) -> str:
     places = dict.fromkeys(path.parent for path in _yaml_files(folder, files))
     for place in [*places, *list(folder.parents)[:2]]:
         try:
-            described = yolo_description(place)
+            description = yolo_description(place)
         except (DatasetError, OSError):
             continue
-        if described is not None:
-            return f"{described} describes a YOLO dataset: pass its folder, {place}"
+        if description is not None:
+            return f"{description} describes a YOLO dataset: pass its folder, {place}"
     return ""
 
 
 def _without_names(folder: Path, files: Sequence[str]) -> str:
     """Returns advice on the YAML files that have the keys of YOLO's description of a dataset, but lack the class names."""
-    found = []
+    advice = []
     for path in _yaml_files(folder, files):
         try:
             content = read_description(path)
@@ -81,10 +81,12 @@ def _without_names(folder: Path, files: Sequence[str]) -> str:
             continue
         splits = [key for keys in KEYS.values() for key in keys if isinstance(content.get(key), (str, list))]
         if splits and "names" not in content:
-            listed = ", ".join(key for key in content if key == "path" or key in splits)
+            keys_present = ", ".join(key for key in content if key == "path" or key in splits)
             similar = get_close_matches("names", [key for key in content if isinstance(key, str)], 1)
-            found.append(f"{path} has YOLO's keys {listed}, but not `names`{f' (it has `{similar[0]}`)' if similar else ''}")
-    return f"{'; '.join(found)}: list the names of the classes under `names`" if found else ""
+            advice.append(
+                f"{path} has YOLO's keys {keys_present}, but not `names`{f' (it has `{similar[0]}`)' if similar else ''}"
+            )
+    return f"{'; '.join(advice)}: list the names of the classes under `names`" if advice else ""
 
 
 def _yaml_files(folder: Path, files: Sequence[str]) -> list[Path]:
@@ -101,9 +103,9 @@ def _description(folder: Path, files: Sequence[str]) -> str:
         of_split.setdefault(split_named(place), []).append(place)
     if "train" not in of_split:
         of_split["train"] = of_split.get("", ["..."])
-    keys = [f"`{split}: {_listed(of_split[split])}`" for split in SPLITS if split in of_split]
-    named = next((name for name in files if name.rpartition("/")[2] in CLASSES and name != rows), None)
-    classes, origin = (["..."], "") if named is None else (_class_names(folder / named), f" (from {named})")
+    keys = [f"`{split}: {_as_yaml_list(of_split[split])}`" for split in SPLITS if split in of_split]
+    class_list = next((name for name in files if name.rpartition("/")[2] in CLASSES and name != rows), None)
+    classes, origin = (["..."], "") if class_list is None else (_class_names(folder / class_list), f" (from {class_list})")
     keys.append(f"`names: {json.dumps(classes, ensure_ascii=False)}`{origin}")
     return (
         f"{rows} has the rows of a YOLO label file, but {DESCRIPTION}, which names the classes, is missing: "
@@ -118,7 +120,7 @@ def _class_names(path: Path) -> list[str]:
         return ["..."]
 
 
-def _listed(names: list[str]) -> str:
+def _as_yaml_list(names: list[str]) -> str:
     return names[0] if len(names) == 1 else json.dumps(names, ensure_ascii=False)
 
 
@@ -126,5 +128,5 @@ def _contents(files: Sequence[str]) -> str:
     if not files:
         return "the folder has no files"
     endings = Counter(os.path.splitext(name)[1].lower() or "no ending" for name in files)
-    listed = ", ".join(f"{number:,} x {ending}" for ending, number in endings.most_common(5))
-    return f"the folder has {counted(len(files), 'file')}: {listed}"
+    examples = ", ".join(f"{number:,} x {ending}" for ending, number in endings.most_common(5))
+    return f"the folder has {counted(len(files), 'file')}: {examples}"

@@ -10,6 +10,7 @@ import yaml
 
 from detr_core.config import ConfigError
 from flows.profile import paths, places
+from flows.profile.graphs import graph_text
 from flows.profile.paths import Paths, relative
 
 
@@ -22,14 +23,16 @@ def require_new(new: Paths, dataset: Path) -> None:
     name = new.profile
     if not re.fullmatch("[a-z0-9][a-z0-9_-]*", name):
         raise ConfigError(f"--name: expected a name of lower-case letters, digits, - and _, found {name!r}")
-    if existing := [relative(path) for path in (new.params, paths.PARAMS / name) if path.exists()]:
-        exist, which = ("exists", existing[0]) if len(existing) == 1 else ("exist", "both")
+    if existing := [relative(path) for path in (new.params, new.studies_params, paths.PARAMS / name) if path.exists()]:
+        exist, which = ("exists", existing[0]) if len(existing) == 1 else ("exist", "them")
         raise ConfigError(f"--name: {' and '.join(existing)} {exist}; choose another name, or remove {which}")
     places.require_room(new, dataset)
 
 
-def write_profile(new: Paths, text: str, dataset: Path) -> None:
-    """Writes params/<name>.yaml with this text, and the folder params/<name>/ with a link to the folder `dataset`.
+def write_profile(new: Paths, text: str, studies: str, dataset: Path) -> None:
+    """Writes params/<name>.yaml and params/<name>.studies.yaml, and the folder params/<name>/ with a link to `dataset`.
+
+    text, studies: the texts of the two files. dataset: the folder of the dataset.
 
     Raises ConfigError if another command has made a profile of the same name at the same time.
     """
@@ -37,8 +40,9 @@ def write_profile(new: Paths, text: str, dataset: Path) -> None:
     profile = {"profile": new.profile, "kind": yaml.safe_load(text)["detector"]["kind"], "wd": "../.."}
     files = {
         new.params: text,
+        new.studies_params: studies,
         folder / "profile.yaml": yaml.safe_dump(profile, sort_keys=False, allow_unicode=True),
-        folder / "dvc.yaml": (paths.ROOT / "dvc.yaml").read_text(encoding="utf-8"),  # the last file: with it DVC reads the folder
+        folder / "dvc.yaml": graph_text(),  # the last file: with it DVC reads the folder
     }
     written: list[Path] = []
     try:

@@ -24,23 +24,38 @@ def profile_text(content: Any, comment: str) -> str:
 
     content: of `read_with_comments`, with new values of plain types. Comments that describe replaced values are left out.
     """
-    content.yaml_set_start_comment(comment)
     for section in content.values():
-        for key, value in section.items() if isinstance(section, dict) else ():
-            if type(value) in (dict, list):  # the value is new; values that were read have ruamel's types
-                section[key] = _in_lines(value) if key in ("folder", "augmentation") else _in_one_line(value)
-    for study in content["ablations"].values():
-        for key in ("resize", "fill"):
-            if type(study.get(key)) in (dict, list):
-                study[key] = _in_one_line(study[key])
-        study.ca.items.pop("resize", None)  # the comment below it describes studies that are left out
-    # These comments of the copied profile describe its own values.
-    for section, keys in (
-        (content["train_detection"], ("targets", "epochs")),
-        (content["ablations"]["instance-count"], ("grid", "canvas", "fill")),
-    ):
-        for key in keys:
-            section.ca.items.pop(key, None)
+        if isinstance(section, dict):
+            _shorten_new_values(section)
+    _drop_comments(content["train_detection"], ("targets", "epochs"))
+    return _text(content, comment)
+
+
+def studies_text(studies: Any, comment: str) -> str:
+    """Returns the text of a profile's studies under a comment, in the form of `profile_text`, with no training studies."""
+    for study in studies["evaluating"].values():
+        _shorten_new_values(study)
+        _drop_comments(study, ("grid", "canvas", "fill"))
+    _drop_comments(studies, ("training",))
+    studies.yaml_add_eol_comment("docs/studies.md says how to write a study of your own", "training", column=0)
+    return _text(studies, comment)
+
+
+def _shorten_new_values(section: Any) -> None:
+    """Gives new values of a section one line each; values that were read have the types of ruamel.yaml."""
+    for key, value in section.items():
+        if type(value) in (dict, list):
+            section[key] = _in_lines(value) if key in ("folder", "augmentation") else _in_one_line(value)
+
+
+def _drop_comments(section: Any, keys: tuple[str, ...]) -> None:
+    """Removes the comments on these keys, because they describe the values of the copied profile."""
+    for key in keys:
+        section.ca.items.pop(key, None)
+
+
+def _text(content: Any, comment: str) -> str:
+    content.yaml_set_start_comment(comment)
     text = io.StringIO()
     _YAML.dump(content, text)
     lines = [line for line in text.getvalue().splitlines() if line.strip()]
@@ -55,6 +70,6 @@ def _in_one_line(value: Any) -> Any:
     if not isinstance(value, (dict, list)):
         return value
     items = {key: _in_one_line(item) for key, item in value.items()} if isinstance(value, dict) else {}
-    shown = CommentedMap(items) if isinstance(value, dict) else CommentedSeq(value)
-    shown.fa.set_flow_style()
-    return shown
+    line = CommentedMap(items) if isinstance(value, dict) else CommentedSeq(value)
+    line.fa.set_flow_style()
+    return line

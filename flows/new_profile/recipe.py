@@ -10,7 +10,6 @@ from typing import Any
 
 from detr_core.config import ConfigError, as_dict
 from detr_core.model.spec import kind_of, kinds_with
-from detr_core.studies.config import EVALUATING
 from flows.new_profile.profile_text import read_with_comments
 from flows.profile.paths import Paths, relative
 from flows.profile.settings import overridden, read
@@ -24,36 +23,38 @@ class Start:
     sha256: str | None
 
 
-def copied_recipe(like: str, detector: str | None, start: Start | None) -> Any:
-    """Returns the content of the profile `like`, with its comments, but without the studies that train.
+def copied_recipe(like: str, detector: str | None, start: Start | None) -> tuple[Any, Any]:
+    """Returns the contents of the two files of the profile `like`, with comments, but without the studies that train.
 
     detector: a variant of the profile's study `baselines`, whose detector and recipe are used instead; with None the
     profile's own are used. start: the checkpoint that fine-tuning starts from, see `start_from`. It excludes a variant, because
     it has its own detector.
     Raises ConfigError for an unknown profile or variant, an invalid profile, or a variant together with a checkpoint.
     """
-    model = Paths(like).params
-    if not model.is_file():
+    model = Paths(like)
+    if not model.params.is_file():
         raise ConfigError(f"--like: expected the name of a profile, found {like!r}")
     if detector is not None and start is not None:
         raise ConfigError("--detector: expected no --checkpoint, because a checkpoint has its own detector; give only one")
-    read(model)  # reading all of it reports its errors, with the file's name, before any work
-    content = read_with_comments(model)
+    read(model.params)  # reading all of it reports its errors, with the file's name, before any work
+    content, studies = read_with_comments(model.params), read_with_comments(model.studies_params)
     if detector is not None:
-        content = _with_detector(content, detector, relative(model))
-    for study in [study for study in content["ablations"] if study not in EVALUATING]:
-        del content["ablations"][study]  # its schedules fit the copied profile, not the new dataset
-    return content
+        content = _with_detector(content, studies, detector, relative(model.studies_params))
+    studies["training"] = {}  # their schedules fit the copied profile, not the new dataset
+    return content, studies
 
 
-def _with_detector(content: Any, name: str, where: str) -> Any:
-    """Returns a copy of a profile's content with the detector and recipe of the variant `name` of its study `baselines`."""
-    variants = content["ablations"].get("baselines", {}).get("variants", {})
+def _with_detector(content: Any, studies: Any, name: str, where: str) -> Any:
+    """Returns a copy of a profile's content with the detector and recipe of the variant `name` of its study `baselines`.
+
+    studies: the content of the profile's second file. where: its name, for errors.
+    """
+    variants = studies["training"].get("baselines", {}).get("variants", {})
     if name not in variants:
         known = ", ".join(variants) or "none"
-        raise ConfigError(f"--detector: expected a variant of ablations.baselines in {where} ({known}), found {name!r}")
+        raise ConfigError(f"--detector: expected a variant of training.baselines in {where} ({known}), found {name!r}")
     overrides = json.loads(json.dumps(variants[name]))  # this removes anchors and comments
-    content = overridden(content, overrides, f"{where}: ablations.baselines.variants.{name}")
+    content = overridden(content, overrides, f"{where}: training.baselines.variants.{name}")
     for key in overrides:
         *path, last = key.split(".")
         reduce(getitem, path, content).ca.items.pop(last, None)  # the comment described the old value

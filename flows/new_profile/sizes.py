@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, MutableMapping
 from math import ceil, isqrt
-from typing import Any, Literal
+from typing import Any
 
 from detr_core.check.statistics import Statistics, quantile
+from detr_core.data.annotations import Targets
 from detr_core.model.spec import kind_of
 
 Content = MutableMapping[str, Any]
@@ -26,17 +27,21 @@ GRAY = (124, 116, 104)  # ImageNet's mean color, with which the study `instance-
 
 def queries(statistics: Mapping[str, Statistics]) -> int:
     """Returns a number of queries: 1.5 times the largest number of objects in an image, rounded up to a multiple of 10."""
-    most = max(found.most_objects for found in statistics.values())
+    most = max(split.most_objects for split in statistics.values())
     return max(10, 10 * ceil(1.5 * most / 10))
 
 
 def fit(
-    content: Content, statistics: Mapping[str, Statistics], masks: Literal["panoptic", "instances"] | None, tuned: bool
+    content: Content,
+    studies: Content,
+    statistics: Mapping[str, Statistics],
+    masks: Targets | None,
+    tuned: bool,
 ) -> None:
     """Sets the sizes in a profile's content: resize, crop, epochs, batch, positions, the grid of `instance-count`.
 
-    statistics: of 'train' and 'val'. masks: the targets of the mask head, None without one. tuned: training starts from a trained
-    detector, at the sizes that it was trained on.
+    content, studies: the contents of the profile's two files. statistics: of 'train' and 'val'. masks: the targets of the mask
+    head, None without one. tuned: training starts from a trained detector, at the sizes that it was trained on.
     """
     train = statistics["train"]
     images = sum(train.objects.values())
@@ -46,15 +51,15 @@ def fit(
     detection["targets"] = masks or "instances"
     detection["batch_size"], detection["accumulation"] = max(1, min(16 if small else 8, images // 8)), 1
     if small:
-        seen, fewest, most = 120_000, 12, 600  # the demo trains on 120,000 images, too
+        samples, fewest, most = 120_000, 12, 600  # the demo trains on 120,000 images, too
     elif tuned:
-        seen, fewest, most = 40_000, 12, 100
+        samples, fewest, most = 40_000, 12, 100
     else:
-        seen, fewest, most = 1_000_000, 150, 500
+        samples, fewest, most = 1_000_000, 150, 500
     # On few images a schedule that is too long is slow, and the detector overfits.
     divisor = kind_of(content["detector"]["kind"]).schedule_divisor
-    seen, fewest, most = seen // divisor, max(12, fewest // divisor), most // divisor
-    _schedule(detection, images, min(most, max(fewest, seen // images)), drop=0.8)
+    samples, fewest, most = samples // divisor, max(12, fewest // divisor), most // divisor
+    _schedule(detection, images, min(most, max(fewest, samples // images)), drop=0.8)
     stages = [detection]
     mask_head = content["train_panoptic"] if masks is not None else None
     content["train_panoptic"] = mask_head
@@ -65,10 +70,13 @@ def fit(
         _schedule(mask_head, images, max(2, min(25, detection["epochs"] // 4)), drop=0.6)
     if content["detector"].get("positions", {}).get("kind") == "learned":
         content["detector"]["positions"]["cells"] = ceil(longest / SMALL_STRIDE)
-    _fit_grid(content["ablations"]["instance-count"], content["detector"].get("queries"), longest if small else short)
+    if "instance-count" in studies["evaluating"]:
+        count = studies["evaluating"]["instance-count"]
+        _fit_grid(count, content["detector"].get("queries"), longest if small else short)
     for stage in stages:
         stage["augmentation"] = _augmentation(short, longest, small)
-    _set_resize(content, {"short": [short], "longest": longest})
+    for file in (content, studies):
+        _set_resize(file, {"short": [short], "longest": longest})
 
 
 def _schedule(training: Content, images: int, epochs: int, drop: float) -> None:
@@ -78,7 +86,7 @@ def _schedule(training: Content, images: int, epochs: int, drop: float) -> None:
     training["checkpoint_every"] = max(20, steps * epochs // 50)
     schedule = training["schedule"]
     schedule["warmup_steps"] = min(schedule["warmup_steps"], steps * epochs // 20)
-    schedule["drop_epoch"] = max(1, int(drop * epochs)) if schedule["kind"] == "step" else None
+    schedule["drop_epochs"] = [max(1, int(drop * epochs))] if schedule["kind"] == "step" else []
 
 
 def _fit_grid(study: Content, queries: int | None, side: int) -> None:

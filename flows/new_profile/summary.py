@@ -25,8 +25,8 @@ def summary_table(profile: str, content: Mapping[str, Any], statistics: Mapping[
         crowds = f", {counted(split.crowds, 'crowd')}, which are not used for training" if split.crowds else ""
         table.add_row(f"{name}", f"{counted(images, 'image')}, {counted(objects, 'object')}{crowds}{most}")
     classes = list(train.classes)
-    listed = escape(", ".join(classes[:8]))  # a class may be called [x], which would be markup
-    table.add_row("classes", f"{len(classes)}: {listed}{', ...' if len(classes) > 8 else ''}")
+    names = escape(", ".join(classes[:8]))  # a class may be called [x], which would be markup
+    table.add_row("classes", f"{len(classes)}: {names}{', ...' if len(classes) > 8 else ''}")
     table.add_row("objects", f"the median size is {quantile(train.sides, 0.5)} pixels")
     if deep is not None:
         table.add_row("pixels", f"{deep} values, which the check's `value_range` scales to 8 bits")

@@ -29,7 +29,7 @@ def yolo_description(folder: Path) -> Path | None:
     """
     if (folder / NAME).is_file():
         return folder / NAME
-    found = []
+    candidates = []
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in (".yaml", ".yml") and path.is_file() and not is_foreign(path.name):
             try:
@@ -37,12 +37,11 @@ def yolo_description(folder: Path) -> Path | None:
             except DatasetError:
                 continue
             if ("names" in content or "nc" in content) and any(key in content for keys in KEYS.values() for key in keys):
-                found.append(path)
-    if len(found) > 1:
-        raise DatasetError(
-            f"expected one description of a YOLO dataset, found {', '.join(map(str, found))}; keep one, or rename one to {NAME}"
-        )
-    return found[0] if found else None
+                candidates.append(path)
+    if len(candidates) > 1:
+        names = ", ".join(map(str, candidates))
+        raise DatasetError(f"expected one description of a YOLO dataset, found {names}; keep one, or rename one to {NAME}")
+    return candidates[0] if candidates else None
 
 
 def yolo_set(folder: Path) -> YoloSet:
@@ -55,14 +54,14 @@ def yolo_layout(folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
 
     Raises DatasetError, which names file and key, for a description that cannot be followed.
     """
-    described, notes = _described(folder)
-    test = described.places.get("test")
-    splits = {name: _split(described, name, folder) for name in ("train", "val") if name in described.places}
-    if "val" in splits and (note := _in_both(folder, described, splits)):
+    yolo, notes = _described(folder)
+    test = yolo.places.get("test")
+    splits = {name: _split(yolo, name, folder) for name in ("train", "val") if name in yolo.places}
+    if "val" in splits and (note := _in_both(folder, yolo, splits)):
         notes.append(note)
     if test is not None:
-        _require_apart(folder, described, splits)
-        notes.append(f"{described.file}: test: {', '.join(test)} is used neither for training nor for validation")
+        _require_apart(folder, yolo, splits)
+        notes.append(f"{yolo.file}: test: {', '.join(test)} is used neither for training nor for validation")
     return splits, notes
 
 
@@ -80,8 +79,8 @@ def _described(folder: Path) -> tuple[YoloSet, list[str]]:
         key = next((key for key in keys if content.get(key) is not None), None)
         if key is not None:
             try:
-                listed = [_place(written, key, base, folder, path, missing) for written in _list(content[key], key, path)]
-                places[split] = tuple(dict.fromkeys(listed))
+                split_places = [_place(value, key, base, folder, path, missing) for value in _list(content[key], key, path)]
+                places[split] = tuple(dict.fromkeys(split_places))
             except DatasetError:
                 if split != "test":
                     raise
@@ -100,38 +99,38 @@ def _described(folder: Path) -> tuple[YoloSet, list[str]]:
     return YoloSet(path.name, names, _keypoints(content, path), base, places), notes
 
 
-def _split(described: YoloSet, name: str, folder: Path) -> dict[str, Any]:
+def _split(yolo: YoloSet, name: str, folder: Path) -> dict[str, Any]:
     """Returns a split's entry in `data.folder`: its folders if it has a single folder of images, else the description's file."""
-    places = described.places[name]
+    places = yolo.places[name]
     if len(places) == 1 and (folder / places[0]).is_dir():
         labels = labels_of(f"{places[0]}/x").rpartition("/")[0]
         if labels_of(f"{places[0]}/a/x") == f"{labels}/a/x.txt":
             return split_entry(places[0], labels)
-    return split_entry(".", described.file)
+    return split_entry(".", yolo.file)
 
 
-def _in_both(folder: Path, described: YoloSet, splits: Mapping[str, dict[str, Any]]) -> str:
+def _in_both(folder: Path, yolo: YoloSet, splits: Mapping[str, dict[str, Any]]) -> str:
     """Returns a note if images are listed for training and for validation, as in datasets that only show the format."""
     files = [
-        {picture.file for picture in split_pictures(folder, name, build(SplitConfig, entry, described.file), described)}
+        {picture.file for picture in split_pictures(folder, name, build(SplitConfig, entry, yolo.file), yolo)}
         for name, entry in splits.items()
     ]
     both = len(files[0] & files[1])
     if not both:
         return ""
     return (
-        f"{described.file}: train and val have {counted(both, 'image')} in common, and the check stops at such a dataset; set "
+        f"{yolo.file}: train and val have {counted(both, 'image')} in common, and the check stops at such a dataset; set "
         "`val: null` and `val_share: 0.2` in the profile's `data.folder` to validate on a share of the training images"
     )
 
 
-def _require_apart(folder: Path, described: YoloSet, splits: Mapping[str, dict[str, Any]]) -> None:
-    test = split_entry(".", described.file)
+def _require_apart(folder: Path, yolo: YoloSet, splits: Mapping[str, dict[str, Any]]) -> None:
+    test = split_entry(".", yolo.file)
     files = {}
     for name, entry in {**splits, "test": test}.items():
-        config = build(SplitConfig, entry, described.file)
+        config = build(SplitConfig, entry, yolo.file)
         try:
-            files[name] = {picture.file for picture in split_pictures(folder, name, config, described)}
+            files[name] = {picture.file for picture in split_pictures(folder, name, config, yolo)}
         except DatasetError:
             if name != "test":
                 raise
@@ -140,7 +139,7 @@ def _require_apart(folder: Path, described: YoloSet, splits: Mapping[str, dict[s
     if both:
         first = min(both).relative_to(folder)
         raise DatasetError(
-            f"{folder / described.file}: train and test: expected no image in both, found {len(both)}, such as {first}; "
+            f"{folder / yolo.file}: train and test: expected no image in both, found {len(both)}, such as {first}; "
             "remove the images from one of the two"
         )
 
@@ -163,24 +162,24 @@ def _names(content: dict[str, Any], path: Path) -> tuple[str, ...]:
     names, number = content.get("names"), content.get("nc")
     if names is None and type(number) is int and 0 < number <= 100_000:
         return tuple(f"class_{place}" for place in range(number))
-    found: dict[Any, Any] | None = None
+    by_number: dict[Any, Any] | None = None
     if isinstance(names, dict):
-        found = {
+        by_number = {
             int(key) if isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 9 else key: name
             for key, name in names.items()
         }
     elif isinstance(names, list):
-        found = dict(enumerate(names))
-    if not found or any(type(key) is not int or not 0 <= key < len(found) for key in found):
+        by_number = dict(enumerate(names))
+    if not by_number or any(type(key) is not int or not 0 <= key < len(by_number) for key in by_number):
         raise DatasetError(
             f"{path}: names: expected a list of class names, or a mapping from 0, 1, 2, ... to names, found {str(names)[:40]}"
         )
-    for name in found.values():
+    for name in by_number.values():
         if not isinstance(name, (str, int, float, bool)) or name == "":
             raise DatasetError(f"{path}: names: expected a name for each class, found {type(name).__name__}")
-    if number is not None and number != len(found):
-        raise DatasetError(f"{path}: nc: expected {len(found)}, as many as there are names, found {str(number)[:40]}")
-    return tuple(str(found[place]) for place in range(len(found)))
+    if number is not None and number != len(by_number):
+        raise DatasetError(f"{path}: nc: expected {len(by_number)}, as many as there are names, found {str(number)[:40]}")
+    return tuple(str(by_number[place]) for place in range(len(by_number)))
 
 
 def _keypoints(content: dict[str, Any], path: Path) -> tuple[int, int] | None:
@@ -200,41 +199,41 @@ def _keypoints(content: dict[str, Any], path: Path) -> tuple[int, int] | None:
 
 def _base(content: dict[str, Any], folder: Path, path: Path) -> tuple[str, str]:
     """Returns the folder, below `folder`, that paths are relative to, and the value of `path` if that folder is missing."""
-    written = content.get("path")
-    if written is None or written == "":
+    value = content.get("path")
+    if value is None or value == "":
         return ".", ""
-    if not isinstance(written, str) or "\0" in written:
-        raise DatasetError(f"{path}: path: expected the path of a folder, found {str(written)[:80]!r}")
-    place = os.path.normpath(os.path.join(folder, written.replace("\\", "/")))
+    if not isinstance(value, str) or "\0" in value:
+        raise DatasetError(f"{path}: path: expected the path of a folder, found {str(value)[:80]!r}")
+    place = os.path.normpath(os.path.join(folder, value.replace("\\", "/")))
     if not os.path.isdir(place):
-        return ".", written
-    return _inside(place, written, "path", folder, path), ""
+        return ".", value
+    return _inside(place, value, "path", folder, path), ""
 
 
-def _place(written: Any, key: str, base: str, folder: Path, path: Path, missing: str) -> str:
+def _place(value: Any, key: str, base: str, folder: Path, path: Path, missing: str) -> str:
     """Returns the path, below `folder`, of a folder or list of images that a key of the description names.
 
     missing: the value of the description's key `path` if no such folder exists, else ''.
     """
-    if not isinstance(written, str) or not written.strip() or "\0" in written:
-        raise DatasetError(f"{path}: {key}: expected folders or lists of images, found {str(written)[:80]!r}")
-    text = written.strip().replace("\\", "/")
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise DatasetError(f"{path}: {key}: expected folders or lists of images, found {str(value)[:80]!r}")
+    text = value.strip().replace("\\", "/")
     place = os.path.normpath(os.path.join(folder, base, text))
     if os.path.exists(place):
-        return _inside(place, written, key, folder, path)
+        return _inside(place, value, key, folder, path)
     while text.startswith("../"):  # exporters write `../train/images` for a working directory inside of the folder
         text = text.removeprefix("../")
     shorter = os.path.normpath(os.path.join(folder, base, text))
-    if text != written and not os.path.isabs(text) and os.path.exists(shorter):
-        return _inside(shorter, written, key, folder, path)
+    if text != value and not os.path.isabs(text) and os.path.exists(shorter):
+        return _inside(shorter, value, key, folder, path)
     if missing and not _is_absolute(text):
         raise DatasetError(
             f"{path}: path: expected the folder of the dataset, found no folder at {_quoted(missing)}; {key}: "
-            f"{_quoted(written)} is not in the folder of {path.name} either; correct `path`, or remove it and write the other "
+            f"{_quoted(value)} is not in the folder of {path.name} either; correct `path`, or remove it and write the other "
             f"paths relative to the folder of {path.name}"
         )
     raise DatasetError(
-        f"{path}: {key}: expected a folder or a list of images below {folder}, found none at {_quoted(written)}; "
+        f"{path}: {key}: expected a folder or a list of images below {folder}, found none at {_quoted(value)}; "
         + (
             f"write the path relative to the folder of {path.name}"
             if _is_absolute(text)
@@ -252,22 +251,22 @@ def _quoted(path: str) -> str:
     return repr(path[:80]).replace("\\\\", "\\")  # with single backslashes, as the user has written them
 
 
-def _inside(place: str, written: str, key: str, folder: Path, path: Path) -> str:
+def _inside(place: str, value: str, key: str, folder: Path, path: Path) -> str:
     inside = below(folder, place)
     if inside is None:
-        inside = below(Path(os.path.realpath(folder)), os.path.realpath(place)) if os.path.isabs(written) else None
+        inside = below(Path(os.path.realpath(folder)), os.path.realpath(place)) if os.path.isabs(value) else None
     if inside is None:
-        raise DatasetError(f"{path}: {key}: expected a path inside {folder}, found {written!r}, which is {place}")
+        raise DatasetError(f"{path}: {key}: expected a path inside {folder}, found {value!r}, which is {place}")
     if key != "path" and not os.path.isdir(place) and not place.lower().endswith(".txt"):
-        raise DatasetError(f"{path}: {key}: expected a folder or a .txt list of images, found the file {written!r}")
+        raise DatasetError(f"{path}: {key}: expected a folder or a .txt list of images, found the file {value!r}")
     return inside
 
 
-def _list(written: Any, key: str, path: Path) -> list[Any]:
-    found = written if isinstance(written, list) else [written]
-    if not found:
+def _list(value: Any, key: str, path: Path) -> list[Any]:
+    items = value if isinstance(value, list) else [value]
+    if not items:
         raise DatasetError(f"{path}: {key}: expected folders or lists of images, found an empty list")
-    return found
+    return items
 
 
 def _usual_place(folder: Path, split: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from detr_core.data.splits import DatasetError, Split, read_dataset
 from detr_core.errors import ExpectedError
@@ -14,6 +14,7 @@ from flows.profile.paths import DEFAULT_PROFILE, Paths, relative
 if TYPE_CHECKING:
     import torch
 
+    from detr_core.data.annotations import Targets
     from detr_core.model.checkpoint import Checkpoint
     from flows.profile.settings import Profile
 
@@ -43,9 +44,9 @@ def unchecked_dataset(paths: Paths) -> dict[str, Split]:
     return _owned(paths, paths.data, "dataset", "data")
 
 
-def _owned(paths: Paths, folder: Path, what: str, stage: str) -> dict[str, Split]:
+def _owned(paths: Paths, folder: Path, name: str, stage: str) -> dict[str, Split]:
     if not folder.is_dir():
-        raise DatasetError(f"{relative(folder)}: there is no {what} of profile {paths.profile!r} yet; {_run(paths, stage)}")
+        raise DatasetError(f"{relative(folder)}: there is no {name} of profile {paths.profile!r} yet; {_run(paths, stage)}")
     try:
         splits = read_dataset(folder)
         owner = json.loads((folder / OWNER).read_text(encoding="utf-8"))["profile"]
@@ -59,7 +60,7 @@ def _owned(paths: Paths, folder: Path, what: str, stage: str) -> dict[str, Split
     return splits
 
 
-def require_masks(splits: Mapping[str, Split], targets: Literal["panoptic", "instances"], paths: Paths) -> None:
+def require_masks(splits: Mapping[str, Split], targets: Targets, paths: Paths) -> None:
     """Raises DatasetError, which names file and key, unless the dataset has the masks that train_panoptic.targets names."""
     from detr_core.train_mask_head.targets import require_masks as required  # torch takes seconds to import
 

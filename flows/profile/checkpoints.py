@@ -36,8 +36,8 @@ def local_file(checkpoint: str, sha256: str | None) -> Path:
     path = ROOT / checkpoint
     if not path.is_file():
         raise CheckpointError(f"{checkpoint}: expected a file, found none; name a checkpoint file, or an address with its sha256")
-    if sha256 is not None and (found := digest(path)) != sha256:
-        raise CheckpointError(f"{checkpoint}: expected a file with sha256 {sha256}, found one with {found}")
+    if sha256 is not None and (actual := digest(path)) != sha256:
+        raise CheckpointError(f"{checkpoint}: expected a file with sha256 {sha256}, found one with {actual}")
     return path
 
 
@@ -65,7 +65,7 @@ def initial_mask_head(config: PanopticConfig, detector: KindConfig) -> Path | No
     return file
 
 
-def named(arguments: argparse.Namespace, device: torch.device) -> Checkpoint:
+def load_named(arguments: argparse.Namespace, device: torch.device) -> Checkpoint:
     """Loads the checkpoint that the command line names. Raises CheckpointError if it is not available."""
     from detr_core.model.checkpoint import load_checkpoint
 

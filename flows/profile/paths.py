@@ -37,6 +37,11 @@ class Paths:
         return PARAMS / f"{self.profile}.yaml"
 
     @property
+    def studies_params(self) -> Path:
+        """The file of the profile's studies."""
+        return studies_file(self.params)
+
+    @property
     def dvc_folder(self) -> Path:
         """The folder with the dvc.yaml and dvc.lock of this profile."""
         return ROOT if self.profile == DEFAULT_PROFILE else PARAMS / self.profile
@@ -67,7 +72,7 @@ class Paths:
     @property
     def runs(self) -> Path:
         runs = ROOT / "runs" / self.profile
-        return runs / "studies" / self.variant if self.variant else runs
+        return runs / "studies" / "training" / self.variant if self.variant else runs
 
     @property
     def detection(self) -> Path:
@@ -81,8 +86,20 @@ class Paths:
     def evaluation(self) -> Path:
         return self.runs / "evaluation"
 
-    def study(self, name: str) -> Path:
-        return self.runs / "studies" / name
+    @property
+    def studies(self) -> Path:
+        """The folder with the results of all studies."""
+        return self.runs / "studies"
+
+    @property
+    def evaluating_studies(self) -> Path:
+        """The folder with a folder of results for each study that only evaluates."""
+        return self.studies / "evaluating"
+
+    @property
+    def training_studies(self) -> Path:
+        """The folder with a folder for each study that trains, which has the study's table and the results of its variants."""
+        return self.studies / "training"
 
     @property
     def headline(self) -> Path:
@@ -101,6 +118,16 @@ class Paths:
     def unfinished(self, stage: str) -> Path:
         """The state from which an interrupted stage resumes."""
         return STATE / "unfinished" / self.profile / self.variant / stage
+
+
+def studies_file(params: Path) -> Path:
+    """Returns the file of the studies of the profile in `params`: params/demo.studies.yaml for params/demo.yaml."""
+    return params.with_suffix(".studies.yaml")
+
+
+def profile_names() -> list[str]:
+    """Returns the names of all profiles that have a file params/<profile>.yaml."""
+    return sorted(path.stem for path in PARAMS.glob("*.yaml") if not path.name.endswith(".studies.yaml"))
 
 
 def relative(path: Path) -> str:

@@ -60,8 +60,7 @@ def outputs(profiles: Iterable[str]) -> list[Path]:
 
 def known_profiles() -> set[str]:
     """Returns the names of all profiles of the project, also of those of which only the file or only the folder exists."""
-    files = {path.stem for path in paths.PARAMS.glob("*.yaml")}
-    return files | {path.parent.name for path in paths.PARAMS.glob("*/dvc.yaml")}
+    return set(paths.profile_names()) | {path.parent.name for path in paths.PARAMS.glob("*/dvc.yaml")}
 
 
 def dvc_errors() -> list[str]:
@@ -87,10 +86,10 @@ def require_kind(profile: Paths, kind: str) -> None:
     file = profile.dvc_folder / "profile.yaml"
     if not file.is_file():
         return
-    named = yaml.safe_load(file.read_text(encoding="utf-8")).get("kind")
-    if named != kind:
+    actual = yaml.safe_load(file.read_text(encoding="utf-8")).get("kind")
+    if actual != kind:
         raise ConfigError(
-            f"{relative(file)}: kind: expected {kind!r}, as detector.kind in {relative(profile.params)}, found {named!r}; "
+            f"{relative(file)}: kind: expected {kind!r}, as detector.kind in {relative(profile.params)}, found {actual!r}; "
             "dvc then watches the code of another detector"
         )
 
@@ -110,16 +109,16 @@ def _named_profile(file: Path) -> str:
 
 def _relation(dataset: Path, output: Path) -> str | None:
     """Returns how a dataset lies relative to an output: 'inside', 'the same as' or 'a parent of'; None if they lie apart."""
-    found = None
+    relation = None
     for one in _forms(dataset):
         for other in _forms(output):
             if one == other:
                 return "the same as"
             if one[: len(other)] == other:
-                found = "inside"
+                relation = "inside"
             elif other[: len(one)] == one:
-                found = "a parent of"
-    return found
+                relation = "a parent of"
+    return relation
 
 
 def _forms(path: Path) -> set[tuple[str, ...]]:
@@ -128,5 +127,5 @@ def _forms(path: Path) -> set[tuple[str, ...]]:
     Some file systems treat `Cells` and `cells` as one name, and some store an accent as a separate character. Therefore such
     names are equal in this form.
     """
-    written, resolved = os.path.abspath(path), os.path.realpath(path)
-    return {tuple(unicodedata.normalize("NFC", part).casefold() for part in Path(form).parts) for form in (written, resolved)}
+    absolute, resolved = os.path.abspath(path), os.path.realpath(path)
+    return {tuple(unicodedata.normalize("NFC", part).casefold() for part in Path(form).parts) for form in (absolute, resolved)}

@@ -1,4 +1,4 @@
-"""Reads a profile, `params/<profile>.yaml`, and checks all of it before any work begins."""
+"""Reads a profile, `params/<profile>.yaml` and `params/<profile>.studies.yaml`, and checks all of it before any work begins."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from detr_core.evaluate.config import EvaluateConfig
 from detr_core.model.spec import AnyDetectorConfig, kind_of, kinds_with
 from detr_core.redaction import holds_credentials
 from detr_core.sources.config import DataConfig
-from detr_core.studies.training import GridStudyConfig, Studies, TrainingStudyConfig
+from detr_core.studies.config import Studies
+from detr_core.studies.training import GridStudyConfig
 from detr_core.train.config import DetectionConfig, require_fit
 from detr_core.train_mask_head.config import PanopticConfig
 from flows.profile import places
-from flows.profile.paths import PARAMS, Paths, relative
+from flows.profile.paths import PARAMS, Paths, profile_names, relative, studies_file
 
 VARIED = ("detector", "train_detection", "train_panoptic", "evaluate")  # sections that a study's variants may override
 
@@ -66,9 +67,12 @@ class ResourcesConfig:
         require(self.side_by_side >= 1, "side_by_side", "1 or more", self.side_by_side)
 
 
+NO_STUDIES = Studies(evaluating={}, training={})
+
+
 @dataclass(frozen=True)
 class Profile:
-    """The settings of one experiment, with a section for each stage."""
+    """The settings of one experiment, with a section for each stage. `studies` is in a file of its own."""
 
     data: DataConfig
     check: CheckConfig
@@ -76,14 +80,12 @@ class Profile:
     train_detection: DetectionConfig
     train_panoptic: PanopticConfig | None  # with null no mask head is trained, as for data without masks
     evaluate: EvaluateConfig
-    ablations: Studies
+    studies: Studies
     report: ReportConfig
     resources: ResourcesConfig
 
     def __post_init__(self) -> None:
         require_fit(self.detector, self.train_detection)
-        for name in self.ablations:
-            variants(self, name)
 
     @property
     def trains_jointly(self) -> bool:
@@ -97,30 +99,46 @@ class Profile:
 
 
 def variants(profile: Profile, study: str) -> dict[str, Profile]:
-    """Returns the variants of a training study by name, each as a whole profile; none for a study that only evaluates.
+    """Returns the variants of a training study by name, each as a whole profile.
 
     Raises ConfigError, which names the study and the key, if a variant overrides a key that doesn't exist or that a study can't
-    vary, is not a valid profile, has a detector that can't have the mask head that the study trains or has other targets, or is
-    the same as another variant.
+    vary, is not a valid profile, has a detector that can't have the mask head that the study trains or has other targets, does
+    not validate as often as the study's median needs, or is the same as another variant.
     """
-    config = profile.ablations[study]
-    if not isinstance(config, TrainingStudyConfig):
-        return {}
-    found: dict[str, Profile] = {}
-    plain = as_dict(dataclasses.replace(profile, ablations={}))
+    config = profile.studies.training[study]
+    profiles: dict[str, Profile] = {}
+    plain = as_dict(dataclasses.replace(profile, studies=NO_STUDIES))
+    measured = Studies({other: profile.studies.evaluating[other] for other in config.measure}, training={})
     for name, override in config.overrides().items():
-        where = f"ablations.{study}.{'vary' if isinstance(config, GridStudyConfig) else 'variants'}.{name}"
-        content = overridden(overridden(plain, config.set, f"ablations.{study}.set"), override, where)
+        where = f"training.{study}.{'vary' if isinstance(config, GridStudyConfig) else 'variants'}.{name}"
+        content = overridden(overridden(plain, config.set, f"training.{study}.set"), override, where)
         variant = build(Profile, content, where)
         can = not config.trains_masks or can_have_mask_head(variant)
         expected = f"detector.kind {kinds_with('mask_head')}, which can have a mask head"
         require(can, where, expected, variant.detector.kind)
         if config.trains_masks:
             _require_same_targets(variant, where)
-        for other, earlier in found.items():
-            require(variant != earlier, where, "variants that differ", f"the same as {other}")
-        found[name] = variant
-    return found
+        _require_validations(variant.train_detection, config.median_of, where)
+        for other in config.measure:
+            needs = profile.studies.evaluating[other].NEEDS
+            kinds, kind = kinds_with(*needs), variant.detector.kind
+            supported = kind_of(kind).capabilities.issuperset(needs)
+            require(supported, where, f"detector.kind {kinds}, which `measure: [{other}]` supports", kind)
+        for other, earlier in profiles.items():
+            require(
+                variant != dataclasses.replace(earlier, studies=NO_STUDIES), where, "variants that differ", f"the same as {other}"
+            )
+        profiles[name] = dataclasses.replace(variant, studies=measured)
+    return profiles
+
+
+def _require_validations(training: DetectionConfig, median_of: int, where: str) -> None:
+    """Raises ConfigError unless a variant's training validates after each of the epochs whose median the study takes."""
+    if median_of > 1:
+        every = training.validate_every == 1 and training.epochs >= median_of
+        expected = f"train_detection.validate_last {median_of} or more, and steps null, because median_of is {median_of}"
+        enough = training.steps is None and (every or training.validate_last >= median_of)
+        require(enough, where, expected, f"validate_last {training.validate_last}, steps {training.steps}")
 
 
 def overridden(content: dict[str, Any], overrides: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -151,10 +169,10 @@ def _keys(content: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield from _keys(value, f"{prefix}{key}.")
 
 
-def left_out(settings: Profile) -> list[str]:
+def unsupported_studies(settings: Profile) -> list[str]:
     """Returns the studies of the profile that do not support its kind of detector."""
     capabilities = kind_of(settings.detector.kind).capabilities
-    return [name for name, config in settings.ablations.items() if not capabilities.issuperset(config.NEEDS)]
+    return [name for name, config in settings.studies.all.items() if not capabilities.issuperset(config.NEEDS)]
 
 
 def can_have_mask_head(settings: Profile) -> bool:
@@ -165,10 +183,10 @@ def can_have_mask_head(settings: Profile) -> bool:
 def load(profile: str) -> Profile:
     """Loads the profile of that name.
 
-    Raises ConfigError, which names the file and the key, if the file is missing or is not YAML, if a key is unknown, missing or
+    Raises ConfigError, which names the file and the key, if a file is missing or is not YAML, if a key is unknown, missing or
     invalid, or if the dataset that the profile names lies among the results of a profile.
     """
-    known = sorted(path.stem for path in PARAMS.glob("*.yaml"))
+    known = profile_names()
     if profile not in known:
         near = difflib.get_close_matches(profile, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known profiles: {', '.join(known)}"
@@ -180,10 +198,34 @@ def load(profile: str) -> Profile:
     return settings
 
 
-def profile_from(content: Any, name: str) -> Profile:
-    """Builds the profile with this content. name: the file's name, for errors. Raises ConfigError."""
-    profile: Profile = build(Profile, content, name)
-    _require_no_credentials(content, name)
+def profile_from(content: Any, studies: Any, file: str) -> Profile:
+    """Builds a profile and checks every variant of its studies.
+
+    content, studies: the content of its two files; studies is None if there is no second file. file: the name of the first one,
+    for errors; that of the second one follows from it. Raises ConfigError.
+    """
+    studies_name = str(studies_file(Path(file)))
+    if isinstance(content, Mapping):
+        for key in [key for key in ("ablations", "studies") if key in content]:
+            raise ConfigError(
+                f"{file}: {key}: expected the studies in {studies_name}, in its sections `evaluating` and `training`, found a "
+                "section of this file; move its content there"
+            )
+        content = {**content, "studies": as_dict(NO_STUDIES)}
+    plain: Profile = build(Profile, content, file)
+    if studies is None:
+        raise ConfigError(
+            f"{studies_name}: expected the profile's studies, found no such file or an empty one; copy that of another profile, "
+            f"such as {relative(PARAMS)}/demo.studies.yaml, or write the sections `evaluating: {{}}` and `training: {{}}`"
+        )
+    profile = dataclasses.replace(plain, studies=build(Studies, studies, studies_name))
+    try:
+        for name in profile.studies.training:
+            variants(profile, name)
+    except ConfigError as error:
+        raise ConfigError(f"{studies_name}: {error}") from None
+    _require_no_credentials(content, file)
+    _require_no_credentials(studies, studies_name)
     return profile
 
 
@@ -213,15 +255,10 @@ def parsed(text: str) -> Any:
 
 
 def read(path: Path) -> Profile:
-    """Reads the profile in this file. Raises ConfigError if it is not YAML or not a valid profile."""
-    name = relative(path)
-    try:
-        content = parsed(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" line {where.line + 1}:" if where else ""
-        raise ConfigError(f"{name}:{line} not valid YAML: {getattr(error, 'problem', error)}") from None
-    profile = profile_from(content, name)
+    """Reads the profile in this file and its studies in the file beside it. Raises ConfigError if one is not valid."""
+    name, studies = relative(path), studies_file(path)
+    content = _content(path)
+    profile = profile_from(content, _content(studies) if studies.is_file() else None, name)
     kind = profile.detector.kind
     fits = profile.train_panoptic is None or can_have_mask_head(profile)
     require(fits, f"{name}: train_panoptic", f"null with detector.kind {kind!r}, which can't have a mask head", "a section")
@@ -234,3 +271,19 @@ def _require_same_targets(profile: Profile, where: str) -> None:
     masks, targets = profile.train_panoptic, profile.train_detection.targets
     expected = f"{targets!r}, which train_detection.targets is, or train_panoptic null, which trains no mask head"
     require(masks is None or masks.targets == targets, f"{where}: train_panoptic.targets", expected, masks and masks.targets)
+
+
+def read_resources(path: Path) -> ResourcesConfig:
+    """Reads the section `resources` of the profile in this file alone. Raises ConfigError."""
+    content = _content(path)
+    section = content.get("resources") if isinstance(content, Mapping) else None
+    return build(ResourcesConfig, section, f"{relative(path)}: resources")
+
+
+def _content(path: Path) -> Any:
+    try:
+        return parsed(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" line {where.line + 1}:" if where else ""
+        raise ConfigError(f"{relative(path)}:{line} not valid YAML: {getattr(error, 'problem', error)}") from None

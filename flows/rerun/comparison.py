@@ -31,9 +31,9 @@ def bit_for_bit(before: RecordedRun, after: RecordedRun) -> Comparison:
     values = {(name, step): value for name, steps in before.metrics.items() for step, value in steps.items()}
     differences = []
     for (name, step), value in values.items():
-        again = after.metrics.get(name, {}).get(step)
-        if not _equal(value, again):
-            differences.append(f"{name} at step {step}: the run has {value!r}, its repetition {_said(again)}")
+        repeat = after.metrics.get(name, {}).get(step)
+        if not _equal(value, repeat):
+            differences.append(f"{name} at step {step}: the run has {value!r}, its repetition {_value_text(repeat)}")
     return Comparison(len(values), len(before.results), (*differences, *_files(before.results, after.results)))
 
 
@@ -41,14 +41,14 @@ def within(before: RecordedRun, after: RecordedRun, tolerance: float) -> Compari
     """Compares the last value of each metric, which may differ by `tolerance`, relative for values above 1; files may differ."""
     differences = []
     for name, steps in before.metrics.items():
-        value, again = steps[max(steps)], after.metrics.get(name, {}).get(max(steps))
-        if not _equal(value, again) and not (again is not None and abs(again - value) <= tolerance * max(1.0, abs(value))):
-            differences.append(f"{name}: the run has {value:.4g}, its repetition {_said(again)}")
+        value, repeat = steps[max(steps)], after.metrics.get(name, {}).get(max(steps))
+        if not _equal(value, repeat) and not (repeat is not None and abs(repeat - value) <= tolerance * max(1.0, abs(value))):
+            differences.append(f"{name}: the run has {value:.4g}, its repetition {_value_text(repeat)}")
     return Comparison(len(before.metrics), 0, tuple(differences))
 
 
-def _equal(value: float, again: float | None) -> bool:
-    return again is not None and (again == value or (math.isnan(again) and math.isnan(value)))
+def _equal(value: float, repeat: float | None) -> bool:
+    return repeat is not None and (repeat == value or (math.isnan(repeat) and math.isnan(value)))
 
 
 def _files(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
@@ -59,5 +59,5 @@ def _files(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
     ] + [f"{name}: only the repetition made it" for name in after if name not in before]
 
 
-def _said(value: float | None) -> str:
+def _value_text(value: float | None) -> str:
     return "no value" if value is None else repr(value)

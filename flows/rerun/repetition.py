@@ -41,7 +41,7 @@ def main() -> None:
 def rerun(run_id: str, tolerance: float = TOLERANCE, keep: bool = False) -> bool:
     """Repeats a run, prints the comparison, and returns whether the results are the same.
 
-    Raises TrackingError if MLflow does not have the run, and AgainError if its code or data are not available or the repetition
+    Raises TrackingError if MLflow does not have the run, and RerunError if its code or data are not available or the repetition
     fails.
     """
     run = reader.recorded(run_id)
@@ -53,29 +53,29 @@ def rerun(run_id: str, tolerance: float = TOLERANCE, keep: bool = False) -> bool
     print(f"repeating the run in {relative(tree)}", flush=True)
     after = reader.recorded(_carried_out(run, tree))
     gpus = int(run.tags.get("machine.gpus", 0)) + int(after.tags.get("machine.gpus", 0))
-    found = comparison.within(run, after, tolerance) if gpus else comparison.bit_for_bit(run, after)
+    result = comparison.within(run, after, tolerance) if gpus else comparison.bit_for_bit(run, after)
     how = f"within {tolerance:g}" if gpus else "bit for bit"
-    _say(found, how)
-    reader.tag(run_id, "again", f"{'the same' if found.same else 'different'}, {how}: run {after.run_id}")
+    _say(result, how)
+    reader.tag(run_id, "again", f"{'the same' if result.same else 'different'}, {how}: run {after.run_id}")
     page = ui_addresses.compare_page([run_id, after.run_id], run.experiment_id)
     print(f"the page that compares both runs in MLflow: {ui_addresses.to_open(page)}")
-    if found.same and not keep:
+    if result.same and not keep:
         worktree.remove(tree)
     else:
         print(f"the new results are in {relative(tree)}; `git worktree remove --force {relative(tree)}` removes them")
-    return found.same
+    return result.same
 
 
 def require_a_stage(run: RecordedRun) -> None:
-    """Raises AgainError unless the run is a finished run of a stage or of a whole study."""
+    """Raises RerunError unless the run is a finished run of a stage or of a whole study."""
     parent = run.tags.get(reader.PARENT)
     if parent is not None:
         raise RerunError(f"run {run.run_id}: expected a whole study, found one setting of it; repeat the study's run {parent}")
     if "stage" not in run.tags or "profile" not in run.tags:
         raise RerunError(f"run {run.run_id}: expected a run of one of this project's stages, found another run")
     if not run.tags["stage"].isidentifier() or Path(run.tags["profile"]).name != run.tags["profile"]:
-        found = f"{run.tags['stage']!r} and {run.tags['profile']!r}"
-        raise RerunError(f"run {run.run_id}: expected the names of a stage and a profile in its tags, found {found}")
+        names = f"{run.tags['stage']!r} and {run.tags['profile']!r}"
+        raise RerunError(f"run {run.run_id}: expected the names of a stage and a profile in its tags, found {names}")
     if run.status != "FINISHED":
         raise RerunError(
             f"run {run.run_id}: expected a run with the status FINISHED, found {run.status}; its results can't be compared"
@@ -98,8 +98,8 @@ def _remarks(run: RecordedRun, tree: Path) -> list[str]:
         )
     packages = worktree.other_packages(tree)
     if packages:
-        listed = ", ".join(packages[:5]) + (f" and {len(packages) - 5} more" if len(packages) > 5 else "")
-        remarks.append(f"this environment is used, although the run's {worktree.LOCK} has other versions: {listed}")
+        examples = ", ".join(packages[:5]) + (f" and {len(packages) - 5} more" if len(packages) > 5 else "")
+        remarks.append(f"this environment is used, although the run's {worktree.LOCK} has other versions: {examples}")
     now = snapshot.machine(Paths(run.tags["profile"]))
     for name in ("machine.processor", "machine.python", "machine.torch", "machine.gpus"):
         if name in run.tags and name in now and run.tags[name] != now[name]:
@@ -111,7 +111,7 @@ def _remarks(run: RecordedRun, tree: Path) -> list[str]:
 
 
 def _carried_out(run: RecordedRun, tree: Path) -> str:
-    """Runs the stage in the work tree, and returns the id of its run in MLflow. Raises AgainError if the stage fails."""
+    """Runs the stage in the work tree, and returns the id of its run in MLflow. Raises RerunError if the stage fails."""
     study = [run.tags["study"]] if "study" in run.tags else []
     command = attached(f"flows.{run.tags['stage']}", *study, "--profile", run.tags["profile"])
     if not (tree / "flows" / "runtime").is_dir():  # a commit in which this module had another name
@@ -144,15 +144,15 @@ def _run(command: list[str], folder: Path, environment: dict[str, str]) -> int:
         return process.wait()
 
 
-def _say(found: Comparison, how: str) -> None:
-    compared = " and ".join([counted(found.values, "value"), *([counted(found.files, "file")] if found.files else [])])
-    if not found.values + found.files:
+def _say(result: Comparison, how: str) -> None:
+    compared = " and ".join([counted(result.values, "value"), *([counted(result.files, "file")] if result.files else [])])
+    if not result.values + result.files:
         print("there is nothing to compare: the run recorded neither metrics nor digests of its results")
-    elif found.same:
+    elif result.same:
         print(f"the results are the same, {how}: {compared}")
     else:
-        print(f"the results are not the same, {how}: {len(found.differences)} of {compared} differ")
-        for line in found.differences[:SHOWN]:
+        print(f"the results are not the same, {how}: {len(result.differences)} of {compared} differ")
+        for line in result.differences[:SHOWN]:
             print(f"  {line}")
-        if len(found.differences) > SHOWN:
-            print(f"  and {len(found.differences) - SHOWN} more")
+        if len(result.differences) > SHOWN:
+            print(f"  and {len(result.differences) - SHOWN} more")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from detr_core.errors import ExpectedError
-from flows.profile.paths import MAIN, SHARED, Paths, relative
+from flows.profile.paths import MAIN, SHARED, Paths, relative, studies_file
 from flows.profile.settings import parsed
 from flows.tracking import lineage, snapshot
 from flows.tracking.reader import RecordedRun
@@ -30,7 +30,7 @@ def folder_of(run: RecordedRun) -> Path:
 
 
 def make(run: RecordedRun) -> Path:
-    """Makes a work tree for the run and returns its folder. Raises AgainError if code or data of the run are not available.
+    """Makes a work tree for the run and returns its folder. Raises RerunError if code or data of the run are not available.
 
     After an error the new work tree is removed. Earlier work trees of the same run stay as they are, because a user kept them or
     another command works in them.
@@ -46,11 +46,11 @@ def make(run: RecordedRun) -> Path:
     return tree
 
 
-def _new_folder(wanted: Path) -> Path:
-    """Creates the folder `wanted`; if it exists, the first of `wanted-2`, `wanted-3` and so on that does not exist."""
-    wanted.parent.mkdir(parents=True, exist_ok=True)
+def _new_folder(first: Path) -> Path:
+    """Creates the folder `first`; if it exists, the first of `first-2`, `first-3` and so on that does not exist."""
+    first.parent.mkdir(parents=True, exist_ok=True)
     for number in itertools.count(1):
-        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        folder = first if number == 1 else first.with_name(f"{first.name}-{number}")
         with suppress(FileExistsError):
             folder.mkdir()
             return folder
@@ -102,13 +102,15 @@ def _params(run: RecordedRun, tree: Path) -> None:
     if "machine.processes" in run.tags:
         text = re.sub(r"(?m)^(  processes:) auto\b", rf"\1 {run.tags['machine.processes']}", text)
     file.write_text(text, encoding="utf-8")
+    if run.studies is not None:
+        studies_file(file).write_bytes(run.studies)
     profile = parsed(text)
-    named = (
+    paths = (
         (profile["data"].get("folder") or {}).get("root"),
         (profile["train_detection"].get("init") or {}).get("checkpoint"),
         profile["detector"]["backbone"].get("weights"),
     )
-    for name in named:
+    for name in paths:
         if isinstance(name, str) and (MAIN / name).exists() and not (tree / name).exists():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             (tree / name).symlink_to((MAIN / name).resolve())
@@ -122,13 +124,13 @@ def _data(run: RecordedRun, tree: Path) -> None:
     from dvc_data.hashfile.checkout import checkout
     from dvc_data.hashfile.hash_info import HashInfo
 
-    read = {tag.removeprefix("dvc."): digest for tag, digest in run.tags.items() if tag.startswith("dvc.")}
-    for name in read:
+    digests = {tag.removeprefix("dvc."): digest for tag, digest in run.tags.items() if tag.startswith("dvc.")}
+    for name in digests:
         if not (tree / name).resolve().is_relative_to(tree.resolve()):
             raise RerunError(f"run {run.run_id}: tag dvc.{name}: expected a path below the project, found a path outside of it")
     with Repo(str(MAIN)) as repo:
         cache = repo.cache.local
-        for name, digest in read.items():
+        for name, digest in digests.items():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             if _missing(cache, digest) and (MAIN / name).is_dir() and lineage.folder_hash(MAIN / name) == digest:
                 shutil.copytree(MAIN / name, tree / name)  # a stage that was started without dvc made it: DVC doesn't know it
@@ -156,7 +158,7 @@ def _pull(repo: Any, digest: str) -> None:
     before: list[str] = []
     # The first pull gets the folder's list of files, the second one the files.
     while (missing := _missing(repo.cache.local, digest)) and missing != before:
-        repo.cloud.pull([HashInfo("md5", each) for each in missing])
+        repo.cloud.pull([HashInfo("md5", file_digest) for file_digest in missing])
         before = missing
 
 
@@ -178,12 +180,12 @@ def _versions(lock: Path) -> dict[str, str]:
 
 def _git(where: Path, *arguments: str) -> tuple[bool, str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    done = subprocess.run(
+    process = subprocess.run(
         ["git", "-C", str(where), *arguments], env=environment, capture_output=True, text=True, errors="replace", check=False
     )
-    return done.returncode == 0, " ".join(done.stderr.split())
+    return process.returncode == 0, " ".join(process.stderr.split())
 
 
-def _require(well: bool, said: str) -> None:
+def _require(well: bool, reason: str) -> None:
     if not well:
-        raise RerunError(f"git can't make the work tree: {said}")
+        raise RerunError(f"git can't make the work tree: {reason}")

@@ -53,6 +53,10 @@ def check() -> None:
         sys.exit(f"error: {' '.join(str(error).split())}")
 
 
+def _nothing(parser: argparse.ArgumentParser) -> None:
+    """Adds no arguments."""
+
+
 def _profile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default=DEFAULT_PROFILE, help="profile name: params/NAME.yaml (default: %(default)s)")
 
@@ -75,7 +79,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="with --checkpoint: a new or empty folder for the results")
 
 
-def _ablations(parser: argparse.ArgumentParser) -> None:
+def _studies(parser: argparse.ArgumentParser) -> None:
     _profile(parser)
     parser.add_argument("study", nargs="*", help="names of studies, or `all` (default: the studies that only evaluate)")
 
@@ -141,18 +145,19 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "train_detection": ("Trains the detector of a profile.", _profile),
     "train_panoptic": ("Trains the mask head of a profile, on its frozen detector or together with it.", _profile),
     "evaluate": ("Evaluates the detector of a profile, or any checkpoint on the profile's data.", _evaluate),
-    "ablations": ("Carries out studies of a profile, one after the other.", _ablations),
+    "studies": ("Carries out studies of a profile, one after the other.", _studies),
     "report": ("Writes the report of a profile.", _profile),
     "pipeline": ("Runs every stage of a profile that is not up to date.", _profile),
     "predict": ("Draws and lists what a detector finds in images.", _predict),
     "export": ("Writes a checkpoint in the published format.", _export),
     "adopt": (
         "Makes a profile for a dataset of your own, in the layout of COCO, YOLO or Pascal VOC.\n\n"
-        "It writes params/NAME.yaml, with sizes from the dataset's statistics, and params/NAME/ with\n"
-        "the DVC files of the profile: `dvc repro params/NAME/dvc.yaml` then runs it.",
+        "It writes params/NAME.yaml, with sizes from the dataset's statistics, params/NAME.studies.yaml\n"
+        "and params/NAME/ with the DVC files of the profile: `dvc repro params/NAME/dvc.yaml` then runs it.",
         _adopt,
     ),
     "rerun": ("Repeats a recorded run, from its commit, parameters and data, and compares the results.", _rerun),
+    "graphs": ("Writes the copies of dvc.yaml again, one for each profile, after a change of dvc.yaml.", _nothing),
     "serve": ("Runs a Prefect server, a Prefect worker and the MLflow UI on this machine until ctrl-c.", _serve),
 }
-ALIASES = {"again": "rerun", "studies": "ablations"}
+ALIASES = {"again": "rerun", "ablations": "studies"}

@@ -2,12 +2,15 @@
 
 Prefect's own command accepts only FLOW/DEPLOYMENT. Prefect calls `setup_environment` of the entry-point group `prefect.plugins`
 when it is imported, before it reads its command line; pyproject.toml switches plugins on. Other commands, complete names, and
-names of no deployment or of several deployments are not changed, and Prefect answers them.
+names of no deployment or of several deployments are not changed, and Prefect answers them. A deployment that an earlier version
+of the project left behind under the same name does not count.
 """
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import Any
 
 from prefect.plugins import HookContext, register_hook
 
@@ -26,16 +29,27 @@ async def setup_environment(*, ctx: HookContext) -> None:
 
     from detr_core.redaction import without_credentials
 
-    named = DeploymentFilter(name=DeploymentFilterName(any_=[sys.argv[place]]))
+    by_name = DeploymentFilter(name=DeploymentFilterName(any_=[sys.argv[place]]))
     try:
         async with get_client() as client:
-            found = await client.read_deployments(deployment_filter=named)
-            if len(found) == 1:
-                flow = await client.read_flow(found[0].flow_id)
-                sys.argv[place] = f"{flow.name}/{found[0].name}"
+            deployments = current(await client.read_deployments(deployment_filter=by_name))
+            if len(deployments) == 1:
+                flow = await client.read_flow(deployments[0].flow_id)
+                sys.argv[place] = f"{flow.name}/{deployments[0].name}"
     except (httpx.HTTPError, PrefectException, RuntimeError):
         # Without this line Prefect would only say that the form of the name is wrong.
         print(f"no Prefect server answers at {without_credentials(ctx.api_url)}; `make serve` starts one", file=sys.stderr)
+
+
+def current(deployments: list[Any]) -> list[Any]:
+    """Returns the only deployment, or of several deployments those whose code the prefect.yaml of this folder still names."""
+    file = Path("prefect.yaml")
+    if len(deployments) < 2 or not file.is_file():
+        return deployments
+    import yaml
+
+    named = {entry["entrypoint"] for entry in yaml.safe_load(file.read_text(encoding="utf-8"))["deployments"]}
+    return [deployment for deployment in deployments if deployment.entrypoint in named]
 
 
 def bare_name(arguments: list[str]) -> int | None:

@@ -41,9 +41,9 @@ def descendants() -> list[psutil.Process]:
 
 def end_descendants(patience: float, known: list[psutil.Process] | None = None) -> None:
     """Ends all descendants and the processes in `known`: with SIGTERM, and after `patience` seconds with SIGKILL."""
-    left = {*descendants(), *(known or [])}
-    _signal(left, signal.SIGTERM)
-    _, alive = psutil.wait_procs(left, timeout=patience)
+    remaining = {*descendants(), *(known or [])}
+    _signal(remaining, signal.SIGTERM)
+    _, alive = psutil.wait_procs(remaining, timeout=patience)
     while alive := [process for process in {*alive, *descendants()} if _is_alive(process)]:  # some start others in the meantime
         _signal(alive, signal.SIGKILL)
         psutil.wait_procs(alive, timeout=1)

@@ -96,9 +96,9 @@ def run(
             _running.discard(ranks)
     failed = ranks.cause()
     if failed is not None:
-        said = failure(failed, processes, relative(log))
+        reason = failure(failed, processes, relative(log))
         foreseen = failed.error is not None and failed.error.get("expected", True)
-        raise WorkerError(said if foreseen else f"{job['stage']} failed: {said}")
+        raise WorkerError(reason if foreseen else f"{job['stage']} failed: {reason}")
 
 
 def _listen(ranks: Ranks, reporter: Reporter, stream: BinaryIO) -> None:
@@ -106,13 +106,13 @@ def _listen(ranks: Ranks, reporter: Reporter, stream: BinaryIO) -> None:
     for rank, line in ranks.lines():
         with suppress(OSError):  # on a full disk the log stays incomplete; the processes report a lack of space themselves
             stream.write((line if rank.number == 0 else f"[rank {rank.number}] {line}").encode())
-        found = event(line)
-        if found is None:
+        message = event(line)
+        if message is None:
             rank.lines.append(line.strip())
-        elif found["kind"] == "error":
-            rank.error = rank.error or found  # later errors of the same process follow from its first error
+        elif message["kind"] == "error":
+            rank.error = rank.error or message  # later errors of the same process follow from its first error
         else:
-            _tell(found, reporter)
+            _tell(message, reporter)
 
 
 def _end_in_order(ranks: Ranks, reporter: Reporter, stream: BinaryIO) -> None:

@@ -53,8 +53,8 @@ def _acquire(lock: FileLock, result: Path | str, tell: Callable[[str], None]) ->
             lock.acquire(timeout=timeout, poll_interval=0.2)
         except Timeout:
             timeout = SECONDS_BETWEEN_MESSAGES
-            what = f": {paths.relative(result)}" if isinstance(result, Path) else ""
-            tell(f"waiting for another {_holder(lock)} that is building this result{what}")
+            where = f": {paths.relative(result)}" if isinstance(result, Path) else ""
+            tell(f"waiting for another {_holder(lock)} that is building this result{where}")
         else:
             return
 

@@ -53,9 +53,9 @@ class Lines:
         if now - self._said[1] >= SECONDS_BETWEEN_LINES or done == total != self._said[0]:
             self._said = (done, now)
             speed = (done - self._begun[0]) / max(now - self._begun[1], 1e-9)
-            left = f", {_clock((total - done) / speed)} left" if speed > 0 and done < total else ""
+            time_left = f", {_clock((total - done) / speed)} left" if speed > 0 and done < total else ""
             rate = f", {images_per_second:.0f} images/s" if images_per_second > 0 else ""
-            self._say(f"{self._label}: {done}/{total}{rate}{f', {note}' if note else ''}{left}")
+            self._say(f"{self._label}: {done}/{total}{rate}{f', {note}' if note else ''}{time_left}")
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         if metrics := _validation(values):

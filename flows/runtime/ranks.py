@@ -150,10 +150,10 @@ def event(line: str) -> dict[str, Any] | None:
     if not line.startswith("@{"):
         return None
     try:
-        found = json.loads(line[1:])
+        content = json.loads(line[1:])
     except ValueError:
         return None
-    return found if isinstance(found, dict) and "kind" in found else None
+    return content if isinstance(content, dict) and "kind" in content else None
 
 
 def failure(rank: Rank, size: int, log: str) -> str:
@@ -172,8 +172,8 @@ def failure(rank: Rank, size: int, log: str) -> str:
     else:
         how = f"{who} ended with exit code {code}"
     by_signal = number is not None or rank.told_to_end
-    said = str(error["text"]) if error is not None else "" if by_signal else _last_error(rank.lines)
-    return f"{how}{f': {said}' if said else ''}; its log is {log}"
+    reason = str(error["text"]) if error is not None else "" if by_signal else _last_error(rank.lines)
+    return f"{how}{f': {reason}' if reason else ''}; its log is {log}"
 
 
 def _last_error(lines: Sequence[str]) -> str:

@@ -46,8 +46,8 @@ def ensure_server() -> str:
     url = os.environ.get("PREFECT_API_URL") or get_current_settings().api.url
     if url is None or not answers(url):
         if "PREFECT_API_URL" in os.environ:
-            named = without_credentials(url or "")
-            print(f"no Prefect server answers at {named} (PREFECT_API_URL): using the project's own server", file=sys.stderr)
+            address = without_credentials(url or "")
+            print(f"no Prefect server answers at {address} (PREFECT_API_URL): using the project's own server", file=sys.stderr)
         with owners.lock():
             owners.register()
             url = _running() or _start()

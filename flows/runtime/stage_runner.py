@@ -16,11 +16,17 @@ from typing import Any
 import httpx
 from prefect import Flow, tags
 from prefect.exceptions import TerminationSignal
-from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, PREFECT_UI_URL, temporary_settings
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_UI_URL,
+    temporary_settings,
+)
 
 from detr_core.errors import ExpectedError
 from detr_core.storage import as_storage_error
-from flows.profile import places
+from flows.profile import graphs, places
 from flows.profile.paths import Paths
 from flows.profile.settings import load
 from flows.runtime import arguments
@@ -53,6 +59,8 @@ def run(stage_flow: Flow[Any, Any], profile: str, **parameters: Any) -> None:
         settings = load(profile)
         for error in places.dvc_errors():
             print(f"warning: {error}; until then `dvc repro` can't run any profile", file=sys.stderr)
+        if (message := graphs.outdated_message(Paths(profile))) is not None:
+            print(f"warning: {message}", file=sys.stderr)
         places.require_kind(Paths(profile), settings.detector.kind)
         url = ensure_server()
         with temporary_settings(_prefect_settings(url)), tags(*dead_runs.prefect_tags()):
@@ -65,10 +73,11 @@ def run(stage_flow: Flow[Any, Any], profile: str, **parameters: Any) -> None:
 def _prefect_settings(url: str) -> dict[Any, Any]:
     """Returns Prefect's settings for a flow on the server at this address.
 
-    The project's own server ends with its last command, so the pages that Prefect's log names are those of `make serve`.
+    The project's own server ends with its last command, so the pages that Prefect's log names are those of `make serve`. Nothing
+    listens to heartbeats there (dead_runs.py finds runs whose process has ended), and their thread delays the end of a command.
     """
-    pages = {PREFECT_UI_URL: ui_addresses.OWN_PREFECT} if url == own_address() else {}
-    return {PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: RETRIES, **pages}
+    own = {PREFECT_UI_URL: ui_addresses.OWN_PREFECT, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None} if url == own_address() else {}
+    return {PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: RETRIES, **own}
 
 
 def _carry_out(stage_flow: Flow[Any, Any], url: str, parameters: dict[str, Any], tries: int = 2) -> None:

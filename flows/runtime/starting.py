@@ -27,7 +27,7 @@ def wait_until_ready(name: str, ready: Callable[[], bool], pid: int, log: Path) 
 
     pid: the server's process. Raises ServerError if that process has ended, makes no progress, or takes longer than LONGEST.
     """
-    began = told = moved = time.monotonic()
+    began = last_message = moved = time.monotonic()
     progress = _progress(pid, log)
     while not ready():
         now, earlier, progress = time.monotonic(), progress, _progress(pid, log)
@@ -39,8 +39,8 @@ def wait_until_ready(name: str, ready: Callable[[], bool], pid: int, log: Path) 
             raise ServerError(
                 f"expected an answer from {name}, found none {now - began:.0f} s after its start; see its log {relative(log)}"
             )
-        if now - told > SECONDS_BETWEEN_MESSAGES:
-            told = now
+        if now - last_message > SECONDS_BETWEEN_MESSAGES:
+            last_message = now
             print(f"waiting for {name} to start ({now - began:.0f} s so far); its log is {relative(log)}", file=sys.stderr)
         time.sleep(0.2)
 

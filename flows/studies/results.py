@@ -1,11 +1,13 @@
-"""Collects the results of a study's variants in the study's table, `runs/<profile>/studies/<study>/study.json`."""
+"""Collects the results of a study's variants in the study's table, `runs/<profile>/studies/training/<study>/study.json`."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import statistics
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detr_core.config import as_dict
 from detr_core.studies.training import TrainingStudyConfig
@@ -13,7 +15,13 @@ from flows.profile import artifacts
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile
 from flows.studies import variants
+from flows.studies.digests import shared_digest
 from flows.studies.variants import Variant
+
+if TYPE_CHECKING:
+    from detr_core.evaluate.average_precision import GroundTruth
+    from detr_core.studies.claims import Claim
+    from detr_core.studies.comparison import Table
 
 
 def varied(variant: Variant, keys: list[str]) -> dict[str, Any]:
@@ -52,9 +60,9 @@ def write(
     from detr_core.evaluate.ground_truth import instances  # torch takes seconds to import
     from detr_core.studies.comparison import Run, Table, difference, write_table
 
-    config = settings.ablations[study]
-    assert isinstance(config, TrainingStudyConfig)
+    config = settings.studies.training[study]
     truth = instances(artifacts.dataset(paths)["val"]) if intervals else None
+    made_by = shared_digest(paths)
     rows = []
     for label, variant in runs.items():
         own = variant.paths(paths.profile)
@@ -67,19 +75,55 @@ def write(
         if truth is not None and base.label in made and base.label != label:
             apart = difference(truth, base.paths(paths.profile).evaluation / "bbox.json", own.evaluation / "bbox.json")
         cost = json.loads((own.runs / "cost" / "cost.json").read_text(encoding="utf-8"))
-        rows.append(Run(*about, "finished", None, variants.metrics(own), _curve(own), cost, apart))
-    return write_table(Table(study, paths.profile, config.paper, config.base, rows), paths.study(study))
+        last, validations = _last_validations(own, variant.settings.train_detection.epochs, config.median_of)
+        metrics = variants.metrics(own) | last
+        rows.append(Run(*about, "finished", None, metrics, _curve(own), cost, apart, validations, made_by))
+    table = Table(study, paths.profile, config.paper, config.base, rows, config.median_of)
+    if truth is not None:
+        table = dataclasses.replace(table, claims=_claims(settings, paths, table, runs, truth))
+    return write_table(table, paths.training_studies / study)
 
 
-def is_complete(table: Path, runs: Mapping[str, Variant]) -> bool:
-    """Returns whether the table exists and has exactly these runs, all finished, with their differences from the base."""
+def _claims(settings: Profile, paths: Paths, table: Table, runs: Mapping[str, Variant], truth: GroundTruth) -> list[Claim]:
+    """Returns the verdicts on the claims of a study, with what the profile's other studies say about the effect of a seed."""
+    from detr_core.studies.comparison import read_table
+    from detr_core.studies.training_claims import decide_claims, known_seed_spreads
+
+    config = settings.studies.training[table.study]
+    others = [read_table(file) for file in paths.training_studies.glob("*/study.json") if file.parent.name != table.study]
+    made = {(variant.name, variant.seed): variant.paths(paths.profile).evaluation / "bbox.json" for variant in runs.values()}
+    return decide_claims(
+        config.claims,
+        table,
+        list(config.overrides()),
+        lambda run: made[run.variant, run.seed],
+        truth,
+        known_seed_spreads([table, *others]),
+    )
+
+
+def _last_validations(own: Paths, epochs: int, median_of: int) -> tuple[dict[str, float], int]:
+    """Returns the medians of the metrics over the validations of the last epochs, and their number; ({}, 1) for one epoch."""
+    if median_of == 1:
+        return {}, 1
+    last = [record for record in _history(own) if "val/AP" in record and record["epoch"] > epochs - median_of]
+    names = [name for name in last[-1] if name.startswith("val/")]
+    return {name: statistics.median(record[name] for record in last) for name in names}, len(last)
+
+
+def is_complete(table: Path, runs: Mapping[str, Variant], config: TrainingStudyConfig) -> bool:
+    """Returns whether the table exists, has exactly these runs, all finished and with their differences from the base, and
+    decides the claims of the study's present configuration."""
     if not table.is_file():
         return False
     from detr_core.studies.comparison import read_table
 
     content = read_table(table)
     there = [(run.variant, run.seed, run.status, run.difference is not None) for run in content.runs]
-    return there == [(run.name, run.seed, "finished", run.name != content.base) for run in runs.values()]
+    decided = (content.base, content.median_of, [claim.text for claim in content.claims])
+    expected = (config.base, config.median_of, [claim.text for claim in config.claims])
+    complete = [(run.name, run.seed, "finished", run.name != content.base) for run in runs.values()]
+    return there == complete and decided == expected
 
 
 def key_metrics(table: Path) -> dict[str, float]:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from detr_core.config import ConfigError, require
 from detr_core.model.spec import kinds_with
-from detr_core.studies.config import EVALUATING
-from flows.profile.settings import Profile, left_out
+from flows.profile.settings import Profile, unsupported_studies
 
 ALL = "all"
 
@@ -20,17 +19,17 @@ def selected(settings: Profile, profile: str, names: Sequence[str]) -> list[str]
     support the profile's kind of detector are left out. Raises ConfigError if such a study is named, or a study that the profile
     does not have.
     """
-    known = list(settings.ablations)
+    known = list(settings.studies.all)
     for name in names:
         if name not in (*known, ALL):
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise ConfigError(f"study {name!r}: profile {profile!r} has no such study; {hint}known: {', '.join(known)}, {ALL}")
-    kind, beyond = settings.detector.kind, left_out(settings)
+    kind, beyond = settings.detector.kind, unsupported_studies(settings)
     for name in beyond:
-        expected = kinds_with(*settings.ablations[name].NEEDS)
+        expected = kinds_with(*settings.studies.all[name].NEEDS)
         require(name not in names, f"study {name!r}", f"a detector of kind {expected}", f"{kind!r} in profile {profile!r}")
     possible = [name for name in known if name not in beyond]
     if not names:
-        return [name for name in possible if name in EVALUATING]
+        return [name for name in possible if name in settings.studies.evaluating]
     return possible if ALL in names else [name for name in possible if name in names]

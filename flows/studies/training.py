@@ -19,7 +19,6 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from detr_core.config import as_dict
 from detr_core.errors import ExpectedError
 from detr_core.reporter import Reporter, Silent
-from detr_core.studies.training import TrainingStudyConfig
 from detr_core.wording import counted
 from flows.profile import artifacts
 from flows.profile.paths import Paths, relative
@@ -45,9 +44,7 @@ class Study:
 
     def __init__(self, name: str, settings: Profile, paths: Paths) -> None:
         artifacts.dataset(paths)
-        config = settings.ablations[name]
-        assert isinstance(config, TrainingStudyConfig)
-        self.name, self.settings, self.paths, self.config = name, settings, paths, config
+        self.name, self.settings, self.paths, self.config = name, settings, paths, settings.studies.training[name]
         self.variants = {variant.label: variant for variant in variants.variants_of(name, settings)}
         self.digests = {label: variants.build_digests(variant, paths) for label, variant in self.variants.items()}
         self.failed: dict[str, str] = {}
@@ -132,9 +129,9 @@ def study(name: str, profile: str) -> dict[str, float]:
     """
     settings, paths = load(profile), Paths(profile)
     work, logger = Study(name, settings, paths), get_run_logger()
-    table = paths.study(name) / "study.json"
+    table = paths.training_studies / name / "study.json"
     open_ones = [label for label in work.variants if not work.is_up_to_date(label)]
-    if not open_ones and results.is_complete(table, work.variants):
+    if not open_ones and results.is_complete(table, work.variants, work.config):
         logger.info(
             "%s: all %d variants are up to date, and nothing is done; the table is %s", name, len(work.variants), relative(table)
         )
@@ -142,8 +139,8 @@ def study(name: str, profile: str) -> dict[str, float]:
     logger.info("%s: %d of %d variants are to be trained or evaluated", name, len(open_ones), len(work.variants))
     params = settings.flat("data", *VARIED, "resources")
     # Mappings are recorded as one value, because a variant's name may hold characters that MLflow forbids in a parameter's name.
-    params |= {f"ablations.{name}.{key}": value for key, value in as_dict(work.config).items()}
-    with recorder.stage_run("ablations", paths, params, [paths.data, paths.dataset], sample_seconds=5, name=name) as record:
+    params |= {f"studies.{name}.{key}": value for key, value in as_dict(work.config).items()}
+    with recorder.stage_run("studies", paths, params, [paths.data, paths.dataset], sample_seconds=5, name=name) as record:
         record.tag("study", name)
         children = _make_all(work, record)
         metrics = work.write(intervals=True)
@@ -163,7 +160,7 @@ def study(name: str, profile: str) -> dict[str, float]:
                 f"study {name}: {len(work.failed)} of {counted(len(work.variants), 'variant')} failed: "
                 + "; ".join(f"{label}: {error}" for label, error in work.failed.items())
             )
-    publish(f"ablations-{name}", profile, metrics, {"MLflow run": record.url(), "The variants compared": comparison})
+    publish(f"studies-{name}", profile, metrics, {"MLflow run": record.url(), "The variants compared": comparison})
     return metrics
 
 

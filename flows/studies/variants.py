@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import shutil
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from detr_core import directories
 from detr_core.atomic import write_text
@@ -21,14 +19,13 @@ from detr_core.checksums import digest
 from detr_core.config import as_dict
 from detr_core.data.splits import targets
 from detr_core.reporter import Reporter
-from detr_core.studies.training import TrainingStudyConfig
 from flows import evaluate, train_detection, train_panoptic
 from flows.profile import artifacts
 from flows.profile.paths import ROOT, Paths
 from flows.profile.settings import Profile, variants
 from flows.runtime.locks import building, exclusive
-
-STAGES = {"detection": "train_detection", "panoptic": "train_panoptic", "evaluation": "evaluate"}  # folder -> stage
+from flows.studies import evaluating
+from flows.studies.digests import STAGES, code_digest, combined_digest
 
 # Only one thread evaluates at a time, because hotcoco's printed summary is caught by replacing stdout for the whole process.
 _evaluating = threading.Lock()
@@ -39,7 +36,8 @@ class Variant:
     """One variant of a study under one seed.
 
     overrides: values by dotted key, with those that the study sets for all variants. settings: the whole profile with these
-    values. trains_masks: whether the study trains the mask head, too.
+    values, and with the evaluating studies that are carried out with its detector. trains_masks: whether the study trains the
+    mask head, too.
     """
 
     study: str
@@ -61,8 +59,7 @@ class Variant:
 
 def variants_of(study: str, settings: Profile) -> list[Variant]:
     """Returns the variants of a training study of this profile, each under each seed."""
-    config = settings.ablations[study]
-    assert isinstance(config, TrainingStudyConfig)
+    config = settings.studies.training[study]
     whole, overrides = variants(settings, study), config.overrides()
     return [
         Variant(study, name, seed, config.set | overrides[name], _seeded(whole[name], seed), config.trains_masks)
@@ -79,7 +76,7 @@ def build_digests(variant: Variant, paths: Paths) -> dict[str, str]:
     settings, digests = variant.settings, {}
     masks = settings.train_panoptic
     inits = {"detection": settings.train_detection.init, "panoptic": masks and masks.init}
-    before = _digest(
+    before = combined_digest(
         [digest(file) for split in artifacts.dataset(paths).values() for file in (split.instances, split.panoptic) if file],
         as_dict(settings.detector),
     )
@@ -87,10 +84,12 @@ def build_digests(variant: Variant, paths: Paths) -> dict[str, str]:
         if folder != "panoptic" or variant.trains_masks:
             init = inits.get(folder)
             given = init and ROOT.joinpath(init.checkpoint).is_file() and digest(ROOT / init.checkpoint)
-            before = digests[folder] = _digest(
-                before, given, as_dict(getattr(settings, stage)), _code(stage, settings.detector.kind)
+            before = digests[folder] = combined_digest(
+                before, given, as_dict(getattr(settings, stage)), code_digest(stage, settings.detector.kind)
             )
-    return digests | {"cost": _digest(before, _code("ablations", settings.detector.kind))}
+    code = code_digest("studies", settings.detector.kind)
+    measured = {study: combined_digest(before, as_dict(config), code) for study, config in settings.studies.evaluating.items()}
+    return digests | {"cost": combined_digest(before, code)} | measured
 
 
 def is_up_to_date(variant: Variant, paths: Paths, digests: dict[str, str]) -> bool:
@@ -105,10 +104,10 @@ def is_up_to_date(variant: Variant, paths: Paths, digests: dict[str, str]) -> bo
 def run(variant: Variant, paths: Paths, digests: dict[str, str], reporter: Reporter, run_id: str) -> dict[str, float]:
     """Makes the results of the variant that are missing or not up to date, and returns its metrics.
 
-    They go to runs/<profile>/studies/<study>/<variant>-seed<k>/. Beside each result folder, a JSON file of the same name holds
-    the digest of the folder's inputs and `run_id`, the MLflow run that made it. If another variant of any study has a result with
-    the same digest, it is copied. Where training and evaluation have a metric of the same name, the evaluation's value is
-    returned. Raises the errors of the stages.
+    They go to runs/<profile>/studies/training/<study>/<variant>-seed<k>/. Beside each result folder, a JSON file of the same name
+    holds the digest of the folder's inputs and `run_id`, the MLflow run that made it. If another variant of any study has a
+    result with the same digest, it is copied. Where training and evaluation have a metric of the same name, the evaluation's
+    value is returned. Raises the errors of the stages.
     """
     own = variant.paths(paths.profile)
     work: dict[str, Callable[[Profile, Paths, Reporter], dict[str, float]]] = {
@@ -117,13 +116,15 @@ def run(variant: Variant, paths: Paths, digests: dict[str, str], reporter: Repor
         "evaluation": evaluate.run,
         "cost": _measure_cost,
     }
+    for study in variant.settings.studies.evaluating:
+        work[study] = partial(_measure, study)
     with exclusive(own.runs, tell=reporter.message):
         if "panoptic" not in digests:
             directories.remove(own.panoptic)  # a mask head of an earlier version of the study would be evaluated
         for name, digest in digests.items():
             with exclusive(digest, tell=reporter.message):
                 if not _is_there(own.runs / name, digest, reporter):
-                    with _evaluating if name in ("evaluation", "cost") else nullcontext():
+                    with nullcontext() if name in ("detection", "panoptic") else _evaluating:
                         work[name](variant.settings, own, reporter)
                     note = {"made_from": digest, "mlflow_run": run_id}
                     write_text(_note(own.runs / name), json.dumps(note) + "\n")
@@ -151,7 +152,7 @@ def _is_there(folder: Path, digest: str, reporter: Reporter) -> bool:
         reporter.message(f"{folder.name}: the result is up to date; settings, data and code are unchanged")
         return True
     _note(folder).unlink(missing_ok=True)
-    studies = folder.parents[2]
+    studies = folder.parents[2]  # the folder of all training studies
     like = sorted(other for other in studies.glob(f"*/*/{folder.name}") if _is_of(other, digest))
     if like:
         reporter.message(f"{folder.name}: copying the result of {like[0].parent.relative_to(studies)}, which has the same inputs")
@@ -159,6 +160,10 @@ def _is_there(folder: Path, digest: str, reporter: Reporter) -> bool:
             shutil.copytree(like[0], copy, dirs_exist_ok=True)
         write_text(_note(folder), _note(like[0]).read_text(encoding="utf-8"))
     return bool(like)
+
+
+def _measure(study: str, settings: Profile, own: Paths, reporter: Reporter) -> dict[str, float]:
+    return evaluating.run_study(study, settings, own, own.runs / study, reporter)
 
 
 def _measure_cost(settings: Profile, own: Paths, reporter: Reporter) -> dict[str, float]:
@@ -191,20 +196,3 @@ def _note(folder: Path) -> Path:
 def _is_of(folder: Path, digest: str) -> bool:
     note = _note(folder)
     return folder.is_dir() and note.is_file() and json.loads(note.read_text(encoding="utf-8"))["made_from"] == digest
-
-
-def _code(stage: str, kind: str) -> str:
-    """Returns a digest of the files that dvc.yaml names as the stage's code. kind: of detector."""
-    listed = [name for name in _graph()["stages"][stage]["deps"] if "${profile}" not in name]
-    named = [ROOT / name.replace("${kind}", kind) for name in listed]
-    found = {file for path in named for file in (path, *path.rglob("*")) if file.is_file() and file.suffix != ".pyc"}
-    return _digest([(str(file.relative_to(ROOT)), digest(file)) for file in sorted(found)])
-
-
-def _graph() -> dict[str, Any]:
-    graph: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
-    return graph
-
-
-def _digest(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 def mark_in_mlflow(client: Any) -> None:
     """Marks the running runs of this machine whose process has ended as KILLED. client: an MlflowClient. Errors are MLflow's."""
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    mine = f"attributes.status = 'RUNNING' and tags.process LIKE '{processes.machine()}-%'"
-    for run in client.search_runs(experiments, mine, max_results=MANY) if experiments else []:
+    query = f"attributes.status = 'RUNNING' and tags.process LIKE '{processes.machine()}-%'"
+    for run in client.search_runs(experiments, query, max_results=MANY) if experiments else []:
         if processes.lives(run.data.tags["process"]) is False:
             client.set_tag(run.info.run_id, "error", ENDED)
             client.set_terminated(run.info.run_id, "KILLED")

@@ -65,7 +65,7 @@ class DetectorModel:
                 raise
             raise MlflowException(str(error), error_code=BAD_REQUEST) from None  # MLflow puts its message into the answer
         threshold = float((params or {}).get("threshold", 0.0))
-        predictions = [self._predicted(each, threshold) for each in pixels]
+        predictions = [self._predicted(image, threshold) for image in pixels]
         return predictions[0] if single else predictions
 
     @torch.inference_mode()
@@ -108,12 +108,12 @@ class DetectorModel:
     ) -> dict[str, Any]:
         categories = self.checkpoint.categories
         logits = output.logits[-1].cpu()
-        kept = kept_queries(logits, self.config.panoptic.threshold)
-        masks, _ = query_masks(model, output, kept)
+        queries = kept_queries(logits, self.config.panoptic.threshold)
+        masks, _ = query_masks(model, output, queries)
         isthing = [category.isthing for category in categories]
-        labels = logits[kept].argmax(-1)
+        labels = logits[queries].argmax(-1)
         id_map, segments = merge(labels, masks, size, size, original_size, isthing, self.config.panoptic)
-        described = [
+        entries = [
             {
                 "id": segment["id"] + 1,
                 "category_id": categories[segment["category_id"]].id,
@@ -123,7 +123,7 @@ class DetectorModel:
             }
             for segment in segments
         ]
-        return {"panoptic": id_map + 1 if segments else id_map, "segments": described}
+        return {"panoptic": id_map + 1 if segments else id_map, "segments": entries}
 
 
 def _load_pyfunc(path: str, model_config: Mapping[str, Any]) -> DetectorModel:

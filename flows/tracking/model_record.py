@@ -7,30 +7,33 @@ import io
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any
 
 import mlflow
-from mlflow.models import ModelSignature
+from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from mlflow.types.schema import Array, Object, Property
 from PIL import Image
 
 from flows.profile.paths import ROOT
 
+if TYPE_CHECKING:
+    from detr_core.data.annotations import Targets
+
 REQUIREMENTS = ("torch", "torchvision", "numpy", "scipy", "pycocotools", "hotcoco", "pillow")  # a logged model needs these
 
 
-MaskTargets = Literal["panoptic", "instances"]
-
-
-def log_model(checkpoint: Path, evaluate: Mapping[str, object], masks: MaskTargets | None) -> None:
+def log_model(checkpoint: Path, evaluate: Mapping[str, object], masks: Targets | None) -> None:
     """Logs the checkpoint as the model of the active run; flows/tracking/detector_model.py describes its inputs and outputs.
 
     evaluate: the profile's section `evaluate`, which says how to read the output. masks: what the model's mask head was trained
     on, None without a mask head.
     """
-    mlflow.pyfunc.log_model(
+    Model.log(
+        None,
         name="model",
+        flavor=_Flavor,
+        flavor_name="pyfunc",
         loader_module="detector_model",
         data_path=str(checkpoint),
         model_config=dict(evaluate),
@@ -38,10 +41,23 @@ def log_model(checkpoint: Path, evaluate: Mapping[str, object], masks: MaskTarge
         pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],  # MLflow would take 9 s to infer them
         signature=signature(masks),
         input_example=[example()],
+        validate_serving_input=False,
     )
 
 
-def signature(masks: MaskTargets | None) -> ModelSignature:
+class _Flavor:
+    """MLflow's flavor `pyfunc` for `Model.log`, which accepts that the example isn't validated.
+
+    `mlflow.pyfunc.log_model` always imports torch and loads the model to validate the example, and ends with a warning if that
+    fails. This takes seconds, in stages that don't import torch themselves.
+    """
+
+    @staticmethod
+    def save_model(path: str, validate_serving_input: bool, **arguments: Any) -> None:
+        mlflow.pyfunc.save_model(path, **arguments)
+
+
+def signature(masks: Targets | None) -> ModelSignature:
     """Returns the model's signature: the fields of a prediction, and the parameter `threshold`.
 
     The input has no schema: an image is a text or an array, and MLflow's schemas have no type that allows both. With a schema,

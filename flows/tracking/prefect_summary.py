@@ -19,7 +19,7 @@ def publish(stage: str, profile: str, metrics: Mapping[str, float], links: Mappi
 
     The work of the flow is complete by then, so if no Prefect server answers, this is only a warning.
     """
-    where = [f"- {text}: {_shown(address)}" for text, address in links.items()]
+    where = [f"- {text}: {_as_markdown(address)}" for text, address in links.items()]
     table = ["| metric | value |", "|---|---|", *(f"| {name} | {value:.4g} |" for name, value in metrics.items())]
     text = without_credentials("\n".join([f"# {stage}, profile {profile}", *where, "", *(table if metrics else [])]))
     url = os.environ.get("PREFECT_API_URL")
@@ -33,7 +33,7 @@ def publish(stage: str, profile: str, metrics: Mapping[str, float], links: Mappi
         get_run_logger().warning("the metrics of this run are not shown in Prefect: %s", without_credentials(repr(error)))
 
 
-def _shown(address: str) -> str:
+def _as_markdown(address: str) -> str:
     """Returns Markdown for an address, with the command `make serve` before it if the page needs that; a path as code."""
     before, http, rest = ui_addresses.to_open(address).partition("http")
     command = f"`{before.removesuffix(', then ')}`, then " if before and http else ""

@@ -29,7 +29,8 @@ Metrics = Mapping[str, Mapping[int, float]]
 class RecordedRun:
     """A recorded run.
 
-    params, patch: the profile and the uncommitted changes that flows/tracking/snapshot.py has stored, None if the run has none.
+    params, studies, patch: the profile's two files and the uncommitted changes that flows/tracking/snapshot.py has stored, None
+    if the run has none; earlier versions of the project had the studies in the first file.
     results: the digest of each result file by its path.
     """
 
@@ -41,6 +42,7 @@ class RecordedRun:
     params: bytes | None
     patch: bytes | None
     results: Mapping[str, str]
+    studies: bytes | None = None
 
 
 def recorded(run_id: str) -> RecordedRun:
@@ -49,8 +51,8 @@ def recorded(run_id: str) -> RecordedRun:
     file = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:///") and not file.is_file():  # otherwise MLflow would create the database
         raise recorder.TrackingError(
-            f"MLflow at {tracking_address.shown()}: expected a database with runs, found none; set MLFLOW_TRACKING_URI if the "
-            "runs are recorded elsewhere"
+            f"MLflow at {tracking_address.public_uri()}: expected a database with runs, found none; set MLFLOW_TRACKING_URI if "
+            "the runs are recorded elsewhere"
         )
     mlflow.set_tracking_uri(uri)
     client = mlflow.MlflowClient()
@@ -62,12 +64,14 @@ def recorded(run_id: str) -> RecordedRun:
             own = _metrics(client, child.info.run_id, child.data.metrics)
             metrics |= {f"{child.info.run_name}: {name}": values for name, values in own.items()}
         with TemporaryDirectory() as folder:
-            kept = {Path(file.path).name for file in client.list_artifacts(run_id, snapshot.ORIGIN)}
-            if kept:
+            names = {Path(file.path).name for file in client.list_artifacts(run_id, snapshot.ORIGIN)}
+            if names:
                 client.download_artifacts(run_id, snapshot.ORIGIN, folder)
-            content = {name: (Path(folder) / snapshot.ORIGIN / name).read_bytes() for name in kept}
+            content = {name: (Path(folder) / snapshot.ORIGIN / name).read_bytes() for name in names}
     except (MlflowException, OSError) as error:
-        raise recorder.TrackingError(f"MLflow at {tracking_address.shown()}: run {run_id!r}: {recorder.reason(error)}") from None
+        raise recorder.TrackingError(
+            f"MLflow at {tracking_address.public_uri()}: run {run_id!r}: {recorder.reason(error)}"
+        ) from None
     return RecordedRun(
         run_id,
         run.info.experiment_id,
@@ -77,14 +81,15 @@ def recorded(run_id: str) -> RecordedRun:
         content.get(snapshot.PARAMS),
         content.get(snapshot.PATCH),
         json.loads(content.get(snapshot.RESULTS, b"{}")),
+        content.get(snapshot.STUDIES),
     )
 
 
 def repetition(run: RecordedRun) -> str | None:
     """Returns the id of the latest repetition of `run`, which MLflow knows by the tag `again.of`; None without one."""
     query = f"tags.`{recorder.RERUN_OF}` = '{run.run_id}' AND tags.stage = '{run.tags['stage']}'"
-    found = mlflow.MlflowClient().search_runs([run.experiment_id], query, order_by=["attributes.start_time DESC"])
-    return next((each.info.run_id for each in found if PARENT not in each.data.tags), None)
+    repetitions = mlflow.MlflowClient().search_runs([run.experiment_id], query, order_by=["attributes.start_time DESC"])
+    return next((candidate.info.run_id for candidate in repetitions if PARENT not in candidate.data.tags), None)
 
 
 def tag(run_id: str, name: str, value: str) -> None:

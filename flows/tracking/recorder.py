@@ -32,6 +32,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
+from detr_core.data.annotations import Targets
 from detr_core.errors import ExpectedError
 from detr_core.redaction import without_credentials
 from detr_core.sources.manifest import read_manifest
@@ -39,7 +40,7 @@ from flows.profile.paths import ROOT, Paths, relative
 from flows.runtime import processes
 from flows.runtime.locks import exclusive
 from flows.tracking import dead_runs, lineage, model_record, snapshot, ui_addresses
-from flows.tracking.tracking_address import FOLDER, shown, tracking_uri
+from flows.tracking.tracking_address import FOLDER, public_uri, tracking_uri
 
 BATCH = 500  # the number of metrics in one request; MLflow accepts at most 1,000
 SECONDS_BETWEEN_BATCHES = 5.0
@@ -82,7 +83,7 @@ def prepare(experiment: str) -> str:
             return str(client.create_experiment(experiment, place, tags=KIND | ui_addresses.VIEW))
     except (MlflowException, OSError) as error:
         raise TrackingError(
-            f"MLflow at {shown()}: {reason(error)}; start the server, or unset MLFLOW_TRACKING_URI to record in the project"
+            f"MLflow at {public_uri()}: {reason(error)}; start the server, or unset MLFLOW_TRACKING_URI to record in the project"
         ) from None
 
 
@@ -118,7 +119,7 @@ class RunRecorder:
     def send(self) -> None:
         """Sends the metrics that have not been sent; if MLflow fails, they are kept for the next try."""
         self._send_at = time.monotonic() + SECONDS_AFTER_FAILURE
-        with _told("metrics"):
+        with _warning_only("metrics"):
             while self._pending:
                 self._client.log_batch(self.run_id, metrics=self._pending[:BATCH])
                 del self._pending[:BATCH]
@@ -133,7 +134,7 @@ class RunRecorder:
 
     def tag(self, name: str, value: str) -> None:
         """Sets a tag of the run. Credentials in addresses are removed."""
-        with _told(f"the tag {name}"):
+        with _warning_only(f"the tag {name}"):
             self._client.set_tag(self.run_id, name, without_credentials(value))
 
     def describe(self, name: str, about: str) -> None:
@@ -163,12 +164,12 @@ class RunRecorder:
 
     def artifact(self, file: Path, folder: str | None = None) -> None:
         """Adds a file to the run's artifacts."""
-        with _told(file.name):
+        with _warning_only(file.name):
             self._client.log_artifact(self.run_id, str(file), folder)
 
-    def model(self, checkpoint: Path, evaluate: Mapping[str, object], masks: model_record.MaskTargets | None = None) -> None:
+    def model(self, checkpoint: Path, evaluate: Mapping[str, object], masks: Targets | None = None) -> None:
         """Adds the checkpoint as the run's model; see flows/tracking/model_record.py for `evaluate` and `masks`."""
-        with _told("the model"):
+        with _warning_only("the model"):
             model_record.log_model(checkpoint, evaluate, masks)
 
     @contextmanager
@@ -189,10 +190,10 @@ class RunRecorder:
         """Returns addresses in MLflow's UI: the profile's runs, and for each study the page that compares its latest results."""
         links: dict[str, str] = {}
         runs = self._client.search_runs(
-            [self.experiment_id], "tags.stage = 'ablations'", max_results=200, order_by=["attributes.start_time DESC"]
+            [self.experiment_id], f"tags.{COMPARISON} LIKE '%'", max_results=200, order_by=["attributes.start_time DESC"]
         )
         for run in runs:
-            if COMPARISON in run.data.tags and RERUN_OF not in run.data.tags:
+            if RERUN_OF not in run.data.tags:
                 study = run.data.tags.get("study", run.data.tags["stage"])
                 links.setdefault(f"{study} compared in MLflow", ui_addresses.restored(run.data.tags[COMPARISON]))
         return {"all runs in MLflow": ui_addresses.experiment_page(self.experiment_id)} | dict(sorted(links.items()))
@@ -225,7 +226,7 @@ def stage_run(
     The results of the stage are locked during the block, so that the recorded results are those of this command.
     Raises TrackingError before any work if MLflow can't be reached.
     """
-    own = [ROOT / output for output in snapshot.outputs(stage, paths) if name is None or Path(output).name == name]
+    own = [ROOT / output for output in snapshot.outputs(stage, paths, name)]
     with exclusive(*own, tell=log.warning), _recorded(stage, paths, params, inputs, sample_seconds, name) as record:
         yield record
 
@@ -253,8 +254,8 @@ def _recorded(
                 )
             snapshot.keep(record, paths)
             yield record
-            what = f"Study {name}" if name else f"Stage {stage}"
-            record.describe(title, f"{what} of profile {paths.profile}")
+            subject = f"Study {name}" if name else f"Stage {stage}"
+            record.describe(title, f"{subject} of profile {paths.profile}")
             snapshot.keep_results(record, stage, paths, name)
         finally:
             monitor.finish()  # type: ignore[no-untyped-call]
@@ -262,7 +263,7 @@ def _recorded(
 
 def mark_dead_runs() -> None:
     """Marks runs of this machine whose process has ended; see dead_runs.py. Call it after `prepare`."""
-    with _told("the mark of runs whose process has ended"):
+    with _warning_only("the mark of runs whose process has ended"):
         dead_runs.mark_in_mlflow(mlflow.MlflowClient())
 
 
@@ -281,17 +282,17 @@ def _ending(record: RunRecorder, terminate: Callable[[str], None]) -> Iterator[N
         raise
     finally:
         record.send()
-        with _told("the end of the run"):
+        with _warning_only("the end of the run"):
             terminate(status)
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
+def _warning_only(subject: str) -> Iterator[None]:
     """Turns an error of MLflow in the block into a warning, because the stage's work doesn't depend on it.
 
-    what: what was to be recorded, for the warning.
+    subject: what was to be recorded, for the warning.
     """
     try:
         yield
     except (MlflowException, OSError) as error:
-        log.warning("MLflow at %s did not record %s: %s", shown(), what, reason(error))
+        log.warning("MLflow at %s did not record %s: %s", public_uri(), subject, reason(error))

@@ -1,7 +1,7 @@
 """Stores with each run what flows/rerun/repetition.py needs to repeat and compare it, as MLflow artifacts and tags.
 
-At the start of a run this is the whole profile, the difference of the code from its commit, and the processor, GPUs, processes
-and threads that do the work. At its end it is a digest of each result file.
+At the start of a run these are the two files of the profile, the difference of the code from its commit, and the processor, GPUs,
+processes and threads that do the work. At its end it is a digest of each result file.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ import yaml
 
 from detr_core.directories import MARK
 from flows.profile.paths import ROOT, Paths
-from flows.profile.settings import read
+from flows.profile.settings import read_resources
 from flows.runtime import launch
 from flows.tracking import lineage
 
 ORIGIN = "origin"  # the folder of these files among the run's artifacts
 PARAMS = "params.yaml"
+STUDIES = "studies.yaml"
 PATCH = "changes.patch"
 RESULTS = "results.json"  # maps the path of each file, relative to the project, to its digest
 NO_PATCH = "git.no_patch"  # the tag that says why changed code was not kept
@@ -63,46 +64,53 @@ def keep(record: Tagged, paths: Paths) -> None:
     for name, value in machine(paths).items():
         record.tag(name, value)
     with TemporaryDirectory() as folder:
-        if paths.params.is_file():
-            shutil.copyfile(paths.params, Path(folder) / PARAMS)
-        found = changes(ROOT)
-        if found is not None and found.others:
-            record.tag(NEW_FILES, _named(found.others))
-        if found is not None and found.too_large:
-            record.tag(NO_PATCH, f"{_named(found.too_large)}: not in git, and larger than {LARGEST_FILE / 1e6:.0f} MB")
-        elif found is not None and len(found.patch) > LARGEST_PATCH:
-            record.tag(NO_PATCH, f"{len(found.patch) / 1e6:.1f} MB of changes, more than {LARGEST_PATCH / 1e6:.0f} MB")
-        elif found is not None and (found.patch or found.others):
-            (Path(folder) / PATCH).write_bytes(found.patch)
+        for file, name in ((paths.params, PARAMS), (paths.studies_params, STUDIES)):
+            if file.is_file():
+                shutil.copyfile(file, Path(folder) / name)
+        local_changes = changes(ROOT)
+        if local_changes is not None and local_changes.others:
+            record.tag(NEW_FILES, _names_text(local_changes.others))
+        if local_changes is not None and local_changes.too_large:
+            record.tag(
+                NO_PATCH, f"{_names_text(local_changes.too_large)}: not in git, and larger than {LARGEST_FILE / 1e6:.0f} MB"
+            )
+        elif local_changes is not None and len(local_changes.patch) > LARGEST_PATCH:
+            record.tag(NO_PATCH, f"{len(local_changes.patch) / 1e6:.1f} MB of changes, more than {LARGEST_PATCH / 1e6:.0f} MB")
+        elif local_changes is not None and (local_changes.patch or local_changes.others):
+            (Path(folder) / PATCH).write_bytes(local_changes.patch)
         for file in sorted(Path(folder).iterdir()):
             record.artifact(file, ORIGIN)
 
 
 def keep_results(record: Tagged, stage: str, paths: Paths, name: str | None) -> None:
-    """Records the digests of a run's result files when the run has succeeded. name: the study, in the stage `ablations`."""
-    folders = [ROOT / out for out in outputs(stage, paths) if name is None or Path(out).name == name]
+    """Records the digests of a run's result files when the run has succeeded. name: the study, in the stage `studies`."""
+    folders = [ROOT / out for out in outputs(stage, paths, name)]
     with TemporaryDirectory() as folder:
         file = Path(folder) / RESULTS
         file.write_text(json.dumps(digests(folders), indent=0), encoding="utf-8")
         record.artifact(file, ORIGIN)
 
 
-def outputs(stage: str, paths: Paths) -> list[str]:
-    """Returns the outputs of a stage in dvc.yaml, as paths relative to the project; none if dvc.yaml has no such stage."""
+def outputs(stage: str, paths: Paths, study: str | None = None) -> list[str]:
+    """Returns the outputs of a stage in dvc.yaml, as paths relative to the project; none if dvc.yaml has no such stage.
+
+    study: the evaluating study whose folder in the output of the stage `studies` is returned instead of the whole output.
+    """
     graph = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    return [next(iter(out)).replace("${profile}", paths.profile) for out in graph.get(stage, {}).get("outs", [])]
+    outs = [next(iter(out)).replace("${profile}", paths.profile) for out in graph.get(stage, {}).get("outs", [])]
+    return outs if study is None else [f"{out}/{study}" for out in outs]
 
 
 def digests(folders: list[Path]) -> dict[str, str]:
     """Maps the path of each file in these folders, relative to the project, to its MD5."""
-    found = {}
+    checksums = {}
     for folder in filter(Path.is_dir, folders):
         for name, digest in lineage.file_hashes(folder).items():
             file = folder / name
             if file.name == MARK:  # it lists digests of the other files, also of pages whose addresses change with each run
                 continue
-            found[file.relative_to(ROOT).as_posix()] = digest if file.suffix != ".html" else _without_addresses(file)
-    return found
+            checksums[file.relative_to(ROOT).as_posix()] = digest if file.suffix != ".html" else _without_addresses(file)
+    return checksums
 
 
 def _without_addresses(page: Path) -> str:
@@ -114,17 +122,17 @@ def _without_addresses(page: Path) -> str:
 
 def machine(paths: Paths) -> dict[str, str]:
     """Returns, as tags `machine.*`, what can change the last bits of a result: processor, PyTorch, GPUs, processes, threads."""
-    found = {
+    tags = {
         "machine.processor": _processor(),
         "machine.python": platform.python_version(),
         "machine.torch": version("torch"),
     }
     if paths.params.is_file():
-        resources = read(paths.params).resources
+        resources = read_resources(paths.params)
         processes, gpus = launch.process_count(resources), launch.gpus(resources)
         threads = os.environ.get("OMP_NUM_THREADS", str(launch.threads(processes)))
-        found |= {"machine.processes": str(processes), "machine.threads": threads, "machine.gpus": str(len(gpus))}
-    return found
+        tags |= {"machine.processes": str(processes), "machine.threads": threads, "machine.gpus": str(len(gpus))}
+    return tags
 
 
 def changes(root: Path) -> Changes | None:
@@ -132,18 +140,18 @@ def changes(root: Path) -> Changes | None:
 
     Files that DVC writes (dvc.lock and its settings) are ignored.
     """
-    listed = lineage.git_output(root, "ls-files", "--others", "--exclude-standard", "-z")
+    untracked = lineage.git_output(root, "ls-files", "--others", "--exclude-standard", "-z")
     index = lineage.git_output(root, "rev-parse", "--git-path", "index")
-    if listed is None or index is None or not (root / os.fsdecode(index).strip()).is_file():
+    if untracked is None or index is None or not (root / os.fsdecode(index).strip()).is_file():
         return None
-    new = [name for name in os.fsdecode(listed).split("\0") if name and Path(name).name != "dvc.lock"]
+    new = [name for name in os.fsdecode(untracked).split("\0") if name and Path(name).name != "dvc.lock"]
     too_large = [name for name in new if name.startswith(CODE) and (root / name).lstat().st_size > LARGEST_FILE]
     code = [name for name in new if name.startswith(CODE) and name not in too_large]
     with TemporaryDirectory() as folder:
         # New files are added to a copy of git's index: then the difference contains them, and git's own index stays as it is.
-        mine = Path(folder) / "index"
-        shutil.copyfile(root / os.fsdecode(index).strip(), mine)
-        own = {"GIT_INDEX_FILE": str(mine)}
+        index_copy = Path(folder) / "index"
+        shutil.copyfile(root / os.fsdecode(index).strip(), index_copy)
+        own = {"GIT_INDEX_FILE": str(index_copy)}
         if code and lineage.git_output(root, "add", "--intent-to-add", "--", *code, environment=own) is None:
             return None
         form = ("--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--src-prefix=a/", "--dst-prefix=b/")
@@ -152,7 +160,7 @@ def changes(root: Path) -> Changes | None:
     return None if patch is None else Changes(patch, others, tuple(too_large))
 
 
-def _named(names: tuple[str, ...], most: int = 20) -> str:
+def _names_text(names: tuple[str, ...], most: int = 20) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 

@@ -17,20 +17,20 @@ def tracking_uri() -> str:
     """Returns the address where runs are recorded: MLFLOW_TRACKING_URI, or by default the project's own database.
 
     The default does not depend on the working directory. The address of a server has no credentials. The address of a database
-    may hold a password: print `shown()` instead.
+    may hold a password: print `public_uri()` instead.
     """
     separate_credentials(os.environ)
     return os.environ.get(VARIABLE) or f"sqlite:///{FOLDER / 'mlflow.db'}"
 
 
-def shown() -> str:
+def public_uri() -> str:
     """Returns the address of `tracking_uri` without credentials, for messages."""
     return without_credentials(tracking_uri())
 
 
 def server() -> str | None:
     """Returns the address of the MLflow server that MLFLOW_TRACKING_URI names; None if runs go to a database or a folder."""
-    uri = shown()
+    uri = public_uri()
     return uri.rstrip("/") if uri.lower().startswith(("http://", "https://")) else None
 
 

@@ -1,4 +1,4 @@
-"""A small valid dataset with instances and panoptic segments, for tests that break it."""
+"""A small valid dataset with instances and panoptic segments, and helpers with which tests break and inspect it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from detr_core.check.inspection import Inspection, inspect
 from detr_core.data.config import SplitConfig
-from detr_core.data.splits import write_dataset
+from detr_core.data.splits import read_dataset, write_dataset
+from detr_core.reporter import Silent
 
 CATEGORIES = [{"id": 3, "name": "cat", "isthing": 1}, {"id": 8, "name": "sky", "isthing": 0}]
 IMAGES = 4
@@ -19,16 +21,16 @@ HEIGHT, WIDTH = 24, 32
 
 
 def content(split: str, source: str, folder: Path) -> dict[str, Any]:
-    """The annotation file as it is."""
-    found: dict[str, Any] = json.loads((folder / f"{source}_{split}.json").read_text())
-    return found
+    """Returns the content of an annotation file."""
+    coco: dict[str, Any] = json.loads((folder / f"{source}_{split}.json").read_text())
+    return coco
 
 
 def change(folder: Path, split: str, source: str, edit: Callable[[dict[str, Any]], object]) -> None:
     """Edits an annotation file in place."""
-    found = content(split, source, folder)
-    edit(found)
-    (folder / f"{source}_{split}.json").write_text(json.dumps(found))
+    coco = content(split, source, folder)
+    edit(coco)
+    (folder / f"{source}_{split}.json").write_text(json.dumps(coco))
 
 
 def write_whole(folder: Path, panoptic: bool = True) -> Path:
@@ -76,3 +78,21 @@ def write_whole(folder: Path, panoptic: bool = True) -> Path:
 
 def write(file: Path, images: list[Any], annotations: list[Any], categories: list[Any]) -> None:
     file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+
+
+def inspected(folder: Path, queries: int = 100) -> Inspection:
+    return inspect(read_dataset(folder), queries, Silent())
+
+
+def kinds(folder: Path) -> set[str]:
+    return {finding.kind for finding in inspected(folder).findings}
+
+
+def cut(path: Path, size: int) -> None:
+    path.write_bytes(path.read_bytes()[:size])
+
+
+def linked(path: Path, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(place)
+    path.symlink_to(place)

@@ -25,21 +25,21 @@ def test_an_account_that_does_not_balance_names_its_numbers() -> None:
 
 def account(whole: Path, out: Path) -> dict[str, float]:
     splits = read_dataset(whole)
-    found = inspect(splits, 100, Silent())
+    inspection = inspect(splits, 100, Silent())
     if not out.exists():
         out.mkdir()
-        write_checked(whole, found.findings, out)
-    return accounts(splits, found.supplied, read_dataset(out), found.findings)
+        write_checked(whole, inspection.findings, out)
+    return accounts(splits, inspection.supplied, read_dataset(out), inspection.findings)
 
 
 def test_an_image_takes_its_objects_along_in_both_files(tmp_path: Path) -> None:
     whole = write_whole(tmp_path / "data")
     (whole / "train" / "2.jpg").unlink()
-    change(whole, "train", "instances", lambda found: found["annotations"][2].update(bbox=[4, 6, 0, 0]))
+    change(whole, "train", "instances", lambda coco: coco["annotations"][2].update(bbox=[4, 6, 0, 0]))
     change(
-        whole, "train", "instances", lambda found: found["annotations"].append({**found["annotations"][0], "id": 9, "iscrowd": 1})
+        whole, "train", "instances", lambda coco: coco["annotations"].append({**coco["annotations"][0], "id": 9, "iscrowd": 1})
     )
-    change(whole, "train", "panoptic", lambda found: found["annotations"][0]["segments_info"].append(
+    change(whole, "train", "panoptic", lambda coco: coco["annotations"][0]["segments_info"].append(
         {"id": 9, "category_id": 3, "bbox": [0, 0, 1, 1], "area": 1, "iscrowd": 0}))  # fmt: skip
     metrics = account(whole, tmp_path / "out")
     numbers = {
@@ -58,7 +58,7 @@ def test_an_image_takes_its_objects_along_in_both_files(tmp_path: Path) -> None:
 
 def test_an_annotation_of_an_instance_is_one_object_whatever_else_it_has(tmp_path: Path) -> None:
     whole = write_whole(tmp_path / "data", panoptic=False)
-    change(whole, "train", "instances", lambda found: found["annotations"][0].update(segments_info=[]))
+    change(whole, "train", "instances", lambda coco: coco["annotations"][0].update(segments_info=[]))
     assert account(whole, tmp_path / "out")["account/train/instances/objects/supplied"] == 4
 
 

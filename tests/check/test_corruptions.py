@@ -26,6 +26,7 @@ ALL = [("instances", case) for case in CASES[::2]] + [("panoptic", case) for cas
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a folder with the images and panoptic PNGs of a dataset, but without annotation files."""
     root = tmp_path_factory.mktemp("corrupted")
     segments = np.zeros((12, 16, 3), np.uint8)
     segments[:4, :5] = (44, 1, 0)
@@ -38,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def readable(folder: Path, targets: Targets) -> bool:
-    """Whether training can read all of the dataset in this folder."""
+    """Returns whether training can read the whole dataset in this folder."""
     try:
         dataset = CocoDataset(read_dataset(folder)["train"], targets, targets == "panoptic", None, 0)
         return all(dataset[index].image.shape == (3, 12, 16) for index in range(len(dataset)))
@@ -47,7 +48,8 @@ def readable(folder: Path, targets: Targets) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("targets", "section"), [("instances", each) for each in FIELDS] + [("panoptic", each) for each in PANOPTIC_FIELDS]
+    ("targets", "section"),
+    [("instances", section) for section in FIELDS] + [("panoptic", section) for section in PANOPTIC_FIELDS],
 )
 def test_what_training_stops_at_is_found_and_what_is_left_can_be_read(folder: Path, targets: Targets, section: str) -> None:
     panoptic = targets == "panoptic"
@@ -56,7 +58,7 @@ def test_what_training_stops_at_is_found_and_what_is_left_can_be_read(folder: Pa
     )
     (folder / "a.json").touch()
     write_dataset(folder, folder, split, split)
-    splits, found = read_dataset(folder), 0
+    splits, refused = read_dataset(folder), 0
     for _, field, value in [case for kind, case in ALL if kind == targets and case[0] == section]:
         content: dict[str, Any] = sound_panoptic() if panoptic else sound()
         entry = content["annotations" if section == "segments" else section][0]
@@ -67,12 +69,12 @@ def test_what_training_stops_at_is_found_and_what_is_left_can_be_read(folder: Pa
                 findings = inspect(splits, 100, Silent()).findings
             except DatasetError:  # of categories: nothing can be left out that would help
                 assert section == "categories"
-                found += 1
+                refused += 1
                 continue
             broken = [finding for finding in findings if finding.leaves is not None]
             assert broken or readable(folder, targets), (field, value)
             if broken:
-                found += 1
+                refused += 1
                 write_checked(folder, findings, Path(place))
                 assert readable(Path(place), targets), (field, value)
-    assert found > 15
+    assert refused > 15

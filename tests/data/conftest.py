@@ -19,7 +19,10 @@ Writer = Callable[..., Split]
 
 @pytest.fixture
 def write_split(tmp_path: Path) -> Writer:
-    """A split from its images' arrays [h, w, 3] or ready files' (name, (h, w)), annotations and panoptic id maps."""
+    """Returns a function that writes a split.
+
+    Its arguments are the images, as arrays [h, w, 3] or (name, (h, w)) of existing files, the annotations, and panoptic id maps.
+    """
 
     def write(
         images: list[Any],
@@ -45,11 +48,11 @@ def write_split(tmp_path: Path) -> Writer:
             rgb = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
             Image.fromarray(rgb).save(tmp_path / "segments" / annotation["file_name"])
         files: dict[str, Path | None] = {"instances": None, "panoptic": None}
-        for kind, found in (("instances", instances), ("panoptic", panoptic)):
-            if found is not None:
+        for kind, objects in (("instances", instances), ("panoptic", panoptic)):
+            if objects is not None:
                 path = tmp_path / f"{kind}.json"
                 # The last image first: the order in a file must not matter.
-                content = {"images": entries[::-1], "annotations": found, "categories": categories}
+                content = {"images": entries[::-1], "annotations": objects, "categories": categories}
                 path.write_text(json.dumps(content))
                 files[kind] = path
         return Split(
@@ -61,7 +64,7 @@ def write_split(tmp_path: Path) -> Writer:
 
 @pytest.fixture
 def real_data() -> Path:
-    """The folder of real images; skips where there is none."""
+    """Returns the folder of real images; skips the test if there is none."""
     default = Path(__file__).parents[2].parent / "shared" / "data"
     folder = Path(os.environ.get("DETR_REAL_DATA", default))
     if not folder.is_dir():
@@ -71,7 +74,7 @@ def real_data() -> Path:
 
 @pytest.fixture
 def noise() -> Callable[..., Any]:
-    """Makes uint8 RGB pictures [height, width, 3] of which no two parts look the same."""
+    """Returns a function that makes uint8 RGB pictures [height, width, 3], no two parts of which look the same."""
 
     def make(height: int, width: int, seed: int = 0) -> Any:
         return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)

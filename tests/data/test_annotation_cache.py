@@ -1,3 +1,5 @@
+"""The index of a dataset gives the annotations of its files, takes no memory per process, and isn't used if it is damaged."""
+
 from __future__ import annotations
 
 import gc
@@ -29,6 +31,7 @@ ALONE = single_process(torch.device("cpu"))
 
 @pytest.fixture
 def split(write_split: Callable[..., Any], noise: Callable[..., Any], tmp_path: Path) -> Split:
+    """Returns a split of three images with instances, panoptic segments and an index."""
     ids = np.full((10, 20), 7)
     ids[:4, :5] = 300
     segments = [{"id": 300, "category_id": 2, "bbox": [0, 0, 5, 4]}, {"id": 7, "category_id": 7, "bbox": [0, 0, 20, 10]}]
@@ -40,9 +43,9 @@ def split(write_split: Callable[..., Any], noise: Callable[..., Any], tmp_path: 
     ]
     plain: Split = write_split([noise(10, 20, n) for n in range(3)], instances, panoptic, [ids, ids])
     split = replace(plain, index=tmp_path / "index" / "val")
-    written = list(write_index({"val": split}))
-    assert [(name, targets) for name, targets, _ in written] == [("val", "instances"), ("val", "panoptic")]
-    assert written[0][2]["empty_boxes"] == 1
+    indexes = list(write_index({"val": split}))
+    assert [(name, targets) for name, targets, _ in indexes] == [("val", "instances"), ("val", "panoptic")]
+    assert indexes[0][2]["empty_boxes"] == 1
     return split
 
 
@@ -64,22 +67,22 @@ def require_same(one: Annotations, other: Annotations) -> None:
 @pytest.mark.parametrize("masks", [False, True])
 def test_it_says_what_the_file_says(split: Split, targets: Any, masks: bool) -> None:
     plain = replace(split, index=None)
-    found = read_annotations(split, targets, masks)
-    assert isinstance(found, Mapped)
-    require_same(found, read_annotations(plain, targets, masks))
+    annotations = read_annotations(split, targets, masks)
+    assert isinstance(annotations, Mapped)
+    require_same(annotations, read_annotations(plain, targets, masks))
     if masks:
-        one, other = (CocoDataset(each, targets, True, None, 0)[0].target for each in (split, plain))
+        one, other = (CocoDataset(source, targets, True, None, 0)[0].target for source in (split, plain))
         assert one.masks is not None
         assert other.masks is not None
         assert one.masks.equal(other.masks)
 
 
 def test_another_process_gets_its_address_and_not_its_arrays(split: Split) -> None:
-    found = read_annotations(split, "panoptic", True)
-    assert len(pickle.dumps(found)) < 2000
-    again = pickle.loads(pickle.dumps(found))
-    assert isinstance(again, Mapped)
-    require_same(again, found)
+    annotations = read_annotations(split, "panoptic", True)
+    assert len(pickle.dumps(annotations)) < 2000
+    copy = pickle.loads(pickle.dumps(annotations))
+    assert isinstance(copy, Mapped)
+    require_same(copy, annotations)
     dataset = pickle.loads(pickle.dumps(CocoDataset(split, "panoptic", True, None, 0)))  # as a spawned process gets it
     assert len(dataset) == 3
     assert dataset[0].target.masks is not None
@@ -90,9 +93,9 @@ def test_changed_annotations_are_seen_even_at_the_same_size_and_time(split: Spli
     status = split.instances.stat()
     split.instances.write_text(split.instances.read_text().replace('"bbox": [1, 1, 4, 4]', '"bbox": [2, 2, 4, 4]'))
     os.utime(split.instances, ns=(status.st_atime_ns, status.st_mtime_ns))
-    found = read_annotations(split, "instances", False)
-    assert not isinstance(found, Mapped)
-    assert found.boxes.tolist() == [[2, 2, 6, 6]]
+    annotations = read_annotations(split, "instances", False)
+    assert not isinstance(annotations, Mapped)
+    assert annotations.boxes.tolist() == [[2, 2, 6, 6]]
 
 
 def spoil(place: Path, name: str) -> None:
@@ -111,31 +114,31 @@ def spoil(place: Path, name: str) -> None:
 def test_a_spoilt_index_is_not_believed(split: Split, name: str) -> None:
     assert split.index is not None
     spoil(split.index / "instances", name)
-    found = read_annotations(split, "instances", False)
-    assert not isinstance(found, Mapped)
-    assert found.boxes.tolist() == [[1, 1, 5, 5]]
+    annotations = read_annotations(split, "instances", False)
+    assert not isinstance(annotations, Mapped)
+    assert annotations.boxes.tolist() == [[1, 1, 5, 5]]
 
 
 def test_neither_files_nor_memory_grow_over_epochs(split: Split) -> None:
     dataset = CocoDataset(split, "panoptic", True, training_transform(AugmentationConfig(0.5, None, None)), 0)
     process = psutil.Process()
-    seen: list[tuple[int, int]] = []
+    sizes: list[tuple[int, int]] = []
     for epoch in range(120):  # in this process, where what a loader process would leave behind shows
         for _ in training_batches(dataset, BatchPlan(3, 1, 0), epoch, 0, ALONE, 0):
             pass
         if epoch in (40, 119):
-            seen.append((process.num_fds(), process.memory_info().rss))
-    assert seen[1][0] <= seen[0][0]
-    assert seen[1][1] - seen[0][1] < 4 * 2**20
+            sizes.append((process.num_fds(), process.memory_info().rss))
+    assert sizes[1][0] <= sizes[0][0]
+    assert sizes[1][1] - sizes[0][1] < 4 * 2**20
 
 
 def test_loader_processes_of_an_epoch_leave_nothing_behind(split: Split) -> None:
     dataset = CocoDataset(split, "panoptic", True, training_transform(AugmentationConfig(0.5, None, None)), 0)
-    process, seen = psutil.Process(), []
+    process, counts = psutil.Process(), []
     for epoch in range(4):
         batches = list(training_batches(dataset, BatchPlan(1, 1, 0), epoch, 0, ALONE, 1))
         assert len(batches) == 3
         del batches  # in memory that the loader processes shared
         gc.collect()
-        seen.append((process.num_fds(), len(process.children())))
-    assert seen[-1] == seen[0]
+        counts.append((process.num_fds(), len(process.children())))
+    assert counts[-1] == counts[0]

@@ -1,3 +1,5 @@
+"""The batches of an epoch depend only on the seed, and evaluation reads each image once in any number of processes."""
+
 from __future__ import annotations
 
 import json
@@ -24,6 +26,7 @@ from detr_core.structures import Target
 
 @pytest.fixture
 def dataset(write_split: Callable[..., Any], noise: Callable[..., Any]) -> CocoDataset:
+    """Returns a dataset of 23 images, every second of which has an object."""
     images = [noise(6, 8, seed) for seed in range(23)]
     annotations = [{"image_id": i, "category_id": 2, "bbox": [1, 1, 3, 3]} for i in range(1, 24, 2)]
     return CocoDataset(
@@ -70,18 +73,18 @@ def test_collate_pads_at_the_right_and_bottom() -> None:
 
 
 def test_an_epoch_is_a_permutation_less_the_short_last_batch(dataset: CocoDataset) -> None:
-    found = ids(batches(dataset))
-    assert [len(batch) for batch in found] == [8, 8]
+    epoch = ids(batches(dataset))
+    assert [len(batch) for batch in epoch] == [8, 8]
     assert steps_in_epoch(23, 8) == 2
-    assert max(Counter(chain.from_iterable(found)).values()) == 1
-    assert ids(batches(dataset)) == found
-    assert ids(batches(dataset, epoch=1)) != found
-    assert ids(batches(dataset, seed=1)) != found
+    assert max(Counter(chain.from_iterable(epoch)).values()) == 1
+    assert ids(batches(dataset)) == epoch
+    assert ids(batches(dataset, epoch=1)) != epoch
+    assert ids(batches(dataset, seed=1)) != epoch
 
 
 def test_fewer_images_than_a_batch_are_one_batch(dataset: CocoDataset) -> None:
-    found = ids(batches(dataset, batch_size=50))
-    assert [sorted(batch) for batch in found] == [list(range(1, 24))]
+    epoch = ids(batches(dataset, batch_size=50))
+    assert [sorted(batch) for batch in epoch] == [list(range(1, 24))]
     assert steps_in_epoch(23, 50) == 1
 
 
@@ -109,17 +112,17 @@ def test_starting_in_the_middle_gives_the_rest_without_reading_the_start(dataset
     rest = list(batches(recorded, batch_size=4, accumulation=2, start_step=3))
     assert len(read) == 8
     assert len(rest) == len(whole) - 6
-    for found, expected in zip(rest, whole[6:], strict=True):
-        assert torch.equal(found.images, expected.images)
-        assert [target.image_id for target in found.targets] == [target.image_id for target in expected.targets]
+    for actual, expected in zip(rest, whole[6:], strict=True):
+        assert torch.equal(actual.images, expected.images)
+        assert [target.image_id for target in actual.targets] == [target.image_id for target in expected.targets]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_loader_processes_change_nothing(dataset: CocoDataset, workers: int) -> None:
-    for found, expected in zip(batches(dataset, epoch=3, workers=workers), batches(dataset, epoch=3), strict=True):
-        assert torch.equal(found.images, expected.images)
-        assert torch.equal(found.padding, expected.padding)
-        for a, b in zip(found.targets, expected.targets, strict=True):
+    for actual, expected in zip(batches(dataset, epoch=3, workers=workers), batches(dataset, epoch=3), strict=True):
+        assert torch.equal(actual.images, expected.images)
+        assert torch.equal(actual.padding, expected.padding)
+        for a, b in zip(actual.targets, expected.targets, strict=True):
             assert a.image_id == b.image_id
             assert torch.equal(a.boxes, b.boxes)
 
@@ -145,19 +148,19 @@ def test_evaluation_sees_each_image_once_and_pads_nothing(
     dataset = CocoDataset(
         write_split([noise(*size) for size in sizes], []), "instances", False, evaluation_transform(ResizeConfig((12,), 100)), 0
     )
-    found: list[int] = []
+    image_ids: list[int] = []
     for rank in range(world_size):
         for batch in evaluation_batches(dataset, 3, process_of(rank, world_size), 0):
             assert len(batch.targets) <= 3
             assert not batch.padding.any()
             assert {target.size for target in batch.targets} == {tuple(batch.images.shape[2:])}
-            found += [target.image_id for target in batch.targets]
-    assert sorted(found) == list(range(1, 8))
+            image_ids += [target.image_id for target in batch.targets]
+    assert sorted(image_ids) == list(range(1, 8))
 
 
 @pytest.fixture(scope="module")
 def annotated(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., CocoDataset]:
-    """A dataset of images that are never read: their sizes say how they are batched."""
+    """Returns a function that makes a dataset of images that are never read, because batches depend only on their sizes."""
     folder = tmp_path_factory.mktemp("annotated")
 
     def make(sizes: list[tuple[int, int]], resize: ResizeConfig | None) -> CocoDataset:
@@ -204,6 +207,6 @@ def test_images_keep_their_memory_to_themselves(dataset: CocoDataset) -> None:
     before = first.target.boxes.clone()
     first.image.zero_()
     first.target.boxes.zero_()
-    again = dataset[(0, 0)]
-    assert np.any(again.image.numpy())
-    assert torch.equal(again.target.boxes, before)
+    second = dataset[(0, 0)]
+    assert np.any(second.image.numpy())
+    assert torch.equal(second.target.boxes, before)

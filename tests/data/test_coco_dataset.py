@@ -1,3 +1,5 @@
+"""A COCO split gives images with the boxes, labels and masks of its annotation files."""
+
 from __future__ import annotations
 
 import json

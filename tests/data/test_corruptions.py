@@ -26,6 +26,7 @@ from tests.corruptions import ABSURD, CASES, FIELDS, PANOPTIC_CASES, PANOPTIC_FI
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a folder with two images, but without annotation files."""
     root = tmp_path_factory.mktemp("corrupted")
     (root / "images").mkdir()
     for number in (1, 2):
@@ -34,7 +35,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def outcome(root: Path, content: str | bytes, panoptic: bool = False) -> list[Any] | str:
-    """What comes of an annotation file: its targets and what was left out, or the error's text. Anything else raises."""
+    """Returns the targets of an annotation file and the number of objects left out, or the text of the DatasetError.
+
+    Other errors are raised.
+    """
     file, before = root / "instances.json", {path.name for path in root.iterdir()}
     file.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
     split = (
@@ -49,12 +53,12 @@ def outcome(root: Path, content: str | bytes, panoptic: bool = False) -> list[An
         return str(error)
     finally:
         assert {path.name for path in root.iterdir()} == before | {"instances.json"}
-    found: list[Any] = [dict(dataset.left_out)]
+    results: list[Any] = [dict(dataset.left_out)]
     for target in targets:
         assert target.masks is not None
         assert np.isfinite(target.boxes.numpy()).all()
-        found.append((target.image_id, target.labels.tolist(), target.boxes.tolist(), int(target.masks.sum())))
-    return found
+        results.append((target.image_id, target.labels.tolist(), target.boxes.tolist(), int(target.masks.sum())))
+    return results
 
 
 def test_there_are_enough_of_them() -> None:
@@ -70,22 +74,23 @@ def test_absurd_values(section: str, folder: Path) -> None:
     for _, field, value in [case for case in CASES if case[0] == section]:
         content = sound()
         content[section][0][field] = value
-        found = outcome(folder, json.dumps(content))
+        result = outcome(folder, json.dumps(content))
         if is_in(value, same(section, field)):
-            assert found == whole, (field, value)
+            assert result == whole, (field, value)
         elif field == "iscrowd" and value is True:
-            assert found == [{CROWDS: 1, EMPTY: 0}, nothing, whole[2]]
+            assert result == [{CROWDS: 1, EMPTY: 0}, nothing, whole[2]]
         elif field == "segmentation" and value in ([], None):
-            assert found == [{CROWDS: 0, EMPTY: 0}, (*square[:3], 0), whole[2]], "an object may have only a box"
+            assert result == [{CROWDS: 0, EMPTY: 0}, (*square[:3], 0), whole[2]], "an object may have only a box"
         elif field == "segmentation" and value == [[]]:
-            assert found == [{CROWDS: 0, EMPTY: 0}, nothing, whole[2]], "an object without a pixel trains nothing"
+            assert result == [{CROWDS: 0, EMPTY: 0}, nothing, whole[2]], "an object without a pixel trains nothing"
         else:
-            assert isinstance(found, str), (field, value)
-            assert found.startswith(str(folder)), found  # which file, then the field or the reason
+            assert isinstance(result, str), (field, value)
+            assert result.startswith(str(folder)), result  # which file, then the field or the reason
 
 
 @pytest.fixture(scope="module")
 def panoptic_folder(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a folder with two images and their panoptic PNGs, but without annotation files."""
     root = tmp_path_factory.mktemp("panoptic")
     (root / "images").symlink_to(folder / "images")
     (root / "segments").mkdir()
@@ -105,16 +110,16 @@ def test_absurd_values_of_segments(section: str, panoptic_folder: Path) -> None:
         content = sound_panoptic()
         entry = content["annotations"][0]
         (entry if section == "annotations" else entry["segments_info"][0])[field] = value
-        found = outcome(panoptic_folder, json.dumps(content), panoptic=True)
+        result = outcome(panoptic_folder, json.dumps(content), panoptic=True)
         if is_in(value, same(section, field)):
-            assert found == whole, (field, value)
+            assert result == whole, (field, value)
         elif field == "iscrowd" and value is True:
-            assert found == [{CROWDS: 1, EMPTY: 0}, nothing, whole[2]]
+            assert result == [{CROWDS: 1, EMPTY: 0}, nothing, whole[2]]
         elif field == "segments_info" and value == []:
-            assert found == [{CROWDS: 0, EMPTY: 0}, nothing, whole[2]]
+            assert result == [{CROWDS: 0, EMPTY: 0}, nothing, whole[2]]
         else:
-            assert isinstance(found, str), (field, value, found)
-            assert found.startswith(str(panoptic_folder)), found
+            assert isinstance(result, str), (field, value, result)
+            assert result.startswith(str(panoptic_folder)), result
 
 
 @pytest.mark.parametrize("section", FIELDS)
@@ -122,8 +127,8 @@ def test_fields_that_are_gone_and_entries_that_come_twice(section: str, folder: 
     for field in FIELDS[section]:
         content = sound()
         del content[section][0][field]
-        found = outcome(folder, json.dumps(content))
-        assert isinstance(found, str) or field in ("id", "iscrowd", "segmentation")
+        result = outcome(folder, json.dumps(content))
+        assert isinstance(result, str) or field in ("id", "iscrowd", "segmentation")
     content = sound()
     content[section].append(deepcopy(content[section][0]))
     assert "every id once" in outcome(folder, json.dumps(content))
@@ -133,9 +138,9 @@ def test_what_is_left_out_is_counted(folder: Path) -> None:
     content = sound()
     content["annotations"][0]["iscrowd"] = 1
     content["annotations"][1]["bbox"] = [20, 2, 5, 5]
-    found = outcome(folder, json.dumps(content))
-    assert found[0] == {CROWDS: 1, EMPTY: 1}
-    assert [entry[1] for entry in found[1:]] == [[], []]
+    result = outcome(folder, json.dumps(content))
+    assert result[0] == {CROWDS: 1, EMPTY: 1}
+    assert [entry[1] for entry in result[1:]] == [[], []]
 
 
 def test_cut_off_anywhere(folder: Path) -> None:
@@ -193,13 +198,13 @@ def test_run_lengths_are_decoded_whole_or_refused(folder: Path, counts: list[int
     counts = [*counts, 12 * 16 - sum(counts)] if fits and sum(counts) <= 12 * 16 else counts
     content = sound()
     content["annotations"][0]["segmentation"] = {"size": [12, 16], "counts": counts}
-    found = outcome(folder, json.dumps(content))
+    result = outcome(folder, json.dumps(content))
     if sum(counts) != 12 * 16:
-        assert "expected run lengths that add up to 12 x 16 pixels" in found
+        assert "expected run lengths that add up to 12 x 16 pixels" in result
     elif sum(counts[1::2]):
-        assert found[1][3] == sum(counts[1::2])
+        assert result[1][3] == sum(counts[1::2])
     else:
-        assert found[1][1] == [], "an object without a pixel trains nothing"
+        assert result[1][1] == [], "an object without a pixel trains nothing"
 
 
 @settings(max_examples=60, deadline=None)
@@ -210,12 +215,12 @@ def test_run_lengths_as_text_are_decoded_whole_or_refused(folder: Path, bits: in
     damaged = text if put is None else text[:place] + put + text[place + 1 :]
     content = sound()
     content["annotations"][0]["segmentation"] = {"size": [12, 16], "counts": damaged}
-    found = outcome(folder, json.dumps(content))
-    assert found == outcome(folder, json.dumps(content)), "what the memory held before shows"
+    result = outcome(folder, json.dumps(content))
+    assert result == outcome(folder, json.dumps(content)), "what the memory held before shows"
     if damaged == text:
-        assert found[1][3] == int(mask.sum())
+        assert result[1][3] == int(mask.sum())
     else:
-        assert isinstance(found, str) or 0 <= found[1][3] <= 12 * 16
+        assert isinstance(result, str) or 0 <= result[1][3] <= 12 * 16
 
 
 @settings(max_examples=60, deadline=None)
@@ -228,8 +233,8 @@ def test_panoptic_masks_with_bytes_changed_or_cut_off(panoptic_folder: Path, cha
         damaged[place % len(damaged)] = value
     try:
         file.write_bytes(damaged)
-        found = outcome(panoptic_folder, json.dumps(sound_panoptic()), panoptic=True)
-        assert isinstance(found, list) or str(file) in found
+        result = outcome(panoptic_folder, json.dumps(sound_panoptic()), panoptic=True)
+        assert isinstance(result, list) or str(file) in result
     finally:
         file.write_bytes(content)
 

@@ -1,3 +1,5 @@
+"""Images of every mode are read as RGB, upright and in the annotated size; an error names an unusable file."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -17,7 +19,7 @@ ORIENTATION = 0x0112
 
 @pytest.fixture
 def picture() -> Any:
-    """Smooth, so that JPEG hardly changes it, and unlike itself when turned: uint8 [24, 40, 3]."""
+    """Returns uint8 [24, 40, 3], so smooth that JPEG hardly changes it, and different from itself in every other orientation."""
     y, x = np.mgrid[:24, :40]
     return np.stack([x * 6, y * 10, 255 - x * 3 - y * 3], axis=-1).astype(np.uint8)
 
@@ -39,9 +41,9 @@ def test_colors_come_as_they_are(tmp_path: Path, noise: Callable[..., Any]) -> N
 def test_greyscale_gets_three_equal_channels(tmp_path: Path, picture: Any) -> None:
     for name in ("grey.png", "grey.jpg"):
         Image.fromarray(picture[..., 0]).save(tmp_path / name, quality=95)
-        found = read(tmp_path / name, (24, 40))
-        np.testing.assert_allclose(found, np.repeat(picture[..., :1], 3, axis=2), atol=4)
-        assert (found[..., :1] == found).all()
+        channels = read(tmp_path / name, (24, 40))
+        np.testing.assert_allclose(channels, np.repeat(picture[..., :1], 3, axis=2), atol=4)
+        assert (channels[..., :1] == channels).all()
 
 
 def test_cmyk_gets_its_colors_back(tmp_path: Path, picture: Any) -> None:

@@ -58,14 +58,14 @@ def test_coco_instances(real_data: Path, tmp_path: Path, name: str, images: int,
     whole = CocoDataset(dataset.split, "instances", False, None, 0)
     assert sum(len(whole[index].target.labels) for index in range(len(whole))) == objects
     grey = [path for path in dataset.split.images.iterdir() if Image.open(path).mode == "L"]
-    seen = 0
+    images_read = 0
     for batch in evaluation_batches(dataset, 8, ALONE, 0):
         assert not batch.padding.any()
         for target in batch.targets:
             assert target.masks is not None
             assert target.masks.shape[1:] == target.size
-        seen += len(batch.targets)
-    assert seen == images
+        images_read += len(batch.targets)
+    assert images_read == images
     for path in grey:
         index = dataset.image_ids.index(int(path.stem))
         red, green, blue = dataset[index].image

@@ -1,3 +1,5 @@
+"""`dataset.json` names the images and annotation files of a dataset, which may lie in another folder."""
+
 from __future__ import annotations
 
 import json
@@ -14,6 +16,7 @@ SPLIT = SplitConfig("images", "instances.json", "panoptic.json", "masks")
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
+    """Returns a folder with folders for images and masks, and two empty annotation files."""
     root = tmp_path / "source"
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True)

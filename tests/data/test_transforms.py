@@ -1,3 +1,5 @@
+"""Flips, resizes and crops change an image, its boxes and its masks in the same way."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -20,7 +22,7 @@ PIXELS = tv_tensors.BoundingBoxFormat.XYXY
 
 
 def parts(height: int, width: int, boxes: list[list[float]]) -> Any:
-    """A random picture and boxes with the masks that fill them."""
+    """Returns a random picture and boxes with the masks that fill them."""
     image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
     masks = torch.zeros(len(boxes), height, width, dtype=torch.bool)
     for mask, (left, top, right, bottom) in zip(masks, boxes, strict=True):
@@ -38,9 +40,9 @@ def test_flip() -> None:
     assert torch.equal(flipped[0], image.flip(-1))
     assert flipped[1].tolist() == [[14, 1, 18, 4]]
     assert torch.equal(flipped[2], masks.flip(-1))
-    kept = training_transform(AugmentationConfig(0.0, None, None))(image, boxes, None, RNG)
-    assert torch.equal(kept[0], image)
-    assert kept[2] is None
+    unflipped = training_transform(AugmentationConfig(0.0, None, None))(image, boxes, None, RNG)
+    assert torch.equal(unflipped[0], image)
+    assert unflipped[2] is None
 
 
 @pytest.mark.parametrize(
@@ -125,9 +127,9 @@ def test_crop_clips_boxes_and_masks_alike(seed: int) -> None:
     for box, mask in zip(clipped.tolist(), cut, strict=True):
         if mask.any():
             x0, y0, x1, y1 = box
-            found = mask.nonzero()
-            assert [x0, y0] == found.amin(0).flip(0).tolist()
-            assert [x1, y1] == (found.amax(0).flip(0) + 1).tolist()
+            pixels = mask.nonzero()
+            assert [x0, y0] == pixels.amin(0).flip(0).tolist()
+            assert [x1, y1] == (pixels.amax(0).flip(0) + 1).tolist()
         else:
             assert box[0] >= box[2] or box[1] >= box[3]
 
@@ -155,11 +157,11 @@ def test_objects_that_a_crop_leaves_out_are_dropped(write_split: Callable[..., A
         assert target.masks is not None
         assert target.masks.flatten(1).any(dim=1).all()
         assert target.masks.shape[1:] == target.size
-        for kept in (target, boxes_only):
-            assert (kept.boxes[:, 2:] > 0).all()
-            assert (kept.boxes >= 0).all()
-            assert (kept.boxes <= 1).all()
-            assert len(kept.labels) == len(kept.boxes)
+        for remaining in (target, boxes_only):
+            assert (remaining.boxes[:, 2:] > 0).all()
+            assert (remaining.boxes >= 0).all()
+            assert (remaining.boxes <= 1).all()
+            assert len(remaining.labels) == len(remaining.boxes)
         assert len(boxes_only.boxes) >= len(target.boxes)
         counts.add((len(target.boxes), len(boxes_only.boxes)))
     assert any(with_masks < without for with_masks, without in counts)

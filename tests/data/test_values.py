@@ -18,7 +18,7 @@ VALUES = np.random.default_rng(0).integers(0, 65536, (6, 7, 4)).astype(np.uint16
 
 
 def png(values: Any, color_type: int) -> bytes:
-    """A PNG of 16 bits a value, which Pillow cannot write in colour."""
+    """Writes a PNG of 16 bits per value, which Pillow can't write in colour."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -29,7 +29,7 @@ def png(values: Any, color_type: int) -> bytes:
 
 
 def tiff(values: Any, order: str, compressed: bool) -> bytes:
-    """A colour TIFF of 16 bits a value in this byte order."""
+    """Writes a colour TIFF of 16 bits per value in this byte order."""
     height, width, bands = values.shape
     content = values.astype(f"{order}u2").tobytes()
     content = zlib.compress(content) if compressed else content
@@ -65,10 +65,10 @@ def test_all_sixteen_bits_are_read(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     with Image.open(path) as image:
-        found = deep_values(image, lambda: Image.open(path))
-    assert found is not None
-    assert found[0] == "16-bit"
-    np.testing.assert_array_equal(found[1], values)
+        deep = deep_values(image, lambda: Image.open(path))
+    assert deep is not None
+    assert deep[0] == "16-bit"
+    np.testing.assert_array_equal(deep[1], values)
     expected = values >> 8 if values.ndim == 3 else np.repeat((values >> 8)[..., None], 3, axis=2)
     pixels = read_image(path, (6, 7), {"16-bit": (0, 65535)}).permute(1, 2, 0).numpy()
     np.testing.assert_array_equal(pixels, expected)
@@ -111,11 +111,11 @@ def test_exif_turns_deep_images_too(tmp_path: Path) -> None:
 def test_a_hot_pixel_or_what_is_not_a_number_does_not_set_the_range() -> None:
     values = np.linspace(0, 4000, 20_000).reshape(100, 200)
     values[3, 4], values[5, 6], values[7, 8] = 65_535, np.nan, np.inf
-    found = spread("float", values)
-    assert 0 <= found.low < 10
-    assert 3990 < found.high <= 4000
-    assert ranges_of([found, Spread("float", 70_000, 70_000), Spread("16-bit", 2, 9)]) == {
-        "float": (found.low, found.high),
+    limits = spread("float", values)
+    assert 0 <= limits.low < 10
+    assert 3990 < limits.high <= 4000
+    assert ranges_of([limits, Spread("float", 70_000, 70_000), Spread("16-bit", 2, 9)]) == {
+        "float": (limits.low, limits.high),
         "16-bit": (2, 9),
     }
     assert scaled(np.array([np.nan, -np.inf, np.inf, 0.5]), (0, 1)).tolist() == [0, 0, 255, 128]

@@ -34,13 +34,14 @@ LARGEST = 10**9
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pieces and pauses that suit a test."""
+    """Makes pieces and pauses small enough for a test."""
     monkeypatch.setattr(resuming, "PIECE", PIECE)
     monkeypatch.setattr(resuming, "PAUSES", (0.0, 0.01, 0.01))
 
 
 @pytest.fixture
 def site() -> Iterator[Site]:
+    """Yields a server with two files of the same size."""
     with serving(Site({"/a.zip": CONTENT, "/b.zip": CONTENT[::-1]})) as site:
         yield site
 
@@ -52,22 +53,22 @@ def get(site: Site, path: Path, **changes: Any) -> Path:
 
 
 def test_files_come_in_pieces_and_once(site: Site, tmp_path: Path) -> None:
-    told = Memory()
+    reporter = Memory()
     files = {
         tmp_path / "a": Remote(f"{site.url}/a.zip", len(CONTENT), SHA256),
         tmp_path / "below" / "b": Remote(f"{site.url}/b.zip", None, None),
     }
-    download(files, 4, LARGEST, 0, told)
+    download(files, 4, LARGEST, 0, reporter)
     assert (tmp_path / "a").read_bytes() == CONTENT
     assert (tmp_path / "below" / "b").read_bytes() == CONTENT[::-1]
-    assert told.last_progress == (2 * len(CONTENT) // 10**6, 2 * len(CONTENT) // 10**6)
+    assert reporter.last_progress == (2 * len(CONTENT) // 10**6, 2 * len(CONTENT) // 10**6)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b", "below"]
     asked = len(site.asked)
     assert asked == 2 + 2 * -(-len(CONTENT) // PIECE)
-    download(files, 4, LARGEST, 0, told)
+    download(files, 4, LARGEST, 0, reporter)
     assert len(site.asked) == asked
     (tmp_path / "a").write_bytes(CONTENT[:-1] + b"?")
-    download(files, 4, LARGEST, 0, told)
+    download(files, 4, LARGEST, 0, reporter)
     assert digest(tmp_path / "a") == SHA256
 
 
@@ -119,11 +120,11 @@ def test_what_an_interrupted_download_brought_is_not_asked_for_again(site: Site,
     with pytest.raises(KeyboardInterrupt):
         download({tmp_path / "a": Remote(f"{site.url}/a.zip", None, SHA256)}, 2, LARGEST, 0, Interrupting())
     assert not (tmp_path / "a").exists()
-    kept = sum(json.loads((tmp_path / ".a.part.json").read_text())["done"])
-    assert kept > len(CONTENT) // 4
+    bytes_on_disk = sum(json.loads((tmp_path / ".a.part.json").read_text())["done"])
+    assert bytes_on_disk > len(CONTENT) // 4
     site.seconds, site.cut_after, site.sent = 0.0, None, 0
     get(site, tmp_path / "a")
-    assert site.sent <= len(CONTENT) - kept + 1 + 2 * 2**16  # a block of each connection that was still under way
+    assert site.sent <= len(CONTENT) - bytes_on_disk + 1 + 2 * 2**16  # a block of each connection that was still under way
     assert digest(tmp_path / "a") == SHA256
 
 

@@ -16,7 +16,7 @@ from detr_core.structures import category_labels
 
 @pytest.fixture
 def truth(tmp_path: Path) -> Path:
-    """Two images: a cat and a dog of 50 x 50 pixels in the first, a cat of 20 x 20 in the second."""
+    """Returns two images: a cat and a dog of 50 x 50 pixels in the first one, a cat of 20 x 20 pixels in the second one."""
     boxes = [(1, 10, [0, 0, 50, 50]), (1, 20, [60, 0, 50, 50]), (2, 10, [5, 5, 20, 20])]
     annotations = [
         {"id": i, "image_id": image, "category_id": category, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
@@ -34,8 +34,8 @@ def result(image: int, category: int, box: list[float], score: float) -> dict[st
 
 
 def test_perfect_results(truth: Path) -> None:
-    found = [result(1, 10, [0, 0, 50, 50], 0.9), result(1, 20, [60, 0, 50, 50], 0.8), result(2, 10, [5, 5, 20, 20], 0.7)]
-    ap = coco_ap(truth, found, "bbox")
+    results = [result(1, 10, [0, 0, 50, 50], 0.9), result(1, 20, [60, 0, 50, 50], 0.8), result(2, 10, [5, 5, 20, 20], 0.7)]
+    ap = coco_ap(truth, results, "bbox")
     assert tuple(ap.metrics) == METRICS
     assert ap.metrics["APl"] == ap.metrics["ARl"] == -1  # there is no large object
     assert all(value == pytest.approx(1) for name, value in ap.metrics.items() if name not in ("APl", "ARl"))
@@ -43,12 +43,12 @@ def test_perfect_results(truth: Path) -> None:
 
 
 def test_rows_a_file_and_a_list_are_scored_alike(truth: Path, tmp_path: Path) -> None:
-    found = [result(1, 10, [0, 0, 50, 40], 0.9), result(1, 20, [65, 0, 50, 50], 0.8), result(2, 20, [5, 5, 20, 20], 0.7)]
+    results = [result(1, 10, [0, 0, 50, 40], 0.9), result(1, 20, [65, 0, 50, 50], 0.8), result(2, 20, [5, 5, 20, 20], 0.7)]
     file = tmp_path / "bbox.json"
-    file.write_text(json.dumps(found))
-    rows = np.array([[d["image_id"], *d["bbox"], d["score"], d["category_id"]] for d in found])
+    file.write_text(json.dumps(results))
+    rows = np.array([[d["image_id"], *d["bbox"], d["score"], d["category_id"]] for d in results])
     once_read = read_ground_truth(truth)
-    expected = coco_ap(truth, found, "bbox")
+    expected = coco_ap(truth, results, "bbox")
     assert 0 < expected.metrics["AP"] < 1
     assert coco_ap(once_read, file, "bbox") == expected == coco_ap(once_read, rows, "bbox")
 
@@ -63,17 +63,17 @@ def test_no_results_at_all(truth: Path, nothing: Any) -> None:
 
 
 def test_each_kind_of_error_is_told_apart(truth: Path) -> None:
-    found = [
+    results = [
         result(1, 10, [0, 0, 50, 50], 0.9),  # right
         result(1, 10, [1, 0, 50, 50], 0.8),  # found before
         result(1, 10, [60, 0, 50, 50], 0.7),  # a dog
         result(2, 10, [5, 5, 20, 8], 0.6),  # IoU 0.4
         result(2, 10, [80, 60, 20, 20], 0.5),  # nothing there
     ]
-    errors = error_breakdown(truth, found, "bbox")
+    errors = error_breakdown(truth, results, "bbox")
     assert errors["count"] == {"Cls": 1, "Loc": 1, "Both": 0, "Dupe": 1, "Bkg": 1, "Miss": 0}
     assert errors["gain"]["Cls"] > 0
-    assert errors["AP50"] == pytest.approx(coco_ap(truth, found, "bbox").metrics["AP50"])
+    assert errors["AP50"] == pytest.approx(coco_ap(truth, results, "bbox").metrics["AP50"])
 
 
 def test_categories_of_one_name_keep_their_own_precision() -> None:
@@ -86,8 +86,8 @@ def test_categories_of_one_name_keep_their_own_precision() -> None:
         ],
         "categories": [{"id": 1, "name": "cell"}, {"id": 2, "name": "cell"}, {"id": 3, "name": "none"}],
     })  # fmt: skip
-    found = coco_ap(truth, [{"image_id": 1, "category_id": 1, "bbox": boxes[1], "score": 0.9}], "bbox")
-    assert found.per_class == {"cell (id 1)": pytest.approx(1), "cell (id 2)": 0}
+    precision = coco_ap(truth, [{"image_id": 1, "category_id": 1, "bbox": boxes[1], "score": 0.9}], "bbox")
+    assert precision.per_class == {"cell (id 1)": pytest.approx(1), "cell (id 2)": 0}
 
 
 def test_labels_are_unique_and_on_one_line() -> None:

@@ -30,6 +30,7 @@ def content(*annotations: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
+    """Returns the path of an annotation file that does not exist yet."""
     return tmp_path / "instances.json"
 
 
@@ -38,8 +39,8 @@ def test_only_images_annotations_and_categories_are_read(file: Path, encoding: s
     file.write_text(json.dumps(content({"area": 100}, {"id": "x", "area": 100, "iscrowd": 1})), encoding=encoding)
     truth = read_instances(file)
     assert [(entry["id"], entry["iscrowd"]) for entry in truth.load_anns(truth.get_ann_ids())] == [(1, 0), (2, 1)]
-    found = [{"image_id": 0, "category_id": 0, "bbox": [2, 2, 10, 10], "score": 0.5}]
-    assert coco_ap(file, found, "bbox").metrics["AP"] == pytest.approx(1)
+    results = [{"image_id": 0, "category_id": 0, "bbox": [2, 2, 10, 10], "score": 0.5}]
+    assert coco_ap(file, results, "bbox").metrics["AP"] == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def test_areas_of_thin_and_of_tiny_objects_are_plausible() -> None:
     ],
 )
 def test_masks_are_scored_where_every_object_has_one(file: Path, segmentations: list[Any], masks: bool) -> None:
-    objects: list[dict[str, Any]] = [{"area": 100, "segmentation": each} for each in segmentations]
+    objects: list[dict[str, Any]] = [{"area": 100, "segmentation": segmentation} for segmentation in segmentations]
     file.write_text(json.dumps(content(*objects, {"area": 100, "iscrowd": 1, "segmentation": RUNS})))
     assert has_masks(read_instances(file)) == masks
 

@@ -22,27 +22,17 @@ from detr_core.model.common.normalisation import normalise
 from detr_core.model.spec import build_detector, detector_config
 from detr_core.reporter import Silent
 from detr_core.structures import RegionOutput, SigmoidOutput, SoftmaxOutput
-from detr_core.studies.config import DecoderNmsConfig
 from detr_core.studies.decoder_nms import decoder_nms
+from detr_core.studies.evaluating.decoder_nms import CLAIMS
 from flows.tracking.detector_model import DetectorModel
 from tests.kinds import KINDS
-from tests.tiny_detector import CPU, dataset_of, detector, scenes
+from tests.tiny_detector import CPU, detector, study_inputs
 
 CONFIG = EvaluateConfig(4, None, True, MergingConfig(threshold=0.6, smallest=4, mode="official"))
 
 
-@pytest.fixture(scope="module")
-def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
-    return scenes(tmp_path_factory.mktemp("scenes"))
-
-
-@pytest.fixture(scope="module")
-def dataset(split: Split) -> CocoDataset:
-    return dataset_of(split)
-
-
 def sure(kind: str, dataset: CocoDataset) -> Detector:
-    """Untrained, with scores that are spread."""
+    """Returns an untrained detector of this kind whose scores are spread between 0 and 1."""
     torch.manual_seed(1)
     model = build_detector(detector_config(KINDS[kind]["detector"], "tiny"), len(dataset.categories)).eval()
     with torch.no_grad():
@@ -57,10 +47,10 @@ def test_files_hold_what_validation_measures(kind: str, dataset: CocoDataset, sp
     model = sure(kind, dataset)
     predict(Checkpoint(model, dataset.categories, {}), dataset, CONFIG, tmp_path, single_process(CPU), 0, Silent())
     assert {path.name for path in tmp_path.iterdir()} == {"bbox.json"}
-    written = json.loads((tmp_path / "bbox.json").read_text())
+    results = json.loads((tmp_path / "bbox.json").read_text())
     things = {category.id for category in dataset.categories if category.isthing}
-    assert len(written) > 0
-    assert {each["category_id"] for each in written} <= things
+    assert len(results) > 0
+    assert {result["category_id"] for result in results} <= things
     metrics = evaluate(tmp_path, split)
     in_memory = average_precision_of(model, dataset.categories, dataset, 4, single_process(CPU), 0, Silent())
     assert {name: metrics[f"val/{name}"] for name in in_memory} == pytest.approx(in_memory)
@@ -75,12 +65,13 @@ def test_checkpoint_round_trip(kind: str, dataset: CocoDataset, tmp_path: Path) 
     pixels = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     padding = torch.zeros(1, 64, 64, dtype=torch.bool)
     with torch.inference_mode():
-        ours, theirs = (each(normalise(pixels, padding), padding) for each in (model, loaded.model))
+        ours, theirs = (network(normalise(pixels, padding), padding) for network in (model, loaded.model))
     (one,), (other,) = postprocess(ours, [(64, 64)], True), postprocess(theirs, [(64, 64)], True)
     assert torch.equal(one.scores, other.scores)
     assert torch.equal(one.boxes, other.boxes)
+    found = KINDS[kind]["detector"]["kind"]
     with pytest.raises(
-        CheckpointError, match=rf"the published format supports detectors of kind 'detr' only, found kind '{kind}'"
+        CheckpointError, match=rf"the published format supports detectors of kind 'detr' only, found kind '{found}'"
     ):
         export_published(loaded, tmp_path / "published.pth")
     prediction = DetectorModel(loaded, CONFIG, CPU).predict(pixels[0].permute(1, 2, 0).numpy())
@@ -125,14 +116,15 @@ def test_an_image_in_which_faster_rcnn_finds_nothing() -> None:
 
 def test_decoder_nms_asks_for_decoder_layers(dataset: CocoDataset, split: Split) -> None:
     assert split.instances is not None
-    config = DecoderNmsConfig(paper="Figure 4", nms=(None, 0.5), batch_size=4, resize=None)
     model = sure("deformable", dataset)
-    cells = decoder_nms(model, dataset.categories, dataset, config, split.instances, CPU, 0, Silent())
+    cells = decoder_nms(study_inputs(model, split, Silent()), dataset, (None, 0.5), batch_size=4, claims=CLAIMS).cells
     assert [(cell.decoder_depth, cell.nms) for cell in cells] == [(1, None), (1, 0.5), (2, None), (2, 0.5)]
     metrics = average_precision_of(model, dataset.categories, dataset, 4, single_process(CPU), 0, Silent())
     assert cells[2].metrics == pytest.approx(metrics)
     with pytest.raises(ValueError, match=re.escape("expected a checkpoint of a detector with decoder layers, found kind")):
-        decoder_nms(sure("faster_rcnn", dataset), dataset.categories, dataset, config, split.instances, CPU, 0, Silent())
+        decoder_nms(
+            study_inputs(sure("faster_rcnn", dataset), split, Silent()), dataset, (None, 0.5), batch_size=4, claims=CLAIMS
+        )
 
 
 def test_a_checkpoint_of_before_there_were_kinds_is_a_detr(dataset: CocoDataset, tmp_path: Path) -> None:

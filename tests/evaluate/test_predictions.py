@@ -30,7 +30,7 @@ from detr_core.model.checkpoint import Checkpoint
 from detr_core.model.common.normalisation import normalise
 from detr_core.model.detr.model import Detr
 from detr_core.reporter import Memory, Silent
-from tests.tiny_detector import CPU, dataset_of, detector, scenes
+from tests.tiny_detector import CPU, dataset_of, detector
 
 REAL_DATA = Path(os.environ.get("DETR_REAL_DATA", "../shared/data"))
 CONFIG = EvaluateConfig(
@@ -39,17 +39,8 @@ CONFIG = EvaluateConfig(
 
 
 @pytest.fixture(scope="module")
-def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
-    return scenes(tmp_path_factory.mktemp("scenes"))
-
-
-@pytest.fixture(scope="module")
-def dataset(split: Split) -> CocoDataset:
-    return dataset_of(split)
-
-
-@pytest.fixture(scope="module")
 def model(dataset: CocoDataset) -> Detr:
+    """Returns an untrained detector with a mask head, whose scores are spread between 0 and 1."""
     return detector(dataset.categories, mask_head=True)
 
 
@@ -68,9 +59,9 @@ def test_files_of_a_pass(model: Detr, dataset: CocoDataset, tmp_path: Path) -> N
     assert {d["category_id"] for d in boxes} <= things
     assert {d["image_id"] for d in boxes} <= set(dataset.image_ids)
     # A mask for each box, without the box.
-    kept = ("image_id", "category_id", "score")
-    assert [{k: d[k] for k in kept} for d in masks] == [{k: d[k] for k in kept} for d in boxes]
-    assert set(masks[0]) == {*kept, "segmentation"}
+    fields = ("image_id", "category_id", "score")
+    assert [{k: d[k] for k in fields} for d in masks] == [{k: d[k] for k in fields} for d in boxes]
+    assert set(masks[0]) == {*fields, "segmentation"}
     assert [a["image_id"] for a in panoptic["annotations"]] == dataset.image_ids
     assert sum(len(a["segments_info"]) for a in panoptic["annotations"]) > 6
     for annotation in panoptic["annotations"]:
@@ -89,12 +80,12 @@ def test_masks_of_chosen_queries_are_those_of_running_all(model: Detr, dataset: 
         output = model.eval()(normalise(batch.images, batch.padding), batch.padding)
         queries = torch.arange(output.logits.shape[2])
         logits = model.masks(output, torch.zeros_like(queries), queries)
-    found = postprocess_softmax(output.logits[-1], output.boxes[-1], [target.original_size], empty_slot_override=True)[0]
-    things = [q for q in queries.tolist() if dataset.categories[int(found.labels[q])].isthing]
+    detections = postprocess_softmax(output.logits[-1], output.boxes[-1], [target.original_size], empty_slot_override=True)[0]
+    things = [q for q in queries.tolist() if dataset.categories[int(detections.labels[q])].isthing]
     all_masks = instance_masks(logits, target.size, target.size, target.original_size).numpy()
-    written = [d for d in files["segm"] if d["image_id"] == target.image_id]
-    assert len(written) == len(things)
-    for query, entry in zip(things, written, strict=True):
+    results = [d for d in files["segm"] if d["image_id"] == target.image_id]
+    assert len(results) == len(things)
+    for query, entry in zip(things, results, strict=True):
         differing = rle.decode(entry["segmentation"]).astype(bool) != all_masks[query]
         assert differing.mean() < 1e-3  # another order of summation may move a pixel at the threshold
 

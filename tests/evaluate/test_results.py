@@ -21,12 +21,7 @@ from detr_core.evaluate.panoptic import Segment
 from detr_core.evaluate.predictions import evaluate
 from detr_core.evaluate.results import box_results, mask_results, panoptic_result, result_rows, things_only
 from detr_core.structures import Category
-from tests.tiny_detector import dataset_of, scenes
-
-
-@pytest.fixture(scope="module")
-def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
-    return scenes(tmp_path_factory.mktemp("scenes"))
+from tests.tiny_detector import dataset_of
 
 
 def test_the_ground_truth_as_prediction_scores_one(split: Split, tmp_path: Path) -> None:
@@ -43,8 +38,8 @@ def test_the_ground_truth_as_prediction_scores_one(split: Split, tmp_path: Path)
         height, width = target.original_size
         labels = len(dataset.categories) - target.labels
         xyxy = box_convert(target.boxes, "cxcywh", "xyxy") * torch.tensor([width, height, width, height])
-        found = Detections(torch.linspace(0.5, 0.9, len(labels)), labels, xyxy, torch.arange(len(labels)))
-        things = things_only(found, classes)
+        detections = Detections(torch.linspace(0.5, 0.9, len(labels)), labels, xyxy, torch.arange(len(labels)))
+        things = things_only(detections, classes)
         boxes += box_results(result_rows(things, target.image_id, classes))
         masks += mask_results(things, target.masks[things.queries], target.image_id, classes)
         id_map = target.masks.byte().argmax(0).int().numpy()

@@ -28,8 +28,8 @@ COMMANDS: dict[str, tuple[list[str], list[str]]] = {
     "train_detection": (["flows.train_detection", "--profile", PROFILE], ["runs/{}/detection"]),
     "train_panoptic": (["flows.train_panoptic", "--profile", PROFILE], ["runs/{}/panoptic"]),
     "evaluate": (["flows.evaluate", "--profile", PROFILE], ["runs/{}/evaluation"]),
-    "evaluating studies": (["flows.ablations", "--profile", PROFILE], ["runs/{}/studies/decoder-nms"]),
-    "a training study": (["flows.ablations", STUDY, "--profile", PROFILE], [f"runs/{{}}/studies/{STUDY}"]),
+    "evaluating studies": (["flows.studies", "--profile", PROFILE], ["runs/{}/studies/evaluating"]),
+    "a training study": (["flows.studies", STUDY, "--profile", PROFILE], [f"runs/{{}}/studies/training/{STUDY}"]),
     "report": (["flows.report", "--profile", PROFILE], []),
     "dvc repro": (["dvc", "repro", "--force", GRAPH], ["data/{}", "runs/{}/detection", "runs/{}/panoptic", "runs/{}/evaluation"]),
 }
@@ -38,17 +38,17 @@ DVC_IS_BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")
 
 
 def at_once(trials: Trials, words: list[str], times: int) -> list[str]:
-    """What is wrong after this many of one command have run at the same time."""
+    """Runs this many copies of one command at the same time, and returns the problems."""
     logs = [f"command{number}.log" for number in range(times)]
     processes: list[subprocess.Popen[bytes]] = [trials.start(*words, log=log) for log in logs]
     codes = [process.wait(SLOW * times) for process in processes]
     problems = []
     for code, log in zip(codes, logs, strict=True):
-        said = trials.said(log)
-        if code != 0 and not (words[0] == "dvc" and any(message in said for message in DVC_IS_BUSY)):
-            problems.append(f"one ended with {code}: {said}")
-        if "Traceback" in said:
-            problems.append(f"one printed a traceback: {said}")
+        output = trials.said(log)
+        if code != 0 and not (words[0] == "dvc" and any(message in output for message in DVC_IS_BUSY)):
+            problems.append(f"one ended with {code}: {output}")
+        if "Traceback" in output:
+            problems.append(f"one printed a traceback: {output}")
     if not any(code == 0 for code in codes):
         problems.append("none succeeded")
     if not wait_for(lambda: not trials.processes(), SECONDS_TO_END):
@@ -64,7 +64,7 @@ def at_once(trials: Trials, words: list[str], times: int) -> list[str]:
 
 
 def digests(project: Path, folders: list[str]) -> dict[str, str]:
-    """The digest of each file in these folders of the profile."""
+    """Returns the digest of each file in these folders of the profile."""
     files = [file for folder in folders for file in (project / folder.format(PROFILE)).rglob("*") if file.is_file()]
     return {str(file.relative_to(project)): hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(files)}
 
@@ -80,7 +80,7 @@ def main() -> int:
         trials = Trials.prepared(Path(folder))
         try:
             trials.carry_out("dvc", "repro", GRAPH)
-            trials.carry_out("flows.ablations", STUDY, "--profile", PROFILE)
+            trials.carry_out("flows.studies", STUDY, "--profile", PROFILE)
             for name in arguments.commands:
                 words, folders = COMMANDS[name]
                 reference = digests(trials.project, folders)

@@ -26,10 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-import yaml
 
 from flows.runtime.processes import identity
-from tests.conftest import tiny_parameters
+from tests.conftest import tiny_parameters, write_parameters
 from tests.flows.conftest import committed, git
 
 PROFILE = "smoke"
@@ -68,7 +67,7 @@ class Trials:
         project = committed(folder)
         parameters = tiny_parameters()
         parameters["train_detection"] |= {"epochs": 12, "checkpoint_every": 2, "validate_every": 6}
-        (project / "params" / f"{PROFILE}.yaml").write_text(yaml.safe_dump(parameters, sort_keys=False))
+        write_parameters(project / "params" / f"{PROFILE}.yaml", parameters)
         (project / ".venv").symlink_to(Path(sys.prefix))
         git(project, "commit", "-qam", "a tiny profile")
         trials = cls(project, marked_environment(), {})
@@ -182,8 +181,8 @@ class Trials:
     def _repeated(self) -> list[str]:
         """Runs the next training and returns the problems after it."""
         problems = []
-        again = self.start("dvc", "repro", "--force", "--single-item", STAGE)
-        if again.wait(SLOW) != 0:
+        repetition = self.start("dvc", "repro", "--force", "--single-item", STAGE)
+        if repetition.wait(SLOW) != 0:
             problems.append(f"the next command failed: {self.said()}")
         if results_in(self.project) != self.reference:
             problems.append("the results differ")
@@ -203,9 +202,9 @@ class Trials:
 
 def marked_environment() -> dict[str, str]:
     """Returns the environment of a trial: without addresses of servers, and with a unique value of the variable MARK."""
-    mine = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_", "DVC_"))}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{mine['PATH']}"
-    return mine | {"PATH": path, "OMP_NUM_THREADS": "1", "PREFECT_API_URL": "http://127.0.0.1:9/api", MARK: uuid.uuid4().hex}
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_", "DVC_"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{own['PATH']}"
+    return own | {"PATH": path, "OMP_NUM_THREADS": "1", "PREFECT_API_URL": "http://127.0.0.1:9/api", MARK: uuid.uuid4().hex}
 
 
 def results_in(project: Path) -> dict[str, str]:

@@ -19,12 +19,12 @@ from flows.tracking import recorder
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A git repository with the project's files as they are now, committed and without any results."""
+    """Returns a git repository with the project's files as they are now, committed and without any results."""
     return committed(tmp_path_factory.mktemp("checkout"))
 
 
 def committed(folder: Path) -> Path:
-    """Makes `folder` one."""
+    """Makes `folder` a git repository with the project's files as they are now, committed and without any results."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,
@@ -51,7 +51,7 @@ def _name_author(folder: Path) -> None:
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """What git says there."""
+    """Runs git in a folder and returns what it prints."""
     return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
 
 
@@ -60,8 +60,10 @@ Command = Callable[..., str]
 
 @pytest.fixture(scope="session")
 def command(environment: dict[str, str]) -> Command:
-    """Runs `python -m MODULE ARGUMENT...` in a folder; what it printed. It must end well. Without any server, unless one is
-    named among further variables."""
+    """Returns a function that runs `python -m MODULE ARGUMENT...` in a folder and returns what it prints.
+
+    The command must succeed. It has no Prefect server, unless a further variable of its environment names one.
+    """
     nowhere = environment | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
 
     def run(folder: Path, *module: str, **more: str) -> str:
@@ -76,7 +78,7 @@ def command(environment: dict[str, str]) -> Command:
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory: pytest.TempPathFactory, worker_id: str, command: Command) -> Iterator[Path]:
-    """A checkout in which the whole smoke profile has been carried out, once for all tests, and its dvc.lock committed.
+    """Returns a checkout in which the whole smoke profile has run, once for all tests, and in which its dvc.lock is committed.
 
     Tests only read it; a test that changes something changes a `clone` of it. The processes that run the tests share it, and the
     second one waits until the first one has built it. Its Prefect server runs as long as one of them does.
@@ -109,14 +111,14 @@ def _own_server(project: Path) -> Path:
 
 @pytest.fixture
 def clone(smoke: Path, tmp_path: Path) -> Path:
-    """A clone of it with the same cache, without any results until `dvc checkout` brings them."""
+    """Returns a git clone of `smoke` with the same DVC cache; it has no results until `dvc checkout` brings them."""
     cloned = cloned_from(smoke, tmp_path / "clone")
     (cloned / ".dvc/config.local").write_text(f"[cache]\n    dir = {smoke / '.dvc/cache'}\n")
     return cloned
 
 
 def cloned_from(project: Path, folder: Path) -> Path:
-    """A git clone, in which one can commit."""
+    """Returns a git clone of a project, with an author for commits."""
     git(project, "clone", "-q", str(project), str(folder))
     _name_author(folder)
     return folder
@@ -124,13 +126,13 @@ def cloned_from(project: Path, folder: Path) -> Path:
 
 @pytest.fixture
 def server(smoke: Path) -> dict[str, str]:
-    """The variable that names the Prefect server of `smoke`: to start one takes seconds."""
+    """Returns the variable that names the Prefect server of `smoke`, because starting another one takes seconds."""
     return {"PREFECT_API_URL": (smoke / ".state/server/address").read_text()}
 
 
 @pytest.fixture(scope="session")
 def empty_record(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's database without any run, to be copied: to make one takes seconds."""
+    """Returns a database of MLflow without any run, which tests copy, because making one takes seconds."""
     path = tmp_path_factory.mktemp("record") / "mlflow.db"
     recorder.mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
@@ -138,7 +140,7 @@ def empty_record(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def database(empty_record: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The database of an empty record, and the record that this process has for the time being."""
+    """Returns a copy of the empty database, which is this process's record of runs during the test."""
     path = tmp_path / "mlflow.db"
     shutil.copy(empty_record, path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
@@ -148,6 +150,6 @@ def database(empty_record: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
-    """The environment of a command in the checkout: this Python's, and nothing of Prefect's or MLflow's."""
-    mine = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_", "DVC_"))}
-    return mine | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
+    """Returns the environment for commands in a checkout: this Python's, without variables of Prefect, MLflow and DVC."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_", "DVC_"))}
+    return own | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}

@@ -29,7 +29,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAU
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of a server on this machine that speaks S3, with one empty bucket, `detr`."""
+    """Yields the address of a server on this machine that speaks S3, with one empty bucket, `detr`."""
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
     serving = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -42,13 +42,13 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def contents(project: Path) -> dict[str, bytes]:
-    """All that the stages made there."""
+    """Returns the content of every file that the stages made in a project."""
     files = (file for folder in RESULTS for file in (project / folder).rglob("*") if file.is_file())
     return {file.relative_to(project).as_posix(): file.read_bytes() for file in files}
 
 
 def links(folder: Path) -> bool:
-    """Whether a file there that two names have can be told by its inode: hard links yes, reflinks no."""
+    """Returns whether the inode shows that two names are links to one file: it does for hard links, and not for reflinks."""
     (folder / "one").write_text("1")
     try:
         reflink(str(folder / "one"), str(folder / "two"))
@@ -66,15 +66,19 @@ def test_a_colleague_pulls_data_models_and_report_and_runs_nothing(
     command(clone, "dvc", "remote", "modify", "s3", "endpointurl", s3)
     git(clone, "commit", "-qam", "where results are pushed to")
     command(clone, "dvc", "checkout", "--quiet", GRAPH)
-    made = contents(clone)
-    assert {"runs/smoke/panoptic/checkpoint.pt", "runs/smoke/evaluation/metrics.json", "reports/smoke/index.html"} <= made.keys()
+    results = contents(clone)
+    assert {
+        "runs/smoke/panoptic/checkpoint.pt",
+        "runs/smoke/evaluation/metrics.json",
+        "reports/smoke/index.html",
+    } <= results.keys()
     colleague = cloned_from(clone, tmp_path / "colleague")
     for remote in ([], ["--remote", "s3"]):
         command(clone, "dvc", "push", *remote, GRAPH, **KEYS)
         for name in (*RESULTS, ".dvc/cache"):
             shutil.rmtree(colleague / name, ignore_errors=True)
         command(colleague, "dvc", "pull", *remote, GRAPH, **KEYS)
-        assert contents(colleague) == made
+        assert contents(colleague) == results
     assert "Data and pipelines are up to date" in command(colleague, "dvc", "repro", GRAPH)
     assert git(colleague, "status", "--porcelain") == ""
 
@@ -102,8 +106,8 @@ def test_experiments_and_an_earlier_state(smoke: Path, clone: Path, server: dict
     run("exp", "run", "--name", "here", *change)
     changed = {f"reports/smoke/{name}" for name in ("index.html", directories.MARK)}
     assert {name for name, content in contents(clone).items() if before.get(name) != content} == changed
-    shown = json.loads(run("exp", "show", "--json"))
-    assert {found["name"] for each in shown for found in each["experiments"] or ()} == {"queued", "here"}
+    listing = json.loads(run("exp", "show", "--json"))
+    assert {experiment["name"] for commit in listing for experiment in commit["experiments"] or ()} == {"queued", "here"}
 
     # Back to what was.
     git(clone, "checkout", "-q", ".")

@@ -41,12 +41,13 @@ SMALL = ["--short", "64", "--longest", "107"]
 
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small detector as the reference releases them, sure of what it says."""
+    """Returns the file of a small detector in the published format, whose scores are near 0 or 1."""
     return write(tmp_path_factory.mktemp("released") / "detector.pth", mask_head=False)
 
 
 @pytest.fixture(scope="module")
 def released_panoptic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the file of a small detector with a mask head in the published format."""
     return write(tmp_path_factory.mktemp("released") / "panoptic.pth", mask_head=True)
 
 
@@ -62,7 +63,7 @@ def write(file: Path, mask_head: bool) -> Path:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a colour, a grey and a turned picture, and a file that isn't one."""
+    """Returns a folder with a colour picture, a grey one, a rotated one, and a file that is no picture."""
     folder = tmp_path_factory.mktemp("images")
     noise = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
     Image.fromarray(noise).save(folder / "colour.png")
@@ -84,14 +85,14 @@ def well_formed(content: dict[str, Any], mask_head: bool) -> None:
     known = {category["id"] for category in content["categories"]}
     assert not any("unused" in category["name"] for category in content["categories"])
     assert content["annotations"]
-    assert [each["id"] for each in content["annotations"]] == list(range(1, len(content["annotations"]) + 1))
-    for each in content["annotations"]:
-        assert each["category_id"] in known
-        assert each["score"] >= 0.5
-        assert len(each["bbox"]) == 4
-        assert ("segmentation" in each) == mask_head
+    assert [entry["id"] for entry in content["annotations"]] == list(range(1, len(content["annotations"]) + 1))
+    for entry in content["annotations"]:
+        assert entry["category_id"] in known
+        assert entry["score"] >= 0.5
+        assert len(entry["bbox"]) == 4
+        assert ("segmentation" in entry) == mask_head
         if mask_head:
-            assert rle.decode(each["segmentation"]).shape == sizes[each["image_id"]]
+            assert rle.decode(entry["segmentation"]).shape == sizes[entry["image_id"]]
 
 
 @pytest.mark.parametrize("mask_head", [False, True])
@@ -107,17 +108,17 @@ def test_predictions_of_a_folder(
     out = tmp_path / "out"
     command(predict, monkeypatch, "--checkpoint", checkpoint, "--images", images, "--out", out, "--threshold", 0.5, *SMALL)
     content = json.loads((out / "predictions.json").read_text())
-    said = f"{len(content['annotations'])} detections in 3 images with a score of at least 0.5 (--threshold); "
-    assert f"{said}the folder {out} has the results" in capsys.readouterr().out
+    message = f"{len(content['annotations'])} detections in 3 images with a score of at least 0.5 (--threshold); "
+    assert f"{message}the folder {out} has the results" in capsys.readouterr().out
     assert [image["file_name"] for image in content["images"]] == ["colour.png", "grey.jpg", "turned.jpg"]
     assert [(image["height"], image["width"]) for image in content["images"]] == [(60, 90), (60, 90), (90, 60)]
     assert len(content["categories"]) == (133 if mask_head else 80)
     well_formed(content, mask_head)
     assert sorted(path.name for path in (out / "pictures").iterdir()) == ["0001_colour.jpg", "0002_grey.jpg", "0003_turned.jpg"]
     assert ("panoptic" in content) == mask_head
-    for each in content.get("panoptic", []):
-        height, width = next((i["height"], i["width"]) for i in content["images"] if i["id"] == each["image_id"])
-        assert Image.open(out / "panoptic" / each["file_name"]).size == (width, height)
+    for entry in content.get("panoptic", []):
+        height, width = next((i["height"], i["width"]) for i in content["images"] if i["id"] == entry["image_id"])
+        assert Image.open(out / "panoptic" / entry["file_name"]).size == (width, height)
 
 
 def test_the_threshold_only_filters(released_panoptic: Path, images: Path, tmp_path: Path) -> None:
@@ -125,12 +126,12 @@ def test_the_threshold_only_filters(released_panoptic: Path, images: Path, tmp_p
     config = predict.evaluation(trained, 64, 107)
     files = predict.found_images(str(images / "*.jpg"))
     everything = predict.run(trained, files, 0.0, config, tmp_path / "all", Silent())["annotations"]
-    threshold = sorted(each["score"] for each in everything)[len(everything) // 2]
+    threshold = sorted(entry["score"] for entry in everything)[len(everything) // 2]
     sure = predict.run(trained, files, threshold, config, tmp_path / "sure", Silent())["annotations"]
-    expected = [each for each in everything if each["score"] >= threshold]
+    expected = [entry for entry in everything if entry["score"] >= threshold]
     assert threshold > 0.5
     assert 0 < len(sure) < len(everything)
-    assert [each | {"id": 0} for each in sure] == [each | {"id": 0} for each in expected]
+    assert [entry | {"id": 0} for entry in sure] == [entry | {"id": 0} for entry in expected]
 
 
 def test_our_own_checkpoint_gives_what_its_evaluation_gave(trained: Trained, tmp_path: Path) -> None:
@@ -139,7 +140,7 @@ def test_our_own_checkpoint_gives_what_its_evaluation_gave(trained: Trained, tmp
     content = predict.run(checkpoint, files, 0.05, trained.settings.evaluate, tmp_path / "out", Silent())
     assert len(content["images"]) == 6
     evaluated = json.loads((trained.paths.evaluation / "bbox.json").read_text())
-    assert len(content["annotations"]) == sum(each["score"] >= 0.05 for each in evaluated)
+    assert len(content["annotations"]) == sum(entry["score"] >= 0.05 for entry in evaluated)
 
 
 def test_the_size_is_the_profiles(released: Path) -> None:
@@ -197,9 +198,9 @@ def test_published_weights_on_coco_itself(
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert 0 <= metrics["val/AP"] <= 1
     assert ("val/PQ" in metrics) == ("val/mask/AP" in metrics) == mask_head
-    found = json.loads((tmp_path / "out" / "bbox.json").read_text())
+    results = json.loads((tmp_path / "out" / "bbox.json").read_text())
     coco = {category["id"] for category in json.loads((REAL / "coco_panoptic" / "instances.json").read_text())["categories"]}
-    assert {each["category_id"] for each in found} <= coco
+    assert {entry["category_id"] for entry in results} <= coco
     assert not where.evaluation.exists(), "the profile's own evaluation is another"
 
 
@@ -234,11 +235,11 @@ def fine_tuning(data: Path, folder: Path, checkpoint: Path, detector: DetectorCo
 
 @pytest.fixture
 def blood_cells(tmp_path: Path) -> Path:
-    """The training images of BCCD, and five of its val images."""
+    """Returns a dataset of the training images of BCCD and five of its val images."""
     content = json.loads((REAL / "bccd" / "instances_val.json").read_text())
     content["images"] = content["images"][:5]
-    kept = {image["id"] for image in content["images"]}
-    content["annotations"] = [each for each in content["annotations"] if each["image_id"] in kept]
+    image_ids = {image["id"] for image in content["images"]}
+    content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] in image_ids]
     root = tmp_path / "bccd"
     root.mkdir()
     (root / "images").symlink_to(REAL / "bccd" / "images")
@@ -250,10 +251,11 @@ def blood_cells(tmp_path: Path) -> Path:
 
 @needs_real_data
 def test_fine_tuning_to_ones_own_classes(released_panoptic: Path, blood_cells: Path, tmp_path: Path) -> None:
-    told = Memory()
+    reporter = Memory()
     job = fine_tuning(blood_cells, tmp_path / "tuned", released_panoptic)
-    progress = carry_out(job, ProcessContext(rank=0, size=1, device=CPU), told)
-    assert told.messages == ["the class head is new, for 3 classes; all other weights come from the checkpoint, which had 133"]
+    progress = carry_out(job, ProcessContext(rank=0, size=1, device=CPU), reporter)
+    [message] = reporter.messages
+    assert message == "the class head is new, for 3 classes; all other weights come from the checkpoint, which had 133"
     assert progress.step == 1
     tuned, source = load_checkpoint(tmp_path / "tuned" / "out" / "checkpoint.pt", CPU), load_checkpoint(released_panoptic, CPU)
     assert [category.name for category in tuned.categories] == ["RBC", "WBC", "Platelets"]
@@ -264,10 +266,10 @@ def test_fine_tuning_to_ones_own_classes(released_panoptic: Path, blood_cells: P
             torch.testing.assert_close(value, theirs[name], rtol=0, atol=2e-3)
     # The whole way round: exported, loaded again, predicted with.
     export_published(tuned, tmp_path / "exported.pth")
-    again = load_checkpoint(tmp_path / "exported.pth", CPU)
-    assert again.categories == tuned.categories
+    exported = load_checkpoint(tmp_path / "exported.pth", CPU)
+    assert exported.categories == tuned.categories
     files = predict.found_images(str(REAL / "bccd" / "images"))[:2]
-    content = predict.run(again, files, 0.0, predict.evaluation(again, 64, 107), tmp_path / "predicted", Silent())
+    content = predict.run(exported, files, 0.0, predict.evaluation(exported, 64, 107), tmp_path / "predicted", Silent())
     assert {category["name"] for category in content["categories"]} == {"RBC", "WBC", "Platelets"}
 
 
@@ -278,14 +280,14 @@ def test_fine_tuning_a_panoptic_checkpoint_keeps_its_mask_head(released_panoptic
     job = fine_tuning(tmp_path, tmp_path / "tuned", released_panoptic)
     detection = replace(job, config=job.config | {"targets": "panoptic"})
     carry_out(detection, ProcessContext(rank=0, size=1, device=CPU), Silent())
-    kept = set(detection.config) & set(as_dict(tiny_settings().train_panoptic)) - {"loss", "optimizer", "seed"}
-    masks = as_dict(tiny_settings().train_panoptic) | {name: detection.config[name] for name in kept} | {"attention_gain": 1}
-    tuned, told = str(tmp_path / "tuned" / "out" / "checkpoint.pt"), Memory()
+    common = set(detection.config) & set(as_dict(tiny_settings().train_panoptic)) - {"loss", "optimizer", "seed"}
+    masks = as_dict(tiny_settings().train_panoptic) | {name: detection.config[name] for name in common} | {"attention_gain": 1}
+    tuned, reporter = str(tmp_path / "tuned" / "out" / "checkpoint.pt"), Memory()
     work, out = str(tmp_path / "work"), str(tmp_path / "out")
     config = masks | {"optimizer": masks["optimizer"] | {"lr": 1e-6}}
     of_masks = Job("panoptic", config, None, tuned, str(tmp_path), work, out, 0, "tiny", str(released_panoptic))
-    carry_out(of_masks, ProcessContext(rank=0, size=1, device=CPU), told)
-    assert told.messages == ["all 32 weights of the mask head come from the checkpoint"]
+    carry_out(of_masks, ProcessContext(rank=0, size=1, device=CPU), reporter)
+    assert reporter.messages == ["all 32 weights of the mask head come from the checkpoint"]
     source = load_checkpoint(released_panoptic, CPU).model.state_dict()
     detector = load_checkpoint(Path(tuned), CPU).model.state_dict()
     for name, value in load_checkpoint(tmp_path / "out" / "checkpoint.pt", CPU).model.state_dict().items():
@@ -299,10 +301,10 @@ def test_fine_tuning_a_panoptic_checkpoint_keeps_its_mask_head(released_panoptic
 def test_the_class_head_stays_with_the_same_classes(released: Path, tmp_path: Path) -> None:
     split = SplitConfig("images", "instances.json", None, None)
     write_dataset(tmp_path, REAL / "coco_instances", split, split)
-    told, source = Memory(), load_checkpoint(released, CPU)
+    reporter, source = Memory(), load_checkpoint(released, CPU)
     job = fine_tuning(tmp_path, tmp_path / "tuned", released)
-    carry_out(job, ProcessContext(rank=0, size=1, device=CPU), told)
-    assert told.messages == ["all weights come from the checkpoint; the class head keeps its 80 classes"]
+    carry_out(job, ProcessContext(rank=0, size=1, device=CPU), reporter)
+    assert reporter.messages == ["all weights come from the checkpoint; the class head keeps its 80 classes"]
     tuned = load_checkpoint(tmp_path / "tuned" / "out" / "checkpoint.pt", CPU)
     rows = [category.id for category in tuned.categories] + [91]
     assert len(rows) == 81
@@ -330,17 +332,19 @@ def test_an_initial_checkpoint_is_checked(released: Path) -> None:
         InitConfig("a.pth", "abc")
 
 
+@pytest.mark.usefixtures("trains_here")
 def test_the_training_stage_starts_from_a_checkpoint(trained: Trained) -> None:
     where, init = Paths("tiny-tuned"), trained.paths.detection / "best.pt"
     copy_data(trained.paths, where)
     config = replace(trained.settings.train_detection, init=InitConfig(str(init), digest(init)), steps=1)
-    told = Memory()
-    train_detection.run(replace(trained.settings, train_detection=config), where, told)
+    reporter = Memory()
+    train_detection.run(replace(trained.settings, train_detection=config), where, reporter)
     classes = len(load_checkpoint(init, CPU).categories)
-    assert f"all weights come from the checkpoint; the class head keeps its {classes} classes" in told.messages
+    assert f"all weights come from the checkpoint; the class head keeps its {classes} classes" in reporter.messages
     assert load_checkpoint(where.detection / "checkpoint.pt", CPU).meta["profile"] == "tiny-tuned"
 
 
+@pytest.mark.usefixtures("trains_here")
 def test_the_mask_stage_starts_from_a_checkpoint_of_other_classes(trained: Trained, tmp_path: Path) -> None:
     where = Paths("tiny-masks")
     copy_data(trained.paths, where)
@@ -355,11 +359,11 @@ def test_the_mask_stage_starts_from_a_checkpoint_of_other_classes(trained: Train
     slow = replace(settings.optimizer, lr=1e-6)
     with pytest.raises(ConfigError, match="attention_gain: expected 1 if init provides the weights, found 64"):
         replace(settings, init=init)
-    config, told = replace(settings, init=init, attention_gain=1, steps=1, optimizer=slow), Memory()
-    train_panoptic.run(replace(trained.settings, train_panoptic=config), where, told)
-    assert "all 32 weights of the mask head come from the checkpoint" in told.messages
-    found = load_checkpoint(where.panoptic / "checkpoint.pt", CPU).model.state_dict()
-    for name, value in found.items():
+    config, reporter = replace(settings, init=init, attention_gain=1, steps=1, optimizer=slow), Memory()
+    train_panoptic.run(replace(trained.settings, train_panoptic=config), where, reporter)
+    assert "all 32 weights of the mask head come from the checkpoint" in reporter.messages
+    state = load_checkpoint(where.panoptic / "checkpoint.pt", CPU).model.state_dict()
+    for name, value in state.items():
         if name in content["model"]:
             assert torch.equal(value, content["model"][name]), name
         else:

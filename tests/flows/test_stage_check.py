@@ -66,8 +66,10 @@ def test_strict_stops_with_the_findings_and_lenient_leaves_out(project: Path, tm
 
     with pytest.raises(DatasetError) as raised:
         check.run(profile(root, "strict"), where, Silent())
-    said = "expected a dataset without broken entries, found 1 x an image file of 0 bytes; the first is in train, 3.jpg: 0 bytes"
-    assert said in str(raised.value)
+    message = (
+        "expected a dataset without broken entries, found 1 x an image file of 0 bytes; the first is in train, 3.jpg: 0 bytes"
+    )
+    assert message in str(raised.value)
     assert str(raised.value).startswith(f"{root}: expected"), "the dataset that the user knows"
     assert "See runs/broken/check/index.html; correct them, or set `check.mode: lenient` in" in str(raised.value)
     assert "The broken data must be corrected." in (where.check / "index.html").read_text(encoding="utf-8")
@@ -120,10 +122,10 @@ def test_the_terminal_shows_each_kind_once_with_its_first_example(project: Path,
     console = Console(file=io.StringIO(), width=140)
     findings = check.read_findings(where.check / "findings.json")
     console.print(check.findings_table(findings))
-    said = console.file.getvalue()  # type: ignore[attr-defined]
-    assert said.count("an image that isn't there") == 1
-    assert "102.jpg no such file" in said
-    assert "nothing" not in said
+    output = console.file.getvalue()  # type: ignore[attr-defined]
+    assert output.count("an image that isn't there") == 1
+    assert "102.jpg no such file" in output
+    assert "nothing" not in output
 
 
 def test_masks_are_not_trained_where_the_profile_has_none(trained: Trained, project: Path) -> None:
@@ -131,8 +133,7 @@ def test_masks_are_not_trained_where_the_profile_has_none(trained: Trained, proj
 
     content = tiny_parameters()
     content["train_panoptic"] = None
-    for study in ("panoptic", "mask-head"):
-        del content["ablations"][study]
+    del content["studies"]["training"]["panoptic"]
     settings, where = build(Profile, content, "x.yaml"), Paths("boxes")
     for stage in (data, check):
         stage.run(settings, where, Silent())

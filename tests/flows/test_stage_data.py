@@ -55,7 +55,7 @@ def profile(root: Path, download: dict[str, Any] | None) -> Profile:
 
 def test_from_nothing_to_a_dataset(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resuming, "PAUSES", (0.0, 0.0))
-    content, told, where = archive(), Memory(), Paths("tiny-download")
+    content, reporter, where = archive(), Memory(), Paths("tiny-download")
     with serving(Site({"/tiny.zip": content}, cut_after=300, broken=1)) as site:
         one = {
             "url": f"{site.url}/tiny.zip",
@@ -64,9 +64,9 @@ def test_from_nothing_to_a_dataset(project: Path, tmp_path: Path, monkeypatch: p
             "inside": [],
         }
         settings = profile(tmp_path / "tiny", {"connections": 2, "keep_archives": False, "archives": [one]})
-        assert data.run(settings, where, told) == {"train/images": 4, "val/images": 4}
+        assert data.run(settings, where, reporter) == {"train/images": 4, "val/images": 4}
         asked = len(site.asked)
-        data.run(settings, where, told)
+        data.run(settings, where, reporter)
         assert len(site.asked) == asked
     assert len(CocoDataset(read_dataset(where.data)["train"], "instances", False, None, 0)) == 4
     known = read_manifest(where.data)
@@ -74,7 +74,7 @@ def test_from_nothing_to_a_dataset(project: Path, tmp_path: Path, monkeypatch: p
     assert known["root"] == str(tmp_path / "tiny")
     assert known["train"]["images"]["files"] == 4
     assert {path.name for path in where.data.iterdir()} == {"dataset.json", "manifest.json", "profile.json", MARK}
-    metrics = check.run(settings, where, told)
+    metrics = check.run(settings, where, reporter)
     assert {name: value for name, value in metrics.items() if name.startswith("untrained/") and value} == {
         f"untrained/{split}/instances/crowds": 1 for split in ("train", "val")
     }

@@ -16,20 +16,22 @@ import pytest
 import torch
 from PIL import Image
 
+from detr_core import directories
 from detr_core.config import ConfigError, as_dict, build
 from detr_core.data.splits import DatasetError
-from detr_core.directories import MARK
+from detr_core.directories import MARK, ForeignFileError
 from detr_core.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from detr_core.model.spec import build_detector, detector_config
-from detr_core.reporter import Reporter, Silent
-from detr_core.studies.config import EVALUATING
-from flows import ablations, check, data, evaluate, report, train_detection, train_panoptic
+from detr_core.reporter import Memory, Reporter, Silent
+from detr_core.studies.evaluating import EVALUATING
+from detr_core.studies.study import StudyConfig, StudyInputs
+from flows import check, data, evaluate, report, train_detection, train_panoptic
 from flows.profile import artifacts
 from flows.profile.artifacts import StageError
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile
 from flows.runtime import launch
-from flows.studies import evaluating
+from flows.studies import evaluating, flow
 from flows.tracking import recorder
 from tests.conftest import Trained, copy_data, tiny_parameters, tiny_settings
 from tests.kinds import DEFORMABLE, KINDS
@@ -43,13 +45,13 @@ def read(path: Path) -> object:
 
 
 def names(folder: Path) -> set[str]:
-    """What a result holds beside its mark."""
+    """Returns the names of the files in a result, without its mark."""
     return {path.name for path in folder.iterdir()} - {MARK}
 
 
 @pytest.fixture
 def copy(trained: Trained) -> Paths:
-    """Data and trained models of the tiny profile under their own name, to be spoilt. Whatever was evaluated is not there."""
+    """Returns the paths of a copy of the tiny profile's data and trained models, without evaluations, which tests may damage."""
     where = Paths("tiny-copy")
     shutil.rmtree(where.runs, ignore_errors=True)
     shutil.copytree(trained.paths.runs, where.runs)
@@ -67,30 +69,36 @@ def test_a_mask_head_is_for_detr(trained: Trained) -> None:
     content = tiny_parameters()
     content["detector"] = DEFORMABLE["detector"]
     content["train_detection"] |= {"loss": DEFORMABLE["loss"], "optimizer": DEFORMABLE["optimizer"]}
-    content["ablations"] = {}
+    content["studies"] = {"evaluating": {}, "training": {}}
     with pytest.raises(ConfigError, match=r"detector\.kind: expected 'detr', which can have a mask head, found 'deformable'"):
         train_panoptic.run(build(Profile, content, "tiny.yaml"), trained.paths, Silent())
 
 
+@pytest.mark.usefixtures("trains_here")
 def test_another_kind_of_detector_goes_through_all_stages(trained: Trained) -> None:
     content, where = tiny_parameters(), Paths("tiny-deformable")
     content["detector"], content["train_panoptic"] = DEFORMABLE["detector"], None
     content["train_detection"] |= {"loss": DEFORMABLE["loss"], "optimizer": DEFORMABLE["optimizer"], "steps": 1}
-    content["ablations"] = {name: content["ablations"][name] for name in EVALUATING}
+    evaluating_names = ("decoder-nms", "instance-count", "encoder-attention", "decoder-attention", "scoring")
+    sections = {name: content["studies"]["evaluating"][name] for name in evaluating_names}
+    content["studies"] = {"evaluating": sections, "training": {}}
     settings = build(Profile, content, "tiny.yaml")
     copy_data(trained.paths, where)
-    for stage in (train_detection, train_panoptic, evaluate, ablations, report):
+    for stage in (train_detection, train_panoptic, evaluate, evaluating, report):
         stage.run(settings, where, Silent())
-    reasons = {name: where.study(name) / "left-out.txt" for name in EVALUATING}  # all folders exist, and DVC warns of empty ones
-    assert {name for name, file in reasons.items() if not file.exists()} == {"decoder-nms"}
-    assert (
-        reasons["scoring"].read_text()
-        == "study scoring: it is left out, because it does not support detectors of kind 'deformable'\n"
-    )
+    assert names(where.evaluating_studies) == {"decoder-nms", evaluating.INDEX}
+    assert read(where.evaluating_studies / evaluating.INDEX) == ["decoder-nms"]
+    memory = Memory()
+    evaluating.remove_outdated(settings, where, memory.message)
+    assert memory.messages == [
+        f"study {name}: it is left out, because it does not support detectors of kind 'deformable'"
+        for name in settings.studies.evaluating
+        if name != "decoder-nms"
+    ]
     assert (where.panoptic / "left-out.txt").is_file()
     page = (where.report / "index.html").read_text(encoding="utf-8")
     assert 'id="study-decoder-nms"' in page
-    assert "flows.ablations" not in page, "what can't be done has no command"
+    assert "flows.studies" not in page, "what can't be done has no command"
 
 
 @pytest.mark.parametrize("study", ["instance-count", "encoder-attention", "decoder-attention", "scoring"])
@@ -101,8 +109,8 @@ def test_a_study_of_what_detr_alone_has_says_so(kind: str, study: str, copy: Pat
     model = build_detector(detector_config(KINDS[kind]["detector"], "tiny"), len(categories))
     save_checkpoint(file, model, categories, {"profile": copy.profile})
     with pytest.raises(CheckpointError, match=f"the study {study} supports detectors of kind 'detr' only, found kind '{kind}'"):
-        evaluating.run(study, settings, copy, Silent())
-    assert not copy.study(study).exists()
+        evaluating.run_study(study, settings, copy, Silent())
+    assert not (copy.evaluating_studies / study).exists()
 
 
 def test_data_is_a_dataset_in_coco_layout(trained: Trained) -> None:
@@ -119,9 +127,9 @@ def test_training_leaves_checkpoints_and_their_history(trained: Trained, stage: 
     metrics = trained.metrics[f"train_{stage}"]
     assert read(folder / "metrics.json") == metrics
     assert metrics["train/loss"] > 0
-    told = trained.told[f"train_{stage}"]
-    assert told.last_progress == (3, 3), "24 images in batches of 8"
-    assert "train/loss" in told.history[0][1]
+    reporter = trained.reporters[f"train_{stage}"]
+    assert reporter.last_progress == (3, 3), "24 images in batches of 8"
+    assert "train/loss" in reporter.history[0][1]
     loaded = artifacts.checkpoint(folder / "checkpoint.pt", "tiny", torch.device("cpu"))
     assert loaded.meta["stage"] == stage
     assert loaded.model.has_mask_head == (stage == "panoptic")
@@ -133,65 +141,95 @@ def test_evaluation_measures_boxes_masks_and_panoptic_quality(trained: Trained) 
     assert read(trained.paths.evaluation / "metrics.json") == metrics
     assert {"val/AP", "val/AP50", "val/mask/AP", "val/PQ", "val/PQ_things", "val/PQ_stuff"} <= metrics.keys()
     assert all(-1 <= value <= 1 for value in metrics.values())
-    assert trained.told["evaluate"].last_progress == (6, 6)
+    assert trained.reporters["evaluate"].last_progress == (6, 6)
 
 
-def test_the_ablation_has_a_cell_for_each_depth_and_nms(trained: Trained) -> None:
-    cells = read(trained.paths.study("decoder-nms") / "cells.json")
+def test_the_study_has_a_cell_for_each_depth_and_nms(trained: Trained) -> None:
+    cells = read(trained.paths.evaluating_studies / "decoder-nms" / "cells.json")
     assert isinstance(cells, list)
     assert {(cell["decoder_depth"], cell["nms"]) for cell in cells} == {(d, nms) for d in (1, 2) for nms in (None, 0.7, 0.5)}
-    assert "decoder-nms/depth_2/nms_off/AP" in trained.metrics["ablations"]
+    assert "decoder-nms/depth_2/nms_off/AP" in trained.metrics["studies"]
 
 
 def test_runs_are_found_in_mlflow_by_what_their_study_varies(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    settings = evaluating.STUDIES["decoder-nms"].settings(trained.paths.study("decoder-nms"))
+    settings = EVALUATING["decoder-nms"].settings(trained.paths.evaluating_studies / "decoder-nms")
     try:
-        with recorder.stage_run("ablations", trained.paths, {}, []) as record:
-            ablations.record_settings(record, settings)
-        found = mlflow.MlflowClient().search_runs([record.experiment_id], "params.decoder_depth = '2'")
+        with recorder.stage_run("studies", trained.paths, {}, []) as record:
+            flow.record_settings(record, settings)
+        runs = mlflow.MlflowClient().search_runs([record.experiment_id], "params.decoder_depth = '2'")
     finally:
         mlflow.set_tracking_uri(None)
-    assert {run.data.params["nms"] for run in found} == {"off", "0.7", "0.5"}
-    assert all({"val/AP", "val/AP50"} <= run.data.metrics.keys() for run in found)
+    assert {run.data.params["nms"] for run in runs} == {"off", "0.7", "0.5"}
+    assert all({"val/AP", "val/AP50"} <= run.data.metrics.keys() for run in runs)
+
+
+def test_results_of_a_study_that_is_no_longer_in_the_profile_are_removed(copy: Paths) -> None:
+    content = tiny_parameters()
+    content["studies"]["evaluating"] = {"scoring": content["studies"]["evaluating"]["scoring"]}
+    settings = build(Profile, content, "tiny.yaml")
+    with directories.atomic_directory(copy.evaluating_studies / "decoder-nms") as folder:
+        (folder / "metrics.json").write_text("{}")
+    memory = Memory()
+    evaluating.run(settings, copy, memory)
+    assert names(copy.evaluating_studies) == {"scoring", evaluating.INDEX}
+    removed = "runs/tiny-copy/studies/evaluating/decoder-nms: removed, because the profile has no such study for its detector"
+    assert removed in memory.messages
+    own = copy.evaluating_studies / "decoder-nms" / "notes.txt"
+    own.parent.mkdir()
+    own.write_text("mine")
+    with pytest.raises(ForeignFileError, match=r"decoder-nms: expected a new folder or results of an earlier run"):
+        evaluating.run(settings, copy, Silent())
+    assert own.read_text() == "mine"
+
+
+def test_without_studies_the_folder_exists_all_the_same(copy: Paths) -> None:
+    settings = build(Profile, tiny_parameters() | {"studies": {"evaluating": {}, "training": {}}}, "tiny.yaml")
+    assert evaluating.run(settings, copy, Silent()) == {}
+    assert names(copy.evaluating_studies) == {evaluating.INDEX}
+    index = copy.evaluating_studies / evaluating.INDEX
+    index.write_text("mine")
+    with pytest.raises(StageError, match=r"studies\.json: expected a list of studies, found another file"):
+        evaluating.run(settings, copy, Silent())
+    assert index.read_text() == "mine"
 
 
 def test_a_study_takes_no_more_threads_than_there_are_cores(copy: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[int] = []
+    thread_counts: list[int] = []
 
-    def study(inputs: evaluating.Inputs, folder: Path) -> None:
-        seen.append(torch.get_num_threads())
+    def study(inputs: StudyInputs, config: StudyConfig, folder: Path) -> None:
+        thread_counts.append(torch.get_num_threads())
         (folder / "metrics.json").write_text("{}")
 
-    monkeypatch.setitem(evaluating.STUDIES, "scoring", replace(evaluating.STUDIES["scoring"], run=study))
+    monkeypatch.setitem(EVALUATING, "scoring", replace(EVALUATING["scoring"], run=study))
     before = torch.get_num_threads()
     for threads in (launch.cores() + 3, 1):
         torch.set_num_threads(threads)
-        evaluating.run("scoring", tiny_settings(), copy, Silent())
+        evaluating.run_study("scoring", tiny_settings(), copy, Silent())
     torch.set_num_threads(before)
-    assert seen == [launch.cores(), 1]
+    assert thread_counts == [launch.cores(), 1]
 
 
 def test_a_study_evaluates_the_detector_that_learned_jointly_with_the_mask_head(copy: Paths) -> None:
     content = tiny_parameters()
     content["train_panoptic"]["detector"] = "joint"
-    joint = build(Profile, content, "tiny.yaml")
+    joint, results = build(Profile, content, "tiny.yaml"), copy.evaluating_studies / "decoder-nms"
     assert artifacts.studied_detector(joint, copy) == copy.panoptic / "checkpoint.pt"
     (copy.detection / "checkpoint.pt").unlink()
-    assert evaluating.run("decoder-nms", joint, copy, Silent())
+    assert evaluating.run_study("decoder-nms", joint, copy, results, Silent())
     with pytest.raises(StageError, match=r"detection/checkpoint\.pt"):
-        evaluating.run("decoder-nms", tiny_settings(), copy, Silent())
+        evaluating.run_study("decoder-nms", tiny_settings(), copy, results, Silent())
     (copy.panoptic / "checkpoint.pt").unlink()
     with pytest.raises(StageError, match=r"panoptic/checkpoint\.pt: .*`python -m flows\.train_panoptic --profile tiny-copy`"):
-        evaluating.run("decoder-nms", joint, copy, Silent())
+        evaluating.run_study("decoder-nms", joint, copy, results, Silent())
 
 
 def test_the_report_is_one_page(trained: Trained) -> None:
     page = (trained.paths.report / "index.html").read_text(encoding="utf-8")
     assert "tiny" in page
-    assert "reports/tiny/index.html" in trained.told["report"].messages[-1]
+    assert "reports/tiny/index.html" in trained.reporters["report"].messages[-1]
 
 
 def test_a_dataset_folder_is_evaluated_in_place(trained: Trained, copy: Paths) -> None:
@@ -225,7 +263,7 @@ def test_a_folder_that_is_no_dataset_leaves_nothing(trained: Trained) -> None:
     assert not where.data.exists()
 
 
-@pytest.mark.parametrize("run", [train_detection.run, train_panoptic.run, evaluate.run, ablations.run, report.run])
+@pytest.mark.parametrize("run", [train_detection.run, train_panoptic.run, evaluate.run, evaluating.run, report.run])
 def test_a_stage_without_its_dataset_says_what_to_run(project: Path, run: Run) -> None:
     where = Paths("tiny-nothing")
     with pytest.raises(DatasetError) as raised:
@@ -236,7 +274,7 @@ def test_a_stage_without_its_dataset_says_what_to_run(project: Path, run: Run) -
     assert not where.runs.exists()
 
 
-@pytest.mark.parametrize("run", [train_panoptic.run, evaluate.run, ablations.run])
+@pytest.mark.parametrize("run", [train_panoptic.run, evaluate.run, evaluating.run])
 def test_a_stage_without_its_checkpoint_says_what_to_run(copy: Paths, run: Run) -> None:
     for folder in (copy.detection, copy.panoptic):
         shutil.rmtree(folder)
@@ -253,7 +291,7 @@ def test_a_dataset_of_another_profile_is_refused(copy: Paths) -> None:
         evaluate.run(tiny_settings(), copy, Silent())
 
 
-@pytest.mark.parametrize("run", [evaluate.run, ablations.run])
+@pytest.mark.parametrize("run", [evaluate.run, evaluating.run])
 def test_a_checkpoint_of_another_profile_is_refused(trained: Trained, copy: Paths, run: Run) -> None:
     for folder in ("detection", "panoptic"):
         shutil.copy(trained.paths.runs / folder / "checkpoint.pt", copy.runs / folder / "checkpoint.pt")
@@ -313,24 +351,24 @@ def test_the_logged_model_predicts_as_evaluation_does_wherever_it_is_loaded(
         check=False,
     )
     assert answer.returncode == 0, answer.stderr
-    found = json.loads(answer.stdout.splitlines()[-1])
-    assert found["code"].endswith("/model/code/detr_core/__init__.py"), "the code beside the model, not the checkout's"
-    assert found["same"], "a file and its pixels give the same"
+    prediction = json.loads(answer.stdout.splitlines()[-1])
+    assert prediction["code"].endswith("/model/code/detr_core/__init__.py"), "the code beside the model, not the checkout's"
+    assert prediction["same"], "a file and its pixels give the same"
     results = read(trained.paths.evaluation / "bbox.json")
     images = read(trained.paths.data / "annotations" / "instances_val.json")
     assert isinstance(results, list)
     assert isinstance(images, dict)
-    number = next(each["id"] for each in images["images"] if each["file_name"] == image.name)
+    number = next(entry["id"] for entry in images["images"] if entry["file_name"] == image.name)
     things = {category["id"] for category in images["categories"]}
     expected = sorted(
-        ([*each["bbox"][:2], each["bbox"][0] + each["bbox"][2], each["bbox"][1] + each["bbox"][3]], each["category_id"])
-        for each in results
-        if each["image_id"] == number
+        ([*entry["bbox"][:2], entry["bbox"][0] + entry["bbox"][2], entry["bbox"][1] + entry["bbox"][3]], entry["category_id"])
+        for entry in results
+        if entry["image_id"] == number
     )
-    got = sorted((box, label) for box, label in zip(found["boxes"], found["labels"], strict=True) if label in things)
-    assert [label for _, label in got] == [label for _, label in expected]
-    np.testing.assert_allclose([box for box, _ in got], [box for box, _ in expected], atol=1e-3)
-    assert found["scores"] == sorted(found["scores"], reverse=True)
+    actual = sorted((box, label) for box, label in zip(prediction["boxes"], prediction["labels"], strict=True) if label in things)
+    assert [label for _, label in actual] == [label for _, label in expected]
+    np.testing.assert_allclose([box for box, _ in actual], [box for box, _ in expected], atol=1e-3)
+    assert prediction["scores"] == sorted(prediction["scores"], reverse=True)
     with Image.open(image) as opened:
-        assert found["panoptic"] == [opened.height, opened.width]
-    assert set(found["ids"]) - {0} == set(found["segments"])
+        assert prediction["panoptic"] == [opened.height, opened.width]
+    assert set(prediction["ids"]) - {0} == set(prediction["segments"])

@@ -21,13 +21,14 @@ from detr_core import directories
 from detr_core.config import ConfigError, build
 from detr_core.errors import ExpectedError
 from detr_core.reporter import Silent
-from flows import ablations, check, data, evaluate, report, train_panoptic
+from flows import check, data, evaluate, report, train_panoptic
 from flows.new_profile import adoption
 from flows.profile import artifacts, checkpoints, paths
 from flows.profile import settings as profiles
 from flows.profile.paths import PARAMS, Paths
 from flows.profile.settings import Profile
 from flows.runtime import launch
+from flows.studies import evaluating
 from tests.check.datasets import write_whole
 from tests.conftest import Trained, tiny_parameters
 
@@ -35,16 +36,20 @@ OUTPUTS = ("data/mine", "runs/mine/check", "runs/mine/dataset", "runs/mine/panop
 OWN = ("data", "check", "dataset", "detection", "panoptic", "evaluation", "report")
 PLACES = (
     *OUTPUTS,
-    *("data", "runs", "runs/mine", "runs/mine/studies", "runs/mine/studies/scoring", "reports", "params", "params/mine", "sets"),
+    *("data", "runs", "runs/mine", "reports", "params", "params/mine", "sets"),
+    *("runs/mine/studies", "runs/mine/studies/evaluating", "runs/mine/studies/evaluating/scoring"),
     *("data/mine/annotations", "data/mine/train", "data/mine/photos", "runs/mine/check/plots", "reports/mine/plots"),
     *("data/.mine.x.tmp", "data/.mine.part", "data/.mine.earlier", "runs/mine/.check.y.old", ".state", ".state/unfinished/mine"),
 )
-NAMES = ("photo.jpg", "dataset.json", "metrics.json", "index.html", "notes.txt", "profile.yaml", "predictions.json", ".hidden")
+NAMES = (
+    *("photo.jpg", "dataset.json", "metrics.json", "index.html", "notes.txt", "profile.yaml", "predictions.json"),
+    *("studies.json", ".hidden"),
+)
 
 
 @dataclass(frozen=True)
 class Tree:
-    """A user's files in a project. files: place, name, content. linked: outputs that are links to a folder of the user's."""
+    """A user's files in a project. files: place, name, content. linked: outputs that are links to a folder of the user."""
 
     made: bool  # whether the profile's own results are there first
     files: list[tuple[str, str, bytes]]
@@ -64,7 +69,7 @@ TREES = st.builds(
 
 
 def lay(root: Path, tree: Tree) -> dict[Path, bytes]:
-    """Puts a user's files into a project; what they hold, by where they are."""
+    """Writes a user's files into a project, and returns their contents by path."""
     for output in tree.linked:
         target = root / "user" / output.replace("/", "-")
         target.mkdir(parents=True, exist_ok=True)
@@ -78,20 +83,21 @@ def lay(root: Path, tree: Tree) -> dict[Path, bytes]:
         if not os.path.lexists(root / output):
             (root / output).parent.mkdir(parents=True, exist_ok=True)
             (root / output).write_bytes(b"a file")
-    written = {path for path in (root / "user").rglob("*") if path.is_file()}
-    written |= {root / output for output in tree.empty_files if (root / output).is_file()}
+    files = {path for path in (root / "user").rglob("*") if path.is_file()}
+    files |= {root / output for output in tree.empty_files if (root / output).is_file()}
     for place, name, content in tree.files:
         with suppress(NotADirectoryError, FileExistsError):
             (root / place).mkdir(parents=True, exist_ok=True)
             file = root / place / name
             file.unlink(missing_ok=True)  # a link into the session's results, or a read-only file
             file.write_bytes(content)
-            written.add(file)
-    return {path: path.read_bytes() for path in written}
+            files.add(file)
+    return {path: path.read_bytes() for path in files}
 
 
 def own_settings(**sections: Any) -> Profile:
-    return build(Profile, tiny_parameters() | {"train_panoptic": None, "ablations": {}} | sections, "mine.yaml")
+    changes = {"train_panoptic": None, "studies": {"evaluating": {}, "training": {}}}
+    return build(Profile, tiny_parameters() | changes | sections, "mine.yaml")
 
 
 def from_folder(root: str) -> Profile:
@@ -111,7 +117,7 @@ COMMANDS: dict[str, Callable[[Path], Any]] = {
     "data": lambda root: data.run(own_settings(), Paths("mine"), Silent()),
     "check": lambda root: check.run(own_settings(), Paths("mine"), Silent()),
     "panoptic": lambda root: train_panoptic.run(own_settings(), Paths("mine"), Silent()),
-    "studies": lambda root: ablations.run(own_settings(), Paths("mine"), Silent()),
+    "studies": lambda root: evaluating.run(own_settings(), Paths("mine"), Silent()),
     "a set that is an output": lambda root: data.run(from_folder("data/mine"), Paths("mine"), Silent()),
     "a set in an output": lambda root: data.run(from_folder("data/mine/photos"), Paths("mine"), Silent()),
     "a set around an output": lambda root: data.run(from_folder("data"), Paths("mine"), Silent()),
@@ -129,7 +135,7 @@ SLOW: dict[str, Callable[[Path], Any]] = {
 
 @contextmanager
 def project_of(trained: Trained, made: bool) -> Iterator[Path]:
-    """A project of its own, with the results of the tiny profile as those of the profile `mine` where they are to be there."""
+    """Yields a temporary project; with `made`, it has the results of the tiny profile as those of the profile `mine`."""
     theirs = {name: getattr(trained.paths, name) for name in OWN}
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         root = Path(folder).resolve()

@@ -26,8 +26,8 @@ def evaluated(trained: Trained, processes: int, batch_size: int, out: Path) -> t
         evaluate=replace(trained.settings.evaluate, batch_size=batch_size),
         resources=replace(trained.settings.resources, processes=processes),
     )
-    told, checkpoint = Memory(), trained.paths.panoptic / "checkpoint.pt"
-    return evaluate.evaluated(checkpoint, None, "tiny", settings, trained.paths, out, told), told
+    reporter, checkpoint = Memory(), trained.paths.panoptic / "checkpoint.pt"
+    return evaluate.evaluated(checkpoint, None, "tiny", settings, trained.paths, out, reporter), reporter
 
 
 # Six images: batches of four and two; and one batch, with which a process stays without any image.
@@ -38,9 +38,9 @@ def test_two_processes_leave_what_one_leaves(trained: Trained, tmp_path: Path, b
     one, _ = evaluated(trained, 1, batch_size, tmp_path / "one")
     assert torch.get_num_threads() == 2
     torch.set_num_threads(threads)
-    two, told = evaluated(trained, 2, batch_size, tmp_path / "two")
+    two, reporter = evaluated(trained, 2, batch_size, tmp_path / "two")
     assert one == two
-    assert told.last_progress == (6, 6)
+    assert reporter.last_progress == (6, 6)
     files = contents(tmp_path / "one")
     assert {"bbox.json", "segm.json", "panoptic.json", "metrics.json", "per_class.json", "errors.json"} < set(files)
     assert len(set(files) - {MARK}) == 6 + 6, "a PNG for each image"

@@ -19,7 +19,7 @@ from detr_core.train.state import Progress
 
 @contextmanager
 def float64() -> Iterator[None]:
-    """All that is float32 elsewhere is float64 here: the order of a sum then shows in the fifteenth digit alone."""
+    """Makes everything float64 that is float32 elsewhere, so that the order of a sum changes only the fifteenth digit."""
     as_float = torch.Tensor.float
     torch.set_default_dtype(torch.float64)
     torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
@@ -31,7 +31,7 @@ def float64() -> Iterator[None]:
 
 
 class SignalAt(Events):
-    """Sends this process a signal when a step is recorded and its state isn't saved yet."""
+    """Sends this process a signal when a step is recorded whose state is not saved yet."""
 
     def __init__(self, number: int, step: int) -> None:
         self.number, self.step = number, step
@@ -43,12 +43,12 @@ class SignalAt(Events):
 
 
 def carry_out(job: training.Job, process: ProcessContext, reporter: Reporter) -> Progress:
-    """Carries a training of either stage out in this process."""
+    """Runs a training of either stage in this process."""
     return (train_detection if job.stage == "detection" else train_panoptic).run(job, process, reporter)
 
 
 def run(job: training.Job, process: ProcessContext, reporter: Reporter) -> Any:
-    """As carry_out. SIGNAL_AT: `NUMBER:STEP`, the signal that the first process gets and the step it gets it at."""
+    """Runs a training as `carry_out` does. SIGNAL_AT: `NUMBER:STEP`, the signal for the first process, and its step."""
     if process.first and "SIGNAL_AT" in os.environ:
         number, step = os.environ["SIGNAL_AT"].split(":")
         reporter = SignalAt(int(number), int(step))

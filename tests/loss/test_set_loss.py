@@ -50,15 +50,15 @@ def test_the_matching_is_the_cheapest_of_all(seed: int) -> None:
 
         total = 0.0
         for t, q in enumerate(assignment):
-            box, wanted = boxes[0, 0, q], targets[0].boxes[t]
+            box, target_box = boxes[0, 0, q], targets[0].boxes[t]
             total -= logits[0, 0, q].softmax(-1)[targets[0].labels[t]].item()
-            total += 5 * (box - wanted).abs().sum().item() - 2 * generalized_iou(box, wanted).item()
+            total += 5 * (box - target_box).abs().sum().item() - 2 * generalized_iou(box, target_box).item()
         return total
 
     matches = match(logits, boxes, targets, CONFIG)
-    found = dict(zip(matches.target.tolist(), matches.query.tolist(), strict=True))
+    query_of = dict(zip(matches.target.tolist(), matches.query.tolist(), strict=True))
     cheapest = min(itertools.permutations(range(4), 3), key=cost)
-    assert cost(tuple(found[t] for t in range(3))) == pytest.approx(cost(cheapest), abs=1e-5)
+    assert cost(tuple(query_of[t] for t in range(3))) == pytest.approx(cost(cheapest), abs=1e-5)
 
 
 @pytest.mark.parametrize("counts", [[0], [0, 0], [9, 2], [6, 0, 1]])
@@ -97,9 +97,9 @@ def test_a_term_that_is_off_costs_nothing_and_moves_nothing(kind: str, off: str)
     without = replace(config, **{off: 0.0})
     matches = match(logits, boxes, targets, without)
     losses = set_loss(logits.requires_grad_(), boxes.requires_grad_(), targets, matches, normalizer, without)
-    told = {"classification": losses.classification, "l1": losses.l1, "giou": losses.giou}
-    torch.testing.assert_close(losses.total, sum(getattr(config, name) * told[name] for name in told if name != off).sum())
-    assert (told[off] > 0).all(), "it is still told"
+    terms = {"classification": losses.classification, "l1": losses.l1, "giou": losses.giou}
+    torch.testing.assert_close(losses.total, sum(getattr(config, name) * terms[name] for name in terms if name != off).sum())
+    assert (terms[off] > 0).all(), "it is still told"
     of_logits, of_boxes = torch.autograd.grad(losses.total, (logits, boxes))
     assert bool(of_logits.any()) == (off != "classification")
     assert of_boxes.any()
@@ -172,7 +172,7 @@ def test_the_focal_loss_is_what_the_definition_says() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_with_the_focal_loss_the_matching_is_the_cheapest_of_all(seed: int) -> None:
-    """What it minimises in the class loss is the loss itself: any other assignment has a greater one."""
+    """Asserts that every other assignment has a larger class loss, because the matching minimises the loss itself."""
     logits, boxes, targets = random_case(seed, layers=1, counts=[3], queries=4)
     config = replace(FOCAL, l1=0.0, giou=1e-9)
     matches = match(logits, boxes, targets, config)
@@ -182,6 +182,6 @@ def test_with_the_focal_loss_the_matching_is_the_cheapest_of_all(seed: int) -> N
         assigned = Matches(zeros, zeros, torch.tensor(queries), torch.arange(3))
         return set_loss(logits, boxes, targets, assigned, Normalizer.of_focal([3]), config).classification.item()
 
-    found = dict(zip(matches.target.tolist(), matches.query.tolist(), strict=True))
+    query_of = dict(zip(matches.target.tolist(), matches.query.tolist(), strict=True))
     least = min(class_loss(queries) for queries in itertools.permutations(range(4), 3))
-    assert class_loss((found[0], found[1], found[2])) == pytest.approx(least, abs=1e-6)
+    assert class_loss((query_of[0], query_of[1], query_of[2])) == pytest.approx(least, abs=1e-6)

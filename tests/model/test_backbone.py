@@ -25,7 +25,7 @@ RELEASED = "resnet18-f37072fd.pth"  # the name under which torchvision keeps the
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where torchvision keeps what it downloads; empty, and no network."""
+    """Returns the empty folder where torchvision keeps its downloads; there is no network."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
 
     def refuse(*_: Any, **__: Any) -> Any:
@@ -38,7 +38,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def classifier() -> dict[str, torch.Tensor]:
-    """What a torchvision file holds: also the layer that detection leaves out, and the counters of batch norm."""
+    """Returns the content of torchvision's file, with the layer that detection leaves out and the counters of batch norm."""
     torch.manual_seed(3)
     state = torchvision.models.resnet18(weights=None).state_dict()
     return {name: torch.rand_like(value) if value.is_floating_point() else value for name, value in state.items()}
@@ -55,9 +55,9 @@ def test_weights_come_from_torchvision_or_a_file(hub: Path, tmp_path: Path, loca
     state = classifier()
     file = tmp_path / "mine.pth" if local else hub / RELEASED
     torch.save(state, file)
-    found = loaded(replace(R18, weights=str(file)) if local else R18)
-    assert {name for name in state.keys() - found.keys() if "num_batches_tracked" not in name} == {"fc.weight", "fc.bias"}
-    assert all(torch.equal(value, state[name]) for name, value in found.items())
+    backbone = loaded(replace(R18, weights=str(file)) if local else R18)
+    assert {name for name in state.keys() - backbone.keys() if "num_batches_tracked" not in name} == {"fc.weight", "fc.bias"}
+    assert all(torch.equal(value, state[name]) for name, value in backbone.items())
 
 
 def test_weights_that_can_not_be_had_are_one_line(hub: Path, tmp_path: Path) -> None:

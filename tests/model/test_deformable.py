@@ -13,6 +13,7 @@ from detr_core.model.common.config import BackboneConfig
 from detr_core.model.deformable.attention import DeformableAttention, Sizes, sampled_sum
 from detr_core.model.deformable.config import DeformableConfig
 from detr_core.model.deformable.model import DeformableDetr, Levels, _centers, _valid_share
+from tests.model.gradients import weights_without_gradient
 from tests.model.test_detr import images
 
 SMALL = DeformableConfig(
@@ -38,7 +39,7 @@ def detector(config: DeformableConfig = SMALL) -> DeformableDetr:
 
 
 def bilinear(level: Tensor, x: float, y: float) -> Tensor:
-    """level [h, w, d] at column x, row y, where cell (i, j)'s centre is (j + 0.5, i + 0.5); zero outside."""
+    """Returns the value of level [h, w, d] at column x, row y; cell (i, j) has its centre at (j + 0.5, i + 0.5); zero outside."""
     height, width, d = level.shape
     left, top = math.floor(x - 0.5), math.floor(y - 0.5)
     total = torch.zeros(d, dtype=level.dtype)
@@ -80,8 +81,8 @@ def sampling(sizes: Sizes, images: int, queries: int, heads: int, points: int, d
 def test_sampling_is_what_the_definition_says() -> None:
     sizes = [(3, 5), (2, 2), (1, 1)]
     value, locations, weights = sampling(sizes, images=2, queries=4, heads=2, points=3, d=3)
-    found = sampled_sum(value, sizes, locations, weights)
-    torch.testing.assert_close(found, by_definition(value, sizes, locations, weights), rtol=1e-12, atol=1e-12)
+    actual = sampled_sum(value, sizes, locations, weights)
+    torch.testing.assert_close(actual, by_definition(value, sizes, locations, weights), rtol=1e-12, atol=1e-12)
 
 
 def test_gradients_of_sampling() -> None:
@@ -102,7 +103,7 @@ def test_attention_is_what_its_definition_says() -> None:
     padding = torch.rand(2, 30, generator=generator) < 0.2
     for coordinates in (2, 4):
         reference = torch.rand(2, 5, 2, coordinates, generator=generator, dtype=torch.float64)
-        found = attention(query, reference, memory, sizes, padding)
+        actual = attention(query, reference, memory, sizes, padding)
         offsets = attention.sampling_offsets(query).view(2, 5, 2, 2, 3, 2)
         weights = attention.attention_weights(query).view(2, 5, 2, 6).softmax(-1).view(2, 5, 2, 2, 3)
         locations = torch.empty_like(offsets)
@@ -115,7 +116,7 @@ def test_attention_is_what_its_definition_says() -> None:
         value = attention.value_proj(memory)
         value[padding] = 0
         expected = attention.output_proj(by_definition(value.view(2, 30, 2, 8), sizes, locations, weights))
-        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
 
 
 def test_without_offsets_a_cell_sees_itself() -> None:
@@ -124,8 +125,8 @@ def test_without_offsets_a_cell_sees_itself() -> None:
         attention.sampling_offsets.bias.zero_()
     memory = torch.randn(1, 12, 8)
     centers = _centers((3, 4), torch.device("cpu"))[None, :, None]
-    found = attention(memory, centers, memory, [(3, 4)], None)
-    torch.testing.assert_close(found, attention.output_proj(attention.value_proj(memory)))
+    actual = attention(memory, centers, memory, [(3, 4)], None)
+    torch.testing.assert_close(actual, attention.output_proj(attention.value_proj(memory)))
 
 
 def test_at_first_the_heads_look_around() -> None:
@@ -158,9 +159,7 @@ def test_every_variant_runs_and_learns_everywhere(config: DeformableConfig) -> N
     assert output.logits.shape == (2, 2, 5, 3)
     assert output.boxes.shape == (2, 2, 5, 4)
     assert ((output.boxes >= 0) & (output.boxes <= 1)).all()
-    (output.logits.square().sum() + output.boxes.sum()).backward()
-    idle = [name for name, weight in model.named_parameters() if weight.requires_grad and weight.grad is None]
-    assert idle == []
+    assert weights_without_gradient(model, output.logits.square().sum() + output.boxes.sum()) == []
 
 
 def test_levels_halve_from_the_last_stage_on() -> None:
@@ -180,7 +179,7 @@ def test_at_first_everything_is_unlikely_and_boxes_sit_at_their_references() -> 
 
 
 def through_the_transformer(model: DeformableDetr, maps: list[Tensor], masks: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Logits and boxes of projected maps, whatever lies on their padding."""
+    """Returns the logits and boxes of projected maps, whatever their padding contains."""
     sizes = [(x.shape[-2], x.shape[-1]) for x in maps]
     valid = torch.stack([_valid_share(mask) for mask in masks], 1)
     places = [model.positions(mask) + model.level_embed[i, :, None, None] for i, mask in enumerate(masks)]

@@ -17,6 +17,7 @@ from detr_core.model.common.position import LearnedPositions
 from detr_core.model.detr.config import DetectorConfig
 from detr_core.model.detr.mask_head import MaskHead
 from detr_core.model.detr.model import Detr
+from tests.model.gradients import weights_without_gradient
 
 SMALL = DetectorConfig(
     backbone=BackboneConfig("small", dilation=False, weights=None, norm="group", frozen_stages=0),
@@ -77,9 +78,7 @@ def test_every_variant_runs_and_learns_everywhere(config: DetectorConfig) -> Non
     assert output.logits.shape == (2, 2, 5, 4)
     assert output.boxes.shape == (2, 2, 5, 4)
     assert ((output.boxes >= 0) & (output.boxes <= 1)).all()
-    (output.logits.square().sum() + output.boxes.sum()).backward()
-    idle = [name for name, weight in model.named_parameters() if weight.requires_grad and weight.grad is None]
-    assert idle == []
+    assert weights_without_gradient(model, output.logits.square().sum() + output.boxes.sum()) == []
 
 
 def test_a_dilated_backbone_is_twice_as_fine() -> None:
@@ -233,7 +232,7 @@ def test_gradients_of_the_mask_head_are_the_same_bit_for_bit_on_several_threads(
     torch.set_num_threads(2)
     try:
         first = gradients()
-        again = [gradients() for _ in range(20)]
+        repetitions = [gradients() for _ in range(20)]
     finally:
         torch.set_num_threads(threads)
-    assert all(torch.equal(a, b) for each in again for a, b in zip(first, each, strict=True))
+    assert all(torch.equal(a, b) for repetition in repetitions for a, b in zip(first, repetition, strict=True))

@@ -39,11 +39,13 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Removes the pauses between the tries of a download."""
     monkeypatch.setattr(resuming, "PAUSES", (0.0, 0.0))
 
 
 @pytest.fixture
 def server() -> Iterator[ThreadingHTTPServer]:
+    """Yields a server whose attribute `asked` collects the requests."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.asked = []  # type: ignore[attr-defined]
         thread = Thread(target=server.serve_forever)

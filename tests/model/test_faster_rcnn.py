@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
-from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops import MultiScaleRoIAlign, generalized_box_iou
 
+from detr_core.model.common.backbone import Backbone
 from detr_core.model.common.config import BackboneConfig
 from detr_core.model.faster_rcnn.config import FasterRcnnConfig, RegionLossConfig
 from detr_core.model.faster_rcnn.loss import region_losses
-from detr_core.model.faster_rcnn.model import FasterRcnn, Pooling, Sampler, Samples, _truth
+from detr_core.model.faster_rcnn.model import Anchors, FasterRcnn, Pooling, Sampler, Samples, _truth
 from detr_core.structures import Target
 
 SMALL = FasterRcnnConfig(
@@ -34,7 +35,15 @@ RESNET = replace(
     stages=(1, 2, 3, 4),
     anchors=(16.0, 32.0, 64.0, 96.0, 128.0),
 )
+DC5 = replace(
+    SMALL,
+    backbone=BackboneConfig("small", dilation=True, weights=None, norm="group", frozen_stages=0),
+    stages=(4,),
+    width=None,
+    anchors=(12.0, 24.0, 48.0, 80.0),
+)
 LOSS = RegionLossConfig(objectness=1, proposals=1, classification=1, boxes=1, giou=0)
+PLUS = RegionLossConfig(objectness=1, proposals=0, proposals_giou=1, classification=1, boxes=0, giou=20)  # the paper's (A.4)
 
 
 def detector(config: FasterRcnnConfig = SMALL) -> FasterRcnn:
@@ -43,7 +52,7 @@ def detector(config: FasterRcnnConfig = SMALL) -> FasterRcnn:
 
 
 def target(labels: list[int], boxes: list[list[float]], sampling_seed: int = 5, size: tuple[int, int] = (96, 96)) -> Target:
-    """boxes: cxcywh, 0..1."""
+    """Returns a target with these labels and boxes. boxes: cxcywh, normalised to 0..1."""
     return Target(0, torch.tensor(labels, dtype=torch.int64), torch.tensor(boxes).reshape(-1, 4), None, size, size, sampling_seed)
 
 
@@ -68,7 +77,7 @@ def test_losses_are_torchvisions() -> None:
     total, parts = loss_of(model.samples(x, padding, TARGETS), 2)
     maps = OrderedDict(enumerate(model._maps(x)))
     shapes = [(96, 96), (96, 96)]
-    truth: list[dict[str, Any]] = [_truth(each, shape) for each, shape in zip(TARGETS, shapes, strict=True)]
+    truth: list[dict[str, Any]] = [_truth(target, shape) for target, shape in zip(TARGETS, shapes, strict=True)]
     pooling = MultiScaleRoIAlign([0, 1, 2, 3], output_size=7, sampling_ratio=2)
     model.roi_heads.box_roi_pool = pooling
     proposals, expected = model.rpn(ImageList(x, shapes), maps, truth)
@@ -120,6 +129,54 @@ def test_anchors_stand_at_the_strides_of_the_backbone_whatever_the_images_size()
     assert start == len(anchors)
 
 
+def test_the_anchors_of_a_dc5() -> None:
+    anchors = Anchors(((32.0, 64.0, 128.0, 256.0, 512.0),), [16])
+    (found,) = anchors(ImageList(torch.zeros(1, 3, 32, 48), [(32, 48)]), [torch.zeros(1, 1, 2, 3)])
+    # Rounded halves of width and height: size / sqrt(ratio) and size * sqrt(ratio), for the ratios 1/2, 1 and 2.
+    halves = [
+        (23, 11), (45, 23), (91, 45), (181, 91), (362, 181),
+        (16, 16), (32, 32), (64, 64), (128, 128), (256, 256),
+        (11, 23), (23, 45), (45, 91), (91, 181), (181, 362),
+    ]  # fmt: skip
+    expected = [[x - width, y - height, x + width, y + height] for y in (0, 16) for x in (0, 16, 32) for width, height in halves]
+    assert found.tolist() == expected
+
+
+def test_a_dc5_has_all_anchors_at_each_cell_of_its_one_map() -> None:
+    model = detector(DC5)
+    x, padding = images(1, 100, 100)
+    (level,) = model._maps(x)
+    assert level.shape == (1, 96, 17, 17), "a stride of 6 pixels"
+    (anchors,) = model.rpn.anchor_generator(ImageList(x, [(100, 100)]), [level])
+    assert anchors.shape == (17 * 17 * 12, 4)
+    middle = (anchors[:, :2] + anchors[:, 2:]) / 2
+    assert middle[12:24].tolist() == [[6, 0]] * 12, "the second cell"
+    assert middle[-1].tolist() == [96, 96]
+    objectness, deltas = model.rpn.head([level])
+    assert (objectness[0].shape[1], deltas[0].shape[1]) == (12, 48)
+    assert model.eval()(x, padding).boxes[0].shape[1] == 4
+
+
+def test_more_proposals_are_kept_in_training_where_it_is_asked_for() -> None:
+    model = detector(replace(DC5, proposals=20, candidates=200, training_proposals=40, training_candidates=400))
+    x, _ = images(1)
+    counts = []
+    for training in (True, False):
+        model.train(training)
+        _, _, _, proposals = model._proposals(model._maps(x), x, [(96, 96)])
+        counts.append(len(proposals[0]))
+    assert counts == [40, 20]
+
+
+@pytest.mark.parametrize(("name", "dilation", "strides"), [
+    ("small", False, [3, 6, 12, 12]), ("small", True, [3, 6, 6, 6]), ("small_deep", False, [3, 6, 12, 12]),
+])  # fmt: skip
+def test_the_strides_of_the_small_backbones_are_those_of_their_maps(name: str, dilation: bool, strides: list[int]) -> None:
+    backbone = Backbone(BackboneConfig(name, dilation, weights=None, norm="group", frozen_stages=0))  # type: ignore[arg-type]
+    assert backbone.strides == strides
+    assert [96 // level.shape[-1] for level in backbone(torch.zeros(1, 3, 96, 96))] == strides
+
+
 def test_a_class_is_one_higher_inside_and_itself_outside() -> None:
     model = detector().train()
     samples = model.samples(*images(), TARGETS)
@@ -128,8 +185,8 @@ def test_a_class_is_one_higher_inside_and_itself_outside() -> None:
     assert set(samples.labels[samples.proposal_image == 1].tolist()) == {0, 2}
     with torch.no_grad():  # sure that everything is of torchvision's class 3
         model.roi_heads.box_predictor.cls_score.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 9.0]))
-    found = model.eval()(*images())
-    assert all(len(labels) > 0 and set(labels.tolist()) == {2} for labels in found.labels)
+    output = model.eval()(*images())
+    assert all(len(labels) > 0 and set(labels.tolist()) == {2} for labels in output.labels)
 
 
 def test_what_is_wanted_of_a_box_is_the_targets_box() -> None:
@@ -140,14 +197,17 @@ def test_what_is_wanted_of_a_box_is_the_targets_box() -> None:
     assert (torch.cdist(of_first, wanted).amin(1) < 1e-3).all()
 
 
-@pytest.mark.parametrize("giou", [0.0, 2.0])
-def test_images_without_objects_and_tiny_objects_leave_a_finite_loss_for_every_weight(giou: float) -> None:
-    model = detector().train()
+@pytest.mark.parametrize("config", [SMALL, DC5])
+@pytest.mark.parametrize("loss", [LOSS, replace(LOSS, giou=2), PLUS])
+def test_images_without_objects_and_tiny_objects_leave_a_finite_loss_for_every_weight(
+    config: FasterRcnnConfig, loss: RegionLossConfig
+) -> None:
+    model = detector(config).train()
     targets = [target([], []), target([1], [[0.5, 0.5, 1e-6, 1e-6]])]
     samples = model.samples(*images(), targets)
     assert (samples.labels[samples.proposal_image == 0] == 0).all()
     assert not (samples.object_image == 0).any()
-    total, parts = loss_of(samples, 2, replace(LOSS, giou=giou))
+    total, parts = loss_of(samples, 2, loss)
     total.backward()
     assert total.isfinite()
     assert all(part.isfinite() for part in parts.values())
@@ -172,6 +232,24 @@ def test_giou_is_added_where_it_is_asked_for() -> None:
     torch.testing.assert_close(with_giou, plain + 3 * parts["giou"])
 
 
+@pytest.mark.parametrize("config", [SMALL, DC5])
+def test_the_giou_of_anchors_is_that_of_their_decoded_boxes(config: FasterRcnnConfig) -> None:
+    model = detector(config).train()
+    torch.nn.init.zeros_(model.rpn.head.bbox_pred.weight)  # then every anchor predicts its own box, moved by a tenth of its width
+    model.rpn.head.bbox_pred.bias.data.copy_(torch.tensor([0.1, 0, 0, 0]).repeat(len(model.rpn.head.bbox_pred.bias) // 4))
+    samples = model.samples(*images(), TARGETS)
+    of_first = samples.object_image == 0
+    wanted = torch.tensor([[14.4, 9.6, 43.2, 48.0], [43.2, 33.6, 91.2, 81.6]])
+    assert (torch.cdist(samples.anchor_wanted_boxes[of_first], wanted).amin(1) < 1e-3).all()
+    (anchors, _) = model.rpn.anchor_generator(ImageList(images()[0], [(96, 96)] * 2), model._maps(images()[0]))
+    moved = anchors + 0.1 * (anchors[:, 2:3] - anchors[:, :1]) * torch.tensor([1.0, 0, 1, 0])
+    assert (torch.cdist(samples.anchor_boxes, moved).amin(1) < 1e-3).all()
+    loss = 1 - generalized_box_iou(samples.anchor_boxes, samples.anchor_wanted_boxes).diagonal()
+    counts = samples.anchor_image.bincount()
+    expected = sum(loss[samples.object_image == image].sum() / counts[image] for image in (0, 1)) / 2
+    torch.testing.assert_close(loss_of(samples, 2, PLUS)[1]["proposals_giou"], expected.detach())
+
+
 def test_the_loss_of_a_step_is_the_sum_over_its_parts() -> None:
     model = detector().train()
     x, padding = images()
@@ -193,8 +271,8 @@ def test_what_is_drawn_for_an_image_depends_on_its_chance_alone() -> None:
     labels = torch.tensor([1.0] * 3 + [0.0] * 40 + [-1.0] * 5)
     for sampler, seed in zip(samplers, (7, 7, 8), strict=True):
         sampler.seeds = [seed]
-    (first, again, other) = (sampler([labels]) for sampler in samplers)
-    assert torch.equal(first[1][0], again[1][0])
+    (first, second, other) = (sampler([labels]) for sampler in samplers)
+    assert torch.equal(first[1][0], second[1][0])
     assert not torch.equal(first[1][0], other[1][0])
     assert first[0][0].nonzero()[:, 0].tolist() == [0, 1, 2]
     assert int(first[1][0].sum()) == 5, "filled up with negatives"
@@ -208,8 +286,8 @@ def test_nothing_is_found_on_padding() -> None:
     x, padding = images()
     padding[1, :, 60:] = True
     padding[1, 72:] = True
-    found = model(x.masked_fill(padding[:, None], 0), padding)
-    assert len(found.boxes[1]) > 0
-    for boxes in found.boxes:
+    output = model(x.masked_fill(padding[:, None], 0), padding)
+    assert len(output.boxes[1]) > 0
+    for boxes in output.boxes:
         assert ((boxes >= 0) & (boxes <= 1)).all()
-    assert (found.scores[0].diff() <= 0).all()
+    assert (output.scores[0].diff() <= 0).all()

@@ -9,6 +9,7 @@ import pathlib
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,22 @@ def changed(backbone: str = "resnet18", dilation: bool = False, **changes: Any) 
 def published(
     config: DetectorConfig = TINY, classes: int = 91, mask_head: bool = False, seed: int = 3
 ) -> dict[str, torch.Tensor]:
-    """A state dict as the reference writes it, its values by the golden rule."""
+    """A state dict as the reference writes it, its values by the golden rule. Only the tensors are shared between calls."""
+    return dict(_weights(config, classes, mask_head, seed))
+
+
+@lru_cache(maxsize=2)  # the values of a ResNet take longer to draw than most tests need them for
+def _weights(config: DetectorConfig, classes: int, mask_head: bool, seed: int) -> dict[str, torch.Tensor]:
     with torch.device("meta"):
         model = Detr(config, classes, mask_head)
     return {name: golden_weight(seed, name, value) for name, value in published_state(model).items()}
 
 
 def arguments(**changes: Any) -> argparse.Namespace:
-    """What the reference's main.py puts beside the weights; run on a cluster, its output folder is a path."""
+    """Returns the namespace that the reference implementation stores beside the weights.
+
+    If the training ran on a cluster, the output folder in it is a path.
+    """
     values = {
         "lr": 1e-4,
         "dilation": False,
@@ -128,10 +137,10 @@ def test_dilation_is_told_or_asked_for(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"detr-r50-dc5-f0fb7ef5.pth: its name contains DC5.*--dilation"):
         from_published(alone, "released/detr-r50-dc5-f0fb7ef5.pth", None)
     assert from_published(alone, "detr-r50-dc5-f0fb7ef5.pth", True)[0].config.backbone.dilation
-    told = alone | {"args": {"dilation": True}}
-    assert from_published(told, "a.pth", None)[0].config.backbone.dilation
+    with_dilation = alone | {"args": {"dilation": True}}
+    assert from_published(with_dilation, "a.pth", None)[0].config.backbone.dilation
     with pytest.raises(CheckpointError, match=r"a.pth: args.dilation: expected False, as requested, found True"):
-        from_published(told, "a.pth", False)
+        from_published(with_dilation, "a.pth", False)
 
 
 @pytest.mark.parametrize(("classes", "things", "stuff"), [(91, 80, 0), (250, 80, 53)])
@@ -140,7 +149,7 @@ def test_a_class_index_is_a_coco_id(classes: int, things: int, stuff: int) -> No
     assert [category.id for category in categories] == list(range(classes))
     assert (categories[1].name, categories[90].name, categories[12].name) == ("person", "toothbrush", "unused 12")
     used = [category for category in categories if category.used]
-    assert (sum(each.isthing for each in used), sum(not each.isthing for each in used)) == (things, stuff)
+    assert (sum(category.isthing for category in used), sum(not category.isthing for category in used)) == (things, stuff)
 
 
 def test_classes_of_other_data_have_no_names() -> None:
@@ -192,7 +201,7 @@ def test_an_unknown_backbone() -> None:
 
 
 class Hostile:
-    """Asks the reader to call a function."""
+    """An object whose unpickling calls a function."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self.call = function, arguments
@@ -258,15 +267,15 @@ def test_the_round_trip_is_exact(tmp_path: Path, mask_head: bool) -> None:
     exported = torch.load(tmp_path / "out.pth", weights_only=True)["model"]
     assert list(exported) == list(state)
     assert all(torch.equal(exported[name], value) for name, value in state.items())
-    again = load_checkpoint(tmp_path / "out.pth", CPU)
-    assert again.categories == loaded.categories
-    assert again.model.config == config
+    reloaded = load_checkpoint(tmp_path / "out.pth", CPU)
+    assert reloaded.categories == loaded.categories
+    assert reloaded.model.config == config
 
 
 def test_our_own_classes_survive_an_export() -> None:
     model, categories = Detr(TINY, 2, mask_head=True), (Category(3, "cell", True), Category(70, "ground", False))
-    back, told = from_published(to_published(model, categories, "a.pth"), "a.pth", None)
-    assert told == categories
+    back, restored = from_published(to_published(model, categories, "a.pth"), "a.pth", None)
+    assert restored == categories
     assert all(torch.equal(value, back.state_dict()[name]) for name, value in model.state_dict().items())
 
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from PIL import Image
 
 from detr_core.data.splits import Split, read_dataset
 from detr_core.evaluate.average_precision import METRICS
+from detr_core.plots.report import Results
 from detr_core.reporter import Silent
 from detr_core.sources.config import ScenesConfig
 from detr_core.sources.scenes import generate_scenes
@@ -21,19 +21,9 @@ SCENES = ScenesConfig(
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Results:
-    """Folders of one profile, as `write_report` takes them."""
-
-    data: Path
-    detection: Path
-    panoptic: Path
-    evaluation: Path
-    studies: Path
-
-    @property
-    def split(self) -> Split:
-        return read_dataset(self.data)["val"]
+def split_of(results: Results) -> Split:
+    """The val split of the dataset."""
+    return read_dataset(results.data)["val"]
 
 
 def dump(path: Path, content: object) -> None:
@@ -42,7 +32,7 @@ def dump(path: Path, content: object) -> None:
 
 
 def cells(ap: Mapping[float | None, list[float]]) -> list[Cell]:
-    """A cell for each threshold and depth; every figure is the given AP but APl, which has nothing to be measured on."""
+    """Returns a cell for each threshold and depth; every metric is the AP, except APl, for which there is nothing to measure."""
     return [
         Cell(depth, nms, {name: -1.0 if name == "APl" else value for name in METRICS})
         for nms, row in ap.items()
@@ -52,37 +42,38 @@ def cells(ap: Mapping[float | None, list[float]]) -> list[Cell]:
 
 def write_results(root: Path) -> Results:
     """Predictions that are the ground truth, and metrics that are easy to recognise."""
-    found = Results(*(root / name for name in ("data", "detection", "panoptic", "evaluation", "studies")))
-    generate_scenes(SCENES, 0, found.data, 1, Silent())
-    split = found.split
+    results = Results("tiny", *(root / name for name in ("data", "detection", "panoptic", "evaluation", "studies")))
+    generate_scenes(SCENES, 0, results.data, 1, Silent())
+    split = split_of(results)
     assert split.instances is not None
     assert split.panoptic is not None
     assert split.panoptic_masks is not None
     objects = json.loads(split.instances.read_text())["annotations"]
     keys = ("image_id", "category_id", "bbox")
-    dump(found.evaluation / "bbox.json", [{key: each[key] for key in keys} | {"score": 0.9} for each in objects])
+    dump(results.evaluation / "bbox.json", [{key: entry[key] for key in keys} | {"score": 0.9} for entry in objects])
     maps = json.loads(split.panoptic.read_text())["annotations"]
-    dump(found.evaluation / "panoptic.json", {"annotations": maps})
-    (found.evaluation / "panoptic").mkdir()
-    for each in maps:
-        pixels = np.asarray(Image.open(split.panoptic_masks / each["file_name"]))
-        Image.fromarray(pixels).save(found.evaluation / "panoptic" / each["file_name"])
+    dump(results.evaluation / "panoptic.json", {"annotations": maps})
+    (results.evaluation / "panoptic").mkdir()
+    for entry in maps:
+        pixels = np.asarray(Image.open(split.panoptic_masks / entry["file_name"]))
+        Image.fromarray(pixels).save(results.evaluation / "panoptic" / entry["file_name"])
     boxes = {f"val/{name}": -1.0 if name == "APl" else 0.5 + i / 100 for i, name in enumerate(METRICS)}
     masks = {f"val/mask/{name}": 0.4 for name in METRICS}
     qualities = {f"val/{name}{part}": 0.61 for name in ("PQ", "SQ", "RQ") for part in ("", "_things", "_stuff")}
-    dump(found.evaluation / "metrics.json", boxes | masks | qualities)
+    dump(results.evaluation / "metrics.json", boxes | masks | qualities)
     sky = {"pq": 0.9, "sq": 0.95, "rq": 0.96}
     dump(
-        found.evaluation / "per_class.json",
+        results.evaluation / "per_class.json",
         {"bbox": {"circle": 0.7, "star": -1.0}, "segm": {"circle": 0.6, "star": 0.3}, "panoptic": {"sky": sky}},
     )
     kinds = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")
     part = {"AP50": 0.8, "gain": dict.fromkeys(kinds, 0.021), "count": dict.fromkeys(kinds, 1234)}
-    dump(found.evaluation / "errors.json", {"bbox": part, "segm": part})
-    for folder, metric in ((found.detection, "val/AP"), (found.panoptic, "val/PQ")):
+    dump(results.evaluation / "errors.json", {"bbox": part, "segm": part})
+    for folder, metric in ((results.detection, "val/AP"), (results.panoptic, "val/PQ")):
         folder.mkdir()
         history = [{"step": step, "epoch": step / 100, "train/loss": 20 / step, metric: 0.1 * step / 100} for step in (100, 200)]
         (folder / "history.jsonl").write_text("".join(json.dumps(record) + "\n" for record in history))
-    (found.studies / "decoder-nms").mkdir(parents=True)
-    write_cells(cells({None: [0.524, 0.555], 0.7: [0.532, 0.557], 0.5: [0.52, 0.545]}), found.studies / "decoder-nms")
-    return found
+    study = results.studies / "evaluating" / "decoder-nms"
+    study.mkdir(parents=True)
+    write_cells(cells({None: [0.524, 0.555], 0.7: [0.532, 0.557], 0.5: [0.52, 0.545]}), study)
+    return results

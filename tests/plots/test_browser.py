@@ -7,11 +7,12 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from detr_core.studies.claims import Claim, PaperClaim
 from detr_core.studies.comparison import write_table
 from tests.plots.stage_results import dump, write_results
 from tests.plots.test_page import written
@@ -22,6 +23,11 @@ OPTIONS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--virtual-time-budget=10000",
 )  # fmt: skip
+VERDICTS = [
+    Claim("AP rises", "36.7 to 41.6", "AP 1 9.0 higher (+7.0 to +11.0) than 0", "supported", ""),
+    Claim("AP falls", "none", "AP 1 9.0 higher (+7.0 to +11.0) than 0", "contradicted", ""),
+    Claim("AP stays", "none", "AP 1 0.1 higher (−1.0 to +1.0) than 0", "undecided", "the interval includes 0"),
+]
 READABLE = 4.5  # to 1: WCAG's contrast of text
 
 # Clicks as a reader does and tells the page around it what comes of it.
@@ -51,7 +57,8 @@ const ask = async () => {
     return (high + .05) / (low + .05);
   };
   found.ground = light(ground(document.body));
-  found.contrasts = all("h1, h2, h3, p, a, dt, dd, code, td, th, th small, .tag, thead button, svg text, footer").map(contrast);
+  const texts = "h1, h2, h3, p, a, dt, dd, code, td, th, th small, .tag, .verdict, .claims small, thead button, svg text, footer";
+  found.contrasts = all(texts).map(contrast);
 
   const table = all("table").find(each => one("h3", each.closest("div").parentElement)?.textContent === "By class");
   const names = () => all("tbody th", table).map(head => head.textContent), heads = all("thead button", table);
@@ -87,11 +94,12 @@ FRAME = """<!doctype html>
 
 
 @dataclass(frozen=True)
-class Found:
-    """width: of the frame; page: of its content. links [N, 2]: left and right of each. ground: lightness of the page, 0..1.
+class Measurements:
+    """The measurements that the script takes on the page.
 
-    orders: names in the table, at first and after each click. opened: of a picture and a plot, whether a click opened it, it was
-    the same one, how many times as wide it is, and whether another click left it open.
+    width: of the window, and page: of its content, in pixels. links [N, 2]: the left and right edge of each link. ground: the
+    lightness of the page, 0..1. orders: the names in the table, at first and after each click. opened: for a picture and a plot,
+    whether a click opened it, whether it was the same one, how many times as wide it was, and whether another click left it open.
     """
 
     width: int
@@ -107,50 +115,50 @@ class Found:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of complete results, with a training study and one that was not run, and the script that asks it."""
+    """Returns the report of complete results, with a training study and one that was not run, and the script that measures it."""
     folder = tmp_path_factory.mktemp("browser")
     results = write_results(folder)
-    write_table(TABLE, results.studies / "encoder-depth")
+    write_table(replace(TABLE, claims=VERDICTS), results.studies / "training" / "encoder-depth")
     names = {"circle": 0.2, "star": 0.4, "ring": 0.3}
     dump(results.evaluation / "per_class.json", {"bbox": names, "segm": {**names, "ring": 0.9}})
-    text = written(results, folder / "out")
+    text = written(results, folder / "out", claims={"encoder-depth": [PaperClaim("AP rises", "36.7 to 41.6")]})
     assert text.count("</body>") == 1
     asked = folder / "out" / "asked.html"
     asked.write_text(text.replace("</body>", ASK), encoding="utf-8")
     return asked
 
 
-def look(page: Path, profile: Path, width: int, dark: bool) -> Found:
-    """What the page says of itself in a window of this width, in a browser that prefers dark pages or light ones."""
+def look(page: Path, profile: Path, width: int, dark: bool) -> Measurements:
+    """Returns what the script measures on the page in a window of this width, in a browser that prefers dark or light pages."""
     assert CHROMIUM is not None
     frame = page.with_name(f"{width}.html")
     frame.write_text(FRAME.replace("{width}", str(width)), encoding="utf-8")
     where = [f"--user-data-dir={profile}", "--window-size=1500,1000", f"--blink-settings=preferredColorScheme={int(not dark)}"]
     command = [CHROMIUM, *OPTIONS, *where, "--dump-dom", frame.as_uri()]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-    answer = re.search(r"<output>(.+)</output>", shown)
-    assert answer is not None, shown
-    found = json.loads(html.unescape(answer[1]))
-    assert "error" not in found, found["error"]
-    return Found(**found)
+    output = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    answer = re.search(r"<output>(.+)</output>", output)
+    assert answer is not None, output
+    measurements = json.loads(html.unescape(answer[1]))
+    assert "error" not in measurements, measurements["error"]
+    return Measurements(**measurements)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [1400, 390])
 def test_a_reader_sees_all_of_it_and_can_sort_and_enlarge(page: Path, tmp_path: Path, width: int, dark: bool) -> None:
-    found = look(page, tmp_path, width, dark)
-    assert found.width == width
-    assert found.page == width, "the page scrolls sideways"
-    assert len(found.links) == 7
-    assert all(0 <= left < right <= width for left, right in found.links), "a link of the contents is out of sight"
-    assert found.fetched == []
-    assert (found.ground < 0.1) == dark
-    assert len(found.contrasts) > 200
-    assert min(found.contrasts) >= READABLE
+    measurements = look(page, tmp_path, width, dark)
+    assert measurements.width == width
+    assert measurements.page == width, "the page scrolls sideways"
+    assert len(measurements.links) == 8
+    assert all(0 <= left < right <= width for left, right in measurements.links), "a link of the contents is out of sight"
+    assert measurements.fetched == []
+    assert (measurements.ground < 0.1) == dark
+    assert len(measurements.contrasts) > 200
+    assert min(measurements.contrasts) >= READABLE
     first, down, up = ["circle", "star", "ring"], ["circle", "ring", "star"], ["star", "ring", "circle"]
-    assert found.orders == [first, down, up, ["star", "ring", "circle"], ["circle", "ring", "star"]]
-    assert found.sorted == "ascending"
-    for opened, same, larger, left_open in found.opened:
+    assert measurements.orders == [first, down, up, ["star", "ring", "circle"], ["circle", "ring", "star"]]
+    assert measurements.sorted == "ascending"
+    for opened, same, larger, left_open in measurements.opened:
         assert (opened, same, left_open) == (True, True, False)
         assert larger > 1.3

@@ -22,18 +22,18 @@ from tests.plots.test_page import Page
 
 
 def page(folder: Path, out: Path, queries: int = 10, lenient: bool = True) -> str:
-    """The text of the page for the dataset in this folder."""
+    """Returns the text of the check's page for the dataset in this folder."""
     splits = read_dataset(folder)
     out.mkdir()
-    found = inspect(splits, queries, Silent())
-    return write_data_check("cells", splits, found, queries, lenient, 2, out).read_text(encoding="utf-8")
+    inspection = inspect(splits, queries, Silent())
+    return write_data_check("cells", splits, inspection, queries, lenient, 2, out).read_text(encoding="utf-8")
 
 
 def test_supplied_is_used_and_left_out(tmp_path: Path) -> None:
     whole = write_whole(tmp_path / "data", panoptic=False)
     (whole / "train" / "1.jpg").write_bytes(b"")
-    change(whole, "train", "instances", lambda found: found["annotations"][1].update(bbox=[90, 6, 10, 12]))
-    change(whole, "train", "instances", lambda found: found["annotations"][2].update(iscrowd=1, segmentation=[]))
+    change(whole, "train", "instances", lambda coco: coco["annotations"][1].update(bbox=[90, 6, 10, 12]))
+    change(whole, "train", "instances", lambda coco: coco["annotations"][2].update(iscrowd=1, segmentation=[]))
     text = page(whole, tmp_path / "out")
     rows = [cells for _, cells in Page(text).rows]
     assert ["train images", "4", "3", "1"] in rows
@@ -49,7 +49,7 @@ def test_the_number_of_findings_and_of_their_images_is_told(tmp_path: Path) -> N
     whole = write_whole(tmp_path / "data", panoptic=False)
     (whole / "val" / "101.jpg").write_bytes(b"")
     for place in (0, 1, 2):
-        change(whole, "train", "instances", lambda found, place=place: found["annotations"][place].update(bbox=[90, 6, 10, 12]))
+        change(whole, "train", "instances", lambda coco, place=place: coco["annotations"][place].update(bbox=[90, 6, 10, 12]))
     text = page(whole, tmp_path / "out")
     assert "<p>There is 1 such finding in 1 image.</p>" in text
     assert "<p>There are 3 such findings in 3 images. The pictures show the images with the most of them.</p>" in text
@@ -78,14 +78,14 @@ def test_the_last_number_of_objects_has_a_whole_bar(tmp_path: Path) -> None:
 def test_long_names_of_findings_leave_room_for_the_counts(tmp_path: Path) -> None:
     whole = write_whole(tmp_path / "data", panoptic=False)
     for image in (1, 2):
-        change(whole, "train", "instances", lambda found, image=image: found["images"][image].update(id=2))
-    change(whole, "train", "instances", lambda found: found["annotations"][0].update(area=0))
+        change(whole, "train", "instances", lambda coco, image=image: coco["images"][image].update(id=2))
+    change(whole, "train", "instances", lambda coco: coco["annotations"][0].update(area=0))
     assert "an image with the id of another image, so that" in page(whole, tmp_path / "out")
     assert CHROMIUM is not None
     where = [f"--user-data-dir={tmp_path / 'browser'}", "--window-size=1200,1000", "--dump-dom"]
     address = (tmp_path / "out" / "index.html").as_uri()
-    shown = subprocess.run([CHROMIUM, *OPTIONS, *where, address], capture_output=True, text=True, timeout=120, check=True).stdout
-    hints = re.findall(r'<p class="hint"[^>]*>', shown)
+    output = subprocess.run([CHROMIUM, *OPTIONS, *where, address], capture_output=True, text=True, timeout=120, check=True).stdout
+    hints = re.findall(r'<p class="hint"[^>]*>', output)
     assert len(hints) == 5
     assert set(hints) == {'<p class="hint" hidden="">'}, "a table says that columns are out of sight"
 

@@ -1,28 +1,32 @@
+"""The report is one page that needs no other file, shows the measured metrics, and marks published ones as such."""
+
 import json
 import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import astuple
+from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from detr_core.coco import coco_categories, is_coco
+from detr_core.plots.claims import ProfileStudies
 from detr_core.plots.report import ReportError, write_report
 from detr_core.structures import Category
+from detr_core.studies.claims import PaperClaim
 from tests.plots.stage_results import Results, dump, write_results
 
 LINKS = {"git commit": "0123abc", "MLflow": "http://127.0.0.1:5000/#/x?a=1&b=2", "parameters": "a: 1\nb: 2"}
 COMMANDS = {
-    "decoder-nms": "python -m flows.ablations decoder-nms --profile tiny",
-    "feed-forward": "python -m flows.ablations feed-forward --profile tiny",
+    "decoder-nms": "python -m flows.studies decoder-nms --profile tiny",
+    "feed-forward": "python -m flows.studies feed-forward --profile tiny",
 }
+Claims = Mapping[str, Sequence[PaperClaim]]
 VOID = {"meta", "img", "br", "input", "link"}
 
 
 class Page(HTMLParser):
-    """What the tests ask of a page: that its elements nest, its addresses, its table rows, its text by section."""
+    """Parses a page: that its elements nest, its addresses, its table rows, and its text by section."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -61,15 +65,16 @@ class Page(HTMLParser):
             self.rows[-1][1][-1] += data
 
 
-def written(results: Results, out: Path, links: Mapping[str, str] = LINKS) -> str:
-    path = write_report("tiny", *astuple(results), out=out, pictures=2, links=links, commands=COMMANDS)
+def written(results: Results, out: Path, links: Mapping[str, str] = LINKS, claims: Claims | None = None) -> str:
+    """Returns the page about these results. claims: study -> the claims of the paper that it decides."""
+    path = write_report(results, out, pictures=2, links=links, studies=ProfileStudies(COMMANDS, claims or {}))
     assert path == out / "index.html"
     return path.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The page of complete results."""
+    """Returns the page of complete results."""
     folder = tmp_path_factory.mktemp("page")
     return written(write_results(folder), folder / "out")
 
@@ -77,7 +82,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_the_page_stands_alone_and_is_the_same_each_time(text: str, results: Results, tmp_path: Path) -> None:
     page = Page(text)
     assert sorted(set(page.ids)) == sorted(page.ids)
-    outside = [each for each in page.addresses if not each.startswith(("data:image/jpeg;base64,", "#"))]
+    outside = [address for address in page.addresses if not address.startswith(("data:image/jpeg;base64,", "#"))]
     assert outside == [LINKS["MLflow"]]
     assert not re.search(r"@import|url\((?!#)", text)
     assert text.count('src="data:') == 4

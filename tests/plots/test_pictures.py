@@ -1,3 +1,5 @@
+"""Pictures of predictions show the ground truth and the detections that are sure enough."""
+
 import json
 from dataclasses import replace
 from itertools import pairwise
@@ -14,7 +16,7 @@ from detr_core.plots.detections import detection_pictures
 from detr_core.plots.panoptic import overlay, panoptic_pictures
 from detr_core.plots.pictures import category_colors
 from detr_core.sampling import evenly_spaced
-from tests.plots.stage_results import Results, dump
+from tests.plots.stage_results import Results, dump, split_of
 
 
 @given(st.integers(0, 500), st.integers(0, 500))
@@ -31,7 +33,7 @@ def test_every_class_of_coco_has_a_colour_of_its_own() -> None:
 
 
 def test_predictions_that_are_the_ground_truth_look_like_it(results: Results, tmp_path: Path) -> None:
-    (file,) = detection_pictures(results.split, results.evaluation, tmp_path, 1)
+    (file,) = detection_pictures(split_of(results), results.evaluation, tmp_path, 1)
     assert file.name == "detection_0.jpg"
     pixels = np.asarray(Image.open(file)).astype(int)
     assert pixels.shape[1] == 2 * 384 + 3 * 4
@@ -46,14 +48,14 @@ def test_unsure_and_unknown_detections_are_not_drawn(results: Results, tmp_path:
     pictures = []
     for content in (boxes, []):
         dump(results.evaluation / "bbox.json", content)
-        pictures.append(detection_pictures(results.split, results.evaluation, tmp_path, 1)[0].read_bytes())
+        pictures.append(detection_pictures(split_of(results), results.evaluation, tmp_path, 1)[0].read_bytes())
     assert pictures[0] == pictures[1]
 
 
 def test_boxes_of_things_come_from_panoptic_segments_without_instances(results: Results, tmp_path: Path) -> None:
-    (expected,) = detection_pictures(results.split, results.evaluation, tmp_path, 1)
+    (expected,) = detection_pictures(split_of(results), results.evaluation, tmp_path, 1)
     pixels = expected.read_bytes()
-    (found,) = detection_pictures(replace(results.split, instances=None), results.evaluation, tmp_path, 1)
+    (found,) = detection_pictures(replace(split_of(results), instances=None), results.evaluation, tmp_path, 1)
     assert found.read_bytes() == pixels
 
 
@@ -68,7 +70,7 @@ def test_segments_are_tinted_and_void_is_dark() -> None:
 
 
 def test_panoptic_pictures_show_image_truth_and_prediction(results: Results, tmp_path: Path) -> None:
-    files = panoptic_pictures(results.split, results.evaluation, tmp_path, 12)
+    files = panoptic_pictures(split_of(results), results.evaluation, tmp_path, 12)
     assert [file.name for file in files] == ["panoptic_0.jpg", "panoptic_1.jpg", "panoptic_2.jpg"]
     pixels = np.asarray(Image.open(files[0])).astype(int)
     image, truth, prediction = (pixels[-388:-4, left : left + 384] for left in (4, 392, 780))
@@ -77,7 +79,8 @@ def test_panoptic_pictures_show_image_truth_and_prediction(results: Results, tmp
 
 
 def test_no_panoptic_pictures_without_panoptic_ground_truth(results: Results, tmp_path: Path) -> None:
-    assert panoptic_pictures(replace(results.split, panoptic=None, panoptic_masks=None), results.evaluation, tmp_path, 3) == []
+    split = replace(split_of(results), panoptic=None, panoptic_masks=None)
+    assert panoptic_pictures(split, results.evaluation, tmp_path, 3) == []
 
 
 def test_a_file_name_that_leads_out_of_the_folder_is_refused(results: Results, tmp_path: Path) -> None:
@@ -85,4 +88,4 @@ def test_a_file_name_that_leads_out_of_the_folder_is_refused(results: Results, t
     content["annotations"][0]["file_name"] = "../../secret.png"
     dump(results.evaluation / "panoptic.json", content)
     with pytest.raises(DatasetError, match=r"without '\.\.', found '\.\./\.\./secret\.png'"):
-        panoptic_pictures(results.split, results.evaluation, tmp_path, 3)
+        panoptic_pictures(split_of(results), results.evaluation, tmp_path, 3)

@@ -1,3 +1,5 @@
+"""The plots of a training study show each seed, the curves and the published rows."""
+
 from pathlib import Path
 
 from detr_core.plots.study import published, study_plots, study_table, study_texts
@@ -7,15 +9,15 @@ from tests.studies.test_comparison import TABLE
 
 def test_each_seed_the_curves_and_the_published_rows_are_drawn_apart_and_the_same_each_time(tmp_path: Path) -> None:
     table = write_table(TABLE, tmp_path)
-    drawn = []
+    pictures = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         files = study_plots(table, tmp_path / name)
         assert [file.name for file in files[::2]] == [
             "encoder-depth_measured.svg", "encoder-depth_curves.svg", "encoder-depth_published.svg",
         ]  # fmt: skip
-        drawn.append([file.read_bytes() for file in files])
-    assert drawn[0] == drawn[1]
+        pictures.append([file.read_bytes() for file in files])
+    assert pictures[0] == pictures[1]
     measured, _, theirs = (file.read_text() for file in files[::2])
     assert "measured, profile tiny" in measured
     assert "32.0" in measured
@@ -31,7 +33,7 @@ def test_measured_stands_beside_published(tmp_path: Path) -> None:
         ("0", (32.0, -9.0, -11.0, -7.0, 1.5, 0.25, 90.0, 2)),
         ("1 (base)", (41.0, None, None, None, 1.5, 0.25, 90.0, 2)),
     ]
-    assert table.published[3] == ("12 layers", (41.6, None, None, None, 49.2, None, None, None))
+    assert table.published[3] == ("12 layers", (41.6, None, None, None, 49.2, 95, 20, None))
     assert "table 2" in table.source
 
 
@@ -40,6 +42,7 @@ def test_the_sentence_says_what_the_metrics_say_and_what_is_missing(tmp_path: Pa
         "AP is highest with '1' (41.0) and lowest with '0' (32.0); against '1': '0' −9.0.",
         "Published (Table 2), on COCO: AP from 36.7 (0 layers) to 41.6 (12 layers).",
         "The table lacks these runs: 2, seed 0 (out of luck). This command runs them: make it",
+        "The metrics are those of the evaluation after the last epoch.",
         "The difference from the base's AP has a 95% bootstrap interval over the validation images, averaged over seeds. "
         "A multiply-add counts as one FLOP; images/s were measured with batches of one image on M, 1 thread.",
     ]

@@ -1,3 +1,5 @@
+"""The tag of a box lies beside it, and never on another object or another tag."""
+
 from detr_core.plots.pictures import Corners, tag_place
 
 PANEL = (400, 400)

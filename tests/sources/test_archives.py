@@ -29,7 +29,7 @@ from tests.unreliable_server import Site, serving
 
 
 def zipped(files: dict[str, bytes], **entry: Any) -> bytes:
-    """An archive of these files; entry: attributes that every one of them gets."""
+    """Returns an archive of these files. entry: attributes of every entry."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, body in files.items():
@@ -48,11 +48,13 @@ OUTER = {"annotations/panoptic.json": b"{}", "annotations/panoptic.zip": zipped(
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Removes the pauses between the tries of a download."""
     monkeypatch.setattr(resuming, "PAUSES", (0.0, 0.0))
 
 
 @pytest.fixture
 def site() -> Iterator[Site]:
+    """Yields a server with the archives of a small dataset."""
     with serving(Site({"/train.zip": zipped(IMAGES), "/panoptic.zip": zipped(OUTER)})) as site:
         yield site
 
@@ -77,14 +79,14 @@ WHOLE = IMAGES | {"annotations/panoptic.json": b"{}"} | {f"annotations/{name}": 
 
 
 def test_a_folder_from_archives(site: Site, tmp_path: Path) -> None:
-    told, root = Memory(), tmp_path / "coco"
-    fill(root, config(site), told)
+    reporter, root = Memory(), tmp_path / "coco"
+    fill(root, config(site), reporter)
     assert files_below(root) == WHOLE
     assert sorted(path.name for path in (root / ".archives").iterdir()) == ["panoptic.zip.json", "train.zip.json"]
     assert (root / "train/3.jpg").stat().st_mtime == 1504267200  # the archive's, so that a second download gives the same
-    assert told.last_progress[0] == told.last_progress[1]
+    assert reporter.last_progress[0] == reporter.last_progress[1]
     asked = len(site.asked)
-    fill(root, config(site), told)
+    fill(root, config(site), reporter)
     assert len(site.asked) == asked
 
 
@@ -140,10 +142,10 @@ def test_a_folder_of_something_else_is_left_alone(site: Site, tmp_path: Path) ->
 
 
 def test_what_is_not_verified_is_said(site: Site, tmp_path: Path) -> None:
-    told = Memory()
+    reporter = Memory()
     known = config(site)
-    fill(tmp_path, replace(known, archives=(replace(known.archives[1], size=None, sha256=None),)), told)
-    assert told.messages == [f"{site.url}/train.zip: the profile gives no checksum, so the archive is not verified"]
+    fill(tmp_path, replace(known, archives=(replace(known.archives[1], size=None, sha256=None),)), reporter)
+    assert reporter.messages == [f"{site.url}/train.zip: the profile gives no checksum, so the archive is not verified"]
 
 
 def test_wrong_archives(site: Site, tmp_path: Path) -> None:
@@ -250,11 +252,11 @@ def test_no_damaged_archive_crashes_or_leaves_the_folder(flips: list[tuple[int, 
         except DatasetError:
             brought = None
         assert {path.name for path in root.iterdir()} == {"folder", "a.zip"}
-        found = files_below(root / "folder")
-        assert not any(name.endswith(".part") for name in found)
+        files = files_below(root / "folder")
+        assert not any(name.endswith(".part") for name in files)
         if brought is not None:
-            assert {name: len(body) for name, body in found.items()} == brought
-        for body in found.values():
+            assert {name: len(body) for name, body in files.items()} == brought
+        for body in files.values():
             assert len(set(body)) <= 1, "a file is whole and as it was, or isn't there"
 
 

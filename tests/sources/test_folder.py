@@ -27,7 +27,7 @@ YOLO = SplitConfig("images", "labels", None, None)
 
 
 def from_yolo(root: Path, names: tuple[str, ...] = ("x", "y"), **options: Any) -> dict[str, Any]:
-    """The content of the one split that `yolo` makes."""
+    """Returns the content of the only split of `yolo`."""
     described = YoloSet("data.yaml", names, options.get("keypoints"))
     return read_yolo(root, {"train": YOLO}, described, options.get("labels"))["train"]
 
@@ -40,7 +40,10 @@ def config(**values: Any) -> FolderConfig:
 
 @pytest.fixture
 def yolo(tmp_path: Path) -> Path:
-    """Four images, 40 x 20 pixels; b is turned by its EXIF entry, c has an empty file of labels, d has none."""
+    """Returns a YOLO dataset of four images of 40 x 20 pixels.
+
+    An EXIF entry rotates b, the label file of c is empty, and d has none.
+    """
     root = tmp_path / "yolo"
     (root / "images").mkdir(parents=True)
     (root / "labels").mkdir()
@@ -141,7 +144,7 @@ POSE = "0 .5 .5 .4 .4"
 
 
 @pytest.mark.parametrize(
-    ("rows", "found"),
+    ("rows", "columns"),
     [
         (["0 .5 .5 .1 .1 .9"] * 2, "a.txt: line 1: .*, found 6 columns"),
         (["0 .5 .5 .1 .1 .9 7"] * 2, "a.txt: line 1: .*, found 7 columns"),
@@ -154,10 +157,10 @@ POSE = "0 .5 .5 .4 .4"
         ([POSE + " .4 .4 2" * 17] * 2, "found 56 columns"),
     ],
 )
-def test_rows_that_can_be_something_else_are_never_polygons(yolo: Path, rows: list[str], found: str) -> None:
+def test_rows_that_can_be_something_else_are_never_polygons(yolo: Path, rows: list[str], columns: str) -> None:
     (yolo / "labels" / "a.txt").write_text("\n".join(rows))
     (yolo / "labels" / "b.txt").unlink()
-    with pytest.raises(DatasetError, match=found) as raised:
+    with pytest.raises(DatasetError, match=columns) as raised:
         from_yolo(yolo)
     assert "`--labels boxes`, `--labels polygons` or `--labels keypoints`" in str(raised.value)
 
@@ -169,8 +172,8 @@ def test_keypoints_are_left_out_and_told(yolo: Path) -> None:
         from_yolo(yolo, keypoints=(2, 3))
     content = from_yolo(yolo, keypoints=(2, 3), labels="keypoints")
     assert content["annotations"][0]["bbox"] == pytest.approx([12, 6, 16, 8])
-    found = [(finding.kind, finding.file, finding.detail) for finding in check_entries(content, "val", "instances").findings]
-    assert found == [
+    findings = [(finding.kind, finding.file, finding.detail) for finding in check_entries(content, "val", "instances").findings]
+    assert findings == [
         ("object_entry", "b.jpg", "labels/b.txt: line 1: expected `class cx cy w h` and 2 x 3 columns of keypoints (kpt_shape), "
          f"found 10 columns: '{POSE} .1 .1 2 .2 .2'"),
         ("columns_left_out", "a.png", "6 columns of keypoints"),
@@ -222,6 +225,7 @@ def test_a_split_without_any_label_file_is_refused(yolo: Path) -> None:
 
 @pytest.fixture
 def voc(tmp_path: Path) -> Path:
+    """Returns a Pascal VOC dataset of two images with one object each, of which the second is marked as difficult."""
     root = tmp_path / "voc"
     for name in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (root / name).mkdir(parents=True)

@@ -1,3 +1,5 @@
+"""The manifest of a dataset that is read in place changes with every change of its files."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""Generated scenes depend only on the seed, and their annotations agree with their pixels."""
+
 from __future__ import annotations
 
 import filecmp
@@ -12,30 +14,17 @@ from pycocotools import mask as rle
 
 from detr_core.data.splits import read_dataset
 from detr_core.reporter import Memory, Silent
-from detr_core.sources.config import ScenesConfig
 from detr_core.sources.drawing import STUFF, THINGS, draw_scene
 from detr_core.sources.scenes import generate_scenes
 from detr_core.sources.shapes import FIGURES, figure_mask
+from tests.tiny_detector import SCENES
 
-CONFIG = ScenesConfig(
-    train=6,
-    val=3,
-    size=64,
-    objects=(1, 6),
-    object_size=(14, 34),
-    beside=0.25,
-    beside_size=(0.45, 1.0),
-    visible=0.55,
-    color_noise=22,
-    random_color=0.05,
-    texture=(4, 22),
-    rotation=0.45,
-    log_aspect=0.25,
-)
+CONFIG = replace(SCENES, train=6, val=3, objects=(1, 6), object_size=(14, 34))
 
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a folder of generated scenes."""
     folder = tmp_path_factory.mktemp("scenes")
     generate_scenes(CONFIG, 3, folder, 1, Silent())
     return folder

@@ -63,10 +63,10 @@ def test_every_entry_is_in_exactly_one_part() -> None:
 )
 def test_copies_are_in_one_split(classes: dict[int, list[int]], share: float, seed: int, contents: int) -> None:
     groups = [[image for image in classes if image % contents == rest] for rest in range(contents)]
-    copies = [group for group in groups if len(group) > 1]
+    copies = [same for same in groups if len(same) > 1]
     val = stratified(classes, share, seed, copies)
-    assert all(set(group) <= val or not set(group) & val for group in copies)
-    if len([group for group in groups if group]) > 1:
+    assert all(set(same) <= val or not set(same) & val for same in copies)
+    if len([same for same in groups if same]) > 1:
         assert 0 < len(val) < len(classes)
     else:
         assert len(val) in (0, len(classes)), "images of one content can't be divided"

@@ -22,12 +22,11 @@ from detr_core.reporter import Memory
 from detr_core.sampling import evenly_spaced
 from detr_core.structures import Target
 from detr_core.studies.attention_mass import Mass, box_masks, box_regions, mask_regions, position_of
-from detr_core.studies.config import DecoderAttentionConfig, EncoderAttentionConfig
 from detr_core.studies.decoder_attention import decoder_attention, write_decoder_attention
 from detr_core.studies.encoder_attention import encoder_attention, write_encoder_attention
-from tests.tiny_detector import CPU, detector, scenes
+from detr_core.studies.evaluating.decoder_attention import DecoderAttentionConfig
+from tests.tiny_detector import detector, scenes, study_inputs
 
-ENCODER: dict[str, Any] = {"paper": "Figure 3", "pictures": 2, "points": 2, "batch_size": 4, "resize": None}
 DECODER: dict[str, Any] = {"paper": "Figure 6", "pictures": 2, "score": 0.1, "border": 0.1, "batch_size": 4, "resize": None}
 
 
@@ -80,13 +79,12 @@ def test_pictures_are_evenly_spread(images: int, count: int, expected: list[int]
     assert evenly_spaced(images, count) == expected
 
 
-def test_encoder_attention(dataset: CocoDataset, tmp_path: Path) -> None:
+def test_encoder_attention(dataset: CocoDataset, split: Split, tmp_path: Path) -> None:
     model = detector(dataset.categories, mask_head=False)
     with torch.no_grad():  # without queries and keys attention is the same everywhere
         model.transformer.encoder.layers[-1].self_attn.in_proj_weight[: 2 * 32] = 0
-    config = build(EncoderAttentionConfig, ENCODER, "a.yaml")
     reporter = Memory()
-    found = encoder_attention(model, dataset, config, CPU, 0, reporter)
+    found = encoder_attention(study_inputs(model, split, reporter), dataset, pictures=2, points=2, batch_size=4)
     assert reporter.last_progress == (6, 6)
     categories = [[dataset.categories[label] for label in dataset[i].target.labels] for i in range(6)]
     things = [[category.name for category in of_image if category.isthing] for of_image in categories]
@@ -117,19 +115,19 @@ def test_encoder_attention(dataset: CocoDataset, tmp_path: Path) -> None:
     assert [row["region"] for row in rows] == ["own", "same_class", "others"]
 
 
-def test_an_encoder_without_layers_has_no_attention(dataset: CocoDataset) -> None:
+def test_an_encoder_without_layers_has_no_attention(dataset: CocoDataset, split: Split) -> None:
     model = detector(dataset.categories, mask_head=False)
     model.transformer.encoder.layers = torch.nn.ModuleList()
     with pytest.raises(ConfigError, match=r"detector\.encoder_layers: expected 1 or more for encoder-attention, found 0"):
-        encoder_attention(model, dataset, build(EncoderAttentionConfig, ENCODER, "a.yaml"), CPU, 0, Memory())
+        encoder_attention(study_inputs(model, split, Memory()), dataset, pictures=2, points=2, batch_size=4)
 
 
-def test_decoder_attention(dataset: CocoDataset, tmp_path: Path) -> None:
+def test_decoder_attention(dataset: CocoDataset, split: Split, tmp_path: Path) -> None:
     model = detector(dataset.categories, mask_head=False)
     with torch.no_grad():
         model.transformer.decoder.layers[-1].multihead_attn.in_proj_weight[: 2 * 32] = 0
-    config = build(DecoderAttentionConfig, DECODER, "a.yaml")
-    found = decoder_attention(model, dataset.categories, dataset, config, CPU, 0, Memory())
+    inputs = study_inputs(model, split, Memory())
+    found = decoder_attention(inputs, dataset, pictures=2, score=0.1, border=0.1, batch_size=4)
     shares = [found.metrics[f"{region}/mass"] for region in ("extremities", "interior", "outside")]
     assert sum(shares) == pytest.approx(1, abs=1e-4)
     assert found.metrics["extremities/times"] == pytest.approx(1, abs=1e-4)
@@ -148,9 +146,7 @@ def test_decoder_attention(dataset: CocoDataset, tmp_path: Path) -> None:
             assert each["score"] >= 0.1
             assert each["category"] in things
             assert boxes[place, each["query"]].tolist() == pytest.approx(each["box"])
-    none = decoder_attention(
-        model, dataset.categories, dataset, build(DecoderAttentionConfig, DECODER | {"score": 1.0}, "a.yaml"), CPU, 0, Memory()
-    )
+    none = decoder_attention(inputs, dataset, pictures=2, score=1.0, border=0.1, batch_size=4)
     assert none.metrics["detections"] == 0
     assert "extremities/mass" not in none.metrics
 

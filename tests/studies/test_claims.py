@@ -9,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detr_core.config import ConfigError, build
-from detr_core.studies.claims import ClaimConfig, SeedDifference, Verdict, combined, decide, is_positive, is_small
+from detr_core.studies.claims import (
+    ClaimConfig,
+    Comparison,
+    MeasuredClaim,
+    SeedDifference,
+    Verdict,
+    combined,
+    decide,
+    decide_measured,
+    is_positive,
+    is_small,
+)
 
 SURE = SeedDifference(0.30, 0.40, 0.08, 0.12)
 NEGATIVE = SeedDifference(0.40, 0.30, -0.12, -0.08)
@@ -99,7 +110,7 @@ def test_a_claim_that_says_nothing_is_refused(form: dict[str, Any], error: str) 
 
 def test_a_claim_with_all_its_words() -> None:
     decided = decide(claim(lowest="a"), {("a", "b"): [SURE], ("a", "c"): [CHANCE]}, ("a", "b", "c"), 0.01)
-    assert decided.measured == "AP: b 10.0 higher (+8.0 to +12.0) than a; c 1.0 higher (-1.0 to +3.0) than a"
+    assert decided.measured == "AP b 10.0 higher (+8.0 to +12.0) than a; c 1.0 higher (−1.0 to +3.0) than a"
     assert decided.verdict == "undecided"
     assert decided.reason == "c against a: the interval over the validation images includes 0"
 
@@ -108,6 +119,27 @@ def test_a_claim_about_a_variant_without_results_is_not_measured() -> None:
     decided = decide(claim(ascending=["a", "b", "c"]), {("a", "b"): [SURE]}, ("a", "b", "c"), 0.01)
     assert decided.verdict == "not measured"
     assert decided.reason == "c against b: a variant has no result"
+
+
+def measured(*values: float) -> MeasuredClaim:
+    """Returns a claim with one comparison for each of these differences, whose interval is one point to either side."""
+    comparisons = [
+        Comparison(f"layer {place}", SeedDifference(0.3, 0.3 + value, value - 0.01, value + 0.01))
+        for place, value in enumerate(values)
+    ]
+    return MeasuredClaim("t", "p", "AP", comparisons)
+
+
+def test_a_claim_about_one_detector_is_decided_over_seeds() -> None:
+    one = decide_measured([measured(0.05, 0.02)], None)
+    assert (one.verdict, one.measured) == (
+        "undecided",
+        "AP, layer 0: 5.0 higher (+4.0 to +6.0); layer 1: 2.0 higher (+1.0 to +3.0)",
+    )
+    assert decide_measured([measured(0.05, 0.02), measured(0.06, 0.03)], None).verdict == "supported"
+    assert decide_measured([measured(0.05, 0.05), measured(0.06, -0.02)], None).reason == "layer 1: the seeds disagree"
+    assert decide_measured([measured(0.05, -0.02), measured(0.06, -0.03)], None).verdict == "contradicted"
+    assert decide_measured([measured(0.05, 0.005), measured(0.06, 0.005)], None).verdict == "undecided"
 
 
 def test_a_conjunction_is_as_strong_as_its_weakest_part() -> None:

@@ -1,11 +1,12 @@
+"""The table of a training study holds its runs, and differences come with intervals."""
+
 import json
 from pathlib import Path
 
 import pytest
 
-from detr_core.evaluate.average_precision import bootstrap_difference, coco_ap
+from detr_core.evaluate.average_precision import METRICS, Difference, bootstrap_differences, coco_ap
 from detr_core.studies.comparison import (  # fmt: skip
-    Difference,
     Run,
     Spread,
     Table,
@@ -67,8 +68,12 @@ def test_metrics_over_seeds() -> None:
 def test_the_interval_of_a_difference_holds_it_and_is_nothing_for_the_same_results(tmp_path: Path) -> None:
     results = json.loads((GOLDEN / "bbox.json").read_text())
     worse = [each | {"score": 1 - each["score"]} for each in results]
-    value, low, high = bootstrap_difference(GOLDEN / "gt.json", results, worse, samples=50)
-    ap = [coco_ap(GOLDEN / "gt.json", each, "bbox").metrics["AP"] for each in (results, worse)]
-    assert value == pytest.approx(ap[1] - ap[0])
-    assert low <= value <= high < 0
-    assert bootstrap_difference(GOLDEN / "gt.json", results, results, samples=50) == (0, 0, 0)
+    differences = bootstrap_differences(GOLDEN / "gt.json", results, worse, samples=50)
+    metrics, others = (coco_ap(GOLDEN / "gt.json", each, "bbox").metrics for each in (results, worse))
+    assert list(differences) == list(METRICS)
+    for name, difference in differences.items():
+        assert difference.value == pytest.approx(others[name] - metrics[name])
+        assert difference.low <= difference.value <= difference.high
+    assert differences["AP"].high < 0
+    same = bootstrap_differences(GOLDEN / "gt.json", results, results, samples=50)
+    assert set(same.values()) == {Difference(0, 0, 0)}

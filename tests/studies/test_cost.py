@@ -1,3 +1,5 @@
+"""FLOPs and parameters of a detector are counted as in the paper."""
+
 from pathlib import Path
 
 import pytest

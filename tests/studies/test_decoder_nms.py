@@ -18,9 +18,10 @@ from detr_core.evaluate.average_precision import METRICS
 from detr_core.evaluate.boxes import Detections
 from detr_core.evaluate.predictions import average_precision_of
 from detr_core.reporter import Memory, Silent
-from detr_core.studies.config import DecoderNmsConfig
+from detr_core.studies.claims import read_measured, write_measured
 from detr_core.studies.decoder_nms import Cell, decoder_nms, kept_by_nms, write_cells
-from tests.tiny_detector import CPU, dataset_of, detector, scenes
+from detr_core.studies.evaluating.decoder_nms import CLAIMS
+from tests.tiny_detector import CPU, dataset_of, detector, scenes, study_inputs
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +35,12 @@ def dataset(split: Split) -> CocoDataset:
 
 
 def test_cells(dataset: CocoDataset, split: Split) -> None:
-    assert split.instances is not None
     model = detector(dataset.categories, mask_head=False)
     seen: list[int] = []
     model.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
-    config = DecoderNmsConfig(paper="Figure 4", nms=(None, 0.7, 0.01), batch_size=4, resize=None)
     reporter = Memory()
-    cells = decoder_nms(model, dataset.categories, dataset, config, split.instances, CPU, 0, reporter)
+    result = decoder_nms(study_inputs(model, split, reporter), dataset, (None, 0.7, 0.01), batch_size=4, claims=CLAIMS)
+    cells = result.cells
     assert sum(seen) == len(dataset) == reporter.last_progress[0]
     assert [(cell.decoder_depth, cell.nms) for cell in cells] == [(d, n) for d in (1, 2, 3) for n in (None, 0.7, 0.01)]
     assert all(tuple(cell.metrics) == METRICS for cell in cells)
@@ -48,6 +48,32 @@ def test_cells(dataset: CocoDataset, split: Split) -> None:
     assert last.metrics == pytest.approx(
         average_precision_of(model, dataset.categories, dataset, 4, single_process(CPU), 0, Silent())
     )
+
+
+def test_the_claims_are_differences_of_the_cells(dataset: CocoDataset, split: Split, tmp_path: Path) -> None:
+    model = detector(dataset.categories, mask_head=False)
+    result = decoder_nms(study_inputs(model, split, Silent()), dataset, (None, 0.7, 0.01), batch_size=4, claims=CLAIMS)
+    ap = {(cell.decoder_depth, cell.nms): cell.metrics["AP"] for cell in result.cells}
+    rises, helps, costs = result.claims
+    assert [comparison.what for comparison in rises.comparisons] == ["layer 2 against layer 1", "layer 3 against layer 2"]
+    for comparison, layer in zip(rises.comparisons, (2, 3), strict=True):
+        assert comparison.difference.first == ap[layer - 1, None]
+        assert comparison.difference.second == pytest.approx(ap[layer, None])
+    first = helps.comparisons[0]
+    assert first.what == "NMS 0.7 after layer 1"
+    assert first.difference.value == pytest.approx(ap[1, 0.7] - ap[1, None])
+    assert helps.comparisons[2].what == "gain by NMS 0.7 after layer 1 against layer 3"
+    assert helps.comparisons[2].difference.value == pytest.approx(ap[1, 0.7] - ap[1, None] - ap[3, 0.7] + ap[3, None])
+    assert costs.comparisons[0].difference.value == pytest.approx(ap[3, None] - ap[3, 0.7])
+    for claim in result.claims:
+        for comparison in claim.comparisons:
+            low, high = comparison.difference.low, comparison.difference.high
+            assert low is not None
+            assert high is not None
+            assert low <= comparison.difference.value + 1e-12
+            assert comparison.difference.value - 1e-12 <= high
+    write_measured(result.claims, tmp_path)
+    assert read_measured(tmp_path) == result.claims
 
 
 def test_nms_stays_within_a_class_of_an_image() -> None:

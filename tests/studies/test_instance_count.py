@@ -20,10 +20,10 @@ from detr_core.data.annotation_reader import read_annotations
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split
 from detr_core.reporter import Memory
-from detr_core.studies.config import InstanceCountConfig
 from detr_core.studies.instance_count import ClassCount, Example, found_cells, instance_count, write_counts
+from detr_core.studies.instance_count_config import InstanceCountConfig
 from detr_core.studies.object_grid import Crop, clear_objects, masked, tiled
-from tests.tiny_detector import CPU, dataset_of, detector, scenes
+from tests.tiny_detector import dataset_of, detector, scenes, study_inputs
 
 VALUES: dict[str, Any] = {
     "paper": "Figure 5", "grid": 3, "canvas": 60, "object_size": 0.8, "fill": [10, 20, 30], "classes": None, "objects": 2,
@@ -126,7 +126,7 @@ def test_every_number_of_cells_is_counted(dataset: CocoDataset, split: Split) ->
     sizes: list[torch.Size] = []
     model.register_forward_hook(lambda module, inputs, output: sizes.append(inputs[0].shape))
     reporter = Memory()
-    results = instance_count(model, dataset.categories, dataset, config(), split, CPU, reporter)
+    results = instance_count(study_inputs(model, split, reporter), dataset, config())
     things = [category.name for category in dataset.categories if category.isthing]
     assert [each.name for each in results] == things
     images = len(things) * 9 * 5
@@ -141,7 +141,7 @@ def test_every_number_of_cells_is_counted(dataset: CocoDataset, split: Split) ->
         assert each.most_in_training == max(counts)
         fill = (each.example.image == torch.tensor([10, 20, 30], dtype=torch.uint8).view(3, 1, 1)).all(0).view(3, 20, 3, 20)
         assert fill.all(3).all(1).sum() == 9 - 4 == 9 - each.example.visible
-    again = instance_count(model, dataset.categories, dataset, config(batch_size=7), split, CPU, Memory())
+    again = instance_count(study_inputs(model, split, Memory()), dataset, config(batch_size=7))
     assert all((a.found == b.found).all() for a, b in zip(results, again, strict=True))
 
 
@@ -151,13 +151,13 @@ def test_a_class_that_nobody_knows_is_refused(dataset: CocoDataset, split: Split
         with pytest.raises(
             ConfigError, match=rf"classes: expected things of checkpoint and dataset \(.*circle.*\), found '{name}'"
         ):
-            instance_count(model, dataset.categories, dataset, config(classes=[name]), split, CPU, Memory())
+            instance_count(study_inputs(model, split, Memory()), dataset, config(classes=[name]))
 
 
 def test_classes_without_an_object_that_stands_free_are_left_out_or_refused(dataset: CocoDataset, split: Split) -> None:
     model, reporter = detector(dataset.categories, mask_head=False), Memory()
     few = config(object_size=0.35, canvas=12, repeats=1)  # so small in their squares that few squares fit into an image
-    names = [each.name for each in instance_count(model, dataset.categories, dataset, few, split, CPU, reporter)]
+    names = [each.name for each in instance_count(study_inputs(model, split, reporter), dataset, few)]
     left_out = {category.name for category in dataset.categories if category.isthing} - set(names)
     assert names
     assert left_out
@@ -166,9 +166,9 @@ def test_classes_without_an_object_that_stands_free_are_left_out_or_refused(data
     ]
     asked = config(object_size=0.35, canvas=12, repeats=1, classes=sorted(left_out))
     with pytest.raises(ConfigError, match="classes: expected classes with an isolated object in an image, found"):
-        instance_count(model, dataset.categories, dataset, asked, split, CPU, reporter)
+        instance_count(study_inputs(model, split, reporter), dataset, asked)
     with pytest.raises(ConfigError, match="classes: expected at least one class with an isolated object in an image, found"):
-        instance_count(model, dataset.categories, dataset, config(object_size=0.05), split, CPU, reporter)
+        instance_count(study_inputs(model, split, reporter), dataset, config(object_size=0.05))
 
 
 def test_written_counts(tmp_path: Path) -> None:

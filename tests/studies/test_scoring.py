@@ -18,9 +18,9 @@ from detr_core.distributed import single_process
 from detr_core.evaluate.average_precision import METRICS, matched
 from detr_core.evaluate.predictions import average_precision_of
 from detr_core.reporter import Memory, Silent
-from detr_core.studies.config import ScoringConfig
+from detr_core.studies.evaluating.scoring import ScoringConfig
 from detr_core.studies.scoring import Scored, scoring, write_scores
-from tests.tiny_detector import CPU, dataset_of, detector, scenes
+from tests.tiny_detector import CPU, dataset_of, detector, scenes, study_inputs
 
 VALUES: dict[str, Any] = {"paper": "section 4.1", "scores": [0, 0.2, 0.6], "batch_size": 4, "resize": None}
 
@@ -42,12 +42,10 @@ def test_thresholds_that_make_no_sense_are_refused(scores: list[float]) -> None:
 
 
 def test_scores(dataset: CocoDataset, split: Split) -> None:
-    assert split.instances is not None
     model = detector(dataset.categories, mask_head=False)
     seen: list[int] = []
     model.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
-    config = build(ScoringConfig, VALUES, "a.yaml")
-    results = scoring(model, dataset.categories, dataset, config, split.instances, CPU, 0, Memory())
+    results = scoring(study_inputs(model, split, Memory()), dataset, VALUES["scores"], 4)
     assert sum(seen) == len(dataset)
     assert [(each.empty_slot_override, each.threshold) for each in results] == [
         (override, score) for override in (True, False) for score in (0, 0.2, 0.6)
@@ -87,11 +85,9 @@ def test_detections_are_matched_once_and_crowds_do_not_count() -> None:
 
 
 def test_nothing_found_is_all_zeros(dataset: CocoDataset, split: Split) -> None:
-    assert split.instances is not None
     model = detector(dataset.categories, mask_head=False)
     model.class_embed.bias.data[-1] = 1e4  # every query says no-object
-    config = build(ScoringConfig, VALUES, "a.yaml")
-    results = scoring(model, dataset.categories, dataset, config, split.instances, CPU, 0, Memory())
+    results = scoring(study_inputs(model, split, Memory()), dataset, VALUES["scores"], 4)
     assert {each.metrics[name] for each in results[3:] for name in ("AP", "precision", "recall", "F1")} == {0.0}
 
 

@@ -3,11 +3,12 @@
 import pytest
 
 from detr_core.config import ConfigError, build
-from detr_core.studies.config import DecoderNmsConfig
-from detr_core.studies.training import GridStudyConfig, NamedStudyConfig, study_kind
+from detr_core.studies.training import GridStudyConfig, NamedStudyConfig, training_kind
 
-GRID = {"paper": "Table 2", "base": "1", "seeds": [0], "set": {}, "vary": {"detector.encoder_layers": [0, 1]}}
-NAMED = {"paper": "Table 4", "base": "all", "seeds": [0, 1], "set": {}, "variants": {"all": {}, "no L1": {"a.l1": 0}}}
+DEPTHS = {"detector.encoder_layers": [0, 1]}
+LOSSES: dict[str, dict[str, int]] = {"all": {}, "no L1": {"a.l1": 0}}
+GRID = {"paper": "Table 2", "base": "1", "seeds": [0], "median_of": 1, "set": {}, "vary": DEPTHS}
+NAMED = {"paper": "Table 4", "base": "all", "seeds": [0, 1], "median_of": 1, "set": {}, "variants": LOSSES}
 
 
 def grid(**changes: object) -> GridStudyConfig:
@@ -52,7 +53,6 @@ def test_a_study_that_makes_no_sense_is_refused(changes: dict[str, object], said
     assert str(raised.value).startswith(said)
 
 
-def test_a_study_is_told_by_its_name_and_content() -> None:
-    assert study_kind("decoder-nms", {}) is DecoderNmsConfig
-    assert study_kind("encoder-depth", GRID) is GridStudyConfig
-    assert study_kind("losses", NAMED) is NamedStudyConfig
+def test_a_study_is_a_grid_or_has_named_variants() -> None:
+    assert training_kind("encoder-depth", GRID) is GridStudyConfig
+    assert training_kind("losses", NAMED) is NamedStudyConfig

@@ -36,28 +36,30 @@ def batch() -> Batch:
 
 @pytest.mark.parametrize("shared_heads", [True, False])
 def test_without_auxiliary_losses_the_last_layer_alone_counts(shared_heads: bool) -> None:
-    mine, normal = task(replace(LOSS, auxiliary=False), shared_heads=shared_heads), task(shared_heads=shared_heads)
-    normalizer = mine.normalizer([3, 0, 8])
-    total, parts = mine(batch(), normalizer)
+    without, normal = task(replace(LOSS, auxiliary=False), shared_heads=shared_heads), task(shared_heads=shared_heads)
+    normalizer = without.normalizer([3, 0, 8])
+    total, parts = without(batch(), normalizer)
     assert total.item() == pytest.approx((parts["classification"] + 5 * parts["l1"] + 2 * parts["giou"]).item())
     of_all_layers, same = normal(batch(), normalizer)
     assert same == parts
     assert of_all_layers.item() > 1.5 * total.item()
     total.backward()
-    assert all(parameter.grad is not None for parameter in mine.parameters()), "every process has gradients to share"
+    assert all(parameter.grad is not None for parameter in without.parameters()), "every process has gradients to share"
     if not shared_heads:
-        assert not mine.model.get_parameter("class_embed.0.weight").grad.any()  # type: ignore[union-attr]
-        assert mine.model.get_parameter("class_embed.1.weight").grad.any()  # type: ignore[union-attr]
+        assert not without.model.get_parameter("class_embed.0.weight").grad.any()  # type: ignore[union-attr]
+        assert without.model.get_parameter("class_embed.1.weight").grad.any()  # type: ignore[union-attr]
 
 
 def test_matching_and_losses_are_float32_in_bfloat16() -> None:
-    mine = task(precision=torch.bfloat16)
-    seen: list[torch.dtype] = []
-    mine.model.transformer.encoder.layers[0].linear1.register_forward_hook(lambda *found: seen.append(found[-1].dtype))  # type: ignore[union-attr]
-    total, parts = mine(batch(), mine.normalizer([3, 0, 8]))
-    assert seen == [torch.bfloat16], "the network does run in it"
+    module = task(precision=torch.bfloat16)
+    dtypes: list[torch.dtype] = []
+    module.model.transformer.encoder.layers[0].linear1.register_forward_hook(
+        lambda *arguments: dtypes.append(arguments[-1].dtype)
+    )  # type: ignore[union-attr]
+    total, parts = module(batch(), module.normalizer([3, 0, 8]))
+    assert dtypes == [torch.bfloat16], "the network does run in it"
     assert {value.dtype for value in (total, *parts.values())} == {FLOAT}
-    expected, _ = task()(batch(), mine.normalizer([3, 0, 8]))
+    expected, _ = task()(batch(), module.normalizer([3, 0, 8]))
     assert total.item() == pytest.approx(expected.item(), rel=0.03)
     total.backward()
-    assert {p.grad.dtype for p in mine.parameters() if p.grad is not None} == {FLOAT}
+    assert {p.grad.dtype for p in module.parameters() if p.grad is not None} == {FLOAT}

@@ -14,27 +14,27 @@ def rates(kind: str, config: OptimizerConfig | SgdConfig) -> dict[str, float]:
     model = build_detector(detector_config(KINDS[kind]["detector"], "tiny"), 3)
     optimizer = build_optimizer(model, config)
     names = {parameter: name for name, parameter in model.named_parameters()}
-    found = {names[parameter]: group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
-    assert found.keys() == set(names.values()), "each once"
-    return found
+    rate_of = {names[parameter]: group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    assert rate_of.keys() == set(names.values()), "each once"
+    return rate_of
 
 
 def test_what_places_sampling_points_has_its_own_rate() -> None:
-    found = rates("deformable", OptimizerConfig(2e-4, 1e-5, 1e-4, 0.1, sampling_lr=2e-5))
-    for name, rate in found.items():
+    rate_of = rates("deformable", OptimizerConfig(2e-4, 1e-5, 1e-4, 0.1, sampling_lr=2e-5))
+    for name, rate in rate_of.items():
         if name.startswith("backbone.0."):
             assert rate == 1e-5, name
         elif "sampling_offsets" in name or name.startswith("reference_points"):
             assert rate == 2e-5, name
         else:
             assert rate == 2e-4, name
-    assert set(found.values()) == {1e-5, 2e-5, 2e-4}
+    assert set(rate_of.values()) == {1e-5, 2e-5, 2e-4}
 
 
 def test_gradient_descent_with_momentum() -> None:
     config = SgdConfig(lr=0.02, backbone_lr=0.01, momentum=0.9, weight_decay=1e-4, clip_norm=None)
-    found = rates("faster_rcnn", config)
-    assert {name.startswith("backbone.0.") for name, rate in found.items() if rate == 0.01} == {True}
+    rate_of = rates("faster_rcnn", config)
+    assert {name.startswith("backbone.0.") for name, rate in rate_of.items() if rate == 0.01} == {True}
     weight = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.ones_(weight.weight)
     optimizer = build_optimizer(weight, config)

@@ -42,7 +42,7 @@ def box_alone(of: Target, *which: int) -> Target:
 
 
 def target(objects: list[tuple[int, int, int, int]]) -> Target:
-    """Objects that fill their boxes (top, left, height, width in pixels)."""
+    """Returns a target whose objects fill their boxes. objects: (top, left, height, width) in pixels."""
     masks = torch.zeros(len(objects), *SIZE, dtype=torch.bool)
     boxes = torch.zeros(len(objects), 4)
     for mask, box, (top, left, height, width) in zip(masks, boxes, objects, strict=True):
@@ -63,25 +63,27 @@ def gradients(of: TrainingModule) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("targets", [[target([]), target([])], [box_alone(target([(3, 4, 20, 30)]), 0), target([])]])
 def test_images_without_masks_have_no_mask_loss_and_zero_gradients(targets: list[Target]) -> None:
-    mine = task()
-    total, parts = mine(batch(*targets), mine.normalizer([0, 0]))
+    training_module = task()
+    total, parts = training_module(batch(*targets), training_module.normalizer([0, 0]))
     total.backward()
     assert (total.item(), float(parts["focal"]), float(parts["dice"])) == (0, 0, 0)
-    found = gradients(mine)
-    assert set(found) == {name for name, p in mine.named_parameters() if p.requires_grad}, "every process has some to share"
-    assert all(not gradient.any() for gradient in found.values())
+    actual = gradients(training_module)
+    assert set(actual) == {name for name, p in training_module.named_parameters() if p.requires_grad}, (
+        "every process has some to share"
+    )
+    assert all(not gradient.any() for gradient in actual.values())
 
 
 @pytest.mark.parametrize("objects", [[(20, 30, 1, 1)], [(0, 0, 48, 1)], [(5 * i, 6 * i, 4, 5) for i in range(9)]])
 def test_one_pixel_one_column_and_more_objects_than_queries(objects: list[tuple[int, int, int, int]]) -> None:
-    mine = task()
-    total, parts = mine(batch(target(objects)), mine.normalizer([len(objects)]))
+    training_module = task()
+    total, parts = training_module(batch(target(objects)), training_module.normalizer([len(objects)]))
     total.backward()
     matched = min(len(objects), SMALL.queries)
     assert 0 < float(parts["dice"]) <= matched / len(objects), "each matched mask adds at most 1, divided by all targets"
     assert float(parts["focal"]) > 0
     assert total.item() == pytest.approx((parts["focal"] + parts["dice"]).item())
-    assert all(gradient.isfinite().all() for gradient in gradients(mine).values())
+    assert all(gradient.isfinite().all() for gradient in gradients(training_module).values())
 
 
 def test_pieces_add_up_to_the_whole_also_when_one_is_empty() -> None:
@@ -106,27 +108,29 @@ def test_pieces_add_up_to_the_whole_also_when_one_is_empty() -> None:
 
 @pytest.mark.parametrize("off", ["focal", "dice"])
 def test_a_term_that_is_off_is_not_in_the_sum(off: str) -> None:
-    mine = task(replace(LOSS, **{off: 0.0}))
-    total, parts = mine(batch(target([(3, 4, 20, 30)])), mine.normalizer([1]))
+    training_module = task(replace(LOSS, **{off: 0.0}))
+    total, parts = training_module(batch(target([(3, 4, 20, 30)])), training_module.normalizer([1]))
     assert total.item() == pytest.approx(float(parts["dice" if off == "focal" else "focal"]))
 
 
 def test_nothing_of_the_frozen_detector_is_random_or_moves() -> None:
     torch.manual_seed(0)
     model = Detr(replace(SMALL, dropout=0.5), num_classes=3, mask_head=True)
-    mine = FrozenTrainingModule(model, LOSS, torch.float32).train()
-    assert not any(module.training for module in mine.modules())
+    training_module = FrozenTrainingModule(model, LOSS, torch.float32).train()
+    assert not any(module.training for module in training_module.modules())
     one = batch(target([(3, 4, 20, 30)]))
-    assert torch.equal(mine(one, mine.normalizer([1]))[0], mine(one, mine.normalizer([1]))[0]), "no dropout"
-    learning = {name.split(".")[1] for name, p in mine.named_parameters() if p.requires_grad}
+    assert torch.equal(
+        training_module(one, training_module.normalizer([1]))[0], training_module(one, training_module.normalizer([1]))[0]
+    ), "no dropout"
+    learning = {name.split(".")[1] for name, p in training_module.named_parameters() if p.requires_grad}
     assert learning == {"bbox_attention", "mask_head"}
 
 
 def test_an_object_without_a_mask_is_matched_and_counted_but_has_no_mask_loss() -> None:
-    mine = task()
+    training_module = task()
     both = target([(3, 4, 20, 30), (30, 10, 9, 9)])
-    of_each = [mine(batch(box_alone(both, other)), mine.normalizer([2]))[1] for other in (1, 0)]
-    of_both = mine(batch(both), mine.normalizer([2]))[1]
+    of_each = [training_module(batch(box_alone(both, other)), training_module.normalizer([2]))[1] for other in (1, 0)]
+    of_both = training_module(batch(both), training_module.normalizer([2]))[1]
     for name in ("focal", "dice"):
         torch.testing.assert_close(of_each[0][name] + of_each[1][name], of_both[name])
         assert (of_each[0][name] > 0) & (of_each[1][name] > 0)
@@ -135,9 +139,9 @@ def test_an_object_without_a_mask_is_matched_and_counted_but_has_no_mask_loss() 
 def test_only_jointly_gradients_reach_the_detector() -> None:
     one = batch(target([(3, 4, 20, 30)]))
     reached: dict[str, set[str]] = {}
-    for name, mine in (("frozen", task()), ("joint", joint())):
-        mine(one, mine.normalizer([1]))[0].backward()
-        reached[name] = {parameter.split(".")[1] for parameter, gradient in gradients(mine).items() if gradient.any()}
+    for name, training_module in (("frozen", task()), ("joint", joint())):
+        training_module(one, training_module.normalizer([1]))[0].backward()
+        reached[name] = {parameter.split(".")[1] for parameter, gradient in gradients(training_module).items() if gradient.any()}
     assert reached["frozen"] == {"bbox_attention", "mask_head"}
     assert reached["joint"] - reached["frozen"] == {
         "backbone", "input_proj", "transformer", "query_embed", "class_embed", "bbox_embed",
@@ -146,10 +150,10 @@ def test_only_jointly_gradients_reach_the_detector() -> None:
 
 def test_the_masks_alone_have_a_gradient_in_the_backbone() -> None:
     one = batch(target([(3, 4, 20, 30)]))
-    mine, plain = joint(), joint()
-    mine(one, mine.normalizer([1]))[0].backward()
+    training_module, plain = joint(), joint()
+    training_module(one, training_module.normalizer([1]))[0].backward()
     DetectionTrainingModule.forward(plain, one, plain.normalizer([1]))[0].backward()
-    without, whole = gradients(plain), gradients(mine)
+    without, whole = gradients(plain), gradients(training_module)
     name = next(name for name in whole if name.startswith("model.backbone.0.") and whole[name].dim() == 4)
     assert not torch.allclose(whole[name], without[name])
 
@@ -157,11 +161,11 @@ def test_the_masks_alone_have_a_gradient_in_the_backbone() -> None:
 @pytest.mark.parametrize("auxiliary", [True, False])
 def test_the_joint_loss_is_the_detectors_and_that_of_the_masks(auxiliary: bool) -> None:
     loss = replace(SET_LOSS, auxiliary=auxiliary)
-    mine, one = joint(loss), batch(target([(3, 4, 20, 30), (30, 10, 9, 9)]))
-    normalizer = mine.normalizer([2])
+    training_module, one = joint(loss), batch(target([(3, 4, 20, 30), (30, 10, 9, 9)]))
+    normalizer = training_module.normalizer([2])
     assert normalizer == Normalizer.of([2], SMALL.queries, loss.no_object)
-    total, parts = mine(one, normalizer)
-    of_boxes, box_parts = DetectionTrainingModule(mine.model, loss, torch.float32)(one, normalizer)
+    total, parts = training_module(one, normalizer)
+    of_boxes, box_parts = DetectionTrainingModule(training_module.model, loss, torch.float32)(one, normalizer)
     assert {name: parts[name] for name in box_parts} == box_parts
     assert parts.keys() - box_parts.keys() == {"focal", "dice"}
     assert total.item() == pytest.approx((of_boxes + parts["focal"] + parts["dice"]).item())
@@ -171,25 +175,27 @@ def test_the_joint_loss_is_the_detectors_and_that_of_the_masks(auxiliary: bool) 
 
 
 def test_jointly_an_object_without_a_mask_is_a_box_like_any_other() -> None:
-    mine, both = joint(), target([(3, 4, 20, 30), (30, 10, 9, 9)])
-    normalizer = mine.normalizer([2])
-    _, whole = mine(batch(both), normalizer)
-    total, bare = mine(batch(box_alone(both, 0, 1)), normalizer)
+    training_module, both = joint(), target([(3, 4, 20, 30), (30, 10, 9, 9)])
+    normalizer = training_module.normalizer([2])
+    _, whole = training_module(batch(both), normalizer)
+    total, bare = training_module(batch(box_alone(both, 0, 1)), normalizer)
     assert {name: bare[name] for name in ("classification", "l1", "giou")} == {
         name: whole[name] for name in ("classification", "l1", "giou")
     }
     assert (float(bare["focal"]), float(bare["dice"])) == (0, 0)
     total.backward()
-    assert set(gradients(mine)) == {name for name, p in mine.named_parameters() if p.requires_grad}, "as DDP needs"
+    assert set(gradients(training_module)) == {name for name, p in training_module.named_parameters() if p.requires_grad}, (
+        "as DDP needs"
+    )
 
 
 def test_jointly_images_without_objects_teach_that_there_is_nothing() -> None:
-    mine = joint()
-    total, parts = mine(batch(target([]), target([])), mine.normalizer([0, 0]))
+    training_module = joint()
+    total, parts = training_module(batch(target([]), target([])), training_module.normalizer([0, 0]))
     total.backward()
     assert parts["classification"] > 0
     assert float(parts["l1"] + parts["giou"] + parts["focal"] + parts["dice"]) == 0
-    assert set(gradients(mine)) == {name for name, p in mine.named_parameters() if p.requires_grad}
+    assert set(gradients(training_module)) == {name for name, p in training_module.named_parameters() if p.requires_grad}
 
 
 def test_pieces_of_a_joint_batch_add_up_to_the_whole() -> None:
@@ -210,16 +216,18 @@ def test_pieces_of_a_joint_batch_add_up_to_the_whole() -> None:
 
 
 def test_dropout_is_on_in_a_detector_that_learns_and_off_in_its_validation() -> None:
-    mine, one = joint(dropout=0.5), batch(target([(3, 4, 20, 30)]))
-    losses = [float(mine(one, mine.normalizer([1]))[0]) for _ in range(2)]
+    training_module, one = joint(dropout=0.5), batch(target([(3, 4, 20, 30)]))
+    losses = [float(training_module(one, training_module.normalizer([1]))[0]) for _ in range(2)]
     assert losses[0] != losses[1]
-    mine.eval()
-    assert float(mine(one, mine.normalizer([1]))[0]) == float(mine(one, mine.normalizer([1]))[0])
+    training_module.eval()
+    assert float(training_module(one, training_module.normalizer([1]))[0]) == float(
+        training_module(one, training_module.normalizer([1]))[0]
+    )
 
 
 def test_stages_of_the_backbone_that_a_profile_freezes_stay_frozen_jointly() -> None:
     frozen = replace(SMALL, backbone=replace(SMALL.backbone, frozen_stages=2))
-    mine = JointTrainingModule(Detr(frozen, num_classes=3, mask_head=True), SET_LOSS, LOSS, torch.float32)
+    training_module = JointTrainingModule(Detr(frozen, num_classes=3, mask_head=True), SET_LOSS, LOSS, torch.float32)
     before = {name for name, p in Detr(frozen, num_classes=3, mask_head=True).named_parameters() if not p.requires_grad}
     assert before
-    assert {name.removeprefix("model.") for name, p in mine.named_parameters() if not p.requires_grad} == before
+    assert {name.removeprefix("model.") for name, p in training_module.named_parameters() if not p.requires_grad} == before

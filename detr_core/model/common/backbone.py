@@ -36,7 +36,7 @@ class Backbone(nn.Module):
         else:
             self.body = _torchvision_resnet(config, norm)
         self.channels = [_out_channels(getattr(self.body, f"layer{stage}")) for stage in (1, 2, 3, 4)]
-        self.strides = [3, 6, 12, 12] if config.name == "small" else [4, 8, 16, 16 if config.dilation else 32]
+        self.strides = _strides(config)
         for module in _stem_and_stages(self.body)[: config.frozen_stages]:
             module.requires_grad_(False)
 
@@ -115,13 +115,13 @@ def load_imagenet_weights(backbone: Backbone, config: BackboneConfig) -> None:
             raise ConfigError(
                 f"detector.backbone.weights: {config.weights}: expected a torchvision state dict, found other content"
             )
-    wanted = backbone.body.state_dict()
+    expected = backbone.body.state_dict()
     state = {
-        key: value for key, value in state.items() if not key.startswith("fc.") and (key in wanted or "num_batches" not in key)
+        key: value for key, value in state.items() if not key.startswith("fc.") and (key in expected or "num_batches" not in key)
     }
-    missing = sorted(wanted.keys() - state.keys())
-    unknown = sorted(state.keys() - wanted.keys())
-    misshapen = sorted(key for key in wanted.keys() & state.keys() if state[key].shape != wanted[key].shape)
+    missing = sorted(expected.keys() - state.keys())
+    unknown = sorted(state.keys() - expected.keys())
+    misshapen = sorted(key for key in expected.keys() & state.keys() if state[key].shape != expected[key].shape)
     if missing or unknown or misshapen:
         raise ConfigError(
             f"detector.backbone.weights: {config.weights} doesn't fit {config.name}: "
@@ -135,6 +135,12 @@ def _torchvision_resnet(config: BackboneConfig, norm: Norm) -> nn.Module:
     resnet: nn.Module = getattr(torchvision.models, config.name)(weights=None, norm_layer=norm, **dilation)
     del resnet.avgpool, resnet.fc
     return resnet
+
+
+def _strides(config: BackboneConfig) -> list[int]:
+    if config.name.startswith("small"):
+        return [3, 6, 6, 6] if config.dilation else [3, 6, 12, 12]
+    return [4, 8, 16, 16] if config.dilation else [4, 8, 16, 32]
 
 
 def _norm(kind: str) -> Norm:

@@ -77,9 +77,33 @@ class QueryConfig(KindConfig, Protocol):
     def queries(self) -> int: ...
 
 
-def require_width(width: int, heads: int, multiple: int) -> None:
+class TransformerConfig(QueryConfig, Protocol):
+    """The configuration of a detector with a transformer. The fields have the same meaning as in DetectorConfig."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def feed_forward(self) -> int: ...
+    @property
+    def encoder_layers(self) -> int: ...
+    @property
+    def decoder_layers(self) -> int: ...
+    @property
+    def dropout(self) -> float: ...
+
+
+def require_transformer(config: TransformerConfig, multiple: int) -> None:
+    """Raises ConfigError, which names the key, for a transformer that can't be built. multiple: its width must be one of this."""
+    width, heads = config.width, config.heads
     require(heads > 0, "heads", "at least 1", heads)
     require(width > 0 and width % multiple == 0, "width", f"a multiple of {multiple} with {heads} heads", width)
+    require(config.feed_forward >= 0, "feed_forward", "0 (none) or more", config.feed_forward)
+    require(config.encoder_layers >= 0, "encoder_layers", "0 or more", config.encoder_layers)
+    require(config.decoder_layers >= 1, "decoder_layers", "1 or more", config.decoder_layers)
+    require(config.queries >= 1, "queries", "1 or more", config.queries)
+    require(0 <= config.dropout < 1, "dropout", "a probability below 1", config.dropout)
 
 
 def require_stages(stages: tuple[int, ...]) -> None:

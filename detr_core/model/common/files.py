@@ -88,7 +88,7 @@ def _storages(content: Any) -> dict[int, int]:
         return {storage.data_ptr(): storage.nbytes()}
     if isinstance(content, Mapping):
         content = list(content.values())
-    found: dict[int, int] = {}
+    storages: dict[int, int] = {}
     for part in content if isinstance(content, list | tuple) else ():
-        found |= _storages(part)
-    return found
+        storages |= _storages(part)
+    return storages

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from detr_core.config import require
-from detr_core.model.common.config import BackboneConfig, require_stages, require_width
+from detr_core.model.common.config import BackboneConfig, require_stages, require_transformer
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,4 @@ class DeformableConfig:
         require_stages(self.stages)
         require(self.levels >= len(self.stages), "levels", f"at least the number of stages, {len(self.stages)}", self.levels)
         require(self.points >= 1, "points", "1 or more", self.points)
-        require_width(self.width, self.heads, math.lcm(4 * self.heads, 32))
-        require(self.feed_forward >= 0, "feed_forward", "0 (none) or more", self.feed_forward)
-        require(self.encoder_layers >= 0, "encoder_layers", "0 or more", self.encoder_layers)
-        require(self.decoder_layers >= 1, "decoder_layers", "1 or more", self.decoder_layers)
-        require(self.queries >= 1, "queries", "1 or more", self.queries)
-        require(0 <= self.dropout < 1, "dropout", "a probability below 1", self.dropout)
+        require_transformer(self, multiple=math.lcm(4 * self.heads, 32))

@@ -89,11 +89,11 @@ class DeformableDetr(Detector):
         logits, boxes = [], []
         for depth, layer in enumerate(self.decoder):
             x = layer(x, position, _on_levels(reference, levels.valid), memory, levels)
-            found = self.decoder_norm(x)
+            hidden = self.decoder_norm(x)
             head = depth if self.config.refine else 0
-            logits.append(self.class_embed[head](found))
-            moved = self.bbox_embed[head](found).float()
-            boxes.append((moved + F.pad(reference.logit(1e-5), (0, 4 - reference.shape[-1]))).sigmoid())
+            logits.append(self.class_embed[head](hidden))
+            offset = self.bbox_embed[head](hidden).float()
+            boxes.append((offset + F.pad(reference.logit(1e-5), (0, 4 - reference.shape[-1]))).sigmoid())
             if self.config.refine:
                 reference = boxes[-1].detach()
         return SigmoidOutput(torch.stack(logits), torch.stack(boxes))

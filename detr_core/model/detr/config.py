@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from detr_core.config import as_dict, flatten, require
-from detr_core.model.common.config import BackboneConfig, PositionsConfig, require_width
+from detr_core.config import as_dict, flatten
+from detr_core.model.common.config import BackboneConfig, PositionsConfig, require_transformer
 
 AttentionMaps = Literal["released", "per_head", "none"]
 """The mask head's attention maps: 'released' has one softmax over all heads and pixels, 'per_head' one per head; or no maps."""
@@ -35,12 +35,7 @@ class DetectorConfig:
     kind: Literal["detr"] = "detr"
 
     def __post_init__(self) -> None:
-        require_width(self.width, self.heads, 4 * self.heads)
-        require(self.feed_forward >= 0, "feed_forward", "0 (none) or more", self.feed_forward)
-        require(self.encoder_layers >= 0, "encoder_layers", "0 or more", self.encoder_layers)
-        require(self.decoder_layers >= 1, "decoder_layers", "1 or more", self.decoder_layers)
-        require(self.queries >= 1, "queries", "1 or more", self.queries)
-        require(0 <= self.dropout < 1, "dropout", "a probability below 1", self.dropout)
+        require_transformer(self, multiple=4 * self.heads)
 
 
 def architecture(config: DetectorConfig) -> dict[str, Any]:

@@ -38,8 +38,8 @@ class AttentionMap(nn.Module):
         k: Tensor = self.k_linear(memory.flatten(2).transpose(1, 2)).view(images, -1, self.heads, d // self.heads)
         scores = (q / math.sqrt(d // self.heads)) @ k.permute(0, 2, 3, 1)
         scores = scores.masked_fill(padding.flatten(1)[:, None, None], float("-inf"))
-        chosen = scores[image, :, query]
-        maps = chosen.softmax(-1) if self.softmax == "per_head" else chosen.flatten(1).softmax(-1)
+        selection = scores[image, :, query]
+        maps = selection.softmax(-1) if self.softmax == "per_head" else selection.flatten(1).softmax(-1)
         return maps.view(-1, self.heads, height, width)
 
 

@@ -59,8 +59,8 @@ def from_published(content: Mapping[str, Any], file: str, dilation: bool | None)
     state = _state(content)
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, Tensor) or not value.is_floating_point():
-            found = value.dtype if isinstance(value, Tensor) else type(value).__name__
-            raise CheckpointError(f"{file}: {key}: expected a tensor of floating point numbers, found {found}")
+            actual = value.dtype if isinstance(value, Tensor) else type(value).__name__
+            raise CheckpointError(f"{file}: {key}: expected a tensor of floating point numbers, found {actual}")
     mask_head = any(key.startswith(MASK_HEAD) for key in state)
     arguments = _arguments(content)
     shapes = {key.removeprefix("detr."): tuple(value.shape) for key, value in state.items()}
@@ -89,7 +89,7 @@ def to_published(model: Detr, categories: Sequence[Category], file: str) -> dict
     content = {
         "model": {name: value.detach().cpu() for name, value in published_state(model).items()},
         "args": {"dilation": config.backbone.dilation, "nheads": config.heads, "dropout": config.dropout},
-        "categories": [asdict(each) for each in categories],
+        "categories": [asdict(category) for category in categories],
     }
     hint = "the published format supports DETR on a torchvision ResNet with frozen batch norm and heads shared by all layers"
     if not is_published(content):
@@ -119,24 +119,24 @@ def _state(content: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _arguments(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = content.get("args") if "model" in content else None
-    if isinstance(found, PlainArguments):
-        return found.values
-    return found if isinstance(found, Mapping) else {}
+    arguments = content.get("args") if "model" in content else None
+    if isinstance(arguments, PlainArguments):
+        return arguments.values
+    return arguments if isinstance(arguments, Mapping) else {}
 
 
-def _dilation(arguments: Mapping[str, Any], file: str, given: bool | None) -> bool:
-    told = arguments.get("dilation")
-    if given is not None:
-        if isinstance(told, bool) and told != given:
-            raise CheckpointError(f"{file}: args.dilation: expected {given}, as requested, found {told}")
-        return given
-    if told is None and "dc5" in Path(file).name.lower():
+def _dilation(arguments: Mapping[str, Any], file: str, request: bool | None) -> bool:
+    file_value = arguments.get("dilation")
+    if request is not None:
+        if isinstance(file_value, bool) and file_value != request:
+            raise CheckpointError(f"{file}: args.dilation: expected {request}, as requested, found {file_value}")
+        return request
+    if file_value is None and "dc5" in Path(file).name.lower():
         raise CheckpointError(
             f"{file}: its name contains DC5, but its weights don't show dilation and the file has no args.dilation; "
             "say whether it is one (`--dilation` or `--no-dilation`)"
         )
-    return bool(told)
+    return bool(file_value)
 
 
 def _inferred(shapes: Shapes, mask_head: bool, arguments: Mapping[str, Any], dilation: bool) -> DetectorConfig:
@@ -190,8 +190,8 @@ def _count(shapes: Shapes, pattern: str) -> int:
 def _agreed(shapes: Shapes, places: Sequence[tuple[str, int]], *published: int) -> int:
     # Returns a length that the shapes of several weights give, by majority, so that one wrong shape does not decide. Without a
     # majority it is one of the published lengths, by default the first.
-    found = Counter(shapes[key][axis] for key, axis in places if len(shapes.get(key, ())) > axis)
-    likely = [length for length, votes in found.items() if votes == max(found.values())]
+    lengths = Counter(shapes[key][axis] for key, axis in places if len(shapes.get(key, ())) > axis)
+    likely = [length for length, votes in lengths.items() if votes == max(lengths.values())]
     if len(likely) == 1:
         return likely[0]
     return next((length for length in published if length in likely), published[0])
@@ -210,9 +210,9 @@ def _require_same(file: str, expected: Shapes, state: Mapping[str, Tensor]) -> N
         raise CheckpointError(f"{file}: the weights are not those of a published DETR: {'; '.join(problems)}")
 
 
-def _categories(told: Any, classes: int) -> tuple[Category, ...]:
-    if told is not None:
-        categories = tuple(_category(each) for each in told)
+def _categories(entries: Any, classes: int) -> tuple[Category, ...]:
+    if entries is not None:
+        categories = tuple(_category(entry) for entry in entries)
         if len(categories) != classes:
             raise ConfigError(f"categories: expected {classes}, the number of classes of the class head, found {len(categories)}")
         return categories
@@ -222,5 +222,5 @@ def _categories(told: Any, classes: int) -> tuple[Category, ...]:
     return tuple(coco.get(index, Category(index, f"unused {index}", False, used=False)) for index in range(classes))
 
 
-def _category(told: Any) -> Category:
-    return Category(int(told["id"]), str(told["name"]), bool(told["isthing"]), bool(told.get("used", True)))
+def _category(entry: Any) -> Category:
+    return Category(int(entry["id"]), str(entry["name"]), bool(entry["isthing"]), bool(entry.get("used", True)))

@@ -1,4 +1,4 @@
-"""Computes Faster R-CNN's losses: torchvision's losses, averaged within each image and summed over images, and GIoU."""
+"""Computes Faster R-CNN's losses: torchvision's losses, averaged within each image and summed over images, and GIoU losses."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from torchvision.ops import generalized_box_iou_loss
 from detr_core.model.faster_rcnn.config import RegionLossConfig
 from detr_core.model.faster_rcnn.model import Samples
 
-BETA = 1 / 9  # difference at which smooth L1 changes from quadratic to linear
-
 
 def region_losses(samples: Samples, images: float, config: RegionLossConfig) -> tuple[Tensor, dict[str, Tensor]]:
     """Returns the weighted sum of the losses, with its gradient, and the unweighted parts by name.
+
+    A GIoU loss compares the decoded boxes. Its sum over the positives is divided by the number of all samples, as that of smooth
+    L1 is, and as in Detectron2, whose Faster R-CNN the paper trains.
 
     images: the divisor, which is the number of images of an optimiser step over all processes and micro-batches. Each anchor and
     proposal has the weight 1 / (number of samples in its image). If all images have the same number of samples, which is the
@@ -24,13 +25,15 @@ def region_losses(samples: Samples, images: float, config: RegionLossConfig) -> 
     of_anchor = _one_over_count(samples.anchor_image) / images
     of_proposal = _one_over_count(samples.proposal_image) / images
     objectness = F.binary_cross_entropy_with_logits(samples.objectness, samples.is_object, reduction="none")
-    proposals = F.smooth_l1_loss(samples.anchor_deltas, samples.anchor_wanted, reduction="none", beta=BETA).sum(1)
+    proposals = F.smooth_l1_loss(samples.anchor_deltas, samples.anchor_wanted, reduction="none", beta=config.beta).sum(1)
     classification = F.cross_entropy(samples.logits, samples.labels, reduction="none")
-    boxes = F.smooth_l1_loss(samples.deltas, samples.wanted, reduction="none", beta=BETA).sum(1)
+    boxes = F.smooth_l1_loss(samples.deltas, samples.wanted, reduction="none", beta=config.beta).sum(1)
+    proposals_giou = generalized_box_iou_loss(samples.anchor_boxes, samples.anchor_wanted_boxes, reduction="none")
     giou = generalized_box_iou_loss(samples.boxes, samples.wanted_boxes, reduction="none")
     parts = {
         "objectness": (objectness * of_anchor[samples.anchor_image]).sum(),
         "proposals": (proposals * of_anchor[samples.object_image]).sum(),
+        "proposals_giou": (proposals_giou * of_anchor[samples.object_image]).sum(),
         "classification": (classification * of_proposal[samples.proposal_image]).sum(),
         "boxes": (boxes * of_proposal[samples.positive_image]).sum(),
         "giou": (giou * of_proposal[samples.positive_image]).sum(),

@@ -1,4 +1,4 @@
-"""Faster R-CNN with a feature pyramid: torchvision's parts on this project's backbones, with anchors and pooling for any stride.
+"""Faster R-CNN: torchvision's parts on this project's backbones, with anchors and pooling for any stride.
 
 In shapes, A and R are the numbers of anchors and proposals that are sampled for the losses, over all images of a batch.
 torchvision's label 0 is the background, so a class index of this project is one lower than torchvision's label.
@@ -34,11 +34,12 @@ FINEST = 14  # a proposal is pooled from the level where its side is 14 to 28 ce
 class Samples:
     """The sampled anchors and proposals of a batch with their targets, as the losses need them.
 
-    Of the A anchors, O are objects: objectness [A]: logits. is_object [A]: 0 or 1. anchor_deltas, anchor_wanted [O, 4]: predicted
-    and target box deltas of the objects. Of the R proposals, P are positive: logits [R, C+1]. labels [R]: 0 for background.
-    deltas, wanted [P, 4]: predicted and target box deltas of the positive proposals for their class. boxes, wanted_boxes [P, 4]:
-    the same boxes as xyxy in pixels. anchor_image [A], object_image [O], proposal_image [R], positive_image [P]: the index of
-    the image in the batch.
+    Of the A anchors, O are objects: objectness [A]: logits. is_object [A]: 0 or 1. anchor_deltas, anchor_wanted [O, 4]:
+    predicted and target box deltas of the objects. anchor_boxes, anchor_wanted_boxes [O, 4]: the same boxes as xyxy in
+    pixels. Of the R proposals, P are positive: logits [R, C+1]. labels [R]: 0 for background. deltas, wanted [P, 4]:
+    predicted and target box deltas of the positive proposals for their class. boxes, wanted_boxes [P, 4]: the same boxes as
+    xyxy in pixels. anchor_image [A], object_image [O], proposal_image [R], positive_image [P]: the index of the image in the
+    batch.
     """
 
     anchor_image: Tensor
@@ -47,6 +48,8 @@ class Samples:
     object_image: Tensor
     anchor_deltas: Tensor
     anchor_wanted: Tensor
+    anchor_boxes: Tensor
+    anchor_wanted_boxes: Tensor
     proposal_image: Tensor
     logits: Tensor
     labels: Tensor
@@ -68,24 +71,29 @@ class FasterRcnn(Detector):
         self.num_classes = num_classes
         backbone = Backbone(config.backbone)
         channels = [backbone.channels[stage - 1] for stage in config.stages]
-        pyramid = FeaturePyramidNetwork(channels, config.width, LastLevelMaxPool())
-        self.backbone = nn.Sequential(backbone, pyramid)
         strides = [backbone.strides[stage - 1] for stage in config.stages]
-        kept = {"training": config.proposals, "testing": config.proposals}
+        if config.width is None:
+            self.backbone = nn.Sequential(backbone, nn.Identity())
+            width = channels[0]
+            anchors = Anchors((config.anchors,), strides)
+        else:
+            self.backbone = nn.Sequential(backbone, FeaturePyramidNetwork(channels, config.width, LastLevelMaxPool()))
+            width = config.width
+            anchors = Anchors(tuple((size,) for size in config.anchors), [*strides, 2 * strides[-1]])
         self.rpn = RegionProposalNetwork(
-            Anchors(config.anchors, [*strides, 2 * strides[-1]]),
-            RPNHead(config.width, len(ASPECTS)),
+            anchors,
+            RPNHead(width, anchors.num_anchors_per_location()[0]),
             fg_iou_thresh=0.7,
             bg_iou_thresh=0.3,
             batch_size_per_image=config.sampled_anchors,
             positive_fraction=0.5,
-            pre_nms_top_n=kept,
-            post_nms_top_n=kept,
+            pre_nms_top_n=config.before_nms,
+            post_nms_top_n=config.kept,
             nms_thresh=0.7,
         )
         self.roi_heads = RoIHeads(
             Pooling(strides),
-            TwoMLPHead(config.width * CELLS**2, config.head_width),
+            TwoMLPHead(width * CELLS**2, config.head_width),
             FastRCNNPredictor(config.head_width, num_classes + 1),
             fg_iou_thresh=0.5,
             bg_iou_thresh=0.5,
@@ -147,6 +155,8 @@ class FasterRcnn(Detector):
             of_anchor[objects],
             anchor_deltas[objects],
             wanted[objects],
+            self.rpn.box_coder.decode_single(anchor_deltas[objects], torch.cat(anchors)[objects]),
+            torch.cat(matched)[objects],
             of_proposal,
             logits,
             label,
@@ -176,18 +186,18 @@ class FasterRcnn(Detector):
 
     def _read(self, maps: list[Tensor], proposals: list[Tensor]) -> tuple[Tensor, Tensor]:
         # Returns class logits [R, C+1] and deltas [R, 4 (C+1)] of the proposals of all images.
-        pooled = self.roi_heads.box_roi_pool(maps[:-1], proposals)
+        pooled = self.roi_heads.box_roi_pool(maps[: len(self.config.stages)], proposals)
         return cast(tuple[Tensor, Tensor], self.roi_heads.box_predictor(self.roi_heads.box_head(pooled)))
 
 
 class Anchors(AnchorGenerator):  # type: ignore[misc]
-    """A generator of anchors with one size per level and given strides.
+    """A generator of anchors with the given sizes and the given stride of each level.
 
     torchvision derives the strides from the sizes of the maps, which is wrong if they do not divide the image's size.
     """
 
-    def __init__(self, sizes: tuple[float, ...], strides: list[int]) -> None:
-        super().__init__(tuple((size,) for size in sizes), (ASPECTS,) * len(sizes))
+    def __init__(self, sizes: tuple[tuple[float, ...], ...], strides: list[int]) -> None:
+        super().__init__(sizes, (ASPECTS,) * len(sizes))
         self.strides = strides
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:

@@ -47,25 +47,25 @@ class CocoLayout:
     unused: list[AnnotationFile]
 
 
-def coco_layout(folder: Path, found: Sequence[AnnotationFile]) -> CocoLayout:
+def coco_layout(folder: Path, candidates: Sequence[AnnotationFile]) -> CocoLayout:
     """Finds the layout of a folder with these COCO annotation files.
 
     Raises DatasetError if no file can be that of the train split, or if two files could be that of one split.
     """
-    chosen: dict[tuple[str, str], AnnotationFile] = {}
-    for key in dict.fromkeys((file.split, file.source) for file in found):
-        same = [file for file in found if (file.split, file.source) == key]
+    files_of: dict[tuple[str, str], AnnotationFile] = {}
+    for key in dict.fromkeys((file.split, file.source) for file in candidates):
+        same = [file for file in candidates if (file.split, file.source) == key]
         # Keypoints have the same boxes as the instances.
-        chosen[key] = _one([file for file in same if "keypoints" not in file.path.name] or same)
-    parts = {split: {source: file for (own, source), file in chosen.items() if own == split} for split in (*SPLITS, "")}
+        files_of[key] = _one([file for file in same if "keypoints" not in file.path.name] or same)
+    parts = {split: {source: file for (own, source), file in files_of.items() if own == split} for split in (*SPLITS, "")}
     unnamed = parts.pop("")
     parts["train"] = parts["train"] or unnamed
     if not parts["train"]:
-        names = ", ".join(str(file.path.relative_to(folder)) for file in chosen.values())
+        names = ", ".join(str(file.path.relative_to(folder)) for file in files_of.values())
         raise DatasetError(f"{folder}: expected an annotation file of a train split, found only {names}")
     files = {split: list(part.values()) for split, part in parts.items() if part}
     used = {file.path for own in files.values() for file in own}
-    unused = [file for file in found if file.path not in used]
+    unused = [file for file in candidates if file.path not in used]
     splits = {}
     for split in files:
         try:
@@ -88,14 +88,14 @@ def annotation_files(folder: Path) -> tuple[list[AnnotationFile], list[str]]:
 
     System files are ignored. Raises DatasetError if a file that belongs to the dataset can't be read.
     """
-    found, others = [], []
+    files, others = [], []
     for path in _json_files(folder):
         file = _described(path, folder)
         if isinstance(file, str):
             others.append(f"{path.relative_to(folder)}: {file}")
         else:
-            found.append(file)
-    return found, others
+            files.append(file)
+    return files, others
 
 
 def coco_folders(folder: Path) -> list[Path]:
@@ -211,8 +211,8 @@ def _folders(folder: Path, depth: int) -> Iterator[Path]:
 
 def _one(files: list[AnnotationFile]) -> AnnotationFile:
     if len(files) > 1:
-        listed = ", ".join(str(file.path) for file in files)
+        names = ", ".join(str(file.path) for file in files)
         raise DatasetError(
-            f"expected one annotation file for each split, found several for one split: {listed}; move all but one elsewhere"
+            f"expected one annotation file for each split, found several for one split: {names}; move all but one elsewhere"
         )
     return files[0]

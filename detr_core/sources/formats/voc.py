@@ -40,12 +40,12 @@ class Pictures:
         same = self.by_stem.get(stem, ())
         if len(same) == 1:
             return same[0], ""
-        named = (stem.rpartition("/")[0] + "/" if "/" in stem else "") + filename
-        if filename and (named in same or (not same and is_file(self.folder / named))):
-            return named, ""
+        path = (stem.rpartition("/")[0] + "/" if "/" in stem else "") + filename
+        if filename and (path in same or (not same and is_file(self.folder / path))):
+            return path, ""
         if same:
             return same[0], f"expected one image for {stem}.xml, found {' and '.join(same[:2])}"
-        return (named if os.path.splitext(filename)[1] else f"{stem}.jpg"), ""
+        return (path if os.path.splitext(filename)[1] else f"{stem}.jpg"), ""
 
 
 def read_voc(root: Path, splits: Mapping[str, SplitConfig]) -> dict[str, dict[str, Any]]:
@@ -59,8 +59,8 @@ def read_voc(root: Path, splits: Mapping[str, SplitConfig]) -> dict[str, dict[st
     """
     folders = {name: xml_folder(root, split) for name, split in splits.items()}
     files: dict[Path, Files] = {folder: _read_all(folder, root) for folder in set(folders.values())}
-    every = [file for found in files.values() for file in found.values() if isinstance(file, VocFile)]
-    names = sorted({each.name for file in every for each in file.objects if each.name})
+    every = [file for by_stem in files.values() for file in by_stem.values() if isinstance(file, VocFile)]
+    names = sorted({voc_object.name for file in every for voc_object in file.objects if voc_object.name})
     if not names:
         raise DatasetError(f"{' and '.join(map(str, sorted(files)))}: expected objects with names in the XML files, found none")
     return {name: _content(root, split, files[folders[name]], names) for name, split in splits.items()}
@@ -69,16 +69,16 @@ def read_voc(root: Path, splits: Mapping[str, SplitConfig]) -> dict[str, dict[st
 def voc_images(root: Path, split: SplitConfig) -> list[str]:
     """Returns the names of a split's images without endings. Raises DatasetError for a list or a folder without images."""
     assert split.instances is not None  # FolderConfig requires it
-    chosen, folder = below_root(root, split.instances, "instances"), xml_folder(root, split)
+    source, folder = below_root(root, split.instances, "instances"), xml_folder(root, split)
     stems = {name[: -len(".xml")] for name in files_below(folder) if _is_xml(folder / name)}
-    if chosen.is_dir():
+    if source.is_dir():
         return sorted(stems)
-    if not chosen.is_file():
-        raise DatasetError(f"{chosen}: expected a folder of XML files or a list of image names, found no file or folder")
+    if not source.is_file():
+        raise DatasetError(f"{source}: expected a folder of XML files or a list of image names, found no file or folder")
     known = stems | {os.path.splitext(name)[0] for name in picture_files(below_root(root, split.images, "images"))}
-    names = list(dict.fromkeys(_listed(line, known) for line in read_lines(chosen)))
+    names = list(dict.fromkeys(_name_in_line(line, known) for line in read_lines(source)))
     if not names:
-        raise DatasetError(f"{chosen}: expected image names, one per line, found none")
+        raise DatasetError(f"{source}: expected image names, one per line, found none")
     return names
 
 
@@ -118,20 +118,20 @@ def _pictures(folder: Path) -> Pictures:
 
 def xml_folder(root: Path, split: SplitConfig) -> Path:
     """Returns the folder of a split's XML files. Raises DatasetError if there is none."""
-    chosen = below_root(root, split.instances or "", "instances")
-    if chosen.is_dir():
-        return chosen
-    for above in chosen.parents:
+    source = below_root(root, split.instances or "", "instances")
+    if source.is_dir():
+        return source
+    for above in source.parents:
         if above.is_dir():
             for place in sorted(above.iterdir()):
                 if place.name.lower() == "annotations" and place.is_dir():
                     return place
         if above == root:
             break
-    raise DatasetError(f"{chosen}: expected a folder `Annotations` with XML files above this list, below {root}, found none")
+    raise DatasetError(f"{source}: expected a folder `Annotations` with XML files above this list, below {root}, found none")
 
 
-def _listed(line: str, known: set[str]) -> str:
+def _name_in_line(line: str, known: set[str]) -> str:
     """Returns the image name in a line of a list: the line if it is a known name, else without ending, folder or flag."""
     line = line.replace("\\", "/")
     without_flag = re.sub(r"\s+-?[01]$", "", line)
@@ -147,23 +147,23 @@ def _is_xml(path: Path) -> bool:
 
 
 def _read_all(folder: Path, root: Path) -> Files:
-    found: dict[str, VocFile | str] = {}
+    files: dict[str, VocFile | str] = {}
     for name in files_below(folder):
         path = folder / name
         if not _is_xml(path):
             continue
         stem = name[: -len(".xml")]
         try:
-            if stem in found:
+            if stem in files:
                 raise XmlError(
                     "expected one XML file of this name, found a second one that differs only in the case of its ending"
                 )
-            found[stem] = read_voc_xml(path)
+            files[stem] = read_voc_xml(path)
         except XmlError as error:
             if not is_voc_xml(path) and path.stat().st_size and "/" in name:
                 continue  # XML of another kind in a subfolder
-            found[stem] = f"{path.relative_to(root)}: {error}"
-    return found
+            files[stem] = f"{path.relative_to(root)}: {error}"
+    return files
 
 
 def _content(root: Path, split: SplitConfig, files: Files, names: Sequence[str]) -> dict[str, Any]:
@@ -183,13 +183,16 @@ def _content(root: Path, split: SplitConfig, files: Files, names: Sequence[str])
             continue
         name, unclear = pictures.of(stem, file.filename)
         images.append(_sized(number, name, file, folder) | ({"width": None, FAULT: unclear} if unclear else {}))
-        for each in file.objects:
-            entry: dict[str, Any] = {"id": len(objects) + 1, "image_id": number, "iscrowd": int(each.difficult)}
-            entry |= {"category_id": categories.get(each.name), "bbox": None if each.box is None else list(each.box)}
-            if each.box is not None:
-                entry["area"] = each.box[2] * each.box[3]
-            if each.fault:
-                entry[FAULT] = f"{where / stem}.xml: {each.fault}"
+        for voc_object in file.objects:
+            entry: dict[str, Any] = {"id": len(objects) + 1, "image_id": number, "iscrowd": int(voc_object.difficult)}
+            entry |= {
+                "category_id": categories.get(voc_object.name),
+                "bbox": None if voc_object.box is None else list(voc_object.box),
+            }
+            if voc_object.box is not None:
+                entry["area"] = voc_object.box[2] * voc_object.box[3]
+            if voc_object.fault:
+                entry[FAULT] = f"{where / stem}.xml: {voc_object.fault}"
             objects.append(entry)
     if not images:
         raise DatasetError(f"{where}: expected XML files, found none")

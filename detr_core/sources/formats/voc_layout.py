@@ -54,23 +54,23 @@ def _annotations_above(places: list[Path]) -> Path | None:
     """Returns the folder `Annotations` that all these folders are in; None without one, or if they are named after splits."""
     common = Path(os.path.commonpath(places))
     above = next((path for path in (common, *common.parents) if path.name.lower() == "annotations"), None)
-    named = above is not None and all(split_named(place.relative_to(above).as_posix()) for place in places)
-    return None if named else above
+    by_split = above is not None and all(split_named(place.relative_to(above).as_posix()) for place in places)
+    return None if by_split else above
 
 
 def _folder_by_split(folder: Path, places: list[Path]) -> dict[str, dict[str, Any]]:
-    found: dict[str, list[Path]] = {}
+    folders: dict[str, list[Path]] = {}
     for place in places:
-        found.setdefault(split_named(place.relative_to(folder).as_posix()), []).append(place)
-    if "" in found or "train" not in found or any(len(of_split) > 1 for of_split in found.values()):
-        listed = ", ".join(str(place.relative_to(folder)) for place in places)
+        folders.setdefault(split_named(place.relative_to(folder).as_posix()), []).append(place)
+    if "" in folders or "train" not in folders or any(len(of_split) > 1 for of_split in folders.values()):
+        names = ", ".join(str(place.relative_to(folder)) for place in places)
         raise DatasetError(
-            f"{folder}: expected XML files in one folder, or in a folder for each of train, val and test, found them in {listed}"
+            f"{folder}: expected XML files in one folder, or in a folder for each of train, val and test, found them in {names}"
         )
     return {
-        split: split_entry(_images(folder, found[split][0]), found[split][0].relative_to(folder).as_posix())
+        split: split_entry(_images(folder, folders[split][0]), folders[split][0].relative_to(folder).as_posix())
         for split in SPLITS
-        if split in found
+        if split in folders
     }
 
 
@@ -105,23 +105,23 @@ def _one_folder(folder: Path, place: Path) -> tuple[dict[str, dict[str, Any]], l
 
 
 def _by_lists(folder: Path, images: str, known: dict[str, Path], main: Path, notes: list[str]) -> dict[str, dict[str, Any]]:
-    chosen = {split: known[split] for split in SPLITS if split in known}
-    if "train" not in chosen:
+    list_of = {split: known[split] for split in SPLITS if split in known}
+    if "train" not in list_of:
         train = known.get("trainval") or known.get("default")
         if train is None:
             raise DatasetError(
                 f"{main}: expected a list train.txt or trainval.txt, found only {', '.join(path.name for path in known.values())}"
             )
-        chosen["train"] = train
-        if train is known.get("trainval") and "val" in chosen:
+        list_of["train"] = train
+        if train is known.get("trainval") and "val" in list_of:
             raise DatasetError(f"{main}: expected train.txt beside val.txt, found trainval.txt, which has the images of both")
-    elif "trainval" in known and "val" not in chosen:
+    elif "trainval" in known and "val" not in list_of:
         raise DatasetError(
             f"{main}: expected val.txt beside train.txt and trainval.txt, found none; write it, or remove one of the two"
         )
     elif "trainval" in known:
         notes.append(f"{main.relative_to(folder)}: trainval.txt is not used, because train.txt and val.txt exist")
-    return {split: split_entry(images, chosen[split].relative_to(folder).as_posix()) for split in SPLITS if split in chosen}
+    return {split: split_entry(images, list_of[split].relative_to(folder).as_posix()) for split in SPLITS if split in list_of}
 
 
 def _without_xml(folder: Path, entry: dict[str, Any]) -> str:
@@ -159,7 +159,7 @@ def _images(folder: Path, place: Path) -> str:
     parts = place.relative_to(folder).parts
     turn = next((number for number, part in enumerate(parts) if part.lower() == "annotations"), max(0, len(parts) - 1))
     above, inner = folder.joinpath(*parts[:turn]), parts[turn + 1 :]
-    usual = [found.joinpath(*inner) for name in IMAGES if (found := _child(above, (name,))) is not None]
+    usual = [beside.joinpath(*inner) for name in IMAGES if (beside := _child(above, (name,))) is not None]
     for images in [*usual, place, above]:
         if has_images(images, place):
             return images.relative_to(folder).as_posix()
@@ -169,9 +169,9 @@ def _images(folder: Path, place: Path) -> str:
         if len(holding) == 1:
             return holding[0].relative_to(folder).as_posix()
         if holding:
-            listed = ", ".join(images.relative_to(folder).as_posix() for images in holding)
+            names = ", ".join(images.relative_to(folder).as_posix() for images in holding)
             raise DatasetError(
-                f"{folder}: expected one folder with the images of the XML files in {place.relative_to(folder)}, found {listed}; "
+                f"{folder}: expected one folder with the images of the XML files in {place.relative_to(folder)}, found {names}; "
                 "rename the right one to JPEGImages"
             )
     for images in usual:
@@ -182,12 +182,12 @@ def _images(folder: Path, place: Path) -> str:
 
 def _no_images(folder: Path, place: Path, above: Path) -> str:
     known = Counter((folder / name).parent for name in picture_files(folder))
-    listed = ", ".join(f"{path.relative_to(folder)} ({counted(number, 'image')})" for path, number in known.most_common(5))
+    examples = ", ".join(f"{path.relative_to(folder)} ({counted(number, 'image')})" for path, number in known.most_common(5))
     xml_file = next(_xml_files(place), place)
     return (
         f"{folder}: expected the images of the XML files, such as that of {xml_file.relative_to(folder)}, in "
         f"{(above / 'JPEGImages').relative_to(folder)} or in another folder beside {place.name}, found none of them; "
-        f"folders with other images: {listed or 'none'}"
+        f"folders with other images: {examples or 'none'}"
     )
 
 

@@ -42,9 +42,7 @@ class Picture:
     labels: Path
 
 
-def read_yolo(
-    root: Path, splits: Mapping[str, SplitConfig], described: YoloSet, labels: Labels | None
-) -> dict[str, dict[str, Any]]:
+def read_yolo(root: Path, splits: Mapping[str, SplitConfig], yolo: YoloSet, labels: Labels | None) -> dict[str, dict[str, Any]]:
     """Returns split -> the content of its COCO annotation file.
 
     A label file describes an image, and a row of it an object, with coordinates in 0..1 of the upright image.
@@ -54,40 +52,42 @@ def read_yolo(
     keeps its place and gets the reason in its field `conversion_fault`, which the data check reports.
     Raises DatasetError for a split without images, and for rows with an ambiguous meaning.
     """
-    pictures = {name: split_pictures(root, name, split, described) for name, split in splits.items()}
-    for name, found in pictures.items():
-        if not any(is_file(picture.labels) for picture in found):
-            expected = f"a label file such as {found[0].labels.relative_to(root)}"
+    pictures = {name: split_pictures(root, name, split, yolo) for name, split in splits.items()}
+    for name, of_split in pictures.items():
+        if not any(is_file(picture.labels) for picture in of_split):
+            expected = f"a label file such as {of_split[0].labels.relative_to(root)}"
             raise DatasetError(
-                f"{root}: {name}: expected {expected} for an image, found none for any of {len(found)} images; {LABELS_PLACE}"
+                f"{root}: {name}: expected {expected} for an image, found none for any of {len(of_split)} images; {LABELS_PLACE}"
             )
     rows: dict[Path, list[Row] | str] = {}
-    for each in pictures.values():
-        for picture in each:
+    for of_split in pictures.values():
+        for picture in of_split:
             if picture.labels not in rows:
                 rows[picture.labels] = label_rows(picture.labels, root)
     if labels is None:
-        labels = decided_labels([row for found in rows.values() if isinstance(found, list) for row in found], described.keypoints)
-    converter = _Converter(root, described, labels, rows)
+        labels = decided_labels(
+            [row for of_file in rows.values() if isinstance(of_file, list) for row in of_file], yolo.keypoints
+        )
+    converter = _Converter(root, yolo, labels, rows)
     return {name: converter.content(pictures[name], _strangers(root, splits[name], pictures[name])) for name in splits}
 
 
-def yolo_labels(root: Path, splits: Mapping[str, SplitConfig], described: YoloSet) -> Labels:
+def yolo_labels(root: Path, splits: Mapping[str, SplitConfig], yolo: YoloSet) -> Labels:
     """Returns how `decided_labels` reads the rows of these splits. Raises DatasetError if the rows are ambiguous."""
-    files = {picture.labels for name, split in splits.items() for picture in split_pictures(root, name, split, described)}
-    found = (label_rows(file, root) for file in sorted(files))
-    return decided_labels([row for rows in found if isinstance(rows, list) for row in rows], described.keypoints)
+    files = {picture.labels for name, split in splits.items() for picture in split_pictures(root, name, split, yolo)}
+    rows_of_files = (label_rows(file, root) for file in sorted(files))
+    return decided_labels([row for rows in rows_of_files if isinstance(rows, list) for row in rows], yolo.keypoints)
 
 
-def split_pictures(root: Path, name: str, split: SplitConfig, described: YoloSet) -> list[Picture]:
+def split_pictures(root: Path, name: str, split: SplitConfig, yolo: YoloSet) -> list[Picture]:
     """Returns the images of a split, sorted by name. Raises DatasetError if there are none."""
     assert split.instances is not None  # FolderConfig requires it
-    if split.instances == described.file:
-        places = described.places.get(name, ())
+    if split.instances == yolo.file:
+        places = yolo.places.get(name, ())
         if not places:
-            raise DatasetError(f"{root / described.file}: {name}: expected folders or lists of images, found none")
-        listed = dict.fromkeys(file for place in places for file in _listed(root, place, described.base))
-        return [Picture(file, root / file, _label_file(root / labels_of(file))) for file in listed]
+            raise DatasetError(f"{root / yolo.file}: {name}: expected folders or lists of images, found none")
+        image_names = dict.fromkeys(file for place in places for file in _listed_files(root, place, yolo.base))
+        return [Picture(file, root / file, _label_file(root / labels_of(file))) for file in image_names]
     images = below_root(root, split.images, "images")
     labels = below_root(root, split.instances, "instances")
     if not images.is_dir():
@@ -132,7 +132,7 @@ def label_rows(file: Path, root: Path) -> list[Row] | str:
     return [Row(f"{where}: line {number}", tuple(line.split())) for number, line in lines if line.strip()]
 
 
-def _listed(root: Path, place: str, base: str) -> Iterator[str]:
+def _listed_files(root: Path, place: str, base: str) -> Iterator[str]:
     """Yields the paths of images below the root. place: a folder of images, or a text file that lists images."""
     path = root / place
     if path.is_dir():
@@ -142,14 +142,14 @@ def _listed(root: Path, place: str, base: str) -> Iterator[str]:
         yield from (file if place == "." else f"{place}/{file}" for file in files)
         return
     lines = read_lines(path)
-    found = [_found(root, path, line.replace("\\", "/"), base) for line in lines]
-    if not any(is_file(root / name) for name in found):
-        listed = f", found no file such as {lines[0][:80]!r}" if lines else ", found an empty list"
-        raise DatasetError(f"{path}: expected a list of images that lie below {root}{listed}")
-    yield from found
+    names = [_listed_image(root, path, line.replace("\\", "/"), base) for line in lines]
+    if not any(is_file(root / name) for name in names):
+        examples = f", found no file such as {lines[0][:80]!r}" if lines else ", found an empty list"
+        raise DatasetError(f"{path}: expected a list of images that lie below {root}{examples}")
+    yield from names
 
 
-def _found(root: Path, path: Path, line: str, base: str) -> str:
+def _listed_image(root: Path, path: Path, line: str, base: str) -> str:
     """Returns the path of the image that a line of a list names: the first candidate that exists, else the first candidate.
 
     The line is relative to the folder of the list or to `base`. Raises DatasetError for a path outside of the root.
@@ -166,7 +166,7 @@ def _found(root: Path, path: Path, line: str, base: str) -> str:
 def _strangers(root: Path, split: SplitConfig, pictures: Sequence[Picture]) -> list[tuple[Path, list[Row]]]:
     """Returns the label files that belong to no image, with their rows, from the folders of the split's label files."""
     known = {picture.labels for picture in pictures}
-    found = []
+    strangers = []
     for labels, images in sorted({(picture.labels.parent, picture.file.parent) for picture in pictures}):
         if labels == images or not labels.is_dir() or not images.is_dir():
             continue  # a text file beside the images may be no label file
@@ -177,8 +177,8 @@ def _strangers(root: Path, split: SplitConfig, pictures: Sequence[Picture]) -> l
                 continue
             rows = label_rows(labels / name, root)
             if isinstance(rows, list) and rows and len(rows[0].columns) >= BOX and _is_number(rows[0].columns[0]):
-                found.append((labels / name, rows))
-    return found
+                strangers.append((labels / name, rows))
+    return strangers
 
 
 def _is_number(text: str) -> bool:
@@ -192,7 +192,7 @@ def _is_number(text: str) -> bool:
 @dataclass(frozen=True)
 class _Converter:
     root: Path
-    described: YoloSet
+    yolo: YoloSet
     labels: Labels
     rows: Mapping[Path, list[Row] | str]
 
@@ -213,31 +213,31 @@ class _Converter:
                 entry |= _unusable(rows)
                 rows = []
             images.append(entry)
-            found = [self._object(row, number, size) for row in rows]
-            for each in found if FAULT in entry else ():
-                each.pop("area", None)  # an image without a valid size has no area in pixels
-            objects += found
+            own_objects = [self._object(row, number, size) for row in rows]
+            for own_object in own_objects if FAULT in entry else ():
+                own_object.pop("area", None)  # an image without a valid size has no area in pixels
+            objects += own_objects
         for file, rows in strangers:
             reason = f"no image has this name, {file.stem!r}"
             objects += [_object(0, self._object(row, 0, (1, 1)) | {FAULT: f"{row.where}: {reason}"}) for row in rows]
         for number, entry in enumerate(objects, start=1):
             entry["id"] = number
-        categories = [{"id": number, "name": name} for number, name in enumerate(self.described.names, start=1)]
+        categories = [{"id": number, "name": name} for number, name in enumerate(self.yolo.names, start=1)]
         return {"images": images, "annotations": objects, "categories": categories}
 
     def _object(self, row: Row, image: int, size: tuple[int, int]) -> dict[str, Any]:
         try:
-            found, dropped = row_object(row, self.labels, self.described.keypoints, len(self.described.names), size)
+            entry, dropped = row_object(row, self.labels, self.yolo.keypoints, len(self.yolo.names), size)
         except RowError as error:
             # The data check reports an entry without a category, or with a category that is not listed.
             category = 0 if error.unknown_class else None
             broken = {"category_id": category, "bbox": [0, 0, 0, 0], FAULT: f"{row.where}: {error}"}
             return _object(image, broken)
-        return _object(image, found | ({DROPPED: f"{dropped} {LEFT_OUT[self.labels]}"} if dropped else {}))
+        return _object(image, entry | ({DROPPED: f"{dropped} {LEFT_OUT[self.labels]}"} if dropped else {}))
 
 
-def _object(image: int, found: dict[str, Any]) -> dict[str, Any]:
-    return {"id": 0, "image_id": image, "iscrowd": 0, **found}
+def _object(image: int, entry: dict[str, Any]) -> dict[str, Any]:
+    return {"id": 0, "image_id": image, "iscrowd": 0, **entry}
 
 
 def _image(number: int, picture: Picture, root: Path) -> tuple[dict[str, Any], tuple[int, int]]:

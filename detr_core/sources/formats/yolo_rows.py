@@ -100,10 +100,10 @@ def row_object(
         raise RowError(f"expected finite numbers, found {_shown(row)}")
     if not label.is_integer() or not 0 <= label < classes:
         raise RowError(f"expected a class from 0 to {classes - 1}, found {row.columns[0][:40]}", unknown_class=True)
-    found = _polygon(used, size) if len(used) >= BOX else _box(used, size)
-    if not all(map(math.isfinite, (*found["bbox"], found["area"]))):
+    outline = _polygon(used, size) if len(used) >= BOX else _box(used, size)
+    if not all(map(math.isfinite, (*outline["bbox"], outline["area"]))):
         raise RowError(f"expected coordinates from 0 to 1, found {_shown(row)}")
-    return {"category_id": int(label) + 1, **found}, len(values) - len(used)
+    return {"category_id": int(label) + 1, **outline}, len(values) - len(used)
 
 
 def _polygon(values: list[float], size: tuple[int, int]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from detr_core.check.statistics import Statistics
 from detr_core.config import ConfigError
 from detr_core.data.splits import DatasetError
 from detr_core.model.deformable.config import DeformableConfig
-from detr_core.studies.config import EVALUATING, InstanceCountConfig
+from detr_core.studies.instance_count_config import InstanceCountConfig
 from flows.new_profile import adoption, dataset_layout, sizes, yolo_layout
 from flows.new_profile.recipe import Start
 from flows.new_profile.summary import summary_table
@@ -30,13 +30,14 @@ from flows.profile import paths, settings
 from flows.profile.paths import PARAMS, ROOT
 from flows.profile.settings import load, read
 from tests.check.datasets import change, write_whole
+from tests.conftest import read_parameters, write_parameters
 
 NAME = "adopted-by-a-test"
 
 
 @pytest.fixture
 def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of profiles of its own."""
+    """Returns a folder for new profiles, with a copy of the profiles of this project."""
     folder = tmp_path / "params"
     shutil.copytree(PARAMS, folder)
     for module in (paths, settings):
@@ -45,8 +46,8 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def made(folder: Path, **options: object) -> adoption.Adopted:
-    given = {"like": "demo", "val_share": 0.25} | options
-    return adoption.adopt(folder, NAME, **given)  # type: ignore[arg-type]
+    arguments = {"like": "demo", "val_share": 0.25} | options
+    return adoption.adopt(folder, NAME, **arguments)  # type: ignore[arg-type]
 
 
 def test_boxes_only_without_val(tmp_path: Path, params: Path) -> None:
@@ -55,7 +56,7 @@ def test_boxes_only_without_val(tmp_path: Path, params: Path) -> None:
         (root / name).unlink()
     change(root, "train", "instances", without_masks)
     (root / "instances_train.json").rename(root / "annotations.json")
-    found = made(root)
+    adopted = made(root)
     profile = load(NAME)
     assert profile.data.folder is not None
     assert profile.data.folder.train.instances == "annotations.json"
@@ -64,7 +65,7 @@ def test_boxes_only_without_val(tmp_path: Path, params: Path) -> None:
     assert profile.train_panoptic is None
     assert profile.train_detection.targets == "instances"
     assert profile.detector.queries == 10
-    assert sum(sum(part.objects.values()) for part in found.statistics.values()) == 4
+    assert sum(sum(part.objects.values()) for part in adopted.statistics.values()) == 4
     assert (params / NAME / "dvc.yaml").read_text() == (ROOT / "dvc.yaml").read_text()
     assert yaml.safe_load((params / NAME / "profile.yaml").read_text()) == {"profile": NAME, "kind": "detr", "wd": "../.."}
     assert (params / NAME / "source").readlink() == root
@@ -126,7 +127,7 @@ def test_panoptic_with_val_for_every_recipe(tmp_path: Path, params: Path, like: 
     assert profile.data.folder.val is not None
     assert profile.data.folder.val.panoptic_masks == "panoptic_val"
     assert profile.train_panoptic is not None
-    study = profile.ablations["instance-count"]
+    study = profile.studies.evaluating["instance-count"]
     assert isinstance(study, InstanceCountConfig)
     assert (study.classes, study.grid) == (None, 3), "no class of the recipe's own data; 10 queries"
     text = (params / f"{NAME}.yaml").read_text()
@@ -136,16 +137,15 @@ def test_panoptic_with_val_for_every_recipe(tmp_path: Path, params: Path, like: 
 
 
 @pytest.mark.parametrize("like", ["demo", "coco"])
-@pytest.mark.parametrize("detector", ["deformable", "faster-rcnn"])
+@pytest.mark.parametrize("detector", ["deformable", "faster-rcnn", "faster-rcnn-dc5", "faster-rcnn-plus"])
 def test_another_detector_than_the_recipes_own(tmp_path: Path, params: Path, detector: str, like: str) -> None:
     root = write_whole(tmp_path / "data")
     (root / "dataset.json").unlink()
     adopted = made(root, like=like, detector=detector)
     shown = io.StringIO()
     Console(file=shown, width=100).print(summary_table(adopted.paths.profile, adopted.content, adopted.statistics, adopted.deep))
-    assert re.search(
-        "detector +│ " + {"deformable": "deformable, 10 queries", "faster-rcnn": "faster_rcnn "}[detector], shown.getvalue()
-    )
+    summary = "deformable, 10 queries" if detector == "deformable" else "faster_rcnn "
+    assert re.search("detector +│ " + summary, shown.getvalue())
     profile, recipe = load(NAME), settings.variants(load(like), "baselines")[detector]
     assert profile.detector == (
         dataclasses.replace(recipe.detector, queries=10) if isinstance(recipe.detector, DeformableConfig) else recipe.detector
@@ -162,24 +162,32 @@ def test_another_detector_than_the_recipes_own(tmp_path: Path, params: Path, det
 def test_a_detector_that_is_not_known_or_is_the_checkpoints(tmp_path: Path, params: Path) -> None:
     root = write_whole(tmp_path / "data")
     (root / "dataset.json").unlink()
-    demo = yaml.safe_load((params / "demo.yaml").read_text())
-    known = ", ".join(demo["ablations"]["baselines"]["variants"])
-    with pytest.raises(ConfigError, match=rf"a variant of ablations\.baselines in .*demo\.yaml \({known}\), found 'yolo'"):
+    demo = read_parameters(params / "demo.yaml")
+    known = ", ".join(demo["studies"]["training"]["baselines"]["variants"])
+    with pytest.raises(
+        ConfigError, match=rf"a variant of training\.baselines in .*demo\.studies\.yaml \({known}\), found 'yolo'"
+    ):
         made(root, detector="yolo")
     with pytest.raises(ConfigError, match="--detector: expected no --checkpoint, because a checkpoint has its own detector"):
         made(root, detector="deformable", start=Start("x.pth", None))
     made(root)
-    with pytest.raises(ConfigError, match=r"ablations\.baselines in .* \(none\), found 'deformable'"):
+    with pytest.raises(ConfigError, match=r"training\.baselines in .* \(none\), found 'deformable'"):
         adoption.adopt(root, "another", like=NAME, val_share=0.25, detector="deformable")
 
 
 def test_a_recipe_that_makes_no_sense_is_told_before_any_work(tmp_path: Path, params: Path) -> None:
-    recipe = (params / "demo.yaml").read_text()
-    (params / "torn.yaml").write_text(recipe[: len(recipe) // 2])
-    (params / "other.yaml").write_text(recipe.replace("train_detection.loss:", "train_detection.los:"))
+    recipe, studies = ((params / f"demo{end}").read_text() for end in (".yaml", ".studies.yaml"))
+    for name, texts in {
+        "torn": (recipe[: len(recipe) // 2], studies),
+        "torn-studies": (recipe, studies[: len(studies) // 2]),
+        "other": (recipe, studies.replace("train_detection.loss:", "train_detection.los:")),
+    }.items():
+        for end, text in zip((".yaml", ".studies.yaml"), texts, strict=True):
+            (params / f"{name}{end}").write_text(text)
     for like, message in (
         ("torn", r"torn\.yaml"),
-        ("other", r"ablations\.baselines\.variants\.deformable: train_detection\.los"),
+        ("torn-studies", r"torn-studies\.studies\.yaml"),
+        ("other", r"other\.studies\.yaml: training\.baselines\.variants\.deformable: train_detection\.los"),
     ):
         with pytest.raises(ConfigError, match=message):
             made(tmp_path / "no such folder", like=like, detector="deformable")
@@ -191,13 +199,37 @@ def test_a_profile_is_never_overwritten(tmp_path: Path, params: Path) -> None:
     (root / "dataset.json").unlink()
     made(root)
     before = (params / f"{NAME}.yaml").read_bytes()
-    with pytest.raises(ConfigError, match=rf"--name: .*{NAME}\.yaml and .*{NAME} exist; choose another name, or remove both"):
+    with pytest.raises(ConfigError, match=rf"--name: .*{NAME}\.yaml and .*{NAME} exist; choose another name, or remove them"):
         made(root, like="coco")
-    (params / f"{NAME}.yaml").unlink()
+    for end in (".yaml", ".studies.yaml"):
+        (params / f"{NAME}{end}").unlink()
     with pytest.raises(ConfigError, match=rf"--name: .*{NAME} exists; choose another name, or remove .*{NAME}"):
         made(root)
     assert not (params / f"{NAME}.yaml").exists()
     assert before
+
+
+def test_the_studies_are_copied_with_new_sizes(tmp_path: Path, params: Path) -> None:
+    root = write_whole(tmp_path / "data")
+    (root / "dataset.json").unlink()
+    made(root)
+    studies = (params / f"{NAME}.studies.yaml").read_text()
+    assert studies.startswith(f"# The studies of the profile {NAME}, copied from those of demo.yaml with new sizes.\nevaluating:")
+    assert studies.endswith("\n\ntraining: {} # docs/studies.md says how to write a study of your own\n")
+    assert "demo.yaml" not in studies.partition("\n")[2], "the copied comment on the training studies is not about this profile"
+    assert list(load(NAME).studies.evaluating) == list(load("demo").studies.evaluating)
+
+
+def test_a_profile_is_written_whole_or_not_at_all(tmp_path: Path, params: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_whole(tmp_path / "data")
+    (root / "dataset.json").unlink()
+    before = set(params.rglob("*"))
+    monkeypatch.setattr("flows.new_profile.adoption.require_new", lambda new, dataset: None)
+    (params / f"{NAME}.studies.yaml").write_text("mine")
+    with pytest.raises(ConfigError, match=rf"--name: .*{NAME}\.studies\.yaml exists; choose another name"):
+        made(root)
+    assert set(params.rglob("*")) == before | {params / f"{NAME}.studies.yaml"}
+    assert (params / f"{NAME}.studies.yaml").read_text() == "mine"
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "A", ".x"])
@@ -222,25 +254,26 @@ def picture(path: Path, shade: int = 0) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
+    """Returns an empty folder for a dataset."""
     (tmp_path / "data").mkdir()
     return tmp_path / "data"
 
 
 @pytest.mark.parametrize(
-    ("train", "told", "expected"),
+    ("train", "description", "expected"),
     [
         ("images/train", "train: images/train\n", ("images/train", "labels/train")),
         ("train/images", "train: ../train/images\n", ("train/images", "train/labels")),
         ("images/train", "", ("images/train", "labels/train")),
     ],
 )
-def test_yolo_layouts(folder: Path, train: str, told: str, expected: tuple[str, str]) -> None:
+def test_yolo_layouts(folder: Path, train: str, description: str, expected: tuple[str, str]) -> None:
     picture(folder / train / "a.jpg")
     (folder / expected[1]).mkdir(parents=True)
-    (folder / "data.yaml").write_text(told + "names:\n  0: cat\n  1: dog\n")
-    found = dataset_layout.find_layout(folder, 0.3).section
-    assert (found["train"]["images"], found["train"]["instances"]) == expected
-    assert (found["format"], found["val"], found["val_share"]) == ("yolo", None, 0.3)
+    (folder / "data.yaml").write_text(description + "names:\n  0: cat\n  1: dog\n")
+    section = dataset_layout.find_layout(folder, 0.3).section
+    assert (section["train"]["images"], section["train"]["instances"]) == expected
+    assert (section["format"], section["val"], section["val_share"]) == ("yolo", None, 0.3)
     assert yolo_layout.yolo_set(folder).names == ("cat", "dog")
     for place in expected:
         picture(folder / place.replace("train", "val" if "images/" in train else "valid") / "b.jpg")
@@ -253,7 +286,7 @@ def test_yolo_to_a_profile(folder: Path, params: Path) -> None:
         (folder / "labels" / "train").mkdir(parents=True, exist_ok=True)
         (folder / "labels" / "train" / f"{name}.txt").write_text("1 .5 .5 .2 .2\n")
     (folder / "data.yaml").write_text("names: [cat, dog]\n")
-    train, val = (found.classes for found in made(folder).statistics.values())
+    train, val = (statistics.classes for statistics in made(folder).statistics.values())
     assert train["cat"] == val["cat"] == 0
     assert (train["dog"] + val["dog"], val["dog"]) in ((6, 1), (6, 2))
 
@@ -262,8 +295,8 @@ def test_voc_layouts(folder: Path) -> None:
     picture(folder / "JPEGImages" / "a.jpg")
     (folder / "Annotations").mkdir()
     (folder / "Annotations" / "a.xml").write_text("<annotation/>")
-    found = dataset_layout.find_layout(folder, 0.2).section
-    assert (found["format"], found["train"]["instances"], found["val"]) == ("voc", "Annotations", None)
+    section = dataset_layout.find_layout(folder, 0.2).section
+    assert (section["format"], section["train"]["instances"], section["val"]) == ("voc", "Annotations", None)
     for split in ("train", "val"):
         (folder / "ImageSets" / "Main").mkdir(parents=True, exist_ok=True)
         (folder / "ImageSets" / "Main" / f"{split}.txt").write_text("a\n" if split == "train" else "b\n")
@@ -290,9 +323,9 @@ def test_coco_layouts(folder: Path, train: str, val: str, images: tuple[str, str
         (folder / "annotations" / other).write_text(json.dumps(content))
     if not train.startswith("annotations"):
         (folder / "annotations" / "person_keypoints_train2017.json").unlink()
-    found = dataset_layout.find_layout(folder, 0.2).section
-    assert (found["train"]["instances"], found["val"]["instances"]) == (train, val)
-    assert (found["train"]["images"], found["val"]["images"]) == images
+    section = dataset_layout.find_layout(folder, 0.2).section
+    assert (section["train"]["instances"], section["val"]["instances"]) == (train, val)
+    assert (section["train"]["images"], section["val"]["images"]) == images
 
 
 def test_two_files_for_one_split_are_not_guessed_between(folder: Path) -> None:
@@ -324,14 +357,14 @@ def test_queries_leave_room_above_the_most_objects() -> None:
 )
 def test_detr_has_the_longest_schedule(like: str, images: int, detr: int, others: int) -> None:
     whole = {name: statistics(images, (480, 640), 100, 5) for name in ("train", "val")}
-    recipe = yaml.safe_load((PARAMS / f"{like}.yaml").read_text())
-    variants = recipe["ablations"]["baselines"]["variants"]
+    recipe = read_parameters(PARAMS / f"{like}.yaml")
+    variants = recipe["studies"]["training"]["baselines"]["variants"]
     for detector, epochs in (
         (recipe["detector"], detr),
         *((variants[name]["detector"], others) for name in ("deformable", "faster-rcnn")),
     ):
         content = copy.deepcopy(recipe) | {"detector": detector}
-        sizes.fit(content, whole, masks=None, tuned=False)
+        sizes.fit(content, content["studies"], whole, masks=None, tuned=False)
         assert content["train_detection"]["epochs"] == epochs
 
 
@@ -343,18 +376,19 @@ def test_detr_has_the_longest_schedule(like: str, images: int, detr: int, others
 def test_sizes_make_sense_whatever_the_data(
     tmp_path: Path, like: str, images: int, size: tuple[int, int], side: int, tuned: bool
 ) -> None:
-    content = yaml.safe_load((PARAMS / f"{like}.yaml").read_text())
+    content = read_parameters(PARAMS / f"{like}.yaml")
+    whole = {name: statistics(images, size, side, 5) for name in ("train", "val")}
     masks: tuple[Literal["panoptic", "instances"] | None, ...] = ("panoptic", "instances", None)
-    sizes.fit(content, {name: statistics(images, size, side, 5) for name in ("train", "val")}, masks[images % 3], tuned)
-    content["ablations"] = {name: content["ablations"][name] for name in EVALUATING}  # as adopt does
+    sizes.fit(content, content["studies"], whole, masks[images % 3], tuned)
+    content["studies"]["training"] = {}  # as adopt does
     file = tmp_path / "x.yaml"
-    file.write_text(yaml.safe_dump(content))
+    write_parameters(file, content)
     profile = read(file)  # refuses what makes no sense
     resize = profile.evaluate.resize
     assert resize is not None
-    assert profile.train_detection.resize == resize == profile.ablations["decoder-nms"].resize
+    assert profile.train_detection.resize == resize == profile.studies.evaluating["decoder-nms"].resize
     assert resize.longest <= (256 if like == "demo" else 1333)
-    study = profile.ablations["instance-count"]
+    study = profile.studies.evaluating["instance-count"]
     assert isinstance(study, InstanceCountConfig)
     assert study.grid**2 <= profile.detector.queries  # type: ignore[union-attr]
     assert study.canvas <= resize.longest

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -34,7 +33,7 @@ from flows.new_profile.dataset_layout import find_layout
 from flows.new_profile.dataset_notes import finding_notes, require_images
 from flows.profile.paths import PARAMS
 from tests.adopting import carried
-from tests.flows.new_profile.test_coco_exports import params  # noqa: F401
+from tests.conftest import read_parameters
 
 NAMES = count()
 ODD: list[Any] = [
@@ -75,7 +74,7 @@ def sound(first: int, images: int) -> dict[str, Any]:
 
 @st.composite
 def folders(draw: st.DrawFn) -> tuple[dict[str, bytes], set[int]]:
-    """The annotation files and other files of a folder, by name, and which images are missing."""
+    """Draws the files of a folder by name, and which images are missing."""
     contents = {"instances_train.json": sound(1, 6)}
     if draw(st.booleans()):
         contents["instances_val.json"] = sound(7, 2)
@@ -92,7 +91,7 @@ def folders(draw: st.DrawFn) -> tuple[dict[str, bytes], set[int]]:
 
 
 def odd(draw: st.DrawFn) -> Any:
-    """An odd value of its own, because a later damage may change a list or a mapping in place."""
+    """Draws an odd value and copies it, because a later damage may change a list or a mapping in place."""
     return copy.deepcopy(draw(st.sampled_from(ODD)))
 
 
@@ -100,20 +99,20 @@ def damage(draw: st.DrawFn, content: dict[str, Any]) -> None:
     """Changes, removes or repeats something in one of the lists, or in an entry of it."""
     name = draw(st.sampled_from(["images", "annotations", "annotations", "categories"]))
     entries = content.get(name)
-    what = draw(st.sampled_from(["set", "set", "set", "all", "remove", "repeat", "entry", "list"]))
-    if what == "list":
+    kind = draw(st.sampled_from(["set", "set", "set", "all", "remove", "repeat", "entry", "list"]))
+    if kind == "list":
         content[name] = odd(draw)
-    if not isinstance(entries, list) or not entries or what == "list":
+    if not isinstance(entries, list) or not entries or kind == "list":
         return
     place = draw(st.integers(0, len(entries) - 1))
-    if what == "repeat":
+    if kind == "repeat":
         entries.append(copy.deepcopy(entries[place]))
-    elif what == "entry":
+    elif kind == "entry":
         entries[place] = odd(draw)
     elif isinstance(entries[place], dict):
         key, value = draw(st.sampled_from(KEYS)), odd(draw)
-        for entry in entries if what == "all" else [entries[place]]:
-            if isinstance(entry, dict) and what == "remove":
+        for entry in entries if kind == "all" else [entries[place]]:
+            if isinstance(entry, dict) and kind == "remove":
                 entry.pop(key, None)
             elif isinstance(entry, dict):
                 entry[key] = value
@@ -130,44 +129,47 @@ def write(folder: Path, files: dict[str, bytes], missing: set[int]) -> None:
 
 
 def supplied(folder: Path, splits: set[str]) -> dict[str, int]:
-    """How many images and annotations the folder's own annotation files list."""
+    """Returns how many images and annotations the annotation files of the folder list."""
     contents = [json.loads((folder / f"instances_{split}.json").read_bytes()) for split in splits]
-    return {what: sum(len(content[what]) for content in contents) for what in ("images", "annotations")}
+    return {part: sum(len(content[part]) for content in contents) for part in ("images", "annotations")}
 
 
 def require_balance(folder: Path, layout: dict[str, Any], metrics: dict[str, float]) -> None:
-    """What the files list is what the account says is supplied, and that is used or left out."""
-    listed = supplied(folder, {"train", "val"} if layout["val"] and layout["val"]["instances"] else {"train"})
-    for what, name in (("images", "images"), ("objects", "annotations")):
+    """Asserts that the account's supplied entries are those that the files list, and that each is used or left out."""
+    numbers = supplied(folder, {"train", "val"} if layout["val"] and layout["val"]["instances"] else {"train"})
+    for counted, name in (("images", "images"), ("objects", "annotations")):
         parts = {
-            part: sum(value for key, value in metrics.items() if key.startswith("account/") and key.endswith(f"/{what}/{part}"))
+            part: sum(
+                value for key, value in metrics.items() if key.startswith("account/") and key.endswith(f"/{counted}/{part}")
+            )
             for part in ("supplied", "used", "left_out")
         }
-        assert parts["supplied"] == listed[name] == parts["used"] + parts["left_out"]
+        assert parts["supplied"] == numbers[name] == parts["used"] + parts["left_out"]
 
 
 def through_the_core(folder: Path, out: Path) -> None:
-    """What `adopt`, data and check do with a folder, without a profile."""
+    """Reads and checks a folder as `adopt`, the data stage and the check do, but without a profile."""
     layout = find_layout(folder, 0.25).section
     config = build(FolderConfig, {"root": str(folder), **layout}, str(folder))
     read_data = read_contents(config, 0)
     statistics, findings, masks = read_data.statistics, read_data.findings, read_data.masks
     require_images(statistics, findings, folder)
     assert all(line.encode() and "\n" not in line for line in finding_notes(findings))
-    sizes.fit(copy.deepcopy(SMOKE), statistics, masks, tuned=False)
+    content = copy.deepcopy(SMOKE)
+    sizes.fit(content, content["studies"], statistics, masks, tuned=False)
     (out / "data").mkdir(parents=True)
     (out / "dataset").mkdir()
     write_folder_dataset(config, folder, 0, None, out / "data")
     splits = read_dataset(out / "data")
-    found = inspect(splits, 10, Silent())
-    write_checked(out / "data", found.findings, out / "dataset")
+    inspection = inspect(splits, 10, Silent())
+    write_checked(out / "data", inspection.findings, out / "dataset")
     checked = read_dataset(out / "dataset")
     list(write_index(checked))
     instances(checked["val"])
-    require_balance(folder, layout, accounts(splits, found.supplied, checked, found.findings))
+    require_balance(folder, layout, accounts(splits, inspection.supplied, checked, inspection.findings))
 
 
-SMOKE = yaml.safe_load((PARAMS / "smoke.yaml").read_text(encoding="utf-8"))
+SMOKE = read_parameters(PARAMS / "smoke.yaml")
 
 
 @settings(max_examples=25, deadline=None)
@@ -184,7 +186,7 @@ def test_damaged_folders_are_read_or_refused_and_nothing_is_lost(made: tuple[dic
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(folders(), st.sampled_from(["strict", "lenient"]))
 def test_500_damaged_folders_through_the_commands(
-    params: Path,  # noqa: F811
+    params: Path,
     monkeypatch: pytest.MonkeyPatch,
     made: tuple[dict[str, bytes], set[int]],
     mode: str,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +30,6 @@ from tests.jobs.worker import carry_out
 ALONE = ProcessContext(rank=0, size=1, device=torch.device("cpu"))
 
 
-@pytest.fixture(scope="module")
-def field(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The inputs that `tests/field.py` makes: FIELD/<case>/set."""
-    place = tmp_path_factory.mktemp("field")
-    subprocess.run([sys.executable, str(Path(__file__).parents[2] / "field.py"), str(place)], check=True)
-    return place
-
-
 def profile(root: Path, mode: str) -> Profile:
     content = tiny_parameters()
     parts = {
@@ -54,7 +44,7 @@ def profile(root: Path, mode: str) -> Profile:
     content["check"]["mode"] = mode
     content["train_detection"] |= {"targets": "instances", "steps": 1}
     content["train_panoptic"] = None
-    content["ablations"].pop("panoptic", None)
+    content["studies"]["training"].pop("panoptic", None)
     return build(Profile, content, "x.yaml")
 
 
@@ -72,7 +62,7 @@ def trained(settings: Profile, dataset: Path, folder: Path) -> Path:
 
 
 def emptied(field: Path, place: Path, split: str) -> Path:
-    """The plain set without the annotations of one split."""
+    """Returns a copy of the plain dataset without the annotations of one split."""
     shutil.copytree(field / "00-plain" / "set", place)
     file = place / f"instances_{split}.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"annotations": []}))
@@ -85,7 +75,7 @@ def test_a_set_of_crowds_stops_the_check(field: Path, project: Path, mode: str) 
         checked(field / "10-all-crowds" / "set", "crowds", mode)
     where = Paths("crowds")
     metrics = json.loads((where.check / "metrics.json").read_text())
-    assert [metrics[f"{split}/{what}"] for split in ("train", "val") for what in ("objects", "crowds")] == [0, 48, 0, 17]
+    assert [metrics[f"{split}/{name}"] for split in ("train", "val") for name in ("objects", "crowds")] == [0, 48, 0, 17]
     assert metrics["found/nothing_to_learn"] == 2
     assert not where.dataset.exists()
     assert "without any object to learn from" in (where.check / "index.html").read_text(encoding="utf-8")
@@ -109,7 +99,7 @@ def test_what_lenient_leaves_of_a_split_has_to_hold_an_object(field: Path, proje
         (root / "images" / f"img{number:03d}.jpg").unlink()
     file = root / "instances_val.json"
     content = json.loads(file.read_text())
-    content["annotations"] = [each for each in content["annotations"] if each["image_id"] != 32]
+    content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] != 32]
     file.write_text(json.dumps(content))
     with pytest.raises(DatasetError, match=r"val\.instances: there is nothing to learn from: 1 image, 0 crowds, no object"):
         checked(root, "left", "lenient")
@@ -136,7 +126,7 @@ def test_twelve_bits_are_scaled_by_the_range_of_the_set_wherever_they_are_read(
     dark = load_checkpoint(tmp_path / "out" / "checkpoint.pt", ALONE.device)
     dark.meta["value_ranges"] = {"16-bit": [0, 65535]}
     scores = [
-        [each["score"] for each in predict.run(used, images, 0, settings.evaluate, tmp_path / name, Silent())["annotations"]]
+        [entry["score"] for entry in predict.run(used, images, 0, settings.evaluate, tmp_path / name, Silent())["annotations"]]
         for name, used in (("found", checkpoint), ("dark", dark))
     ]
     assert scores[0]
@@ -150,13 +140,13 @@ def test_eight_bit_checkpoints_and_datasets_say_nothing_of_ranges(field: Path, p
     checkpoint = load_checkpoint(trained(settings, where.dataset, tmp_path), ALONE.device)
     assert "value_ranges" not in checkpoint.meta
     (tmp_path / "found").mkdir()
-    found = predict.run(checkpoint, [root / "images" / "img025.jpg"], 0, settings.evaluate, tmp_path / "found", Silent())
-    assert [each["name"] for each in found["categories"]] == ["unused space", "used space"]
+    predictions = predict.run(checkpoint, [root / "images" / "img025.jpg"], 0, settings.evaluate, tmp_path / "found", Silent())
+    assert [entry["name"] for entry in predictions["categories"]] == ["unused space", "used space"]
     with torch.no_grad():
         checkpoint.model.class_embed.bias[:] = torch.tensor([9.0, 0, 0])  # type: ignore[union-attr, index]
     (tmp_path / "again").mkdir()
-    found = predict.run(checkpoint, [root / "images" / "img025.jpg"], 0, settings.evaluate, tmp_path / "again", Silent())
-    assert {each["category_id"] for each in found["annotations"]} == {1}
+    predictions = predict.run(checkpoint, [root / "images" / "img025.jpg"], 0, settings.evaluate, tmp_path / "again", Silent())
+    assert {entry["category_id"] for entry in predictions["annotations"]} == {1}
 
 
 def test_two_categories_of_one_name_are_told(field: Path, project: Path) -> None:
@@ -170,7 +160,7 @@ def test_adopt_states_crowds_deep_pixels_and_names_that_look_like_markup() -> No
     statistics = {"train": Statistics({"[/b]": 0}, crowds=48), "val": Statistics({"[/b]": 0})}
     console = Console(file=io.StringIO(), width=140)
     console.print(summary_table("x", content, statistics, "16-bit"))
-    said = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "0 objects, 48 crowds, which are not used for training; there is nothing to learn from" in said
-    assert "[/b]" in said
-    assert "16-bit values" in said
+    output = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "0 objects, 48 crowds, which are not used for training; there is nothing to learn from" in output
+    assert "[/b]" in output
+    assert "16-bit values" in output

@@ -15,7 +15,8 @@ from flows.new_profile.dataset_layout import find_layout
 EXPECTED = "expected COCO's annotation files, YOLO's data.yaml or Pascal VOC's Annotations, found none"
 
 
-def told(folder: Path) -> str:
+def description(folder: Path) -> str:
+    """Returns what the error message says of the content of a folder without a dataset."""
     with pytest.raises(DatasetError) as error:
         find_layout(folder, 0.2)
     prefix = f"{folder}: {EXPECTED}; "
@@ -31,11 +32,11 @@ def write_labelled(folder: Path, images: str, labels: str) -> None:
 
 
 def test_a_folder_with_something_else_and_one_with_nothing(tmp_path: Path) -> None:
-    assert told(tmp_path) == "the folder has no files"
+    assert description(tmp_path) == "the folder has no files"
     (tmp_path / "inner").mkdir()
     for name in ("a.zip", "b.csv", "inner/c.CSV", ".DS_Store", "README"):
         (tmp_path / name).write_text("0 of 5 rows")
-    assert told(tmp_path) == "the folder has 4 files: 2 x .csv, 1 x no ending, 1 x .zip"
+    assert description(tmp_path) == "the folder has 4 files: 2 x .csv, 1 x no ending, 1 x .zip"
 
 
 @pytest.mark.parametrize("given", [".", "sets/cells/train", "sets/cells/train/images"])
@@ -43,7 +44,7 @@ def test_the_folder_of_the_dataset_is_named_where_another_was_given(tmp_path: Pa
     cells = tmp_path / "sets" / "cells"
     write_labelled(cells, "train/images", "train/labels")
     (cells / "data.yaml").write_text("train: train/images\nnames: [cat]\n")
-    assert told(tmp_path / given) == f"{cells / 'data.yaml'} describes a YOLO dataset: pass its folder, {cells}"
+    assert description(tmp_path / given) == f"{cells / 'data.yaml'} describes a YOLO dataset: pass its folder, {cells}"
 
 
 @pytest.mark.parametrize(
@@ -68,12 +69,12 @@ def test_labels_without_a_description_are_told_with_the_lines_that_describe_them
         write_labelled(tmp_path, place, own)
     if names is not None:
         (tmp_path / names).write_text("cat\nHündin\n", encoding="utf-8")
-    found = told(tmp_path)
+    message = description(tmp_path)
     rows = min(Path(place, "a b.txt").as_posix() for place in labels)
-    assert found.startswith(f"{rows} has the rows of a YOLO label file, but data.yaml, which names the classes, is missing: ")
-    assert f"write {tmp_path / 'data.yaml'} with the lines {lines}" in found
-    written = [text for text in found.partition("with the lines ")[2].split("`") if ": " in text]
-    (tmp_path / "data.yaml").write_text("\n".join(written), encoding="utf-8")
+    assert message.startswith(f"{rows} has the rows of a YOLO label file, but data.yaml, which names the classes, is missing: ")
+    assert f"write {tmp_path / 'data.yaml'} with the lines {lines}" in message
+    yaml_lines = [text for text in message.partition("with the lines ")[2].split("`") if ": " in text]
+    (tmp_path / "data.yaml").write_text("\n".join(yaml_lines), encoding="utf-8")
     assert find_layout(tmp_path, 0.2).section["format"] == "yolo", "the lines do what they are said to do"
 
 
@@ -83,9 +84,9 @@ def test_yaml_files_that_lack_the_class_names_are_named(tmp_path: Path) -> None:
     (tmp_path / "training.yaml").write_text("train: {epochs: 3}\nval: {every: 1}\n")
     expected = f"{tmp_path}/config.yaml has YOLO's keys path, train, val, but not `names` (it has `name`)"
     advice = "list the names of the classes under `names`"
-    assert told(tmp_path) == f"{expected}: {advice}"
+    assert description(tmp_path) == f"{expected}: {advice}"
     (tmp_path / "labels" / "b.yml").write_text("train: [images/train]\n")
-    assert told(tmp_path) == f"{expected}; {tmp_path}/labels/b.yml has YOLO's keys train, but not `names`: {advice}"
+    assert description(tmp_path) == f"{expected}; {tmp_path}/labels/b.yml has YOLO's keys train, but not `names`: {advice}"
 
 
 def write_coco(folder: Path) -> None:

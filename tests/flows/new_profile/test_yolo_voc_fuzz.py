@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -35,7 +34,7 @@ from flows.new_profile.dataset_notes import finding_notes, require_images
 from flows.new_profile.yolo_layout import yolo_set
 from flows.profile.paths import PARAMS
 from tests.adopting import carried
-from tests.flows.new_profile.test_coco_exports import params  # noqa: F401
+from tests.conftest import read_parameters
 
 NAMES = count()
 Files = dict[str, "bytes | None"]  # None: a folder of this name
@@ -113,7 +112,7 @@ def voc(draw: st.DrawFn) -> Files:
 
 @st.composite
 def folders(draw: st.DrawFn) -> Files:
-    """The files of a folder, some of them damaged."""
+    """Draws the files of a folder, some of them damaged."""
     images = "images/{}" if (kind := draw(st.sampled_from([yolo, voc]))) is yolo else "JPEGImages"
     files = kind(draw)
     for name in draw(st.lists(st.sampled_from(sorted(files)), max_size=2)):
@@ -151,7 +150,7 @@ def rows_of(out: Path) -> tuple[int, int]:
 
 
 def through_the_core(folder: Path, out: Path) -> None:
-    """What `adopt`, data and check do with a folder, without a profile."""
+    """Reads and checks a folder as `adopt`, the data stage and the check do, but without a profile."""
     layout = find_layout(folder, 0.25)
     assert all("\n" not in note for note in layout.notes)
     config = build(FolderConfig, {"root": str(folder), **layout.section}, str(folder))
@@ -159,22 +158,23 @@ def through_the_core(folder: Path, out: Path) -> None:
     statistics, findings, masks = read_data.statistics, read_data.findings, read_data.masks
     require_images(statistics, findings, folder)
     assert all(line.encode() for line in finding_notes(findings))
-    sizes.fit(copy.deepcopy(SMOKE), statistics, masks, tuned=False)
+    content = copy.deepcopy(SMOKE)
+    sizes.fit(content, content["studies"], statistics, masks, tuned=False)
     (out / "data").mkdir(parents=True)
     (out / "dataset").mkdir()
     write_folder_dataset(config, folder, 0, yolo_set(folder) if config.format == "yolo" else None, out / "data")
     splits = read_dataset(out / "data")
-    found = inspect(splits, 10, Silent())
-    write_checked(out / "data", found.findings, out / "dataset")
+    inspection = inspect(splits, 10, Silent())
+    write_checked(out / "data", inspection.findings, out / "dataset")
     checked = read_dataset(out / "dataset")
     list(write_index(checked))
     instances(checked["val"])
-    metrics = accounts(splits, found.supplied, checked, found.findings)
-    for what, converted in zip(("images", "objects"), rows_of(out / "data"), strict=True):
-        assert converted == sum(value for key, value in metrics.items() if key.endswith(f"instances/{what}/supplied"))
+    metrics = accounts(splits, inspection.supplied, checked, inspection.findings)
+    for entries, converted in zip(("images", "objects"), rows_of(out / "data"), strict=True):
+        assert converted == sum(value for key, value in metrics.items() if key.endswith(f"instances/{entries}/supplied"))
 
 
-SMOKE = yaml.safe_load((PARAMS / "smoke.yaml").read_text(encoding="utf-8"))
+SMOKE = read_parameters(PARAMS / "smoke.yaml")
 
 
 @settings(max_examples=25, deadline=None)
@@ -190,7 +190,7 @@ def test_damaged_folders_are_read_or_refused(files: Files) -> None:
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(folders(), st.sampled_from(["strict", "lenient"]))
 def test_500_damaged_folders_through_the_commands(
-    params: Path,  # noqa: F811
+    params: Path,
     monkeypatch: pytest.MonkeyPatch,
     files: Files,
     mode: str,

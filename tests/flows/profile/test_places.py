@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 from dvc.repo import Repo
 
 from detr_core.config import ConfigError, build
@@ -17,12 +16,12 @@ from flows.profile import paths, places, settings
 from flows.profile.paths import PARAMS, Paths
 from flows.profile.settings import Profile
 from tests.check.datasets import write_whole
-from tests.conftest import tiny_parameters
+from tests.conftest import tiny_parameters, write_parameters
 
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with the profiles of ours."""
+    """Returns a project with a copy of the profiles of this project."""
     root = tmp_path / "project"
     shutil.copytree(PARAMS, root / "params")
     shutil.copy(PARAMS.parent / "dvc.yaml", root)
@@ -104,7 +103,7 @@ def test_whatever_the_profile_says_its_dataset_stays(own: Path, where: str) -> N
     part = {"images": "train", "instances": "instances_train.json", "panoptic": None, "panoptic_masks": None}
     folder = {"root": where, "format": "coco", "val_share": 0.25, "train": part, "val": None}
     content["data"] |= {"source": "folder", "scenes": None, "folder": folder}
-    (own / "params" / "cells.yaml").write_text(yaml.safe_dump(content))
+    write_parameters(own / "params" / "cells.yaml", content)
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
     for attempt in (
         lambda: settings.load("cells"),
@@ -166,6 +165,6 @@ def test_a_kind_of_detector_that_dvc_would_not_watch_is_told(own: Path) -> None:
     folder.mkdir()
     (folder / "profile.yaml").write_text("profile: mine\nkind: detr\nwd: ../..\n")
     places.require_kind(Paths("mine"), "detr")
-    said = r"params/mine/profile\.yaml: kind: expected 'deformable', as detector\.kind in params/mine\.yaml, found 'detr'"
-    with pytest.raises(ConfigError, match=said):
+    message = r"params/mine/profile\.yaml: kind: expected 'deformable', as detector\.kind in params/mine\.yaml, found 'detr'"
+    with pytest.raises(ConfigError, match=message):
         places.require_kind(Paths("mine"), "deformable")

@@ -18,14 +18,14 @@ from tests.flows.conftest import Command, cloned_from, git
 
 
 def run_of(project: Path, **tags: str) -> RecordedRun:
-    """A run at the commit that is checked out there, as the record would have it."""
+    """Returns a run at the commit that is checked out in a project, as MLflow would record it."""
     about = {"stage": "train_panoptic", "profile": "smoke", "git.commit": git(project, "rev-parse", "HEAD"), "git.dirty": "false"}
     return RecordedRun("0a1b", "1", "FINISHED", about | tags, {}, None, None, {})
 
 
 @pytest.fixture
 def at(smoke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A clone that has no results, but a remote that has them, as the checkout that we work in."""
+    """Returns a clone that has no results, but a DVC remote that has them, and makes it the project of this process."""
     cloned = cloned_from(smoke, tmp_path / "at")
     remote = f"[core]\n    remote = store\n['remote \"store\"']\n    url = {smoke / '.dvc/cache'}\n"
     (cloned / ".dvc/config.local").write_text(remote)
@@ -35,17 +35,17 @@ def at(smoke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("stage", ["train_panoptic", "evaluate"])
+@pytest.mark.parametrize("stage", ["train_panoptic", pytest.param("evaluate", marks=pytest.mark.long)])
 def test_a_run_is_the_same_bit_for_bit(stage: str, smoke: Path, clone: Path, server: dict[str, str], command: Command) -> None:
     record = clone / ".state/mlflow/mlflow.db"
     record.parent.mkdir(parents=True)
     shutil.copy(smoke / ".state/mlflow/mlflow.db", record)
     with closing(sqlite3.connect(record)) as database:
         (run_id,) = database.execute("SELECT run_uuid FROM tags WHERE key = 'stage' AND value = ?", [stage]).fetchone()
-        said = command(clone, "flows.rerun", run_id, **server)
+        output = command(clone, "flows.rerun", run_id, **server)
         (verdict,) = database.execute("SELECT value FROM tags WHERE key = 'again' AND run_uuid = ?", [run_id]).fetchone()
-    assert "the results are the same, bit for bit: " in said
-    assert int(said.partition(" values and ")[2].split()[0]) >= 4, "files were compared too"
+    assert "the results are the same, bit for bit: " in output
+    assert int(output.partition(" values and ")[2].split()[0]) >= 4, "files were compared too"
     assert verdict.startswith("the same, bit for bit: run ")
     assert not (clone / ".state/again" / run_id).exists(), "nothing is left of the work tree"
     assert git(clone, "worktree", "list").count("\n") == 0
@@ -63,7 +63,9 @@ def test_a_work_tree_has_the_code_the_parameters_and_the_data_of_the_run(smoke: 
     run = run_of(at, **read, **{"git.dirty": "true", "machine.processes": "3"})
     git(at, "checkout", "-q", ".")
     (at / "detr_core/new.py").unlink()
-    tree = worktree.make(dataclasses.replace(run, patch=changes.patch, params=params))
+    studies = (at / "params/smoke.studies.yaml").read_bytes().replace(b"repeats: 2", b"repeats: 3")
+    tree = worktree.make(dataclasses.replace(run, patch=changes.patch, params=params, studies=studies))
+    assert (tree / "params/smoke.studies.yaml").read_bytes() == studies
     assert (tree / "flows/tracking/prefect_summary.py").read_text().endswith("# changed\n")
     assert (tree / "detr_core/new.py").read_text() == "# new\n"
     assert "processes: 3" in (tree / "params/smoke.yaml").read_text()
@@ -111,7 +113,7 @@ def test_without_a_remote_that_is_said(at: Path) -> None:
 
 def test_what_no_run_of_a_stage_is_is_refused() -> None:
     run = RecordedRun("0a1b", "1", "FINISHED", {"stage": "evaluate", "profile": "smoke"}, {}, None, None, {})
-    for other, said in (
+    for other, message in (
         (dataclasses.replace(run, status="KILLED"), "expected a run with the status FINISHED, found KILLED"),
         (dataclasses.replace(run, tags={}), "expected a run of one of this project's stages, found another run"),
         (dataclasses.replace(run, tags={**run.tags, "stage": "evaluate --out x"}), "expected the names of a stage and a profile"),
@@ -121,12 +123,12 @@ def test_what_no_run_of_a_stage_is_is_refused() -> None:
             "expected a whole study, found one setting of it; repeat the study's run 0c",
         ),
     ):
-        with pytest.raises(RerunError, match=said):
+        with pytest.raises(RerunError, match=message):
             repetition.require_a_stage(other)
 
 
 def test_a_run_is_read_back_with_those_below_it(database: Path) -> None:
-    with recorder.stage_run("ablations", recorder.Paths("demo"), {}, [], name="decoder-nms") as record:
+    with recorder.stage_run("studies", recorder.Paths("demo"), {}, [], name="decoder-nms") as record:
         record.metrics({"AP": 0.5}, 1)
         record.metrics({"AP": 0.25, "system/power": 3}, 2)
         with record.child("nms 0.7", {}) as child:
@@ -134,6 +136,7 @@ def test_a_run_is_read_back_with_those_below_it(database: Path) -> None:
     run = reader.recorded(record.run_id)
     assert run.metrics == {"AP": {1: 0.5, 2: 0.25}, "nms 0.7: AP": {1: 0.125}}
     assert run.params == (recorder.ROOT / "params/demo.yaml").read_bytes()
+    assert run.studies == (recorder.ROOT / "params/demo.studies.yaml").read_bytes()
     assert run.results == {}, "the demo has no such results here"
     assert int(run.tags["machine.threads"]) >= 1
     with pytest.raises(recorder.TrackingError, match=r"^MLflow at sqlite:.*: run '0a1b': .*not found$"):

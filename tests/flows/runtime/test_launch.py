@@ -69,6 +69,7 @@ if job["then"] == "fail with the other":
 
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """Returns a job for the toy worker that the tests of this module run."""
     (tmp_path / "toy_worker.py").write_text(WORKER)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -153,8 +154,8 @@ def test_of_two_processes_that_fail_the_first_one_is_the_cause(job: dict[str, ob
 
 
 def test_a_traceback_in_any_process_is_the_cause(job: dict[str, object]) -> None:
-    said = r"process 2 of 2 \(rank 1\) ended with exit code 1: RuntimeError: out of luck; its log is"
-    with pytest.raises(WorkerError, match=said):
+    message = r"process 2 of 2 \(rank 1\) ended with exit code 1: RuntimeError: out of luck; its log is"
+    with pytest.raises(WorkerError, match=message):
         run(job | {"then": "raise in rank 1"}, 2, Memory(), worker="toy_worker")
 
 
@@ -188,10 +189,10 @@ class Impatient(Memory):
 def test_processes_of_an_interrupted_stage_save_their_state_and_say_how_far_they_came(
     job: dict[str, object], tmp_path: Path
 ) -> None:
-    told = Impatient()
+    reporter = Impatient()
     with pytest.raises(KeyboardInterrupt):
-        run(job | {"then": "save"}, 2, told, worker="toy_worker")
-    assert told.messages[-1] == "interrupted after step 7"
+        run(job | {"then": "save"}, 2, reporter, worker="toy_worker")
+    assert reporter.messages[-1] == "interrupted after step 7"
     assert all(gone(pid_of(tmp_path, rank) or 0) for rank in (0, 1))
 
 
@@ -199,10 +200,10 @@ def test_processes_that_do_not_end_when_asked_are_ended_by_force(
     job: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flows.runtime.launch.SECONDS_TO_SAVE", 0.5)
-    told = Impatient()
+    reporter = Impatient()
     with pytest.raises(KeyboardInterrupt):
-        run(job | {"then": "stay"}, 1, told, worker="toy_worker")
-    assert "ended by force" in told.messages[-1]
+        run(job | {"then": "stay"}, 1, reporter, worker="toy_worker")
+    assert "ended by force" in reporter.messages[-1]
     assert gone(pid_of(tmp_path, 0) or 0)
 
 

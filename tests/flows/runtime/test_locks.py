@@ -63,10 +63,10 @@ def test_two_processes_make_the_data_of_a_profile_one_after_the_other(tmp_path: 
     second = begun(tmp_path, "data")
     waiting = f"waiting for another process (pid {first.pid}) that is building this result"
     assert first_line(second) == f"{waiting}: data/tiny", "and nothing of its own before"
-    said = [process.communicate(timeout=120)[0].splitlines() for process in (first, second)]
+    outputs = [process.communicate(timeout=120)[0].splitlines() for process in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0]
-    assert said[0][-1] == said[1][-1] == "[('train/images', 24.0), ('val/images', 6.0)]"
-    assert said[1][-2] == "under way", "it has built its own in turn"
+    assert outputs[0][-1] == outputs[1][-1] == "[('train/images', 24.0), ('val/images', 6.0)]"
+    assert outputs[1][-2] == "under way", "it has built its own in turn"
     directories.require_replaceable(tmp_path / "data" / "tiny")
     assert len(list((tmp_path / "data" / "tiny" / "train").iterdir())) == 24
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["tiny"]
@@ -78,8 +78,8 @@ def test_a_killed_process_holds_nobody_up(tmp_path: Path) -> None:
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
     second = begun(tmp_path, "data")
-    said = second.communicate(timeout=120)[0].splitlines()
-    assert said == ["under way", "[('train/images', 24.0), ('val/images', 6.0)]"]
+    lines = second.communicate(timeout=120)[0].splitlines()
+    assert lines == ["under way", "[('train/images', 24.0), ('val/images', 6.0)]"]
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["tiny"], "what the killed one left is gone"
 
 
@@ -93,9 +93,9 @@ def test_two_trainings_of_a_profile_train_one_after_the_other(tmp_path: Path) ->
     assert (
         first_line(second) == f"waiting for another process (pid {first.pid}) that is building this result: runs/tiny/detection"
     )
-    said = [process.communicate(timeout=600)[0].splitlines() for process in (first, second)]
+    outputs = [process.communicate(timeout=600)[0].splitlines() for process in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0]
-    assert not any("resuming" in line for lines in said for line in lines)
+    assert not any("resuming" in line for lines in outputs for line in lines)
     directories.require_replaceable(tmp_path / "runs" / "tiny" / "detection")
     assert not (tmp_path / ".state/unfinished/tiny/train_detection").exists()
 
@@ -103,20 +103,20 @@ def test_two_trainings_of_a_profile_train_one_after_the_other(tmp_path: Path) ->
 def test_a_thread_may_take_a_lock_again_and_another_thread_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "STATE", tmp_path / ".state")
     monkeypatch.setattr(paths, "ROOT", tmp_path)
-    result, order, told, held = Paths("x").data, list[str](), Memory(), threading.Event()
+    result, order, reporter, held = Paths("x").data, list[str](), Memory(), threading.Event()
 
     def other() -> None:
         held.wait()
-        with exclusive(Paths("x").report, result, tell=told.message):
+        with exclusive(Paths("x").report, result, tell=reporter.message):
             order.append("other")
 
     thread = threading.Thread(target=other)
     thread.start()
     with exclusive(result, tell=pytest.fail), exclusive(result, Paths("x").check, tell=pytest.fail):
         held.set()
-        while not told.messages:
+        while not reporter.messages:
             thread.join(timeout=0.05)
         order.append("this")
     thread.join()
     assert order == ["this", "other"]
-    assert told.messages[0] == "waiting for another thread of this process that is building this result: data/x"
+    assert reporter.messages[0] == "waiting for another thread of this process that is building this result: data/x"

@@ -52,7 +52,7 @@ def gone(pid: int) -> bool:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with the scripts above, in which the project's modules are found."""
+    """Returns a working directory with the scripts above, in which the project's modules can be imported."""
     for name, text in {"dvc": DVC, "stage.py": STAGE, "parent.py": PARENT}.items():
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
@@ -76,11 +76,12 @@ def test_a_stage_is_asked_to_end_when_its_dvc_is_killed_and_is_killed_when_it_do
 
 
 def test_a_stage_whose_dvc_was_killed_before_it_looked_does_not_begin(folder: Path) -> None:
-    command = f"echo $$ > shell; sleep 1; {sys.executable} stage.py 2> said; true"
+    command = f"echo $$ > shell; until [ -e killed ]; do sleep 0.05; done; {sys.executable} stage.py 2> said; true"
     dvc = subprocess.Popen([sys.executable, "dvc", command])
     assert wait_for(lambda: text(folder / "shell") != "")
     dvc.kill()
     dvc.wait()
+    (folder / "killed").touch()
     assert wait_for(lambda: gone(int(text(folder / "shell"))))
     assert (folder / "said").read_text() == "error: the dvc that started this stage has ended; run the command again\n"
     assert not (folder / "begun").exists()
@@ -99,8 +100,8 @@ def test_a_guarded_module_and_what_it_started_end_together(folder: Path, killed:
         module.kill()
     else:
         starter.kill()
-    left = [guard.pid, module.pid, int(text(folder / "begun"))]
-    assert wait_for(lambda: all(gone(pid) for pid in left), 10)
+    processes = [guard.pid, module.pid, int(text(folder / "begun"))]
+    assert wait_for(lambda: all(gone(pid) for pid in processes), 10)
     starter.wait(10)
 
 

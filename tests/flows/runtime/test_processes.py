@@ -14,7 +14,7 @@ from flows.tracking import dead_runs, recorder
 
 
 def ended_process() -> str:
-    """The identity of a process that has ended."""
+    """Returns the identity of a process that has ended."""
     process = subprocess.Popen(["sleep", "100"])
     known = processes.identity(process.pid)
     assert processes.lives(known) is True
@@ -24,8 +24,8 @@ def ended_process() -> str:
 
 
 def test_a_process_lives_until_it_ends_and_a_later_one_of_its_number_is_another() -> None:
-    mine = processes.identity()
-    assert processes.lives(mine) is True
+    own = processes.identity()
+    assert processes.lives(own) is True
     assert processes.lives(ended_process()) is False
     assert processes.lives(f"{processes.machine()}-{os.getpid()}-1") is False  # of the same number, but another start
 
@@ -111,5 +111,5 @@ def test_only_runs_of_an_ended_process_of_this_machine_are_marked_in_prefect(ser
         states = {name: client.read_flow_run(run).state for name, run in runs.items()}
         for run in runs.values():
             client.delete_flow_run(run)
-    found = {name: None if state is None else state.type.value for name, state in states.items()}
-    assert found == {"mine": "RUNNING", "dead": "CRASHED", "elsewhere": "RUNNING"}
+    actual = {name: None if state is None else state.type.value for name, state in states.items()}
+    assert actual == {"mine": "RUNNING", "dead": "CRASHED", "elsewhere": "RUNNING"}

@@ -13,27 +13,27 @@ from flows.runtime.progress import Bar, Lines, Tee, reporter
 
 
 def test_lines_are_few_and_the_first_and_last_are_among_them() -> None:
-    said: list[str] = []
-    lines = Lines("detector", said.append)
+    printed_lines: list[str] = []
+    lines = Lines("detector", printed_lines.append)
     for step in range(1, 101):
         lines.progress(step, 100, 150.4, f"loss {step}")
-    assert said == ["detector: 1/100, 150 images/s, loss 1", "detector: 100/100, 150 images/s, loss 100"]
+    assert printed_lines == ["detector: 1/100, 150 images/s, loss 1", "detector: 100/100, 150 images/s, loss 100"]
 
 
 def test_another_pass_has_a_line_of_its_own() -> None:
-    said: list[str] = []
-    lines = Lines("data", said.append)
+    printed_lines: list[str] = []
+    lines = Lines("data", printed_lines.append)
     for done, total in [(1, 2), (2, 2), (1, 2), (2, 2)]:
         lines.progress(done, total, 0, "")
-    assert said == ["data: 1/2", "data: 2/2", "data: 1/2", "data: 2/2"]
+    assert printed_lines == ["data: 1/2", "data: 2/2", "data: 1/2", "data: 2/2"]
 
 
 def test_validation_is_told_and_training_metrics_are_not() -> None:
-    said: list[str] = []
-    lines = Lines("detector", said.append)
+    printed_lines: list[str] = []
+    lines = Lines("detector", printed_lines.append)
     lines.metrics({"train/loss": 3.0}, 10)
     lines.metrics({"val/AP": 0.4321, "val/AP50": 0.8}, 20)
-    assert said == ["detector: step 20: val/AP 0.432, val/AP50 0.800"]
+    assert printed_lines == ["detector: step 20: val/AP 0.432, val/AP50 0.800"]
 
 
 def test_a_bar_shows_rate_and_note() -> None:

@@ -30,17 +30,17 @@ def address_of(stage: subprocess.Popen[str]) -> str:
 
 
 def processes_in(folder: Path) -> list[psutil.Process]:
-    """All whose working directory is this folder."""
-    found = []
+    """Returns all processes whose working directory is this folder."""
+    processes = []
     for process in psutil.process_iter(["cwd", "status"]):
         if process.info["cwd"] == str(folder) and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.append(process)
-    return found
+            processes.append(process)
+    return processes
 
 
 @pytest.fixture
 def nowhere(environment: dict[str, str]) -> dict[str, str]:
-    """An environment whose configured server is down, whatever runs on this machine."""
+    """Returns an environment whose configured server is down, whatever runs on this machine."""
     return environment | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
 
 

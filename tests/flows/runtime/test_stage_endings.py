@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from prefect.settings import PREFECT_UI_URL
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_UI_URL
 
 from flows.runtime import server, stage_runner, starting
 from flows.runtime.starting import ServerError, wait_until_ready
@@ -22,7 +22,7 @@ NOWHERE = "http://127.0.0.1:9/api"
 
 
 class LosesItsServer:
-    """Like a flow whose server goes away: before its function is called, or before its result is told."""
+    """A flow whose server goes away before its function is called, or before its result is reported."""
 
     def __init__(self, before: bool, function: Any) -> None:
         self.before, self.fn = before, function
@@ -43,6 +43,7 @@ def fails(profile: str) -> None:
 
 @pytest.fixture(autouse=True)
 def _handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Restores the handler of SIGTERM after each test."""
     monkeypatch.setattr(stage_runner, "_ending", False)
     monkeypatch.setattr("logging.raiseExceptions", True)
     earlier = signal.getsignal(signal.SIGTERM)
@@ -91,12 +92,15 @@ def test_sigterm_unwinds_the_work_once_and_ends_with_143() -> None:
 def test_a_slow_start_is_waited_for_and_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(starting, "WITHOUT_PROGRESS", 0.6)
+    monkeypatch.setattr(starting, "WITHOUT_PROGRESS", 1.5)
     monkeypatch.setattr(starting, "SECONDS_BETWEEN_MESSAGES", 0.5)
-    log, began = tmp_path / "log", time.monotonic()
+    log = tmp_path / "log"
     writing = "import sys, time\nfor _ in range(100): print('.', flush=True); time.sleep(0.1)"
     with log.open("w") as stream:
         process = subprocess.Popen([sys.executable, "-c", writing], stdout=stream)
+    while log.stat().st_size == 0:
+        time.sleep(0.01)
+    began = time.monotonic()
     wait_until_ready("the server", lambda: time.monotonic() - began > 2, process.pid, log)
     process.kill()
     process.wait()
@@ -116,7 +120,7 @@ def test_a_start_without_progress_is_given_up(tmp_path: Path, monkeypatch: pytes
 
 
 class LosesItsServerOnce:
-    """Like a flow whose server is away at the first try, before its function is called."""
+    """A flow whose server is away at the first try, before its function is called."""
 
     tries = 0
 
@@ -141,9 +145,13 @@ def test_a_server_that_is_lost_before_the_work_and_comes_back_is_asked_again(mon
     assert worked == ["tiny"]
 
 
-def test_the_pages_in_the_log_are_those_of_a_server_that_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_names_pages_that_last_and_the_own_server_gets_no_heartbeats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(server, "ADDRESS", tmp_path / "address")
     (tmp_path / "address").write_text("http://127.0.0.1:43853/api")
     own = stage_runner._prefect_settings("http://127.0.0.1:43853/api")
     assert own[PREFECT_UI_URL] == "http://127.0.0.1:4200", "the address of `make serve`, which shows the same runs"
-    assert PREFECT_UI_URL not in stage_runner._prefect_settings("http://prefect.example/api")
+    assert own[PREFECT_FLOWS_HEARTBEAT_FREQUENCY] is None
+    other = stage_runner._prefect_settings("http://prefect.example/api")
+    assert not {PREFECT_UI_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY} & other.keys()

@@ -6,13 +6,13 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pytest
-import yaml
 
 from detr_core.config import build
 from detr_core.data.splits import DatasetError
@@ -25,10 +25,10 @@ from flows.runtime import launch
 from flows.runtime.locks import exclusive
 from flows.studies.training import Study, StudyError, shares
 from flows.studies.variants import build_digests, makers, variants_of
-from tests.conftest import Trained, copy_data, tiny_parameters
+from tests.conftest import Trained, copy_data, tiny_parameters, write_parameters
 
 STEP = {"train_detection.epochs": 1, "train_detection.steps": 1}
-DEPTH = {"paper": "Table 2", "base": "1", "seeds": [0], "set": STEP, "vary": {"detector.encoder_layers": [0, 1]}}
+DEPTH = {"paper": "Table 2", "base": "1", "seeds": [0], "median_of": 1, "set": STEP, "vary": {"detector.encoder_layers": [0, 1]}}
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def where(trained: Trained) -> Paths:
 
 def settings(**study: Any) -> Profile:
     content = tiny_parameters()
-    content["ablations"] = {"depth": DEPTH | study}
+    content["studies"] = {"evaluating": {}, "training": {"depth": DEPTH | study}}
     return build(Profile, content, "tiny.yaml")
 
 
@@ -63,7 +63,7 @@ def test_a_study_is_made_once_and_again_only_as_far_as_something_changed(where: 
     assert make_all(study) == {label: ["the variant begins"] for label in study.variants}
     study.write(intervals=True)
 
-    table = read_table(where.study("depth") / "study.json")
+    table = read_table(where.training_studies / "depth" / "study.json")
     assert [(run.variant, run.seed, run.status, run.varied) for run in table.runs] == [
         ("0", 0, "finished", {"detector.encoder_layers": 0}),
         ("1", 0, "finished", {"detector.encoder_layers": 1}),
@@ -121,7 +121,7 @@ def test_a_table_holds_what_is_finished_and_says_what_failed(where: Paths) -> No
     study.make("0-seed0", Silent(), "a run")
     study.failed["1-seed0"] = "out of luck"
     study.write(intervals=True)
-    runs = read_table(where.study("depth") / "study.json").runs
+    runs = read_table(where.training_studies / "depth" / "study.json").runs
     assert [(run.status, run.error, run.metrics is None) for run in runs] == [
         ("finished", None, False), ("failed", "out of luck", True),
     ]  # fmt: skip
@@ -132,17 +132,18 @@ def test_a_study_of_masks_trains_the_head_and_shares_the_detector(where: Paths) 
     heads = {"maps": {}, "none": {"train_panoptic.attention_maps": "none", "train_panoptic.attention_gain": 1}}
     steps = STEP | {"train_panoptic.epochs": 1, "train_panoptic.steps": 1}
     content = tiny_parameters()
-    content["ablations"] = {"heads": {"paper": "Table 5", "base": "maps", "seeds": [0], "set": steps, "variants": heads}}
+    heads_study = {"paper": "Table 5", "base": "maps", "seeds": [0], "median_of": 1, "set": steps, "variants": heads}
+    content["studies"] = {"evaluating": {}, "training": {"heads": heads_study}}
     study = Study("heads", build(Profile, content, "tiny.yaml"), where)
     assert make_all(study) == {
         "maps-seed0": ["the variant begins"],
         "none-seed0": ["the variant begins", "detection: copying the result of heads/maps-seed0, which has the same inputs"],
     }
     study.write(intervals=False)
-    for run in read_table(where.study("heads") / "study.json").runs:
+    for run in read_table(where.training_studies / "heads" / "study.json").runs:
         assert run.metrics is not None
         assert "val/PQ" in run.metrics
-    ours, theirs = (where.study("heads") / label / "detection" / "checkpoint.pt" for label in study.variants)
+    ours, theirs = (where.training_studies / "heads" / label / "detection" / "checkpoint.pt" for label in study.variants)
     assert ours.read_bytes() == theirs.read_bytes()
 
 
@@ -151,7 +152,8 @@ def test_another_checkpoint_to_start_from_makes_again_what_starts_from_it(where:
     content["train_detection"]["init"] = {"checkpoint": str(tmp_path / "detector.pth"), "sha256": None}
     content["train_panoptic"] |= {"init": {"checkpoint": str(tmp_path / "masks.pth"), "sha256": None}, "attention_gain": 1}
     variants = {"a": {}, "b": {"train_panoptic.epochs": 3}}
-    content["ablations"] = {"masks": {"paper": "Table 5", "base": "a", "seeds": [0], "set": {}, "variants": variants}}
+    masks = {"paper": "Table 5", "base": "a", "seeds": [0], "median_of": 1, "set": {}, "variants": variants}
+    content["studies"] = {"evaluating": {}, "training": {"masks": masks}}
     variant, _ = variants_of("masks", build(Profile, content, "tiny.yaml"))
 
     def digests(detector: str, masks: str) -> dict[str, str]:
@@ -167,9 +169,9 @@ def test_another_checkpoint_to_start_from_makes_again_what_starts_from_it(where:
 def test_what_another_study_has_made_from_the_same_is_taken_from_there(where: Paths) -> None:
     content = tiny_parameters()
     forward = {"with": {}, "without": {"detector.feed_forward": 0}}
-    content["ablations"] = {
+    content["studies"]["training"] = {
         "depth": DEPTH,
-        "feed-forward": {"paper": "section 4.2", "base": "with", "seeds": [0], "set": STEP, "variants": forward},
+        "feed-forward": {"paper": "section 4.2", "base": "with", "seeds": [0], "median_of": 1, "set": STEP, "variants": forward},
     }
     profile = build(Profile, content, "tiny.yaml")
     first, second = Study("depth", profile, where), Study("feed-forward", profile, where)
@@ -188,15 +190,23 @@ def test_what_another_study_has_made_from_the_same_is_taken_from_there(where: Pa
         assert second.is_up_to_date(label)
 
 
-def test_two_commands_at_once_make_a_variant_once(where: Paths) -> None:
+def test_two_commands_at_once_make_a_variant_once(where: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     studies = [Study("depth", settings(), where) for _ in range(2)]
     told = [Memory(), Memory()]
     own = studies[0].variants["1-seed0"].paths(where.profile)
+    waiting = f"waiting for another thread of this process that is building this result: {relative(own.runs)}"
+    train = launch.run
+
+    def train_once_the_other_waits(*arguments: Any, **named: Any) -> None:
+        while not any(waiting in memory.messages for memory in told):
+            time.sleep(0.01)
+        train(*arguments, **named)
+
+    monkeypatch.setattr(launch, "run", train_once_the_other_waits)
     with ThreadPoolExecutor() as pool:
         made = [pool.submit(each.make, "1-seed0", memory, "a run") for each, memory in zip(studies, told, strict=True)]
         assert made[0].result() == made[1].result()
     first, second = sorted((memory.messages for memory in told), key=len)
-    waiting = f"waiting for another thread of this process that is building this result: {relative(own.runs)}"
     there = [
         f"{name}: the result is up to date; settings, data and code are unchanged" for name in ("detection", "evaluation", "cost")
     ]
@@ -220,15 +230,16 @@ def test_who_waits_ends_with_its_study(where: Paths, monkeypatch: pytest.MonkeyP
 
 def test_the_baselines_train_and_are_evaluated_as_detr_is(where: Paths) -> None:
     content = tiny_parameters()
-    content["ablations"] = {"baselines": content["ablations"]["baselines"] | {"set": STEP}}
+    content["studies"]["training"] = {"baselines": content["studies"]["training"]["baselines"] | {"set": STEP}}
     study = Study("baselines", build(Profile, content, "tiny.yaml"), where)
     make_all(study)
     study.write(intervals=True)
-    runs = read_table(where.study("baselines") / "study.json").runs
+    runs = read_table(where.training_studies / "baselines" / "study.json").runs
     assert [(run.variant, run.status, run.varied["detector"], run.varied["train_detection.loss"]) for run in runs] == [
         ("detr", "finished", "detr", "softmax"),
         ("deformable", "finished", "deformable", "focal"),
         ("faster-rcnn", "finished", "faster_rcnn", "regions"),
+        ("faster-rcnn-dc5", "finished", "faster_rcnn", "regions"),
         ("faster-rcnn-plus", "finished", "faster_rcnn", "regions"),
     ]
     for run in runs:
@@ -243,7 +254,7 @@ def test_a_study_that_is_stopped_begins_nothing(where: Paths) -> None:
     study.stop()
     with pytest.raises(StudyError, match="stopped"):
         study.make("0-seed0", Silent(), "a run")
-    assert not where.study("depth").exists()
+    assert not (where.training_studies / "depth").exists()
 
 
 def test_a_study_without_its_dataset_says_what_to_run(project: Path) -> None:
@@ -264,22 +275,22 @@ def test_each_variant_at_once_has_its_share_of_the_gpus(monkeypatch: pytest.Monk
 
 @pytest.mark.timeout(900)
 def test_the_command_names_what_failed_and_mlflow_has_each_variant(
-    trained: Trained, checkout: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    trained: Trained, checkout: Path, environment: dict[str, str], server: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = tiny_parameters()
     broken = {"detector.encoder_layers": 2, "train_detection.init": {"checkpoint": "no/such.pt", "sha256": None}}
     variants = {"none": {"detector.encoder_layers": 0}, "one + more": {"detector.encoder_layers": 1}, "broken": broken}
-    content["ablations"] = {"depth": {"paper": "Table 2", "base": "one + more", "seeds": [0], "set": STEP, "variants": variants}}
+    depth = {"paper": "Table 2", "base": "one + more", "seeds": [0], "median_of": 1, "set": STEP, "variants": variants}
+    content["studies"] = {"evaluating": {}, "training": {"depth": depth}}
     content["resources"]["side_by_side"] = 2
-    (checkout / "params" / "tiny.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    write_parameters(checkout / "params" / "tiny.yaml", content)
     shutil.copytree(trained.paths.data, checkout / "data" / "tiny")
     shutil.copytree(trained.paths.dataset, checkout / "runs" / "tiny" / "dataset")
     shutil.copytree(trained.paths.evaluation, checkout / "runs/tiny/evaluation")
-    nowhere = environment | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "flows.ablations", *arguments, "--profile", "tiny"]
-        return subprocess.run(command, cwd=checkout, env=nowhere, capture_output=True, text=True, check=False)
+        command = [sys.executable, "-m", "flows.studies", *arguments, "--profile", "tiny"]
+        return subprocess.run(command, cwd=checkout, env=environment | server, capture_output=True, text=True, check=False)
 
     unknown = run("dept")
     assert unknown.returncode == 1
@@ -291,7 +302,7 @@ def test_the_command_names_what_failed_and_mlflow_has_each_variant(
     assert done.returncode == 1, done.stdout + done.stderr
     said = "error: study depth: 1 of 3 variants failed: broken-seed0: no/such.pt: expected a file, found none"
     assert said in done.stderr
-    table = json.loads((checkout / "runs/tiny/studies/depth/study.json").read_text())
+    table = json.loads((checkout / "runs/tiny/studies/training/depth/study.json").read_text())
     assert [run["status"] for run in table["runs"]] == ["finished", "finished", "failed"]
     assert table["runs"][0]["difference"] is not None
 
@@ -308,7 +319,7 @@ def test_the_command_names_what_failed_and_mlflow_has_each_variant(
         client = mlflow.MlflowClient()
         experiment = client.get_experiment_by_name("detr tiny")
         assert experiment is not None
-        (parent,) = client.search_runs([experiment.experiment_id], "tags.stage = 'ablations'")
+        (parent,) = client.search_runs([experiment.experiment_id], "tags.stage = 'studies'")
         assert (parent.info.run_name, parent.info.status) == ("depth tiny", "FAILED")
         (child,) = client.search_runs([experiment.experiment_id], "params.encoder_layers = '1'")
         assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
@@ -321,8 +332,8 @@ def test_the_command_names_what_failed_and_mlflow_has_each_variant(
     finally:
         mlflow.set_tracking_uri(None)
 
-    del content["ablations"]["depth"]["variants"]["broken"]
-    (checkout / "params" / "tiny.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    del variants["broken"]
+    write_parameters(checkout / "params" / "tiny.yaml", content)
     assert run("depth").returncode == 0
     page = report.read_text()
     assert "broken, seed 0" not in page

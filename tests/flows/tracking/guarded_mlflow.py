@@ -23,7 +23,10 @@ class _Silent(WSGIRequestHandler):
 
 @contextmanager
 def guarded_mlflow(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The server's address, with user and password, while the block runs; its database and artifacts are in `folder`."""
+    """Runs an MLflow server that asks for a user and password, and yields its address with both.
+
+    Its database and its artifacts are in `folder`.
+    """
     patch.setenv("_MLFLOW_SERVER_FILE_STORE", f"sqlite:///{folder / 'mlflow.db'}")
     patch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", "mlflow-artifacts:/")
     patch.setenv("_MLFLOW_SERVER_ARTIFACT_DESTINATION", str(folder / "artifacts"))

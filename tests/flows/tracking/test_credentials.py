@@ -75,7 +75,7 @@ def test_a_profile_with_credentials_is_refused() -> None:
 
 @pytest.fixture
 def login(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the test moves into these variables is gone afterwards."""
+    """Removes the variables of the user and password after the test."""
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
@@ -103,7 +103,7 @@ def test_the_address_of_a_server_goes_without_its_password(login: None, monkeypa
 
 
 def leaks(*folders: Path) -> list[Path]:
-    """The files, binary ones and databases too, that hold the password in one of its forms."""
+    """Returns the files below a folder, databases included, that contain the password in one of its forms."""
     files = [file for folder in folders for file in folder.rglob("*") if file.is_file() and ".venv" not in file.parts]
     assert len(files) > 50
     return [file for file in files if any(secret.encode() in (file.read_bytes()) for secret in SECRETS)]
@@ -111,8 +111,8 @@ def leaks(*folders: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def watched() -> Iterator[list[str]]:
-    """The command lines of this process's descendants, while the block runs, that hold the password."""
-    found: list[str] = []
+    """Yields a list of the command lines of this process's descendants that contain the password while the block runs."""
+    texts: list[str] = []
     over = threading.Event()
 
     def watch() -> None:
@@ -120,12 +120,12 @@ def watched() -> Iterator[list[str]]:
             for process in psutil.Process().children(recursive=True):
                 with contextlib.suppress(psutil.Error):
                     line = " ".join(process.cmdline())
-                    found.extend([line] if any(secret in line for secret in SECRETS) else [])
+                    texts.extend([line] if any(secret in line for secret in SECRETS) else [])
 
     thread = threading.Thread(target=watch)
     thread.start()
     try:
-        yield found
+        yield texts
     finally:
         over.set()
         thread.join()
@@ -137,8 +137,8 @@ def test_a_stage_leaves_the_password_nowhere(
 ) -> None:
     project = committed(tmp_path / "project")
     with guarded_mlflow(tmp_path, monkeypatch) as address, watched() as lines:
-        said = command(project, "flows.data", "--profile", "smoke", MLFLOW_TRACKING_URI=address, **server)
-    assert "zq7Geheim" not in said
+        output = command(project, "flows.data", "--profile", "smoke", MLFLOW_TRACKING_URI=address, **server)
+    assert "zq7Geheim" not in output
     assert lines == []
     assert (tmp_path / "mlflow.db").stat().st_size > 0, "the server let the stage in"
     assert any((tmp_path / "artifacts").rglob("dataset.json"))
@@ -153,7 +153,7 @@ def test_the_whole_pipeline_leaves_the_password_nowhere(
     project = committed(tmp_path / "project")
     nowhere = environment | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
     with guarded_mlflow(tmp_path, monkeypatch) as address, watched() as lines:
-        said = command(project, "flows.pipeline", "--profile", "smoke", MLFLOW_TRACKING_URI=address)
+        output = command(project, "flows.pipeline", "--profile", "smoke", MLFLOW_TRACKING_URI=address)
         profile = project / "params/smoke.yaml"
         content = yaml.safe_load(profile.read_text())
         content["train_detection"]["optimizer"]["lr"] = 1e30  # a stage that fails, with an error that is stored
@@ -177,7 +177,7 @@ def test_the_whole_pipeline_leaves_the_password_nowhere(
     assert failed.returncode == 1
     assert gone.returncode == 1
     assert "no server answers" in gone.stderr
-    assert "zq7Geheim" not in said + failed.stdout + failed.stderr + gone.stdout + gone.stderr
+    assert "zq7Geheim" not in output + failed.stdout + failed.stderr + gone.stdout + gone.stderr
     assert lines == []
     page = (project / "reports/smoke/index.html").read_text()
     assert f"http://{address.rpartition('@')[2]}/#/experiments/" in page

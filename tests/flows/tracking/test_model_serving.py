@@ -43,9 +43,10 @@ NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 def served(
     request: pytest.FixtureRequest, trained: Trained, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Ask]:
-    """Sends a request to a server that was started in a folder with the val images below `val/`; the status and the answer.
+    """Returns a function that sends a request to a served model, and returns the status and the answer.
 
-    The server is the application that `mlflow models serve` starts, in a thread, or that command itself, which takes longer.
+    The server was started in a folder with the val images below `val/`. It is the application that `mlflow models serve` starts,
+    in a thread, or that command itself, which takes longer.
     """
     with recorder.stage_run("evaluate", trained.paths, {}, []) as record:
         record.model(trained.paths.panoptic / "checkpoint.pt", as_dict(trained.settings.evaluate), "panoptic")
@@ -119,20 +120,20 @@ def test_a_server_finds_what_the_command_finds_whatever_is_sent(trained: Trained
     encoded = base64.b64encode(images[0].read_bytes()).decode()
     pixels = np.asarray(Image.open(images[0]).convert("RGB")).tolist()
     checkpoint = load_checkpoint(trained.paths.panoptic / "checkpoint.pt", torch.device("cpu"))
-    said = predict.run(checkpoint, images, 0.0, trained.settings.evaluate, tmp_path / "predicted", Silent())
+    predictions = predict.run(checkpoint, images, 0.0, trained.settings.evaluate, tmp_path / "predicted", Silent())
     expected = []
     for number in (1, 2):
-        boxes = [(each["score"], each["category_id"], each["bbox"]) for each in said["annotations"] if each["image_id"] == number]
-        expected.append(sorted(boxes, reverse=True))
+        own = [entry for entry in predictions["annotations"] if entry["image_id"] == number]
+        expected.append(sorted(((entry["score"], entry["category_id"], entry["bbox"]) for entry in own), reverse=True))
 
     def require_same(prediction: dict[str, Any], of: int = 0) -> None:
         boxes = [[x0, y0, x1 - x0, y1 - y0] for x0, y0, x1, y1 in prediction["boxes"]]
-        found = sorted(zip(prediction["scores"], prediction["labels"], boxes, strict=True), reverse=True)
-        things = {category["id"] for category in said["categories"] if category["isthing"]}
-        found = [each for each in found if each[1] in things]
-        assert [each[1] for each in found] == [each[1] for each in expected[of] if each[1] in things]
-        wanted = [each[2] for each in expected[of] if each[1] in things]
-        np.testing.assert_allclose([each[2] for each in found], wanted, atol=2e-3)
+        detections = sorted(zip(prediction["scores"], prediction["labels"], boxes, strict=True), reverse=True)
+        things = {category["id"] for category in predictions["categories"] if category["isthing"]}
+        detections = [entry for entry in detections if entry[1] in things]
+        assert [entry[1] for entry in detections] == [entry[1] for entry in expected[of] if entry[1] in things]
+        boxes_of_things = [entry[2] for entry in expected[of] if entry[1] in things]
+        np.testing.assert_allclose([entry[2] for entry in detections], boxes_of_things, atol=2e-3)
 
     for body in (
         {"inputs": first},
@@ -179,7 +180,7 @@ def test_a_server_finds_what_the_command_finds_whatever_is_sent(trained: Trained
 
     # What is no image, or none that a request may have, is refused with a line that says why.
     (tmp_path / "secret.png").write_bytes(images[0].read_bytes())
-    for given, why in (
+    for request, why in (
         (str(tmp_path / "secret.png"), "found one outside of it"),
         ("../secret.png", "found one outside of it"),
         ("val/../../secret.png", "found one outside of it"),
@@ -188,7 +189,7 @@ def test_a_server_finds_what_the_command_finds_whatever_is_sent(trained: Trained
         ([[[300, 0, 0]]], "found int64 [1, 1, 3] from 0 to 300"),
         ([[1.5, 2.5]], "image: expected a path, base64 text"),
     ):
-        status, answer = served({"inputs": [given]})
+        status, answer = served({"inputs": [request]})
         assert status == 400
         assert why in answer["message"], answer
         assert "Traceback" not in json.dumps(answer)
@@ -198,7 +199,7 @@ def test_an_image_is_taken_in_many_forms(tmp_path: Path) -> None:
     array = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
     Image.fromarray(array).save(tmp_path / "a.png")
     text = base64.encodebytes((tmp_path / "a.png").read_bytes()).decode()
-    for given in (
+    for image_form in (
         array,
         array.astype(np.int64),
         array.tolist(),
@@ -207,7 +208,7 @@ def test_an_image_is_taken_in_many_forms(tmp_path: Path) -> None:
         text,
         {"b64": text},
     ):
-        (image,), single = images_of(given)
+        (image,), single = images_of(image_form)
         assert single
         assert torch.equal(image, torch.from_numpy(array).permute(2, 0, 1))
     for several in ([array, array], np.stack([array, array]), [text, {"image": array.tolist()}], np.array([text, text])):

@@ -14,6 +14,7 @@ from tests.flows.conftest import git
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
+    """Returns a git repository with code, a binary file, a note and a dvc.lock, all committed."""
     for name, content in {"flows/a.py": "a = 1\n", "flows/b.bin": "\0\1", "note.txt": "one\n", "dvc.lock": "a\n"}.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content)
@@ -34,14 +35,14 @@ def test_a_patch_brings_a_clone_to_the_same_code(repository: Path, tmp_path_fact
     (repository / "dvc.lock").write_text("b\n")
     (repository / "secret.env").write_text("key\n")
     before = git(repository, "status", "--porcelain")
-    found = snapshot.changes(repository)
-    assert found is not None
-    assert (found.others, found.too_large) == (("secret.env",), ())
-    assert b"key" not in found.patch
+    changes = snapshot.changes(repository)
+    assert changes is not None
+    assert (changes.others, changes.too_large) == (("secret.env",), ())
+    assert b"key" not in changes.patch
     assert git(repository, "status", "--porcelain") == before, "git's own index is as it was"
     clone = tmp_path_factory.mktemp("clone") / "clone"
     git(repository, "clone", "-q", str(repository), str(clone))
-    subprocess.run(["git", "apply"], cwd=clone, input=found.patch, check=True)
+    subprocess.run(["git", "apply"], cwd=clone, input=changes.patch, check=True)
     for name in ("flows/a.py", "flows/b.bin", "flows/new.py"):
         assert (clone / name).read_bytes() == (repository / name).read_bytes()
     assert not (clone / "note.txt").exists()
@@ -69,16 +70,17 @@ def test_settings_of_dvc_do_not_make_a_checkout_dirty(repository: Path) -> None:
 def test_a_page_is_the_same_wherever_its_links_lead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshot, "ROOT", tmp_path)
     page = tmp_path / "page.html"
-    seen = []
+    checksums = []
     for text in ('<a href="http://127.0.0.1:5000/#/runs/1">a</a>', '<a href="http://127.0.0.1:5000/#/runs/2">a</a>', "<a>b</a>"):
         page.write_text(text)
-        seen.append(snapshot.digests([tmp_path])["page.html"])
-    assert seen[0] == seen[1] != seen[2]
+        checksums.append(snapshot.digests([tmp_path])["page.html"])
+    assert checksums[0] == checksums[1] != checksums[2]
 
 
 def test_the_results_of_a_stage_are_those_of_the_graph() -> None:
     assert snapshot.outputs("train_detection", Paths("demo")) == ["runs/demo/detection"]
-    assert len(snapshot.outputs("ablations", Paths("demo"))) == 5
+    assert snapshot.outputs("studies", Paths("demo")) == ["runs/demo/studies/evaluating"]
+    assert snapshot.outputs("studies", Paths("demo"), "scoring") == ["runs/demo/studies/evaluating/scoring"]
     assert snapshot.outputs("no such stage", Paths("demo")) == []
 
 

@@ -20,7 +20,7 @@ from detr_core.reporter import Memory, Silent
 from detr_core.sources.scenes import generate_scenes
 from flows.runtime import launch
 from tests.conftest import tiny_settings
-from tests.jobs.test_training import (
+from tests.jobs.training_jobs import (
     ALONE,
     CPU,
     InterruptedAt,
@@ -33,7 +33,7 @@ from tests.jobs.test_training import (
 )
 from tests.jobs.worker import carry_out, float64
 
-WAYS = [("panoptic", "joint"), ("instances", "frozen"), ("instances", "joint")]  # test_training.py has panoptic and frozen
+WAYS = [("panoptic", "joint"), ("instances", "frozen"), ("instances", "joint")]  # test_train_mask_head.py has panoptic and frozen
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +68,11 @@ def edit(file: Path, change: Callable[[dict[str, Any]], None]) -> None:
 @pytest.fixture(scope="module")
 def detectors(datasets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The folders of a detector for each targets, trained for one step."""
-    found = {}
+    folders = {}
     for targets, dataset in datasets.items():
-        found[targets] = tmp_path_factory.mktemp(f"detector-{targets}")
-        carry_out(job(dataset, found[targets], targets=targets, steps=1), ALONE, Silent())
-    return found
+        folders[targets] = tmp_path_factory.mktemp(f"detector-{targets}")
+        carry_out(job(dataset, folders[targets], targets=targets, steps=1), ALONE, Silent())
+    return folders
 
 
 @pytest.fixture
@@ -99,8 +99,8 @@ def test_only_a_joint_training_changes_the_detector(
         assert ("val/mask/AP" in last) == (targets == "instances")
         assert ("val/loss" in last) == (targets == "panoptic")
         assert ("train/giou" in history(folder)[0]) == (detector == "joint")
-        found = load_checkpoint(folder / "out/checkpoint.pt", CPU)
-        assert found.predicts_panoptic_maps == (targets == "panoptic")
+        trained = load_checkpoint(folder / "out/checkpoint.pt", CPU)
+        assert trained.predicts_panoptic_maps == (targets == "panoptic")
 
 
 @pytest.mark.parametrize(("targets", "detector"), WAYS)
@@ -117,12 +117,12 @@ def test_an_interrupted_training_goes_on_bit_for_bit(
         return replace(plain, init=str(tmp_path / "detector.pt"))
 
     carry_out(with_dropout(tmp_path / "whole"), ALONE, Silent())
-    interrupted, told = with_dropout(tmp_path / "interrupted"), Memory()
+    interrupted, reporter = with_dropout(tmp_path / "interrupted"), Memory()
     for step in (1, 3):
         with pytest.raises(KeyboardInterrupt):
             carry_out(interrupted, ALONE, InterruptedAt(step))
-    carry_out(interrupted, ALONE, told)
-    assert told.messages == ["resuming after step 2"]
+    carry_out(interrupted, ALONE, reporter)
+    assert reporter.messages == ["resuming after step 2"]
     assert_identical(tmp_path / "whole", tmp_path / "interrupted")
 
 
@@ -144,10 +144,12 @@ def test_another_loss_of_the_detector_starts_a_joint_training_anew(of_masks: Cal
     whole = of_masks(tmp_path, "panoptic", "joint")
     with pytest.raises(KeyboardInterrupt):
         carry_out(whole, ALONE, InterruptedAt(3))
-    told = Memory()
+    reporter = Memory()
     assert whole.loss is not None
-    carry_out(replace(whole, loss=whole.loss | {"giou": 0.5}), ALONE, told)
-    assert told.messages == ["starting from the first step, because the interrupted training had other parameters or other data"]
+    carry_out(replace(whole, loss=whole.loss | {"giou": 0.5}), ALONE, reporter)
+    assert reporter.messages == [
+        "starting from the first step, because the interrupted training had other parameters or other data"
+    ]
 
 
 def test_masks_of_instances_need_a_detector_of_instances(
@@ -173,20 +175,25 @@ def every(content: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("split", "change", "said"),
+    ("split", "change", "message"),
     [
         ("val", some, r"instances_val\.json: annotations\.segmentation: expected a mask of every object that is not a crowd"),
         ("train", every, r"instances_train\.json: annotations\.segmentation: expected a mask of an object .* found 0 masks of"),
     ],
 )
 def test_instances_without_masks_are_refused_before_the_first_step(
-    split: str, change: Callable[[Any], None], said: str, datasets: dict[str, Path], of_masks: Callable[..., Job], tmp_path: Path
+    split: str,
+    change: Callable[[Any], None],
+    message: str,
+    datasets: dict[str, Path],
+    of_masks: Callable[..., Job],
+    tmp_path: Path,
 ) -> None:
     copy = tmp_path / "data"
     shutil.copytree(datasets["instances"], copy)
     edit(copy / f"annotations/instances_{split}.json", change)
     masks = replace(of_masks(tmp_path, "instances", "frozen"), data=str(copy))
-    with pytest.raises(DatasetError, match=said):
+    with pytest.raises(DatasetError, match=message):
         carry_out(masks, ALONE, Silent())
     assert not (tmp_path / "out").exists()
 

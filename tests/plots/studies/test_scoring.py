@@ -1,7 +1,9 @@
+"""The plots of the study `scoring` are drawn from files alone, and its sentence states the measured values."""
+
 from pathlib import Path
 
 from detr_core.evaluate.average_precision import METRICS
-from detr_core.plots.scoring import finding, read_scores, scoring_plots
+from detr_core.plots.studies.scoring import finding, plots, read_scores
 from detr_core.studies.scoring import Scored, write_scores
 
 
@@ -17,7 +19,7 @@ def write(folder: Path) -> Path:
 
 def test_plots_from_files_alone(tmp_path: Path) -> None:
     scores = write(tmp_path)
-    files = scoring_plots(scores, tmp_path)
+    files = plots(tmp_path, tmp_path)
     assert [file.name for file in files] == ["scoring_AP.svg", "scoring_AP.png", "scoring_precision.svg", "scoring_precision.png"]
     assert "AP50, without empty slots" in files[0].read_text()
     assert list(read_scores(scores)[True]) == [0.0, 0.5, 0.9]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+from detr_core.plots.sections import Section
+from detr_core.plots.study_section import StudyText, study_section
 from detr_core.plots.style import COLORS, INK, cased, drawing, files, legend, picture, plot
+from detr_core.plots.tables import Row, Table
 
 Counts = list[dict[str, Any]]
 NEAR = 5.0  # percentage points: a share of missed objects this close to the smallest share counts as equally good
@@ -23,14 +27,14 @@ def read_counts(counts: Path) -> Counts:
     return content
 
 
-def instance_count_plots(counts: Path, folder: Path) -> list[Path]:
-    """Draws the plots of a `counts.json` and the pictures beside it into `folder`, as SVG and PNG. Returns the files written.
+def plots(folder: Path, out: Path) -> list[Path]:
+    """Draws the `counts.json` of `folder` and the pictures beside it into `out`, as SVG and PNG. Returns the files written.
 
     instance_count_missed: the share of visible objects that are missed, mean and standard deviation over the repeats, with one
     line per class. instance_count_examples: one image per class with its detections. At most six classes are shown.
     """
-    content = read_counts(counts)[: len(COLORS)]
-    with plot(folder, "instance_count_missed") as axes:
+    content = read_counts(folder / "counts.json")[: len(COLORS)]
+    with plot(out, "instance_count_missed") as axes:
         most = max(each["most_in_training"] for each in content)
         if most < content[0]["visible"][-1]:
             axes.axvline(most, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
@@ -53,17 +57,37 @@ def instance_count_plots(counts: Path, folder: Path) -> list[Path]:
         legend(axes, lines, loc="upper left", ncols=1 if len(content) < 5 else 2)
     columns = min(4, len(content))
     rows = -(-len(content) // columns)
-    with drawing(folder, "instance_count_examples", (2.05 * columns, 2.4 * rows)) as figure:
+    with drawing(out, "instance_count_examples", (2.05 * columns, 2.4 * rows)) as figure:
         for place, (each, color) in enumerate(zip(content, COLORS, strict=False), start=1):
             axes, example = figure.add_subplot(rows, columns, place), each["example"]
             title = f"{each['name']}: {example['found']} of {example['visible']} found"
-            picture(axes, np.asarray(Image.open(counts.parent / example["file"])), title)
+            picture(axes, np.asarray(Image.open(folder / example["file"])), title)
             for x1, y1, x2, y2 in example["boxes"]:
                 # In matplotlib whole numbers are the centres of pixels, in boxes they are the borders.
                 box = Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, linewidth=1.3, edgecolor=color)
                 box.set_path_effects(cased(2.3))
                 axes.add_patch(box)
-    return files(folder, "instance_count_missed") + files(folder, "instance_count_examples")
+    return files(out, "instance_count_missed") + files(out, "instance_count_examples")
+
+
+def section(folder: Path, out: Path, published: Mapping[str, Any]) -> Section:
+    """Returns the report's section about the study."""
+    content = read_counts(folder / "counts.json")
+    cells = content[0]["visible"][-1]
+    shown = sorted({round(cells * part / 4) for part in (1, 2, 3, 4)} - {0})
+    rows: list[Row] = [
+        (each["name"], (int(each["most_in_training"]), *(100 * each["missed"]["mean"][visible - 1] for visible in shown)))
+        for each in content
+    ]
+    text = StudyText(
+        "Number of instances in an image",
+        finding(content),
+        "The images show copies of one object on a grid whose cells are masked at random. Missed objects are visible copies "
+        "without a detection.",
+    )
+    columns = ("most in a training image", *(f"missed of {visible}, percent" for visible in shown))
+    tables = {"Missed objects": Table("class", columns, rows)}
+    return study_section("instance-count", text, plots(folder, out), tables, published)
 
 
 def finding(content: Counts) -> str:

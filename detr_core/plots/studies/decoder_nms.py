@@ -1,16 +1,20 @@
-"""Plots AP after each decoder layer with and without NMS (Figure 4 of the paper)."""
+"""Plots and tables of AP after each decoder layer with and without NMS (Figure 4 of the paper)."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from detr_core.plots.numbers import signed
+from detr_core.numbers import signed
+from detr_core.plots.sections import Section
+from detr_core.plots.study_section import StudyText, study_section
 from detr_core.plots.style import COLORS, files, plot
+from detr_core.plots.tables import Row, Table, percent
 
 Grid = dict[float | None, dict[int, dict[str, float]]]
 
@@ -28,23 +32,23 @@ def read_cells(cells: Path) -> Grid:
     return grid
 
 
-def decoder_nms_plots(cells: Path, folder: Path) -> list[Path]:
-    """Draws a `cells.json` into `folder`: metrics in percent against decoder depth, with one line per NMS threshold.
+def plots(folder: Path, out: Path) -> list[Path]:
+    """Draws the `cells.json` of `folder` into `out`: metrics in percent against decoder depth, with one line per NMS threshold.
 
     Writes decoder_nms_AP, decoder_nms_AP50 and, if both were measured, decoder_nms_gain (AP with NMS minus AP without NMS), each
     as SVG and PNG. Returns the files written.
     """
-    grid = read_cells(cells)
+    grid = read_cells(folder / "cells.json")
     written: list[Path] = []
     for figure in ("AP", "AP50"):
         name = f"decoder_nms_{figure}"
-        with plot(folder, name) as axes:
+        with plot(out, name) as axes:
             for (nms, row), color in zip(grid.items(), COLORS, strict=False):
                 axes.plot(list(row), [100 * each[figure] for each in row.values()], "o-", ms=4, color=color, label=label(nms))
             _finish(axes, f"{figure}, percent")
-        written += files(folder, name)
+        written += files(out, name)
     if None in grid and len(grid) > 1:
-        with plot(folder, "decoder_nms_gain") as axes:
+        with plot(out, "decoder_nms_gain") as axes:
             axes.axhline(0, color=axes.spines["bottom"].get_edgecolor(), linewidth=0.8)
             for (nms, row), color in zip(grid.items(), COLORS, strict=False):
                 if nms is not None:
@@ -52,8 +56,23 @@ def decoder_nms_plots(cells: Path, folder: Path) -> list[Path]:
                     gains = [gain(grid, nms, depth) for depth in depths]
                     axes.plot(depths, gains, "o-", ms=4, color=color, label=label(nms))
             _finish(axes, "Gain of AP by NMS, percentage points")
-        written += files(folder, "decoder_nms_gain")
+        written += files(out, "decoder_nms_gain")
     return written
+
+
+def section(folder: Path, out: Path, published: Mapping[str, Any]) -> Section:
+    """Returns the report's section about the study."""
+    grid = read_cells(folder / "cells.json")
+    text = StudyText(
+        "Decoder depth and NMS",
+        finding(grid),
+        "The output of every decoder layer was scored like that of the last layer, in one pass of one model over the val images.",
+    )
+    tables = {
+        "AP and AP50 by decoder layer": layers_table(grid),
+        "Comparison with published metrics": gains_table(grid, published),
+    }
+    return study_section("decoder-nms", text, plots(folder, out), tables, published)
 
 
 def label(nms: float | None) -> str:
@@ -88,6 +107,38 @@ def finding(grid: Grid) -> str:
     if round(early, 1) > round(late, 1):
         return f"{text}: the gain by NMS shrinks with depth."
     return f"{text}: the gain by NMS does not shrink with depth."
+
+
+def layers_table(grid: Grid) -> Table:
+    """Returns the table of AP and AP50 after each decoder layer, for each NMS threshold."""
+    columns = tuple(f"{name}, {label(nms)}" for name in ("AP", "AP50") for nms in grid)
+    depths = sorted({depth for row in grid.values() for depth in row})
+    rows = [
+        (str(depth), tuple(percent(row.get(depth, {}), name) for name in ("AP", "AP50") for row in grid.values()))
+        for depth in depths
+    ]
+    return Table("decoder layers", columns, rows)
+
+
+def gains_table(grid: Grid, published: Mapping[str, Any]) -> Table:
+    """Returns the table of the gains by depth and by NMS at the last layer, measured and published.
+
+    published: the study's section of published.json.
+    """
+    plain = grid.get(None, {})
+    if not plain:
+        return Table("points", ("this run", "published"), [])
+    first, last = plain[min(plain)], plain[max(plain)]
+    rows: list[Row] = [
+        (f"{name}, first layer to last", (100 * (last[name] - first[name]), published[f"{name}_first_to_last"]))
+        for name in ("AP", "AP50")
+    ]
+    for nms in grid:
+        if nms is not None and max(plain) in grid[nms]:
+            rows.append(
+                (f"AP, {label(nms)} at the last layer", (gain(grid, nms, max(plain)), published["NMS_at_last"].get(f"{nms:g}")))
+            )
+    return Table("points", ("this run", "published"), rows, source=published["source"], signed=True)
 
 
 def _finish(axes: Axes, title: str) -> None:

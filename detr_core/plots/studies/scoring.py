@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from detr_core.plots.numbers import signed
+from detr_core.numbers import signed
+from detr_core.plots.sections import Section
+from detr_core.plots.study_section import StudyText, study_section
 from detr_core.plots.style import COLORS, files, plot
+from detr_core.plots.tables import Row, Table, percent
 
 Curves = dict[bool, dict[float, dict[str, float]]]
 SHARES = ("precision", "recall", "F1")
@@ -22,14 +26,14 @@ def read_scores(scores: Path) -> Curves:
     return curves
 
 
-def scoring_plots(scores: Path, folder: Path) -> list[Path]:
-    """Draws a `scores.json` into `folder`: metrics in percent against the threshold, as SVG and PNG. Returns the files written.
+def plots(folder: Path, out: Path) -> list[Path]:
+    """Draws the `scores.json` of `folder` into `out`: metrics in percent against the threshold, as SVG and PNG.
 
-    scoring_AP: AP and AP50 with and without empty-slot override. scoring_precision: precision, recall and F1 at IoU 0.5, with
-    empty-slot override.
+    Returns the files written. scoring_AP: AP and AP50 with and without empty-slot override. scoring_precision: precision, recall
+    and F1 at IoU 0.5, with empty-slot override.
     """
-    curves = read_scores(scores)
-    with plot(folder, "scoring_AP") as axes:
+    curves = read_scores(folder / "scores.json")
+    with plot(out, "scoring_AP") as axes:
         for name, color in zip(("AP50", "AP"), COLORS, strict=False):
             for override, line in ((True, "-"), (False, (0, (2, 2)))):
                 row = curves[override]
@@ -40,7 +44,7 @@ def scoring_plots(scores: Path, folder: Path) -> list[Path]:
         axes.set_ylim(bottom=0)
         axes.set_xlim(0, 1)
         axes.legend(loc="lower left")
-    with plot(folder, "scoring_precision") as axes:
+    with plot(out, "scoring_precision") as axes:
         row = curves[True]
         for name, color in zip(SHARES, COLORS, strict=False):
             axes.plot(list(row), [100 * each[name] for each in row.values()], color=color, label=name)
@@ -49,7 +53,24 @@ def scoring_plots(scores: Path, folder: Path) -> list[Path]:
         axes.set_ylim(0, 100)
         axes.set_xlim(0, 1)
         axes.legend(loc="lower left", ncols=3)
-    return files(folder, "scoring_AP") + files(folder, "scoring_precision")
+    return files(out, "scoring_AP") + files(out, "scoring_precision")
+
+
+def section(folder: Path, out: Path, published: Mapping[str, Any]) -> Section:
+    """Returns the report's section about the study."""
+    curves = read_scores(folder / "scores.json")
+    rows: list[Row] = [
+        (f"{threshold:g}", (*(percent(curves[override][threshold], "AP") for override in (True, False)),
+         *(percent(on, name) for name in SHARES)))
+        for threshold, on in curves[True].items()
+    ]  # fmt: skip
+    text = StudyText(
+        "Score threshold and empty slots",
+        finding(curves),
+        "Detections below the score threshold are dropped. Empty slots are scored by their second-best class, or left out.",
+    )
+    tables = {"By score threshold": Table("score", ("AP", "AP without empty slots", *SHARES), rows)}
+    return study_section("scoring", text, plots(folder, out), tables, published)
 
 
 def finding(curves: Curves) -> str:

@@ -1,3 +1,5 @@
+"""The plots of the study `instance-count` are drawn from files alone, and its sentence states the measured values."""
+
 from pathlib import Path
 
 import numpy as np
@@ -5,15 +7,15 @@ import pytest
 import torch
 from PIL import Image
 
-from detr_core.plots.instance_count import finding, instance_count_plots, read_counts
+from detr_core.plots.studies.instance_count import finding, plots, read_counts
 from detr_core.studies.instance_count import ClassCount, Example, write_counts
 
 
-def write(folder: Path, found: list[list[int]], most: int = 3) -> Path:
+def write(folder: Path, counts: list[list[int]], most: int = 3) -> Path:
     folder.mkdir(exist_ok=True)
     image = torch.full((3, 40, 40), 200, dtype=torch.uint8)
     example = Example(image, torch.tensor([[5.0, 5, 20, 20]]), torch.tensor([0.9]), 2, 1)
-    write_counts([ClassCount(name, most, np.array(found), example) for name in ("cat", "dog")], folder)
+    write_counts([ClassCount(name, most, np.array(counts), example) for name in ("cat", "dog")], folder)
     return folder / "counts.json"
 
 
@@ -23,7 +25,7 @@ def test_plots_from_files_alone_and_the_same_each_time(tmp_path: Path) -> None:
     for name in ("one", "two"):
         folder = tmp_path / name
         folder.mkdir()
-        files = instance_count_plots(counts, folder)
+        files = plots(counts.parent, folder)
         assert sorted(folder.iterdir()) == sorted(files)
         runs.append([file.read_bytes() for file in files])
     assert runs[0] == runs[1]
@@ -39,13 +41,13 @@ def test_class_names_are_no_formulas_and_none_is_hidden(tmp_path: Path) -> None:
     counts = write(tmp_path / "study", [[1, 1], [2, 1]])
     content = counts.read_text().replace('"cat"', '"$^$"').replace('"dog"', '"_dog"')
     counts.write_text(content)
-    missed = instance_count_plots(counts, tmp_path)[0].read_text(encoding="utf-8")
+    missed = plots(counts.parent, tmp_path)[0].read_text(encoding="utf-8")
     assert ">$^$<" in missed
     assert ">_dog<" in missed
 
 
 @pytest.mark.parametrize(
-    ("found", "expected"),
+    ("counts", "expected"),
     [
         (
             [[1, 1], [2, 2], [2, 2], [1, 1]],
@@ -59,5 +61,5 @@ def test_class_names_are_no_formulas_and_none_is_hidden(tmp_path: Path) -> None:
         ),
     ],
 )  # fmt: skip
-def test_finding(tmp_path: Path, found: list[list[int]], expected: str) -> None:
-    assert finding(read_counts(write(tmp_path, found))) == expected
+def test_finding(tmp_path: Path, counts: list[list[int]], expected: str) -> None:
+    assert finding(read_counts(write(tmp_path, counts))) == expected

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
-from detr_core.plots.encoder_attention import read_maps
 from detr_core.plots.pictures import category_colors
-from detr_core.plots.regions import region_bars
+from detr_core.plots.regions import read_maps, region_bars, region_table
+from detr_core.plots.sections import Section
+from detr_core.plots.study_section import StudyText, read_metrics, study_section
 from detr_core.plots.style import COLORS, INK, cased, drawing, files, picture
 
 REGIONS = {"extremities": "along the box", "interior": "inside the box", "outside": "elsewhere"}
@@ -26,24 +26,36 @@ _DIM = 0.6  # brightness of the image under the attention maps
 _SMALL_COLOR, _WIDE_COLOR, _TALL_COLOR = (np.asarray(to_rgb(COLORS[i])) for i in (2, 4, 0))
 
 
-def decoder_attention_plots(study: Path, folder: Path) -> list[Path]:
-    """Draws the plots of a study's folder (`maps.json`, its pictures, `boxes.npy`, `metrics.json`) into `folder`: SVG and PNG.
+def plots(folder: Path, out: Path) -> list[Path]:
+    """Draws the results in `folder` (`maps.json`, its pictures, `boxes.npy`, `metrics.json`) into `out`, as SVG and PNG.
 
     decoder_attention_maps: images with the box of every detected object and, in the same colour, the attention of its query.
     decoder_attention_regions: the share of the attention along the box, inside the box and elsewhere. decoder_attention_queries:
     one square per query with the centres of all its boxes over the val set, green for small boxes, red for large and wide ones,
     blue for large and tall ones. Returns the files written.
     """
-    metrics = json.loads((study / "metrics.json").read_text(encoding="utf-8"))
-    rows = read_maps(study / "maps.json")
-    _maps(rows, study, folder)
-    _queries(np.load(study / "boxes.npy"), folder)
+    metrics = read_metrics(folder)
+    rows = read_maps(folder / "maps.json")
+    _maps(rows, folder, out)
+    _queries(np.load(folder / "boxes.npy"), out)
     title = "Attention of a detected object's query"
     return [
-        *files(folder, "decoder_attention_maps"),
-        *region_bars(metrics, REGIONS, folder, "decoder_attention_regions", title),
-        *files(folder, "decoder_attention_queries"),
+        *files(out, "decoder_attention_maps"),
+        *region_bars(metrics, REGIONS, out, "decoder_attention_regions", title),
+        *files(out, "decoder_attention_queries"),
     ]
+
+
+def section(folder: Path, out: Path, published: Mapping[str, Any]) -> Section:
+    """Returns the report's section about the study."""
+    metrics = read_metrics(folder)
+    text = StudyText(
+        "Attention of the decoder",
+        finding(metrics),
+        "The last decoder layer's attention for every detected object, and the boxes that each query predicts.",
+    )
+    tables = {"Attention by region": region_table(metrics, REGIONS)}
+    return study_section("decoder-attention", text, plots(folder, out), tables, published)
 
 
 def finding(metrics: Mapping[str, float]) -> str:
@@ -58,14 +70,14 @@ def finding(metrics: Mapping[str, float]) -> str:
     )
 
 
-def _maps(rows: Sequence[Mapping[str, Any]], study: Path, folder: Path) -> None:
+def _maps(rows: Sequence[Mapping[str, Any]], folder: Path, out: Path) -> None:
     columns = min(3, len(rows))
     lines = -(-len(rows) // columns)
-    with drawing(folder, "decoder_attention_maps", (2.5 * columns, 2.75 * lines)) as figure:
+    with drawing(out, "decoder_attention_maps", (2.5 * columns, 2.75 * lines)) as figure:
         for place, row in enumerate(rows, start=1):
             objects = row["objects"]
             colors = [np.asarray(color) / 255 for color in category_colors(range(len(objects))).values()]
-            pixels = np.asarray(Image.open(study / row["file"]))
+            pixels = np.asarray(Image.open(folder / row["file"]))
             axes = figure.add_subplot(lines, columns, place)
             maps = [np.asarray(each["map"]) for each in objects]
             picture(axes, _overlaid(pixels, maps, colors), f"image {row['image_id']}")
@@ -91,12 +103,12 @@ def _overlaid(pixels: NDArray[np.uint8], maps: Sequence[NDArray[Any]], colors: S
     return np.asarray(np.clip(255 * result, 0, 255).round(), dtype=np.uint8)
 
 
-def _queries(boxes: NDArray[np.float32], folder: Path) -> None:
+def _queries(boxes: NDArray[np.float32], out: Path) -> None:
     queries = boxes.shape[1]
     shown = [place * queries // min(SLOTS, queries) for place in range(min(SLOTS, queries))]
     columns = min(8 if len(shown) <= 16 else 10, len(shown))
     lines = -(-len(shown) // columns)
-    with drawing(folder, "decoder_attention_queries", (1.05 * columns, 1.22 * lines + 0.25)) as figure:
+    with drawing(out, "decoder_attention_queries", (1.05 * columns, 1.22 * lines + 0.25)) as figure:
         marks = [
             Line2D([], [], color=tuple(color.tolist()), marker="o", ms=5, linewidth=0, label=label)
             for label, color in (("small boxes", _SMALL_COLOR), ("large and wide", _WIDE_COLOR), ("large and tall", _TALL_COLOR))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,34 +9,30 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from detr_core.plots.regions import region_bars
+from detr_core.plots.regions import read_maps, region_bars, region_table
+from detr_core.plots.sections import Section
+from detr_core.plots.study_section import StudyText, read_metrics, study_section
 from detr_core.plots.style import COLORS, cased, drawing, files, picture
 
 REGIONS = {"own": "the same object", "same_class": "other objects of its class", "others": "objects of other classes"}
 
 
-def read_maps(maps: Path) -> list[dict[str, Any]]:
-    """Returns the content of a `maps.json`."""
-    content: list[dict[str, Any]] = json.loads(maps.read_text(encoding="utf-8"))
-    return content
-
-
-def encoder_attention_plots(study: Path, folder: Path) -> list[Path]:
-    """Draws the plots of a study's folder (`maps.json`, its pictures, `metrics.json`) into `folder`, as SVG and PNG.
+def plots(folder: Path, out: Path) -> list[Path]:
+    """Draws the results in `folder` (`maps.json`, its pictures, `metrics.json`) into `out`, as SVG and PNG.
 
     encoder_attention_maps: one row per image with the image, its numbered points, and the map of each point.
     encoder_attention_regions: the share of the attention in the point's own object and in other objects. Returns the files
     written.
     """
-    rows = [row for row in read_maps(study / "maps.json") if row["points"]]
-    metrics = json.loads((study / "metrics.json").read_text(encoding="utf-8"))
+    rows = [row for row in read_maps(folder / "maps.json") if row["points"]]
+    metrics = read_metrics(folder)
     written: list[Path] = []
     if rows:
         columns = 1 + max(len(row["points"]) for row in rows)
         name = "encoder_attention_maps"
-        with drawing(folder, name, (1.55 * columns, 1.72 * len(rows))) as figure:
+        with drawing(out, name, (1.55 * columns, 1.72 * len(rows))) as figure:
             for place, row in enumerate(rows):
-                pixels = np.asarray(Image.open(study / row["file"]))
+                pixels = np.asarray(Image.open(folder / row["file"]))
                 grey = np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)
                 image = figure.add_subplot(len(rows), columns, place * columns + 1)
                 picture(image, pixels, f"image {row['image_id']}")
@@ -54,9 +49,21 @@ def encoder_attention_plots(study: Path, folder: Path) -> list[Path]:
                     extent = (-0.5, pixels.shape[1] - 0.5, pixels.shape[0] - 0.5, -0.5)
                     axes.imshow(np.asarray(point["map"]), extent=extent, cmap="viridis", vmin=0, alpha=0.75)
                     axes.plot(*where, "o", ms=5, mew=1.2, mfc="none", mec=color, path_effects=cased(2.4))
-        written += files(folder, name)
+        written += files(out, name)
     title = "Attention from an object's centre"
-    return written + region_bars(metrics, REGIONS, folder, "encoder_attention_regions", title)
+    return written + region_bars(metrics, REGIONS, out, "encoder_attention_regions", title)
+
+
+def section(folder: Path, out: Path, published: Mapping[str, Any]) -> Section:
+    """Returns the report's section about the study."""
+    metrics = read_metrics(folder)
+    text = StudyText(
+        "Attention of the encoder",
+        finding(metrics),
+        "The last encoder layer's self-attention from the centre of every object, averaged over the heads.",
+    )
+    tables = {"Attention by region": region_table(metrics, REGIONS)}
+    return study_section("encoder-attention", text, plots(folder, out), tables, published)
 
 
 def finding(metrics: Mapping[str, float]) -> str:

@@ -1,12 +1,13 @@
+"""The plots of the attention studies are drawn from files alone, and their sentences state the measured values."""
+
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from detr_core.plots import decoder_attention, encoder_attention
-from detr_core.plots.decoder_attention import box_colors, decoder_attention_plots
-from detr_core.plots.encoder_attention import encoder_attention_plots
+from detr_core.plots.studies import decoder_attention, encoder_attention
+from detr_core.plots.studies.decoder_attention import box_colors
 from detr_core.plots.style import COLORS
 from tests.plots.stage_results import dump
 
@@ -16,7 +17,7 @@ REGIONS = ("own", "same_class", "others", "extremities", "interior", "outside")
 
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
-    """A folder that serves both studies."""
+    """Returns a folder with the results of both attention studies."""
     folder = tmp_path / "study"
     objects = [{"box": [0.5, 0.5, 0.4, 0.2], "category": "cat", "score": 0.9, "query": 3, "map": MAP}]
     points = [{"x": 0.25, "y": 0.5, "category": "cat", "map": MAP}]
@@ -35,8 +36,8 @@ def study(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("draw", "names"),
     [
-        (encoder_attention_plots, ["encoder_attention_maps", "encoder_attention_regions"]),
-        (decoder_attention_plots, ["decoder_attention_maps", "decoder_attention_regions", "decoder_attention_queries"]),
+        (encoder_attention.plots, ["encoder_attention_maps", "encoder_attention_regions"]),
+        (decoder_attention.plots, ["decoder_attention_maps", "decoder_attention_regions", "decoder_attention_queries"]),
     ],
 )
 def test_plots_from_files_alone_and_the_same_each_time(draw: object, names: list[str], study: Path, tmp_path: Path) -> None:
@@ -57,13 +58,13 @@ def test_plots_from_files_alone_and_the_same_each_time(draw: object, names: list
 
 def test_nothing_detected_makes_no_bars(study: Path, tmp_path: Path) -> None:
     dump(study / "metrics.json", {"detections": 0})
-    assert {file.stem for file in decoder_attention_plots(study, tmp_path)} == {
+    assert {file.stem for file in decoder_attention.plots(study, tmp_path)} == {
         "decoder_attention_maps", "decoder_attention_queries",
     }  # fmt: skip
 
 
 def test_as_many_queries_as_in_the_paper_are_shown(study: Path, tmp_path: Path) -> None:
-    svg = decoder_attention_plots(study, tmp_path)[4].read_text()
+    svg = decoder_attention.plots(study, tmp_path)[4].read_text()
     assert svg.count(">query ") == 20
     assert ">query 1<" in svg
 

@@ -1,0 +1,19 @@
+"""The command that writes the copies of dvc.yaml again after a change of dvc.yaml: `python -m flows.graphs`
+
+It writes params/<profile>/dvc.yaml of every profile, adopted ones included.
+"""
+
+from flows.profile.graphs import write_copies
+from flows.profile.paths import relative
+from flows.runtime import arguments as command_line
+
+
+def main() -> None:
+    """Prints the files that have changed."""
+    command_line.parser("graphs").parse_args()
+    for copy in write_copies():
+        print(f"{relative(copy)}: written again")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Computes digests of the inputs of a variant's results: code and data. A result is made again only if its digest has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import yaml
+
+from detr_core.checksums import digest
+from flows.profile import artifacts
+from flows.profile.paths import ROOT, Paths
+
+STAGES = {"detection": "train_detection", "panoptic": "train_panoptic", "evaluation": "evaluate"}  # folder -> stage
+
+
+def shared_digest(paths: Paths) -> str:
+    """Returns a digest of what all variants of a study share: the profile's annotations, and the code of no particular kind."""
+    files = [file for split in artifacts.dataset(paths).values() for file in (split.instances, split.panoptic) if file]
+    return combined_digest([digest(file) for file in files], [code_digest(stage, kind=None) for stage in STAGES.values()])
+
+
+def code_digest(stage: str, kind: str | None) -> str:
+    """Returns a digest of the files that dvc.yaml names as the stage's code.
+
+    kind: the kind of detector whose code is included; None for the code that all kinds share.
+    """
+    listed = [name for name in _graph()["stages"][stage]["deps"] if "${profile}" not in name]
+    named = [ROOT / name.replace("${kind}", kind or "") for name in listed if kind is not None or "${kind}" not in name]
+    found = {file for path in named for file in (path, *path.rglob("*")) if file.is_file() and file.suffix != ".pyc"}
+    return combined_digest([(str(file.relative_to(ROOT)), digest(file)) for file in sorted(found)])
+
+
+def _graph() -> dict[str, Any]:
+    graph: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+    return graph
+
+
+def combined_digest(*parts: Any) -> str:
+    """Returns a digest of values that JSON can hold."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

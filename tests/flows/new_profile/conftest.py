@@ -1,0 +1,54 @@
+"""Fixtures that run `adopt`, the data stage and the check on a dataset folder."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flows.profile import paths, settings
+from flows.profile.paths import PARAMS
+from tests.adopting import Outcome, carried, write_recipe
+
+
+@pytest.fixture(scope="session")
+def field(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the folder of the datasets that `tests/field.py` makes: FIELD/<case>/set."""
+    place = tmp_path_factory.mktemp("field")
+    subprocess.run([sys.executable, str(Path(__file__).parents[2] / "field.py"), str(place)], check=True)
+    return place
+
+
+@pytest.fixture
+def params(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Returns a folder for new profiles, with a copy of the profiles of this project."""
+    folder = tmp_path / "params"
+    shutil.copytree(PARAMS, folder)
+    write_recipe(folder)
+    for module in (paths, settings):
+        monkeypatch.setattr(module, "PARAMS", folder)
+    return folder
+
+
+@pytest.fixture
+def outcome(params: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """Returns a function that runs `adopt`, the data stage and the check on a folder.
+
+    The check writes no page, because drawing it takes seconds.
+    """
+    monkeypatch.setattr("detr_core.plots.data_check.write_data_check", lambda *_: None)
+    number = iter(range(100))
+    return lambda folder, mode="strict": carried(
+        folder, f"{tmp_path.name.replace('_', '-').strip('-')}{next(number)}", params, mode
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Returns an empty folder for a dataset."""
+    (tmp_path / "set").mkdir()
+    return tmp_path / "set"
