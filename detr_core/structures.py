@@ -63,7 +63,7 @@ class Target:
     False everywhere; no other mask is.
     size: (h, w) of the image as the network gets it, before padding.
     original_size: (h, w) of the image on disk (EXIF rotation applied).
-    chance: the seed of this image in this epoch, for detectors that draw random samples. With a seed per image the samples
+    sampling_seed: the seed of this image in this epoch, for detectors that draw random samples. With a seed per image the samples
     depend neither on the other images of the batch nor on the number of processes.
     """
 

@@ -66,20 +66,20 @@ class Trained:
 
 
 def read_parameters(file: Path) -> dict[str, Any]:
-    """The content of the file of a profile; `studies` has that of the file beside it."""
+    """Returns the content of a profile; `studies` has that of its second file."""
     content, studies = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in (file, paths.studies_file(file)))
     return {**content, "studies": studies}
 
 
 def write_parameters(file: Path, content: dict[str, Any]) -> None:
-    """Writes such a content to both files of a profile."""
+    """Writes a content like that of `read_parameters` to both files of a profile."""
     plain = {section: value for section, value in content.items() if section != "studies"}
     for path, part in ((file, plain), (paths.studies_file(file), content["studies"])):
         path.write_text(yaml.safe_dump(part, sort_keys=False), encoding="utf-8")
 
 
 def tiny_parameters() -> dict[str, Any]:
-    """The content of the smoke profile with a handful of images; `studies` has that of its second file."""
+    """Returns the content of the smoke profile with a handful of images; `studies` has that of its second file."""
     content = read_parameters(ROOT / "params" / "smoke.yaml")
     content["data"]["scenes"] |= {"train": 24, "val": 6, "size": 64, "object_size": [16, 32]}
     for stage in ("train_detection", "train_panoptic"):

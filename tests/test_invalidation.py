@@ -118,17 +118,17 @@ def within(path: str, places: object) -> str | None:
 
 @cache
 def imported(file: Path) -> frozenset[Path]:
-    """The modules of detr_core that a file imports, in its functions too. Of a package of studies it imports all modules."""
-    found: set[Path] = set()
+    """Returns the modules of detr_core that a file imports, also inside of functions; of a package of studies, all modules."""
+    paths: set[Path] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("detr_core"):
             for module in (str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)):
                 path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
                 if path.is_file():
-                    found.add(path)
+                    paths.add(path)
                 elif path_of(path.with_suffix("")) in STUDIES:
-                    found |= set(path.with_suffix("").glob("*.py"))
-    return frozenset(found)
+                    paths |= set(path.with_suffix("").glob("*.py"))
+    return frozenset(paths)
 
 
 def decisive(stage: str, kind: str) -> set[str]:

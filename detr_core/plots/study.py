@@ -18,7 +18,12 @@ from detr_core.studies.comparison import Run, finished, mean_difference, read_ta
 
 _PUBLISHED = Path(__file__).parent / "published.json"
 _COLUMNS = ("AP", "AP50", "APs", "APm", "APl", "PQ", "PQ_things", "PQ_stuff", "mask/AP")
-_COST = {"parameters": "M parameters", "gflops": "GFLOPs", "images_per_second": "images/s"}
+_COST = {
+    "parameters": "M parameters",
+    "gflops": "GFLOPs",
+    "gflops_of_size": "GFLOPs, one size",
+    "images_per_second": "images/s",
+}
 
 
 def published(study: str) -> dict[str, Any]:
@@ -85,7 +90,7 @@ def study_table(table: Path) -> Table:
             values.append(None if found is None else 100 * found.mean)
         apart = mean_difference(each)
         values += [None, None, None] if apart is None else [100 * apart.value, 100 * apart.low, 100 * apart.high]
-        values += [float(each[0].cost[name]) if each[0].cost else None for name in _COST]
+        values += [_cost(each[0], name) for name in _COST]
         rows.append((_label(variant, content), (*values, len(each))))
     others: list[Row] = [
         (row["model"], (*(row.get(name) for name in names), None, None, None, *(row.get(name) for name in _COST), None))
@@ -94,7 +99,7 @@ def study_table(table: Path) -> Table:
     heads = tuple(name.replace("_", " ").replace("mask/", "mask ") for name in names)
     apart_heads = ("AP minus base", "from", "to")
     columns = (*heads, *apart_heads, *_COST.values(), "seeds")
-    return Table("variant", columns, rows, others, theirs["source"], decimals=dict.fromkeys(list(_COST.values())[:2], 2))
+    return Table("variant", columns, rows, others, theirs["source"], decimals=dict.fromkeys(list(_COST.values())[:3], 2))
 
 
 def study_texts(table: Path, command: str) -> list[str]:
@@ -122,7 +127,8 @@ def study_texts(table: Path, command: str) -> list[str]:
     if machines:
         texts.append(
             "The difference from the base's AP has a 95% bootstrap interval over the validation images, averaged over seeds. "
-            f"A multiply-add counts as one FLOP; images/s were measured with batches of one image on {', '.join(machines)}."
+            f"A multiply-add counts as one FLOP; GFLOPs and images/s are means over the first 100 validation images, "
+            f"on {', '.join(machines)}{_one_size(runs)}."
         )
     return texts
 
@@ -135,6 +141,16 @@ def _method(content: comparison.Table) -> str:
     few = [run for run in content.runs if run.status == "finished" and run.validations < content.median_of]
     names = ", ".join(f"{run.variant}, seed {run.seed} ({run.validations})" for run in few)
     return f"{text} These runs have fewer validations than that: {names}." if few else text
+
+
+def _one_size(runs: Mapping[str, Sequence[Run]]) -> str:
+    sizes = dict.fromkeys(str(run.cost["size"]) for each in runs.values() for run in each if run.cost and "size" in run.cost)
+    return f"; the GFLOPs of one size are those of an image of {', '.join(sizes)} pixels" if sizes else ""
+
+
+def _cost(run: Run, name: str) -> float | None:
+    value = (run.cost or {}).get(name)
+    return None if value is None else float(value)
 
 
 def _finding(measured: Mapping[str, float], metric: str, content: comparison.Table, runs: Mapping[str, Sequence[Run]]) -> str:

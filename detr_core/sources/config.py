@@ -8,6 +8,7 @@ from typing import Literal
 
 from detr_core.config import require
 from detr_core.data.config import SplitConfig
+from detr_core.sources.formats.spec import KNOWN
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,11 @@ class ScenesConfig:
 class FolderConfig:
     """A dataset that is already on disk; its images are read in place.
 
-    root: an absolute path, or a path relative to the project. format: the format of the annotations. With `coco`, the splits
-    name COCO's files. With `yolo`, `instances` is a folder of label files, or the name of the dataset's description
-    (`data.yaml`), whose entry for the split names the images; the class names are in that description. With `voc`, `instances`
-    is a folder of XML files, such as `Annotations`, or a list of image names such as `ImageSets/Main/train.txt`.
+    root: an absolute path, or a path relative to the project. format: the format of the annotations: `coco`, `yolo`, or a row of
+    formats/spec.py. With `coco`, the splits name COCO's files. With `yolo`, `instances` is a folder of label files, or the name
+    of the dataset's description (`data.yaml`), whose entry for the split names the images; that description has the class names.
+    With `voc`, `instances` is a folder of XML files, such as `Annotations`, or a list of image names such as
+    `ImageSets/Main/train.txt`.
     labels: how the rows of YOLO's label files are read: `boxes` (center and size; a confidence and a track id may follow, which
     are left out), `polygons` (boxes may occur among them) or `keypoints` (a box, and keypoints, which are left out). null, the
     value of profiles without the key, decides it from all rows, and refuses an ambiguous dataset. It is null for other formats.
@@ -68,13 +70,14 @@ class FolderConfig:
     """
 
     root: str
-    format: Literal["coco", "yolo", "voc"]
+    format: str
     train: SplitConfig
     val: SplitConfig | None
     val_share: float | None
     labels: Literal["boxes", "polygons", "keypoints"] | None = field(default=None, metadata={"optional": True})
 
     def __post_init__(self) -> None:
+        require(self.format in KNOWN, "format", f"one of {', '.join(map(repr, KNOWN))}", self.format)
         require(self.labels is None or self.format == "yolo", "labels", f"null with format {self.format!r}", self.labels)
         require(
             (self.val is None) == (self.val_share is not None),

@@ -12,7 +12,7 @@ from detr_core.data.fields import read_content
 from detr_core.data.splits import DatasetError, below_root, write_dataset
 from detr_core.sources.account import Account
 from detr_core.sources.config import FolderConfig
-from detr_core.sources.formats.voc import read_voc
+from detr_core.sources.formats.spec import FORMATS
 from detr_core.sources.formats.yolo import YoloSet, read_yolo
 from detr_core.sources.image_entries import completed, image_file
 from detr_core.sources.split import id_in, parted, same_content, stratified
@@ -54,12 +54,12 @@ def _contents(config: FolderConfig, root: Path, yolo: YoloSet | None) -> dict[st
             name: {kind: _completed_file(file, root, split)[0] for kind, file in _coco_files(split, root).items()}
             for name, split in splits.items()
         }
-    if config.format == "voc":
-        by_split = read_voc(root, splits)
-    else:
+    if config.format == "yolo":
         if yolo is None:
             raise DatasetError(f"{root}: expected the description of a YOLO dataset, such as data.yaml, found none")
         by_split = read_yolo(root, splits, yolo, config.labels)
+    else:
+        by_split = FORMATS[config.format].functions().read(root, splits)
     return {name: {"instances": content} for name, content in by_split.items()}
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from detr_core.data.splits import DatasetError
+from detr_core.wording import counted
 
 
 def picture_files(folder: Path) -> Iterator[str]:
@@ -56,3 +57,9 @@ def below(root: Path, path: str) -> str | None:
     """Returns `path` relative to `root`, with slashes and without following links; None if it lies outside of `root`."""
     inside = os.path.relpath(os.path.normpath(path), os.path.normpath(root)).replace(os.sep, "/")
     return None if inside == ".." or inside.startswith("../") else inside
+
+
+def missing_note(split: str, missing: Sequence[str], total: int) -> list[str]:
+    """Returns a line if images are missing. missing: their paths below the dataset's folder. total: the number of all images."""
+    are = "is" if len(missing) == 1 else "are"
+    return [f"{split}: {len(missing):,} of {counted(total, 'image')} {are} missing, such as {missing[0]}"] if missing else []

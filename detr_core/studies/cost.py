@@ -8,7 +8,6 @@ from collections import Counter
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -30,14 +29,17 @@ CORNERS = 4  # number of values in the weighted mean of a bilinear sample
 class Cost:
     """The costs of a detector.
 
-    parameters: the number of trained parameters in millions. gflops: the billions of FLOPs for one image, where a multiply-add is
-    one FLOP, as in the paper, and a bilinear sample of a feature map is four. Elementwise operations (norms, activations) and NMS
-    do not count. images_per_second: the speed on `machine` for one image at a time, boxes and classes only. It is computed from
-    the median time, which other processes disturb least.
+    parameters: the number of trained parameters in millions. gflops: the billions of FLOPs for one image, as a mean over the
+    measured images. A multiply-add is one FLOP, as in the paper, and a bilinear sample of a feature map is four. Elementwise
+    operations (norms, activations) and NMS do not count. gflops_of_size: the same for an image of `size`, 'HEIGHT x WIDTH', the
+    most frequent one, so that values of different datasets can be compared. images_per_second: the mean speed on `machine` for
+    one image at a time, boxes and classes only.
     """
 
     parameters: float
     gflops: float
+    gflops_of_size: float
+    size: str
     images_per_second: float
     machine: str
 
@@ -54,8 +56,16 @@ def cost(model: nn.Module, dataset: CocoDataset, device: torch.device) -> Cost:
     shapes = Counter(pixels.shape for pixels, _ in images)
     counted = {shape: _flops(model, next(image for image in images if image[0].shape == shape)) for shape in shapes}
     total = sum(counted[shape] * times for shape, times in shapes.items())
-    rate = 1 / median(_seconds(model, images, device))
-    return Cost(parameters(model), total / len(images) / 1e9, rate, machine(device))
+    frequent = shapes.most_common(1)[0][0]
+    rate = len(images) / sum(_seconds(model, images, device))
+    return Cost(
+        parameters(model),
+        total / len(images) / 1e9,
+        counted[frequent] / 1e9,
+        f"{frequent[-2]} x {frequent[-1]}",
+        rate,
+        machine(device),
+    )
 
 
 def _seconds(model: nn.Module, images: list[tuple[Tensor, Tensor]], device: torch.device) -> list[float]:

@@ -94,9 +94,9 @@ Config = TypeVar("Config", bound=StudyConfig)
 class EvaluatingStudy(Generic[Config]):
     """A study that only evaluates the trained detector.
 
-    claims: what the paper claims about it; `run` writes the verdicts with `write_claims`. config: the dataclass of its section in
-    a profile. run: writes its results, with a flat `metrics.json`, to a folder; it
-    imports torch when it is called. settings: reads from such a folder the settings that MLflow compares.
+    claims: what the paper claims about it; `run` writes what it measured of them with `write_measured`. config: the dataclass of
+    its section in a profile. run: writes its results, with a flat `metrics.json`, to a folder; it imports torch when
+    it is called. settings: reads from such a folder the settings that MLflow compares.
     """
 
     config: type[Config]

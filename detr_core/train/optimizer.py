@@ -24,12 +24,12 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig | SgdConfig) -> to
     groups: dict[str, dict[str, Any]] = {"rest": {"params": [], "lr": config.lr}}
     for name, parameter in trainable:
         if "backbone.0." in name:
-            group = groups.setdefault("backbone", {"params": [], "lr": config.backbone_lr})
+            parameters = groups.setdefault("backbone", {"params": [], "lr": config.backbone_lr})
         elif sampling_lr is not None and any(part in name for part in SAMPLING):
-            group = groups.setdefault("sampling", {"params": [], "lr": sampling_lr})
+            parameters = groups.setdefault("sampling", {"params": [], "lr": sampling_lr})
         else:
-            group = groups["rest"]
-        group["params"].append(parameter)
+            parameters = groups["rest"]
+        parameters["params"].append(parameter)
     if isinstance(config, SgdConfig):
         return torch.optim.SGD(groups.values(), momentum=config.momentum, weight_decay=config.weight_decay, fused=True)
     return torch.optim.AdamW(groups.values(), weight_decay=config.weight_decay, fused=True)

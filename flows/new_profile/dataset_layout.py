@@ -10,13 +10,13 @@ from detr_core.config import ConfigError, build
 from detr_core.data.config import SplitConfig
 from detr_core.data.splits import DatasetError
 from detr_core.sources.formats.coco_layout import annotation_files, coco_folders, coco_layout
+from detr_core.sources.formats.spec import FORMATS, Splits
 from detr_core.sources.formats.split_names import split_named
-from detr_core.sources.formats.voc import missing_images
-from detr_core.sources.formats.voc_layout import DEPTH, subfolders, voc_folders, voc_layout
+from detr_core.sources.formats.voc_layout import DEPTH, subfolders
 from detr_core.sources.formats.yolo import YoloSet, split_pictures, yolo_labels
 from detr_core.sources.formats.yolo_rows import Labels
-from detr_core.sources.picture_files import is_file, picture_files
-from flows.new_profile.dataset_notes import coco_notes, missing_note
+from detr_core.sources.picture_files import is_file, missing_note, picture_files
+from flows.new_profile.dataset_notes import coco_notes
 from flows.new_profile.no_dataset import no_dataset
 from flows.new_profile.yolo_layout import yolo_description, yolo_layout, yolo_set
 
@@ -60,11 +60,8 @@ def _layout(folder: Path, share: float, labels: Labels | None) -> Layout:
         configs = {name: build(SplitConfig, entry, yolo.file) for name, entry in splits.items()}
         notes += [note for name, config in configs.items() for note in _yolo_notes(folder, name, config, yolo)]
         more = {"labels": labels or yolo_labels(folder, configs, yolo)}
-    elif places := voc_folders(folder):
-        kind, (splits, notes) = "voc", voc_layout(folder, places)
-        for name, entry in splits.items():
-            missing, total = missing_images(folder, build(SplitConfig, entry, str(folder)))
-            notes += missing_note(name, [f"{entry['images']}/{image}" for image in missing], total)
+    elif converted := _converted_layout(folder):
+        kind, splits, notes = converted
     else:
         files, others = annotation_files(folder)
         if not files:
@@ -79,6 +76,15 @@ def _layout(folder: Path, share: float, labels: Labels | None) -> Layout:
     notes += [] if val else _sibling_splits(folder)
     section = {"format": kind, "train": splits["train"], "val": val, "val_share": None if val else share, **more}
     return Layout(section, notes)
+
+
+def _converted_layout(folder: Path) -> tuple[str, Splits, list[str]] | None:
+    """Returns the name of the first format in FORMATS whose files the folder has, the splits and the notes; None without one."""
+    for name, annotation_format in FORMATS.items():
+        functions = annotation_format.functions()
+        if places := functions.folders(folder):
+            return name, *functions.layout(folder, places)
+    return None
 
 
 def _require_one(folder: Path) -> None:
@@ -100,8 +106,8 @@ def _dataset_folders(folder: Path) -> dict[Path, str]:
     for path in subfolders(folder, DEPTH):
         if _has_description(path) and formats.keys().isdisjoint(path.parents):
             formats[path] = "YOLO"
-    annotated = [(path, "Pascal VOC") for path in voc_folders(folder)] + [(path, "COCO") for path in coco_folders(folder)]
-    for path, kind in annotated:
+    converted = [(path, kind.title) for kind in FORMATS.values() for path in kind.functions().folders(folder)]
+    for path, kind in [*converted, *((path, "COCO") for path in coco_folders(folder))]:
         root = path  # annotation files may lie in a part of the dataset: in a folder of a split, or in one without images
         while root != folder and (split_named(root.name) or next(picture_files(root), None) is None):
             root = root.parent
@@ -119,10 +125,10 @@ def _has_description(folder: Path) -> bool:
 def _is_complete(folder: Path, kind: str) -> bool:
     """Returns whether the folder can be used as a dataset by itself."""
     try:
-        if kind == "Pascal VOC":
-            voc_layout(folder, voc_folders(folder))
-        elif kind == "COCO":
+        if kind == "COCO":
             coco_layout(folder, annotation_files(folder)[0])
+        elif kind != "YOLO":
+            _converted_layout(folder)
     except DatasetError:
         return False
     return True

@@ -13,7 +13,7 @@ from detr_core.check.statistics import Statistics
 from detr_core.data.splits import DatasetError
 from detr_core.sources.formats.coco_layout import AnnotationFile, CocoLayout
 from detr_core.sources.image_entries import present_name
-from detr_core.sources.picture_files import picture_files
+from detr_core.sources.picture_files import missing_note, picture_files
 from detr_core.wording import counted
 
 _BACKSLASH = "\\"
@@ -63,12 +63,6 @@ def _missing(folder: Path, layout: CocoLayout) -> list[str]:
         missing = [_place(f"{entry['images']}/{name}") for name in names if present_name(folder / entry["images"], name) is None]
         notes += missing_note(split, missing, len(names))
     return notes
-
-
-def missing_note(split: str, missing: Sequence[str], total: int) -> list[str]:
-    """Returns a line if images are missing. missing: their paths below the dataset's folder. total: the number of all images."""
-    are = "is" if len(missing) == 1 else "are"
-    return [f"{split}: {len(missing):,} of {counted(total, 'image')} {are} missing, such as {missing[0]}"] if missing else []
 
 
 def _unlisted(folder: Path, layout: CocoLayout) -> list[str]:

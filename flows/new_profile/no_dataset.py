@@ -13,6 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from detr_core.data.splits import DatasetError
+from detr_core.sources.formats.spec import FORMATS
 from detr_core.sources.formats.split_names import SPLITS, split_named
 from detr_core.sources.formats.yolo_rows import BOX
 from detr_core.sources.picture_files import is_foreign, read_lines
@@ -27,7 +28,8 @@ SHOWN = 20
 
 def no_dataset(folder: Path, others: Sequence[str]) -> str:
     """Returns the message for a folder without a dataset. others: its JSON files, and why they are not annotation files."""
-    expected = f"{folder}: expected COCO's annotation files, YOLO's data.yaml or Pascal VOC's Annotations, found none"
+    *first, last = ["COCO's annotation files", f"YOLO's {DESCRIPTION}", *(kind.files for kind in FORMATS.values())]
+    expected = f"{folder}: expected {', '.join(first)} or {last}, found none"
     examples = f" ({'; '.join(others[:3])})" if others else ""
     files = _files(folder)
     advice = _another_folder(folder, files) or _without_names(folder, files) or _description(folder, files) or _contents(files)

@@ -56,7 +56,7 @@ def rerun(run_id: str, tolerance: float = TOLERANCE, keep: bool = False) -> bool
     result = comparison.within(run, after, tolerance) if gpus else comparison.bit_for_bit(run, after)
     how = f"within {tolerance:g}" if gpus else "bit for bit"
     _say(result, how)
-    reader.tag(run_id, "again", f"{'the same' if result.same else 'different'}, {how}: run {after.run_id}")
+    reader.tag(run_id, "rerun", f"{'the same' if result.same else 'different'}, {how}: run {after.run_id}")
     page = ui_addresses.compare_page([run_id, after.run_id], run.experiment_id)
     print(f"the page that compares both runs in MLflow: {ui_addresses.to_open(page)}")
     if result.same and not keep:

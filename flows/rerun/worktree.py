@@ -26,7 +26,7 @@ class RerunError(ExpectedError, RuntimeError):
 
 def folder_of(run: RecordedRun) -> Path:
     """Returns the folder of the first work tree of a run."""
-    return SHARED / "again" / run.run_id
+    return SHARED / "rerun" / run.run_id
 
 
 def make(run: RecordedRun) -> Path:

@@ -58,7 +58,9 @@ def _nothing(parser: argparse.ArgumentParser) -> None:
 
 
 def _profile(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--profile", default=DEFAULT_PROFILE, help="profile name: params/NAME.yaml (default: %(default)s)")
+    parser.add_argument(
+        "--profile", default=DEFAULT_PROFILE, metavar="NAME", help="profile name: params/NAME.yaml (default: %(default)s)"
+    )
 
 
 def _checkpoint(parser: argparse.ArgumentParser, required: bool) -> None:
@@ -112,7 +114,8 @@ def _adopt(parser: argparse.ArgumentParser) -> None:
         help="share of the training images to validate on if the dataset has no val split (default: %(default)s)",
     )
     parser.add_argument(
-        "--detector", help="a variant of the recipe's study `baselines`, such as deformable, instead of the recipe's detector"
+        "--detector",
+        help="another detector: a variant of `baselines` in the copied profile's studies, such as deformable or faster-rcnn",
     )
     parser.add_argument("--checkpoint", help="the checkpoint to fine-tune: a path, or an address with --sha256")
     parser.add_argument("--sha256", help="checksum of the checkpoint's file")
@@ -145,9 +148,13 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "train_detection": ("Trains the detector of a profile.", _profile),
     "train_panoptic": ("Trains the mask head of a profile, on its frozen detector or together with it.", _profile),
     "evaluate": ("Evaluates the detector of a profile, or any checkpoint on the profile's data.", _evaluate),
-    "studies": ("Carries out studies of a profile, one after the other.", _studies),
+    "studies": (
+        "Carries out studies of a profile, one after the other, and updates the report.\n\n"
+        "params/NAME.studies.yaml lists them. Those that train variants take minutes to days.",
+        _studies,
+    ),
     "report": ("Writes the report of a profile.", _profile),
-    "pipeline": ("Runs every stage of a profile that is not up to date.", _profile),
+    "pipeline": ("Runs the stages of a profile that are out of date, as `dvc repro` does, as one Prefect flow.", _profile),
     "predict": ("Draws and lists what a detector finds in images.", _predict),
     "export": ("Writes a checkpoint in the published format.", _export),
     "adopt": (

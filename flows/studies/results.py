@@ -141,7 +141,7 @@ def key_metrics(table: Path) -> dict[str, float]:
 def cost_metrics(own: Paths) -> dict[str, float]:
     """Returns the costs of a finished variant: 'cost/parameters' (millions), 'cost/gflops', 'cost/images_per_second'."""
     content = json.loads((own.runs / "cost" / "cost.json").read_text(encoding="utf-8"))
-    return {f"cost/{name}": value for name, value in content.items() if name != "machine"}
+    return {f"cost/{name}": value for name, value in content.items() if name not in ("machine", "size")}
 
 
 def last_step(own: Paths) -> int:

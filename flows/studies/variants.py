@@ -126,7 +126,7 @@ def run(variant: Variant, paths: Paths, digests: dict[str, str], reporter: Repor
                 if not _is_there(own.runs / name, digest, reporter):
                     with nullcontext() if name in ("detection", "panoptic") else _evaluating:
                         work[name](variant.settings, own, reporter)
-                    note = {"made_from": digest, "mlflow_run": run_id}
+                    note = {"build_digest": digest, "mlflow_run": run_id}
                     write_text(_note(own.runs / name), json.dumps(note) + "\n")
         return metrics(own)
 
@@ -195,4 +195,4 @@ def _note(folder: Path) -> Path:
 
 def _is_of(folder: Path, digest: str) -> bool:
     note = _note(folder)
-    return folder.is_dir() and note.is_file() and json.loads(note.read_text(encoding="utf-8"))["made_from"] == digest
+    return folder.is_dir() and note.is_file() and json.loads(note.read_text(encoding="utf-8"))["build_digest"] == digest

@@ -69,9 +69,9 @@ def test_checkpoint_round_trip(kind: str, dataset: CocoDataset, tmp_path: Path) 
     (one,), (other,) = postprocess(ours, [(64, 64)], True), postprocess(theirs, [(64, 64)], True)
     assert torch.equal(one.scores, other.scores)
     assert torch.equal(one.boxes, other.boxes)
-    found = KINDS[kind]["detector"]["kind"]
+    kind_name = KINDS[kind]["detector"]["kind"]
     with pytest.raises(
-        CheckpointError, match=rf"the published format supports detectors of kind 'detr' only, found kind '{found}'"
+        CheckpointError, match=rf"the published format supports detectors of kind 'detr' only, found kind '{kind_name}'"
     ):
         export_published(loaded, tmp_path / "published.pth")
     prediction = DetectorModel(loaded, CONFIG, CPU).predict(pixels[0].permute(1, 2, 0).numpy())

@@ -108,8 +108,9 @@ def test_a_study_of_what_detr_alone_has_says_so(kind: str, study: str, copy: Pat
     categories = load_checkpoint(file, torch.device("cpu")).categories
     model = build_detector(detector_config(KINDS[kind]["detector"], "tiny"), len(categories))
     save_checkpoint(file, model, categories, {"profile": copy.profile})
-    with pytest.raises(CheckpointError, match=f"the study {study} supports detectors of kind 'detr' only, found kind '{kind}'"):
-        evaluating.run_study(study, settings, copy, Silent())
+    expected = f"the study {study} supports detectors of kind 'detr' only, found kind '{model.config.kind}'"
+    with pytest.raises(CheckpointError, match=expected):
+        evaluating.run_study(study, settings, copy, copy.evaluating_studies / study, Silent())
     assert not (copy.evaluating_studies / study).exists()
 
 
@@ -168,7 +169,7 @@ def test_runs_are_found_in_mlflow_by_what_their_study_varies(
 
 def test_results_of_a_study_that_is_no_longer_in_the_profile_are_removed(copy: Paths) -> None:
     content = tiny_parameters()
-    content["studies"]["evaluating"] = {"scoring": content["studies"]["evaluating"]["scoring"]}
+    content["studies"] = {"evaluating": {"scoring": content["studies"]["evaluating"]["scoring"]}, "training": {}}
     settings = build(Profile, content, "tiny.yaml")
     with directories.atomic_directory(copy.evaluating_studies / "decoder-nms") as folder:
         (folder / "metrics.json").write_text("{}")
@@ -207,7 +208,7 @@ def test_a_study_takes_no_more_threads_than_there_are_cores(copy: Paths, monkeyp
     before = torch.get_num_threads()
     for threads in (launch.cores() + 3, 1):
         torch.set_num_threads(threads)
-        evaluating.run_study("scoring", tiny_settings(), copy, Silent())
+        evaluating.run_study("scoring", tiny_settings(), copy, copy.evaluating_studies / "scoring", Silent())
     torch.set_num_threads(before)
     assert thread_counts == [launch.cores(), 1]
 

@@ -131,7 +131,7 @@ def test_anchors_stand_at_the_strides_of_the_backbone_whatever_the_images_size()
 
 def test_the_anchors_of_a_dc5() -> None:
     anchors = Anchors(((32.0, 64.0, 128.0, 256.0, 512.0),), [16])
-    (found,) = anchors(ImageList(torch.zeros(1, 3, 32, 48), [(32, 48)]), [torch.zeros(1, 1, 2, 3)])
+    (boxes_of_anchors,) = anchors(ImageList(torch.zeros(1, 3, 32, 48), [(32, 48)]), [torch.zeros(1, 1, 2, 3)])
     # Rounded halves of width and height: size / sqrt(ratio) and size * sqrt(ratio), for the ratios 1/2, 1 and 2.
     halves = [
         (23, 11), (45, 23), (91, 45), (181, 91), (362, 181),
@@ -139,7 +139,7 @@ def test_the_anchors_of_a_dc5() -> None:
         (11, 23), (23, 45), (45, 91), (91, 181), (181, 362),
     ]  # fmt: skip
     expected = [[x - width, y - height, x + width, y + height] for y in (0, 16) for x in (0, 16, 32) for width, height in halves]
-    assert found.tolist() == expected
+    assert boxes_of_anchors.tolist() == expected
 
 
 def test_a_dc5_has_all_anchors_at_each_cell_of_its_one_map() -> None:

@@ -92,8 +92,8 @@ def test_parameters(baselines: dict[str, Profile], name: str, trained: int) -> N
     [("faster-rcnn-dc5", 106.0, 127.0, 104.2), ("faster-rcnn", 118.4, 42.3, 14.3), ("faster-rcnn-r101", 181.9, 42.3, 14.3)],
 )
 def test_gflops(baselines: dict[str, Profile], name: str, maps: float, anchors: float, proposals: float) -> None:
-    found = costs(model_of(baselines[name]), 800, 1067)
-    assert found == pytest.approx({"maps": maps, "anchors": anchors, "proposals": proposals}, abs=0.05)
+    gflops = costs(model_of(baselines[name]), 800, 1067)
+    assert gflops == pytest.approx({"maps": maps, "anchors": anchors, "proposals": proposals}, abs=0.05)
 
 
 @pytest.mark.parametrize("name", ["faster-rcnn", "faster-rcnn-r101"])

@@ -22,7 +22,7 @@ SCENES = ScenesConfig(
 
 
 def split_of(results: Results) -> Split:
-    """The val split of the dataset."""
+    """Returns the val split of the dataset."""
     return read_dataset(results.data)["val"]
 
 
@@ -41,7 +41,7 @@ def cells(ap: Mapping[float | None, list[float]]) -> list[Cell]:
 
 
 def write_results(root: Path) -> Results:
-    """Predictions that are the ground truth, and metrics that are easy to recognise."""
+    """Writes predictions that equal the ground truth, and metrics that are easy to recognise."""
     results = Results("tiny", *(root / name for name in ("data", "detection", "panoptic", "evaluation", "studies")))
     generate_scenes(SCENES, 0, results.data, 1, Silent())
     split = split_of(results)

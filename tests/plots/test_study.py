@@ -27,13 +27,23 @@ def test_each_seed_the_curves_and_the_published_rows_are_drawn_apart_and_the_sam
 
 def test_measured_stands_beside_published(tmp_path: Path) -> None:
     table = study_table(write_table(TABLE, tmp_path))
-    assert table.columns == ("AP", "AP minus base", "from", "to", "M parameters", "GFLOPs", "images/s", "seeds")
+    assert table.columns == (
+        "AP",
+        "AP minus base",
+        "from",
+        "to",
+        "M parameters",
+        "GFLOPs",
+        "GFLOPs, one size",
+        "images/s",
+        "seeds",
+    )
     rounded = [(name, tuple(value if value is None else round(value, 6) for value in row)) for name, row in table.rows]
     assert rounded == [
-        ("0", (32.0, -9.0, -11.0, -7.0, 1.5, 0.25, 90.0, 2)),
-        ("1 (base)", (41.0, None, None, None, 1.5, 0.25, 90.0, 2)),
+        ("0", (32.0, -9.0, -11.0, -7.0, 1.5, 0.25, 0.24, 90.0, 2)),
+        ("1 (base)", (41.0, None, None, None, 1.5, 0.25, 0.24, 90.0, 2)),
     ]
-    assert table.published[3] == ("12 layers", (41.6, None, None, None, 49.2, 95, 20, None))
+    assert table.published[3] == ("12 layers", (41.6, None, None, None, 49.2, 95, None, 20, None))
     assert "table 2" in table.source
 
 
@@ -44,7 +54,8 @@ def test_the_sentence_says_what_the_metrics_say_and_what_is_missing(tmp_path: Pa
         "The table lacks these runs: 2, seed 0 (out of luck). This command runs them: make it",
         "The metrics are those of the evaluation after the last epoch.",
         "The difference from the base's AP has a 95% bootstrap interval over the validation images, averaged over seeds. "
-        "A multiply-add counts as one FLOP; images/s were measured with batches of one image on M, 1 thread.",
+        "A multiply-add counts as one FLOP; GFLOPs and images/s are means over the first 100 validation images, on "
+        "M, 1 thread; the GFLOPs of one size are those of an image of 96 x 128 pixels.",
     ]
 
 

@@ -18,7 +18,14 @@ from detr_core.studies.comparison import (  # fmt: skip
 )
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "ap_synthetic"
-COST = {"parameters": 1.5, "gflops": 0.25, "images_per_second": 90.0, "machine": "M, 1 thread"}
+COST = {
+    "parameters": 1.5,
+    "gflops": 0.25,
+    "gflops_of_size": 0.24,
+    "size": "96 x 128",
+    "images_per_second": 90.0,
+    "machine": "M, 1 thread",
+}
 
 
 def run(variant: str, seed: int, ap: float, apart: Difference | None = None) -> Run:
@@ -47,10 +54,11 @@ def test_a_table_is_read_as_it_was_written_and_replaces_the_former_whole(tmp_pat
     lines = (tmp_path / "study.csv").read_text().splitlines()
     assert lines[0] == (
         "variant,seed,status,detector.encoder_layers,val/AP,val/APl,"
-        '"AP minus base, value","AP minus base, low","AP minus base, high",parameters,gflops,images_per_second,machine'
+        '"AP minus base, value","AP minus base, low","AP minus base, high",'
+        "parameters,gflops,gflops_of_size,size,images_per_second,machine"
     )
-    assert lines[1] == '0,0,finished,0,0.3,-1.0,-0.1,-0.12,-0.08,1.5,0.25,90.0,"M, 1 thread"'
-    assert lines[5] == "2,0,failed,2,,,,,,,,,"
+    assert lines[1] == '0,0,finished,0,0.3,-1.0,-0.1,-0.12,-0.08,1.5,0.25,0.24,96 x 128,90.0,"M, 1 thread"'
+    assert lines[5] == "2,0,failed,2,,,,,,,,,,,"
 
 
 def test_metrics_over_seeds() -> None:

@@ -29,6 +29,7 @@ def test_a_multiply_add_is_one_and_frozen_parameters_do_not_count(tmp_path: Path
     model = Convolution()
     found = cost(model, dataset_of(scenes(tmp_path)), CPU)
     assert found.gflops == pytest.approx(63 * 63 * 2 * 3 * 4 / 1e9)
+    assert (found.gflops_of_size, found.size) == (pytest.approx(found.gflops), "64 x 64")
     assert found.parameters == pytest.approx(24 / 1e6)
     assert found.images_per_second > 0
     assert found.machine.endswith(", 1 thread")

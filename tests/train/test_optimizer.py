@@ -14,7 +14,7 @@ def rates(kind: str, config: OptimizerConfig | SgdConfig) -> dict[str, float]:
     model = build_detector(detector_config(KINDS[kind]["detector"], "tiny"), 3)
     optimizer = build_optimizer(model, config)
     names = {parameter: name for name, parameter in model.named_parameters()}
-    rate_of = {names[parameter]: group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    rate_of = {names[parameter]: parameters["lr"] for parameters in optimizer.param_groups for parameter in parameters["params"]}
     assert rate_of.keys() == set(names.values()), "each once"
     return rate_of
 

@@ -30,14 +30,14 @@ def scheduled(config: ScheduleConfig, total: int, lr: float = 1.0) -> tuple[torc
 
 def rates(optimizer: torch.optim.Optimizer, schedule: LRScheduler, steps: int) -> list[float]:
     """The rates of the next `steps` steps, of which the second group always has a tenth."""
-    found = []
+    first_rates = []
     for _ in range(steps):
-        first, second = (group["lr"] for group in optimizer.param_groups)
+        first, second = (parameters["lr"] for parameters in optimizer.param_groups)
         assert second == pytest.approx(first / 10, rel=1e-13)
-        found.append(first)
+        first_rates.append(first)
         optimizer.step()
         schedule.step()
-    return found
+    return first_rates
 
 
 @pytest.mark.parametrize(
@@ -61,8 +61,8 @@ def rates(optimizer: torch.optim.Optimizer, schedule: LRScheduler, steps: int) -
     ],
 )
 def test_the_rate_of_every_step(config: ScheduleConfig, expected: list[float]) -> None:
-    found = rates(*scheduled(config, total=20), steps=20)
-    assert found == pytest.approx(expected, rel=1e-14, abs=1e-18)
+    actual = rates(*scheduled(config, total=20), steps=20)
+    assert actual == pytest.approx(expected, rel=1e-14, abs=1e-18)
 
 
 @pytest.mark.parametrize(
@@ -89,15 +89,15 @@ def test_one_formula_gives_the_same_rates_in_the_numbers_that_the_optimizers_com
         return 0.5 * (1 + math.cos(math.pi * (step - config.warmup_steps) / (epochs * EPOCH - config.warmup_steps)))
 
     steps = epochs * EPOCH
-    found, expected = rates(*scheduled(config, steps, lr), steps), [lr * factor(step) for step in range(steps)]
-    assert np.float32(found).tolist() == np.float32(expected).tolist()
-    assert found == pytest.approx(expected, rel=1e-13)
+    actual, expected = rates(*scheduled(config, steps, lr), steps), [lr * factor(step) for step in range(steps)]
+    assert np.float32(actual).tolist() == np.float32(expected).tolist()
+    assert actual == pytest.approx(expected, rel=1e-13)
 
 
 def test_the_3x_schedule_of_detectron2() -> None:
     optimizer, schedule = scheduled(ScheduleConfig("step", 1000, (42_000, 50_000)), 270_000, lr=0.02)
-    found = rates(optimizer, schedule, 1001)
-    assert [found[step] for step in (0, 499, 999, 1000)] == pytest.approx([2e-5, 0.01, 0.02, 0.02], rel=1e-13)
+    actual = rates(optimizer, schedule, 1001)
+    assert [actual[step] for step in (0, 499, 999, 1000)] == pytest.approx([2e-5, 0.01, 0.02, 0.02], rel=1e-13)
     assert isinstance(schedule, torch.optim.lr_scheduler.SequentialLR)
     _, drops = schedule._schedulers
     assert sorted(drops.milestones.elements()) == [209_000, 249_000], "counted from the end of the warm-up"

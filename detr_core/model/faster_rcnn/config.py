@@ -53,8 +53,8 @@ class FasterRcnnConfig:
             require(getattr(self, name) >= 2, name, "2 or more", getattr(self, name))
         for name, phase in (("candidates", "testing"), ("training_candidates", "training")):
             fewest = math.ceil(self.kept[phase] / self.levels)
-            found = self.before_nms[phase]
-            require(found >= fewest, name, f"{fewest} or more, so that {self.kept[phase]} proposals can be kept", found)
+            candidates = self.before_nms[phase]
+            require(candidates >= fewest, name, f"{fewest} or more, so that {self.kept[phase]} proposals can be kept", candidates)
 
     @property
     def levels(self) -> int:

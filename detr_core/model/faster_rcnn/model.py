@@ -138,7 +138,7 @@ class FasterRcnn(Detector):
         positive, negative = self.rpn.fg_bg_sampler(labels)
         objects = torch.cat(positive).nonzero()[:, 0]
         sampled = torch.cat([objects, torch.cat(negative).nonzero()[:, 0]])
-        of_anchor = _places([len(each) for each in anchors], images.device)
+        of_anchor = _places([len(boxes_of_image) for boxes_of_image in anchors], images.device)
 
         proposals, _, classes, proposal_wanted = self.roi_heads.select_training_samples(proposals, truth)
         logits, deltas = self._read(maps, proposals)
@@ -147,7 +147,7 @@ class FasterRcnn(Detector):
         of_class = deltas.view(len(label), -1, 4)[kept, label[kept]]
         wanted_deltas = torch.cat(proposal_wanted)[kept]
         decode = self.roi_heads.box_coder.decode_single
-        of_proposal = _places([len(each) for each in proposals], images.device)
+        of_proposal = _places([len(boxes_of_image) for boxes_of_image in proposals], images.device)
         return Samples(
             of_anchor[sampled],
             objectness.flatten()[sampled],

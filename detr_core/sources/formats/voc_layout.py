@@ -13,9 +13,9 @@ from detr_core.data.config import SplitConfig
 from detr_core.data.splits import DatasetError
 from detr_core.sources.formats.coco_layout import split_entry
 from detr_core.sources.formats.split_names import SPLITS, split_named
-from detr_core.sources.formats.voc import has_images, voc_images
+from detr_core.sources.formats.voc import has_images, missing_images, voc_images
 from detr_core.sources.formats.voc_xml import is_voc_xml
-from detr_core.sources.picture_files import is_foreign, picture_files
+from detr_core.sources.picture_files import is_foreign, missing_note, picture_files
 from detr_core.wording import counted
 
 DEPTH = 3  # XML files are looked for in folders down to this depth
@@ -47,6 +47,9 @@ def voc_layout(folder: Path, places: list[Path]) -> tuple[dict[str, dict[str, An
     notes += [note for entry in splits.values() if (note := _without_xml(folder, entry))]
     if "val" not in splits:
         notes.append("there is no validation set: a share of the training images is used for validation")
+    for name, entry in splits.items():
+        missing, total = missing_images(folder, build(SplitConfig, entry, str(folder)))
+        notes += missing_note(name, [f"{entry['images']}/{image}" for image in missing], total)
     return splits, notes
 
 

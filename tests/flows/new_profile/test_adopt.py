@@ -240,7 +240,9 @@ def test_a_name_that_is_none_is_refused(tmp_path: Path, params: Path, name: str)
 
 def test_a_folder_that_is_no_dataset_leaves_nothing(tmp_path: Path, params: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetError, match=r"expected COCO's annotation files, YOLO's data\.yaml or Pascal VOC's Annotations"):
+    with pytest.raises(
+        DatasetError, match=r"expected COCO's annotation files, YOLO's data\.yaml.* Pascal VOC's Annotations.*, found none"
+    ):
         made(tmp_path / "empty")
     with pytest.raises(DatasetError, match="expected a dataset folder"):
         made(tmp_path / "nowhere")

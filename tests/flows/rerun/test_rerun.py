@@ -43,11 +43,11 @@ def test_a_run_is_the_same_bit_for_bit(stage: str, smoke: Path, clone: Path, ser
     with closing(sqlite3.connect(record)) as database:
         (run_id,) = database.execute("SELECT run_uuid FROM tags WHERE key = 'stage' AND value = ?", [stage]).fetchone()
         output = command(clone, "flows.rerun", run_id, **server)
-        (verdict,) = database.execute("SELECT value FROM tags WHERE key = 'again' AND run_uuid = ?", [run_id]).fetchone()
+        (verdict,) = database.execute("SELECT value FROM tags WHERE key = 'rerun' AND run_uuid = ?", [run_id]).fetchone()
     assert "the results are the same, bit for bit: " in output
     assert int(output.partition(" values and ")[2].split()[0]) >= 4, "files were compared too"
     assert verdict.startswith("the same, bit for bit: run ")
-    assert not (clone / ".state/again" / run_id).exists(), "nothing is left of the work tree"
+    assert not (clone / ".state/rerun" / run_id).exists(), "nothing is left of the work tree"
     assert git(clone, "worktree", "list").count("\n") == 0
     assert not (clone / "runs").exists(), "the checkout's own results are left alone"
 
