@@ -59,7 +59,8 @@ class Target:
     image_id: the COCO image id.
     labels [T]: int64, class index (position in the dataset's categories).
     boxes [T, 4]: float32, cxcywh, normalised to 0..1 by `size`.
-    masks [T, H, W]: bool, at `size`; None if masks were not requested.
+    masks [T, H, W]: bool, at `size`; None if masks were not requested. The mask of an object whose annotation has only a box is
+    False everywhere; no other mask is.
     size: (h, w) of the image as the network gets it, before padding.
     original_size: (h, w) of the image on disk (EXIF rotation applied).
     sampling_seed: the seed of this image in this epoch, for detectors that draw random samples. With a seed per image the samples

@@ -120,7 +120,8 @@ def evaluate(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
             record.artifact(paths.evaluation / name)
         with TemporaryDirectory() as folder:
             record.plots(_pictures(paths, Path(folder)))
-        record.model(artifacts.whole_model(paths), as_dict(settings.evaluate), masks=settings.train_panoptic is not None)
+        masks = None if settings.train_panoptic is None else settings.train_panoptic.targets
+        record.model(artifacts.whole_model(paths), as_dict(settings.evaluate), masks)
     publish("evaluate", profile, metrics, {"MLflow run": record.url()})
     return metrics
 

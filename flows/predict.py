@@ -1,7 +1,8 @@
 """This command runs a detector on images. `python -m flows.predict --checkpoint X --images PATH --out FOLDER`
 
 The checkpoint is one of this project or a published one; the images are a file, a folder or a glob. The output folder gets
-predictions.json in COCO's format, pictures of the predictions in pictures/, and with a mask head panoptic/*.png.
+predictions.json in COCO's format, pictures of the predictions in pictures/, and with a mask head of panoptic segments
+panoptic/*.png.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ def run(
 
     images: absolute paths. threshold: the lowest score of a detection; panoptic maps have a threshold of their own in `config`.
     predictions.json has `images` {id, file_name relative to the common folder, height, width}, `categories`, `annotations` {id,
-    image_id, category_id, bbox (xywh pixels), score, with a mask head also segmentation (run-length)}, and with a mask head
-    `panoptic` {image_id, file_name, segments_info}. Raises DatasetError and writes nothing if an image can't be read.
+    image_id, category_id, bbox (xywh pixels), score, with a mask head also segmentation (run-length)}, and with a mask head that
+    was not trained on masks of instances `panoptic` {image_id, file_name, segments_info}.
+    Raises DatasetError and writes nothing if an image can't be read.
     """
     from detr_core.data.coco_dataset import CocoDataset  # torch takes seconds to import
     from detr_core.data.images import upright_size
@@ -80,7 +82,7 @@ def run(
         filtered_config = replace(config, empty_slot_override=config.empty_slot_override and threshold < 0.5)
         predict(trained, dataset, filtered_config, results, single_process(artifacts.device()), 0, reporter)
         content["annotations"] = _annotations(results, threshold)
-        if trained.model.has_mask_head:
+        if trained.predicts_panoptic_maps:
             content["panoptic"] = json.loads((results / "panoptic.json").read_text(encoding="utf-8"))["annotations"]
             shutil.move(results / "panoptic", folder / "panoptic")
         (folder / "predictions.json").write_text(json.dumps(content), encoding="utf-8")

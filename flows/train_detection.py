@@ -26,10 +26,11 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     continues from its state in .state/. Raises ConfigError, DatasetError or CheckpointError before work begins, and WorkerError
     if a rank process fails.
     """
-    artifacts.dataset(paths)
+    splits = artifacts.dataset(paths)
     init, masks = checkpoints.initial(settings.train_detection.init), settings.train_panoptic
-    if masks is not None and can_have_mask_head(settings):
-        checkpoints.initial_mask_head(masks, settings.detector)  # an unsuitable mask head is refused before hours of training
+    if masks is not None and can_have_mask_head(settings):  # what makes a mask head impossible is told before hours of training
+        artifacts.require_masks(splits, masks.targets, paths)
+        checkpoints.initial_mask_head(masks, settings.detector)
     return training_run.run("detection", init, None, settings, paths, reporter)
 
 

@@ -1,4 +1,4 @@
-"""This stage trains the mask head on the frozen detector. `python -m flows.train_panoptic [--profile demo]`"""
+"""This stage trains the mask head, on a frozen detector or jointly with it. `python -m flows.train_panoptic [--profile demo]`"""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ if __name__ == "__main__":
 from prefect import flow
 
 from detr_core.config import ConfigError
-from detr_core.data.splits import DatasetError
 from detr_core.model.spec import kinds_with
 from detr_core.reporter import Reporter
 from flows.profile import artifacts, checkpoints
@@ -27,9 +26,9 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     """Trains the mask head and returns the content of metrics.json.
 
     runs/<profile>/panoptic/ gets checkpoint.pt (the last), best.pt, metrics.json and history.jsonl. The checkpoints hold the
-    whole model, with the unchanged weights of the detector. If the profile's section `train_panoptic` is null, no mask head is
-    trained: the folder gets only a text file that says so, and no metrics are returned. An interrupted training continues from
-    its state in .state/.
+    whole model; the weights of a frozen detector are unchanged. If the profile's section `train_panoptic` is null, no mask head
+    is trained: the folder gets only a text file that says so, and no metrics are returned. An interrupted training continues
+    from its state in .state/.
     Raises ConfigError, DatasetError, CheckpointError or StageError before work begins, and WorkerError if a rank process fails.
     """
     splits = artifacts.dataset(paths)
@@ -42,17 +41,14 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     if not can_have_mask_head(settings):
         expected = f"{kinds_with('mask_head')}, which can have a mask head"
         raise ConfigError(f"{relative(paths.params)}: detector.kind: expected {expected}, found {settings.detector.kind!r}")
-    for name, split in splits.items():
-        if split.panoptic is None:
-            where = relative(paths.dataset / "dataset.json")
-            raise DatasetError(f"{where}: {name}.panoptic: expected panoptic annotations for the mask head, found null")
+    artifacts.require_masks(splits, settings.train_panoptic.targets, paths)
     detector, mask_head = artifacts.detector(paths), checkpoints.initial_mask_head(settings.train_panoptic, settings.detector)
     return training_run.run("panoptic", detector, mask_head, settings, paths, reporter)
 
 
 @flow(name="train-panoptic", flow_run_name="train-panoptic {profile}")
 def train_panoptic(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
-    """Trains the mask head of a profile on its frozen detector."""
+    """Trains the mask head of a profile, on its frozen detector or together with it."""
     settings, paths = load(profile), Paths(profile)
     params = settings.flat("data", "train_panoptic", "resources")
     inputs = [paths.data, paths.dataset, paths.detection]

@@ -102,7 +102,7 @@ APART = {
         "model",
     ): "the check reads from the detector's configuration how many objects it finds; DVC compares that parameter itself",
     (T, "evaluate"): "a training validates, but learns nothing from it; a change must not train again",
-    (P, "evaluate"): "a training refuses a dataset without objects, which is no part of its result",
+    (P, "evaluate"): "a training validates and refuses a dataset without objects, but learns nothing from it",
 }
 
 

@@ -53,7 +53,9 @@ KINDS = {
     "object_area": Kind(
         "an annotation whose area contradicts its box, and which is scored with the area of its mask or box", None
     ),
-    "object_without_mask": Kind("an object without a mask although other objects have one, so that masks are not scored", None),
+    "object_without_mask": Kind(
+        "an object without a mask although other objects have one; it trains no mask, and in val no mask is scored then", None
+    ),
     "columns_left_out": Kind(
         "an object whose label has more than a box (keypoints, a confidence, a track id), which is left out", None
     ),

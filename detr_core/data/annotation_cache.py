@@ -39,8 +39,7 @@ _OF_MASKS = {"masks", "mask_starts", "segments"}
 def write_index(splits: Mapping[str, Split]) -> Iterator[tuple[str, Targets, dict[str, int]]]:
     """Writes the index of the splits of `read_dataset`. Yields (split, kind of annotations, {reason: objects not trained on}).
 
-    Masks of instances are not stored, because they are large and no training reads them. Raises DatasetError for a malformed
-    annotation file.
+    Raises DatasetError for a malformed annotation file.
     """
     for name, split in splits.items():
         for targets in ("instances", "panoptic"):
@@ -48,7 +47,7 @@ def write_index(splits: Mapping[str, Split]) -> Iterator[tuple[str, Targets, dic
                 continue
             assert split.index is not None, "expected a split that read_dataset returned"
             file = annotation_file(split, targets)
-            arrays = parsed(file, targets, masks=targets == "panoptic")
+            arrays = parsed(file, targets, masks=True)
             place = split.index / targets
             place.mkdir(parents=True)
             for array, content in arrays.items():

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detr_core.data import fields
-from detr_core.data.masks import InstanceMasks, Masks, PanopticMasks
+from detr_core.data.masks import NO_MASK, InstanceMasks, Masks, PanopticMasks
 from detr_core.data.splits import DatasetError, Split, below_root
 from detr_core.data.texts import Texts
 from detr_core.data.values import Ranges
@@ -192,11 +192,7 @@ def _masks(
     file: Path, targets: Targets, entries: list[dict[str, Any]], objects: list[dict[str, Any]], image_ids: list[int]
 ) -> dict[str, npt.NDArray[Any]]:
     if targets == "instances":
-        texts = fields.checked(
-            file,
-            "annotations",
-            lambda: Texts.of(json.dumps(item["segmentation"], separators=(",", ":")) for item in objects),
-        )
+        texts = Texts.of(_segmentation(item) for item in objects)
         return {"masks": texts.content, "mask_starts": texts.starts}
     names = fields.checked(file, "annotations", lambda: {entry["image_id"]: fields.text(entry["file_name"]) for entry in entries})
     for name in names.values():
@@ -206,3 +202,9 @@ def _masks(
     segments = fields.checked(file, "segments_info", lambda: np.array([item["id"] for item in objects], dtype=np.int32))
     texts = Texts.of(names.get(number, "") for number in image_ids)
     return {"masks": texts.content, "mask_starts": texts.starts, "segments": segments}
+
+
+def _segmentation(entry: dict[str, Any]) -> str:
+    # Returns an object's polygons or run lengths as JSON. Exporters leave the field out, or write [] or null, for a box alone.
+    outline = entry.get("segmentation")
+    return NO_MASK if outline is None or outline == [] else json.dumps(outline, separators=(",", ":"))

@@ -63,7 +63,7 @@ class CocoDataset(Dataset[Sample]):
 
         The random numbers of the transform and the target's `sampling_seed` depend only on (seed, epoch, index), and not on the
         dataloader worker, the number of processes or the images read before. Objects whose box or mask is empty after the
-        transform are dropped.
+        transform are dropped. An object whose annotation has only a box keeps it, with a mask that is False everywhere.
         """
         epoch, index = key if isinstance(key, tuple) else (0, key)
         size = self.sizes[index]
@@ -83,7 +83,8 @@ class CocoDataset(Dataset[Sample]):
         corners = boxes.as_subclass(Tensor).numpy()
         visible = (corners[:, 2:] > corners[:, :2]).all(axis=1)
         if masks is not None:
-            visible &= masks.numpy().any(axis=(1, 2))
+            assert annotations.masks is not None  # the masks above are decoded from it
+            visible &= masks.numpy().any(axis=(1, 2)) | ~annotations.masks.has_mask(objects)
             masks = masks.as_subclass(Tensor)[torch.from_numpy(visible)]
         height, width = image.shape[1:]
         target = Target(

@@ -19,16 +19,27 @@ from detr_core.data.texts import Texts
 if TYPE_CHECKING:
     from torch import Tensor
 
+NO_MASK = "null"  # the JSON text of a missing segmentation
+
 
 class Masks(Protocol):
     """The masks of a dataset's objects. Objects are numbered in the order of the images."""
 
     def of(self, image: int, objects: range, size: tuple[int, int]) -> Tensor:
-        """Returns the masks of `objects`, bool [T, h, w]. image: the index of their image. size: (h, w) of the image."""
+        """Returns the masks of `objects`, bool [T, h, w]. image: the index of their image. size: (h, w) of the image.
+
+        The mask of an object whose annotation has none is False everywhere.
+        """
+
+    def has_mask(self, objects: range) -> npt.NDArray[np.bool_]:
+        """Returns for each of `objects` whether its annotation has a mask, [T]."""
 
 
 class InstanceMasks:
-    """Masks from `instances_*.json`. segmentations: the polygons or run lengths of each object as JSON text."""
+    """Masks from `instances_*.json`.
+
+    segmentations: the polygons or run lengths of each object as JSON text, NO_MASK for an object that has only a box.
+    """
 
     def __init__(self, file: Path, segmentations: Texts) -> None:
         self.file = file
@@ -39,8 +50,12 @@ class InstanceMasks:
 
         masks = np.zeros((len(objects), *size), dtype=np.bool_)
         for place, number in enumerate(objects):
-            masks[place] = self._decoded(json.loads(self.segmentations[number]), size)
+            if (text := self.segmentations[number]) != NO_MASK:
+                masks[place] = self._decoded(json.loads(text), size)
         return torch.from_numpy(masks)
+
+    def has_mask(self, objects: range) -> npt.NDArray[np.bool_]:
+        return np.array([self.segmentations[number] != NO_MASK for number in objects], dtype=np.bool_)
 
     def _decoded(self, segmentation: Any, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
         try:
@@ -93,3 +108,6 @@ class PanopticMasks:
         if name == "" or len(objects) == 0:
             return torch.zeros(0, *size, dtype=torch.bool)
         return torch.from_numpy(read_segment_ids(self.folder / name, size) == self.ids[objects.start : objects.stop, None, None])
+
+    def has_mask(self, objects: range) -> npt.NDArray[np.bool_]:
+        return np.ones(len(objects), dtype=np.bool_)

@@ -1,8 +1,8 @@
 """Writes the predictions of a detector for a split as COCO result files, and computes the metrics from these files.
 
 An evaluation folder contains `bbox.json` and `segm.json` (COCO results), `panoptic.json` with the PNGs in `panoptic/` (COCO
-panoptic) and, after `evaluate`, `metrics.json`, `per_class.json` and `errors.json`. `segm.json` and the panoptic files exist only
-if the detector has a mask head.
+panoptic) and, after `evaluate`, `metrics.json`, `per_class.json` and `errors.json`. `segm.json` exists only if the detector has a
+mask head, the panoptic files only if the mask head was not trained on masks of instances.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.fields import category_list, read_content
 from detr_core.data.splits import Split
 from detr_core.distributed import ProcessContext
 from detr_core.evaluate.average_precision import METRICS, Kind, coco_ap, error_breakdown
-from detr_core.evaluate.boxes import postprocess
+from detr_core.evaluate.boxes import Detections, postprocess
 from detr_core.evaluate.config import EvaluateConfig
 from detr_core.evaluate.ground_truth import has_masks, instances
 from detr_core.evaluate.inference import classes_in, forward_pass, query_masks
@@ -44,7 +45,7 @@ def predict(
     workers: int,
     reporter: Reporter,
 ) -> None:
-    """Writes the detections of every image of `dataset` to `folder`, and with a mask head their masks and a panoptic map.
+    """Writes the detections of every image of `dataset` to `folder`, with a mask head their masks, and a panoptic map if it can.
 
     process: the process that runs this, one of several or the only one. Several processes divide the images and must all have
     access to the folder. The files are sorted by image and do not depend on the number of processes.
@@ -55,11 +56,11 @@ def predict(
     best class is not no-object.
     Raises DatasetError if the checkpoint's categories do not fit the dataset's.
     """
-    model, classes = trained.model, classes_in(trained.categories, dataset)
+    model, classes, maps = trained.model, classes_in(trained.categories, dataset), trained.predicts_panoptic_maps
     boxes: list[dict[str, Any]] = []
     masks: list[dict[str, Any]] = []
     panoptic: list[dict[str, Any]] = []
-    if model.has_mask_head:
+    if maps:
         (folder / "panoptic").mkdir(parents=True, exist_ok=True)
     for targets, padded_size, output in forward_pass(model, dataset, config.batch_size, process, workers, reporter):
         sizes = [target.original_size for target in targets]
@@ -71,22 +72,21 @@ def predict(
         assert isinstance(output, SoftmaxOutput)
         logits = output.logits[-1].cpu()
         labels = logits.argmax(-1)
-        merging = kept_queries(logits, config.panoptic.threshold) & classes.known[labels]
-        needed = merging.clone()
-        for i, image in enumerate(things):
-            needed[i, image.queries] = True
-        mask_logits, row = query_masks(model, output, needed)
+        merging = kept_queries(logits, config.panoptic.threshold) & classes.known[labels] & maps
+        mask_logits, row = _masks_of(model, output, things, merging)
         for i, (target, image) in enumerate(zip(targets, things, strict=True)):
             extent = (padded_size, target.size, target.original_size)
             masks += mask_results(image, instance_masks(mask_logits[row[i, image.queries]], *extent), target.image_id, classes)
-            merged = merge(labels[i, merging[i]], mask_logits[row[i, merging[i]]], *extent, classes.isthing, config.panoptic)
-            panoptic.append(panoptic_result(*merged, target.image_id, classes, folder / "panoptic"))
+            if maps:
+                merged = merge(labels[i, merging[i]], mask_logits[row[i, merging[i]]], *extent, classes.isthing, config.panoptic)
+                panoptic.append(panoptic_result(*merged, target.image_id, classes, folder / "panoptic"))
     boxes, masks, panoptic = (_of_all(entries, process) for entries in (boxes, masks, panoptic))
     if not process.first:
         return
     _write(folder / "bbox.json", boxes)
     if model.has_mask_head:
         _write(folder / "segm.json", masks)
+    if maps:
         _write(folder / "panoptic.json", {"annotations": panoptic})
 
 
@@ -114,6 +114,45 @@ def average_precision_of(
     everything = np.concatenate([np.empty((0, 7)), *(row for share in process.gather(rows) for row in share)])
     by_image = everything[everything[:, 0].argsort(kind="stable")]
     return coco_ap(instances(dataset.split), by_image, "bbox").metrics
+
+
+@torch.inference_mode()
+def mask_average_precision_of(
+    model: Detector,
+    categories: Sequence[Category],
+    dataset: CocoDataset,
+    batch_size: int,
+    process: ProcessContext,
+    workers: int,
+    reporter: Reporter,
+) -> dict[str, float]:
+    """Returns COCO's twelve metrics for boxes ('AP', ...) and for masks ('mask/AP', ...), as `average_precision_of` does.
+
+    The instances of the dataset's split must have masks.
+    """
+    classes = classes_in(categories, dataset)
+    boxes: list[dict[str, Any]] = []
+    masks: list[dict[str, Any]] = []
+    for targets, padded_size, output in forward_pass(model, dataset, batch_size, process, workers, reporter):
+        assert isinstance(output, SoftmaxOutput)
+        sizes = [target.original_size for target in targets]
+        things = [things_only(image, classes) for image in postprocess(output, sizes, empty_slot_override=True)]
+        mask_logits, row = _masks_of(model, output, things, torch.zeros(output.logits.shape[1:3], dtype=torch.bool))
+        for i, (target, image) in enumerate(zip(targets, things, strict=True)):
+            of_image = instance_masks(mask_logits[row[i, image.queries]], padded_size, target.size, target.original_size)
+            boxes += box_results(result_rows(image, target.image_id, classes))
+            masks += mask_results(image, of_image, target.image_id, classes)
+    truth = instances(dataset.split)
+    of_masks = coco_ap(truth, _of_all(masks, process), "segm").metrics
+    return coco_ap(truth, _of_all(boxes, process), "bbox").metrics | {f"mask/{name}": of_masks[name] for name in METRICS}
+
+
+def _masks_of(model: Detector, output: SoftmaxOutput, things: Sequence[Detections], kept: Tensor) -> tuple[Tensor, Tensor]:
+    # Returns the masks of the kept queries, bool [B, Q], and of the queries of the detections `things`, as `query_masks` does.
+    needed = kept.clone()
+    for i, image in enumerate(things):
+        needed[i, image.queries] = True
+    return query_masks(model, output, needed)
 
 
 def evaluate(folder: Path, split: Split) -> dict[str, float]:

@@ -49,17 +49,17 @@ def mask_results(detections: Detections, masks: Tensor, image_id: int, classes: 
 
     The entries have no boxes, because COCO's evaluation would take the area of an object from its box.
     """
-    codes = rle.encode(np.asfortranarray(masks.byte().permute(1, 2, 0).cpu().numpy()))
     ids = classes.ids[detections.labels.numpy()].tolist()
     return [
-        {
-            "image_id": image_id,
-            "category_id": category,
-            "segmentation": {"size": [int(side) for side in code["size"]], "counts": code["counts"].decode("ascii")},
-            "score": score,
-        }
-        for code, category, score in zip(codes, ids, detections.scores.tolist(), strict=True)
+        {"image_id": image_id, "category_id": category, "segmentation": code, "score": score}
+        for code, category, score in zip(run_lengths_of(masks), ids, detections.scores.tolist(), strict=True)
     ]
+
+
+def run_lengths_of(masks: Tensor) -> list[dict[str, Any]]:
+    """Returns masks, bool [N, h, w], in COCO's compressed run-length encoding: {'size': [h, w], 'counts': text}."""
+    codes = rle.encode(np.asfortranarray(masks.byte().permute(1, 2, 0).cpu().numpy()))
+    return [{"size": [int(side) for side in code["size"]], "counts": code["counts"].decode("ascii")} for code in codes]
 
 
 def panoptic_result(

@@ -6,26 +6,32 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from detr_core.config import ConfigError, build
+from detr_core.config import ConfigError, build, require
 from detr_core.data.batching import evaluation_batches
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split
 from detr_core.data.transforms import evaluation_transform, training_transform
 from detr_core.distributed import ProcessContext
+from detr_core.evaluate.ground_truth import require_scorable
+from detr_core.evaluate.predictions import average_precision_of, mask_average_precision_of
 from detr_core.jobs import events, training
 from detr_core.jobs.training import Job
-from detr_core.model.checkpoint import as_detr, load_checkpoint, load_checkpoint_of
-from detr_core.reporter import Reporter
+from detr_core.loss.config import LossConfig
+from detr_core.model.checkpoint import Checkpoint, as_detr, load_checkpoint, load_checkpoint_of
+from detr_core.model.detr.model import Detr
+from detr_core.reporter import Reporter, Silent
+from detr_core.structures import Category
 from detr_core.train.loop import TrainingSetup, Validation
 from detr_core.train.state import Progress
 from detr_core.train_mask_head.config import PanopticConfig
 from detr_core.train_mask_head.initial import mask_head_from, with_mask_head
-from detr_core.train_mask_head.training_module import PanopticTrainingModule
+from detr_core.train_mask_head.targets import require_masks
+from detr_core.train_mask_head.training_module import FrozenTrainingModule, JointTrainingModule
 from detr_core.wording import counted
 
 
@@ -38,49 +44,95 @@ def prepare(job: Job, splits: dict[str, Split], process: ProcessContext, reporte
     """The detector of the job with a mask head, and its data. Raises ConfigError, DatasetError or CheckpointError."""
     assert job.init is not None, "a panoptic job names the detector's checkpoint"
     config = build(PanopticConfig, job.config, job.profile)
+    require_masks(splits, config.targets, job.data)
+    if config.targets == "instances":
+        require_scorable(splits["val"])
     dataset = CocoDataset(
-        splits["train"], "panoptic", masks=True, transform=training_transform(config.augmentation), seed=config.seed
+        splits["train"], config.targets, masks=True, transform=training_transform(config.augmentation), seed=config.seed
     )
     torch.manual_seed(config.seed)
     detector = load_checkpoint_of(Path(job.init), job.profile, torch.device("cpu"))
-    frozen = as_detr(detector.model, "the mask head", Path(job.init))
+    _require_categories(detector, dataset, config, job.init)
+    whole = with_mask_head(as_detr(detector.model, "the mask head", Path(job.init)), config)
+    if job.mask_head is not None:
+        file = Path(job.mask_head)
+        trained = load_checkpoint(file, torch.device("cpu"), whole.config.backbone.dilation)
+        reporter.message(mask_head_from(whole, as_detr(trained.model, "train_panoptic.init", file)))
+    task = _training_module(whole, config, job)
+    instances = config.targets == "instances"  # their masks are scored against the file, so that validation reads no masks
+    val = CocoDataset(
+        splits["val"], config.targets, masks=not instances, transform=evaluation_transform(config.resize), seed=config.seed
+    )
+    measure = _Measure(task, config, val, training.batch_of_one_process(config, process), process, job.workers)
+    if instances:
+        return TrainingSetup(task, dataset, config, measure.average_precision, {"mask_targets": config.targets})
+    return TrainingSetup(task, dataset, config, measure.losses)
+
+
+def _require_categories(detector: Checkpoint, dataset: CocoDataset, config: PanopticConfig, file: str) -> None:
+    """Raises ConfigError if the detector was trained on other categories than those of the mask head's targets."""
     if detector.categories != dataset.categories:
         categories = counted(len(dataset.categories), "category", "categories")
         raise ConfigError(
-            f"train_detection.targets: expected a detector trained on the panoptic file's {categories}, found a detector of "
-            f"{len(detector.categories)} other categories in {job.init}; train it with `train_detection.targets: panoptic`"
+            f"train_detection.targets: expected a detector trained on the {config.targets} file's {categories}, found a detector "
+            f"of {len(detector.categories)} other categories in {file}; train it with `train_detection.targets: {config.targets}`"
         )
-    whole = with_mask_head(frozen, config)
-    if job.mask_head is not None:
-        file = Path(job.mask_head)
-        trained = load_checkpoint(file, torch.device("cpu"), frozen.config.backbone.dilation)
-        reporter.message(mask_head_from(whole, as_detr(trained.model, "train_panoptic.init", file)))
-    task = PanopticTrainingModule(whole, config.loss, training.precision(config.precision))
-    val = CocoDataset(splits["val"], "panoptic", masks=True, transform=evaluation_transform(config.resize), seed=config.seed)
-    validate = _mask_validation(task, val, training.batch_of_one_process(config, process), process, job.workers)
-    return TrainingSetup(task, dataset, config, validate)
 
 
-def _mask_validation(
-    task: PanopticTrainingModule, val: CocoDataset, batch_size: int, process: ProcessContext, workers: int
-) -> Callable[[], Validation]:
-    # Validation computes the training loss of the masks on the val split; the evaluation stage computes the panoptic quality.
+def _training_module(model: Detr, config: PanopticConfig, job: Job) -> FrozenTrainingModule | JointTrainingModule:
+    precision = training.precision(config.precision)
+    joint = config.detector == "joint"
+    require((job.loss is not None) == joint, "loss", f"the detector's loss exactly with detector {'joint'!r}", job.loss)
+    if job.loss is None:
+        return FrozenTrainingModule(model, config.loss, precision)
+    return JointTrainingModule(model, build(LossConfig, job.loss, f"{job.profile}: loss"), config.loss, precision)
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """Validates the training `task` on the val split; batch_size is the number of images that a process reads at once."""
+
+    task: FrozenTrainingModule | JointTrainingModule
+    config: PanopticConfig
+    val: CocoDataset
+    batch_size: int
+    process: ProcessContext
+    workers: int
+
+    def average_precision(self) -> Validation:
+        """Computes the average precision of boxes and masks; that of masks selects the best checkpoint."""
+        metrics = mask_average_precision_of(*self._model(), Silent())
+        return Validation({f"val/{name}": value for name, value in metrics.items()}, metrics["mask/AP"])
+
     @torch.inference_mode()
-    def validate() -> Validation:
+    def losses(self) -> Validation:
+        """Computes the losses of the masks, of which the smallest selects the best checkpoint.
+
+        The average precision of boxes is computed too if the detector learns. The evaluation stage computes the panoptic quality.
+        """
         batch_losses: list[tuple[int, int, dict[str, float]]] = []  # per batch: first image id, number of targets, summed losses
-        for batch in evaluation_batches(val, batch_size, process, workers):
+        for batch in evaluation_batches(self.val, self.batch_size, self.process, self.workers):
             counts = [len(target.labels) for target in batch.targets]
-            normalizer = task.normalizer(counts)
-            total, parts = task(batch.to(process.device), normalizer)
-            sums = {name: float(value) * normalizer.boxes for name, value in {"loss": total, **parts}.items()}
+            normalizer = self.task.normalizer(counts)
+            _, parts = self.task(batch.to(self.process.device), normalizer)
+            focal, dice = parts["focal"], parts["dice"]
+            total = self.config.loss.focal * focal + self.config.loss.dice * dice
+            sums = {
+                name: float(value) * normalizer.boxes for name, value in {"loss": total, "focal": focal, "dice": dice}.items()
+            }
             batch_losses.append((batch.targets[0].image_id, sum(counts), sums))
         # The sums are added in the order of the images, so that the result does not depend on the number of processes.
-        everything = sorted((entry for share in process.gather(batch_losses) for entry in share), key=lambda entry: entry[0])
+        everything = sorted((entry for share in self.process.gather(batch_losses) for entry in share), key=lambda entry: entry[0])
         boxes = max(sum(count for _, count, _ in everything), 1)
         means = {f"val/{name}": sum(sums[name] for _, _, sums in everything) / boxes for name in everything[0][2]}
-        return Validation(means, -means["val/loss"])
+        of_boxes: dict[str, float] = {}
+        if isinstance(self.task, JointTrainingModule):
+            precision = average_precision_of(*self._model(), Silent())
+            of_boxes = {f"val/{name}": value for name, value in precision.items()}
+        return Validation(means | of_boxes, -means["val/loss"])
 
-    return validate
+    def _model(self) -> tuple[Detr, tuple[Category, ...], CocoDataset, int, ProcessContext, int]:
+        return self.task.model, self.val.categories, self.val, self.batch_size, self.process, self.workers
 
 
 if __name__ == "__main__":

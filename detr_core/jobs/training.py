@@ -35,10 +35,12 @@ class Job:
     - config: the fields of DetectionConfig or PanopticConfig;
     - detector: the detector's configuration for the stage `detection`, else None;
     - init: a checkpoint of this project or a published one. The stage `detection` starts from it, or from scratch if it is None.
-      For the stage `panoptic` it is the detector, which stays frozen;
+      For the stage `panoptic` it is the detector;
     - data: the folder with dataset.json; work: the folder of the resumable state; out: the folder of the results;
     - workers: the number of data loader processes; profile: the profile's name, which the checkpoints hold;
-    - mask_head: the checkpoint whose mask head the stage `panoptic` starts from, or None.
+    - mask_head: the checkpoint whose mask head the stage `panoptic` starts from, or None;
+    - loss: the fields of LossConfig, the loss of a detector that learns jointly with the mask head in the stage `panoptic`; None
+      if the detector stays frozen, and for the stage `detection`.
     """
 
     stage: Literal["detection", "panoptic"]
@@ -51,6 +53,7 @@ class Job:
     workers: int
     profile: str
     mask_head: str | None = None
+    loss: dict[str, Any] | None = None
 
 
 Prepare = Callable[[Job, dict[str, Split], ProcessContext, Reporter], TrainingSetup]
@@ -103,9 +106,9 @@ def _train(job: Job, prepare: Prepare, process: ProcessContext, reporter: Report
     setup.module.to(process.device)
     annotations = [digest(file) for file in (splits["train"].instances, splits["train"].panoptic) if file is not None]
     initial = [file and digest(Path(file)) for file in (job.init, job.mask_head)]
-    scaling = [] if ranges is None else [meta["value_ranges"]]
-    digest_of_all = fingerprint(as_dict(setup.config), job.detector, annotations, *initial, *scaling)
-    progress = train(setup, files, digest_of_all, meta, process, job.workers, reporter)
+    further = ([] if ranges is None else [meta["value_ranges"]]) + ([] if job.loss is None else [job.loss])
+    digest_of_all = fingerprint(as_dict(setup.config), job.detector, annotations, *initial, *further)
+    progress = train(setup, files, digest_of_all, meta | setup.meta, process, job.workers, reporter)
     if process.first:
         _write_history(progress, Path(job.out))
     return progress

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Checkpoint", "CheckpointError", "export_published", "load_checkpoint", "load_checkpoint_of", "save_checkpoint"]
 
 FORMAT = "detr-workbench-1"
+EXPORTED = ("value_ranges", "mask_targets")  # the values of `Checkpoint.meta` that a file in the published format holds, too
 
 
 @dataclass
@@ -32,8 +33,8 @@ class Checkpoint:
     """A detector with its categories and information about its training.
 
     model: the detector in eval mode. categories: the category of each class index. meta: plain values such as `profile`, `stage`,
-    `epoch`, `step`, and `value_ranges`, the ranges of training images with more than 8 bits per value. It is empty for a
-    published checkpoint.
+    `epoch`, `step`, `value_ranges`, the ranges of training images with more than 8 bits per value, and `mask_targets`, which is
+    'instances' if the mask head was trained on masks of instances. It is empty for a published checkpoint.
     """
 
     model: Detector
@@ -45,6 +46,12 @@ class Checkpoint:
         """The ranges by which images of more than 8 bits per value were scaled in training; None without such images."""
         ranges = self.meta.get("value_ranges")
         return None if ranges is None else {str(kind): (float(low), float(high)) for kind, (low, high) in ranges.items()}
+
+    @property
+    def predicts_panoptic_maps(self) -> bool:
+        """Whether the masks can be merged into panoptic maps. A mask head that has learned only instances has no masks of stuff,
+        to which the pixels between the instances would belong."""
+        return self.model.has_mask_head and self.meta.get("mask_targets") != "instances"
 
 
 def save_checkpoint(path: Path, model: Detector, categories: tuple[Category, ...], meta: Mapping[str, Any]) -> None:
@@ -83,8 +90,7 @@ def export_published(checkpoint: Checkpoint, path: Path) -> None:
 
     model = as_detr(checkpoint.model, "the published format", path)
     content = to_published(model, checkpoint.categories, str(path))
-    if checkpoint.value_ranges is not None:
-        content["value_ranges"] = checkpoint.meta["value_ranges"]
+    content |= {name: checkpoint.meta[name] for name in EXPORTED if name in checkpoint.meta}
     write_atomically(path, content)
 
 
@@ -130,7 +136,7 @@ def _from_published(content: Any, path: Path, dilation: bool | None, file_format
         raise CheckpointError(
             f"{path}: expected a checkpoint of format {FORMAT!r} or of a published DETR, found format {file_format!r}"
         )
-    meta = {"value_ranges": content["value_ranges"]} if "value_ranges" in content else {}
+    meta = {name: content[name] for name in EXPORTED if name in content}
     return Checkpoint(*from_published(content, str(path), dilation), meta)
 
 

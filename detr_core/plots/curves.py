@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from detr_core.plots.style import COLORS, files, plot
 
 PARTS = tuple(f"train/{part}" for part in ("classification", "l1", "giou", "focal", "dice", "objectness", "proposals", "boxes"))
-VALIDATION = ("val/AP", "val/AP50", "val/AP75", "val/PQ", "val/SQ", "val/RQ")
+VALIDATION = ("val/AP", "val/AP50", "val/AP75", "val/mask/AP", "val/mask/AP50", "val/PQ", "val/SQ", "val/RQ")
 
 
 def read_history(history: Path) -> list[dict[str, float]]:
@@ -23,8 +23,9 @@ def read_history(history: Path) -> list[dict[str, float]]:
 def training_curves(history: Path, folder: Path, name: str) -> list[Path]:
     """Draws `history` (a `history.jsonl`) into `folder`, by optimiser step.
 
-    Writes NAME_loss (train/loss), NAME_parts (the unweighted terms of the loss) and NAME_validation (AP, AP50, AP75, PQ, SQ, RQ,
-    in percent), each as SVG and PNG. A plot without a line of at least two points is left out. Returns the files written.
+    Writes NAME_loss (train/loss), NAME_parts (the unweighted terms of the loss) and NAME_validation (AP, AP50, AP75 of boxes, AP,
+    AP50 of masks, PQ, SQ, RQ, in percent), each as SVG and PNG. A plot without a line of at least two points is left out.
+    Returns the files written.
     """
     records = read_history(history)
     written: list[Path] = []

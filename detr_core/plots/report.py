@@ -106,9 +106,11 @@ def write_report(results: Results, out: Path, pictures: int, links: Mapping[str,
 def _summary(truth: Annotations, detection: Path, panoptic: Path) -> str:
     """Returns one or two sentences about the trainings and the validation images."""
     trained = []
-    for folder, name in ((detection, "a detector"), (panoptic, "a mask head on the frozen detector")):
+    for folder, name in ((detection, "a detector"), (panoptic, "a mask head")):
         if (folder / "history.jsonl").is_file() and (records := read_history(folder / "history.jsonl")):
             steps, epochs = int(records[-1]["step"]), records[-1]["epoch"]
+            if folder == panoptic:
+                name += " jointly with the detector" if "train/giou" in records[0] else " on the frozen detector"
             trained.append(f"{name} for {counted(steps, 'step')} ({epochs:.3g} epoch{'' if epochs == 1 else 's'})")
     things = sum(category.isthing for category in truth.categories)
     stuff = len(truth.categories) - things
@@ -148,7 +150,7 @@ def _errors(evaluation: Path) -> Section | None:
 
 def _panoptic(results: Results, val: _Val, plots: Path, published: Mapping[str, Any] | None) -> Section | None:
     if "val/PQ" not in val.metrics:
-        return None
+        return _instance_masks(results.panoptic, plots)
     shown = {"Panoptic quality": tables.panoptic_quality(val.metrics)}
     per_class = optional(results.evaluation / "per_class.json")
     if per_class.get("panoptic"):
@@ -168,6 +170,17 @@ def _panoptic(results: Results, val: _Val, plots: Path, published: Mapping[str, 
         "Each picture shows the image, its ground truth and the prediction. Objects of a class have shades of its colour; "
         "pixels of no segment are dark.",
     )  # fmt: skip
+
+
+def _instance_masks(training: Path, plots: Path) -> Section | None:
+    """Returns the section of a mask head that was trained on masks of instances; None if no mask head was trained."""
+    if not (training / "history.jsonl").is_file():
+        return None
+    text = (
+        "The mask head was trained on the masks of the instances. Pixels of no instance belong to nothing that it has learned, "
+        "so there are no panoptic maps. The section on detection has the average precision of the masks."
+    )
+    return Section("masks", "Masks of instances", [text], _curves(training, plots, "panoptic"))
 
 
 def _curves(training: Path, plots: Path, name: str) -> list[Markup]:

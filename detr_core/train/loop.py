@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -41,13 +41,14 @@ class TrainingSetup:
     """What a training needs before its first step.
 
     validate: measures the module. It is called in every process, every `validate_every` epochs and at the end, and must return
-    the same result in all processes.
+    the same result in all processes. meta: plain values that the checkpoints contain in addition to those of `train`.
     """
 
     module: TrainingModule
     dataset: CocoDataset
     config: TrainConfig
     validate: Callable[[], Validation]
+    meta: dict[str, Any] = field(default_factory=dict)
 
 
 def train(

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from detr_core.loss.config import FocalLossConfig, SetLossConfig
 from detr_core.loss.criterion import Normalizer, set_loss
-from detr_core.loss.matcher import match
+from detr_core.loss.matcher import Matches, match
 from detr_core.model.common.config import QueryConfig
 from detr_core.model.common.detector import Detector
 from detr_core.model.common.normalisation import normalise
 from detr_core.model.spec import AnyLossConfig, kind_of
-from detr_core.structures import Batch
+from detr_core.structures import Batch, SigmoidOutput, SoftmaxOutput
 
 
 class TrainingModule(nn.Module):
@@ -42,6 +42,13 @@ class DetectionTrainingModule(TrainingModule):
         return Normalizer.of(counts, cast(QueryConfig, self.model.config).queries, self.loss.no_object)
 
     def forward(self, batch: Batch, normalizer: Normalizer) -> tuple[Tensor, dict[str, Tensor]]:
+        _, _, total, parts = self.detect(batch, normalizer)
+        return total, parts
+
+    def detect(
+        self, batch: Batch, normalizer: Normalizer
+    ) -> tuple[SoftmaxOutput | SigmoidOutput, Matches, Tensor, dict[str, Tensor]]:
+        """Returns the detector's output, its matching with the targets, the loss with its gradient, and the parts of the loss."""
         images = normalise(batch.images, batch.padding)
         with torch.autocast(images.device.type, self.precision, enabled=self.precision != torch.float32):
             output = self.model(images, batch.padding)
@@ -54,7 +61,7 @@ class DetectionTrainingModule(TrainingModule):
         total = losses.total
         if not self.loss.auxiliary:  # weight 0 for earlier layers' heads, because DDP needs gradients of all weights
             total = total + 0 * (output.logits[:-1].float().sum() + output.boxes[:-1].sum())
-        return total, parts
+        return output, matches, total, parts
 
 
 class OwnLossTrainingModule(TrainingModule):

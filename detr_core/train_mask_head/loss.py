@@ -12,6 +12,17 @@ from detr_core.structures import Target
 from detr_core.train_mask_head.config import MaskLossConfig
 
 
+def with_masks(matches: Matches, targets: list[Target]) -> Matches:
+    """Returns the pairs of the last decoder layer whose target has a mask. Every target must have masks, see `Target`.
+
+    An object whose annotation has only a box is matched like any other, so that no other object gets its query, but its query
+    gets no mask loss.
+    """
+    has_mask = torch.cat([_masks(target).flatten(1).any(1) for target in targets])
+    chosen = has_mask[matches.target] & (matches.layer == matches.layer[-1:])
+    return Matches(matches.layer[chosen], matches.image[chosen], matches.query[chosen], matches.target[chosen])
+
+
 def matched_masks(targets: list[Target], matches: Matches, padded: tuple[int, int]) -> Tensor:
     """Returns the targets' masks in the order of `matches`, float32 [M, H, W], padded at the right and bottom.
 
@@ -20,15 +31,20 @@ def matched_masks(targets: list[Target], matches: Matches, padded: tuple[int, in
     height, width = padded
     masks = []
     for target in targets:
-        assert target.masks is not None, "expected targets with masks, found a dataset that was created without masks"
-        h, w = target.masks.shape[-2:]
-        masks.append(F.pad(target.masks, (0, width - w, 0, height - h)))
+        h, w = _masks(target).shape[-2:]
+        masks.append(F.pad(_masks(target), (0, width - w, 0, height - h)))
     return torch.cat(masks)[matches.target].float()
+
+
+def _masks(target: Target) -> Tensor:
+    assert target.masks is not None, "expected targets with masks, found a dataset that was created without masks"
+    return target.masks
 
 
 def mask_loss(logits: Tensor, masks: Tensor, boxes: float, config: MaskLossConfig) -> tuple[Tensor, Tensor]:
     """Returns the focal loss and the DICE loss, each summed over masks and divided by `boxes`, the divisor of the box losses.
 
+    The divisor therefore counts all objects, also those whose annotation has only a box.
     logits [M, h, w] of matched queries are resized bilinearly to the size of masks [M, H, W] (float, 0 or 1).
     """
     logits = F.interpolate(logits.float()[:, None], size=masks.shape[-2:], mode="bilinear", align_corners=False)[:, 0]

@@ -82,7 +82,7 @@ def adopt(
         content["train_detection"]["init"] = None
         if kind_of(content["detector"]["kind"]).objects == "queries":
             content["detector"]["queries"] = sizes.queries(dataset.statistics)
-    masks = dataset.panoptic and content["train_panoptic"] is not None
+    masks = dataset.masks if content["train_panoptic"] is not None else None
     sizes.fit(content, studies, dataset.statistics, masks, tuned=start is not None)
     origin = f" Training starts from {start.checkpoint}." if start else ""
     text = profile_text(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from detr_core.check.conversion import unreadable_images
 from detr_core.check.entries import category_difference, category_names, check_entries
 from detr_core.check.findings import Finding
 from detr_core.check.statistics import Statistics, count
+from detr_core.data.annotations import Targets
 from detr_core.data.fields import read_content
 from detr_core.data.splits import read_dataset, targets
 from detr_core.data.values import first_sample_type
@@ -25,14 +28,16 @@ _HEADERS = 50  # the number of training images whose header is read
 class DatasetContents:
     """The content of a dataset.
 
-    statistics: those of 'train' and 'val'. findings: the faults of the annotations. notes: lines for the user. panoptic: both
-    splits have panoptic annotations. deep: the sample type of the first training image with more than 8 bits a value, or None.
+    statistics: those of 'train' and 'val'. findings: the faults of the annotations. notes: lines for the user. masks: the targets
+    of which a mask head can be trained: 'panoptic' if both splits have panoptic annotations, else 'instances' if the instances
+    have masks, as `require_masks` of detr_core/train_mask_head/targets.py demands, else None. deep: the sample type of the first
+    training image with more than 8 bits a value, or None.
     """
 
     statistics: dict[str, Statistics]
     findings: list[Finding]
     notes: list[str]
-    panoptic: bool
+    masks: Targets | None
     deep: str | None
 
 
@@ -47,6 +52,7 @@ def read_contents(config: FolderConfig, seed: int) -> DatasetContents:
         statistics: dict[str, Statistics] = {}
         names: dict[str, dict[int, str]] = {}
         findings: list[Finding] = []
+        masked: set[str] = set()
         source = targets(splits["train"] if splits["val"].panoptic is not None else splits["val"])
         for name, split in splits.items():
             file = getattr(split, source)
@@ -55,6 +61,8 @@ def read_contents(config: FolderConfig, seed: int) -> DatasetContents:
             findings += [*entries.findings, *unreadable_images(content, name, source)]
             names[name] = category_names(content, str(file))
             statistics[name] = count(entries, names[name])
+            if _has_masks(content, name, entries.findings):
+                masked.add(name)
             if name == "train":
                 deep = first_sample_type(split.images / image.name for image in islice(entries.images.values(), _HEADERS))
     if config.format != "coco":  # then a finding's place is that in a converted file, which the user does not have
@@ -63,4 +71,12 @@ def read_contents(config: FolderConfig, seed: int) -> DatasetContents:
     notes = (
         [f"the categories differ between the splits, and the check stops at such a dataset: {difference}"] if difference else []
     )
-    return DatasetContents(statistics, findings, notes, source == "panoptic", deep)
+    masks = source if source == "panoptic" or masked == {"train", "val"} else None
+    return DatasetContents(statistics, findings, notes, masks, deep)
+
+
+def _has_masks(content: Mapping[str, Any], split: str, findings: Sequence[Finding]) -> bool:
+    """Returns whether objects of an instances file have masks: some in the train split, all in the val split."""
+    objects = [entry for entry in content["annotations"] if isinstance(entry, dict) and not entry.get("iscrowd")]
+    complete = all(finding.kind != "object_without_mask" for finding in findings)
+    return any(entry.get("segmentation") for entry in objects) and (split == "train" or complete)

@@ -8,6 +8,7 @@ from math import ceil, isqrt
 from typing import Any
 
 from detr_core.check.statistics import Statistics, quantile
+from detr_core.data.annotations import Targets
 from detr_core.model.spec import kind_of
 
 Content = MutableMapping[str, Any]
@@ -30,18 +31,24 @@ def queries(statistics: Mapping[str, Statistics]) -> int:
     return max(10, 10 * ceil(1.5 * most / 10))
 
 
-def fit(content: Content, studies: Content, statistics: Mapping[str, Statistics], panoptic: bool, tuned: bool) -> None:
+def fit(
+    content: Content,
+    studies: Content,
+    statistics: Mapping[str, Statistics],
+    masks: Targets | None,
+    tuned: bool,
+) -> None:
     """Sets the sizes in a profile's content: resize, crop, epochs, batch, positions, the grid of `instance-count`.
 
-    content, studies: the contents of the profile's two files. statistics: of 'train' and 'val'. panoptic: both splits have
-    panoptic annotations. tuned: training starts from a trained detector, at the sizes that it was trained on.
+    content, studies: the contents of the profile's two files. statistics: of 'train' and 'val'. masks: the targets of the mask
+    head, None without one. tuned: training starts from a trained detector, at the sizes that it was trained on.
     """
     train = statistics["train"]
     images = sum(train.objects.values())
     small = content["detector"]["backbone"]["name"] == "small"
     short, longest = _small_size(train) if small else _published_size(train, tuned)
     detection = content["train_detection"]
-    detection["targets"] = "panoptic" if panoptic else "instances"
+    detection["targets"] = masks or "instances"
     detection["batch_size"], detection["accumulation"] = max(1, min(16 if small else 8, images // 8)), 1
     if small:
         samples, fewest, most = 120_000, 12, 600  # the demo trains on 120,000 images, too
@@ -54,10 +61,11 @@ def fit(content: Content, studies: Content, statistics: Mapping[str, Statistics]
     samples, fewest, most = samples // divisor, max(12, fewest // divisor), most // divisor
     _schedule(detection, images, min(most, max(fewest, samples // images)), drop=0.8)
     stages = [detection]
-    mask_head = content["train_panoptic"] if panoptic else None
+    mask_head = content["train_panoptic"] if masks is not None else None
     content["train_panoptic"] = mask_head
     if mask_head is not None:
         stages.append(mask_head)
+        mask_head["targets"] = masks
         mask_head["batch_size"], mask_head["accumulation"] = detection["batch_size"], 1
         _schedule(mask_head, images, max(2, min(25, detection["epochs"] // 4)), drop=0.6)
     if content["detector"].get("positions", {}).get("kind") == "learned":

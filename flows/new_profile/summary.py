@@ -38,5 +38,7 @@ def summary_table(profile: str, content: Mapping[str, Any], statistics: Mapping[
     resize = content["evaluate"]["resize"]
     table.add_row("resize", f"short side {resize['short'][0]}, long side at most {resize['longest']}")
     table.add_row("epochs", f"{detection['epochs']}, {counted(detection['batch_size'], 'image')} a step")
-    table.add_row("masks", "trained on the panoptic annotations" if content["train_panoptic"] else "none; only boxes are trained")
+    masks = content["train_panoptic"]
+    sources = {"panoptic": "trained on the panoptic annotations", "instances": "trained on the masks of the instances"}
+    table.add_row("masks", "none; only boxes are trained" if masks is None else sources[masks["targets"]])
     return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,9 @@ from flows.profile.paths import DEFAULT_PROFILE, Paths, relative
 if TYPE_CHECKING:
     import torch
 
+    from detr_core.data.annotations import Targets
     from detr_core.model.checkpoint import Checkpoint
+    from flows.profile.settings import Profile
 
 OWNER = "profile.json"  # this file in a dataset folder names the profile that the dataset was made for
 
@@ -57,6 +60,13 @@ def _owned(paths: Paths, folder: Path, name: str, stage: str) -> dict[str, Split
     return splits
 
 
+def require_masks(splits: Mapping[str, Split], targets: Targets, paths: Paths) -> None:
+    """Raises DatasetError, which names file and key, unless the dataset has the masks that train_panoptic.targets names."""
+    from detr_core.train_mask_head.targets import require_masks as required  # torch takes seconds to import
+
+    required(splits, targets, relative(paths.dataset / "dataset.json"))
+
+
 def result(paths: Paths, file: Path, stage: str) -> Path:
     """Returns `file`, a result of the stage. Raises StageError if it does not exist."""
     if not file.is_file():
@@ -67,6 +77,14 @@ def result(paths: Paths, file: Path, stage: str) -> Path:
 def detector(paths: Paths) -> Path:
     """Returns the file of the detector's last checkpoint. Raises StageError if it does not exist."""
     return result(paths, paths.detection / "checkpoint.pt", "train_detection")
+
+
+def studied_detector(settings: Profile, paths: Paths) -> Path:
+    """Returns the file of the checkpoint that the studies evaluate: the detector, or the whole model if both learn jointly.
+
+    Raises StageError if it does not exist.
+    """
+    return result(paths, paths.panoptic / "checkpoint.pt", "train_panoptic") if settings.trains_jointly else detector(paths)
 
 
 def whole_model(paths: Paths) -> Path:

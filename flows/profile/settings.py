@@ -78,7 +78,7 @@ class Profile:
     check: CheckConfig
     detector: AnyDetectorConfig
     train_detection: DetectionConfig
-    train_panoptic: PanopticConfig | None  # with null no mask head is trained, as for data without panoptic annotations
+    train_panoptic: PanopticConfig | None  # with null no mask head is trained, as for data without masks
     evaluate: EvaluateConfig
     studies: Studies
     report: ReportConfig
@@ -86,6 +86,11 @@ class Profile:
 
     def __post_init__(self) -> None:
         require_fit(self.detector, self.train_detection)
+
+    @property
+    def trains_jointly(self) -> bool:
+        """Whether the detector learns together with the mask head."""
+        return self.train_panoptic is not None and self.train_panoptic.detector == "joint"
 
     def flat(self, *sections: str) -> dict[str, Any]:
         """Returns the parameters of these sections as `section.key: value`, for MLflow."""
@@ -97,8 +102,8 @@ def variants(profile: Profile, study: str) -> dict[str, Profile]:
     """Returns the variants of a training study by name, each as a whole profile.
 
     Raises ConfigError, which names the study and the key, if a variant overrides a key that doesn't exist or that a study can't
-    vary, is not a valid profile, has a detector that can't have the mask head that the study trains, does not validate as often
-    as the study's median needs, or is the same as another variant.
+    vary, is not a valid profile, has a detector that can't have the mask head that the study trains or has other targets, does
+    not validate as often as the study's median needs, or is the same as another variant.
     """
     config = profile.studies.training[study]
     profiles: dict[str, Profile] = {}
@@ -111,6 +116,8 @@ def variants(profile: Profile, study: str) -> dict[str, Profile]:
         can = not config.trains_masks or can_have_mask_head(variant)
         expected = f"detector.kind {kinds_with('mask_head')}, which can have a mask head"
         require(can, where, expected, variant.detector.kind)
+        if config.trains_masks:
+            _require_same_targets(variant, where)
         _require_validations(variant.train_detection, config.median_of, where)
         for other in config.measure:
             needs = profile.studies.evaluating[other].NEEDS
@@ -255,7 +262,15 @@ def read(path: Path) -> Profile:
     kind = profile.detector.kind
     fits = profile.train_panoptic is None or can_have_mask_head(profile)
     require(fits, f"{name}: train_panoptic", f"null with detector.kind {kind!r}, which can't have a mask head", "a section")
+    _require_same_targets(profile, name)
     return profile
+
+
+def _require_same_targets(profile: Profile, where: str) -> None:
+    """Raises ConfigError if the mask head would be trained on other targets than its detector, which then lacks the classes."""
+    masks, targets = profile.train_panoptic, profile.train_detection.targets
+    expected = f"{targets!r}, which train_detection.targets is, or train_panoptic null, which trains no mask head"
+    require(masks is None or masks.targets == targets, f"{where}: train_panoptic.targets", expected, masks and masks.targets)
 
 
 def read_resources(path: Path) -> ResourcesConfig:

@@ -146,7 +146,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "data": ("Makes the dataset of a profile.", _profile),
     "check": ("Checks every annotation and every image of a profile's dataset.", _profile),
     "train_detection": ("Trains the detector of a profile.", _profile),
-    "train_panoptic": ("Trains the mask head of a profile on its frozen detector.", _profile),
+    "train_panoptic": ("Trains the mask head of a profile, on its frozen detector or together with it.", _profile),
     "evaluate": ("Evaluates the detector of a profile, or any checkpoint on the profile's data.", _evaluate),
     "studies": (
         "Carries out studies of a profile, one after the other, and updates the report.\n\n"

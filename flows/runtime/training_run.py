@@ -48,6 +48,7 @@ def _launch(stage: Stage, init: Path | None, mask_head: Path | None, settings: P
     work, resources = paths.unfinished(f"train_{stage}"), settings.resources
     config = settings.train_detection if stage == "detection" else settings.train_panoptic
     assert config is not None
+    joint = stage == "panoptic" and settings.trains_jointly
     job = {
         "stage": stage,
         "config": as_dict(config),
@@ -55,6 +56,7 @@ def _launch(stage: Stage, init: Path | None, mask_head: Path | None, settings: P
         "data": str(paths.dataset),
         "init": init and str(init),
         "mask_head": mask_head and str(mask_head),
+        "loss": as_dict(settings.train_detection.loss) if joint else None,
         "work": str(work),
         "out": str(work / "out"),
         "workers": resources.workers,
@@ -89,4 +91,5 @@ def record_results(record: recorder.RunRecorder, stage: Stage, settings: Profile
     with TemporaryDirectory() as folder:
         record.plots(training_curves(results / "history.jsonl", Path(folder), stage))
     record.artifact(results / "history.jsonl")
-    record.model(results / "checkpoint.pt", as_dict(settings.evaluate), masks=stage == "panoptic")
+    masks = settings.train_panoptic.targets if stage == "panoptic" and settings.train_panoptic is not None else None
+    record.model(results / "checkpoint.pt", as_dict(settings.evaluate), masks)

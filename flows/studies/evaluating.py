@@ -44,7 +44,7 @@ def run_study(study: str, settings: Profile, paths: Paths, results: Path, report
     """
     import torch  # it takes seconds to import
 
-    splits, file = artifacts.dataset(paths), artifacts.detector(paths)
+    splits, file = artifacts.dataset(paths), artifacts.studied_detector(settings, paths)
     torch.set_num_threads(min(torch.get_num_threads(), launch.cores()))  # more threads than cores would wait for each other
     device = artifacts.device(settings.resources.gpus)
     trained = artifacts.checkpoint(file, paths.profile, device)

@@ -92,7 +92,8 @@ def _evaluated(name: str, settings: Profile, paths: Paths) -> dict[str, float]:
 
     folder = paths.evaluating_studies / name
     params = settings.flat("data", "detector") | flatten(as_dict(settings.studies.evaluating[name]), f"studies.{name}.")
-    with recorder.stage_run("studies", paths, params, [paths.data, paths.dataset, paths.detection], name=name) as record:
+    inputs = [paths.data, paths.dataset, paths.detection, paths.panoptic]
+    with recorder.stage_run("studies", paths, params, inputs, name=name) as record:
         record.tag("study", name)
         with reporter(name) as bar:
             metrics = evaluating.run_study(name, settings, paths, folder, Tee(bar, record))

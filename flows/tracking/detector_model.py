@@ -25,7 +25,9 @@ from detr_core.data.transforms import resized
 from detr_core.evaluate.boxes import Detections, postprocess
 from detr_core.evaluate.config import EvaluateConfig
 from detr_core.evaluate.inference import query_masks
+from detr_core.evaluate.masks import instance_masks
 from detr_core.evaluate.panoptic import kept_queries, merge
+from detr_core.evaluate.results import run_lengths_of
 from detr_core.model.checkpoint import Checkpoint, load_checkpoint
 from detr_core.model.common.detector import Detector
 from detr_core.model.common.normalisation import normalise
@@ -50,7 +52,8 @@ class DetectorModel:
         params: `threshold` is the lowest score of a detection; its default is 0.
         A prediction has arrays with one row for each detection, the highest score first: 'scores' [N] 0..1, 'labels' [N] category
         ids, 'names' (a list), 'boxes' [N, 4] xyxy in pixels of the image. With a mask head it also has 'panoptic' [h, w], the
-        segment id of each pixel (0: none), and 'segments', a list of {id, category_id, name, isthing, area}.
+        segment id of each pixel (0: none), and 'segments', a list of {id, category_id, name, isthing, area}. If the mask head was
+        trained on masks of instances, it has 'masks' instead, a list of N masks as run lengths {size: [h, w], counts}.
         Raises ValueError for an input that is not an image, and DatasetError for a file that can't be read. A server answers such
         a request with status 400.
         """
@@ -74,14 +77,16 @@ class DetectorModel:
         model = self.checkpoint.model
         output = model(normalise(images, padding), padding)
         (all_found,) = postprocess(output, [original_size], self.config.empty_slot_override)
-        prediction = self._described(all_found, threshold)
-        if model.has_mask_head:
+        order = all_found.scores.argsort(descending=True)
+        order = order[all_found.scores[order] >= threshold]
+        prediction = self._described(all_found, order)
+        if self.checkpoint.predicts_panoptic_maps:
             prediction |= self._panoptic(model, output, size, original_size)
+        elif model.has_mask_head:
+            prediction["masks"] = self._masks(model, output, all_found.queries[order], size, original_size)
         return prediction
 
-    def _described(self, image: Detections, threshold: float) -> dict[str, Any]:
-        order = image.scores.argsort(descending=True)
-        order = order[image.scores[order] >= threshold]
+    def _described(self, image: Detections, order: Tensor) -> dict[str, Any]:
         categories = [self.checkpoint.categories[label] for label in image.labels[order].tolist()]
         return {
             "scores": image.scores[order].numpy(),
@@ -89,6 +94,14 @@ class DetectorModel:
             "names": [category.name for category in categories],
             "boxes": image.boxes[order].numpy(),
         }
+
+    def _masks(
+        self, model: Detector, output: SoftmaxOutput, queries: Tensor, size: tuple[int, int], original_size: tuple[int, int]
+    ) -> list[dict[str, Any]]:
+        needed = torch.zeros(output.logits.shape[1:3], dtype=torch.bool)
+        needed[0, queries] = True
+        masks, row = query_masks(model, output, needed)
+        return run_lengths_of(instance_masks(masks[row[0, queries]], size, size, original_size))
 
     def _panoptic(
         self, model: Detector, output: SoftmaxOutput, size: tuple[int, int], original_size: tuple[int, int]

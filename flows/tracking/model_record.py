@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 from mlflow.models import Model, ModelSignature
@@ -17,13 +17,17 @@ from PIL import Image
 
 from flows.profile.paths import ROOT
 
+if TYPE_CHECKING:
+    from detr_core.data.annotations import Targets
+
 REQUIREMENTS = ("torch", "torchvision", "numpy", "scipy", "pycocotools", "hotcoco", "pillow")  # a logged model needs these
 
 
-def log_model(checkpoint: Path, evaluate: Mapping[str, object], masks: bool) -> None:
+def log_model(checkpoint: Path, evaluate: Mapping[str, object], masks: Targets | None) -> None:
     """Logs the checkpoint as the model of the active run; flows/tracking/detector_model.py describes its inputs and outputs.
 
-    evaluate: the profile's section `evaluate`, which says how to read the output. masks: whether the model has a mask head.
+    evaluate: the profile's section `evaluate`, which says how to read the output. masks: what the model's mask head was trained
+    on, None without a mask head.
     """
     Model.log(
         None,
@@ -53,7 +57,7 @@ class _Flavor:
         mlflow.pyfunc.save_model(path, **arguments)
 
 
-def signature(masks: bool) -> ModelSignature:
+def signature(masks: Targets | None) -> ModelSignature:
     """Returns the model's signature: the fields of a prediction, and the parameter `threshold`.
 
     The input has no schema: an image is a text or an array, and MLflow's schemas have no type that allows both. With a schema,
@@ -66,7 +70,10 @@ def signature(masks: bool) -> ModelSignature:
         ColSpec(Array(DataType.string), "names"),
         ColSpec(Array(numbers), "boxes"),
     ]
-    if masks:
+    if masks == "instances":
+        run_lengths = Object([Property("size", Array(DataType.long)), Property("counts", DataType.string)])
+        columns.append(ColSpec(Array(run_lengths), "masks"))
+    if masks == "panoptic":
         fields = {"id": "long", "category_id": "long", "name": "string", "isthing": "boolean", "area": "long"}
         segment = Object([Property(name, kind) for name, kind in fields.items()])
         columns += [ColSpec(Array(whole), "panoptic"), ColSpec(Array(segment), "segments")]

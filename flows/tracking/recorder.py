@@ -32,6 +32,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
+from detr_core.data.annotations import Targets
 from detr_core.errors import ExpectedError
 from detr_core.redaction import without_credentials
 from detr_core.sources.manifest import read_manifest
@@ -166,7 +167,7 @@ class RunRecorder:
         with _warning_only(file.name):
             self._client.log_artifact(self.run_id, str(file), folder)
 
-    def model(self, checkpoint: Path, evaluate: Mapping[str, object], masks: bool = False) -> None:
+    def model(self, checkpoint: Path, evaluate: Mapping[str, object], masks: Targets | None = None) -> None:
         """Adds the checkpoint as the run's model; see flows/tracking/model_record.py for `evaluate` and `masks`."""
         with _warning_only("the model"):
             model_record.log_model(checkpoint, evaluate, masks)

@@ -22,7 +22,7 @@ from detr_core.data.annotations import Annotations
 from detr_core.data.batching import BatchPlan, training_batches
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.config import AugmentationConfig
-from detr_core.data.splits import DatasetError, Split
+from detr_core.data.splits import Split
 from detr_core.data.transforms import training_transform
 from detr_core.distributed import single_process
 
@@ -36,7 +36,11 @@ def split(write_split: Callable[..., Any], noise: Callable[..., Any], tmp_path: 
     ids[:4, :5] = 300
     segments = [{"id": 300, "category_id": 2, "bbox": [0, 0, 5, 4]}, {"id": 7, "category_id": 7, "bbox": [0, 0, 20, 10]}]
     panoptic = [{"image_id": number, "file_name": f"{number}.png", "segments_info": segments} for number in (1, 3)]
-    instances = [{"image_id": 1, "category_id": 5, "bbox": [1, 1, 4, 4]}, {"image_id": 2, "category_id": 5, "bbox": [9, 9, 0, 1]}]
+    polygon = [[1, 1, 5, 1, 5, 5, 1, 5]]
+    instances = [
+        {"image_id": 1, "category_id": 5, "bbox": [1, 1, 4, 4], "segmentation": polygon},
+        {"image_id": 2, "category_id": 5, "bbox": [9, 9, 0, 1]},
+    ]
     plain: Split = write_split([noise(10, 20, n) for n in range(3)], instances, panoptic, [ids, ids])
     split = replace(plain, index=tmp_path / "index" / "val")
     indexes = list(write_index({"val": split}))
@@ -59,22 +63,18 @@ def require_same(one: Annotations, other: Annotations) -> None:
             assert a == b
 
 
-@pytest.mark.parametrize(("targets", "masks"), [("instances", False), ("panoptic", False), ("panoptic", True)])
+@pytest.mark.parametrize("targets", ["instances", "panoptic"])
+@pytest.mark.parametrize("masks", [False, True])
 def test_it_says_what_the_file_says(split: Split, targets: Any, masks: bool) -> None:
     plain = replace(split, index=None)
     annotations = read_annotations(split, targets, masks)
     assert isinstance(annotations, Mapped)
     require_same(annotations, read_annotations(plain, targets, masks))
     if masks:
-        one, other = (CocoDataset(source, "panoptic", True, None, 0)[0].target for source in (split, plain))
+        one, other = (CocoDataset(source, targets, True, None, 0)[0].target for source in (split, plain))
         assert one.masks is not None
         assert other.masks is not None
         assert one.masks.equal(other.masks)
-
-
-def test_masks_of_instances_are_read_from_the_file(split: Split) -> None:
-    with pytest.raises(DatasetError, match="expected 'segmentation'"):
-        read_annotations(split, "instances", True)
 
 
 def test_another_process_gets_its_address_and_not_its_arrays(split: Split) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms.v2.functional import crop
 
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.config import AugmentationConfig
@@ -173,7 +174,6 @@ def test_reading_leaves_the_global_random_numbers_alone(write_split: Callable[..
         ({"image_id": 1, "category_id": CAT}, r"annotations\.bbox: expected 'bbox'"),
         ({"image_id": 1, "category_id": CAT, "bbox": [0, 0, 1]}, r"annotations\.bbox: malformed"),
         ({"image_id": 1, "category_id": CAT, "bbox": [0, 0, float("nan"), 1]}, r"annotations\.bbox: expected finite"),
-        ({"image_id": 1, "category_id": CAT, "bbox": [0, 0, 1, 1]}, r"annotations: expected 'segmentation'"),
     ],
 )
 def test_malformed_annotations_name_file_and_field(
@@ -181,6 +181,35 @@ def test_malformed_annotations_name_file_and_field(
 ) -> None:
     with pytest.raises(DatasetError, match=r"instances\.json: " + message):
         CocoDataset(write_split([BLANK], [annotation]), "instances", True, None, 0)
+
+
+@pytest.mark.parametrize("segmentation", [None, [], "left out"])
+def test_an_object_with_only_a_box_keeps_it_with_a_mask_without_pixels(
+    write_split: Callable[..., Any], segmentation: Any
+) -> None:
+    box_alone = instance(1, CAT, [2, 2, 4, 4], segmentation=segmentation)
+    if segmentation == "left out":
+        del box_alone["segmentation"]
+    with_mask = instance(1, DOG, [8, 1, 4, 3], segmentation=polygon(8, 1, 4, 3))
+    target = CocoDataset(write_split([BLANK], [box_alone, with_mask]), "instances", True, None, 0)[0].target
+    assert target.labels.tolist() == [0, 1]
+    assert target.masks is not None
+    assert target.masks.sum((1, 2)).tolist() == [0, 12]
+
+
+def test_a_mask_that_a_crop_empties_is_dropped_with_its_box(write_split: Callable[..., Any]) -> None:
+    # The polygon covers the left quarter of its box, and the box alone of the other object the same place.
+    mask_at_the_left = instance(1, DOG, [0, 0, 20, 10], segmentation=polygon(0, 0, 5, 10))
+    box_alone = instance(1, CAT, [0, 0, 20, 10], segmentation=[])
+    split = write_split([BLANK], [mask_at_the_left, box_alone])
+
+    def right_half(image: Any, boxes: Any, masks: Any, rng: Any) -> Any:
+        return tuple(crop(part, 0, 10, 10, 10) for part in (image, boxes, masks))
+
+    target = CocoDataset(split, "instances", True, right_half, 0)[0].target  # type: ignore[arg-type]
+    assert target.labels.tolist() == [0], "the box of the other object would have a mask without pixels"
+    assert target.masks is not None
+    assert target.masks.shape == (1, 10, 10)
 
 
 def test_malformed_segmentations_name_the_file(write_split: Callable[..., Any]) -> None:

@@ -213,6 +213,20 @@ def test_a_study_takes_no_more_threads_than_there_are_cores(copy: Paths, monkeyp
     assert thread_counts == [launch.cores(), 1]
 
 
+def test_a_study_evaluates_the_detector_that_learned_jointly_with_the_mask_head(copy: Paths) -> None:
+    content = tiny_parameters()
+    content["train_panoptic"]["detector"] = "joint"
+    joint, results = build(Profile, content, "tiny.yaml"), copy.evaluating_studies / "decoder-nms"
+    assert artifacts.studied_detector(joint, copy) == copy.panoptic / "checkpoint.pt"
+    (copy.detection / "checkpoint.pt").unlink()
+    assert evaluating.run_study("decoder-nms", joint, copy, results, Silent())
+    with pytest.raises(StageError, match=r"detection/checkpoint\.pt"):
+        evaluating.run_study("decoder-nms", tiny_settings(), copy, results, Silent())
+    (copy.panoptic / "checkpoint.pt").unlink()
+    with pytest.raises(StageError, match=r"panoptic/checkpoint\.pt: .*`python -m flows\.train_panoptic --profile tiny-copy`"):
+        evaluating.run_study("decoder-nms", joint, copy, results, Silent())
+
+
 def test_the_report_is_one_page(trained: Trained) -> None:
     page = (trained.paths.report / "index.html").read_text(encoding="utf-8")
     assert "tiny" in page

@@ -45,11 +45,11 @@ def job_of(kind: str, dataset: Path, folder: Path, **changes: Any) -> Job:
     return replace(plain, config=config, detector=recipe["detector"])
 
 
-def mask_job(dataset: Path, folder: Path, detector: Path, **changes: Any) -> Job:
-    """Returns the training of the mask head on the detector that another job has trained in the folder `detector`."""
+def mask_job(dataset: Path, folder: Path, trained: Path, **changes: Any) -> Job:
+    """Returns the training of the mask head on the detector that another job has trained in the folder `trained`."""
     config = as_dict(replace(tiny_settings().train_panoptic, **{"epochs": 2, "batch_size": 8, "checkpoint_every": 2} | changes))
     work, out = str(folder / "work"), str(folder / "out")
-    return Job("panoptic", config, None, str(detector / "out" / "checkpoint.pt"), str(dataset), work, out, 0, "tiny")
+    return Job("panoptic", config, None, str(trained / "out" / "checkpoint.pt"), str(dataset), work, out, 0, "tiny")
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from detr_core.model.checkpoint import CheckpointError, export_published, load_checkpoint
+from detr_core.model.checkpoint import Checkpoint, CheckpointError, export_published, load_checkpoint
 from detr_core.model.common.config import BackboneConfig, PositionsConfig
 from detr_core.model.detr.config import DetectorConfig
 from detr_core.model.detr.model import Detr
@@ -277,6 +277,15 @@ def test_our_own_classes_survive_an_export() -> None:
     back, restored = from_published(to_published(model, categories, "a.pth"), "a.pth", None)
     assert restored == categories
     assert all(torch.equal(value, back.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_an_export_says_that_the_masks_are_those_of_instances(tmp_path: Path) -> None:
+    model, categories = Detr(TINY, 1, mask_head=True), (Category(3, "cell", True),)
+    for meta, panoptic in (({}, True), ({"mask_targets": "instances"}, False)):
+        export_published(Checkpoint(model, categories, {"profile": "cells", **meta}), tmp_path / "out.pth")
+        again = load_checkpoint(tmp_path / "out.pth", CPU)
+        assert again.meta == meta
+        assert again.predicts_panoptic_maps == panoptic
 
 
 def test_what_the_format_can_not_hold_is_refused() -> None:

@@ -1,5 +1,6 @@
 """The report is one page that needs no other file, shows the measured metrics, and marks published ones as such."""
 
+import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -161,6 +162,25 @@ def test_what_is_missing_is_left_out(results: Results, tmp_path: Path) -> None:
     assert page.ids == ["contents", "detection", "studies-not-run"]
     assert ("measured", ["AP", "12.3"]) in page.rows
     assert list((tmp_path / "out" / "plots").iterdir()) == []
+
+
+def test_masks_of_instances_have_a_section_of_their_own(results: Results, tmp_path: Path) -> None:
+    for name in ("panoptic.json", "per_class.json"):
+        (results.evaluation / name).unlink()
+    metrics = json.loads((results.evaluation / "metrics.json").read_text())
+    dump(
+        results.evaluation / "metrics.json",
+        {name: value for name, value in metrics.items() if name[4:6] not in ("PQ", "SQ", "RQ")},
+    )
+    history = [{"step": step, "epoch": 1, "train/loss": 1, "train/giou": 1, "val/mask/AP": 0.1} for step in (100, 200)]
+    (results.panoptic / "history.jsonl").write_text("".join(json.dumps(record) + "\n" for record in history))
+    text = written(results, tmp_path / "out")
+    page = Page(text)
+    assert "masks" in page.ids
+    assert "panoptic" not in page.ids
+    assert "then a mask head jointly with the detector for 200 steps" in text
+    assert ("measured", ["AP", "50.0", "40.0"]) in [(body, [cells[0][:2], *cells[1:]]) for body, cells in page.rows]
+    assert {"panoptic_validation.png", "panoptic_loss.png"} <= {file.name for file in (tmp_path / "out/plots").iterdir()}
 
 
 def test_no_page_without_metrics(results: Results, tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ import json
 import re
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import yaml
@@ -27,7 +29,7 @@ from flows.new_profile.summary import summary_table
 from flows.profile import paths, settings
 from flows.profile.paths import PARAMS, ROOT
 from flows.profile.settings import load, read
-from tests.check.datasets import write_whole
+from tests.check.datasets import change, write_whole
 from tests.conftest import read_parameters, write_parameters
 
 NAME = "adopted-by-a-test"
@@ -52,6 +54,7 @@ def test_boxes_only_without_val(tmp_path: Path, params: Path) -> None:
     root = write_whole(tmp_path / "cells")
     for name in ("instances_val.json", "panoptic_val.json", "panoptic_train.json", "dataset.json"):
         (root / name).unlink()
+    change(root, "train", "instances", without_masks)
     (root / "instances_train.json").rename(root / "annotations.json")
     adopted = made(root)
     profile = load(NAME)
@@ -66,6 +69,52 @@ def test_boxes_only_without_val(tmp_path: Path, params: Path) -> None:
     assert (params / NAME / "dvc.yaml").read_text() == (ROOT / "dvc.yaml").read_text()
     assert yaml.safe_load((params / NAME / "profile.yaml").read_text()) == {"profile": NAME, "kind": "detr", "wd": "../.."}
     assert (params / NAME / "source").readlink() == root
+
+
+def without_masks(content: dict[str, Any]) -> None:
+    for annotation in content["annotations"]:
+        del annotation["segmentation"]
+
+
+def without_a_mask(content: dict[str, Any]) -> None:
+    del content["annotations"][1]["segmentation"]
+
+
+@pytest.mark.parametrize("like", ["demo", "smoke", "coco"])
+def test_instance_masks_train_a_mask_head_for_every_recipe(tmp_path: Path, params: Path, like: str) -> None:
+    root = write_whole(tmp_path / "data")
+    for name in ("panoptic_val.json", "panoptic_train.json", "dataset.json"):
+        (root / name).unlink()
+    change(root, "train", "instances", without_a_mask)  # a training object may have only a box
+    adopted = made(root, like=like)
+    profile = load(NAME)
+    assert profile.train_panoptic is not None
+    assert (profile.train_panoptic.targets, profile.train_panoptic.detector) == ("instances", "frozen")
+    assert profile.train_detection.targets == "instances"
+    shown = io.StringIO()
+    Console(file=shown, width=100).print(summary_table(adopted.paths.profile, adopted.content, adopted.statistics, adopted.deep))
+    assert "trained on the masks of the instances" in shown.getvalue()
+    assert any(note.startswith("an object without a mask") and "1 in train" in note for note in adopted.notes)
+
+
+@pytest.mark.parametrize(("split", "edit"), [("val", without_a_mask), ("val", without_masks), ("train", without_masks)])
+def test_without_masks_in_both_splits_only_boxes_are_trained(
+    tmp_path: Path, params: Path, split: str, edit: Callable[[dict[str, Any]], None]
+) -> None:
+    root = write_whole(tmp_path / "data")
+    for name in ("panoptic_val.json", "panoptic_train.json", "dataset.json"):
+        (root / name).unlink()
+    change(root, split, "instances", edit)
+    made(root)
+    assert load(NAME).train_panoptic is None
+
+
+def test_instance_masks_of_another_kind_of_detector_are_not_trained(tmp_path: Path, params: Path) -> None:
+    root = write_whole(tmp_path / "data")
+    for name in ("panoptic_val.json", "panoptic_train.json", "dataset.json"):
+        (root / name).unlink()
+    made(root, detector="deformable")
+    assert load(NAME).train_panoptic is None
 
 
 @pytest.mark.parametrize("like", ["demo", "smoke", "coco"])
@@ -317,7 +366,7 @@ def test_detr_has_the_longest_schedule(like: str, images: int, detr: int, others
         *((variants[name]["detector"], others) for name in ("deformable", "faster-rcnn")),
     ):
         content = copy.deepcopy(recipe) | {"detector": detector}
-        sizes.fit(content, content["studies"], whole, panoptic=False, tuned=False)
+        sizes.fit(content, content["studies"], whole, masks=None, tuned=False)
         assert content["train_detection"]["epochs"] == epochs
 
 
@@ -331,7 +380,8 @@ def test_sizes_make_sense_whatever_the_data(
 ) -> None:
     content = read_parameters(PARAMS / f"{like}.yaml")
     whole = {name: statistics(images, size, side, 5) for name in ("train", "val")}
-    sizes.fit(content, content["studies"], whole, images % 2 == 0, tuned)
+    masks: tuple[Literal["panoptic", "instances"] | None, ...] = ("panoptic", "instances", None)
+    sizes.fit(content, content["studies"], whole, masks[images % 3], tuned)
     content["studies"]["training"] = {}  # as adopt does
     file = tmp_path / "x.yaml"
     write_parameters(file, content)

@@ -155,11 +155,11 @@ def through_the_core(folder: Path, out: Path) -> None:
     assert all("\n" not in note for note in layout.notes)
     config = build(FolderConfig, {"root": str(folder), **layout.section}, str(folder))
     read_data = read_contents(config, 0)
-    statistics, findings, panoptic = read_data.statistics, read_data.findings, read_data.panoptic
+    statistics, findings, masks = read_data.statistics, read_data.findings, read_data.masks
     require_images(statistics, findings, folder)
     assert all(line.encode() for line in finding_notes(findings))
     content = copy.deepcopy(SMOKE)
-    sizes.fit(content, content["studies"], statistics, panoptic, tuned=False)
+    sizes.fit(content, content["studies"], statistics, masks, tuned=False)
     (out / "data").mkdir(parents=True)
     (out / "dataset").mkdir()
     write_folder_dataset(config, folder, 0, yolo_set(folder) if config.format == "yolo" else None, out / "data")

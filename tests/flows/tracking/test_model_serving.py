@@ -49,7 +49,7 @@ def served(
     in a thread, or that command itself, which takes longer.
     """
     with recorder.stage_run("evaluate", trained.paths, {}, []) as record:
-        record.model(trained.paths.panoptic / "checkpoint.pt", as_dict(trained.settings.evaluate), masks=True)
+        record.model(trained.paths.panoptic / "checkpoint.pt", as_dict(trained.settings.evaluate), "panoptic")
     folder, model = tmp_path / "served", f"runs:/{record.run_id}/model"
     shutil.copytree(trained.paths.data / "val", folder / "val")
     with socket.socket() as probe:
