@@ -47,7 +47,8 @@ def profile(name: str) -> Profile:
     content["train_detection"]["targets"] = "instances" if train["panoptic"] is None else "panoptic"
     if train["panoptic"] is None:
         content["train_panoptic"] = None
-        del content["studies"]["training"]["panoptic"]
+        for study in ("panoptic", "mask-head"):
+            del content["studies"]["training"][study]
     content["evaluate"] |= {"resize": resize}
     for study in ("decoder-nms", "encoder-attention", "decoder-attention", "scoring"):
         content["studies"]["evaluating"][study] |= {"resize": resize}
