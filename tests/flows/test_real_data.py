@@ -45,11 +45,6 @@ def profile(name: str) -> Profile:
     content["train_detection"]["targets"] = "instances" if train["panoptic"] is None else "panoptic"
     if train["panoptic"] is None:
         content["train_panoptic"] = None
-<<<<<<< HEAD
-=======
-        for study in ("panoptic", "mask-head"):
-            del content["studies"]["training"][study]
->>>>>>> w-masks
     content["evaluate"] |= {"resize": resize}
     content["studies"]["training"] = {}
     for study in ("decoder-nms", "encoder-attention", "decoder-attention", "scoring"):
