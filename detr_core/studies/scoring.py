@@ -13,11 +13,13 @@ import torch
 
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.distributed import single_process
-from detr_core.evaluate.average_precision import METRICS, Matched, coco_ap, matched
+from detr_core.evaluate.average_precision import METRICS, Matched, bootstrap_differences, coco_ap, matched
 from detr_core.evaluate.boxes import postprocess_softmax
 from detr_core.evaluate.ground_truth import instances
 from detr_core.evaluate.inference import classes_in, forward_pass
 from detr_core.evaluate.results import result_rows, things_only
+from detr_core.studies.claims import SeedDifference
+from detr_core.studies.comparison import SAMPLES
 from detr_core.studies.study import StudyInputs
 
 
@@ -39,8 +41,20 @@ class Scored:
         return f"override_{'on' if self.empty_slot_override else 'off'}/score_{self.threshold:g}"
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """The result of the study.
+
+    selections: the metrics of every way to select detections. override: the difference of AP by empty-slot override,
+    without a threshold.
+    """
+
+    selections: list[Scored]
+    override: SeedDifference
+
+
 @torch.inference_mode()
-def scoring(inputs: StudyInputs, dataset: CocoDataset, thresholds: Sequence[float], batch_size: int) -> list[Scored]:
+def scoring(inputs: StudyInputs, dataset: CocoDataset, thresholds: Sequence[float], batch_size: int) -> Scoring:
     """Returns the metrics with and without empty-slot override for each threshold, from one pass over the images.
 
     batch_size: see EvaluateConfig. Raises CheckpointError for a detector of another kind than DETR.
@@ -63,7 +77,10 @@ def scoring(inputs: StudyInputs, dataset: CocoDataset, thresholds: Sequence[floa
             left = everything[everything[:, 5] >= threshold]
             metrics = coco_ap(truth, left, "bbox").metrics | _precision_and_recall(matches, threshold)
             results.append(Scored(override, threshold, metrics))
-    return results
+    without, with_override = (np.concatenate(rows[override]) for override in (False, True))
+    gain = bootstrap_differences(truth, without, with_override, SAMPLES)["AP"]
+    plain = coco_ap(truth, without, "bbox").metrics["AP"]
+    return Scoring(results, SeedDifference(plain, plain + gain.value, gain.low, gain.high))
 
 
 def write_scores(results: Sequence[Scored], folder: Path) -> None:

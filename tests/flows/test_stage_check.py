@@ -133,7 +133,8 @@ def test_masks_are_not_trained_where_the_profile_has_none(trained: Trained, proj
 
     content = tiny_parameters()
     content["train_panoptic"] = None
-    del content["studies"]["training"]["panoptic"]
+    for study in ("panoptic", "mask-head"):
+        del content["studies"]["training"][study]
     settings, where = build(Profile, content, "x.yaml"), Paths("boxes")
     for stage in (data, check):
         stage.run(settings, where, Silent())

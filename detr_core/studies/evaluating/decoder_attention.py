@@ -7,6 +7,7 @@ from pathlib import Path
 
 from detr_core.config import require
 from detr_core.data.config import ResizeConfig
+from detr_core.studies.claims import Comparison, MeasuredClaim, PaperClaim, SeedDifference, write_measured
 from detr_core.studies.study import EvaluatingStudy, StudyConfig, StudyInputs
 
 
@@ -40,6 +41,12 @@ def run(inputs: StudyInputs, config: DecoderAttentionConfig, folder: Path) -> No
     dataset = inputs.dataset(config.resize)
     attention = decoder_attention(inputs, dataset, config.pictures, config.score, config.border, config.batch_size)
     write_decoder_attention(attention, dataset, folder)
+    if "extremities/times" in attention.metrics and "interior/times" in attention.metrics:
+        extremities, interior = attention.metrics["extremities/times"], attention.metrics["interior/times"]
+        comparison = Comparison("extremities against the interior", SeedDifference(interior, extremities, None, None))
+        write_measured([MeasuredClaim(CLAIM.text, CLAIM.published, "attention relative to the area", [comparison])], folder)
 
 
-STUDY = EvaluatingStudy(DecoderAttentionConfig, run)
+CLAIM = PaperClaim("The decoder attends mostly to the extremities of objects", "pictures, without numbers")
+
+STUDY = EvaluatingStudy(DecoderAttentionConfig, run, claims=(CLAIM,))

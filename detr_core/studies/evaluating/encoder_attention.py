@@ -7,6 +7,7 @@ from pathlib import Path
 
 from detr_core.config import require
 from detr_core.data.config import ResizeConfig
+from detr_core.studies.claims import Comparison, MeasuredClaim, PaperClaim, SeedDifference, write_measured
 from detr_core.studies.study import EvaluatingStudy, StudyConfig, StudyInputs
 
 
@@ -38,6 +39,12 @@ def run(inputs: StudyInputs, config: EncoderAttentionConfig, folder: Path) -> No
     dataset = inputs.dataset(config.resize, masks=split.panoptic is not None or has_masks(instances(split)))
     attention = encoder_attention(inputs, dataset, config.pictures, config.points, config.batch_size)
     write_encoder_attention(attention, dataset, folder)
+    if "same_class/times" in attention.metrics:
+        own, others = attention.metrics["own/times"], attention.metrics["same_class/times"]
+        comparison = Comparison("its own object against others of its class", SeedDifference(others, own, None, None))
+        write_measured([MeasuredClaim(CLAIM.text, CLAIM.published, "attention relative to the area", [comparison])], folder)
 
 
-STUDY = EvaluatingStudy(EncoderAttentionConfig, run)
+CLAIM = PaperClaim("The encoder separates instances", "pictures, without numbers")
+
+STUDY = EvaluatingStudy(EncoderAttentionConfig, run, claims=(CLAIM,))

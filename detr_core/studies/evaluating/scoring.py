@@ -9,6 +9,7 @@ from pathlib import Path
 
 from detr_core.config import require
 from detr_core.data.config import ResizeConfig
+from detr_core.studies.claims import Comparison, MeasuredClaim, PaperClaim, write_measured
 from detr_core.studies.study import EvaluatingStudy, Setting, StudyConfig, StudyInputs
 
 
@@ -35,7 +36,10 @@ def run(inputs: StudyInputs, config: ScoringConfig, folder: Path) -> None:
     """Writes the metrics of every way to select detections to `folder`."""
     from detr_core.studies.scoring import scoring, write_scores
 
-    write_scores(scoring(inputs, inputs.dataset(config.resize), config.scores, config.batch_size), folder)
+    result = scoring(inputs, inputs.dataset(config.resize), config.scores, config.batch_size)
+    write_scores(result.selections, folder)
+    comparison = Comparison("with the second-best class for empty slots", result.override)
+    write_measured([MeasuredClaim(CLAIM.text, CLAIM.published, "AP", [comparison])], folder)
 
 
 def settings(folder: Path) -> list[Setting]:
@@ -50,4 +54,6 @@ def settings(folder: Path) -> list[Setting]:
     return result
 
 
-STUDY = EvaluatingStudy(ScoringConfig, run, settings)
+CLAIM = PaperClaim("Scoring empty slots by their second-best class raises AP", "AP +2")
+
+STUDY = EvaluatingStudy(ScoringConfig, run, settings, (CLAIM,))

@@ -19,7 +19,17 @@ from tests.kinds import DEFORMABLE, KINDS
 
 PROFILES = profile_names()
 EVALUATING_OF_PAPER = ["decoder-nms", "instance-count", "encoder-attention", "decoder-attention", "scoring"]
-TRAINING_OF_PAPER = ["encoder-depth", "positions", "losses", "feed-forward", "schedule", "backbones", "baselines", "panoptic"]
+TRAINING_OF_PAPER = [
+    "encoder-depth",
+    "positions",
+    "losses",
+    "feed-forward",
+    "schedule",
+    "backbones",
+    "baselines",
+    "panoptic",
+    "mask-head",
+]
 
 
 DEPTHS = {"detector.encoder_layers": [0, 1]}
