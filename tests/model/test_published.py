@@ -283,9 +283,9 @@ def test_an_export_says_that_the_masks_are_those_of_instances(tmp_path: Path) ->
     model, categories = Detr(TINY, 1, mask_head=True), (Category(3, "cell", True),)
     for meta, panoptic in (({}, True), ({"mask_targets": "instances"}, False)):
         export_published(Checkpoint(model, categories, {"profile": "cells", **meta}), tmp_path / "out.pth")
-        again = load_checkpoint(tmp_path / "out.pth", CPU)
-        assert again.meta == meta
-        assert again.predicts_panoptic_maps == panoptic
+        reloaded = load_checkpoint(tmp_path / "out.pth", CPU)
+        assert reloaded.meta == meta
+        assert reloaded.predicts_panoptic_maps == panoptic
 
 
 def test_what_the_format_can_not_hold_is_refused() -> None:
