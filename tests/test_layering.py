@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from flows.runtime.arguments import ALIASES, COMMANDS
+
 ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "detr_core"
 FLOWS = ROOT / "flows"
@@ -86,23 +88,10 @@ def test_packages_import_only_from_those_below_them(package: str) -> None:
 
 
 def test_the_top_of_the_flows_is_what_a_person_types() -> None:
-    commands = {
-        "ablations",
-        "adopt",
-        "again",
-        "check",
-        "data",
-        "evaluate",
-        "export",
-        "graphs",
-        "pipeline",
-        "predict",
-        "report",
-        "serve",
-        "train_detection",
-        "train_panoptic",
-    }
-    assert {file.stem for file in FLOWS.glob("*.py")} - {"__init__"} == commands
+    modules = {file.stem for file in FLOWS.glob("*.py")} - {"__init__"}
+    packages = {file.parent.name for file in FLOWS.glob("*/__main__.py")}
+    assert modules | packages == COMMANDS.keys() | ALIASES.keys()
+    assert not modules & packages
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
+
 from detr_core.atomic import write_text
 from flows.profile import paths
 from flows.profile.paths import Paths, relative
@@ -15,6 +17,12 @@ from flows.profile.paths import Paths, relative
 def graph_text() -> str:
     """Returns the text of dvc.yaml, which every copy has."""
     return (paths.ROOT / "dvc.yaml").read_text(encoding="utf-8")
+
+
+def outputs(profile: Paths) -> list[Path]:
+    """Returns the files and folders that the stages of dvc.yaml write for a profile, in the order of the stages."""
+    stages = yaml.safe_load(graph_text())["stages"].values()
+    return [paths.ROOT / next(iter(out)).replace("${profile}", profile.profile) for stage in stages for out in stage["outs"]]
 
 
 def outdated_copies() -> list[Path]:

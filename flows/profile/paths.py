@@ -74,17 +74,21 @@ class Paths:
         runs = ROOT / "runs" / self.profile
         return runs / "studies" / "training" / self.variant if self.variant else runs
 
+    def result(self, name: str) -> Path:
+        """The folder of a result, such as `detection`. A stage without a property here writes to the folder of its name."""
+        return self.runs / name
+
     @property
     def detection(self) -> Path:
-        return self.runs / "detection"
+        return self.result("detection")
 
     @property
     def panoptic(self) -> Path:
-        return self.runs / "panoptic"
+        return self.result("panoptic")
 
     @property
     def evaluation(self) -> Path:
-        return self.runs / "evaluation"
+        return self.result("evaluation")
 
     @property
     def studies(self) -> Path:

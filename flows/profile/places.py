@@ -12,7 +12,7 @@ import yaml
 
 from detr_core.config import ConfigError
 from detr_core.directories import require_replaceable
-from flows.profile import paths
+from flows.profile import graphs, paths
 from flows.profile.paths import Paths, relative
 
 
@@ -47,8 +47,9 @@ def require_room(new: Paths, dataset: Path) -> None:
     for link in sorted(paths.PARAMS.glob("*/source")):
         if link.is_symlink():
             require_apart_from(new.outputs, str(link.parent / os.readlink(link)), f"--name {new.profile}: {relative(link)}")
-    for result in (new.data, new.check, new.dataset, new.detection, new.panoptic, new.evaluation, new.report):
-        require_replaceable(result)
+    for result in graphs.outputs(new):
+        if result != new.headline:
+            require_replaceable(result)
 
 
 def outputs(profiles: Iterable[str]) -> list[Path]:

@@ -136,9 +136,8 @@ def _require_validations(training: DetectionConfig, median_of: int, where: str) 
     """Raises ConfigError unless a variant's training validates after each of the epochs whose median the study takes."""
     if median_of > 1:
         every = training.validate_every == 1 and training.epochs >= median_of
-        expected = f"train_detection.validate_last {median_of} or more, and steps null, because median_of is {median_of}"
-        enough = training.steps is None and (every or training.validate_last >= median_of)
-        require(enough, where, expected, f"validate_last {training.validate_last}, steps {training.steps}")
+        expected = f"train_detection.validate_last {median_of} or more, because median_of is {median_of}"
+        require(every or training.validate_last >= median_of, where, expected, training.validate_last)
 
 
 def overridden(content: dict[str, Any], overrides: Mapping[str, Any], where: str) -> dict[str, Any]:

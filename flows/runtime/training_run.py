@@ -32,7 +32,7 @@ def run(
     An interrupted training continues from its state in .state/. `detr_core.jobs.training.Job` describes init and mask_head.
     Raises WorkerError if a rank process fails.
     """
-    result, work = paths.runs / stage, paths.unfinished(f"train_{stage}")
+    result, work = paths.result(stage), paths.unfinished(f"train_{stage}")
     with exclusive(result, tell=reporter.message):
         directories.require_replaceable(result)  # this is checked here, so that it does not fail after hours of training
         _launch(stage, init, mask_head, settings, paths, reporter)
@@ -87,7 +87,7 @@ def record_results(record: recorder.RunRecorder, stage: Stage, settings: Profile
     """Records the curves of a training, its history and its model."""
     from detr_core.plots.curves import training_curves  # matplotlib is imported only after the training
 
-    results = paths.runs / stage
+    results = paths.result(stage)
     with TemporaryDirectory() as folder:
         record.plots(training_curves(results / "history.jsonl", Path(folder), stage))
     record.artifact(results / "history.jsonl")

@@ -103,11 +103,14 @@ def _claims(settings: Profile, paths: Paths, table: Table, runs: Mapping[str, Va
 
 
 def _last_validations(own: Paths, epochs: int, median_of: int) -> tuple[dict[str, float], int]:
-    """Returns the medians of the metrics over the validations of the last epochs, and their number; ({}, 1) for one epoch."""
+    """Returns the medians of the metrics over the validations of the last epochs, and the number of these validations.
+
+    There are no medians for one epoch, nor if the training ended before its last epochs.
+    """
     if median_of == 1:
         return {}, 1
     last = [record for record in _history(own) if "val/AP" in record and record["epoch"] > epochs - median_of]
-    names = [name for name in last[-1] if name.startswith("val/")]
+    names = [name for record in last[-1:] for name in record if name.startswith("val/")]
     return {name: statistics.median(record[name] for record in last) for name in names}, len(last)
 
 

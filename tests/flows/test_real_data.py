@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from detr_core.config import build
 from detr_core.reporter import Silent
@@ -16,7 +14,7 @@ from flows import check, data, evaluate, report, train_detection, train_panoptic
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile
 from flows.studies import evaluating
-from tests.conftest import ROOT
+from tests.conftest import ROOT, read_parameters
 
 REAL = Path(os.environ.get("DETR_REAL_DATA", ROOT.parent / "shared" / "data")).resolve()
 needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason=f"DETR_REAL_DATA: no real images at {REAL}")
@@ -34,7 +32,7 @@ MASKS = {"coco_panoptic": "panoptic", "coco_instances": "instances", "bccd": Non
 
 def profile(name: str) -> Profile:
     """Returns the content of the coco profile for other data, made small enough for a test."""
-    content: dict[str, Any] = yaml.safe_load((ROOT / "params" / "coco.yaml").read_text(encoding="utf-8"))
+    content = read_parameters(ROOT / "params" / "coco.yaml")
     train, val = SETS[name]
     resize = {"short": [64], "longest": 107}
     folder = {"root": str(REAL / name), "format": "coco", "train": train, "val": val, "val_share": None}
@@ -52,9 +50,13 @@ def profile(name: str) -> Profile:
         content["train_panoptic"] |= {"targets": masks, "detector": "frozen" if masks == "panoptic" else "joint"}
     else:
         content["train_panoptic"] = None
+<<<<<<< HEAD
+=======
         for study in ("panoptic", "mask-head"):
             del content["studies"]["training"][study]
+>>>>>>> w-masks
     content["evaluate"] |= {"resize": resize}
+    content["studies"]["training"] = {}
     for study in ("decoder-nms", "encoder-attention", "decoder-attention", "scoring"):
         content["studies"]["evaluating"][study] |= {"resize": resize}
     content["studies"]["evaluating"]["instance-count"] |= {"classes": None, "grid": 2, "canvas": 64, "shown": 2, "repeats": 1}

@@ -14,7 +14,9 @@ from flows.profile.paths import ROOT
 from flows.runtime import detr_command
 from flows.runtime.arguments import ALIASES, COMMANDS, parser
 
-WITH_PROFILE = ["data", "check", "train_detection", "train_panoptic", "evaluate", "studies", "ablations", "report", "pipeline"]
+WITH_PROFILE = [
+    command for command in (*COMMANDS, *ALIASES) if any(action.dest == "profile" for action in parser(command)._actions)
+]
 SPY = """
 import atexit, sys, runpy
 heavy = {"prefect", "mlflow", "torch", "numpy", "rich", "matplotlib"}

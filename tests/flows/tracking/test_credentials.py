@@ -69,7 +69,7 @@ def test_a_profile_with_credentials_is_refused() -> None:
     with pytest.raises(
         ConfigError, match=r"tiny\.yaml: train_detection\.init\.checkpoint: expected an address without"
     ) as raised:
-        profile_from(content, "tiny.yaml")
+        profile_from(content, content.pop("studies"), "tiny.yaml")
     assert "zq7Geheim" not in str(raised.value)
 
 
