@@ -50,11 +50,6 @@ def profile(name: str) -> Profile:
         content["train_panoptic"] |= {"targets": masks, "detector": "frozen" if masks == "panoptic" else "joint"}
     else:
         content["train_panoptic"] = None
-<<<<<<< HEAD
-=======
-        for study in ("panoptic", "mask-head"):
-            del content["studies"]["training"][study]
->>>>>>> w-masks
     content["evaluate"] |= {"resize": resize}
     content["studies"]["training"] = {}
     for study in ("decoder-nms", "encoder-attention", "decoder-attention", "scoring"):
