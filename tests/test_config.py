@@ -10,7 +10,7 @@ import pytest
 from detr_core.config import ConfigError, as_dict, build
 from detr_core.model.deformable.config import DeformableConfig
 from detr_core.model.faster_rcnn.config import FasterRcnnConfig, RegionLossConfig
-from detr_core.model.spec import RECIPES as ROWS
+from detr_core.model.spec import KINDS as ROWS
 from detr_core.model.spec import detector_config
 from flows.profile.settings import Profile
 from tests.conftest import tiny_parameters
