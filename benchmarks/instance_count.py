@@ -30,7 +30,7 @@ from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import read_dataset
 from detr_core.data.transforms import evaluation_transform
 from detr_core.model.common.normalisation import IMAGENET_MEAN, IMAGENET_STD
-from detr_core.model.detr.config import DetectorConfig
+from detr_core.model.detr.config import DetrConfig
 from detr_core.model.detr.model import Detr
 from detr_core.reporter import Silent
 from detr_core.sources.scenes import generate_scenes
@@ -56,7 +56,7 @@ def main() -> None:
     settings = load("demo")
     study, detector, data = settings.studies.evaluating["instance-count"], settings.detector, settings.data.scenes
     assert isinstance(study, InstanceCountConfig)
-    assert isinstance(detector, DetectorConfig)
+    assert isinstance(detector, DetrConfig)
     assert data is not None  # the demo's data are scenes
     with TemporaryDirectory() as folder:
         generate_scenes(replace(data, train=1, val=100), 0, Path(folder), 1, Silent())

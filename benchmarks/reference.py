@@ -21,11 +21,11 @@ import torchvision
 from rich.console import Console
 from rich.table import Table
 
-from detr_core.loss.config import LossConfig
+from detr_core.loss.config import SoftmaxLossConfig
 from detr_core.loss.criterion import Normalizer, set_loss
 from detr_core.loss.matcher import match
 from detr_core.model.common.config import BackboneConfig, PositionsConfig
-from detr_core.model.detr.config import DetectorConfig
+from detr_core.model.detr.config import DetrConfig
 from detr_core.model.detr.model import Detr
 from detr_core.structures import Target
 from detr_core.train.config import OptimizerConfig
@@ -33,7 +33,7 @@ from detr_core.train.optimizer import build_optimizer
 from detr_core.train_mask_head.config import MaskLossConfig
 from detr_core.train_mask_head.loss import mask_loss, matched_masks
 
-LOSS = LossConfig(classification=1, l1=5, giou=2, no_object=0.1, auxiliary=True)
+LOSS = SoftmaxLossConfig(classification=1, l1=5, giou=2, no_object=0.1, auxiliary=True)
 OPTIMIZER = OptimizerConfig(lr=1e-4, backbone_lr=1e-5, weight_decay=1e-4, clip_norm=0.1)
 MASKS = MaskLossConfig(focal=1, dice=1, alpha=0.25, gamma=2)
 CLASSES, QUERIES, LAYERS = 91, 100, 6
@@ -87,7 +87,7 @@ def detector(mask_head: bool) -> Detr:
     """Returns the published R50 without dropout, so that both projects compute the same."""
     backbone = BackboneConfig("resnet50", dilation=False, weights=None, norm="frozen", frozen_stages=2)
     positions = PositionsConfig("sine", "attention", cells=50, queries="attention", factor=1)
-    config = DetectorConfig(backbone, positions, 256, 8, 2048, LAYERS, LAYERS, QUERIES, 0.0, pre_norm=False, shared_heads=True)
+    config = DetrConfig(backbone, positions, 256, 8, 2048, LAYERS, LAYERS, QUERIES, 0.0, pre_norm=False, shared_heads=True)
     return Detr(config, CLASSES, mask_head)
 
 

@@ -79,4 +79,4 @@ FASTER_RCNN_DC5: dict[str, Any] = {
     "steps": 240,
 }
 
-KINDS = {"deformable": DEFORMABLE, "faster_rcnn": FASTER_RCNN, "faster_rcnn_dc5": FASTER_RCNN_DC5}
+RECIPES = {"deformable": DEFORMABLE, "faster_rcnn": FASTER_RCNN, "faster_rcnn_dc5": FASTER_RCNN_DC5}

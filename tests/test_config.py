@@ -10,17 +10,17 @@ import pytest
 from detr_core.config import ConfigError, as_dict, build
 from detr_core.model.deformable.config import DeformableConfig
 from detr_core.model.faster_rcnn.config import FasterRcnnConfig, RegionLossConfig
-from detr_core.model.spec import KINDS as ROWS
+from detr_core.model.spec import RECIPES as ROWS
 from detr_core.model.spec import detector_config
 from flows.profile.settings import Profile
 from tests.conftest import tiny_parameters
-from tests.kinds import DEFORMABLE, FASTER_RCNN, FASTER_RCNN_DC5, KINDS
+from tests.kinds import DEFORMABLE, FASTER_RCNN, FASTER_RCNN_DC5, RECIPES
 
 KNOWN = ", ".join(map(repr, ROWS))
 
 
 def profile(kind: str) -> dict[str, Any]:
-    content, recipe = tiny_parameters(), KINDS[kind]
+    content, recipe = tiny_parameters(), RECIPES[kind]
     content["detector"] = recipe["detector"]
     content["train_detection"] |= {"loss": recipe["loss"], "optimizer": recipe["optimizer"]}
     content["studies"] = {"evaluating": {}, "training": {}}  # the studies there vary a DETR
@@ -35,9 +35,9 @@ def test_the_kind_says_which_configuration_it_is() -> None:
         assert detector_config(as_dict(config), "a.yaml") == config
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", RECIPES)
 def test_a_profile_of_every_kind(kind: str) -> None:
-    assert build(Profile, profile(kind), "a.yaml").detector.kind == KINDS[kind]["detector"]["kind"]
+    assert build(Profile, profile(kind), "a.yaml").detector.kind == RECIPES[kind]["detector"]["kind"]
 
 
 @pytest.mark.parametrize(

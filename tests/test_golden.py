@@ -24,12 +24,12 @@ from detr_core.evaluate.config import MergingConfig
 from detr_core.evaluate.masks import instance_masks
 from detr_core.evaluate.panoptic import kept_queries, merge
 from detr_core.evaluate.panoptic_quality import panoptic_quality
-from detr_core.loss.config import LossConfig
+from detr_core.loss.config import SoftmaxLossConfig
 from detr_core.loss.criterion import Normalizer, set_loss
 from detr_core.loss.matcher import Matches, match
 from detr_core.model.common.config import BackboneConfig, PositionsConfig
 from detr_core.model.common.position import SinePositions
-from detr_core.model.detr.config import DetectorConfig
+from detr_core.model.detr.config import DetrConfig
 from detr_core.model.detr.model import Detr
 from detr_core.structures import Target
 from detr_core.train_mask_head.config import MaskLossConfig
@@ -146,7 +146,7 @@ def test_panoptic_quality(path: Path) -> None:
 def published_detector(golden: Any) -> Detr:
     """Returns the published architecture of a golden file."""
     backbone = BackboneConfig(str(golden["backbone"]), bool(golden["dilation"]), weights=None, norm="frozen", frozen_stages=2)
-    config = DetectorConfig(
+    config = DetrConfig(
         backbone,
         PositionsConfig("sine", "attention", cells=50, queries="attention", factor=1),
         width=256,
@@ -224,7 +224,7 @@ def test_published_names_and_shapes(path: Path) -> None:
 
 def detector_with_queries_at_the_input(golden: Any) -> Detr:
     """Returns the detector of row 1 or row 2 of Table 3 in a golden file."""
-    config = DetectorConfig(
+    config = DetrConfig(
         BackboneConfig(str(golden["backbone"]), dilation=False, weights=None, norm="frozen", frozen_stages=2),  # type: ignore[arg-type]
         PositionsConfig(str(golden["positions"]), "input", cells=50, queries="input", factor=1),  # type: ignore[arg-type]
         width=int(golden["width"]),
@@ -268,7 +268,7 @@ def test_sine_positions(path: Path) -> None:
 @cases("criterion*.npz")
 def test_matching_losses_and_gradients(path: Path) -> None:
     golden = np.load(path)
-    config = LossConfig(classification=1, l1=5, giou=2, no_object=0.1, auxiliary=True)
+    config = SoftmaxLossConfig(classification=1, l1=5, giou=2, no_object=0.1, auxiliary=True)
     logits = torch.from_numpy(golden["logits"]).requires_grad_()
     boxes = torch.from_numpy(golden["boxes"]).requires_grad_()
     layers, images, queries, _ = logits.shape

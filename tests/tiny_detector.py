@@ -12,7 +12,7 @@ from detr_core.data.splits import Split, read_dataset
 from detr_core.data.transforms import evaluation_transform
 from detr_core.model.common.config import BackboneConfig, PositionsConfig
 from detr_core.model.common.detector import Detector
-from detr_core.model.detr.config import DetectorConfig
+from detr_core.model.detr.config import DetrConfig
 from detr_core.model.detr.model import Detr
 from detr_core.reporter import Reporter, Silent
 from detr_core.sources.config import ScenesConfig
@@ -53,7 +53,7 @@ def dataset_of(split: Split) -> CocoDataset:
 
 def detector(categories: Sequence[Category], mask_head: bool, queries: int = 12) -> Detr:
     """Returns an untrained detector whose scores are spread from near 0 to near 1, so that every branch is taken."""
-    config = DetectorConfig(
+    config = DetrConfig(
         backbone=BackboneConfig(name="small", dilation=False, weights=None, norm="group", frozen_stages=0),
         positions=PositionsConfig(kind="sine", where="attention", cells=8, queries="attention", factor=1),
         width=32,

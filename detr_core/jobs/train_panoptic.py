@@ -21,7 +21,7 @@ from detr_core.evaluate.ground_truth import require_scorable
 from detr_core.evaluate.predictions import average_precision_of, mask_average_precision_of
 from detr_core.jobs import events, training
 from detr_core.jobs.training import Job
-from detr_core.loss.config import LossConfig
+from detr_core.loss.config import SoftmaxLossConfig
 from detr_core.model.checkpoint import Checkpoint, as_detr, load_checkpoint, load_checkpoint_of
 from detr_core.model.detr.model import Detr
 from detr_core.reporter import Reporter, Silent
@@ -85,7 +85,7 @@ def _training_module(model: Detr, config: PanopticConfig, job: Job) -> FrozenTra
     require((job.loss is not None) == joint, "loss", f"the detector's loss exactly with detector {'joint'!r}", job.loss)
     if job.loss is None:
         return FrozenTrainingModule(model, config.loss, precision)
-    return JointTrainingModule(model, build(LossConfig, job.loss, f"{job.profile}: loss"), config.loss, precision)
+    return JointTrainingModule(model, build(SoftmaxLossConfig, job.loss, f"{job.profile}: loss"), config.loss, precision)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from detr_core.config import require
 
 
 @dataclass(frozen=True)
-class LossConfig:
+class SoftmaxLossConfig:
     """Weights of the set loss and of the matching cost, which are the same (sections 3.1 and A.2 of the paper).
 
     classification, l1, giou: weights; 0 turns a term off in the loss and the matching, but not all terms can be off. no_object:
@@ -32,7 +32,7 @@ class LossConfig:
 class FocalLossConfig:
     """Weights of the set loss with a sigmoid focal loss (alpha, gamma) for the classes and the matching, as in Deformable DETR.
 
-    The other fields have the same meaning as in LossConfig. There is no no-object class.
+    The other fields have the same meaning as in SoftmaxLossConfig. There is no no-object class.
     """
 
     classification: float
@@ -48,7 +48,7 @@ class FocalLossConfig:
         require_focal(self.alpha, self.gamma)
 
 
-SetLossConfig = LossConfig | FocalLossConfig
+SetLossConfig = SoftmaxLossConfig | FocalLossConfig
 
 
 def _require_set_weights(classification: float, l1: float, giou: float) -> None:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from detr_core.config import ConfigError, build, require
-from detr_core.loss.config import FocalLossConfig, LossConfig
+from detr_core.loss.config import FocalLossConfig, SoftmaxLossConfig
 from detr_core.model.common.config import KindConfig
 from detr_core.model.deformable.config import DeformableConfig
-from detr_core.model.detr.config import AttentionMaps, DetectorConfig
+from detr_core.model.detr.config import AttentionMaps, DetrConfig
 from detr_core.model.faster_rcnn.config import FasterRcnnConfig, RegionLossConfig
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from detr_core.model.common.detector import Detector
     from detr_core.model.faster_rcnn.model import Samples
 
-AnyDetectorConfig = DetectorConfig | DeformableConfig | FasterRcnnConfig
-AnyLossConfig = LossConfig | FocalLossConfig | RegionLossConfig
+AnyDetectorConfig = DetrConfig | DeformableConfig | FasterRcnnConfig
+AnyLossConfig = SoftmaxLossConfig | FocalLossConfig | RegionLossConfig
 
 Capability = Literal["mask_head", "init", "decoder_layers", "no_object", "attention_maps", "sampling_lr"]
 """What some kinds of detectors can do.
@@ -65,7 +65,7 @@ class Kind:
     schedule_divisor: int
 
 
-def _detr(config: DetectorConfig, num_classes: int, attention_maps: AttentionMaps | None = None) -> Detector:
+def _detr(config: DetrConfig, num_classes: int, attention_maps: AttentionMaps | None = None) -> Detector:
     from detr_core.model.detr.model import Detr
 
     if attention_maps is None:
@@ -94,12 +94,12 @@ def _region_losses(samples: Samples, images: float, config: RegionLossConfig) ->
 # DETR needs the longest schedule: 300 or 500 epochs on COCO, against 50 for Deformable DETR and 37 for Faster R-CNN.
 KINDS: dict[str, Kind] = {
     "detr": Kind(
-        config=DetectorConfig,
+        config=DetrConfig,
         build=_detr,
         output="SoftmaxOutput",
         capabilities=frozenset({"mask_head", "init", "decoder_layers", "no_object", "attention_maps"}),
         objects="queries",
-        loss=LossConfig,
+        loss=SoftmaxLossConfig,
         optimizers=("adamw",),
         losses=None,
         schedule_divisor=1,

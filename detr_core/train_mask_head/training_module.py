@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from detr_core.loss.config import LossConfig
+from detr_core.loss.config import SoftmaxLossConfig
 from detr_core.loss.criterion import Normalizer
 from detr_core.loss.matcher import Matches, match
 from detr_core.model.common.normalisation import normalise
@@ -16,7 +16,7 @@ from detr_core.train_mask_head.config import MaskLossConfig
 from detr_core.train_mask_head.loss import mask_loss, matched_masks, with_masks
 
 # The costs for matching on the frozen detector's last layer. They are the published ones, because the mask head has no box loss.
-PUBLISHED_COSTS = LossConfig(classification=1, l1=5, giou=2, no_object=0.1, auxiliary=False)
+PUBLISHED_COSTS = SoftmaxLossConfig(classification=1, l1=5, giou=2, no_object=0.1, auxiliary=False)
 
 
 class FrozenTrainingModule(TrainingModule):
@@ -59,7 +59,7 @@ class JointTrainingModule(DetectionTrainingModule):
 
     model: Detr
 
-    def __init__(self, model: Detr, loss: LossConfig, mask_loss: MaskLossConfig, precision: torch.dtype) -> None:
+    def __init__(self, model: Detr, loss: SoftmaxLossConfig, mask_loss: MaskLossConfig, precision: torch.dtype) -> None:
         super().__init__(model, loss, precision)
         self.mask_loss = mask_loss
 

@@ -65,11 +65,11 @@ def test_masks_of_instances_are_scored_as_coco_scores_them(tmp_path: Path) -> No
     }
     file = tmp_path / "instances.json"
     file.write_text(json.dumps(content))
-    found = [(1, 1, triangle(0, 0, 40), 0.5), (1, 1, triangle(50, 50, 40), 0.9), (2, 1, triangle(9, 9, 40), 0.4)]
-    found.append((2, 2, triangle(5, 50, 40), 0.8))  # in the crowd, which neither rewards nor punishes it
+    detections = [(1, 1, triangle(0, 0, 40), 0.5), (1, 1, triangle(50, 50, 40), 0.9), (2, 1, triangle(9, 9, 40), 0.4)]
+    detections.append((2, 2, triangle(5, 50, 40), 0.8))  # in the crowd, which neither rewards nor punishes it
     results = [
         {"image_id": image, "category_id": category, "segmentation": run_lengths(mask), "score": score}
-        for image, category, mask, score in found
+        for image, category, mask, score in detections
     ]
     metrics = coco_ap(file, results, "segm").metrics
     assert metrics == pytest.approx(by_pycocotools(file, results))
@@ -126,7 +126,7 @@ def test_masks_are_those_of_the_detections_whichever_else_are_computed(split: Sp
     for name, meta in (("instances", {"mask_targets": "instances"}), ("panoptic", {})):
         (tmp_path / name).mkdir()
         predict(Checkpoint(model, dataset.categories, meta), dataset, CONFIG, tmp_path / name, single_process(CPU), 0, Silent())
-        masks[name] = [rle.decode(each["segmentation"]) for each in json.loads((tmp_path / name / "segm.json").read_text())]
+        masks[name] = [rle.decode(entry["segmentation"]) for entry in json.loads((tmp_path / name / "segm.json").read_text())]
     assert len(masks["instances"]) == len(masks["panoptic"]) > 0
     differing = np.mean([np.mean(a != b) for a, b in zip(masks["instances"], masks["panoptic"], strict=True)])
     assert differing < 1e-4  # another order of summation may move a pixel at the threshold

@@ -25,7 +25,7 @@ from detr_core.structures import RegionOutput, SigmoidOutput, SoftmaxOutput
 from detr_core.studies.decoder_nms import decoder_nms
 from detr_core.studies.evaluating.decoder_nms import CLAIMS
 from flows.tracking.detector_model import DetectorModel
-from tests.kinds import KINDS
+from tests.kinds import RECIPES
 from tests.tiny_detector import CPU, detector, study_inputs
 
 CONFIG = EvaluateConfig(4, None, True, MergingConfig(threshold=0.6, smallest=4, mode="official"))
@@ -34,7 +34,7 @@ CONFIG = EvaluateConfig(4, None, True, MergingConfig(threshold=0.6, smallest=4, 
 def sure(kind: str, dataset: CocoDataset) -> Detector:
     """Returns an untrained detector of this kind whose scores are spread between 0 and 1."""
     torch.manual_seed(1)
-    model = build_detector(detector_config(KINDS[kind]["detector"], "tiny"), len(dataset.categories)).eval()
+    model = build_detector(detector_config(RECIPES[kind]["detector"], "tiny"), len(dataset.categories)).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.startswith("class_embed") or "cls_score" in name:
@@ -42,7 +42,7 @@ def sure(kind: str, dataset: CocoDataset) -> Detector:
     return model
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", RECIPES)
 def test_files_hold_what_validation_measures(kind: str, dataset: CocoDataset, split: Split, tmp_path: Path) -> None:
     model = sure(kind, dataset)
     predict(Checkpoint(model, dataset.categories, {}), dataset, CONFIG, tmp_path, single_process(CPU), 0, Silent())
@@ -56,7 +56,7 @@ def test_files_hold_what_validation_measures(kind: str, dataset: CocoDataset, sp
     assert {name: metrics[f"val/{name}"] for name in in_memory} == pytest.approx(in_memory)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", RECIPES)
 def test_checkpoint_round_trip(kind: str, dataset: CocoDataset, tmp_path: Path) -> None:
     model = sure(kind, dataset)
     save_checkpoint(tmp_path / "a.pt", model, dataset.categories, {"profile": "tiny"})
@@ -69,7 +69,7 @@ def test_checkpoint_round_trip(kind: str, dataset: CocoDataset, tmp_path: Path) 
     (one,), (other,) = postprocess(ours, [(64, 64)], True), postprocess(theirs, [(64, 64)], True)
     assert torch.equal(one.scores, other.scores)
     assert torch.equal(one.boxes, other.boxes)
-    kind_name = KINDS[kind]["detector"]["kind"]
+    kind_name = RECIPES[kind]["detector"]["kind"]
     with pytest.raises(
         CheckpointError, match=rf"the published format supports detectors of kind 'detr' only, found kind '{kind_name}'"
     ):

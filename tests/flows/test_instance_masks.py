@@ -74,7 +74,9 @@ def test_instance_masks_from_adopt_to_the_report(detector: str, folder: Path, pa
     train_detection.run(profile, where, Silent())
     trained = train_panoptic.run(profile, where, Silent())
     assert {"val/mask/AP", "val/AP", "train/focal", "train/dice"} <= trained.keys()
-    before, after = (load_checkpoint(each / "checkpoint.pt", CPU) for each in (where.detection, where.panoptic))
+    before, after = (
+        load_checkpoint(folder_of_stage / "checkpoint.pt", CPU) for folder_of_stage in (where.detection, where.panoptic)
+    )
     weights = after.model.state_dict()
     same = [torch.equal(value, weights[key]) for key, value in before.model.state_dict().items()]
     assert any(same) == (detector == "frozen") == all(same)
@@ -97,16 +99,16 @@ def require_same_masks(where: Paths, trained: Checkpoint, config: EvaluateConfig
     """Asserts that the served model and the command predict give the masks of the evaluation, and no panoptic map."""
     image = sorted(artifacts.dataset(where)["val"].images.iterdir())[0]
     of_evaluation = json.loads((where.evaluation / "segm.json").read_text())
-    first = [each for each in of_evaluation if each["image_id"] == of_evaluation[0]["image_id"]]
+    first = [entry for entry in of_evaluation if entry["image_id"] == of_evaluation[0]["image_id"]]
     answer = DetectorModel(trained, config, CPU).predict(str(image))
     assert isinstance(answer, dict)
     assert "panoptic" not in answer
     assert len(answer["masks"]) == len(answer["scores"]) == len(first)
-    highest = max(first, key=lambda each: each["score"])
+    highest = max(first, key=lambda entry: entry["score"])
     assert np.mean(rle.decode(answer["masks"][0]) != rle.decode(highest["segmentation"])) < 0.01
     content = predict.run(trained, [image], 0.0, config, where.runs / "predicted", Silent())
     assert "panoptic" not in content
-    assert [each["segmentation"] for each in content["annotations"]] == [each["segmentation"] for each in first]
+    assert [entry["segmentation"] for entry in content["annotations"]] == [entry["segmentation"] for entry in first]
     assert {path.name for path in (where.runs / "predicted").iterdir()} >= {"pictures", "predictions.json"}
     assert not (where.runs / "predicted" / "panoptic").exists()
 

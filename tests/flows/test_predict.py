@@ -22,7 +22,7 @@ from detr_core.data.splits import DatasetError, write_dataset
 from detr_core.distributed import ProcessContext
 from detr_core.jobs.training import Job
 from detr_core.model.checkpoint import CheckpointError, export_published, load_checkpoint, save_checkpoint
-from detr_core.model.detr.config import DetectorConfig
+from detr_core.model.detr.config import DetrConfig
 from detr_core.model.detr.model import Detr
 from detr_core.reporter import Memory, Silent
 from detr_core.structures import Category
@@ -215,7 +215,7 @@ def test_predictions_of_real_images(released: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "out" / "pictures").iterdir())) == 4
 
 
-def fine_tuning(data: Path, folder: Path, checkpoint: Path, detector: DetectorConfig = TINY) -> Job:
+def fine_tuning(data: Path, folder: Path, checkpoint: Path, detector: DetrConfig = TINY) -> Job:
     settings = tiny_settings()
     resize = ResizeConfig((64,), 107)
     config = replace(

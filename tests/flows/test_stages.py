@@ -34,7 +34,7 @@ from flows.runtime import launch
 from flows.studies import evaluating, flow
 from flows.tracking import recorder
 from tests.conftest import Trained, copy_data, tiny_parameters, tiny_settings
-from tests.kinds import DEFORMABLE, KINDS
+from tests.kinds import DEFORMABLE, RECIPES
 
 FOLDER = {"format": "coco", "val_share": None}
 Run = Callable[[Profile, Paths, Reporter], dict[str, float]]
@@ -102,11 +102,11 @@ def test_another_kind_of_detector_goes_through_all_stages(trained: Trained) -> N
 
 
 @pytest.mark.parametrize("study", ["instance-count", "encoder-attention", "decoder-attention", "scoring"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", RECIPES)
 def test_a_study_of_what_detr_alone_has_says_so(kind: str, study: str, copy: Paths) -> None:
     settings, file = tiny_settings(), artifacts.detector(copy)
     categories = load_checkpoint(file, torch.device("cpu")).categories
-    model = build_detector(detector_config(KINDS[kind]["detector"], "tiny"), len(categories))
+    model = build_detector(detector_config(RECIPES[kind]["detector"], "tiny"), len(categories))
     save_checkpoint(file, model, categories, {"profile": copy.profile})
     expected = f"the study {study} supports detectors of kind 'detr' only, found kind '{model.config.kind}'"
     with pytest.raises(CheckpointError, match=expected):

@@ -24,7 +24,7 @@ from tests.jobs.training_jobs import (
     job,
 )
 from tests.jobs.worker import carry_out
-from tests.kinds import KINDS
+from tests.kinds import RECIPES
 
 
 def test_a_loss_of_another_kind_of_detector_is_refused(dataset: Path, tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_a_loss_of_another_kind_of_detector_is_refused(dataset: Path, tmp_path: 
     with pytest.raises(
         ConfigError, match=r"train_detection\.loss\.kind: expected 'focal' with detector\.kind 'deformable', found 'softmax'"
     ):
-        carry_out(replace(plain, detector=KINDS["deformable"]["detector"]), ALONE, Silent())
+        carry_out(replace(plain, detector=RECIPES["deformable"]["detector"]), ALONE, Silent())
 
 
 def test_a_training_without_room_for_its_files_is_refused_before_the_first_step(

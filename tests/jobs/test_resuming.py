@@ -34,7 +34,7 @@ from tests.jobs.training_jobs import (
     weights,
 )
 from tests.jobs.worker import carry_out
-from tests.kinds import KINDS
+from tests.kinds import RECIPES
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -140,7 +140,7 @@ def run_by_torchrun(job: Job, file: Path) -> None:
     subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", RECIPES)
 def test_every_kind_of_detector_goes_on_bit_for_bit(kind: str, dataset: Path, tmp_path: Path) -> None:
     carry_out(job_of(kind, dataset, tmp_path / "whole"), ALONE, Silent())
     interrupted, reporter = job_of(kind, dataset, tmp_path / "interrupted"), Memory()

@@ -23,10 +23,10 @@ from tests.jobs.training_jobs import (
     weights,
 )
 from tests.jobs.worker import carry_out, float64
-from tests.kinds import KINDS
+from tests.kinds import RECIPES
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", RECIPES)
 def test_every_kind_of_detector_trains_alike_in_two_processes_and_in_four_micro_batches(
     kind: str, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

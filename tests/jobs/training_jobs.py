@@ -17,7 +17,7 @@ from detr_core.jobs.training import Job
 from detr_core.model.checkpoint import load_checkpoint
 from detr_core.reporter import Memory, Silent
 from tests.conftest import tiny_settings
-from tests.kinds import KINDS
+from tests.kinds import RECIPES
 
 CPU = torch.device("cpu")
 
@@ -40,7 +40,7 @@ def job(dataset: Path, folder: Path, dropout: float = 0.0, **changes: Any) -> Jo
 
 def job_of(kind: str, dataset: Path, folder: Path, **changes: Any) -> Job:
     """Returns the same training of another kind of detector."""
-    plain, recipe = job(dataset, folder, **changes), KINDS[kind]
+    plain, recipe = job(dataset, folder, **changes), RECIPES[kind]
     config = plain.config | {"loss": recipe["loss"], "optimizer": recipe["optimizer"]}
     return replace(plain, config=config, detector=recipe["detector"])
 

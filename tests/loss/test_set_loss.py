@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from detr_core.config import ConfigError
-from detr_core.loss.config import FocalLossConfig, LossConfig
+from detr_core.loss.config import FocalLossConfig, SoftmaxLossConfig
 from detr_core.loss.criterion import Normalizer, set_loss
 from detr_core.loss.matcher import Matches, NonFiniteError, match
 from detr_core.structures import Target
 
-CONFIG = LossConfig(classification=1, l1=5, giou=2, no_object=0.1, auxiliary=True)
+CONFIG = SoftmaxLossConfig(classification=1, l1=5, giou=2, no_object=0.1, auxiliary=True)
 FOCAL = FocalLossConfig(classification=2, l1=5, giou=2, alpha=0.25, gamma=2, auxiliary=True)
 
 
@@ -91,7 +91,7 @@ def test_layers_and_images_do_not_mix() -> None:
 @pytest.mark.parametrize("off", ["classification", "l1", "giou"])
 @pytest.mark.parametrize("kind", ["softmax", "focal"])
 def test_a_term_that_is_off_costs_nothing_and_moves_nothing(kind: str, off: str) -> None:
-    config: LossConfig | FocalLossConfig = CONFIG if kind == "softmax" else FOCAL
+    config: SoftmaxLossConfig | FocalLossConfig = CONFIG if kind == "softmax" else FOCAL
     logits, boxes, targets = random_case(2, layers=2, counts=[3, 1])
     normalizer = Normalizer.of([3, 1], 6, 0.1) if kind == "softmax" else Normalizer.of_focal([3, 1])
     without = replace(config, **{off: 0.0})
@@ -110,7 +110,7 @@ def test_a_term_that_is_off_costs_nothing_and_moves_nothing(kind: str, off: str)
 
 @pytest.mark.parametrize("kind", ["softmax", "focal"])
 def test_the_class_loss_alone_matches_by_class_and_moves_no_box(kind: str) -> None:
-    config: LossConfig | FocalLossConfig = CONFIG if kind == "softmax" else FOCAL
+    config: SoftmaxLossConfig | FocalLossConfig = CONFIG if kind == "softmax" else FOCAL
     logits, boxes, targets = random_case(2, layers=2, counts=[3, 1])
     alone = replace(config, l1=0.0, giou=0.0)
     matches = match(logits, boxes, targets, alone)

@@ -14,12 +14,12 @@ from detr_core.model.common.backbone import Backbone
 from detr_core.model.common.config import BackboneConfig, PositionsConfig
 from detr_core.model.common.normalisation import normalise
 from detr_core.model.common.position import LearnedPositions
-from detr_core.model.detr.config import DetectorConfig
+from detr_core.model.detr.config import DetrConfig
 from detr_core.model.detr.mask_head import MaskHead
 from detr_core.model.detr.model import Detr
 from tests.model.gradients import weights_without_gradient
 
-SMALL = DetectorConfig(
+SMALL = DetrConfig(
     backbone=BackboneConfig("small", dilation=False, weights=None, norm="group", frozen_stages=0),
     positions=PositionsConfig("sine", "attention", cells=4, queries="attention", factor=1),
     width=32,
@@ -34,7 +34,7 @@ SMALL = DetectorConfig(
 )
 
 
-def detector(config: DetectorConfig = SMALL, mask_head: bool = False) -> Detr:
+def detector(config: DetrConfig = SMALL, mask_head: bool = False) -> Detr:
     torch.manual_seed(0)
     return Detr(config, num_classes=3, mask_head=mask_head).eval()
 
@@ -72,7 +72,7 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS.keys())
-def test_every_variant_runs_and_learns_everywhere(config: DetectorConfig) -> None:
+def test_every_variant_runs_and_learns_everywhere(config: DetrConfig) -> None:
     model = detector(config).train()
     output = model(*images())
     assert output.logits.shape == (2, 2, 5, 4)

@@ -19,7 +19,7 @@ import torch
 
 from detr_core.model.checkpoint import Checkpoint, CheckpointError, export_published, load_checkpoint
 from detr_core.model.common.config import BackboneConfig, PositionsConfig
-from detr_core.model.detr.config import DetectorConfig
+from detr_core.model.detr.config import DetrConfig
 from detr_core.model.detr.model import Detr
 from detr_core.model.detr.published import from_published, published_state, to_published
 from detr_core.structures import Category
@@ -27,7 +27,7 @@ from tests.model.test_detr import detector
 from tests.test_golden import cases, close, golden_images, golden_weight
 
 CPU = torch.device("cpu")
-TINY = DetectorConfig(
+TINY = DetrConfig(
     BackboneConfig("resnet18", dilation=False, weights=None, norm="frozen", frozen_stages=2),
     PositionsConfig("sine", "attention", cells=50, queries="attention", factor=1),
     width=32,
@@ -42,19 +42,17 @@ TINY = DetectorConfig(
 )
 
 
-def changed(backbone: str = "resnet18", dilation: bool = False, **changes: Any) -> DetectorConfig:
+def changed(backbone: str = "resnet18", dilation: bool = False, **changes: Any) -> DetrConfig:
     return replace(TINY, backbone=replace(TINY.backbone, name=backbone, dilation=dilation), **changes)
 
 
-def published(
-    config: DetectorConfig = TINY, classes: int = 91, mask_head: bool = False, seed: int = 3
-) -> dict[str, torch.Tensor]:
+def published(config: DetrConfig = TINY, classes: int = 91, mask_head: bool = False, seed: int = 3) -> dict[str, torch.Tensor]:
     """A state dict as the reference writes it, its values by the golden rule. Only the tensors are shared between calls."""
     return dict(_weights(config, classes, mask_head, seed))
 
 
 @lru_cache(maxsize=2)  # the values of a ResNet take longer to draw than most tests need them for
-def _weights(config: DetectorConfig, classes: int, mask_head: bool, seed: int) -> dict[str, torch.Tensor]:
+def _weights(config: DetrConfig, classes: int, mask_head: bool, seed: int) -> dict[str, torch.Tensor]:
     with torch.device("meta"):
         model = Detr(config, classes, mask_head)
     return {name: golden_weight(seed, name, value) for name, value in published_state(model).items()}
@@ -111,7 +109,7 @@ def test_a_published_file_gives_golden_outputs(path: Path, tmp_path: Path) -> No
     ],
     ids=lambda config: config.backbone.name,
 )
-def test_the_architecture_is_inferred(config: DetectorConfig, mask_head: bool) -> None:
+def test_the_architecture_is_inferred(config: DetrConfig, mask_head: bool) -> None:
     content = {"model": published(config, 12, mask_head)}
     content["args"] = {"dilation": config.backbone.dilation, "nheads": config.heads, "dropout": config.dropout}  # type: ignore[assignment]
     model, _ = from_published(content, "a.pth", None)
@@ -283,9 +281,9 @@ def test_an_export_says_that_the_masks_are_those_of_instances(tmp_path: Path) ->
     model, categories = Detr(TINY, 1, mask_head=True), (Category(3, "cell", True),)
     for meta, panoptic in (({}, True), ({"mask_targets": "instances"}, False)):
         export_published(Checkpoint(model, categories, {"profile": "cells", **meta}), tmp_path / "out.pth")
-        again = load_checkpoint(tmp_path / "out.pth", CPU)
-        assert again.meta == meta
-        assert again.predicts_panoptic_maps == panoptic
+        reloaded = load_checkpoint(tmp_path / "out.pth", CPU)
+        assert reloaded.meta == meta
+        assert reloaded.predicts_panoptic_maps == panoptic
 
 
 def test_what_the_format_can_not_hold_is_refused() -> None:

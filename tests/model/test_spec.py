@@ -38,7 +38,7 @@ UNKNOWN = f"detector.kind: expected one of {', '.join(map(repr, KINDS))}, found 
 
 
 def section(kind: str) -> dict[str, Any]:
-    return as_dict(detector(CATEGORIES, False).config) if kind == "detr" else dict(kinds.KINDS[kind]["detector"])
+    return as_dict(detector(CATEGORIES, False).config) if kind == "detr" else dict(kinds.RECIPES[kind]["detector"])
 
 
 def test_the_types_of_configurations_are_those_of_the_rows() -> None:
@@ -121,7 +121,7 @@ for section, loss in json.loads(sys.argv[2]):
 
 
 def test_a_process_imports_the_model_of_its_own_kind_only(tmp_path: Path) -> None:
-    losses: dict[str, Any] = {name: kinds.KINDS[name]["loss"] for name in KINDS if name != "detr"}
+    losses: dict[str, Any] = {name: kinds.RECIPES[name]["loss"] for name in KINDS if name != "detr"}
     losses["detr"] = {"classification": 1, "l1": 5, "giou": 2, "no_object": 0.1, "auxiliary": True}
     sections = json.dumps([[section(name), losses[name]] for name in KINDS])
     command = [sys.executable, "-c", OF_EACH_KIND, str(tmp_path / "a.pt"), sections]

@@ -55,8 +55,8 @@ def test_unsure_and_unknown_detections_are_not_drawn(results: Results, tmp_path:
 def test_boxes_of_things_come_from_panoptic_segments_without_instances(results: Results, tmp_path: Path) -> None:
     (expected,) = detection_pictures(split_of(results), results.evaluation, tmp_path, 1)
     pixels = expected.read_bytes()
-    (found,) = detection_pictures(replace(split_of(results), instances=None), results.evaluation, tmp_path, 1)
-    assert found.read_bytes() == pixels
+    (picture,) = detection_pictures(replace(split_of(results), instances=None), results.evaluation, tmp_path, 1)
+    assert picture.read_bytes() == pixels
 
 
 def test_segments_are_tinted_and_void_is_dark() -> None:

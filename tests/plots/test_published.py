@@ -80,9 +80,9 @@ BOXES = ("AP", "AP50", "APs", "APm", "APl")
 
 def test_table_1() -> None:
     expected = {model: tuple(map(float, values)) for model, *values in rows(TABLE_1)}
-    found = measured("detection", (*COST, "AP", "AP50", "AP75", "APs", "APm", "APl"))
-    assert found == expected
-    assert len(found) == 10
+    table = measured("detection", (*COST, "AP", "AP50", "AP75", "APs", "APm", "APl"))
+    assert table == expected
+    assert len(table) == 10
     for study in ("backbones", "baselines"):  # these studies show some of its rows
         names = (*COST, "AP", "AP50", "AP75", "APs", "APm", "APl")
         assert measured(study, names).items() <= expected.items()
@@ -103,9 +103,9 @@ def test_table_3() -> None:
 def test_table_4_and_the_experiment_without_auxiliary_losses() -> None:
     names = {("yes", "yes", ""): "class + L1", ("yes", "", "yes"): "class + GIoU", ("yes", "yes", "yes"): "all"}
     expected = {names[a, b, c]: tuple(map(float, values)) for a, b, c, *values in rows(TABLE_4)}
-    found = published("losses")["rows"]
-    assert {row["model"]: tuple(row[name] for name in BOXES) for row in found[:3]} == expected
-    assert found[3] == {"model": "no auxiliary losses", "AP": 35.5}
+    published_rows = published("losses")["rows"]
+    assert {row["model"]: tuple(row[name] for name in BOXES) for row in published_rows[:3]} == expected
+    assert published_rows[3] == {"model": "no auxiliary losses", "AP": 35.5}
 
 
 def test_table_5() -> None:

@@ -7,17 +7,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from detr_core.loss.config import LossConfig
+from detr_core.loss.config import SoftmaxLossConfig
 from detr_core.model.detr.model import Detr
 from detr_core.structures import Batch, Target
 from detr_core.train.modules import DetectionTrainingModule
 from tests.model.test_detr import SMALL
 
-LOSS = LossConfig(classification=1, l1=5, giou=2, no_object=0.1, auxiliary=True)
+LOSS = SoftmaxLossConfig(classification=1, l1=5, giou=2, no_object=0.1, auxiliary=True)
 FLOAT = torch.float32
 
 
-def task(loss: LossConfig = LOSS, precision: torch.dtype = FLOAT, shared_heads: bool = True) -> DetectionTrainingModule:
+def task(loss: SoftmaxLossConfig = LOSS, precision: torch.dtype = FLOAT, shared_heads: bool = True) -> DetectionTrainingModule:
     torch.manual_seed(0)
     return DetectionTrainingModule(
         Detr(replace(SMALL, shared_heads=shared_heads), num_classes=3, mask_head=False), loss, precision

@@ -7,11 +7,11 @@ import torch
 from detr_core.model.spec import build_detector, detector_config
 from detr_core.train.config import OptimizerConfig, SgdConfig
 from detr_core.train.optimizer import build_optimizer
-from tests.kinds import KINDS
+from tests.kinds import RECIPES
 
 
 def rates(kind: str, config: OptimizerConfig | SgdConfig) -> dict[str, float]:
-    model = build_detector(detector_config(KINDS[kind]["detector"], "tiny"), 3)
+    model = build_detector(detector_config(RECIPES[kind]["detector"], "tiny"), 3)
     optimizer = build_optimizer(model, config)
     names = {parameter: name for name, parameter in model.named_parameters()}
     rate_of = {names[parameter]: parameters["lr"] for parameters in optimizer.param_groups for parameter in parameters["params"]}

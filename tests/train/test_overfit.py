@@ -18,14 +18,14 @@ from detr_core.train.config import DetectionConfig
 from detr_core.train.modules import detector_training_module
 from detr_core.train.optimizer import build_optimizer
 from tests.conftest import tiny_parameters
-from tests.kinds import KINDS
+from tests.kinds import RECIPES
 from tests.tiny_detector import CPU, dataset_of, scenes
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", RECIPES)
 def test_a_handful_of_scenes_is_learned_by_heart(kind: str, tmp_path: Path) -> None:
     dataset = dataset_of(scenes(tmp_path))
-    recipe: dict[str, Any] = KINDS[kind]
+    recipe: dict[str, Any] = RECIPES[kind]
     content = tiny_parameters()["train_detection"] | {"loss": recipe["loss"], "optimizer": recipe["optimizer"]}
     config = build(DetectionConfig, content, "tiny")
     torch.manual_seed(0)

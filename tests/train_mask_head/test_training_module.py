@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from detr_core.loss.config import LossConfig
+from detr_core.loss.config import SoftmaxLossConfig
 from detr_core.loss.criterion import Normalizer
 from detr_core.model.detr.model import Detr
 from detr_core.structures import Batch, Target
@@ -17,7 +17,7 @@ from detr_core.train_mask_head.config import MaskLossConfig
 from detr_core.train_mask_head.training_module import FrozenTrainingModule, JointTrainingModule
 from tests.model.test_detr import SMALL
 
-SET_LOSS = LossConfig(classification=1, l1=5, giou=2, no_object=0.1, auxiliary=True)
+SET_LOSS = SoftmaxLossConfig(classification=1, l1=5, giou=2, no_object=0.1, auxiliary=True)
 LOSS = MaskLossConfig(focal=1, dice=1, alpha=0.25, gamma=2)
 SIZE = (48, 60)
 
@@ -27,7 +27,7 @@ def task(loss: MaskLossConfig = LOSS) -> FrozenTrainingModule:
     return FrozenTrainingModule(Detr(SMALL, num_classes=3, mask_head=True), loss, torch.float32)
 
 
-def joint(loss: LossConfig = SET_LOSS, dropout: float = 0.0) -> JointTrainingModule:
+def joint(loss: SoftmaxLossConfig = SET_LOSS, dropout: float = 0.0) -> JointTrainingModule:
     """The same model as that of `task`, which learns as a whole."""
     torch.manual_seed(0)
     return JointTrainingModule(Detr(replace(SMALL, dropout=dropout), num_classes=3, mask_head=True), loss, LOSS, torch.float32)

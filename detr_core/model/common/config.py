@@ -78,7 +78,7 @@ class QueryConfig(KindConfig, Protocol):
 
 
 class TransformerConfig(QueryConfig, Protocol):
-    """The configuration of a detector with a transformer. The fields have the same meaning as in DetectorConfig."""
+    """The configuration of a detector with a transformer. The fields have the same meaning as in DetrConfig."""
 
     @property
     def width(self) -> int: ...

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
-    from detr_core.model.detr.config import DetectorConfig
+    from detr_core.model.detr.config import DetrConfig
 
 
 class Transformer(nn.Module):
     """The encoder and the decoder."""
 
-    def __init__(self, config: DetectorConfig) -> None:
+    def __init__(self, config: DetrConfig) -> None:
         super().__init__()
         self.positions = config.positions
         self.encoder = Encoder(config)
@@ -49,7 +49,7 @@ class Transformer(nn.Module):
 
 
 class Encoder(nn.Module):
-    def __init__(self, config: DetectorConfig) -> None:
+    def __init__(self, config: DetrConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
         # As published, only a pre-norm encoder ends with a LayerNorm.
@@ -63,7 +63,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    def __init__(self, config: DetectorConfig) -> None:
+    def __init__(self, config: DetrConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
         self.norm = nn.LayerNorm(config.width)
@@ -124,7 +124,7 @@ class Layer(nn.Module):
 
 
 class EncoderLayer(Layer):
-    def __init__(self, config: DetectorConfig) -> None:
+    def __init__(self, config: DetrConfig) -> None:
         super().__init__(config, Attention(config.width, config.heads, config.dropout))
         if not self.has_feed_forward:
             del self.norm2
@@ -139,7 +139,7 @@ class EncoderLayer(Layer):
 
 
 class DecoderLayer(Layer):
-    def __init__(self, config: DetectorConfig) -> None:
+    def __init__(self, config: DetrConfig) -> None:
         super().__init__(config, Attention(config.width, config.heads, config.dropout))
         self.multihead_attn = Attention(config.width, config.heads, config.dropout)
         if self.has_feed_forward:

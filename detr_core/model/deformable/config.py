@@ -17,7 +17,7 @@ class DeformableConfig:
     stages: the backbone's stages whose maps are used, finest first. levels: the total number of feature maps; each additional map
     has half the resolution of the one before. points: the number of points that each head samples in each level. refine: whether
     each decoder layer corrects the boxes of the previous layer with its own heads (the paper's iterative box refinement). The
-    other fields have the same meaning as in DetectorConfig. Positional encodings are sines.
+    other fields have the same meaning as in DetrConfig. Positional encodings are sines.
     """
 
     backbone: BackboneConfig

@@ -13,7 +13,7 @@ AttentionMaps = Literal["released", "per_head", "none"]
 
 
 @dataclass(frozen=True)
-class DetectorConfig:
+class DetrConfig:
     """DETR: backbone, encoder, decoder with object queries (section 3.2 of the paper).
 
     width: the transformer's width d. feed_forward: the hidden width of its FFNs; 0 leaves them out. queries: the number of object
@@ -38,7 +38,7 @@ class DetectorConfig:
         require_transformer(self, multiple=4 * self.heads)
 
 
-def architecture(config: DetectorConfig) -> dict[str, Any]:
+def architecture(config: DetrConfig) -> dict[str, Any]:
     """Returns the fields that determine the shapes and meaning of a detector's weights, as a flat mapping.
 
     Two detectors with equal fields can exchange weights. Fields that concern only the training (initial backbone weights, frozen

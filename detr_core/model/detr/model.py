@@ -16,7 +16,7 @@ from detr_core.model.common.box_head import BoxHead
 from detr_core.model.common.detector import Detector
 from detr_core.model.common.position import build_positions
 from detr_core.model.common.transformer import Transformer
-from detr_core.model.detr.config import AttentionMaps, DetectorConfig
+from detr_core.model.detr.config import AttentionMaps, DetrConfig
 from detr_core.model.detr.mask_head import AttentionMap, MaskHead, QueryFeatures
 from detr_core.structures import SoftmaxOutput
 
@@ -27,12 +27,10 @@ class Detr(Detector):
     mask_head: whether it can predict masks. attention_maps: the kind of attention maps that the mask head uses.
     """
 
-    config: DetectorConfig
+    config: DetrConfig
     attention_maps: AttentionMaps
 
-    def __init__(
-        self, config: DetectorConfig, num_classes: int, mask_head: bool, attention_maps: AttentionMaps = "released"
-    ) -> None:
+    def __init__(self, config: DetrConfig, num_classes: int, mask_head: bool, attention_maps: AttentionMaps = "released") -> None:
         super().__init__()
         self.config = config
         self.num_classes = num_classes

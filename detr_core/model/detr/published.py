@@ -23,7 +23,7 @@ from detr_core.coco import coco_categories
 from detr_core.config import ConfigError, as_dict, build
 from detr_core.model.common.config import BackboneConfig, PositionsConfig
 from detr_core.model.common.files import CheckpointError, PlainArguments
-from detr_core.model.detr.config import DetectorConfig, architecture
+from detr_core.model.detr.config import DetrConfig, architecture
 from detr_core.model.detr.model import Detr
 from detr_core.structures import Category
 
@@ -139,7 +139,7 @@ def _dilation(arguments: Mapping[str, Any], file: str, request: bool | None) -> 
     return bool(file_value)
 
 
-def _inferred(shapes: Shapes, mask_head: bool, arguments: Mapping[str, Any], dilation: bool) -> DetectorConfig:
+def _inferred(shapes: Shapes, mask_head: bool, arguments: Mapping[str, Any], dilation: bool) -> DetrConfig:
     places = [("query_embed.weight", 1), ("input_proj.weight", 0), ("transformer.decoder.norm.weight", 0)]
     width = _agreed(shapes, places, 256)
     decoder_layers = _count(shapes, r"transformer\.decoder\.layers\.(\d+)\.")
@@ -152,7 +152,7 @@ def _inferred(shapes: Shapes, mask_head: bool, arguments: Mapping[str, Any], dil
         ("learned", shapes["backbone.1.row_embed.weight"][0]) if "backbone.1.row_embed.weight" in shapes else ("sine", 50)
     )
     return build(
-        DetectorConfig,
+        DetrConfig,
         {
             "kind": "detr",
             "backbone": as_dict(BackboneConfig(_resnet(shapes), dilation, None, "frozen", 2)),  # type: ignore[arg-type]

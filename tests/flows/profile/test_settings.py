@@ -15,7 +15,7 @@ from flows.profile.paths import PARAMS, profile_names
 from flows.profile.settings import Profile, load, profile_from, read, unsupported_studies, variants
 from flows.studies.selection import selected
 from tests.conftest import read_parameters, tiny_parameters, write_parameters
-from tests.kinds import DEFORMABLE, KINDS
+from tests.kinds import DEFORMABLE, RECIPES
 
 PROFILES = profile_names()
 EVALUATING_OF_PAPER = ["decoder-nms", "instance-count", "encoder-attention", "decoder-attention", "scoring"]
@@ -155,8 +155,8 @@ def test_a_study_of_masks_is_for_detr() -> None:
 @pytest.mark.parametrize(("kind", "possible"), [("deformable", ["decoder-nms"]), ("faster_rcnn", [])])
 def test_studies_that_a_kind_of_detector_cannot_do_are_left_out_or_refused(kind: str, possible: list[str]) -> None:
     content = tiny_parameters()
-    content["detector"] = KINDS[kind]["detector"]
-    content["train_detection"] |= {name: KINDS[kind][name] for name in ("loss", "optimizer")}
+    content["detector"] = RECIPES[kind]["detector"]
+    content["train_detection"] |= {name: RECIPES[kind][name] for name in ("loss", "optimizer")}
     evaluating = content["studies"]["evaluating"]
     content["studies"] = {"evaluating": {name: evaluating[name] for name in EVALUATING_OF_PAPER}, "training": {}}
     settings = build(Profile, content, "tiny.yaml")

@@ -1,3 +1,5 @@
+"""The plots of the study `decoder-nms` are drawn from files alone, and its sentence states the measured values."""
+
 from pathlib import Path
 
 import pytest
