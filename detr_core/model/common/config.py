@@ -77,8 +77,8 @@ class QueryConfig(KindConfig, Protocol):
     def queries(self) -> int: ...
 
 
-class TransformerConfig(QueryConfig, Protocol):
-    """The configuration of a detector with a transformer. The fields have the same meaning as in DetrConfig."""
+class LayerConfig(Protocol):
+    """The configuration of a layer, which all detectors with a transformer provide."""
 
     @property
     def width(self) -> int: ...
@@ -87,11 +87,18 @@ class TransformerConfig(QueryConfig, Protocol):
     @property
     def feed_forward(self) -> int: ...
     @property
+    def dropout(self) -> float: ...
+    @property
+    def pre_norm(self) -> bool: ...
+
+
+class TransformerConfig(QueryConfig, LayerConfig, Protocol):
+    """The configuration of a detector with a transformer. The fields have the same meaning as in DetrConfig."""
+
+    @property
     def encoder_layers(self) -> int: ...
     @property
     def decoder_layers(self) -> int: ...
-    @property
-    def dropout(self) -> float: ...
 
 
 def require_transformer(config: TransformerConfig, multiple: int) -> None:

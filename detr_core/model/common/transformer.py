@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
+    from detr_core.model.common.config import LayerConfig
     from detr_core.model.detr.config import DetrConfig
 
 
@@ -82,21 +83,6 @@ class Decoder(nn.Module):
             x = layer(x, query_position, memory, keys, keep)
             outputs.append(x)
         return cast(Tensor, self.norm(torch.stack(outputs)))
-
-
-class LayerConfig(Protocol):
-    """The configuration of a layer, which all detectors with a transformer provide."""
-
-    @property
-    def width(self) -> int: ...
-    @property
-    def heads(self) -> int: ...
-    @property
-    def feed_forward(self) -> int: ...
-    @property
-    def dropout(self) -> float: ...
-    @property
-    def pre_norm(self) -> bool: ...
 
 
 class Layer(nn.Module):
