@@ -153,6 +153,7 @@ CHANGES = {
     "model/deformable/model.py": set(),
     "train_mask_head/loss.py": {"train_panoptic"},
     "jobs/train_panoptic.py": {"train_panoptic"},
+    "evaluate/validation.py": {"evaluate", "studies", "report"},
     "data/transforms.py": EVERYTHING,
     "loss/matcher.py": {"train_detection", "train_panoptic"},
     "model/common/transformer.py": MODELS,
