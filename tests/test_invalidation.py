@@ -51,6 +51,7 @@ TABLE: dict[str, set[str]] = {
     "train": {T, P},
     "train_mask_head": {P},
     "evaluate": {E, A, R},
+    "evaluate/areas.py": {C, E, A, R},
     "evaluate/ground_truth.py": {C, E, A, R},
     "evaluate/validation.py": {E, A, R},  # neither training, whose weights do not depend on it
     "studies": {A, R},
