@@ -38,7 +38,7 @@ def _replacement(path: Path, flush: bool) -> Iterator[Path]:
         if flush:
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp creates a file that only its owner can read
+        temporary.chmod(0o666 & ~umask())  # mkstemp creates a file that only its owner can read
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -57,7 +57,8 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _umask() -> int:
+def umask() -> int:
+    """Returns the bits that new files of this process do not get."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

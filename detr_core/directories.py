@@ -21,7 +21,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from detr_core.atomic import write_text
+from detr_core.atomic import umask, write_text
 from detr_core.checksums import digest
 from detr_core.errors import ExpectedError
 from detr_core.wording import counted
@@ -75,7 +75,7 @@ def atomic_directory(folder: Path) -> Iterator[Path]:
     try:
         yield temporary
         mark(temporary)
-        temporary.chmod(0o777 & ~_umask())  # mkdtemp creates a folder that only its owner can use
+        temporary.chmod(0o777 & ~umask())  # mkdtemp creates a folder that only its owner can use
         _put_in_place(temporary, folder)
         (folder / _WRITER).unlink(missing_ok=True)
     finally:
@@ -246,9 +246,3 @@ def _remove_leftovers(folder: Path) -> None:
 
 def _prefix(folder: Path) -> str:
     return f".{folder.name}."
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from detr_core import directories
+from detr_core.atomic import umask
 from detr_core.directories import MARK, ForeignFileError, atomic_directory
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,7 +36,7 @@ def write(folder: Path, content: bytes = b"first") -> Path:
 
 def test_a_result_replaces_the_earlier_one_and_leaves_nothing_else(tmp_path: Path) -> None:
     write(tmp_path / "result")
-    assert oct((tmp_path / "result").stat().st_mode & 0o777) == oct(0o777 & ~directories._umask())
+    assert oct((tmp_path / "result").stat().st_mode & 0o777) == oct(0o777 & ~umask())
     write(tmp_path / "result", b"second")
     assert contents(tmp_path) == {"result/below/a": b"second", "result/b": b"second"}
     assert [path.name for path in tmp_path.iterdir()] == ["result"]

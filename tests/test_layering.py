@@ -45,6 +45,7 @@ TOP = {
     "storage",
     "structures",
     "numbers",
+    "processor",
     "wording",
 }
 OUTSIDE = {

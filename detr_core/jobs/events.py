@@ -16,7 +16,6 @@ from typing import TypeVar
 
 from detr_core.distributed import ProcessContext, process_group
 from detr_core.errors import ExpectedError
-from detr_core.loss.matcher import NonFiniteError
 from detr_core.reporter import Reporter, Silent
 from detr_core.storage import as_storage_error
 from detr_core.train.interruption import Interrupted
@@ -51,11 +50,10 @@ def main(kind: type[J], run: Callable[[J, ProcessContext, Reporter], object]) ->
             return 128 + interruption.signal
         except Exception as error:  # it is reported before this process leaves the group and the others fail for that reason
             failure = (as_storage_error(error) if isinstance(error, OSError) else None) or error
-            if not isinstance(failure, ExpectedError | NonFiniteError):
-                traceback.print_exc()
-            if isinstance(failure, ExpectedError | NonFiniteError | ValueError):
+            if isinstance(failure, ExpectedError):
                 _say_error(failure, str(failure))
             else:
+                traceback.print_exc()
                 _say_error(failure, f"{type(failure).__name__}: {failure}", expected=False)
             return 1
     return 0

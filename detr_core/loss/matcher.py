@@ -9,12 +9,13 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 
+from detr_core.errors import ExpectedError
 from detr_core.loss.boxes import generalized_iou
 from detr_core.loss.config import FocalLossConfig, SetLossConfig
 from detr_core.structures import Target
 
 
-class NonFiniteError(ArithmeticError):
+class NonFiniteError(ExpectedError, ArithmeticError):
     """A prediction or a loss is NaN or infinite."""
 
 

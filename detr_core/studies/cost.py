@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections import Counter
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +17,7 @@ from detr_core.data.batching import evaluation_batches
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.distributed import single_process
 from detr_core.model.common.normalisation import normalise
+from detr_core.processor import processor_name
 
 IMAGES = 100  # number of measured images, the first ones of the val split, one at a time as in the paper
 WARM_UP = 5
@@ -96,7 +95,7 @@ def machine(device: torch.device) -> str:
     """Returns the name of the GPU, or the name of the processor with '1 thread'."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_processor()}, 1 thread"
+    return f"{processor_name()}, 1 thread"
 
 
 def _flops(model: nn.Module, image: tuple[torch.Tensor, torch.Tensor]) -> float:
@@ -126,15 +125,6 @@ _SAMPLING = {
     torch.ops.aten.grid_sampler_2d: _grid_sample_flops,
     torch.ops.torchvision.roi_align: _roi_align_flops,
 }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _finish(device: torch.device) -> None:

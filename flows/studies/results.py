@@ -76,6 +76,8 @@ def write(
             apart = difference(truth, base.paths(paths.profile).evaluation / "bbox.json", own.evaluation / "bbox.json")
         cost = json.loads((own.runs / "cost" / "cost.json").read_text(encoding="utf-8"))
         last, validations = _last_validations(own, variant.settings.train_detection.epochs, config.median_of)
+        if config.median_of > 1 and not variants.is_measured_by_present_code(own, variant.settings.detector.kind):
+            last, validations = {}, 0  # the metrics of this variant are those of the evaluation, which is up to date
         metrics = variants.metrics(own) | last
         rows.append(Run(*about, "finished", None, metrics, _curve(own), cost, apart, validations, made_by))
     table = Table(study, paths.profile, config.paper, config.base, rows, config.median_of)

@@ -126,7 +126,9 @@ def run(variant: Variant, paths: Paths, digests: dict[str, str], reporter: Repor
                 if not _is_there(own.runs / name, digest, reporter):
                     with nullcontext() if name in ("detection", "panoptic") else _evaluating:
                         work[name](variant.settings, own, reporter)
-                    note = {"build_digest": digest, "mlflow_run": run_id}
+                    # The validations during a training are measured by code on which the training does not depend.
+                    measured_by = code_digest("evaluate", variant.settings.detector.kind)
+                    note = {"build_digest": digest, "mlflow_run": run_id, "measured_by": measured_by}
                     write_text(_note(own.runs / name), json.dumps(note) + "\n")
         return metrics(own)
 
@@ -135,6 +137,15 @@ def makers(own: Paths, names: Iterable[str]) -> dict[str, str]:
     """Returns the MLflow runs that made these result folders of a finished variant, as far as the notes beside them say."""
     notes = {name: json.loads(_note(own.runs / name).read_text(encoding="utf-8")) for name in names}
     return {name: note["mlflow_run"] for name, note in notes.items() if "mlflow_run" in note}
+
+
+def is_measured_by_present_code(own: Paths, kind: str) -> bool:
+    """Returns whether the validations of a variant's training were measured by the present code of the evaluation.
+
+    kind: the kind of its detector.
+    """
+    note = json.loads(_note(own.detection).read_text(encoding="utf-8"))
+    return bool(note.get("measured_by") == code_digest("evaluate", kind))
 
 
 def metrics(own: Paths) -> dict[str, float]:

@@ -21,6 +21,7 @@ from typing import Protocol
 import yaml
 
 from detr_core.directories import MARK
+from detr_core.processor import processor_name
 from flows.profile.paths import ROOT, Paths
 from flows.profile.settings import read_resources
 from flows.runtime import launch
@@ -123,7 +124,7 @@ def _without_addresses(page: Path) -> str:
 def machine(paths: Paths) -> dict[str, str]:
     """Returns, as tags `machine.*`, what can change the last bits of a result: processor, PyTorch, GPUs, processes, threads."""
     tags = {
-        "machine.processor": _processor(),
+        "machine.processor": processor_name(),
         "machine.python": platform.python_version(),
         "machine.torch": version("torch"),
     }
@@ -162,10 +163,3 @@ def changes(root: Path) -> Changes | None:
 
 def _names_text(names: tuple[str, ...], most: int = 20) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.is_file() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
