@@ -1,4 +1,4 @@
-"""The data structures that the packages exchange: categories, targets, batches and the outputs of the models.
+"""The data structures that the packages exchange: categories, targets, batches, outputs of models, results of validations.
 
 Shape letters, here and in every other file:
     B images in a batch      L decoder layers         Q object queries
@@ -153,3 +153,11 @@ class RegionOutput:
 
 
 AnyOutput = SoftmaxOutput | SigmoidOutput | RegionOutput
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The result of a validation. metrics: `val/...` scalars. score: selects the best checkpoint; higher is better."""
+
+    metrics: dict[str, float]
+    score: float

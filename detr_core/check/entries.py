@@ -13,9 +13,9 @@ from detr_core.check.conversion import conversion_findings
 from detr_core.check.findings import Finding
 from detr_core.check.masks import objects_without_mask
 from detr_core.check.outlines import outline_fault
-from detr_core.data.areas import is_plausible
 from detr_core.data.fields import LARGEST_SEGMENT, LARGEST_SIDE, annotation_id, category_list, flag, text, whole
 from detr_core.data.splits import DatasetError, below_root
+from detr_core.evaluate.areas import is_plausible
 from detr_core.sources.image_entries import SIZE_READ
 
 

@@ -14,8 +14,8 @@ from hotcoco import COCO
 
 from detr_core.data import fields
 from detr_core.data.annotation_reader import read_annotations
-from detr_core.data.areas import scored_area
 from detr_core.data.splits import DatasetError, Split
+from detr_core.evaluate.areas import scored_area
 
 
 def instances(split: Split) -> COCO:

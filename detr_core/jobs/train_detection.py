@@ -6,28 +6,28 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from detr_core.config import build
 from detr_core.data.coco_dataset import CocoDataset
-from detr_core.data.splits import DatasetError, Split
+from detr_core.data.splits import Split
 from detr_core.data.transforms import evaluation_transform, training_transform
 from detr_core.distributed import ProcessContext
 from detr_core.evaluate.ground_truth import require_scorable
-from detr_core.evaluate.predictions import average_precision_of
+from detr_core.evaluate.validation import ValidationData, validate_boxes
 from detr_core.jobs import events, training
 from detr_core.jobs.training import Job
 from detr_core.model.checkpoint import as_detr, load_checkpoint
 from detr_core.model.common.backbone import Backbone, load_imagenet_weights
 from detr_core.model.spec import build_detector, detector_config
-from detr_core.reporter import Reporter, Silent
+from detr_core.reporter import Reporter
 from detr_core.train.config import DetectionConfig, require_fit
 from detr_core.train.initial import draw_positions, start_from
-from detr_core.train.loop import TrainingSetup, Validation
-from detr_core.train.modules import TrainingModule, detector_training_module
+from detr_core.train.loop import TrainingSetup
+from detr_core.train.modules import detector_training_module
 from detr_core.train.state import Progress
 
 
@@ -59,23 +59,8 @@ def prepare(job: Job, splits: dict[str, Split], process: ProcessContext, reporte
         reporter.message(start_from(as_detr(model, "train_detection.init", Path(job.init)), dataset.categories, trained))
     task = detector_training_module(model, config.loss, training.precision(config.precision))
     val = CocoDataset(splits["val"], config.targets, masks=False, transform=evaluation_transform(config.resize), seed=config.seed)
-    validate = _box_validation(task, val, training.batch_of_one_process(config, process), process, job.workers)
-    return TrainingSetup(task, dataset, config, validate)
-
-
-def _box_validation(
-    task: TrainingModule, val: CocoDataset, batch_size: int, process: ProcessContext, workers: int
-) -> Callable[[], Validation]:
-    def validate() -> Validation:
-        metrics = average_precision_of(task.model, val.categories, val, batch_size, process, workers, Silent())
-        if metrics["AP"] < 0:
-            raise DatasetError(
-                f"{val.split.name} split, {val.split.instances or val.split.panoptic}: expected objects to score against, found "
-                "none; without them the average precision and the best checkpoint cannot be determined"
-            )
-        return Validation({f"val/{name}": value for name, value in metrics.items()}, metrics["AP"])
-
-    return validate
+    data = ValidationData(val, training.batch_of_one_process(config, process), process, job.workers)
+    return TrainingSetup(task, dataset, config, partial(validate_boxes, task.model, data))
 
 
 if __name__ == "__main__":

@@ -6,27 +6,25 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from detr_core.config import ConfigError, build, require
-from detr_core.data.batching import evaluation_batches
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split
 from detr_core.data.transforms import evaluation_transform, training_transform
 from detr_core.distributed import ProcessContext
 from detr_core.evaluate.ground_truth import require_scorable
-from detr_core.evaluate.predictions import average_precision_of, mask_average_precision_of
+from detr_core.evaluate.validation import ValidationData, validate_mask_losses, validate_masks
 from detr_core.jobs import events, training
 from detr_core.jobs.training import Job
 from detr_core.loss.config import SoftmaxLossConfig
 from detr_core.model.checkpoint import Checkpoint, as_detr, load_checkpoint, load_checkpoint_of
 from detr_core.model.detr.model import Detr
-from detr_core.reporter import Reporter, Silent
-from detr_core.structures import Category
-from detr_core.train.loop import TrainingSetup, Validation
+from detr_core.reporter import Reporter
+from detr_core.train.loop import TrainingSetup
 from detr_core.train.state import Progress
 from detr_core.train_mask_head.config import PanopticConfig
 from detr_core.train_mask_head.initial import mask_head_from, with_mask_head
@@ -63,10 +61,12 @@ def prepare(job: Job, splits: dict[str, Split], process: ProcessContext, reporte
     val = CocoDataset(
         splits["val"], config.targets, masks=not instances, transform=evaluation_transform(config.resize), seed=config.seed
     )
-    measure = _Measure(task, config, val, training.batch_of_one_process(config, process), process, job.workers)
+    data = ValidationData(val, training.batch_of_one_process(config, process), process, job.workers)
     if instances:
-        return TrainingSetup(task, dataset, config, measure.average_precision, {"mask_targets": config.targets})
-    return TrainingSetup(task, dataset, config, measure.losses)
+        return TrainingSetup(task, dataset, config, partial(validate_masks, task.model, data), {"mask_targets": config.targets})
+    weights = {"focal": config.loss.focal, "dice": config.loss.dice}
+    learner = task.model if isinstance(task, JointTrainingModule) else None
+    return TrainingSetup(task, dataset, config, partial(validate_mask_losses, task, weights, data, learner))
 
 
 def _require_categories(detector: Checkpoint, dataset: CocoDataset, config: PanopticConfig, file: str) -> None:
@@ -86,53 +86,6 @@ def _training_module(model: Detr, config: PanopticConfig, job: Job) -> FrozenTra
     if job.loss is None:
         return FrozenTrainingModule(model, config.loss, precision)
     return JointTrainingModule(model, build(SoftmaxLossConfig, job.loss, f"{job.profile}: loss"), config.loss, precision)
-
-
-@dataclass(frozen=True)
-class _Measure:
-    """Validates the training `task` on the val split; batch_size is the number of images that a process reads at once."""
-
-    task: FrozenTrainingModule | JointTrainingModule
-    config: PanopticConfig
-    val: CocoDataset
-    batch_size: int
-    process: ProcessContext
-    workers: int
-
-    def average_precision(self) -> Validation:
-        """Computes the average precision of boxes and masks; that of masks selects the best checkpoint."""
-        metrics = mask_average_precision_of(*self._model(), Silent())
-        return Validation({f"val/{name}": value for name, value in metrics.items()}, metrics["mask/AP"])
-
-    @torch.inference_mode()
-    def losses(self) -> Validation:
-        """Computes the losses of the masks, of which the smallest selects the best checkpoint.
-
-        The average precision of boxes is computed too if the detector learns. The evaluation stage computes the panoptic quality.
-        """
-        batch_losses: list[tuple[int, int, dict[str, float]]] = []  # per batch: first image id, number of targets, summed losses
-        for batch in evaluation_batches(self.val, self.batch_size, self.process, self.workers):
-            counts = [len(target.labels) for target in batch.targets]
-            normalizer = self.task.normalizer(counts)
-            _, parts = self.task(batch.to(self.process.device), normalizer)
-            focal, dice = parts["focal"], parts["dice"]
-            total = self.config.loss.focal * focal + self.config.loss.dice * dice
-            sums = {
-                name: float(value) * normalizer.boxes for name, value in {"loss": total, "focal": focal, "dice": dice}.items()
-            }
-            batch_losses.append((batch.targets[0].image_id, sum(counts), sums))
-        # The sums are added in the order of the images, so that the result does not depend on the number of processes.
-        everything = sorted((entry for share in self.process.gather(batch_losses) for entry in share), key=lambda entry: entry[0])
-        boxes = max(sum(count for _, count, _ in everything), 1)
-        means = {f"val/{name}": sum(sums[name] for _, _, sums in everything) / boxes for name in everything[0][2]}
-        of_boxes: dict[str, float] = {}
-        if isinstance(self.task, JointTrainingModule):
-            precision = average_precision_of(*self._model(), Silent())
-            of_boxes = {f"val/{name}": value for name, value in precision.items()}
-        return Validation(means | of_boxes, -means["val/loss"])
-
-    def _model(self) -> tuple[Detr, tuple[Category, ...], CocoDataset, int, ProcessContext, int]:
-        return self.task.model, self.val.categories, self.val, self.batch_size, self.process, self.workers
 
 
 if __name__ == "__main__":

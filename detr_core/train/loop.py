@@ -17,7 +17,7 @@ from detr_core.distributed import ProcessContext
 from detr_core.loss.matcher import NonFiniteError
 from detr_core.model.checkpoint import save_checkpoint
 from detr_core.reporter import Reporter, Silent
-from detr_core.structures import Batch
+from detr_core.structures import Batch, Validation
 from detr_core.train.config import TrainConfig
 from detr_core.train.interruption import Interrupted, StopRequest, stop_request
 from detr_core.train.modules import TrainingModule
@@ -26,14 +26,6 @@ from detr_core.train.state import Files, Progress, load_state, require_room, sav
 from detr_core.train.step import take_step
 
 RECORDS = 200  # number of points on a training curve of any length
-
-
-@dataclass(frozen=True)
-class Validation:
-    """The result of a validation. metrics: `val/...` scalars. score: selects the best checkpoint; higher is better."""
-
-    metrics: dict[str, float]
-    score: float
 
 
 @dataclass(frozen=True)

@@ -25,14 +25,18 @@ def local_file(checkpoint: str, sha256: str | None) -> Path:
     it is not checked. Raises CheckpointError if the file is missing, can't be downloaded, or has another checksum.
     """
     from detr_core.checksums import digest
+    from detr_core.download.http import DownloadError
     from detr_core.download.transfer import is_address
+    from detr_core.download.weights import fetch
     from detr_core.model.common.files import CheckpointError
-    from detr_core.model.common.weights_download import fetch
 
     if is_address(checkpoint):
         if sha256 is None:
             raise CheckpointError(f"{checkpoint}: expected the sha256 of the file at this address, found none; name it, too")
-        return fetch(checkpoint, sha256, SHARED / "checkpoints")
+        try:
+            return fetch(checkpoint, sha256, SHARED / "checkpoints")
+        except DownloadError as error:
+            raise CheckpointError(str(error)) from None
     path = ROOT / checkpoint
     if not path.is_file():
         raise CheckpointError(f"{checkpoint}: expected a file, found none; name a checkpoint file, or an address with its sha256")

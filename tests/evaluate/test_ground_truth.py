@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from detr_core.data.areas import is_plausible
 from detr_core.data.splits import DatasetError
+from detr_core.evaluate.areas import is_plausible
 from detr_core.evaluate.average_precision import coco_ap
 from detr_core.evaluate.ground_truth import has_masks, read_instances
 

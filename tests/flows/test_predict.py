@@ -326,6 +326,8 @@ def test_an_initial_checkpoint_is_checked(released: Path) -> None:
     assert checkpoints.local_file(str(released), digest(released)) == released
     with pytest.raises(CheckpointError, match="expected a file with sha256"):
         checkpoints.local_file(str(released), "0" * 64)
+    with pytest.raises(CheckpointError, match="expected an https address"):
+        checkpoints.local_file("ftp://127.0.0.1/a.pth", "0" * 64)
     with pytest.raises(ConfigError, match="sha256: expected the checksum of the file at the address, found None"):
         InitConfig("https://example.invalid/a.pth", None)
     with pytest.raises(ConfigError, match="sha256: expected 64 lower-case hexadecimal digits, or null, found 'abc'"):

@@ -10,10 +10,9 @@ from threading import Thread
 
 import pytest
 
-from detr_core.download import resuming
-from detr_core.model.common import weights_download
-from detr_core.model.common.files import CheckpointError
-from detr_core.model.common.weights_download import fetch
+from detr_core.download import resuming, weights
+from detr_core.download.http import DownloadError
+from detr_core.download.weights import fetch
 
 CONTENT = bytes(range(256)) * 9000  # several blocks
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -84,26 +83,26 @@ def test_a_file_is_fetched_once(server: ThreadingHTTPServer, tmp_path: Path) -> 
 def test_what_is_not_asked_for_is_not_kept(
     server: ThreadingHTTPServer, tmp_path: Path, path: str, sha256: str, message: str
 ) -> None:
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(DownloadError, match=message):
         fetch(address(server, path), sha256, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_too_large_is_given_up(server: ThreadingHTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights_download, "LARGEST", 10_000)
-    with pytest.raises(CheckpointError, match="expected at most 10,000 bytes, found that the server announces 2,304,000"):
+    monkeypatch.setattr(weights, "LARGEST", 10_000)
+    with pytest.raises(DownloadError, match="expected at most 10,000 bytes, found that the server announces 2,304,000"):
         fetch(address(server, "a.pth"), SHA256, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1/a.pth", "file:///etc/passwd"])
 def test_addresses_that_are_not_safe(url: str, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="expected an https address"):
+    with pytest.raises(DownloadError, match="expected an https address"):
         fetch(url, SHA256, tmp_path)
 
 
 def test_nobody_answers(tmp_path: Path) -> None:
     with pytest.raises(
-        CheckpointError, match=r"http://127.0.0.1:9/a.pth: the file can't be downloaded .* download it by other means"
+        DownloadError, match=r"http://127.0.0.1:9/a.pth: the file can't be downloaded .* download it by other means"
     ):
         fetch("http://127.0.0.1:9/a.pth", SHA256, tmp_path)
