@@ -26,7 +26,7 @@ from detr_core.errors import ExpectedError
 from flows.profile.paths import DEFAULT_PROFILE, ROOT, Paths, relative
 from flows.profile.settings import load
 from flows.runtime import stage_runner
-from flows.runtime.child_process import attached, ended
+from flows.runtime.child_process import command_ending_with_parent, ended
 from flows.tracking import dead_runs, ui_addresses
 
 # The summary shows these metrics of evaluation/metrics.json, under these names.
@@ -60,7 +60,7 @@ def pipeline(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
 def reproduce(name: str, profile: str) -> None:
     """Runs `dvc repro` for one stage. Raises PipelineError if it fails."""
     target = f"{relative(Paths(profile).dvc_folder / 'dvc.yaml')}:{name}"
-    code, reason = _run(attached("dvc", "repro", "--single-item", target))
+    code, reason = _run(command_ending_with_parent("dvc", "repro", "--single-item", target))
     if code != 0:
         raise PipelineError(f"stage {name} of profile {profile!r} failed{f': {reason}' if reason else ''}")
 

@@ -23,8 +23,8 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     """Trains the detector and returns the content of metrics.json.
 
     runs/<profile>/detection/ gets checkpoint.pt (the last), best.pt, metrics.json and history.jsonl. An interrupted training
-    continues from its state in .state/. Raises ConfigError, DatasetError or CheckpointError before work begins, and WorkerError
-    if a rank process fails.
+    continues from its state in .state/. Raises ConfigError, DatasetError or CheckpointError before work begins, and
+    RankProcessError if a rank process fails.
     """
     splits = artifacts.dataset(paths)
     init, masks = checkpoints.initial(settings.train_detection.init), settings.train_panoptic

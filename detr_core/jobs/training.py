@@ -37,7 +37,7 @@ class Job:
     - init: a checkpoint of this project or a published one. The stage `detection` starts from it, or from scratch if it is None.
       For the stage `panoptic` it is the detector;
     - data: the folder with dataset.json; work: the folder of the resumable state; out: the folder of the results;
-    - workers: the number of data loader processes; profile: the profile's name, which the checkpoints hold;
+    - workers: the number of dataloader workers; profile: the profile's name, which the checkpoints hold;
     - mask_head: the checkpoint whose mask head the stage `panoptic` starts from, or None;
     - loss: the fields of SoftmaxLossConfig, the loss of a detector that learns jointly with the mask head in the stage
       `panoptic`; None if the detector stays frozen, and for the stage `detection`.

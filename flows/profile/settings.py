@@ -44,7 +44,7 @@ class ResourcesConfig:
     """The settings that say on which hardware a profile runs; no result depends on them.
 
     gpus: numbers of the GPUs to use; null for all. processes: number of rank processes of a training or an evaluation, or 'auto'.
-    workers: number of data loader processes of each of them. side_by_side: number of variants of a study that are trained at the
+    workers: number of dataloader workers of each of them. side_by_side: number of variants of a study that are trained at the
     same time, each on its share of the GPUs.
     """
 

@@ -26,13 +26,13 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PARENT = "--parent="
 
 
-def attached(module: str, *arguments: str) -> list[str]:
+def command_ending_with_parent(module: str, *arguments: str) -> list[str]:
     """Returns a command line that runs the module in a process that ends with this one; this process must start it."""
     return [sys.executable, "-m", "flows.runtime.child_process", f"{PARENT}{os.getpid()}", module, *arguments]
 
 
 def guarded(module: str, *arguments: str) -> list[str]:
-    """Returns a command line like that of `attached` for a module that starts processes, which then end too; see guard.py."""
+    """Returns a command line like that of `command_ending_with_parent` for a module that starts processes, which then end too; see guard.py."""
     return [sys.executable, "-m", "flows.runtime.guard", f"{PARENT}{os.getpid()}", module, *arguments]
 
 

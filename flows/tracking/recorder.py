@@ -48,7 +48,8 @@ SECONDS_AFTER_FAILURE = 60.0
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # with this tag MLflow's UI shows the pages for model training
 SHOWN = {"val/AP": "AP", "val/AP50": "AP50", "val/mask/AP": "mask AP", "val/PQ": "PQ"}  # metrics in the list of runs
 COMPARISON = "comparison"  # this tag of a study's run holds the address of the page that compares its child runs
-RERUN_OF = "again.of"  # this tag of a repetition holds the id of the run that it repeats
+RERUN_OF = "rerun.of"  # this tag of a repetition holds the id of the run that it repeats
+FORMER_RERUN_OF = "again.of"  # the name of this tag in runs of earlier versions
 log = logging.getLogger(__name__)
 
 
@@ -193,7 +194,7 @@ class RunRecorder:
             [self.experiment_id], f"tags.{COMPARISON} LIKE '%'", max_results=200, order_by=["attributes.start_time DESC"]
         )
         for run in runs:
-            if RERUN_OF not in run.data.tags:
+            if not {RERUN_OF, FORMER_RERUN_OF} & run.data.tags.keys():
                 study = run.data.tags.get("study", run.data.tags["stage"])
                 links.setdefault(f"{study} compared in MLflow", ui_addresses.restored(run.data.tags[COMPARISON]))
         return {"all runs in MLflow": ui_addresses.experiment_page(self.experiment_id)} | dict(sorted(links.items()))

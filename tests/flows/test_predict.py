@@ -32,7 +32,7 @@ from flows.profile import artifacts, checkpoints
 from flows.profile.paths import Paths
 from tests.conftest import Trained, copy_data, tiny_settings
 from tests.flows.test_real_data import REAL, needs_real_data
-from tests.jobs.worker import carry_out
+from tests.jobs.training_process import carry_out
 from tests.model.test_published import TINY, arguments, published
 
 CPU = torch.device("cpu")

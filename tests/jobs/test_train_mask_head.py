@@ -24,7 +24,7 @@ from tests.jobs.training_jobs import (
     mask_job,
     weights,
 )
-from tests.jobs.worker import carry_out
+from tests.jobs.training_process import carry_out
 
 
 def test_two_processes_train_a_mask_head_as_one(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
