@@ -56,7 +56,7 @@ def pipeline(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     return metrics
 
 
-@task(cache_policy=NO_CACHE)  # Prefect would take a stage for up to date although its outputs are gone; DVC does not
+@task(cache_policy=NO_CACHE)  # Prefect's cache would skip a stage whose outputs were deleted; DVC checks them
 def reproduce(name: str, profile: str) -> None:
     """Runs `dvc repro` for one stage. Raises PipelineError if it fails."""
     target = f"{relative(Paths(profile).dvc_folder / 'dvc.yaml')}:{name}"
@@ -84,7 +84,7 @@ def summary(metrics: dict[str, float], paths: Paths) -> Table:
 
 
 def _run(command: list[str]) -> tuple[int, str]:
-    """Runs a command, and returns its exit code and, unless it prints to a terminal, its line with `error: `.
+    """Runs a command, and returns the exit code, and the last error line if the output is not a terminal.
 
     Without a terminal its output goes to the log of the flow run.
     """

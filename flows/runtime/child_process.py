@@ -61,13 +61,13 @@ def ended(process: subprocess.Popen[str]) -> Iterator[None]:
 
 
 def end_with_parent(parent: int | None, number: signal.Signals = signal.SIGKILL) -> None:
-    """Makes the system send this process the signal when its parent ends, and ends it now if `parent` is no more its parent.
+    """Makes the system send this process the signal when its parent ends, and ends it now if `parent` is no longer its parent.
 
     parent: None if it isn't known; then an earlier end of the parent is noticed only if the new parent is process 1.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number)
-    # If the parent ended before the call above, the call has taken the new parent for it.
+    # If the parent ended before the call above, the kernel now watches the new parent.
     if os.getppid() != parent and (parent is not None or os.getppid() == 1):
         os._exit(1)
     if sys.platform != "linux":

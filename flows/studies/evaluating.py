@@ -67,7 +67,7 @@ def remove_outdated(settings: Profile, paths: Paths, say: Callable[[str], None])
     kept = {*selected(settings, paths.profile, []), INDEX}
     there = sorted(paths.evaluating_studies.iterdir()) if paths.evaluating_studies.is_dir() else []
     for folder in there:
-        if folder.name not in kept and not folder.name.startswith("."):  # a folder in the making has a name with a dot
+        if folder.name not in kept and not folder.name.startswith("."):  # temporary folders start with a dot
             with exclusive(folder, tell=say):
                 directories.remove(folder)
             say(f"{relative(folder)}: removed, because the profile has no such study for its detector")

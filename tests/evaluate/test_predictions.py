@@ -157,7 +157,7 @@ def test_validation_in_memory_gives_what_the_files_give(model: Detr, dataset: Co
     assert {f"val/{name}": value for name, value in in_memory.items()} == pytest.approx(
         {name: value for name, value in metrics.items() if name.removeprefix("val/") in METRICS}
     )
-    # With the panoptic file alone the boxes are the same, so the in_memory are.
+    # With the panoptic file alone the boxes are the same, so the metrics computed in memory are too.
     panoptic_only = replace(split, instances=None)
     assert average_precision_of(
         model, dataset.categories, dataset_of(panoptic_only), 4, single_process(CPU), 0, Silent()

@@ -179,7 +179,7 @@ def test_a_server_that_is_not_there_stops_the_stage_with_one_line(monkeypatch: p
 def test_a_record_that_breaks_leaves_the_stage_alone(database: Path, caplog: pytest.LogCaptureFixture) -> None:
     with recorder.stage_run("data", DEMO, {}, []) as record:
         record.artifact(database.parent / "there is no such file")
-    assert "did not record there is no such file" in caplog.text
+    assert "could not record there is no such file" in caplog.text
     assert stored(record).info.status == "FINISHED"
 
 
