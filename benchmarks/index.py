@@ -1,6 +1,6 @@
 """Measures start-up time and memory with annotations of COCO's size: `python benchmarks/index.py [--workers 4]`.
 
-It generates 118,287 images with 860,001 objects and 1,300,000 panoptic segments, writes their index like the data stage, and
+It generates 118,287 images with 860,001 objects and 1,300,000 panoptic segments, writes their index like the check, and
 reads an epoch with dataloader workers. All images are the same tiny file, but the annotations are as many as COCO's.
 """
 

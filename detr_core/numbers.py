@@ -1,4 +1,4 @@
-"""Numbers as a reader sees them."""
+"""Formats numbers for reports."""
 
 from __future__ import annotations
 

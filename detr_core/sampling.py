@@ -1,4 +1,4 @@
-"""Which of many things are shown: evenly spaced ones, so that nobody picks the good ones."""
+"""Selects evenly spaced items, so that examples are not hand-picked."""
 
 from __future__ import annotations
 

@@ -38,8 +38,8 @@ PICTURES = 6  # how many pictures of each kind MLflow gets; the report has more
 def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]:
     """Writes predictions and their metrics (AP of boxes and masks, PQ, kinds of errors) to runs/<profile>/evaluation/.
 
-    Returns the content of metrics.json. Raises DatasetError, StageError or CheckpointError before work begins, and WorkerError if
-    one of several rank processes fails.
+    Returns the content of metrics.json. Raises DatasetError, StageError or CheckpointError before work begins, and
+    RankProcessError if one of several rank processes fails.
     """
     artifacts.dataset(paths)
     model = artifacts.whole_model(paths)

@@ -26,7 +26,7 @@ from detr_core.errors import ExpectedError
 from flows.profile.paths import DEFAULT_PROFILE, ROOT, Paths, relative
 from flows.profile.settings import load
 from flows.runtime import stage_runner
-from flows.runtime.child_process import attached, ended
+from flows.runtime.child_process import command_ending_with_parent, ended
 from flows.tracking import dead_runs, ui_addresses
 
 # The summary shows these metrics of evaluation/metrics.json, under these names.
@@ -56,11 +56,11 @@ def pipeline(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     return metrics
 
 
-@task(cache_policy=NO_CACHE)  # Prefect would take a stage for up to date although its outputs are gone; DVC does not
+@task(cache_policy=NO_CACHE)  # Prefect's cache would skip a stage whose outputs were deleted; DVC checks them
 def reproduce(name: str, profile: str) -> None:
     """Runs `dvc repro` for one stage. Raises PipelineError if it fails."""
     target = f"{relative(Paths(profile).dvc_folder / 'dvc.yaml')}:{name}"
-    code, reason = _run(attached("dvc", "repro", "--single-item", target))
+    code, reason = _run(command_ending_with_parent("dvc", "repro", "--single-item", target))
     if code != 0:
         raise PipelineError(f"stage {name} of profile {profile!r} failed{f': {reason}' if reason else ''}")
 
@@ -84,7 +84,7 @@ def summary(metrics: dict[str, float], paths: Paths) -> Table:
 
 
 def _run(command: list[str]) -> tuple[int, str]:
-    """Runs a command, and returns its exit code and, unless it prints to a terminal, its line with `error: `.
+    """Runs a command, and returns the exit code, and the last error line if the output is not a terminal.
 
     Without a terminal its output goes to the log of the flow run.
     """

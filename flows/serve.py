@@ -44,17 +44,17 @@ def main() -> None:
 
 
 def serve(prefect_port: int, mlflow_port: int) -> None:
-    """Starts the Prefect server, the worker and the MLflow UI, prints their addresses, and watches them. Raises ServerError.
+    """Starts the Prefect server, the Prefect worker and the MLflow UI, prints their addresses, and watches them.
 
-    When this function ends, for whatever reason, all these processes and the runs that the worker has started have ended. If one
-    of them is killed, its child processes become children of this process, which ends them.
+    When this function ends, for whatever reason, all these processes and the runs that the Prefect worker has started have ended.
+    If one of them is killed, its child processes become children of this process, which ends them. Raises ServerError.
     """
     guard.inherit_orphans()
     elsewhere = tracking_address.server()  # an MLflow server has a UI of its own
     for name, port in {"Prefect": prefect_port, **({} if elsewhere else {"MLflow": mlflow_port})}.items():
         _require_free(name, port)
     if elsewhere is None:
-        os.environ[ui_addresses.SERVED] = f"http://{HOST}:{mlflow_port}"  # the runs of the worker print links to this address
+        os.environ[ui_addresses.SERVED] = f"http://{HOST}:{mlflow_port}"  # runs of the Prefect worker print links to it
     url = os.environ["PREFECT_API_URL"] = address(prefect_port)  # all processes that are started below use this server
     with contextlib.ExitStack() as stack:
         stack.callback(guard.end_descendants, patience=1)  # this callback runs last
@@ -62,7 +62,7 @@ def serve(prefect_port: int, mlflow_port: int) -> None:
         log.unlink(missing_ok=True)
         server = start_server(prefect_port, log, {})
         stack.callback(stop, server, patience=5)
-        print("starting the Prefect server, a worker and the MLflow UI ...", flush=True)
+        print("starting the Prefect server, a Prefect worker and the MLflow UI ...", flush=True)
         mlflow = None if elsewhere else _start_mlflow(mlflow_port)
         if mlflow is not None:
             stack.callback(stop, mlflow, patience=guard.SECONDS + 2)
@@ -72,7 +72,7 @@ def serve(prefect_port: int, mlflow_port: int) -> None:
         worker = _start_worker()
         stack.callback(stop, worker, patience=guard.SECONDS + 2)
         if mlflow is not None:
-            stack.callback(mlflow.terminate)  # the MLflow UI then ends while the worker is stopped
+            stack.callback(mlflow.terminate)  # the MLflow UI then ends while the Prefect worker is stopped
         _prefect("deploy", "--all")
         if mlflow is not None:
             wait_until_ready("the MLflow UI", lambda: _mlflow_answers(mlflow_port), mlflow.pid, LOGS / "serve-mlflow.log")
@@ -83,7 +83,11 @@ def serve(prefect_port: int, mlflow_port: int) -> None:
             print(f"         with PREFECT_API_URL={url} set")
         print(f"logs     {relative(LOGS)}/serve-*.log")
         print("stop     ctrl-c", flush=True)
-        parts = {"the Prefect server": server, "the worker": worker, **({} if mlflow is None else {"the MLflow UI": mlflow})}
+        parts = {
+            "the Prefect server": server,
+            "the Prefect worker": worker,
+            **({} if mlflow is None else {"the MLflow UI": mlflow}),
+        }
         while True:
             time.sleep(1)
             for name, process in parts.items():

@@ -23,12 +23,12 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     """Trains the detector and returns the content of metrics.json.
 
     runs/<profile>/detection/ gets checkpoint.pt (the last), best.pt, metrics.json and history.jsonl. An interrupted training
-    continues from its state in .state/. Raises ConfigError, DatasetError or CheckpointError before work begins, and WorkerError
-    if a rank process fails.
+    continues from its state in .state/. Raises ConfigError, DatasetError or CheckpointError before work begins, and
+    RankProcessError if a rank process fails.
     """
     splits = artifacts.dataset(paths)
     init, masks = checkpoints.initial(settings.train_detection.init), settings.train_panoptic
-    if masks is not None and can_have_mask_head(settings):  # what makes a mask head impossible is told before hours of training
+    if masks is not None and can_have_mask_head(settings):  # report missing masks before the long training
         artifacts.require_masks(splits, masks.targets, paths)
         checkpoints.initial_mask_head(masks, settings.detector)
     return training_run.run("detection", init, None, settings, paths, reporter)

@@ -29,7 +29,8 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     whole model; the weights of a frozen detector are unchanged. If the profile's section `train_panoptic` is null, no mask head
     is trained: the folder gets only a text file that says so, and no metrics are returned. An interrupted training continues
     from its state in .state/.
-    Raises ConfigError, DatasetError, CheckpointError or StageError before work begins, and WorkerError if a rank process fails.
+    Raises ConfigError, DatasetError, CheckpointError or StageError before work begins, and
+    RankProcessError if a rank process fails.
     """
     splits = artifacts.dataset(paths)
     if settings.train_panoptic is None:

@@ -133,7 +133,7 @@ def trainings_in_this_process() -> Iterator[None]:
 
     from detr_core.distributed import single_process
     from detr_core.jobs.training import Job
-    from tests.jobs.worker import carry_out
+    from tests.jobs.training_process import carry_out
 
     def run(job: dict[str, Any], processes: int, reporter: Reporter, **_: Any) -> None:
         assert processes == 1

@@ -83,12 +83,12 @@ def test_panoptic_merging(path: Path) -> None:
     golden = np.load(path)
     logits, masks = torch.from_numpy(golden["pred_logits"]), torch.from_numpy(golden["pred_masks"])
     isthing = [label < int(golden["num_things"]) for label in range(logits.shape[-1] - 1)]
-    config = MergingConfig(threshold=0.85, smallest=4, mode="official")
+    config = MergingConfig(threshold=0.85, smallest=4, mode="published")
     segments = json.loads(str(golden["segments_info"]))
     kept, labels = kept_queries(logits, config.threshold), logits.argmax(-1)
     processed, target = sizes(golden["processed_sizes"]), sizes(golden["target_sizes"])
     for i in range(len(logits)):
-        # The released code takes a mask to cover the image without padding, so that is what its numbers are to be had with.
+        # The published code takes a mask to cover the image without padding, so that is what its numbers are to be had with.
         ours = merge(labels[i, kept[i]], masks[i, kept[i]], processed[i], processed[i], target[i], isthing, config)
         np.testing.assert_array_equal(ours[0], golden[f"id_map_{i}"])
         assert ours[1] == segments[i]

@@ -54,7 +54,9 @@ KINDS = {
         "an annotation whose area contradicts its box, and which is scored with the area of its mask or box", None
     ),
     "object_without_mask": Kind(
-        "an object without a mask although other objects have one; it trains no mask, and in val no mask is scored then", None
+        "an object without a mask although other objects have one; it is not used to train masks; if it is in val, no masks are "
+        "scored",
+        None,
     ),
     "columns_left_out": Kind(
         "an object whose label has more than a box (keypoints, a confidence, a track id), which is left out", None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from detr_core.data.annotation_cache import indexed
 from detr_core.data.annotations import Annotations, Targets, annotation_file, annotations_of, parsed
 from detr_core.data.splits import Split
 
@@ -12,8 +13,6 @@ def read_annotations(split: Split, targets: Targets, masks: bool) -> Annotations
     They are read from the split's index if it has one that fits the annotation file. This takes a second where parsing COCO's
     file takes a minute. Raises DatasetError, which names the file and the field, for a file that is missing or malformed.
     """
-    from detr_core.data.annotation_cache import indexed  # imported late, because that module imports this one
-
     return indexed(split, targets, masks) or annotations_of(
         parsed(annotation_file(split, targets), targets, masks), split, targets
     )

@@ -14,13 +14,13 @@ class MergingConfig:
     """Configures how the masks of the queries are merged into one panoptic map (section 4.4 of the paper).
 
     threshold: queries below this score are dropped. smallest: segments of this number of pixels or fewer are dropped.
-    mode: `official` merges the masks of a stuff class as the published code does, which undoes the merging when a small segment
+    mode: `published` merges the masks of a stuff class as the published code does, which undoes the merging when a small segment
     is removed afterwards. `paper` always merges them, as the paper describes.
     """
 
     threshold: float
     smallest: int
-    mode: Literal["official", "paper"]
+    mode: Literal["published", "paper"]
 
     def __post_init__(self) -> None:
         require(0 <= self.threshold <= 1, "threshold", "a score between 0 and 1", self.threshold)

@@ -53,10 +53,10 @@ def merge(
     no meaning.
 
     The masks of a stuff class form one segment, and the pixels of segments of `config.smallest` pixels or fewer go to other
-    segments. The mode 'official' does this as the published code does, which treats a merged mask as an empty segment and so
+    segments. The mode 'published' does this as the published code does, which treats a merged mask as an empty segment and so
     undoes the merging: its pixels go to the mask with the next largest logit. The mode 'paper' keeps stuff merged.
     """
-    official = config.mode == "official"
+    published = config.mode == "published"
     masks = over_image(mask_logits, padded_size, size)
     labels = labels.cpu()
     owner = _owners(labels, isthing)
@@ -64,12 +64,12 @@ def merge(
         id_map = _winners(masks, owner, original_size)
         area = np.bincount(id_map.ravel(), minlength=len(labels))[: len(labels)]
         large = torch.from_numpy(area > config.smallest)
-        if not official:
+        if not published:
             large = large[owner]
         if large.all():
             break
         masks, labels = masks[large.to(masks.device)], labels[large]
-        owner = torch.arange(len(labels)) if official else _owners(labels, isthing)
+        owner = torch.arange(len(labels)) if published else _owners(labels, isthing)
     owners, position = np.unique(owner.numpy(), return_inverse=True)
     if len(owners) == 0:
         return id_map, []

@@ -6,7 +6,7 @@ JOB.json is an object with these fields:
 - "checkpoint": the checkpoint's file; "dilation": whether it is a DC5 model, or null if the file shows that;
 - "owner": the profile that the checkpoint must belong to, or null for any checkpoint;
 - "data": the folder with dataset.json; "out": the folder of the results;
-- "workers": the number of data loader processes; "stage" and "profile": names for errors and the log.
+- "workers": the number of dataloader workers; "stage" and "profile": names for errors and the log.
 
 The results in `out` are those of detr_core.evaluate.predictions.predict. detr_core/jobs/training.py describes the output on
 stdout.

@@ -1,4 +1,4 @@
-"""What the training of the detector and the training of the mask head share: the job, its only writer, and its results.
+"""Defines what the trainings of the detector and of the mask head share: the job, its only writer, and its results.
 
 The results in the folder `out` are checkpoint.pt (the last), best.pt, metrics.json (the last value of every scalar) and
 history.jsonl (all of them). SIGINT or SIGTERM during a training ends it between two steps, with its state saved.
@@ -29,7 +29,7 @@ from detr_core.train.state import Files, Progress, fingerprint
 
 @dataclass(frozen=True)
 class Job:
-    """One training: the content of the file JOB.json.
+    """Describes one training: the content of the file JOB.json.
 
     - stage: `detection` or `panoptic`;
     - config: the fields of DetectionConfig or PanopticConfig;
@@ -37,7 +37,7 @@ class Job:
     - init: a checkpoint of this project or a published one. The stage `detection` starts from it, or from scratch if it is None.
       For the stage `panoptic` it is the detector;
     - data: the folder with dataset.json; work: the folder of the resumable state; out: the folder of the results;
-    - workers: the number of data loader processes; profile: the profile's name, which the checkpoints hold;
+    - workers: the number of dataloader workers; profile: the profile's name, which the checkpoints hold;
     - mask_head: the checkpoint whose mask head the stage `panoptic` starts from, or None;
     - loss: the fields of SoftmaxLossConfig, the loss of a detector that learns jointly with the mask head in the stage
       `panoptic`; None if the detector stays frozen, and for the stage `detection`.
@@ -115,12 +115,12 @@ def _train(job: Job, prepare: Prepare, process: ProcessContext, reporter: Report
 
 
 def batch_of_one_process(config: TrainConfig, process: ProcessContext) -> int:
-    """How many images a process validates at once: the training has shown that this many fit into its memory."""
+    """Returns how many images a process validates at once: the training has shown that this many fit into its memory."""
     return max(1, config.batch_size // (process.size * config.accumulation))
 
 
 def precision(name: str) -> torch.dtype:
-    """The type of numbers that the network computes in."""
+    """Returns the type of numbers that the network computes in."""
     return torch.bfloat16 if name == "bfloat16" else torch.float32
 
 

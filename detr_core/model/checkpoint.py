@@ -110,8 +110,7 @@ def _from_ours(content: dict[str, Any], path: Path) -> Checkpoint:
     try:
         config = detector_config(_with_newer_keys(content["detector"]), f"{path}: detector")
         categories = tuple(Category(**category) for category in content["categories"])
-        # Older checkpoints do not name their attention maps.
-        maps = content.get("attention_maps", "released") if content["mask_head"] else None
+        maps = _attention_maps(content)
         if maps not in (None, *get_args(AttentionMaps)):
             raise ConfigError(f"attention_maps: expected one of {get_args(AttentionMaps)}, found {maps!r}")
         model = build_detector(config, len(categories), maps)
@@ -119,6 +118,14 @@ def _from_ours(content: dict[str, Any], path: Path) -> Checkpoint:
         return Checkpoint(model, categories, content["meta"])
     except (ConfigError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path}: the checkpoint doesn't fit this version: {error}") from None
+
+
+def _attention_maps(content: Mapping[str, Any]) -> Any:
+    """Returns the kind of attention maps in a checkpoint, as it is called now; None without a mask head."""
+    if not content["mask_head"]:
+        return None
+    maps = content.get("attention_maps", "published")  # checkpoints older than this choice do not name it
+    return "published" if maps == "released" else maps  # its former name
 
 
 def _with_newer_keys(detector: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,7 +148,7 @@ def _from_published(content: Any, path: Path, dilation: bool | None, file_format
 
 
 def load_checkpoint_of(path: Path, profile: str, device: torch.device) -> Checkpoint:
-    """The detector in `path`, on `device`. Raises CheckpointError if it can't be read or is another profile's."""
+    """Returns the detector in `path`, on `device`. Raises CheckpointError if it can't be read or is another profile's."""
     checkpoint = load_checkpoint(path, device)
     owner = checkpoint.meta.get("profile")
     if owner != profile:

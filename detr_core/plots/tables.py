@@ -122,5 +122,5 @@ def average_precision_per_class(per_class: Mapping[str, Mapping[str, float]]) ->
 
 def panoptic_quality_per_class(per_class: Mapping[str, Mapping[str, float]]) -> Table:
     """Returns the table of PQ, SQ and RQ of each class that occurs."""
-    rows = [(name, tuple(percent(row, figure) for figure in ("pq", "sq", "rq"))) for name, row in per_class.items()]
+    rows = [(name, tuple(percent(row, metric) for metric in ("pq", "sq", "rq"))) for name, row in per_class.items()]
     return Table("class", ("PQ", "SQ", "RQ"), rows, bars=True)

@@ -74,7 +74,7 @@ def decoder_nms(
     """
     kind = inputs.model.config.kind
     if "decoder_layers" not in kind_of(kind).capabilities:
-        raise ConfigError(f"decoder_nms: expected a checkpoint of a detector with decoder layers, found kind {kind!r}")
+        raise ConfigError(f"study decoder-nms: expected a checkpoint of a detector with decoder layers, found kind {kind!r}")
     classes = classes_in(inputs.categories, dataset)
     rows: dict[tuple[int, float | None], list[np.ndarray]] = {}
     process = single_process(inputs.device)

@@ -1,6 +1,7 @@
-"""What an evaluating study consists of, and what it gets to work with. The studies themselves are the modules of evaluating/.
+"""Defines what an evaluating study consists of, and what it gets to work with.
 
-This module imports nothing that takes long to import, because every command reads the configurations of the studies.
+The studies themselves are the modules of evaluating/. This module imports nothing that takes long to import, because every
+command reads the configurations of the studies.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class TrainingModule(nn.Module):
     model: Detector
 
     def normalizer(self, counts: list[int]) -> Normalizer:
-        """What the losses are divided by, for images with so many targets each."""
+        """Returns the divisors of the losses for images with `counts` targets."""
         raise NotImplementedError
 
 

@@ -18,7 +18,7 @@ from detr_core.train.modules import TrainingModule
 
 def take_step(
     parallel: nn.Module,
-    task: TrainingModule,
+    module: TrainingModule,
     micro_batches: list[Batch],
     optimizer: torch.optim.Optimizer,
     clip_norm: float | None,
@@ -27,7 +27,7 @@ def take_step(
 ) -> dict[str, float]:
     """Executes one optimiser step with this process's micro-batches of the batch.
 
-    parallel: `task`, or DistributedDataParallel around it. Returns this process's share of the loss and of its terms by name.
+    parallel: `module`, or DistributedDataParallel around it. Returns this process's share of the loss and of its terms by name.
     Raises NonFiniteError if the loss or the gradient is not finite. Raises Interrupted in all processes, before any computation,
     if one of them was asked to stop.
     """
@@ -39,7 +39,7 @@ def take_step(
     if signals:
         raise Interrupted("asked to stop", signals[0])
     all_counts = [count for of_process, _ in gathered for count in of_process]
-    normalizer = task.normalizer(all_counts)
+    normalizer = module.normalizer(all_counts)
     sums: dict[str, Tensor] = {}
     for index, batch in enumerate(micro_batches):
         last = index == len(micro_batches) - 1
@@ -52,7 +52,7 @@ def take_step(
             (total * process.size).backward()
         for name, value in {"loss": total.detach(), **parts}.items():
             sums[name] = sums[name] + value if name in sums else value
-    trainable = [parameter for parameter in task.parameters() if parameter.requires_grad]
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     norm = nn.utils.clip_grad_norm_(trainable, clip_norm or float("inf"), foreach=True)
     values: list[float] = torch.stack([*sums.values(), norm]).tolist()
     if not all(map(math.isfinite, values)):

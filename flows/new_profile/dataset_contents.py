@@ -65,7 +65,7 @@ def read_contents(config: FolderConfig, seed: int) -> DatasetContents:
                 masked.add(name)
             if name == "train":
                 deep = first_sample_type(split.images / image.name for image in islice(entries.images.values(), _HEADERS))
-    if config.format != "coco":  # then a finding's place is that in a converted file, which the user does not have
+    if config.format != "coco":  # places refer to the converted file, which the user cannot see
         findings = [replace(finding, place=None) for finding in findings]
     difference = category_difference(names)
     notes = (

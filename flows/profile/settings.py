@@ -44,7 +44,7 @@ class ResourcesConfig:
     """The settings that say on which hardware a profile runs; no result depends on them.
 
     gpus: numbers of the GPUs to use; null for all. processes: number of rank processes of a training or an evaluation, or 'auto'.
-    workers: number of data loader processes of each of them. side_by_side: number of variants of a study that are trained at the
+    workers: number of dataloader workers of each of them. side_by_side: number of variants of a study that are trained at the
     same time, each on its share of the GPUs.
     """
 
@@ -101,9 +101,14 @@ class Profile:
 def variants(profile: Profile, study: str) -> dict[str, Profile]:
     """Returns the variants of a training study by name, each as a whole profile.
 
-    Raises ConfigError, which names the study and the key, if a variant overrides a key that doesn't exist or that a study can't
-    vary, is not a valid profile, has a detector that can't have the mask head that the study trains or has other targets, does
-    not validate as often as the study's median needs, or is the same as another variant.
+    Raises ConfigError, which names the study and the key, if a variant
+
+    - overrides a key that doesn't exist or that a study can't vary,
+    - is not a valid profile,
+    - has a detector that can't have the mask head that the study trains, or that has other targets,
+    - has a detector that a study of `measure` does not support,
+    - does not validate as often as the study's median needs, or
+    - is the same as another variant.
     """
     config = profile.studies.training[study]
     profiles: dict[str, Profile] = {}

@@ -21,7 +21,7 @@ from flows.rerun.worktree import RerunError
 from flows.runtime import arguments as command_line
 from flows.runtime import launch, stage_runner
 from flows.runtime.arguments import TOLERANCE
-from flows.runtime.child_process import attached, ended
+from flows.runtime.child_process import command_ending_with_parent, ended
 from flows.runtime.server import ensure_server
 from flows.tracking import reader, recorder, snapshot, ui_addresses
 from flows.tracking.reader import RecordedRun
@@ -113,7 +113,7 @@ def _remarks(run: RecordedRun, tree: Path) -> list[str]:
 def _carried_out(run: RecordedRun, tree: Path) -> str:
     """Runs the stage in the work tree, and returns the id of its run in MLflow. Raises RerunError if the stage fails."""
     study = [run.tags["study"]] if "study" in run.tags else []
-    command = attached(f"flows.{run.tags['stage']}", *study, "--profile", run.tags["profile"])
+    command = command_ending_with_parent(f"flows.{run.tags['stage']}", *study, "--profile", run.tags["profile"])
     if not (tree / "flows" / "runtime").is_dir():  # a commit in which this module had another name
         command[command.index("flows.runtime.child_process")] = "flows.attached"
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_", "OMP_NUM"))}

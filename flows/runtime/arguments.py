@@ -71,7 +71,8 @@ def _checkpoint(parser: argparse.ArgumentParser, required: bool) -> None:
     parser.add_argument(
         "--dilation",
         action=argparse.BooleanOptionalAction,
-        help="whether a published checkpoint is a DC5 model, which its weights do not show (default: as its `args` say, else no)",
+        help="whether a published checkpoint is a DC5 model, which its weights do not show (default: the value stored in the "
+        "file, or no if none is stored)",
     )
 
 

@@ -26,13 +26,13 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PARENT = "--parent="
 
 
-def attached(module: str, *arguments: str) -> list[str]:
+def command_ending_with_parent(module: str, *arguments: str) -> list[str]:
     """Returns a command line that runs the module in a process that ends with this one; this process must start it."""
     return [sys.executable, "-m", "flows.runtime.child_process", f"{PARENT}{os.getpid()}", module, *arguments]
 
 
 def guarded(module: str, *arguments: str) -> list[str]:
-    """Returns a command line like that of `attached` for a module that starts processes, which then end too; see guard.py."""
+    """Returns such a command line for a module that itself starts processes, which then end too; see guard.py."""
     return [sys.executable, "-m", "flows.runtime.guard", f"{PARENT}{os.getpid()}", module, *arguments]
 
 
@@ -61,13 +61,13 @@ def ended(process: subprocess.Popen[str]) -> Iterator[None]:
 
 
 def end_with_parent(parent: int | None, number: signal.Signals = signal.SIGKILL) -> None:
-    """Makes the system send this process the signal when its parent ends, and ends it now if `parent` is no more its parent.
+    """Makes the system send this process the signal when its parent ends, and ends it now if `parent` is no longer its parent.
 
     parent: None if it isn't known; then an earlier end of the parent is noticed only if the new parent is process 1.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number)
-    # If the parent ended before the call above, the call has taken the new parent for it.
+    # If the parent ended before the call above, the kernel now watches the new parent.
     if os.getppid() != parent and (parent is not None or os.getppid() == 1):
         os._exit(1)
     if sys.platform != "linux":

@@ -17,7 +17,7 @@ from types import FrameType
 
 import psutil
 
-from flows.runtime.child_process import attached, end_with_parent, parent_of_command_line
+from flows.runtime.child_process import command_ending_with_parent, end_with_parent, parent_of_command_line
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 PATIENCE = (1.5, 4.5)  # the seconds that the module has to end, and then the seconds that the remaining processes have
@@ -59,7 +59,7 @@ def main() -> None:
     known: list[psutil.Process] = []
     try:
         end_with_parent(parent, signal.SIGTERM)
-        child = subprocess.Popen(attached(*sys.argv[1:]))
+        child = subprocess.Popen(command_ending_with_parent(*sys.argv[1:]))
         child.wait()
     except Stopped:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -19,13 +19,13 @@ from detr_core.errors import ExpectedError
 from detr_core.reporter import Reporter, Silent
 from flows.profile.paths import STATE, relative
 from flows.profile.settings import ResourcesConfig
-from flows.runtime.child_process import attached
+from flows.runtime.child_process import command_ending_with_parent
 from flows.runtime.ranks import Ranks, environment_of, event, failure
 
 SECONDS_TO_SAVE = 120.0  # the time in which processes must finish their step and save their state; then they are killed
 
 
-class WorkerError(ExpectedError, RuntimeError):
+class RankProcessError(ExpectedError, RuntimeError):
     """A rank process failed. The message is one line: the error that it reported, or how it ended and where its log is."""
 
 
@@ -63,18 +63,18 @@ def run(
     job: dict[str, Any],
     processes: int,
     reporter: Reporter,
-    worker: str | None = None,
+    module: str | None = None,
     gpus: tuple[int, ...] | None = None,
     variant: str = "",
     side_by_side: int = 1,
 ) -> None:
     """Runs a job in rank processes until they end. Their events go to `reporter`, and all they print to a file in .state/log/.
 
-    job: the content of the file that the module `worker` reads, with `stage` and `profile`. worker: None for the training of the
-    job's stage. gpus: numbers among the GPUs that this process sees; None for all. variant: STUDY/VARIANT, if the job belongs to
-    a study. side_by_side: how many such jobs share the processors. Raises WorkerError, which names the error of the process that
-    failed first. All processes have ended when this function ends. An exception such as KeyboardInterrupt asks them to save their
-    state, which may take SECONDS_TO_SAVE.
+    job: the content of the file that the job module reads, with `stage` and `profile`. module: the name of the job module; None
+    for the training of the job's stage. gpus: numbers among the GPUs that this process sees; None for all. variant:
+    STUDY/VARIANT, if the job belongs to a study. side_by_side: how many such jobs share the processors. Raises RankProcessError,
+    which names the error of the process that failed first. All processes have ended when this function ends. An exception such
+    as KeyboardInterrupt asks them to save their state, which may take SECONDS_TO_SAVE.
     """
     name = "-".join([job["profile"], *filter(None, variant.split("/")), job["stage"]])
     log = STATE / "log" / f"{name}.log"
@@ -84,7 +84,9 @@ def run(
         file.write_text(json.dumps(job))
         common = _environment(processes * side_by_side, gpus)
         environments = [common | environment_of(rank, processes, store) for rank in range(processes)]
-        ranks = Ranks([attached(worker or f"detr_core.jobs.train_{job['stage']}", str(file))] * processes, environments)
+        ranks = Ranks(
+            [command_ending_with_parent(module or f"detr_core.jobs.train_{job['stage']}", str(file))] * processes, environments
+        )
         _running.add(ranks)
         try:
             _listen(ranks, reporter, stream)
@@ -98,7 +100,7 @@ def run(
     if failed is not None:
         reason = failure(failed, processes, relative(log))
         foreseen = failed.error is not None and failed.error.get("expected", True)
-        raise WorkerError(reason if foreseen else f"{job['stage']} failed: {reason}")
+        raise RankProcessError(reason if foreseen else f"{job['stage']} failed: {reason}")
 
 
 def _listen(ranks: Ranks, reporter: Reporter, stream: BinaryIO) -> None:

@@ -21,7 +21,7 @@ from flows.profile.paths import ROOT
 
 # After one process has failed, the others, which may wait for it in a collective call, must end within this time.
 SECONDS_TO_FOLLOW = 5.0
-# The output of a process is read for at most this time after its end, because its data loaders may hold the same pipe.
+# The output of a process is read for at most this time after its end, because its dataloader workers may hold the same pipe.
 SECONDS_TO_DRAIN = 10.0
 POLL = 0.2
 

@@ -23,7 +23,7 @@ from detr_core.atomic import write_text
 from detr_core.redaction import without_credentials
 from flows.profile.paths import MAIN, SHARED
 from flows.runtime import owners, processes
-from flows.runtime.child_process import attached, stop
+from flows.runtime.child_process import command_ending_with_parent, stop
 from flows.runtime.starting import wait_until_ready
 
 HOME = SHARED / "prefect"  # the value of PREFECT_HOME, where Prefect's database is
@@ -87,7 +87,7 @@ def start_server(port: int, log: Path, settings: dict[str, str]) -> subprocess.P
     with log.open("a") as stream:
         # In a session of its own the server does not receive ctrl-c: the process that started it stops it in order.
         return subprocess.Popen(
-            attached("prefect", "server", "start", "--host", HOST, "--port", str(port)),
+            command_ending_with_parent("prefect", "server", "start", "--host", HOST, "--port", str(port)),
             cwd=MAIN,
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -30,7 +30,7 @@ def run(
     """Trains, writes the results to runs/<profile>/<stage>/, and returns the content of metrics.json.
 
     An interrupted training continues from its state in .state/. `detr_core.jobs.training.Job` describes init and mask_head.
-    Raises WorkerError if a rank process fails.
+    Raises RankProcessError if a rank process fails.
     """
     result, work = paths.result(stage), paths.unfinished(f"train_{stage}")
     with exclusive(result, tell=reporter.message):

@@ -32,7 +32,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     for study in selected(settings, paths.profile, []):
         results = run_study(study, settings, paths, paths.evaluating_studies / study, reporter)
         metrics |= {f"{study}/{name}": value for name, value in results.items()}
-    write_index(settings, paths)
+    write_list_of_studies(settings, paths)
     return metrics
 
 
@@ -67,20 +67,20 @@ def remove_outdated(settings: Profile, paths: Paths, say: Callable[[str], None])
     kept = {*selected(settings, paths.profile, []), INDEX}
     there = sorted(paths.evaluating_studies.iterdir()) if paths.evaluating_studies.is_dir() else []
     for folder in there:
-        if folder.name not in kept and not folder.name.startswith("."):  # a folder in the making has a name with a dot
+        if folder.name not in kept and not folder.name.startswith("."):  # temporary folders start with a dot
             with exclusive(folder, tell=say):
                 directories.remove(folder)
             say(f"{relative(folder)}: removed, because the profile has no such study for its detector")
 
 
-def write_index(settings: Profile, paths: Paths) -> None:
+def write_list_of_studies(settings: Profile, paths: Paths) -> None:
     """Lists the profile's evaluating studies that support its detector in a file, so that DVC finds a folder with content."""
     paths.evaluating_studies.mkdir(parents=True, exist_ok=True)
     write_text(paths.evaluating_studies / INDEX, json.dumps(selected(settings, paths.profile, [])) + "\n")
 
 
 def _require_index(file: Path) -> None:
-    """Raises StageError if `file` exists and was not written by `write_index`, because it would be replaced."""
+    """Raises StageError if `file` exists and was not written by `write_list_of_studies`, because it would be replaced."""
     if not file.exists():
         return
     try:

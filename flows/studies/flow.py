@@ -64,7 +64,7 @@ def studies(profile: str = DEFAULT_PROFILE, study: str | list[str] | None = None
         else:
             results |= {f"{name}/{key}": value for key, value in metrics.items()}
     if whole_stage:
-        evaluating.write_index(settings, paths)
+        evaluating.write_list_of_studies(settings, paths)
     if asked and report.is_behind(paths):
         _draw_report(paths)
     if failed and len(names) == 1:

@@ -86,7 +86,7 @@ def recorded(run_id: str) -> RecordedRun:
 
 
 def repetition(run: RecordedRun) -> str | None:
-    """Returns the id of the latest repetition of `run`, which MLflow knows by the tag `again.of`; None without one."""
+    """Returns the id of the latest repetition of `run`, which MLflow knows by the tag `rerun.of`; None without one."""
     query = f"tags.`{recorder.RERUN_OF}` = '{run.run_id}' AND tags.stage = '{run.tags['stage']}'"
     repetitions = mlflow.MlflowClient().search_runs([run.experiment_id], query, order_by=["attributes.start_time DESC"])
     return next((candidate.info.run_id for candidate in repetitions if PARENT not in candidate.data.tags), None)

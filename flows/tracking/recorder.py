@@ -48,7 +48,8 @@ SECONDS_AFTER_FAILURE = 60.0
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # with this tag MLflow's UI shows the pages for model training
 SHOWN = {"val/AP": "AP", "val/AP50": "AP50", "val/mask/AP": "mask AP", "val/PQ": "PQ"}  # metrics in the list of runs
 COMPARISON = "comparison"  # this tag of a study's run holds the address of the page that compares its child runs
-RERUN_OF = "again.of"  # this tag of a repetition holds the id of the run that it repeats
+RERUN_OF = "rerun.of"  # this tag of a repetition holds the id of the run that it repeats
+FORMER_RERUN_OF = "again.of"  # the name of this tag in runs of earlier versions
 log = logging.getLogger(__name__)
 
 
@@ -119,7 +120,7 @@ class RunRecorder:
     def send(self) -> None:
         """Sends the metrics that have not been sent; if MLflow fails, they are kept for the next try."""
         self._send_at = time.monotonic() + SECONDS_AFTER_FAILURE
-        with _warning_only("metrics"):
+        with _warning_only("record metrics"):
             while self._pending:
                 self._client.log_batch(self.run_id, metrics=self._pending[:BATCH])
                 del self._pending[:BATCH]
@@ -134,7 +135,7 @@ class RunRecorder:
 
     def tag(self, name: str, value: str) -> None:
         """Sets a tag of the run. Credentials in addresses are removed."""
-        with _warning_only(f"the tag {name}"):
+        with _warning_only(f"record the tag {name}"):
             self._client.set_tag(self.run_id, name, without_credentials(value))
 
     def describe(self, name: str, about: str) -> None:
@@ -164,12 +165,12 @@ class RunRecorder:
 
     def artifact(self, file: Path, folder: str | None = None) -> None:
         """Adds a file to the run's artifacts."""
-        with _warning_only(file.name):
+        with _warning_only(f"record {file.name}"):
             self._client.log_artifact(self.run_id, str(file), folder)
 
     def model(self, checkpoint: Path, evaluate: Mapping[str, object], masks: Targets | None = None) -> None:
         """Adds the checkpoint as the run's model; see flows/tracking/model_record.py for `evaluate` and `masks`."""
-        with _warning_only("the model"):
+        with _warning_only("record the model"):
             model_record.log_model(checkpoint, evaluate, masks)
 
     @contextmanager
@@ -193,7 +194,7 @@ class RunRecorder:
             [self.experiment_id], f"tags.{COMPARISON} LIKE '%'", max_results=200, order_by=["attributes.start_time DESC"]
         )
         for run in runs:
-            if RERUN_OF not in run.data.tags:
+            if not {RERUN_OF, FORMER_RERUN_OF} & run.data.tags.keys():
                 study = run.data.tags.get("study", run.data.tags["stage"])
                 links.setdefault(f"{study} compared in MLflow", ui_addresses.restored(run.data.tags[COMPARISON]))
         return {"all runs in MLflow": ui_addresses.experiment_page(self.experiment_id)} | dict(sorted(links.items()))
@@ -263,7 +264,7 @@ def _recorded(
 
 def mark_dead_runs() -> None:
     """Marks runs of this machine whose process has ended; see dead_runs.py. Call it after `prepare`."""
-    with _warning_only("the mark of runs whose process has ended"):
+    with _warning_only("mark runs whose process has ended"):
         dead_runs.mark_in_mlflow(mlflow.MlflowClient())
 
 
@@ -282,17 +283,17 @@ def _ending(record: RunRecorder, terminate: Callable[[str], None]) -> Iterator[N
         raise
     finally:
         record.send()
-        with _warning_only("the end of the run"):
+        with _warning_only("record the end of the run"):
             terminate(status)
 
 
 @contextmanager
-def _warning_only(subject: str) -> Iterator[None]:
+def _warning_only(action: str) -> Iterator[None]:
     """Turns an error of MLflow in the block into a warning, because the stage's work doesn't depend on it.
 
-    subject: what was to be recorded, for the warning.
+    action: what MLflow could not do after such an error, for the warning: `record metrics`.
     """
     try:
         yield
     except (MlflowException, OSError) as error:
-        log.warning("MLflow at %s did not record %s: %s", public_uri(), subject, reason(error))
+        log.warning("MLflow at %s could not %s: %s", public_uri(), action, reason(error))

@@ -123,7 +123,7 @@ def test_neither_files_nor_memory_grow_over_epochs(split: Split) -> None:
     dataset = CocoDataset(split, "panoptic", True, training_transform(AugmentationConfig(0.5, None, None)), 0)
     process = psutil.Process()
     sizes: list[tuple[int, int]] = []
-    for epoch in range(120):  # in this process, where what a loader process would leave behind shows
+    for epoch in range(120):  # in this process, where what a dataloader worker would leave behind shows
         for _ in training_batches(dataset, BatchPlan(3, 1, 0), epoch, 0, ALONE, 0):
             pass
         if epoch in (40, 119):
@@ -132,13 +132,13 @@ def test_neither_files_nor_memory_grow_over_epochs(split: Split) -> None:
     assert sizes[1][1] - sizes[0][1] < 4 * 2**20
 
 
-def test_loader_processes_of_an_epoch_leave_nothing_behind(split: Split) -> None:
+def test_dataloader_workers_of_an_epoch_leave_nothing_behind(split: Split) -> None:
     dataset = CocoDataset(split, "panoptic", True, training_transform(AugmentationConfig(0.5, None, None)), 0)
     process, counts = psutil.Process(), []
     for epoch in range(4):
         batches = list(training_batches(dataset, BatchPlan(1, 1, 0), epoch, 0, ALONE, 1))
         assert len(batches) == 3
-        del batches  # in memory that the loader processes shared
+        del batches  # in memory that the dataloader workers shared
         gc.collect()
         counts.append((process.num_fds(), len(process.children())))
     assert counts[-1] == counts[0]

@@ -118,7 +118,7 @@ def test_starting_in_the_middle_gives_the_rest_without_reading_the_start(dataset
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_loader_processes_change_nothing(dataset: CocoDataset, workers: int) -> None:
+def test_dataloader_workers_change_nothing(dataset: CocoDataset, workers: int) -> None:
     for actual, expected in zip(batches(dataset, epoch=3, workers=workers), batches(dataset, epoch=3), strict=True):
         assert torch.equal(actual.images, expected.images)
         assert torch.equal(actual.padding, expected.padding)

@@ -28,7 +28,7 @@ from flows.tracking.detector_model import DetectorModel
 from tests.kinds import RECIPES
 from tests.tiny_detector import CPU, detector, study_inputs
 
-CONFIG = EvaluateConfig(4, None, True, MergingConfig(threshold=0.6, smallest=4, mode="official"))
+CONFIG = EvaluateConfig(4, None, True, MergingConfig(threshold=0.6, smallest=4, mode="published"))
 
 
 def sure(kind: str, dataset: CocoDataset) -> Detector:

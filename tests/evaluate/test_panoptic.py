@@ -13,7 +13,7 @@ from torch import Tensor
 from detr_core.evaluate.config import MergingConfig
 from detr_core.evaluate.panoptic import Segment, kept_queries, merge
 
-Mode = Literal["official", "paper"]
+Mode = Literal["published", "paper"]
 ISTHING = [True, True, False, False]
 
 
@@ -31,7 +31,7 @@ def test_each_pixel_goes_to_the_mask_with_the_largest_logit() -> None:
     masks = torch.zeros(2, 4, 6)
     masks[0, :, :4] = 3.0
     masks[1, :, 2:] = 4.0
-    for mode in ("official", "paper"):
+    for mode in ("published", "paper"):
         id_map, segments = merged([0, 2], masks, mode)
         assert id_map.tolist() == [[0, 0, 1, 1, 1, 1]] * 4
         assert segments == [
@@ -49,13 +49,13 @@ def test_two_things_of_one_class_stay_apart_and_stuff_is_merged() -> None:
     assert [(s["category_id"], s["area"]) for s in segments] == [(0, 8), (2, 16), (0, 8)]
 
 
-def test_official_merging_undoes_itself_when_the_merged_mask_is_taken_for_an_empty_segment() -> None:
+def test_published_merging_undoes_itself_when_the_merged_mask_is_taken_for_an_empty_segment() -> None:
     masks = torch.zeros(3, 2, 12)
     masks[0, :, :4] = 3.0  # a thing that is also the second choice on the right
     masks[0, :, 8:] = 1.0
     masks[1, :, 4:8] = 3.0  # stuff, in two masks
     masks[2, :, 8:] = 3.0
-    id_map, _ = merged([0, 2, 2], masks, "official")
+    id_map, _ = merged([0, 2, 2], masks, "published")
     assert id_map[0].tolist() == [0] * 4 + [1] * 4 + [0] * 4
     id_map, _ = merged([0, 2, 2], masks, "paper")
     assert id_map[0].tolist() == [0] * 4 + [1] * 8
@@ -65,7 +65,7 @@ def test_pixels_of_a_small_segment_go_to_the_others() -> None:
     masks = torch.zeros(2, 4, 4)
     masks[0] = 1.0
     masks[1, 0] = 2.0  # 4 pixels: not more than `smallest`
-    for mode in ("official", "paper"):
+    for mode in ("published", "paper"):
         id_map, segments = merged([1, 0], masks, mode)
         assert not id_map.any()
         assert segments == [{"id": 0, "isthing": True, "category_id": 1, "area": 16}]
@@ -73,7 +73,7 @@ def test_pixels_of_a_small_segment_go_to_the_others() -> None:
 
 
 def test_nothing_kept_or_nothing_large_enough() -> None:
-    for mode in ("official", "paper"):
+    for mode in ("published", "paper"):
         for labels in ([], [2, 2], [0, 1]):
             id_map, segments = merged(labels, torch.zeros(len(labels), 2, 2), mode)
             assert id_map.shape == (2, 2)
@@ -85,13 +85,13 @@ def test_padding_is_cropped_before_the_map_is_resized() -> None:
     masks = torch.zeros(2, 4, 8)
     masks[0, :, :2] = 1.0
     masks[1, :, 2:] = 1.0
-    config = MergingConfig(0.85, 4, "official")
+    config = MergingConfig(0.85, 4, "published")
     id_map, _ = merge(torch.tensor([0, 1]), masks, (16, 32), (16, 16), (32, 32), ISTHING, config)
     assert (id_map[:, :14] == 0).all()
     assert (id_map[:, 18:] == 1).all()
 
 
-@given(st.integers(0, 2**32 - 1), st.sampled_from(["official", "paper"]), st.integers(0, 12), st.integers(0, 40))
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["published", "paper"]), st.integers(0, 12), st.integers(0, 40))
 def test_segments_describe_the_map(seed: int, mode: Mode, queries: int, smallest: int) -> None:
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 4, queries).tolist()
@@ -108,4 +108,4 @@ def test_segments_describe_the_map(seed: int, mode: Mode, queries: int, smallest
     assert areas.tolist() == [segment["area"] for segment in segments]
     assert areas.min() > smallest
     stuff = [segment["category_id"] for segment in segments if not segment["isthing"]]
-    assert len(stuff) == len(set(stuff)) or mode == "official"
+    assert len(stuff) == len(set(stuff)) or mode == "published"

@@ -34,7 +34,7 @@ from tests.tiny_detector import CPU, dataset_of, detector
 
 REAL_DATA = Path(os.environ.get("DETR_REAL_DATA", "../shared/data"))
 CONFIG = EvaluateConfig(
-    batch_size=4, resize=None, empty_slot_override=True, panoptic=MergingConfig(threshold=0.6, smallest=4, mode="official")
+    batch_size=4, resize=None, empty_slot_override=True, panoptic=MergingConfig(threshold=0.6, smallest=4, mode="published")
 )
 
 
@@ -157,7 +157,7 @@ def test_validation_in_memory_gives_what_the_files_give(model: Detr, dataset: Co
     assert {f"val/{name}": value for name, value in in_memory.items()} == pytest.approx(
         {name: value for name, value in metrics.items() if name.removeprefix("val/") in METRICS}
     )
-    # With the panoptic file alone the boxes are the same, so the in_memory are.
+    # With the panoptic file alone the boxes are the same, so the metrics computed in memory are too.
     panoptic_only = replace(split, instances=None)
     assert average_precision_of(
         model, dataset.categories, dataset_of(panoptic_only), 4, single_process(CPU), 0, Silent()
@@ -166,7 +166,7 @@ def test_validation_in_memory_gives_what_the_files_give(model: Detr, dataset: Co
 
 
 @pytest.mark.skipif(not (REAL_DATA / "coco_panoptic").is_dir(), reason=f"no real images in {REAL_DATA} (DETR_REAL_DATA)")
-@pytest.mark.parametrize("mode", ["official", "paper"])
+@pytest.mark.parametrize("mode", ["published", "paper"])
 def test_real_images(tmp_path: Path, mode: Any) -> None:
     root = (REAL_DATA / "coco_panoptic").resolve()
     split = Split("val", root / "images", root / "instances.json", root / "panoptic.json", root / "panoptic")

@@ -54,7 +54,7 @@ def test_a_stage_depends_on_its_own_sections() -> None:
     own["train_detection"] |= {"detector"}
     assert sections(".yaml") == own
     own_studies: dict[str, set[str]] = {name: set() for name in STAGES}
-    own_studies["studies"] = {"evaluating"}  # the budgets of the others are none of its business
+    own_studies["studies"] = {"evaluating"}  # it does not depend on the settings of training studies
     own_studies["report"] = {"evaluating", "training"}  # it says which studies there are to be run
     assert sections(".studies.yaml") == own_studies
 
@@ -128,7 +128,7 @@ def test_what_dvc_does_again_and_what_it_leaves(clone: Path, server: dict[str, s
     run("dvc", "repro", graph)
     assert page.read_text() == html, "the page that was drawn without dvc is dvc's page too"
 
-    # An NMS threshold retrains nothing, and how a profile is run is no part of what it is.
+    # A new NMS threshold retrains nothing, and a change of `resources` makes no stage stale.
     for end, old, new in ((".studies", "nms: [null, 0.7, 0.5]", "nms: [null, 0.6]"), ("", "workers: 0", "workers: 1")):
         params = clone / f"params/smoke{end}.yaml"
         params.write_text(params.read_text().replace(old, new))

@@ -32,7 +32,7 @@ from flows.profile import artifacts, checkpoints
 from flows.profile.paths import Paths
 from tests.conftest import Trained, copy_data, tiny_settings
 from tests.flows.test_real_data import REAL, needs_real_data
-from tests.jobs.worker import carry_out
+from tests.jobs.training_process import carry_out
 from tests.model.test_published import TINY, arguments, published
 
 CPU = torch.device("cpu")
@@ -40,15 +40,15 @@ SMALL = ["--short", "64", "--longest", "107"]
 
 
 @pytest.fixture(scope="module")
-def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def published_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns the file of a small detector in the published format, whose scores are near 0 or 1."""
-    return write(tmp_path_factory.mktemp("released") / "detector.pth", mask_head=False)
+    return write(tmp_path_factory.mktemp("published") / "detector.pth", mask_head=False)
 
 
 @pytest.fixture(scope="module")
-def released_panoptic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def published_panoptic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns the file of a small detector with a mask head in the published format."""
-    return write(tmp_path_factory.mktemp("released") / "panoptic.pth", mask_head=True)
+    return write(tmp_path_factory.mktemp("published") / "panoptic.pth", mask_head=True)
 
 
 def weights(mask_head: bool) -> dict[str, torch.Tensor]:
@@ -104,7 +104,7 @@ def test_predictions_of_a_folder(
     capsys: pytest.CaptureFixture[str],
     mask_head: bool,
 ) -> None:
-    checkpoint = request.getfixturevalue("released_panoptic" if mask_head else "released")
+    checkpoint = request.getfixturevalue("published_panoptic" if mask_head else "published_file")
     out = tmp_path / "out"
     command(predict, monkeypatch, "--checkpoint", checkpoint, "--images", images, "--out", out, "--threshold", 0.5, *SMALL)
     content = json.loads((out / "predictions.json").read_text())
@@ -121,8 +121,8 @@ def test_predictions_of_a_folder(
         assert Image.open(out / "panoptic" / entry["file_name"]).size == (width, height)
 
 
-def test_the_threshold_only_filters(released_panoptic: Path, images: Path, tmp_path: Path) -> None:
-    trained = load_checkpoint(released_panoptic, CPU)
+def test_the_threshold_only_filters(published_panoptic: Path, images: Path, tmp_path: Path) -> None:
+    trained = load_checkpoint(published_panoptic, CPU)
     config = predict.evaluation(trained, 64, 107)
     files = predict.found_images(str(images / "*.jpg"))
     everything = predict.run(trained, files, 0.0, config, tmp_path / "all", Silent())["annotations"]
@@ -143,8 +143,8 @@ def test_our_own_checkpoint_gives_what_its_evaluation_gave(trained: Trained, tmp
     assert len(content["annotations"]) == sum(entry["score"] >= 0.05 for entry in evaluated)
 
 
-def test_the_size_is_the_profiles(released: Path) -> None:
-    checkpoint = load_checkpoint(released, CPU)
+def test_the_size_is_the_profiles(published_file: Path) -> None:
+    checkpoint = load_checkpoint(published_file, CPU)
     assert predict.evaluation(checkpoint, None, None).resize == ResizeConfig((800,), 1333)
     assert predict.evaluation(replace(checkpoint, meta={"profile": "demo"}), None, None).resize is None
     assert predict.evaluation(replace(checkpoint, meta={"profile": "gone"}), 64, 107).resize == ResizeConfig((64,), 107)
@@ -153,26 +153,26 @@ def test_the_size_is_the_profiles(released: Path) -> None:
 
 
 def test_what_can_not_be_predicted(
-    released: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    published_file: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(DatasetError, match=r"--images .*nowhere: expected an image, a folder of images or a glob"):
         predict.found_images(str(tmp_path / "nowhere"))
     with pytest.raises(SystemExit, match=r"error: --out .*: expected a new or an empty folder, found a file or a folder"):
-        command(predict, monkeypatch, "--checkpoint", released, "--images", images, "--out", images)
+        command(predict, monkeypatch, "--checkpoint", published_file, "--images", images, "--out", images)
     with pytest.raises(SystemExit, match=r"error: .*notes.txt: expected an image"):
-        command(predict, monkeypatch, "--checkpoint", released, "--images", images / "notes.txt", "--out", tmp_path / "out")
+        command(predict, monkeypatch, "--checkpoint", published_file, "--images", images / "notes.txt", "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     with pytest.raises(SystemExit, match=r"error: .*nothing.pth: expected a file, found none"):
         command(predict, monkeypatch, "--checkpoint", tmp_path / "nothing.pth", "--images", images, "--out", tmp_path / "out")
     rest = ("--images", images, "--out", tmp_path / "out")
     with pytest.raises(SystemExit, match=r"error: .*expected a file with sha256 0{64}, found one with"):
-        command(predict, monkeypatch, "--checkpoint", released, "--sha256", "0" * 64, *rest)
+        command(predict, monkeypatch, "--checkpoint", published_file, "--sha256", "0" * 64, *rest)
     with pytest.raises(SystemExit, match=r"https://example.invalid/a.pth: expected the sha256"):
         command(predict, monkeypatch, "--checkpoint", "https://example.invalid/a.pth", *rest)
 
 
-def test_an_export_is_the_published_file_again(released_panoptic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    command(export, monkeypatch, "--checkpoint", released_panoptic, "--out", tmp_path / "again.pth")
+def test_an_export_is_the_published_file_again(published_panoptic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command(export, monkeypatch, "--checkpoint", published_panoptic, "--out", tmp_path / "again.pth")
     ours, theirs = torch.load(tmp_path / "again.pth", weights_only=True)["model"], weights(mask_head=True)
     assert list(ours) == list(theirs)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -183,7 +183,7 @@ def test_an_export_is_the_published_file_again(released_panoptic: Path, tmp_path
 def test_published_weights_on_coco_itself(
     request: pytest.FixtureRequest, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mask_head: bool
 ) -> None:
-    checkpoint = request.getfixturevalue("released_panoptic" if mask_head else "released")
+    checkpoint = request.getfixturevalue("published_panoptic" if mask_head else "published_file")
     where, settings = Paths("coco-real"), tiny_settings()
     shutil.rmtree(where.data, ignore_errors=True)
     where.data.mkdir(parents=True)
@@ -205,11 +205,11 @@ def test_published_weights_on_coco_itself(
 
 
 @needs_real_data
-def test_predictions_of_real_images(released: Path, tmp_path: Path) -> None:
+def test_predictions_of_real_images(published_file: Path, tmp_path: Path) -> None:
     files = predict.found_images(str(REAL / "coco_panoptic" / "images"))
     grey = [file for file in files if Image.open(file).mode == "L"]
     assert grey, "some of COCO is greyscale"
-    trained = load_checkpoint(released, CPU)
+    trained = load_checkpoint(published_file, CPU)
     content = predict.run(trained, files[:3] + grey[:1], 0.5, predict.evaluation(trained, 64, 107), tmp_path / "out", Silent())
     well_formed(content, mask_head=False)
     assert len(list((tmp_path / "out" / "pictures").iterdir())) == 4
@@ -250,14 +250,14 @@ def blood_cells(tmp_path: Path) -> Path:
 
 
 @needs_real_data
-def test_fine_tuning_to_ones_own_classes(released_panoptic: Path, blood_cells: Path, tmp_path: Path) -> None:
+def test_fine_tuning_to_ones_own_classes(published_panoptic: Path, blood_cells: Path, tmp_path: Path) -> None:
     reporter = Memory()
-    job = fine_tuning(blood_cells, tmp_path / "tuned", released_panoptic)
+    job = fine_tuning(blood_cells, tmp_path / "tuned", published_panoptic)
     progress = carry_out(job, ProcessContext(rank=0, size=1, device=CPU), reporter)
     [message] = reporter.messages
     assert message == "the class head is new, for 3 classes; all other weights come from the checkpoint, which had 133"
     assert progress.step == 1
-    tuned, source = load_checkpoint(tmp_path / "tuned" / "out" / "checkpoint.pt", CPU), load_checkpoint(released_panoptic, CPU)
+    tuned, source = load_checkpoint(tmp_path / "tuned" / "out" / "checkpoint.pt", CPU), load_checkpoint(published_panoptic, CPU)
     assert [category.name for category in tuned.categories] == ["RBC", "WBC", "Platelets"]
     assert tuned.model.class_embed.weight.shape == (4, TINY.width)
     theirs = source.model.state_dict()
@@ -274,10 +274,10 @@ def test_fine_tuning_to_ones_own_classes(released_panoptic: Path, blood_cells: P
 
 
 @needs_real_data
-def test_fine_tuning_a_panoptic_checkpoint_keeps_its_mask_head(released_panoptic: Path, tmp_path: Path) -> None:
+def test_fine_tuning_a_panoptic_checkpoint_keeps_its_mask_head(published_panoptic: Path, tmp_path: Path) -> None:
     split = SplitConfig("images", "instances.json", "panoptic.json", "panoptic")
     write_dataset(tmp_path, REAL / "coco_panoptic", split, split)
-    job = fine_tuning(tmp_path, tmp_path / "tuned", released_panoptic)
+    job = fine_tuning(tmp_path, tmp_path / "tuned", published_panoptic)
     detection = replace(job, config=job.config | {"targets": "panoptic"})
     carry_out(detection, ProcessContext(rank=0, size=1, device=CPU), Silent())
     common = set(detection.config) & set(as_dict(tiny_settings().train_panoptic)) - {"loss", "optimizer", "seed"}
@@ -285,10 +285,10 @@ def test_fine_tuning_a_panoptic_checkpoint_keeps_its_mask_head(released_panoptic
     tuned, reporter = str(tmp_path / "tuned" / "out" / "checkpoint.pt"), Memory()
     work, out = str(tmp_path / "work"), str(tmp_path / "out")
     config = masks | {"optimizer": masks["optimizer"] | {"lr": 1e-6}}
-    of_masks = Job("panoptic", config, None, tuned, str(tmp_path), work, out, 0, "tiny", str(released_panoptic))
+    of_masks = Job("panoptic", config, None, tuned, str(tmp_path), work, out, 0, "tiny", str(published_panoptic))
     carry_out(of_masks, ProcessContext(rank=0, size=1, device=CPU), reporter)
     assert reporter.messages == ["all 32 weights of the mask head come from the checkpoint"]
-    source = load_checkpoint(released_panoptic, CPU).model.state_dict()
+    source = load_checkpoint(published_panoptic, CPU).model.state_dict()
     detector = load_checkpoint(Path(tuned), CPU).model.state_dict()
     for name, value in load_checkpoint(tmp_path / "out" / "checkpoint.pt", CPU).model.state_dict().items():
         if name in detector:
@@ -298,11 +298,11 @@ def test_fine_tuning_a_panoptic_checkpoint_keeps_its_mask_head(released_panoptic
 
 
 @needs_real_data
-def test_the_class_head_stays_with_the_same_classes(released: Path, tmp_path: Path) -> None:
+def test_the_class_head_stays_with_the_same_classes(published_file: Path, tmp_path: Path) -> None:
     split = SplitConfig("images", "instances.json", None, None)
     write_dataset(tmp_path, REAL / "coco_instances", split, split)
-    reporter, source = Memory(), load_checkpoint(released, CPU)
-    job = fine_tuning(tmp_path, tmp_path / "tuned", released)
+    reporter, source = Memory(), load_checkpoint(published_file, CPU)
+    job = fine_tuning(tmp_path, tmp_path / "tuned", published_file)
     carry_out(job, ProcessContext(rank=0, size=1, device=CPU), reporter)
     assert reporter.messages == ["all weights come from the checkpoint; the class head keeps its 80 classes"]
     tuned = load_checkpoint(tmp_path / "tuned" / "out" / "checkpoint.pt", CPU)
@@ -312,20 +312,20 @@ def test_the_class_head_stays_with_the_same_classes(released: Path, tmp_path: Pa
 
 
 @needs_real_data
-def test_another_detector_is_refused(released: Path, blood_cells: Path, tmp_path: Path) -> None:
+def test_another_detector_is_refused(published_file: Path, blood_cells: Path, tmp_path: Path) -> None:
     other = replace(TINY, width=64, queries=20, dropout=0.0)
     with pytest.raises(ConfigError) as error:
-        carry_out(fine_tuning(blood_cells, tmp_path, released, other), ProcessContext(rank=0, size=1, device=CPU), Silent())
+        carry_out(fine_tuning(blood_cells, tmp_path, published_file, other), ProcessContext(rank=0, size=1, device=CPU), Silent())
     assert str(error.value) == (
         "detector.queries: expected 7, the value of the checkpoint of init, found 20; "
         "detector.width: expected 32, the value of the checkpoint of init, found 64"
     )
 
 
-def test_an_initial_checkpoint_is_checked(released: Path) -> None:
-    assert checkpoints.local_file(str(released), digest(released)) == released
+def test_an_initial_checkpoint_is_checked(published_file: Path) -> None:
+    assert checkpoints.local_file(str(published_file), digest(published_file)) == published_file
     with pytest.raises(CheckpointError, match="expected a file with sha256"):
-        checkpoints.local_file(str(released), "0" * 64)
+        checkpoints.local_file(str(published_file), "0" * 64)
     with pytest.raises(CheckpointError, match="expected an https address"):
         checkpoints.local_file("ftp://127.0.0.1/a.pth", "0" * 64)
     with pytest.raises(ConfigError, match="sha256: expected the checksum of the file at the address, found None"):

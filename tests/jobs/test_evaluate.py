@@ -12,7 +12,7 @@ from detr_core.directories import MARK
 from detr_core.reporter import Memory
 from flows import evaluate
 from flows.runtime import launch
-from flows.runtime.launch import WorkerError
+from flows.runtime.launch import RankProcessError
 from tests.conftest import Trained
 
 
@@ -50,7 +50,7 @@ def test_two_processes_leave_what_one_leaves(trained: Trained, tmp_path: Path, b
 def test_an_error_in_a_process_is_the_stages_and_leaves_nothing(trained: Trained, tmp_path: Path) -> None:
     settings = replace(trained.settings, resources=replace(trained.settings.resources, processes=2))
     checkpoint = trained.paths.panoptic / "checkpoint.pt"
-    with pytest.raises(WorkerError, match="expected a checkpoint of profile 'other', found one of 'tiny'"):
+    with pytest.raises(RankProcessError, match="expected a checkpoint of profile 'other', found one of 'tiny'"):
         evaluate.evaluated(checkpoint, None, "other", settings, trained.paths, tmp_path / "out", Memory())
     assert list(tmp_path.iterdir()) == []
     assert (launch.STATE / "log" / "tiny-evaluation.log").is_file()

@@ -23,7 +23,7 @@ from tests.jobs.training_jobs import (
     ALONE,
     job,
 )
-from tests.jobs.worker import carry_out
+from tests.jobs.training_process import carry_out
 from tests.kinds import RECIPES
 
 
@@ -85,5 +85,5 @@ def test_of_several_processes_the_one_whose_loss_it_was_names_its_images(
     content["annotations"] = [annotation for annotation in content["annotations"] if annotation["image_id"] == full]
     file.write_text(json.dumps(content))
     loss = replace(tiny_settings().train_detection.loss, giou=3.4e38)
-    with pytest.raises(launch.WorkerError, match=rf"not finite \(loss inf, .*\), image ids \[{full}\], at step 1 "):
+    with pytest.raises(launch.RankProcessError, match=rf"not finite \(loss inf, .*\), image ids \[{full}\], at step 1 "):
         launch.run(asdict(job(copy, tmp_path, loss=loss)), 2, Silent())

@@ -31,7 +31,7 @@ from tests.jobs.training_jobs import (
     mask_job,
     weights,
 )
-from tests.jobs.worker import carry_out, float64
+from tests.jobs.training_process import carry_out, float64
 
 WAYS = [("panoptic", "joint"), ("instances", "frozen"), ("instances", "joint")]  # test_train_mask_head.py has panoptic and frozen
 
@@ -132,7 +132,7 @@ def test_two_processes_and_micro_batches_train_as_one(
 ) -> None:
     monkeypatch.setattr(launch, "STATE", tmp_path / "state")
     monkeypatch.setenv("FLOAT64", "1")
-    launch.run(asdict(of_masks(tmp_path / "two", targets, detector)), 2, Silent(), worker="tests.jobs.worker")
+    launch.run(asdict(of_masks(tmp_path / "two", targets, detector)), 2, Silent(), module="tests.jobs.training_process")
     with float64():
         carry_out(of_masks(tmp_path / "one", targets, detector), ALONE, Silent())
         carry_out(of_masks(tmp_path / "four", targets, detector, accumulation=4), ALONE, Silent())

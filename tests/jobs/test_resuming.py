@@ -33,7 +33,7 @@ from tests.jobs.training_jobs import (
     job_of,
     weights,
 )
-from tests.jobs.worker import carry_out
+from tests.jobs.training_process import carry_out
 from tests.kinds import RECIPES
 
 
@@ -108,11 +108,11 @@ def test_two_processes_go_on_bit_for_bit_too_whoever_starts_them(
     run_by_torchrun(job(dataset, tmp_path / "whole", **everything), tmp_path / "job.json")
     interrupted, reporter = asdict(job(dataset, tmp_path / "interrupted", **everything)), Memory()
     monkeypatch.setenv("SIGNAL_AT", f"{int(signal.SIGTERM)}:1")  # of 6 steps in 2 epochs; one of two processes gets it
-    with pytest.raises(launch.WorkerError, match=r"^interrupted after step 1 of 6; run the same command again to continue$"):
-        launch.run(interrupted, 2, Silent(), worker="tests.jobs.worker")
+    with pytest.raises(launch.RankProcessError, match=r"^interrupted after step 1 of 6; run the same command again to continue$"):
+        launch.run(interrupted, 2, Silent(), module="tests.jobs.training_process")
     monkeypatch.setenv("SIGNAL_AT", f"{int(signal.SIGKILL)}:5")  # the state is of step 4, within the second epoch
-    with pytest.raises(launch.WorkerError, match=r"detection failed: process 1 of 2 \(rank 0\) was killed by signal 9"):
-        launch.run(interrupted, 2, reporter, worker="tests.jobs.worker")
+    with pytest.raises(launch.RankProcessError, match=r"detection failed: process 1 of 2 \(rank 0\) was killed by signal 9"):
+        launch.run(interrupted, 2, reporter, module="tests.jobs.training_process")
     monkeypatch.delenv("SIGNAL_AT")
     launch.run(interrupted, 2, reporter)
     assert reporter.messages == ["resuming after step 1", "resuming after step 4"]

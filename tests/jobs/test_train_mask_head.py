@@ -24,7 +24,7 @@ from tests.jobs.training_jobs import (
     mask_job,
     weights,
 )
-from tests.jobs.worker import carry_out
+from tests.jobs.training_process import carry_out
 
 
 def test_two_processes_train_a_mask_head_as_one(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +52,7 @@ def test_another_profiles_detector_gets_no_mask_head(dataset: Path, tmp_path: Pa
     assert not [path for path in (tmp_path / "masks").rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("maps", ["released", "per_head", "none"])
+@pytest.mark.parametrize("maps", ["published", "per_head", "none"])
 def test_a_profile_chooses_the_attention_maps_of_its_mask_head(maps: Any) -> None:
     config = replace(tiny_settings().train_panoptic, attention_maps=maps, attention_gain=1.0)
     assert with_mask_head(Detr(tiny_settings().detector, 3, mask_head=False), config).attention_maps == maps

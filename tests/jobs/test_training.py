@@ -22,7 +22,7 @@ from tests.jobs.training_jobs import (
     job_of,
     weights,
 )
-from tests.jobs.worker import carry_out, float64
+from tests.jobs.training_process import carry_out, float64
 from tests.kinds import RECIPES
 
 
@@ -34,7 +34,7 @@ def test_every_kind_of_detector_trains_alike_in_two_processes_and_in_four_micro_
     # here and -1e-6 there, the gradient jumps by half a percent, and AdamW makes whole steps of the backbone's small gradients.
     monkeypatch.setattr(launch, "STATE", tmp_path / "state")
     monkeypatch.setenv("FLOAT64", "1")
-    launch.run(asdict(job_of(kind, dataset, tmp_path / "two")), 2, Silent(), worker="tests.jobs.worker")
+    launch.run(asdict(job_of(kind, dataset, tmp_path / "two")), 2, Silent(), module="tests.jobs.training_process")
     with float64():
         carry_out(job_of(kind, dataset, tmp_path / "one"), ALONE, Silent())
         carry_out(job_of(kind, dataset, tmp_path / "four", accumulation=4), ALONE, Silent())

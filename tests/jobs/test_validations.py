@@ -9,7 +9,7 @@ import pytest
 from detr_core.config import ConfigError
 from detr_core.reporter import Silent
 from tests.jobs.training_jobs import ALONE, history, job, weights
-from tests.jobs.worker import carry_out
+from tests.jobs.training_process import carry_out
 
 
 def validated_epochs(folder: Path) -> list[float]:

@@ -20,7 +20,7 @@ from detr_core.model.common.config import BackboneConfig
 from detr_core.model.common.files import CheckpointError
 
 R18 = BackboneConfig("resnet18", dilation=False, weights="imagenet", norm="frozen", frozen_stages=2)
-RELEASED = "resnet18-f37072fd.pth"  # the name under which torchvision keeps the file
+PUBLISHED = "resnet18-f37072fd.pth"  # the name under which torchvision keeps the file
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def loaded(config: BackboneConfig) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("local", [False, True])
 def test_weights_come_from_torchvision_or_a_file(hub: Path, tmp_path: Path, local: bool) -> None:
     state = classifier()
-    file = tmp_path / "mine.pth" if local else hub / RELEASED
+    file = tmp_path / "mine.pth" if local else hub / PUBLISHED
     torch.save(state, file)
     backbone = loaded(replace(R18, weights=str(file)) if local else R18)
     assert {name for name in state.keys() - backbone.keys() if "num_batches_tracked" not in name} == {"fc.weight", "fc.bias"}

@@ -47,7 +47,19 @@ def test_the_softmax_of_the_attention_maps_goes_with_the_weights(tmp_path: Path)
         load_checkpoint(path, CPU)
     del content["attention_maps"]  # a checkpoint of before there was a choice
     torch.save(content, path)
-    assert load_checkpoint(path, CPU).model.attention_maps == "released"
+    assert load_checkpoint(path, CPU).model.attention_maps == "published"
+
+
+def test_attention_maps_under_their_former_name_are_read_as_published(tmp_path: Path) -> None:
+    path, model = tmp_path / "a.pt", Detr(SMALL, 3, True, "published").eval()
+    save_checkpoint(path, model, CATEGORIES, {})
+    torch.save(torch.load(path, weights_only=True) | {"attention_maps": "released"}, path)
+    loaded = load_checkpoint(path, CPU).model
+    assert loaded.attention_maps == loaded.bbox_attention.softmax == "published"
+    query = torch.zeros(1, dtype=torch.int64)
+    with torch.inference_mode():
+        ours, theirs = (each.masks(each(*images()), query, query) for each in (model, loaded))
+    assert torch.equal(ours, theirs)
 
 
 def test_a_checkpoint_from_before_object_queries_could_enter_at_the_input(tmp_path: Path) -> None:

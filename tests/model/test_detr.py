@@ -162,11 +162,11 @@ def test_masks_of_chosen_queries_are_those_of_all() -> None:
 
 
 @torch.inference_mode()
-def test_the_softmax_of_attention_maps_is_as_released_or_of_each_head() -> None:
+def test_the_softmax_of_attention_maps_is_as_published_or_of_each_head() -> None:
     x, padding = images()
     padding[0, :, 24:] = True
     sums = {}
-    for softmax in ("released", "per_head"):
+    for softmax in ("published", "per_head"):
         torch.manual_seed(0)
         model = Detr(SMALL, 3, True, softmax).eval()
         output = model(x, padding)
@@ -177,7 +177,7 @@ def test_the_softmax_of_attention_maps_is_as_released_or_of_each_head() -> None:
         assert (maps.masked_select(~output.padding[:, None]) > 0).all()
         sums[softmax] = maps.sum((2, 3))
     torch.testing.assert_close(sums["per_head"], torch.ones(2, 4))
-    torch.testing.assert_close(sums["released"].sum(1), torch.ones(2))
+    torch.testing.assert_close(sums["published"].sum(1), torch.ones(2))
 
 
 @torch.inference_mode()

@@ -258,7 +258,7 @@ def test_the_loss_of_a_step_is_the_sum_over_its_parts() -> None:
     torch.testing.assert_close(halves[0] + halves[1], whole, rtol=1e-4, atol=1e-5)
 
 
-def test_what_is_drawn_for_an_image_depends_on_its_chance_alone() -> None:
+def test_proposals_sampled_for_an_image_depend_only_on_its_sampling_seed() -> None:
     model = detector().train()
     x, padding = images()
 

@@ -82,7 +82,7 @@ def test_a_published_file_gives_golden_outputs(path: Path, tmp_path: Path) -> No
     config = replace(changed(backbone, bool(golden["dilation"])), width=256, feed_forward=2048, queries=100)
     config = replace(config, encoder_layers=6, decoder_layers=6)
     state = published(config, int(golden["num_classes"]), bool(golden["panoptic"]), int(golden["seed"]))
-    file = tmp_path / "released.pth"
+    file = tmp_path / "published.pth"
     content = {"model": state, "optimizer": {"state": {}}, "epoch": 299, "args": arguments(dilation=bool(golden["dilation"]))}
     torch.save(content, file, _use_new_zipfile_serialization=False)  # as the torch of that time
     loaded = load_checkpoint(file, CPU)
@@ -114,7 +114,7 @@ def test_the_architecture_is_inferred(config: DetrConfig, mask_head: bool) -> No
     content["args"] = {"dilation": config.backbone.dilation, "nheads": config.heads, "dropout": config.dropout}  # type: ignore[assignment]
     model, _ = from_published(content, "a.pth", None)
     assert model.config == config
-    assert (model.num_classes, model.has_mask_head, model.attention_maps) == (12, mask_head, "released")
+    assert (model.num_classes, model.has_mask_head, model.attention_maps) == (12, mask_head, "published")
     assert all(torch.equal(value, content["model"][name]) for name, value in published_state(model).items())
     assert {name for name, p in model.named_parameters() if not p.requires_grad} == {
         name for name, p in Detr(config, 12, mask_head).named_parameters() if not p.requires_grad
@@ -133,7 +133,7 @@ def test_dilation_is_told_or_asked_for(tmp_path: Path) -> None:
     assert not from_published(alone, "detr-r50.pth", None)[0].config.backbone.dilation
     assert from_published(alone, "detr-r50.pth", True)[0].config.backbone.dilation
     with pytest.raises(CheckpointError, match=r"detr-r50-dc5-f0fb7ef5.pth: its name contains DC5.*--dilation"):
-        from_published(alone, "released/detr-r50-dc5-f0fb7ef5.pth", None)
+        from_published(alone, "published/detr-r50-dc5-f0fb7ef5.pth", None)
     assert from_published(alone, "detr-r50-dc5-f0fb7ef5.pth", True)[0].config.backbone.dilation
     with_dilation = alone | {"args": {"dilation": True}}
     assert from_published(with_dilation, "a.pth", None)[0].config.backbone.dilation

@@ -44,7 +44,7 @@ def test_a_detector_without_learned_positions_stays_as_it_is() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def with_mask_head(classes: int, seed: int = 1, heads: int = 4, maps: AttentionMaps = "released") -> Detr:
+def with_mask_head(classes: int, seed: int = 1, heads: int = 4, maps: AttentionMaps = "published") -> Detr:
     torch.manual_seed(seed)
     return Detr(replace(detector(CATEGORIES, False).config, heads=heads), classes, mask_head=True, attention_maps=maps)
 
@@ -84,6 +84,6 @@ def test_every_misshapen_weight_of_a_mask_head_is_named_and_none_is_taken() -> N
 
 
 def test_attention_maps_of_another_kind_are_refused() -> None:
-    expected = "train_panoptic.attention_maps: expected 'per_head', the value of the checkpoint of init, found 'released'"
+    expected = "train_panoptic.attention_maps: expected 'per_head', the value of the checkpoint of init, found 'published'"
     with pytest.raises(ConfigError, match=re.escape(expected)):
         mask_head_from(with_mask_head(3), with_mask_head(3, maps="per_head"))

@@ -17,7 +17,9 @@ LOSS = SoftmaxLossConfig(classification=1, l1=5, giou=2, no_object=0.1, auxiliar
 FLOAT = torch.float32
 
 
-def task(loss: SoftmaxLossConfig = LOSS, precision: torch.dtype = FLOAT, shared_heads: bool = True) -> DetectionTrainingModule:
+def training_module(
+    loss: SoftmaxLossConfig = LOSS, precision: torch.dtype = FLOAT, shared_heads: bool = True
+) -> DetectionTrainingModule:
     torch.manual_seed(0)
     return DetectionTrainingModule(
         Detr(replace(SMALL, shared_heads=shared_heads), num_classes=3, mask_head=False), loss, precision
@@ -36,7 +38,10 @@ def batch() -> Batch:
 
 @pytest.mark.parametrize("shared_heads", [True, False])
 def test_without_auxiliary_losses_the_last_layer_alone_counts(shared_heads: bool) -> None:
-    without, normal = task(replace(LOSS, auxiliary=False), shared_heads=shared_heads), task(shared_heads=shared_heads)
+    without, normal = (
+        training_module(replace(LOSS, auxiliary=False), shared_heads=shared_heads),
+        training_module(shared_heads=shared_heads),
+    )
     normalizer = without.normalizer([3, 0, 8])
     total, parts = without(batch(), normalizer)
     assert total.item() == pytest.approx((parts["classification"] + 5 * parts["l1"] + 2 * parts["giou"]).item())
@@ -51,7 +56,7 @@ def test_without_auxiliary_losses_the_last_layer_alone_counts(shared_heads: bool
 
 
 def test_matching_and_losses_are_float32_in_bfloat16() -> None:
-    module = task(precision=torch.bfloat16)
+    module = training_module(precision=torch.bfloat16)
     dtypes: list[torch.dtype] = []
     module.model.transformer.encoder.layers[0].linear1.register_forward_hook(
         lambda *arguments: dtypes.append(arguments[-1].dtype)
@@ -59,7 +64,7 @@ def test_matching_and_losses_are_float32_in_bfloat16() -> None:
     total, parts = module(batch(), module.normalizer([3, 0, 8]))
     assert dtypes == [torch.bfloat16], "the network does run in it"
     assert {value.dtype for value in (total, *parts.values())} == {FLOAT}
-    expected, _ = task()(batch(), module.normalizer([3, 0, 8]))
+    expected, _ = training_module()(batch(), module.normalizer([3, 0, 8]))
     assert total.item() == pytest.approx(expected.item(), rel=0.03)
     total.backward()
     assert {p.grad.dtype for p in module.parameters() if p.grad is not None} == {FLOAT}

@@ -30,18 +30,18 @@ def test_a_handful_of_scenes_is_learned_by_heart(kind: str, tmp_path: Path) -> N
     config = build(DetectionConfig, content, "tiny")
     torch.manual_seed(0)
     model = build_detector(detector_config(recipe["detector"], "tiny"), len(dataset.categories))
-    task = detector_training_module(model, config.loss, torch.float32)
-    optimizer = build_optimizer(task, config.optimizer)
+    module = detector_training_module(model, config.loss, torch.float32)
+    optimizer = build_optimizer(module, config.optimizer)
     batch = collate([dataset[index] for index in range(len(dataset))])
-    normalizer = task.normalizer([len(target.labels) for target in batch.targets])
+    normalizer = module.normalizer([len(target.labels) for target in batch.targets])
     losses = []
     for step in range(recipe["steps"]):
         for place, target in enumerate(batch.targets):
             target.sampling_seed = step * len(batch.targets) + place
-        loss, _ = task(batch, normalizer)
+        loss, _ = module(batch, normalizer)
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(task.parameters(), 0.1)
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 0.1)
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0] / 3

@@ -22,13 +22,13 @@ LOSS = MaskLossConfig(focal=1, dice=1, alpha=0.25, gamma=2)
 SIZE = (48, 60)
 
 
-def task(loss: MaskLossConfig = LOSS) -> FrozenTrainingModule:
+def frozen_module(loss: MaskLossConfig = LOSS) -> FrozenTrainingModule:
     torch.manual_seed(0)
     return FrozenTrainingModule(Detr(SMALL, num_classes=3, mask_head=True), loss, torch.float32)
 
 
 def joint(loss: SoftmaxLossConfig = SET_LOSS, dropout: float = 0.0) -> JointTrainingModule:
-    """The same model as that of `task`, which learns as a whole."""
+    """The same model as that of `frozen_module`, which learns as a whole."""
     torch.manual_seed(0)
     return JointTrainingModule(Detr(replace(SMALL, dropout=dropout), num_classes=3, mask_head=True), loss, LOSS, torch.float32)
 
@@ -63,7 +63,7 @@ def gradients(of: TrainingModule) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("targets", [[target([]), target([])], [box_alone(target([(3, 4, 20, 30)]), 0), target([])]])
 def test_images_without_masks_have_no_mask_loss_and_zero_gradients(targets: list[Target]) -> None:
-    training_module = task()
+    training_module = frozen_module()
     total, parts = training_module(batch(*targets), training_module.normalizer([0, 0]))
     total.backward()
     assert (total.item(), float(parts["focal"]), float(parts["dice"])) == (0, 0, 0)
@@ -76,7 +76,7 @@ def test_images_without_masks_have_no_mask_loss_and_zero_gradients(targets: list
 
 @pytest.mark.parametrize("objects", [[(20, 30, 1, 1)], [(0, 0, 48, 1)], [(5 * i, 6 * i, 4, 5) for i in range(9)]])
 def test_one_pixel_one_column_and_more_objects_than_queries(objects: list[tuple[int, int, int, int]]) -> None:
-    training_module = task()
+    training_module = frozen_module()
     total, parts = training_module(batch(target(objects)), training_module.normalizer([len(objects)]))
     total.backward()
     matched = min(len(objects), SMALL.queries)
@@ -88,7 +88,7 @@ def test_one_pixel_one_column_and_more_objects_than_queries(objects: list[tuple[
 
 def test_pieces_add_up_to_the_whole_also_when_one_is_empty() -> None:
     # What a micro-batch and a process do: the normaliser is of all of them.
-    whole, pieces = task(), task()
+    whole, pieces = frozen_module(), frozen_module()
     targets = [target([(3, 4, 20, 30), (30, 10, 9, 9)]), target([]), target([(10, 10, 12, 8)])]
     everything = batch(*targets)
     normalizer = whole.normalizer([2, 0, 1])
@@ -108,7 +108,7 @@ def test_pieces_add_up_to_the_whole_also_when_one_is_empty() -> None:
 
 @pytest.mark.parametrize("off", ["focal", "dice"])
 def test_a_term_that_is_off_is_not_in_the_sum(off: str) -> None:
-    training_module = task(replace(LOSS, **{off: 0.0}))
+    training_module = frozen_module(replace(LOSS, **{off: 0.0}))
     total, parts = training_module(batch(target([(3, 4, 20, 30)])), training_module.normalizer([1]))
     assert total.item() == pytest.approx(float(parts["dice" if off == "focal" else "focal"]))
 
@@ -127,7 +127,7 @@ def test_nothing_of_the_frozen_detector_is_random_or_moves() -> None:
 
 
 def test_an_object_without_a_mask_is_matched_and_counted_but_has_no_mask_loss() -> None:
-    training_module = task()
+    training_module = frozen_module()
     both = target([(3, 4, 20, 30), (30, 10, 9, 9)])
     of_each = [training_module(batch(box_alone(both, other)), training_module.normalizer([2]))[1] for other in (1, 0)]
     of_both = training_module(batch(both), training_module.normalizer([2]))[1]
@@ -139,7 +139,7 @@ def test_an_object_without_a_mask_is_matched_and_counted_but_has_no_mask_loss() 
 def test_only_jointly_gradients_reach_the_detector() -> None:
     one = batch(target([(3, 4, 20, 30)]))
     reached: dict[str, set[str]] = {}
-    for name, training_module in (("frozen", task()), ("joint", joint())):
+    for name, training_module in (("frozen", frozen_module()), ("joint", joint())):
         training_module(one, training_module.normalizer([1]))[0].backward()
         reached[name] = {parameter.split(".")[1] for parameter, gradient in gradients(training_module).items() if gradient.any()}
     assert reached["frozen"] == {"bbox_attention", "mask_head"}
@@ -170,7 +170,7 @@ def test_the_joint_loss_is_the_detectors_and_that_of_the_masks(auxiliary: bool) 
     assert parts.keys() - box_parts.keys() == {"focal", "dice"}
     assert total.item() == pytest.approx((of_boxes + parts["focal"] + parts["dice"]).item())
     # Both use the same matching: that of a frozen detector with the same costs.
-    _, frozen = task()(one, normalizer)
+    _, frozen = frozen_module()(one, normalizer)
     torch.testing.assert_close({name: parts[name] for name in frozen}, frozen)
 
 

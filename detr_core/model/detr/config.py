@@ -8,8 +8,8 @@ from typing import Any, Literal
 from detr_core.config import as_dict, flatten
 from detr_core.model.common.config import BackboneConfig, PositionsConfig, require_transformer
 
-AttentionMaps = Literal["released", "per_head", "none"]
-"""The mask head's attention maps: 'released' has one softmax over all heads and pixels, 'per_head' one per head; or no maps."""
+AttentionMaps = Literal["published", "per_head", "none"]
+"""The mask head's attention maps: 'published' has one softmax over all heads and pixels, 'per_head' one per head; or no maps."""
 
 
 @dataclass(frozen=True)

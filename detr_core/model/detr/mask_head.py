@@ -17,7 +17,7 @@ from detr_core.model.detr.config import AttentionMaps
 class AttentionMap(nn.Module):
     """Computes attention maps of queries: the attention of each head to each position.
 
-    softmax: with 'released' the maps of all heads together sum to 1, which the published weights require; with 'per_head' each
+    softmax: with 'published' the maps of all heads together sum to 1, which the published weights require; with 'per_head' each
     map sums to 1.
     """
 

@@ -30,7 +30,9 @@ class Detr(Detector):
     config: DetrConfig
     attention_maps: AttentionMaps
 
-    def __init__(self, config: DetrConfig, num_classes: int, mask_head: bool, attention_maps: AttentionMaps = "released") -> None:
+    def __init__(
+        self, config: DetrConfig, num_classes: int, mask_head: bool, attention_maps: AttentionMaps = "published"
+    ) -> None:
         super().__init__()
         self.config = config
         self.num_classes = num_classes

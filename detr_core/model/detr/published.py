@@ -94,7 +94,7 @@ def to_published(model: Detr, categories: Sequence[Category], file: str) -> dict
     hint = "the published format supports DETR on a torchvision ResNet with frozen batch norm and heads shared by all layers"
     if not is_published(content):
         raise CheckpointError(f"{file}: {hint}")
-    if model.has_mask_head and model.attention_maps != "released":
+    if model.has_mask_head and model.attention_maps != "published":
         raise CheckpointError(f"{file}: attention_maps {model.attention_maps!r} would be lost; {hint}")
     try:
         back, _ = from_published(content, file, None)

@@ -40,12 +40,12 @@ def plots(folder: Path, out: Path) -> list[Path]:
     """
     grid = read_cells(folder / "cells.json")
     written: list[Path] = []
-    for figure in ("AP", "AP50"):
-        name = f"decoder_nms_{figure}"
+    for metric in ("AP", "AP50"):
+        name = f"decoder_nms_{metric}"
         with plot(out, name) as axes:
             for (nms, row), color in zip(grid.items(), COLORS, strict=False):
-                axes.plot(list(row), [100 * each[figure] for each in row.values()], "o-", ms=4, color=color, label=label(nms))
-            _finish(axes, f"{figure}, percent")
+                axes.plot(list(row), [100 * each[metric] for each in row.values()], "o-", ms=4, color=color, label=label(nms))
+            _finish(axes, f"{metric}, percent")
         written += files(out, name)
     if None in grid and len(grid) > 1:
         with plot(out, "decoder_nms_gain") as axes:

@@ -55,7 +55,7 @@ def settings(folder: Path) -> list[Setting]:
 CLAIMS = (
     PaperClaim("AP rises with every decoder layer", "AP +8.2 from the first layer to the last"),
     PaperClaim("NMS raises AP most after the first layer", "a plot, without numbers"),
-    PaperClaim("NMS costs AP after the last layer", "AP 0.1 lower with NMS 0.7, measured on a released model"),
+    PaperClaim("NMS costs AP after the last layer", "AP 0.1 lower with NMS 0.7, measured on a published model"),
 )
 
 STUDY = EvaluatingStudy(DecoderNmsConfig, run, settings, CLAIMS)

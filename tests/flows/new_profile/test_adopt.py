@@ -129,7 +129,7 @@ def test_panoptic_with_val_for_every_recipe(tmp_path: Path, params: Path, like: 
     assert (study.classes, study.grid) == (None, 3), "no class of the recipe's own data; 10 queries"
     text = (params / f"{NAME}.yaml").read_text()
     assert text.startswith(f"# This profile has the dataset in {root}, the recipe of {like}.yaml")
-    assert "# data loader processes of each rank process" in text, "comments stay"
+    assert "# dataloader workers of each rank process" in text, "comments stay"
     assert "\n\n\n" not in text
 
 

@@ -25,7 +25,7 @@ from flows.new_profile.summary import summary_table
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile
 from tests.conftest import tiny_parameters
-from tests.jobs.worker import carry_out
+from tests.jobs.training_process import carry_out
 
 ALONE = ProcessContext(rank=0, size=1, device=torch.device("cpu"))
 

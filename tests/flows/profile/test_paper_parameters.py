@@ -45,7 +45,7 @@ def parameters(variant: Profile, mask_head: bool) -> tuple[float, float]:
     """Returns the millions of trained parameters, and of all parameters, of a variant's detector."""
     backbone = replace(variant.detector.backbone, weights=None)
     with torch.device("meta"):
-        maps = "released" if mask_head else None
+        maps = "published" if mask_head else None
         model = build_detector(replace(variant.detector, backbone=backbone), CLASSES[variant.train_detection.targets], maps)
     counts = [parameter.numel() / 1e6 for parameter in model.parameters()]
     trained = [parameter.numel() / 1e6 for parameter in model.parameters() if parameter.requires_grad]

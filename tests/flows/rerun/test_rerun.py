@@ -143,7 +143,7 @@ def test_a_run_is_read_back_with_those_below_it(database: Path) -> None:
         reader.recorded("0a1b")
 
 
-def test_where_nothing_was_ever_recorded_nothing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_a_run_without_a_database_fails_and_creates_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     with pytest.raises(recorder.TrackingError, match="expected a database with runs, found none"):
         reader.recorded("0a1b")

@@ -16,9 +16,9 @@ import pytest
 
 from detr_core.reporter import Memory
 from flows.profile.settings import ResourcesConfig
-from flows.runtime.launch import WorkerError, process_count, run, stop_all
+from flows.runtime.launch import RankProcessError, process_count, run, stop_all
 
-WORKER = """
+TOY_JOB = """
 import json, os, psutil, signal, sys, time
 job = json.load(open(sys.argv[1]))
 rank = int(os.environ["RANK"])
@@ -69,8 +69,8 @@ if job["then"] == "fail with the other":
 
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    """Returns a job for the toy worker that the tests of this module run."""
-    (tmp_path / "toy_worker.py").write_text(WORKER)
+    """Returns a job for the toy job module that the tests of this module run."""
+    (tmp_path / "toy_job.py").write_text(TOY_JOB)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("flows.runtime.launch.STATE", tmp_path)
@@ -103,7 +103,7 @@ def test_events_of_the_first_of_two_processes_arrive_and_nothing_stays(
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.setattr("tempfile.tempdir", None)
-    run(job, 2, memory, worker="toy_worker")
+    run(job, 2, memory, module="toy_job")
     assert list(temporary.iterdir()) == []
     assert memory.last_progress == (3, 9)
     assert memory.history == [(3, {"val/AP": 0.25})]
@@ -115,18 +115,18 @@ def test_events_of_the_first_of_two_processes_arrive_and_nothing_stays(
 
 def test_what_runs_side_by_side_shares_the_cores(job: dict[str, object]) -> None:
     memory = Memory()
-    run(job, 1, memory, worker="toy_worker", side_by_side=2)
+    run(job, 1, memory, module="toy_job", side_by_side=2)
     assert memory.messages == [f"threads {max(1, len(os.sched_getaffinity(0)) // 2)}"]
 
 
-def test_what_a_worker_says_of_its_error_is_the_error(job: dict[str, object]) -> None:
-    with pytest.raises(WorkerError, match=r"^the loss is not finite$"):
-        run(job | {"then": "error"}, 1, Memory(), worker="toy_worker")
+def test_the_error_that_a_rank_process_reports_is_raised(job: dict[str, object]) -> None:
+    with pytest.raises(RankProcessError, match=r"^the loss is not finite$"):
+        run(job | {"then": "error"}, 1, Memory(), module="toy_job")
 
 
-def test_an_error_that_no_worker_foresaw_names_itself_and_the_log(job: dict[str, object]) -> None:
-    with pytest.raises(WorkerError, match=r"RuntimeError: out of luck; its log is .*toy-detection\.log$"):
-        run(job | {"then": "raise"}, 1, Memory(), worker="toy_worker")
+def test_an_unexpected_error_of_a_rank_process_names_itself_and_the_log(job: dict[str, object]) -> None:
+    with pytest.raises(RankProcessError, match=r"RuntimeError: out of luck; its log is .*toy-detection\.log$"):
+        run(job | {"then": "raise"}, 1, Memory(), module="toy_job")
 
 
 KILLED = [(9, r"9 \(SIGKILL\), perhaps because the memory ran out"), (11, r"11 \(SIGSEGV\)")]
@@ -142,26 +142,28 @@ def test_of_two_processes_the_one_that_a_signal_killed_is_named(
 
     killer = threading.Thread(target=kill)
     killer.start()
-    with pytest.raises(WorkerError, match=rf"process 2 of 2 \(rank 1\) was killed by signal {said}; its log is .*\.log$"):
-        run(job | {"then": "fail with the other"}, 2, Memory(), worker="toy_worker")
+    with pytest.raises(RankProcessError, match=rf"process 2 of 2 \(rank 1\) was killed by signal {said}; its log is .*\.log$"):
+        run(job | {"then": "fail with the other"}, 2, Memory(), module="toy_job")
     killer.join()
     assert all(gone(pid_of(tmp_path, rank) or 0) for rank in (0, 1))
 
 
 def test_of_two_processes_that_fail_the_first_one_is_the_cause(job: dict[str, object]) -> None:
-    with pytest.raises(WorkerError, match=r"^rank 1 was first$"):
-        run(job | {"then": "error of both"}, 2, Memory(), worker="toy_worker")
+    with pytest.raises(RankProcessError, match=r"^rank 1 was first$"):
+        run(job | {"then": "error of both"}, 2, Memory(), module="toy_job")
 
 
 def test_a_traceback_in_any_process_is_the_cause(job: dict[str, object]) -> None:
     message = r"process 2 of 2 \(rank 1\) ended with exit code 1: RuntimeError: out of luck; its log is"
-    with pytest.raises(WorkerError, match=message):
-        run(job | {"then": "raise in rank 1"}, 2, Memory(), worker="toy_worker")
+    with pytest.raises(RankProcessError, match=message):
+        run(job | {"then": "raise in rank 1"}, 2, Memory(), module="toy_job")
 
 
 def test_a_process_that_fails_without_a_word_is_told_of(job: dict[str, object]) -> None:
-    with pytest.raises(WorkerError, match="detection failed: its process ended with exit code 3: it printed nothing; its log"):
-        run(job | {"then": "exit", "quiet": True}, 1, Memory(), worker="toy_worker")
+    with pytest.raises(
+        RankProcessError, match="detection failed: its process ended with exit code 3: it printed nothing; its log"
+    ):
+        run(job | {"then": "exit", "quiet": True}, 1, Memory(), module="toy_job")
 
 
 def test_another_thread_can_end_what_runs(job: dict[str, object], tmp_path: Path) -> None:
@@ -171,8 +173,8 @@ def test_another_thread_can_end_what_runs(job: dict[str, object], tmp_path: Path
 
     ender = threading.Thread(target=end)
     ender.start()
-    with pytest.raises(WorkerError, match=r"its log is .*toy-depth-2-seed0-detection\.log$"):
-        run(job | {"then": "sleep"}, 1, Memory(), worker="toy_worker", variant="depth/2-seed0")
+    with pytest.raises(RankProcessError, match=r"its log is .*toy-depth-2-seed0-detection\.log$"):
+        run(job | {"then": "sleep"}, 1, Memory(), module="toy_job", variant="depth/2-seed0")
     ender.join()
     assert wait_for(lambda: gone(int((tmp_path / "pid.0").read_text())))
 
@@ -191,7 +193,7 @@ def test_processes_of_an_interrupted_stage_save_their_state_and_say_how_far_they
 ) -> None:
     reporter = Impatient()
     with pytest.raises(KeyboardInterrupt):
-        run(job | {"then": "save"}, 2, reporter, worker="toy_worker")
+        run(job | {"then": "save"}, 2, reporter, module="toy_job")
     assert reporter.messages[-1] == "interrupted after step 7"
     assert all(gone(pid_of(tmp_path, rank) or 0) for rank in (0, 1))
 
@@ -202,7 +204,7 @@ def test_processes_that_do_not_end_when_asked_are_ended_by_force(
     monkeypatch.setattr("flows.runtime.launch.SECONDS_TO_SAVE", 0.5)
     reporter = Impatient()
     with pytest.raises(KeyboardInterrupt):
-        run(job | {"then": "stay"}, 1, reporter, worker="toy_worker")
+        run(job | {"then": "stay"}, 1, reporter, module="toy_job")
     assert "ended by force" in reporter.messages[-1]
     assert gone(pid_of(tmp_path, 0) or 0)
 
@@ -211,7 +213,7 @@ def test_processes_that_do_not_end_when_asked_are_ended_by_force(
 def test_no_process_outlives_the_one_that_trains(job: dict[str, object], tmp_path: Path, number: signal.Signals) -> None:
     code = (
         "from detr_core.reporter import Silent; from flows.runtime import launch; import pathlib;"
-        f"launch.STATE = pathlib.Path({str(tmp_path)!r}); launch.run({job | {'then': 'sleep'}!r}, 1, Silent(), 'toy_worker')"
+        f"launch.STATE = pathlib.Path({str(tmp_path)!r}); launch.run({job | {'then': 'sleep'}!r}, 1, Silent(), 'toy_job')"
     )
     stage = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     pid = tmp_path / "pid.0"

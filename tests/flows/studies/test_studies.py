@@ -147,7 +147,7 @@ def test_a_study_of_masks_trains_the_head_and_shares_the_detector(where: Paths) 
     assert ours.read_bytes() == theirs.read_bytes()
 
 
-def test_another_checkpoint_to_start_from_makes_again_what_starts_from_it(where: Paths, tmp_path: Path) -> None:
+def test_a_changed_initial_checkpoint_makes_the_results_that_start_from_it_stale(where: Paths, tmp_path: Path) -> None:
     content = tiny_parameters()
     content["train_detection"]["init"] = {"checkpoint": str(tmp_path / "detector.pth"), "sha256": None}
     content["train_panoptic"] |= {"init": {"checkpoint": str(tmp_path / "masks.pth"), "sha256": None}, "attention_gain": 1}
@@ -166,7 +166,7 @@ def test_another_checkpoint_to_start_from_makes_again_what_starts_from_it(where:
     assert not any(first[name] == other_detector[name] for name in first)
 
 
-def test_what_another_study_has_made_from_the_same_is_taken_from_there(where: Paths) -> None:
+def test_a_result_of_another_study_with_the_same_inputs_is_copied(where: Paths) -> None:
     content = tiny_parameters()
     forward = {"with": {}, "without": {"detector.feed_forward": 0}}
     content["studies"]["training"] = {

@@ -141,6 +141,11 @@ def test_the_settings_of_a_study_are_child_runs_that_the_comparison_selects(stag
     selected = {name: json.loads(unquote(value)) for name, (value,) in parse_qs(query).items()}
     assert selected == {"runs": [child.run_id for child in children], "experiments": [parent.experiment_id]}
     assert parent.links()[f"{stage} compared in MLflow"] == address
+    for tag in ("rerun.of", "again.of"):
+        with recorder.stage_run(stage, DEMO, {}, []) as repetition:
+            repetition.tag(recorder.COMPARISON, "#/a repetition")
+            repetition.tag(tag, parent.run_id)
+    assert parent.links()[f"{stage} compared in MLflow"] == address, "repetitions are not linked, under either name of their tag"
     assert stored(parent).data.tags[recorder.COMPARISON] == address.removeprefix(base + "/"), "wherever the UI is later"
     assert ui_addresses.to_open(address) == f"make serve, then {address}", "nothing answers there before"
     assert ui_addresses.to_open("http://elsewhere:5000/#/runs") == "http://elsewhere:5000/#/runs"
@@ -174,7 +179,7 @@ def test_a_server_that_is_not_there_stops_the_stage_with_one_line(monkeypatch: p
 def test_a_record_that_breaks_leaves_the_stage_alone(database: Path, caplog: pytest.LogCaptureFixture) -> None:
     with recorder.stage_run("data", DEMO, {}, []) as record:
         record.artifact(database.parent / "there is no such file")
-    assert "did not record there is no such file" in caplog.text
+    assert "could not record there is no such file" in caplog.text
     assert stored(record).info.status == "FINISHED"
 
 
