@@ -3,16 +3,19 @@
 It writes params/<profile>/dvc.yaml of every profile, adopted ones included.
 """
 
-from flows.profile.graphs import write_copies
-from flows.profile.paths import relative
 from flows.runtime import arguments as command_line
 
 
 def main() -> None:
     """Prints the files that have changed."""
     command_line.parser("graphs").parse_args()
-    for copy in write_copies():
-        print(f"{relative(copy)}: written again")
+    from flows.profile.graphs import write_copies  # imported after the arguments, because these imports take a second
+    from flows.profile.paths import relative
+    from flows.runtime.stage_runner import one_line_errors
+
+    with one_line_errors():
+        for copy in write_copies():
+            print(f"{relative(copy)}: written again")
 
 
 if __name__ == "__main__":

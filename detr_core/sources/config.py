@@ -149,6 +149,7 @@ class DataConfig:
     download: DownloadConfig | None
 
     def __post_init__(self) -> None:
+        require(0 <= self.seed < 2**63, "seed", "0 or more, below 2^63", self.seed)
         for name, sources in (("scenes", ["scenes"]), ("folder", ["folder", "download"]), ("download", ["download"])):
             has_settings, needs_settings = getattr(self, name) is not None, self.source in sources
             require(

@@ -52,6 +52,7 @@ class ClaimConfig(PaperClaim):
         forms = [name for name in ("ascending", "lowest", "highest", "similar") if getattr(self, name) is not None]
         require(len(forms) == 1, "claims", "one of ascending, lowest, highest, similar in each claim", forms or "none of them")
         require(self.ascending is None or len(set(self.ascending)) > 1, "ascending", "two variants or more", self.ascending)
+        require(self.similar is None or len(set(self.similar)) == 2, "similar", "two different variants", self.similar)
         fits = (self.within is not None and self.within > 0) == (self.similar is not None)
         require(fits, "within", "a difference above 0 with `similar`, null without it", self.within)
 

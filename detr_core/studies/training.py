@@ -41,6 +41,7 @@ class TrainingStudyConfig(StudyConfig):
             require(good, self._field, "names of letters, digits and ' .,=+-_', because they name folders", name)
         require(self.base in names, "base", f"one of the variants {', '.join(map(repr, names))}", self.base)
         require(len(self.seeds) > 0, "seeds", "one or more", list(self.seeds))
+        require(min(self.seeds, default=0) >= 0, "seeds", "numbers of 0 or more", list(self.seeds))
         require(len(set(self.seeds)) == len(self.seeds), "seeds", "each seed once", list(self.seeds))
         require(self.median_of >= 1, "median_of", "1 (the last epoch) or more", self.median_of)
         fits = self.median_of == 1 or not self.trains_masks

@@ -106,6 +106,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulation", "validate_every", "checkpoint_every"):
             require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
+        require(0 <= self.seed < 2**63, "seed", "0 or more, below 2^63", self.seed)
         require(0 <= self.validate_last <= self.epochs, "validate_last", f"0 to {self.epochs} epochs", self.validate_last)
         require(self.steps is None or self.steps >= 1, "steps", "1 or more, or null", self.steps)
         require(

@@ -25,9 +25,10 @@ from flows.new_profile.dataset_notes import finding_notes, require_images
 from flows.new_profile.profile_files import require_new, write_profile
 from flows.new_profile.profile_text import profile_text, studies_text
 from flows.new_profile.recipe import Start, copied_recipe, start_from
-from flows.new_profile.summary import summary_table
+from flows.new_profile.summary import printable, summary_table
 from flows.profile.paths import DEFAULT_PROFILE, Paths, relative
-from flows.profile.settings import parsed, profile_from
+from flows.profile.profile_yaml import parsed
+from flows.profile.settings import profile_from
 from flows.runtime import arguments as command_line
 from flows.runtime.stage_runner import one_line_errors
 
@@ -114,7 +115,7 @@ def main() -> None:
     console = Console()
     console.print(summary_table(adopted.paths.profile, adopted.content, adopted.statistics, adopted.deep))
     for note in adopted.notes:
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
+        console.print(printable(note), highlight=False, markup=False, soft_wrap=True)
     graph = relative(adopted.paths.dvc_folder / "dvc.yaml")
     console.print(f"Check the settings in {relative(adopted.paths.params)}, then check the data, then train:\n")
     console.print(f"    dvc repro {graph}:check\n    dvc repro {graph}", highlight=False, soft_wrap=True)

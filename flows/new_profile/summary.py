@@ -25,7 +25,7 @@ def summary_table(profile: str, content: Mapping[str, Any], statistics: Mapping[
         crowds = f", {counted(split.crowds, 'crowd')}, which are not used for training" if split.crowds else ""
         table.add_row(f"{name}", f"{counted(images, 'image')}, {counted(objects, 'object')}{crowds}{most}")
     classes = list(train.classes)
-    names = escape(", ".join(classes[:8]))  # a class may be called [x], which would be markup
+    names = escape(printable(", ".join(classes[:8])))  # a class may be called [x], which would be markup
     table.add_row("classes", f"{len(classes)}: {names}{', ...' if len(classes) > 8 else ''}")
     table.add_row("objects", f"the median size is {quantile(train.sides, 0.5)} pixels")
     if deep is not None:
@@ -42,3 +42,8 @@ def summary_table(profile: str, content: Mapping[str, Any], statistics: Mapping[
     sources = {"panoptic": "trained on the panoptic annotations", "instances": "trained on the masks of the instances"}
     table.add_row("masks", "none; only boxes are trained" if masks is None else sources[masks["targets"]])
     return table
+
+
+def printable(text: str) -> str:
+    """Returns a text in which characters that no terminal can print, such as half of a surrogate pair, are question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")

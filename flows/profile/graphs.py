@@ -5,11 +5,14 @@ They are copies and not links, because DVC reads earlier commits from git, where
 
 from __future__ import annotations
 
+import hashlib
+import subprocess
 from pathlib import Path
 
 import yaml
 
 from detr_core.atomic import write_text
+from detr_core.directories import ForeignFileError
 from flows.profile import paths
 from flows.profile.paths import Paths, relative
 
@@ -28,15 +31,46 @@ def outputs(profile: Paths) -> list[Path]:
 def outdated_copies() -> list[Path]:
     """Returns the copies that differ from dvc.yaml, of all profiles, adopted ones included."""
     text = graph_text().encode()
-    return [copy for copy in sorted(paths.PARAMS.glob("*/dvc.yaml")) if copy.read_bytes() != text]
+    return [copy for copy in _copies() if not copy.is_file() or copy.read_bytes() != text]
 
 
 def write_copies() -> list[Path]:
-    """Writes the copies that differ from dvc.yaml again, each atomically, and returns them."""
+    """Writes the copies that differ from dvc.yaml again, each atomically, and returns them.
+
+    Raises ForeignFileError, and writes nothing, if one of them is a link or a folder, or has a content that no committed version
+    of dvc.yaml had: then somebody has edited it.
+    """
     outdated = outdated_copies()
+    known = _committed_versions() if outdated else frozenset()
+    for copy in outdated:
+        if copy.is_symlink() or not copy.is_file() or _git_blob(copy.read_bytes()) not in known:
+            raise ForeignFileError(
+                f"{relative(copy)}: expected a copy of dvc.yaml, as it is or as an earlier commit has it, found another content, "
+                "a link or a folder; nothing was changed; move it elsewhere, or delete it if you don't need it, then run this again"
+            )
     for copy in outdated:
         write_text(copy, graph_text())
     return outdated
+
+
+def _copies() -> list[Path]:
+    """Returns the copies of the profiles, also those that are links or folders; a folder without a profile is somebody else's."""
+    copies = [paths.PARAMS / file.stem / "dvc.yaml" for file in sorted(paths.PARAMS.glob("*.yaml"))]
+    return [copy for copy in copies if copy.is_symlink() or copy.exists()]
+
+
+def _committed_versions() -> frozenset[str]:
+    """Returns git's names of the content of dvc.yaml in all commits; nothing outside of a git repository."""
+    command = ["git", "-C", str(paths.ROOT), "log", "--all", "--format=", "--raw", "--no-abbrev", "--", "dvc.yaml"]
+    try:
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        return frozenset()
+    return frozenset(name for line in lines for name in line.split()[2:4])
+
+
+def _git_blob(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def outdated_message(profile: Paths) -> str | None:

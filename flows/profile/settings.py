@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import difflib
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from detr_core.train.config import DetectionConfig, require_fit
 from detr_core.train_mask_head.config import PanopticConfig
 from flows.profile import places
 from flows.profile.paths import PARAMS, Paths, profile_names, relative, studies_file
+from flows.profile.profile_yaml import parsed
 
 VARIED = ("detector", "train_detection", "train_panoptic", "evaluate")  # sections that a study's variants may override
 
@@ -246,18 +246,6 @@ def _require_no_credentials(value: Any, where: str) -> None:
         require(not holds_credentials(value), where, f"{expected}; download the file and give its path", value)
 
 
-class _Loader(yaml.SafeLoader):
-    """A YAML loader that reads 1e-5 as a number, as in YAML 1.2. `dvc exp run -S` writes such numbers, which are text in 1.1."""
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789"))
-
-
-def parsed(text: str) -> Any:
-    """Parses the text of a profile. Raises yaml.YAMLError."""
-    return yaml.load(text, _Loader)
-
-
 def read(path: Path) -> Profile:
     """Reads the profile in this file and its studies in the file beside it. Raises ConfigError if one is not valid."""
     name, studies = relative(path), studies_file(path)
@@ -287,6 +275,8 @@ def read_resources(path: Path) -> ResourcesConfig:
 def _content(path: Path) -> Any:
     try:
         return parsed(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ConfigError(f"{relative(path)}: expected a profile, found YAML that is nested too deeply") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = getattr(error, "problem_mark", None)
         line = f" line {where.line + 1}:" if where else ""

@@ -13,7 +13,7 @@ from typing import Any
 
 from detr_core.errors import ExpectedError
 from flows.profile.paths import MAIN, SHARED, Paths, relative, studies_file
-from flows.profile.settings import parsed
+from flows.profile.profile_yaml import parsed
 from flows.tracking import lineage, snapshot
 from flows.tracking.reader import RecordedRun
 
