@@ -46,7 +46,7 @@ def write_copies() -> list[Path]:
         if copy.is_symlink() or not copy.is_file() or _git_blob(copy.read_bytes()) not in known:
             raise ForeignFileError(
                 f"{relative(copy)}: expected a copy of dvc.yaml, as it is or as an earlier commit has it, found another content, "
-                "a link or a folder; nothing was changed; move it elsewhere, or delete it if you don't need it, then run this again"
+                "a link or a folder; nothing was changed; move it elsewhere, or delete it if you don't need it, and try again"
             )
     for copy in outdated:
         write_text(copy, graph_text())
