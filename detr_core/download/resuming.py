@@ -6,7 +6,6 @@ The file gets the name `x` when it is complete and verified.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -19,6 +18,8 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 from urllib.error import HTTPError
+
+from filelock import FileLock, Timeout
 
 from detr_core.atomic import write_text
 from detr_core.download.http import BROKEN, DownloadError, Remote, is_final, opened, starts_at, total_size, unreachable, version
@@ -72,13 +73,19 @@ class Part:
                 f"{remote.url}: expected at most {largest:,} bytes, found that the server announces {self.size:,}"
             )
         self._hasher, self._hashed = hashlib.sha256(), 0
-        self.file = self.file_path.open("r+b" if self.file_path.exists() else "w+b")
+        self._lock = FileLock(path.with_name(f".{path.name}.part.lock"))
         try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self.file.close()
+            self._lock.acquire(timeout=0)
+        except Timeout:
             raise DownloadError(f"{remote.url}: another process is downloading it to {path}; wait for it") from None
+        self.file = self.file_path.open("r+b" if self.file_path.exists() else "w+b")
         self.pieces = self._pieces()
+
+    def close(self) -> None:
+        """Closes the file, and ends the exclusion of other processes."""
+        self.file.close()
+        Path(self._lock.lock_file).unlink(missing_ok=True)  # while it is held; a waiting process then locks a new file
+        self._lock.release()
 
     @property
     def done(self) -> int:
@@ -249,4 +256,4 @@ def begun(path: Path, remote: Remote, ranges: bool, largest: int) -> Iterator[Pa
             part.discard()
         raise
     finally:
-        part.file.close()
+        part.close()

@@ -57,10 +57,10 @@ def prepare(job: Job, splits: dict[str, Split], process: ProcessContext, reporte
         trained = load_checkpoint(Path(job.init), torch.device("cpu"), architecture.backbone.dilation)
         as_detr(trained.model, "train_detection.init", Path(job.init))
         reporter.message(start_from(as_detr(model, "train_detection.init", Path(job.init)), dataset.categories, trained))
-    task = detector_training_module(model, config.loss, training.precision(config.precision))
+    module = detector_training_module(model, config.loss, training.precision(config.precision))
     val = CocoDataset(splits["val"], config.targets, masks=False, transform=evaluation_transform(config.resize), seed=config.seed)
     data = ValidationData(val, training.batch_of_one_process(config, process), process, job.workers)
-    return TrainingSetup(task, dataset, config, partial(validate_boxes, task.model, data))
+    return TrainingSetup(module, dataset, config, partial(validate_boxes, module.model, data))
 
 
 if __name__ == "__main__":

@@ -56,17 +56,19 @@ def prepare(job: Job, splits: dict[str, Split], process: ProcessContext, reporte
         file = Path(job.mask_head)
         trained = load_checkpoint(file, torch.device("cpu"), whole.config.backbone.dilation)
         reporter.message(mask_head_from(whole, as_detr(trained.model, "train_panoptic.init", file)))
-    task = _training_module(whole, config, job)
+    module = _training_module(whole, config, job)
     instances = config.targets == "instances"  # their masks are scored against the file, so that validation reads no masks
     val = CocoDataset(
         splits["val"], config.targets, masks=not instances, transform=evaluation_transform(config.resize), seed=config.seed
     )
     data = ValidationData(val, training.batch_of_one_process(config, process), process, job.workers)
     if instances:
-        return TrainingSetup(task, dataset, config, partial(validate_masks, task.model, data), {"mask_targets": config.targets})
+        return TrainingSetup(
+            module, dataset, config, partial(validate_masks, module.model, data), {"mask_targets": config.targets}
+        )
     weights = {"focal": config.loss.focal, "dice": config.loss.dice}
-    learner = task.model if isinstance(task, JointTrainingModule) else None
-    return TrainingSetup(task, dataset, config, partial(validate_mask_losses, task, weights, data, learner))
+    learner = module.model if isinstance(module, JointTrainingModule) else None
+    return TrainingSetup(module, dataset, config, partial(validate_mask_losses, module, weights, data, learner))
 
 
 def _require_categories(detector: Checkpoint, dataset: CocoDataset, config: PanopticConfig, file: str) -> None:

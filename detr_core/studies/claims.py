@@ -187,7 +187,7 @@ def decide(
     The claim is supported if all of its pairs are, contradicted if one of them is, and otherwise undecided.
     """
     verdicts: list[Verdict] = []
-    reasons: list[str] = []
+    reasons: dict[str, str] = {}
     words: list[str] = []
     for first, second in config.pairs(variants):
         pair = differences.get((first, second), ())
@@ -196,10 +196,19 @@ def decide(
         else:
             verdict, reason = is_small(pair, config.within, seed_spread)
         verdicts.append(verdict)
-        if reason:
-            reasons.append(f"{second} against {first}: {reason}")
+        reasons[f"{second} against {first}"] = reason
         words.append(f"{second} {_in_words(pair)} than {first}" if pair else f"{second} against {first} not measured")
-    return Claim(config.text, config.published, f"{config.metric} {'; '.join(words)}", combined(verdicts), "; ".join(reasons))
+    return Claim(config.text, config.published, f"{config.metric} {'; '.join(words)}", combined(verdicts), _grouped(reasons))
+
+
+def _grouped(reasons: Mapping[str, str]) -> str:
+    """Returns the reasons, each once, after the names of the comparisons that it is about; without names if it is about all."""
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(reason, []).append(name)
+    if len(names) == 1 and len(reasons) > 1 and all(reasons.values()):
+        return next(iter(names))
+    return "; ".join(f"{', '.join(about)}: {reason}" for reason, about in names.items() if reason)
 
 
 def decide_measured(detectors: Sequence[MeasuredClaim], seed_spread: float | None) -> Claim:
@@ -209,16 +218,15 @@ def decide_measured(detectors: Sequence[MeasuredClaim], seed_spread: float | Non
     """
     first = detectors[0]
     verdicts: list[Verdict] = []
-    reasons: list[str] = []
+    reasons: dict[str, str] = {}
     words: list[str] = []
     for place, comparison in enumerate(first.comparisons):
         differences = [detector.comparisons[place].difference for detector in detectors]
         verdict, reason = is_positive(differences, seed_spread, same_detector=True)
         verdicts.append(verdict)
-        if reason:
-            reasons.append(f"{comparison.what}: {reason}")
+        reasons[comparison.what] = reason
         words.append(f"{comparison.what}: {_in_words(differences)}")
-    return Claim(first.text, first.published, f"{first.metric}, {'; '.join(words)}", combined(verdicts), "; ".join(reasons))
+    return Claim(first.text, first.published, f"{first.metric}, {'; '.join(words)}", combined(verdicts), _grouped(reasons))
 
 
 def write_measured(claims: Sequence[MeasuredClaim], folder: Path) -> None:

@@ -142,6 +142,13 @@ def test_a_claim_about_one_detector_is_decided_over_seeds() -> None:
     assert decide_measured([measured(0.05, 0.005), measured(0.06, 0.005)], None).verdict == "undecided"
 
 
+def test_a_reason_that_all_comparisons_share_is_given_once() -> None:
+    one_seed = "it was measured with one seed, and how much a seed changes the metric is not known"
+    assert decide_measured([measured(0.05, 0.02)], None).reason == one_seed
+    includes = "the interval over the validation images includes 0"
+    assert decide_measured([measured(0.05, 0.005, 0.02)], None).reason == f"layer 0, layer 2: {one_seed}; layer 1: {includes}"
+
+
 def test_a_conjunction_is_as_strong_as_its_weakest_part() -> None:
     assert combined(["supported", "supported"]) == "supported"
     assert combined(["supported", "undecided"]) == "undecided"
