@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -14,9 +14,11 @@ from detr_core.data.splits import DatasetError
 from detr_core.distributed import ProcessContext
 from detr_core.evaluate.predictions import average_precision_of, mask_average_precision_of
 from detr_core.model.common.detector import Detector
-from detr_core.model.detr.model import Detr
 from detr_core.reporter import Silent
 from detr_core.structures import Batch, Validation
+
+if TYPE_CHECKING:
+    from detr_core.model.detr.model import Detr  # trainings of other kinds do not need DETR's code
 
 
 @dataclass(frozen=True)
