@@ -24,8 +24,9 @@ _METHOD = (
 class ProfileStudies:
     """The studies of a profile that support its kind of detector.
 
-    commands: study -> the command that runs it. claims: study -> the claims of the paper that it decides. made_by: a digest of
-    the present data and code (see `Run.made_by`), with which results are compared; None does not compare them.
+    commands: study -> the command that runs it. claims: study -> the claims of the paper that it decides. made_by: the digest of
+    the present data and code (see `Run.made_by`); results with another digest are marked as those of earlier code or data, and
+    with None no digests are compared.
     """
 
     commands: Mapping[str, str]
@@ -54,7 +55,8 @@ def claims_section(studies: Path, profile: ProfileStudies) -> Section | None:
 def _of_evaluating_study(studies: Path, study: str, tables: Sequence[Table]) -> list[ClaimRow]:
     """Returns the claims that an evaluating study has measured.
 
-    It has measured them with the profile's detector, and with the detectors of training studies, over their seeds.
+    The study measures its claims with the profile's detector, and also with the detectors that training studies have trained with
+    several seeds.
     """
     rows = _decided(study, [read_measured(studies / "evaluating" / study)])
     for table in tables:

@@ -2,7 +2,8 @@
 
 A claim is a set of differences between variants that must be positive, or small. Two things can make a difference appear by
 chance: the choice of the validation images, which a bootstrap interval covers, and the seed of the training, which only repeated
-trainings show. A claim is decided only if its differences exceed both.
+trainings show. A claim that differences are positive is decided only if they exceed both. A claim that they are
+small is decided only if both leave no doubt about the limit.
 """
 
 from __future__ import annotations
@@ -158,7 +159,10 @@ def is_positive(
 
 
 def is_small(differences: Sequence[SeedDifference], within: float, seed_spread: float | None) -> tuple[Verdict, str]:
-    """Decides whether a difference is at most `within` in either direction. Arguments and result are those of `is_positive`."""
+    """Decides whether a difference is at most `within` in either direction.
+
+    differences, seed_spread and the result: see `is_positive`.
+    """
     if not differences:
         return "not measured", "a variant has no result"
     low, high = _interval(differences)
@@ -184,7 +188,8 @@ def decide(
     """Decides a claim about a study with these variants.
 
     differences: pair of variants -> the difference of the claim's metric for each seed; a missing pair was not measured.
-    The claim is supported if all of its pairs are, contradicted if one of them is, and otherwise undecided.
+    The claim is contradicted if one of its pairs is; otherwise not measured if one of them is; otherwise undecided if one of them
+    is; otherwise supported.
     """
     verdicts: list[Verdict] = []
     reasons: dict[str, str] = {}
@@ -202,7 +207,7 @@ def decide(
 
 
 def _grouped(reasons: Mapping[str, str]) -> str:
-    """Returns the reasons, each once, after the names of the comparisons that it is about; without names if it is about all."""
+    """Returns each reason once, after the names of the comparisons that have it; without names if all have the same reason."""
     names: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         names.setdefault(reason, []).append(name)

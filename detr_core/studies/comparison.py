@@ -28,7 +28,7 @@ class Run:
     overrides: dotted key of the profile -> value. varied: the overrides in which variants differ. status: `open` means not
     finished. error: why the run failed. A finished run has metrics, named scalars such as 'val/AP'; curve, pairs (epoch, val/AP)
     of the validations during training; and cost, the fields of `Cost`. difference: its AP minus that of the base with the same
-    seed. validations: the number of validations whose median the metrics of boxes are. made_by: a digest of the data and of the
+    seed. validations: the metrics of boxes are medians over this number of validations. made_by: a digest of the data and of the
     code that all variants share; runs with different digests can't be compared.
     """
 

@@ -45,8 +45,8 @@ class Scored:
 class Scoring:
     """The result of the study.
 
-    selections: the metrics of every way to select detections. override: the difference of AP by empty-slot override,
-    without a threshold.
+    selections: the metrics of every way to select detections. override: AP with empty-slot override minus AP
+    without it, both without a score threshold.
     """
 
     selections: list[Scored]

@@ -13,7 +13,7 @@ from detr_core.train_mask_head.config import MaskLossConfig
 
 
 def with_masks(matches: Matches, targets: list[Target]) -> Matches:
-    """Returns the pairs of the last decoder layer whose target has a mask. Every target must have masks, see `Target`.
+    """Returns the pairs of the last decoder layer whose object has a mask. `Target.masks` of every image must not be None.
 
     An object whose annotation has only a box is matched like any other, so that no other object gets its query, but its query
     gets no mask loss.

@@ -47,7 +47,7 @@ def write_profile(new: Paths, text: str, studies: str, dataset: Path) -> None:
     written: list[Path] = []
     try:
         folder.mkdir()
-        inside = dataset.is_relative_to(paths.ROOT)  # then a relative link is also right in copies of the project
+        inside = dataset.is_relative_to(paths.ROOT)  # a relative link is also right in a copy of the project
         new.source.symlink_to(os.path.relpath(dataset, folder.resolve()) if inside else dataset)
         written.append(new.source)
         for path, content in files.items():

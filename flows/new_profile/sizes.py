@@ -22,7 +22,7 @@ ENLARGED = 800 / 480  # the factor by which the published recipe enlarges COCO's
 # The demo's small backbone is made for objects of about 28 pixels and images of 96 to 256 pixels; its stride is 12 pixels.
 SMALL_OBJECT, SMALL_IMAGE, SMALL_STRIDE = 28, (96, 256), 12
 
-GRAY = (124, 116, 104)  # ImageNet's mean color, with which the study `instance-count` fills the background
+GRAY = (124, 116, 104)  # ImageNet's mean color, with which the study `instance-count` fills masked cells
 
 
 def queries(statistics: Mapping[str, Statistics]) -> int:
@@ -51,7 +51,7 @@ def fit(
     detection["targets"] = masks or "instances"
     detection["batch_size"], detection["accumulation"] = max(1, min(16 if small else 8, images // 8)), 1
     if small:
-        samples, fewest, most = 120_000, 12, 600  # the demo trains on 120,000 images, too
+        samples, fewest, most = 120_000, 12, 600  # as in the demo, which trains on 10,000 images for 12 epochs
     elif tuned:
         samples, fewest, most = 40_000, 12, 100
     else:

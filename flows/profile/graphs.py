@@ -60,7 +60,7 @@ def _copies() -> list[Path]:
 
 
 def _committed_versions() -> frozenset[str]:
-    """Returns git's names of the content of dvc.yaml in all commits; nothing outside of a git repository."""
+    """Returns the git blob hashes of dvc.yaml in all commits; an empty set outside of a git repository."""
     command = ["git", "-C", str(paths.ROOT), "log", "--all", "--format=", "--raw", "--no-abbrev", "--", "dvc.yaml"]
     try:
         lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()

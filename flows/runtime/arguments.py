@@ -155,7 +155,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
         _studies,
     ),
     "report": ("Writes the report of a profile.", _profile),
-    "pipeline": ("Runs the stages of a profile that are out of date, as `dvc repro` does, as one Prefect flow.", _profile),
+    "pipeline": ("Runs those stages of a profile that are out of date, like `dvc repro`, in one Prefect flow.", _profile),
     "predict": ("Draws and lists what a detector finds in images.", _predict),
     "export": ("Writes a checkpoint in the published format.", _export),
     "adopt": (

@@ -107,7 +107,7 @@ def _claims(settings: Profile, paths: Paths, table: Table, runs: Mapping[str, Va
 def _last_validations(own: Paths, epochs: int, median_of: int) -> tuple[dict[str, float], int]:
     """Returns the medians of the metrics over the validations of the last epochs, and the number of these validations.
 
-    There are no medians for one epoch, nor if the training ended before its last epochs.
+    The medians are empty if `median_of` is 1, or if none of the last `median_of` epochs was validated.
     """
     if median_of == 1:
         return {}, 1

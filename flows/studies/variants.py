@@ -134,7 +134,7 @@ def run(variant: Variant, paths: Paths, digests: dict[str, str], reporter: Repor
 
 
 def makers(own: Paths, names: Iterable[str]) -> dict[str, str]:
-    """Returns the MLflow runs that made these result folders of a finished variant, as far as the notes beside them say."""
+    """Returns the MLflow runs that made these result folders of a finished variant, from the JSON files beside the folders."""
     notes = {name: json.loads(_note(own.runs / name).read_text(encoding="utf-8")) for name in names}
     return {name: note["mlflow_run"] for name, note in notes.items() if "mlflow_run" in note}
 
