@@ -15,8 +15,8 @@ from detr_core.train.modules import DetectionTrainingModule, TrainingModule
 from detr_core.train_mask_head.config import MaskLossConfig
 from detr_core.train_mask_head.loss import mask_loss, matched_masks, with_masks
 
-# The costs for matching on the frozen detector's last layer. They are the published costs: the configuration of a mask head has no
-# box loss from which they could be taken.
+# The costs for matching on the frozen detector's last layer. They are the published costs: the configuration of a mask head
+# has no box loss from which they could be taken.
 PUBLISHED_COSTS = SoftmaxLossConfig(classification=1, l1=5, giou=2, no_object=0.1, auxiliary=False)
 
 
