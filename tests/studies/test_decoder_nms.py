@@ -21,17 +21,7 @@ from detr_core.reporter import Memory, Silent
 from detr_core.studies.claims import read_measured, write_measured
 from detr_core.studies.decoder_nms import Cell, decoder_nms, kept_by_nms, write_cells
 from detr_core.studies.evaluating.decoder_nms import CLAIMS
-from tests.tiny_detector import CPU, dataset_of, detector, scenes, study_inputs
-
-
-@pytest.fixture(scope="module")
-def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
-    return scenes(tmp_path_factory.mktemp("scenes"))
-
-
-@pytest.fixture(scope="module")
-def dataset(split: Split) -> CocoDataset:
-    return dataset_of(split)
+from tests.tiny_detector import CPU, detector, study_inputs
 
 
 def test_cells(dataset: CocoDataset, split: Split) -> None:

@@ -23,7 +23,7 @@ from detr_core.reporter import Memory
 from detr_core.studies.instance_count import ClassCount, Example, found_cells, instance_count, write_counts
 from detr_core.studies.instance_count_config import InstanceCountConfig
 from detr_core.studies.object_grid import Crop, clear_objects, masked, tiled
-from tests.tiny_detector import dataset_of, detector, scenes, study_inputs
+from tests.tiny_detector import detector, study_inputs
 
 VALUES: dict[str, Any] = {
     "paper": "Figure 5", "grid": 3, "canvas": 60, "object_size": 0.8, "fill": [10, 20, 30], "classes": None, "objects": 2,
@@ -33,16 +33,6 @@ VALUES: dict[str, Any] = {
 
 def config(**changed: Any) -> InstanceCountConfig:
     return build(InstanceCountConfig, VALUES | changed, "a.yaml")
-
-
-@pytest.fixture(scope="module")
-def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
-    return scenes(tmp_path_factory.mktemp("scenes"))
-
-
-@pytest.fixture(scope="module")
-def dataset(split: Split) -> CocoDataset:
-    return dataset_of(split)
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,7 @@ from detr_core.reporter import Silent
 from detr_core.studies.claims import read_measured
 from detr_core.studies.evaluating import EVALUATING
 from tests.conftest import tiny_settings
-from tests.tiny_detector import dataset_of, detector, scenes, study_inputs
-
-
-@pytest.fixture(scope="module")
-def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
-    """Six generated scenes."""
-    return scenes(tmp_path_factory.mktemp("scenes"))
+from tests.tiny_detector import dataset_of, detector, study_inputs
 
 
 @pytest.mark.parametrize("study", EVALUATING)

@@ -20,19 +20,9 @@ from detr_core.evaluate.predictions import average_precision_of
 from detr_core.reporter import Memory, Silent
 from detr_core.studies.evaluating.scoring import ScoringConfig
 from detr_core.studies.scoring import Scored, scoring, write_scores
-from tests.tiny_detector import CPU, dataset_of, detector, scenes, study_inputs
+from tests.tiny_detector import CPU, detector, study_inputs
 
 VALUES: dict[str, Any] = {"paper": "section 4.1", "scores": [0, 0.2, 0.6], "batch_size": 4, "resize": None}
-
-
-@pytest.fixture(scope="module")
-def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
-    return scenes(tmp_path_factory.mktemp("scenes"))
-
-
-@pytest.fixture(scope="module")
-def dataset(split: Split) -> CocoDataset:
-    return dataset_of(split)
 
 
 @pytest.mark.parametrize("scores", [[], [0.5, 0.5], [0.5, 0.2], [-0.1], [0.2, 1.0]])
