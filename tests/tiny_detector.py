@@ -10,10 +10,11 @@ import torch
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split, read_dataset
 from detr_core.data.transforms import evaluation_transform
-from detr_core.model.common.config import BackboneConfig, PositionsConfig
+from detr_core.model.common.config import BackboneConfig
 from detr_core.model.common.detector import Detector
 from detr_core.model.detr.config import DetrConfig
 from detr_core.model.detr.model import Detr
+from detr_core.model.transformer.config import PositionsConfig
 from detr_core.reporter import Reporter, Silent
 from detr_core.sources.config import ScenesConfig
 from detr_core.sources.scenes import generate_scenes

@@ -15,6 +15,7 @@ from detr_core.evaluate.ground_truth import read_instances
 from detr_core.structures import category_labels
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+BOOTSTRAP_SAMPLES = 1000  # number of bootstrap samples of the images for an interval
 
 GroundTruth = Path | COCO
 """The path of an `instances_*.json`, or its content as a COCO object, so that several results are scored against one copy."""

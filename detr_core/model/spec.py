@@ -43,9 +43,11 @@ have their own learning rate.
 class Kind:
     """What the project has to know about a kind of detector.
 
-    config: its configuration, whose field `kind` has the key of this row in `KINDS` as its only value. build: the constructor,
-    which is called with the configuration and the number of classes, and for a detector with a mask head also with the kind of
-    attention maps. output: the name of the class in structures.py that the detector returns. capabilities: what it can do.
+    config: its configuration, whose field `kind` has the key of this row in `KINDS` as its only value. builds_on: the folder
+    beside this file whose modules the kind uses in addition to its own folder and `common`; `common` if there is no other.
+    build: the constructor, which is called with the configuration and the number of classes, and for a detector with a mask head
+    also with the kind of attention maps. output: the name of the class in structures.py that the detector returns. capabilities:
+    what it can do.
     objects: the field of the configuration that says how many objects of an image the detector can find.
     loss: the configuration of its loss. optimizers: the kinds of optimisers that fit, as in the configuration of the training.
     losses: computes the losses of a kind that has losses of its own; called with the result of `Detector.samples`, the number of
@@ -55,6 +57,7 @@ class Kind:
     """
 
     config: type[AnyDetectorConfig]
+    builds_on: Literal["common", "transformer"]
     build: Callable[..., Detector]
     output: Literal["SoftmaxOutput", "SigmoidOutput", "RegionOutput"]
     capabilities: frozenset[Capability]
@@ -95,6 +98,7 @@ def _region_losses(samples: Samples, images: float, config: RegionLossConfig) ->
 KINDS: dict[str, Kind] = {
     "detr": Kind(
         config=DetrConfig,
+        builds_on="transformer",
         build=_detr,
         output="SoftmaxOutput",
         capabilities=frozenset({"mask_head", "init", "decoder_layers", "no_object", "attention_maps"}),
@@ -106,6 +110,7 @@ KINDS: dict[str, Kind] = {
     ),
     "deformable": Kind(
         config=DeformableConfig,
+        builds_on="transformer",
         build=_deformable,
         output="SigmoidOutput",
         capabilities=frozenset({"decoder_layers", "sampling_lr"}),
@@ -117,6 +122,7 @@ KINDS: dict[str, Kind] = {
     ),
     "faster_rcnn": Kind(
         config=FasterRcnnConfig,
+        builds_on="common",
         build=_faster_rcnn,
         output="RegionOutput",
         capabilities=frozenset(),

@@ -15,10 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from detr_core.atomic import write_text
-from detr_core.evaluate.average_precision import Difference, GroundTruth, bootstrap_differences
+from detr_core.evaluate.average_precision import BOOTSTRAP_SAMPLES, Difference, GroundTruth, bootstrap_differences
 from detr_core.studies.claims import Claim
-
-SAMPLES = 1000  # number of bootstrap samples of the images for an interval
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class Spread:
 
 def difference(ground_truth: GroundTruth, base: Path, other: Path) -> Difference:
     """Returns the AP of the results file `other` minus the AP of `base`, on the same images, with its interval."""
-    return bootstrap_differences(ground_truth, base, other, SAMPLES)["AP"]
+    return bootstrap_differences(ground_truth, base, other, BOOTSTRAP_SAMPLES)["AP"]
 
 
 def write_table(table: Table, folder: Path) -> Path:

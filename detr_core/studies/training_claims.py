@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from detr_core.evaluate.average_precision import METRICS, Difference, GroundTruth, bootstrap_differences
+from detr_core.evaluate.average_precision import BOOTSTRAP_SAMPLES, METRICS, Difference, GroundTruth, bootstrap_differences
 from detr_core.studies.claims import Claim, ClaimConfig, SeedDifference, decide
-from detr_core.studies.comparison import SAMPLES, Run, Table, finished
+from detr_core.studies.comparison import Run, Table, finished
 
 ResultsOf = Callable[[Run], Path]
 """Returns the COCO results file with the boxes of a finished run."""
@@ -65,7 +65,7 @@ class _Bootstrap:
         key = (first.variant, second.variant, first.seed)
         if key not in self._known:
             files = self._results(first), self._results(second)
-            self._known[key] = bootstrap_differences(self._ground_truth, *files, SAMPLES)
+            self._known[key] = bootstrap_differences(self._ground_truth, *files, BOOTSTRAP_SAMPLES)
         return self._known[key][metric]
 
 

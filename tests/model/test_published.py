@@ -18,10 +18,11 @@ import pytest
 import torch
 
 from detr_core.model.checkpoint import Checkpoint, CheckpointError, export_published, load_checkpoint
-from detr_core.model.common.config import BackboneConfig, PositionsConfig
+from detr_core.model.common.config import BackboneConfig
 from detr_core.model.detr.config import DetrConfig
 from detr_core.model.detr.model import Detr
 from detr_core.model.detr.published import from_published, published_state, to_published
+from detr_core.model.transformer.config import PositionsConfig
 from detr_core.structures import Category
 from tests.model.test_detr import detector
 from tests.test_golden import cases, close, golden_images, golden_weight

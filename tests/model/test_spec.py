@@ -101,7 +101,7 @@ def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
 OF_EACH_KIND = """
 import json, os, sys, torch
 from pathlib import Path
-import detr_core.jobs.train_detection, detr_core.jobs.evaluate, detr_core.studies.decoder_nms
+import detr_core.jobs.train_detection, detr_core.jobs.evaluate, detr_core.studies.measurements.decoder_nms
 from detr_core.model.checkpoint import load_checkpoint, save_checkpoint
 from detr_core.model.spec import KINDS, build_detector, detector_config
 from detr_core.structures import Category
@@ -129,5 +129,6 @@ def test_a_process_imports_the_model_of_its_own_kind_only(tmp_path: Path) -> Non
     for name, line in zip(KINDS, lines, strict=True):
         modules = json.loads(line)
         assert f"detr_core.model.{name}.model" in modules
-        foreign = tuple(f"detr_core.model.{other}." for other in KINDS if other != name)
+        folders = {*KINDS, *(kind.builds_on for kind in KINDS.values())} - {name, KINDS[name].builds_on, "common"}
+        foreign = tuple(f"detr_core.model.{folder}." for folder in folders)
         assert [module for module in modules if module.startswith(foreign) and not module.endswith(".config")] == []

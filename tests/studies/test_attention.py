@@ -21,10 +21,10 @@ from detr_core.data.transforms import evaluation_transform
 from detr_core.reporter import Memory
 from detr_core.sampling import evenly_spaced
 from detr_core.structures import Target
-from detr_core.studies.attention_mass import Mass, box_masks, box_regions, mask_regions, position_of
-from detr_core.studies.decoder_attention import decoder_attention, write_decoder_attention
-from detr_core.studies.encoder_attention import encoder_attention, write_encoder_attention
 from detr_core.studies.evaluating.decoder_attention import DecoderAttentionConfig
+from detr_core.studies.measurements.attention_mass import Mass, box_masks, box_regions, mask_regions, position_of
+from detr_core.studies.measurements.decoder_attention import decoder_attention, write_decoder_attention
+from detr_core.studies.measurements.encoder_attention import encoder_attention, write_encoder_attention
 from tests.tiny_detector import detector, scenes, study_inputs
 
 DECODER: dict[str, Any] = {"paper": "Figure 6", "pictures": 2, "score": 0.1, "border": 0.1, "batch_size": 4, "resize": None}

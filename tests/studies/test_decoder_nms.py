@@ -19,8 +19,8 @@ from detr_core.evaluate.boxes import Detections
 from detr_core.evaluate.predictions import average_precision_of
 from detr_core.reporter import Memory, Silent
 from detr_core.studies.claims import read_measured, write_measured
-from detr_core.studies.decoder_nms import Cell, decoder_nms, kept_by_nms, write_cells
 from detr_core.studies.evaluating.decoder_nms import CLAIMS
+from detr_core.studies.measurements.decoder_nms import Cell, decoder_nms, kept_by_nms, write_cells
 from tests.tiny_detector import CPU, detector, study_inputs
 
 

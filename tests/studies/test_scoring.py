@@ -19,7 +19,7 @@ from detr_core.evaluate.average_precision import METRICS, matched
 from detr_core.evaluate.predictions import average_precision_of
 from detr_core.reporter import Memory, Silent
 from detr_core.studies.evaluating.scoring import ScoringConfig
-from detr_core.studies.scoring import Scored, scoring, write_scores
+from detr_core.studies.measurements.scoring import Scored, scoring, write_scores
 from tests.tiny_detector import CPU, detector, study_inputs
 
 VALUES: dict[str, Any] = {"paper": "section 4.1", "scores": [0, 0.2, 0.6], "batch_size": 4, "resize": None}

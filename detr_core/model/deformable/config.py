@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from detr_core.config import require
-from detr_core.model.common.config import BackboneConfig, require_stages, require_transformer
+from detr_core.model.common.config import BackboneConfig, require_stages
+from detr_core.model.transformer.config import require_transformer
 
 
 @dataclass(frozen=True)

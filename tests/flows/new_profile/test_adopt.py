@@ -19,7 +19,7 @@ from rich.console import Console
 from detr_core.config import ConfigError
 from detr_core.data.splits import DatasetError
 from detr_core.model.deformable.config import DeformableConfig
-from detr_core.studies.instance_count_config import InstanceCountConfig
+from detr_core.studies.measurements.instance_count_config import InstanceCountConfig
 from flows.new_profile import adoption, dataset_layout, yolo_layout
 from flows.new_profile.recipe import Start
 from flows.new_profile.summary import summary_table
@@ -64,7 +64,12 @@ def test_boxes_only_without_val(tmp_path: Path, params: Path) -> None:
     assert profile.detector.queries == 10
     assert sum(sum(part.objects.values()) for part in adopted.statistics.values()) == 4
     assert (params / NAME / "dvc.yaml").read_text() == (ROOT / "dvc.yaml").read_text()
-    assert yaml.safe_load((params / NAME / "profile.yaml").read_text()) == {"profile": NAME, "kind": "detr", "wd": "../.."}
+    assert yaml.safe_load((params / NAME / "profile.yaml").read_text()) == {
+        "profile": NAME,
+        "kind": "detr",
+        "builds_on": "transformer",
+        "wd": "../..",
+    }
     assert (params / NAME / "source").readlink() == root
 
 

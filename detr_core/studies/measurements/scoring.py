@@ -13,13 +13,12 @@ import torch
 
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.distributed import single_process
-from detr_core.evaluate.average_precision import METRICS, Matched, bootstrap_differences, coco_ap, matched
+from detr_core.evaluate.average_precision import BOOTSTRAP_SAMPLES, METRICS, Matched, bootstrap_differences, coco_ap, matched
 from detr_core.evaluate.boxes import postprocess_softmax
 from detr_core.evaluate.ground_truth import instances
 from detr_core.evaluate.inference import classes_in, forward_pass
 from detr_core.evaluate.results import result_rows, things_only
 from detr_core.studies.claims import SeedDifference
-from detr_core.studies.comparison import SAMPLES
 from detr_core.studies.study import StudyInputs
 
 
@@ -78,7 +77,7 @@ def scoring(inputs: StudyInputs, dataset: CocoDataset, thresholds: Sequence[floa
             metrics = coco_ap(truth, left, "bbox").metrics | _precision_and_recall(matches, threshold)
             results.append(Scored(override, threshold, metrics))
     without, with_override = (np.concatenate(rows[override]) for override in (False, True))
-    gain = bootstrap_differences(truth, without, with_override, SAMPLES)["AP"]
+    gain = bootstrap_differences(truth, without, with_override, BOOTSTRAP_SAMPLES)["AP"]
     plain = coco_ap(truth, without, "bbox").metrics["AP"]
     return Scoring(results, SeedDifference(plain, plain + gain.value, gain.low, gain.high))
 

@@ -21,7 +21,7 @@ from torchvision import ops
 from detr_core.config import ConfigError
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.distributed import single_process
-from detr_core.evaluate.average_precision import METRICS, GroundTruth, bootstrap_differences, coco_ap
+from detr_core.evaluate.average_precision import BOOTSTRAP_SAMPLES, METRICS, GroundTruth, bootstrap_differences, coco_ap
 from detr_core.evaluate.boxes import Detections, in_one_row
 from detr_core.evaluate.ground_truth import instances
 from detr_core.evaluate.inference import classes_in, forward_pass
@@ -29,7 +29,6 @@ from detr_core.evaluate.results import result_rows
 from detr_core.model.spec import kind_of
 from detr_core.structures import RegionOutput
 from detr_core.studies.claims import Comparison, MeasuredClaim, PaperClaim, SeedDifference
-from detr_core.studies.comparison import SAMPLES
 from detr_core.studies.study import StudyInputs
 
 
@@ -112,7 +111,7 @@ def measured_claims(
     def difference(first: tuple[int, float | None], second: tuple[int, float | None]) -> SeedDifference:
         key = (first, second)
         if key not in known:
-            gain = bootstrap_differences(truth, results[first], results[second], SAMPLES)["AP"]
+            gain = bootstrap_differences(truth, results[first], results[second], BOOTSTRAP_SAMPLES)["AP"]
             ap = coco_ap(truth, results[first], "bbox").metrics["AP"]
             known[key] = SeedDifference(ap, ap + gain.value, gain.low, gain.high)
         return known[key]
