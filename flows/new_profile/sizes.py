@@ -50,16 +50,10 @@ def fit(
     detection = content["train_detection"]
     detection["targets"] = masks or "instances"
     detection["batch_size"], detection["accumulation"] = max(1, min(16 if small else 8, images // 8)), 1
-    if small:
-        samples, fewest, most = 120_000, 12, 600  # as in the demo, which trains on 10,000 images for 12 epochs
-    elif tuned:
-        samples, fewest, most = 40_000, 12, 100
-    else:
-        samples, fewest, most = 1_000_000, 150, 500
-    # On few images a schedule that is too long is slow, and the detector overfits.
-    divisor = kind_of(content["detector"]["kind"]).schedule_divisor
-    samples, fewest, most = samples // divisor, max(12, fewest // divisor), most // divisor
-    _schedule(detection, images, min(most, max(fewest, samples // images)), drop=0.8)
+    default = kind_of(content["detector"]["kind"]).schedule
+    duration = default.small if small else default.tuned if tuned else default.published
+    assert duration is not None, "a detector is tuned only if its kind can be, which the reading of its checkpoint requires"
+    _schedule(detection, images, duration.epochs(images), default.drop)
     stages = [detection]
     mask_head = content["train_panoptic"] if masks is not None else None
     content["train_panoptic"] = mask_head

@@ -82,6 +82,18 @@ class UnknownConfig:
     kind: str = "unheard of"
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_a_kind_has_a_schedule_of_fine_tuning_if_it_can_be_fine_tuned(name: str) -> None:
+    kind = KINDS[name]
+    assert (kind.schedule.tuned is not None) == ("init" in kind.capabilities)
+    assert 0 < kind.schedule.drop < 1
+
+
+@pytest.mark.parametrize(("images", "epochs"), [(1, 100), (1000, 40), (100_000, 12)])
+def test_a_training_shows_the_same_number_of_images_within_its_limits(images: int, epochs: int) -> None:
+    assert Duration(40_000, 12, 100).epochs(images) == epochs
+
+
 def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
     model = detector(CATEGORIES, mask_head=False)
     unknown = UnknownConfig(model.config.backbone, 5)
@@ -103,7 +115,7 @@ import json, os, sys, torch
 from pathlib import Path
 import detr_core.jobs.train_detection, detr_core.jobs.evaluate, detr_core.studies.measurements.decoder_nms
 from detr_core.model.checkpoint import load_checkpoint, save_checkpoint
-from detr_core.model.spec import KINDS, build_detector, detector_config
+from detr_core.model.spec import KINDS, Duration, build_detector, detector_config
 from detr_core.structures import Category
 from detr_core.train.modules import detector_training_module
 file = Path(sys.argv[1])
