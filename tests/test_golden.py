@@ -18,10 +18,11 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detr_core.evaluate.average_precision import METRICS, Kind, coco_ap
+from detr_core.evaluate.average_precision import Kind, coco_ap
 from detr_core.evaluate.boxes import postprocess_softmax
 from detr_core.evaluate.config import MergingConfig
 from detr_core.evaluate.masks import instance_masks
+from detr_core.evaluate.metric_names import METRICS
 from detr_core.evaluate.panoptic import kept_queries, merge
 from detr_core.evaluate.panoptic_quality import panoptic_quality
 from detr_core.loss.config import SoftmaxLossConfig

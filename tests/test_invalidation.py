@@ -70,6 +70,7 @@ TABLE: dict[str, set[str]] = {
     "evaluate/areas.py": {C, E, A, R},
     "evaluate/average_precision.py": {E, A, R},
     "evaluate/ground_truth.py": {C, E, A, R},
+    "evaluate/metric_names.py": {E, A, R},
     "evaluate/panoptic_quality.py": {E},
     "evaluate/predictions.py": {E},
     "studies": set(),  # training studies are no stage

@@ -12,9 +12,9 @@ import numpy as np
 from hotcoco import COCO, COCOeval, compare
 
 from detr_core.evaluate.ground_truth import read_instances
+from detr_core.evaluate.metric_names import METRICS
 from detr_core.structures import category_labels
 
-METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 BOOTSTRAP_SAMPLES = 1000  # number of bootstrap samples of the images for an interval
 
 GroundTruth = Path | COCO

@@ -124,8 +124,8 @@ def _region_losses(samples: Samples, images: float, config: RegionLossConfig) ->
     return region_losses(samples, images, config)
 
 
-# DETR needs the longest schedule: 300 or 500 epochs on COCO, against 50 for Deformable DETR and 37 for Faster R-CNN. The demo trains
-# it on 10,000 images for 12 epochs. The schedule of the other two is six times shorter.
+# DETR needs the longest schedule: 300 or 500 epochs on COCO, against 50 for Deformable DETR and 37 for Faster R-CNN. Here it is
+# six times longer than theirs. The demo trains DETR on 10,000 images for 12 epochs.
 _LONG = DefaultSchedule(
     small=Duration(120_000, 12, 600), published=Duration(1_000_000, 150, 500), tuned=Duration(40_000, 12, 100), drop=0.8
 )

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from detr_core.evaluate.average_precision import BOOTSTRAP_SAMPLES, METRICS, Difference, GroundTruth, bootstrap_differences
+from detr_core.evaluate.average_precision import BOOTSTRAP_SAMPLES, Difference, GroundTruth, bootstrap_differences
+from detr_core.evaluate.metric_names import METRICS
 from detr_core.studies.claims import Claim, ClaimConfig, SeedDifference, decide
 from detr_core.studies.comparison import Run, Table, finished
 

@@ -10,6 +10,7 @@ from typing import Any
 from detr_core.check.statistics import Statistics, quantile
 from detr_core.data.annotations import Targets
 from detr_core.model.spec import kind_of
+from detr_core.model.transformer.config import MOST_QUERIES
 
 Content = MutableMapping[str, Any]
 
@@ -26,9 +27,12 @@ GRAY = (124, 116, 104)  # ImageNet's mean color, with which the study `instance-
 
 
 def queries(statistics: Mapping[str, Statistics]) -> int:
-    """Returns a number of queries: 1.5 times the largest number of objects in an image, rounded up to a multiple of 10."""
+    """Returns a number of queries: 1.5 times the largest number of objects in an image, rounded up to a multiple of 10.
+
+    It is at most the number that a detector can have; the check then names the images with more objects.
+    """
     most = max(split.most_objects for split in statistics.values())
-    return max(10, 10 * ceil(1.5 * most / 10))
+    return min(MOST_QUERIES, max(10, 10 * ceil(1.5 * most / 10)))
 
 
 def fit(

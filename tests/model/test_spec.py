@@ -21,6 +21,7 @@ from detr_core.model.spec import (
     AnyDetectorConfig,
     AnyLossConfig,
     Capability,
+    Duration,
     build_detector,
     detector_config,
     kinds_with,

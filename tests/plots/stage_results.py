@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from detr_core.data.splits import Split, read_dataset
-from detr_core.evaluate.average_precision import METRICS
+from detr_core.evaluate.metric_names import METRICS
 from detr_core.plots.report import Results
 from detr_core.reporter import Silent
 from detr_core.sources.config import ScenesConfig

@@ -14,8 +14,8 @@ from torchvision.ops import nms
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split
 from detr_core.distributed import single_process
-from detr_core.evaluate.average_precision import METRICS
 from detr_core.evaluate.boxes import Detections
+from detr_core.evaluate.metric_names import METRICS
 from detr_core.evaluate.predictions import average_precision_of
 from detr_core.reporter import Memory, Silent
 from detr_core.studies.claims import read_measured, write_measured

@@ -7,6 +7,8 @@ from typing import Literal, Protocol
 
 from detr_core.config import require
 
+MOST_CHANNELS = 65_536  # the largest width of a layer
+
 
 @dataclass(frozen=True)
 class BackboneConfig:

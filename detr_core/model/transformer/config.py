@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from detr_core.config import require
-from detr_core.model.common.config import QueryConfig
+from detr_core.config import require, require_between
+from detr_core.model.common.config import MOST_CHANNELS, QueryConfig
+
+MOST_QUERIES = 10_000  # their self-attention has the square of this number of weights
+MOST_LAYERS = 1_000
+MOST_CELLS = 65_535
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class PositionsConfig:
     factor: float
 
     def __post_init__(self) -> None:
-        require(self.cells > 0, "cells", "at least 1", self.cells)
+        require_between(1, MOST_CELLS, "cells", self.cells)
         require(self.factor > 0, "factor", "above 0", self.factor)
         scaled = self.kind != "none" and self.where == "input"
         require(scaled or self.factor == 1, "factor", "1, because no encodings are added at the input", self.factor)
@@ -62,9 +66,10 @@ def require_transformer(config: TransformerConfig, multiple: int) -> None:
     """Raises ConfigError, which names the key, for a transformer that can't be built. multiple: its width must be one of this."""
     width, heads = config.width, config.heads
     require(heads > 0, "heads", "at least 1", heads)
-    require(width > 0 and width % multiple == 0, "width", f"a multiple of {multiple} with {heads} heads", width)
-    require(config.feed_forward >= 0, "feed_forward", "0 (none) or more", config.feed_forward)
-    require(config.encoder_layers >= 0, "encoder_layers", "0 or more", config.encoder_layers)
-    require(config.decoder_layers >= 1, "decoder_layers", "1 or more", config.decoder_layers)
-    require(config.queries >= 1, "queries", "1 or more", config.queries)
+    fits = 0 < width <= MOST_CHANNELS and width % multiple == 0
+    require(fits, "width", f"a multiple of {multiple} with {heads} heads, at most {MOST_CHANNELS:,}", width)
+    require_between(0, MOST_CHANNELS, "feed_forward", config.feed_forward)
+    require_between(0, MOST_LAYERS, "encoder_layers", config.encoder_layers)
+    require_between(1, MOST_LAYERS, "decoder_layers", config.decoder_layers)
+    require_between(1, MOST_QUERIES, "queries", config.queries)
     require(0 <= config.dropout < 1, "dropout", "a probability below 1", config.dropout)

@@ -234,6 +234,43 @@ def test_a_profile_is_written_whole_or_not_at_all(tmp_path: Path, params: Path, 
     assert (params / f"{NAME}.studies.yaml").read_text() == "mine"
 
 
+def instances_only(root: Path) -> Path:
+    """Removes the panoptic annotations of a dataset, and the description that names them; returns its folder."""
+    for name in ("panoptic_val.json", "panoptic_train.json", "dataset.json"):
+        (root / name).unlink()
+    return root
+
+
+def test_annotations_of_val_that_are_a_copy_of_those_of_train_are_named(tmp_path: Path, params: Path) -> None:
+    root = instances_only(write_whole(tmp_path / "data"))
+    assert not any("are a copy" in note for note in made(root).notes)
+    shutil.copy(root / "instances_train.json", root / "instances_val.json")
+    shutil.copytree(root / "train", root / "val", dirs_exist_ok=True)
+    shutil.rmtree(params / NAME)
+    for file in params.glob(f"{NAME}.*"):
+        file.unlink()
+    said = "the annotations of val are a copy of those of train (instances_val.json has the same content as instances_train.json)"
+    assert [note for note in made(root).notes if note.startswith(said)]
+
+
+@pytest.mark.parametrize("share", [float("nan"), 0.0, 1.0, -0.5])
+def test_a_share_that_is_none_is_refused_even_if_there_is_a_val_split(tmp_path: Path, params: Path, share: float) -> None:
+    root = write_whole(tmp_path / "data")
+    with pytest.raises(ConfigError, match=f"--val-share: expected a share between 0 and 1, found {share}"):
+        made(root, val_share=share)
+    assert not (params / NAME).exists()
+
+
+@pytest.mark.parametrize("name", ["", "  "])
+def test_a_category_without_a_name_is_refused(tmp_path: Path, params: Path, name: str) -> None:
+    root = instances_only(write_whole(tmp_path / "data"))
+    change(root, "train", "instances", lambda coco: coco["categories"][0].update(name=name))
+    said = r"instances_train\.json: categories: .*expected a name for the category with id \d+, found "
+    with pytest.raises(DatasetError, match=f"{said}{name!r}"):
+        made(root)
+    assert not (params / NAME).exists()
+
+
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "A", ".x"])
 def test_a_name_that_is_none_is_refused(tmp_path: Path, params: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="--name"):

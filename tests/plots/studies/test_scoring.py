@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from detr_core.evaluate.average_precision import METRICS
+from detr_core.evaluate.metric_names import METRICS
 from detr_core.plots.studies.scoring import finding, plots, read_scores
 from detr_core.studies.measurements.scoring import Scored, write_scores
 
