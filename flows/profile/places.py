@@ -12,7 +12,7 @@ import yaml
 
 from detr_core.config import ConfigError
 from detr_core.directories import require_replaceable
-from detr_core.model.spec import kind_of
+from detr_core.model.spec import KINDS, kind_of
 from flows.profile import graphs, paths
 from flows.profile.paths import Paths, relative
 
@@ -109,7 +109,8 @@ def _named_profile(file: Path) -> str:
         raise ConfigError(f"{relative(file)}: expected keys with values, found {content!r:.80}")
     for key in ("profile", "kind", "builds_on", "wd"):
         if not isinstance(content.get(key), str):
-            expected = repr(kind_of(content["kind"]).builds_on) if key == "builds_on" else "text"
+            known = key == "builds_on" and content["kind"] in KINDS
+            expected = repr(KINDS[content["kind"]].builds_on) if known else "text"
             raise ConfigError(f"{relative(file)}: {key}: expected {expected}, found {content.get(key)!r:.80}")
     return str(content["profile"])
 

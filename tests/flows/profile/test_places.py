@@ -168,3 +168,21 @@ def test_a_kind_of_detector_that_dvc_would_not_watch_is_told(own: Path) -> None:
     message = r"params/mine/profile\.yaml: kind: expected 'deformable', as detector\.kind in params/mine\.yaml, found 'detr'"
     with pytest.raises(ConfigError, match=message):
         places.require_kind(Paths("mine"), "deformable")
+    (folder / "profile.yaml").write_text("profile: mine\nkind: faster_rcnn\nbuilds_on: transformer\nwd: ../..\n")
+    message = r"params/mine/profile\.yaml: builds_on: expected 'common', as the kind 'faster_rcnn' does, found 'transformer'"
+    with pytest.raises(ConfigError, match=message):
+        places.require_kind(Paths("mine"), "faster_rcnn")
+
+
+def test_a_profile_of_before_its_newer_key_is_told_the_value(own: Path) -> None:
+    shutil.copy(PARAMS.parent / "profile.yaml", own)
+    (own / "params" / "mine").mkdir()
+    (own / "params" / "mine" / "dvc.yaml").write_text("")
+    for content, said in (
+        ("profile: mine\nkind: detr\nwd: ../..\n", "builds_on: expected 'transformer', found None"),
+        ("profile: mine\nkind: yolo\nwd: ../..\n", "builds_on: expected text, found None"),
+        ("profile: mine\nkind: [detr]\nwd: ../..\n", "kind: expected text, found ['detr']"),
+    ):
+        (own / "params" / "mine" / "profile.yaml").write_text(content)
+        (error,) = places.dvc_errors()
+        assert error.startswith("params/mine/profile.yaml: ") and said in error
