@@ -185,4 +185,5 @@ def test_a_profile_of_before_its_newer_key_is_told_the_value(own: Path) -> None:
     ):
         (own / "params" / "mine" / "profile.yaml").write_text(content)
         (error,) = places.dvc_errors()
-        assert error.startswith("params/mine/profile.yaml: ") and said in error
+        assert error.startswith("params/mine/profile.yaml: ")
+        assert said in error
