@@ -30,7 +30,7 @@ MARK = ".detr-results"
 LITTER = frozenset({".DS_Store", "Thumbs.db"})  # files that desktops write into every folder that somebody opens
 _WRITER = ".detr-writer.lock"  # a lock file in a temporary folder, held by the process that writes the folder
 _ADVICE = "nothing was changed; move it elsewhere, or delete it if you don't need it"
-_OURS = frozenset({MARK, _WRITER})
+_INTERNAL_FILES = frozenset({MARK, _WRITER})
 
 
 class ForeignFileError(ExpectedError, ValueError):
@@ -42,19 +42,19 @@ def mark(folder: Path) -> None:
 
     A folder without files gets no mark, because there is nothing in it that anybody could lose.
     """
-    files = {name: digest(folder / name) for name in sorted(_names(folder)) if name not in _OURS}
+    files = {name: digest(folder / name) for name in sorted(_names(folder)) if name not in _INTERNAL_FILES}
     if files:
         write_text(folder / MARK, json.dumps({"written by": "detr-workbench", "sha256": files}, indent=0) + "\n")
 
 
 def require_replaceable(folder: Path) -> None:
     """Raises ForeignFileError unless `folder` does not exist, is empty, or holds only files that the project wrote."""
-    _files_of_ours(folder)
+    _project_files(folder)
 
 
 def remove(folder: Path) -> None:
     """Removes a folder that the project wrote, if it exists. Raises ForeignFileError as `require_replaceable` does."""
-    _remove(folder, _files_of_ours(folder))
+    _remove(folder, _project_files(folder))
 
 
 @contextmanager
@@ -105,28 +105,28 @@ def _put_in_place(temporary: Path, folder: Path) -> None:
     """
     while True:
         _require_folder(folder, folder)  # a link must not be moved
-        aside = Path(tempfile.mkdtemp(prefix=_prefix(folder), suffix=".old", dir=folder.parent))
+        earlier = Path(tempfile.mkdtemp(prefix=_prefix(folder), suffix=".old", dir=folder.parent))
         with suppress(FileNotFoundError):
-            folder.rename(aside)
+            folder.rename(earlier)
         try:
-            ours = _files_of_ours(aside, folder)
+            earlier_files = _project_files(earlier, folder)
             temporary.rename(folder)
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another writer was faster; its result is replaced now
-                _remove(aside, ours)
+                _remove(earlier, earlier_files)
                 continue
-            _put_back(aside, folder)
+            _put_back(earlier, folder)
             raise
         except ForeignFileError:
-            _put_back(aside, folder)
+            _put_back(earlier, folder)
             raise
-        _remove(aside, ours)
+        _remove(earlier, earlier_files)
         return
 
 
-def _put_back(aside: Path, folder: Path) -> None:
+def _put_back(earlier: Path, folder: Path) -> None:
     with suppress(OSError):  # if another writer has created `folder` meanwhile, both remain
-        aside.rename(folder)
+        earlier.rename(folder)
 
 
 def _require_folder(folder: Path, where: Path) -> None:
@@ -139,7 +139,7 @@ def _require_folder(folder: Path, where: Path) -> None:
         raise ForeignFileError(f"{where}: expected a folder for results, found {kind} that no command made; {_ADVICE}")
 
 
-def _files_of_ours(folder: Path, where: Path | None = None) -> list[str]:
+def _project_files(folder: Path, where: Path | None = None) -> list[str]:
     """Returns the names of all files in `folder` with its mark. Raises ForeignFileError if the project did not write one of them.
 
     Another process may replace or remove the folder while it is read here. What was read is then of two folders, so a folder that
@@ -152,7 +152,7 @@ def _files_of_ours(folder: Path, where: Path | None = None) -> list[str]:
         if state is None:
             return []
         try:
-            return _read_files_of_ours(folder, where or folder)
+            return _read_project_files(folder, where or folder)
         except ForeignFileError:
             if _state(folder) == state:
                 raise
@@ -167,7 +167,7 @@ def _state(folder: Path) -> tuple[int, int] | None:
     return status.st_ino, status.st_ctime_ns
 
 
-def _read_files_of_ours(folder: Path, where: Path) -> list[str]:
+def _read_project_files(folder: Path, where: Path) -> list[str]:
     _require_folder(folder, where)
     names = sorted(_names(folder))
     if not names:
@@ -179,7 +179,7 @@ def _read_files_of_ours(folder: Path, where: Path) -> list[str]:
             f"{names[0]}; {_ADVICE}"
         )
     for name in names:
-        if name in _OURS or Path(name).name in LITTER:
+        if name in _INTERNAL_FILES or Path(name).name in LITTER:
             continue
         if name not in digests:
             raise ForeignFileError(

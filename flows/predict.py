@@ -90,7 +90,7 @@ def run(
     return content
 
 
-def found_images(where: str) -> list[Path]:
+def images_at(where: str) -> list[Path]:
     """Returns the absolute paths, sorted, of the images that `where` names: a file, a folder with images in it, or a glob.
 
     Raises DatasetError if there is no image.
@@ -129,9 +129,9 @@ def _annotations(results: Path, threshold: float) -> list[dict[str, Any]]:
     masks = results / "segm.json"
     if masks.exists():  # the same detections in the same order
         segments = json.loads(masks.read_text(encoding="utf-8"))
-        boxes = [{**one, "segmentation": other["segmentation"]} for one, other in zip(boxes, segments, strict=True)]
-    sure = [result for result in boxes if result["score"] >= threshold]
-    return [{"id": number, **result} for number, result in enumerate(sure, start=1)]
+        boxes = [{**box, "segmentation": segment["segmentation"]} for box, segment in zip(boxes, segments, strict=True)]
+    confident = [result for result in boxes if result["score"] >= threshold]
+    return [{"id": number, **result} for number, result in enumerate(confident, start=1)]
 
 
 def _pictures(content: dict[str, Any], root: Path, folder: Path, ranges: Ranges | None) -> None:
@@ -140,9 +140,9 @@ def _pictures(content: dict[str, Any], root: Path, folder: Path, ranges: Ranges 
 
     names = {category["id"]: category["name"] for category in content["categories"]}
     colors = category_colors(names)
-    of_image = defaultdict(list)
+    detections_of = defaultdict(list)
     for annotation in content["annotations"]:
-        of_image[annotation["image_id"]].append(annotation)
+        detections_of[annotation["image_id"]].append(annotation)
     panoptic = {entry["image_id"]: entry for entry in content.get("panoptic", [])}
     (folder / "pictures").mkdir()
     for image in content["images"]:
@@ -151,13 +151,13 @@ def _pictures(content: dict[str, Any], root: Path, folder: Path, ranges: Ranges 
             segments = (folder / "panoptic" / panoptic[number]["file_name"], panoptic[number]["segments_info"])
         name = f"{number:04d}_{Path(image['file_name']).stem}.jpg"
         file = folder / "pictures" / name
-        prediction_picture(root / image["file_name"], of_image[number], segments, names, colors, file, ranges)
+        prediction_picture(root / image["file_name"], detections_of[number], segments, names, colors, file, ranges)
 
 
 def main() -> None:
     arguments = command_line.parser("predict").parse_args()
     with stage_runner.one_line_errors():
-        images, out = found_images(arguments.images), checkpoints.empty_folder(arguments.out)
+        images, out = images_at(arguments.images), checkpoints.empty_folder(arguments.out)
         trained = checkpoints.load_named(arguments, artifacts.device())
         config = evaluation(trained, arguments.short, arguments.longest)
         with reporter("prediction") as bar:

@@ -17,7 +17,7 @@ def conversion_findings(content: dict[str, Any], findings: Sequence[Finding], sp
     the label, becomes the finding's detail. An image entry is only malformed because of its labels, so its finding says that.
     Objects whose label was converted only in part become findings too.
     """
-    worded = []
+    completed = []
     for finding in findings:
         entries = content["images" if finding.leaves == "image" else "annotations"]
         malformed = finding.leaves is not None  # the place of another finding may be in the other list
@@ -25,7 +25,7 @@ def conversion_findings(content: dict[str, Any], findings: Sequence[Finding], sp
         if reason is not None:
             kind = "image_labels" if finding.kind == "image_entry" else finding.kind
             finding = replace(finding, kind=kind, detail=reason)
-        worded.append(finding)
+        completed.append(finding)
     names = {
         entry.get("id"): str(entry.get("file_name", ""))
         for entry in content["images"]
@@ -33,8 +33,8 @@ def conversion_findings(content: dict[str, Any], findings: Sequence[Finding], sp
     }
     for place, entry in enumerate(content["annotations"]):
         if (note := _note(entry, DROPPED)) is not None and type(number := entry.get("image_id")) is int:
-            worded.append(Finding("columns_left_out", split, source, number, names.get(number, ""), place, detail=note))
-    return worded
+            completed.append(Finding("columns_left_out", split, source, number, names.get(number, ""), place, detail=note))
+    return completed
 
 
 def unreadable_images(content: dict[str, Any], split: str, source: str) -> list[Finding]:

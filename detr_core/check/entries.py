@@ -63,8 +63,10 @@ def check_entries(content: dict[str, Any], split: str, source: str) -> Entries:
     categories = category_names(content, f"{split}.{source}")
     result = Entries({}, {}, {}, {}, [])
     _check_images(content["images"], result, split, source)
-    repeated = {finding.image_id for finding in result.findings if finding.kind == "image_id" and finding.image_id is not None}
-    seen: set[int | str] = set()
+    repeated_image_ids = {
+        finding.image_id for finding in result.findings if finding.kind == "image_id" and finding.image_id is not None
+    }
+    seen_ids: set[int | str] = set()
     for place, entry in enumerate(content["annotations"]):
         blank = Finding("object_entry", split, source, place=place)
         if not isinstance(entry, dict):
@@ -72,8 +74,8 @@ def check_entries(content: dict[str, Any], split: str, source: str) -> Entries:
         elif source == "panoptic":
             result.findings += _panoptic(entry, blank, result, categories)
         else:
-            result.findings += _object(entry, blank, result, categories, seen)
-    result.leave_out(repeated)  # only now, because their annotations would be findings of an unknown image
+            result.findings += _object(entry, blank, result, categories, seen_ids)
+    result.leave_out(repeated_image_ids)  # only now, because their annotations would be findings of an unknown image
     result.findings += _repeated(result, split, source)
     if source == "instances":
         names = {number: image.name for number, image in result.images.items()}
@@ -84,7 +86,7 @@ def check_entries(content: dict[str, Any], split: str, source: str) -> Entries:
 
 def _check_images(entries: list[Any], result: Entries, split: str, source: str) -> None:
     """Adds valid images and the findings about all others to `result`. If several images have one id, the first one is added."""
-    often = Counter(_whole(entry, "id") for entry in entries if isinstance(entry, dict))
+    id_counts = Counter(_whole(entry, "id") for entry in entries if isinstance(entry, dict))
     for place, entry in enumerate(entries):
         image, fault = _image(entry, place)
         number, name = (_whole(entry, "id"), str(entry.get("file_name", ""))) if isinstance(entry, dict) else (None, "")
@@ -92,8 +94,8 @@ def _check_images(entries: list[Any], result: Entries, split: str, source: str) 
         if image is None:
             result.findings.append(replace(blank, detail=fault))
             continue
-        if often[number] > 1:
-            result.findings.append(replace(blank, kind="image_id", detail=f"{often[number]} images have the id {number}"))
+        if id_counts[number] > 1:
+            result.findings.append(replace(blank, kind="image_id", detail=f"{id_counts[number]} images have the id {number}"))
         elif entry.get(SIZE_READ) is True:
             height, width = image.size
             result.findings.append(replace(blank, kind="image_size_read", detail=f"{width} x {height} pixels"))
@@ -116,9 +118,9 @@ def category_difference(splits: Mapping[str, Mapping[int, str]]) -> str:
     common = set.intersection(*(set(names.items()) for names in splits.values()))
     parts = []
     for split, names in splits.items():
-        alone = [f"{name!r} (id {number})" for number, name in sorted(names.items()) if (number, name) not in common]
-        more = f" and {len(alone) - 3} more" if len(alone) > 3 else ""
-        parts += [f"only {split} has {', '.join(alone[:3])}{more}"] if alone else []
+        unshared = [f"{name!r} (id {number})" for number, name in sorted(names.items()) if (number, name) not in common]
+        remainder = f" and {len(unshared) - 3} more" if len(unshared) > 3 else ""
+        parts += [f"only {split} has {', '.join(unshared[:3])}{remainder}"] if unshared else []
     return "; ".join(parts)
 
 
@@ -154,7 +156,7 @@ def _panoptic(entry: dict[str, Any], blank: Finding, result: Entries, categories
         return
     areas: dict[int, float] = {}
     result.panoptic[image.id] = (blank.place or 0, name, areas)
-    seen: set[int | str] = set()
+    seen_ids: set[int | str] = set()
     for segment in segments:
         number = _whole(segment, "id") if isinstance(segment, dict) else None
         if number is None or not 0 < number <= LARGEST_SEGMENT:
@@ -163,11 +165,11 @@ def _panoptic(entry: dict[str, Any], blank: Finding, result: Entries, categories
         # A segment that is left out stays known, so that its pixels do not count as an unknown segment.
         areas[number] = float(segment["area"]) if type(segment.get("area")) in (int, float) else math.nan
         where = replace(blank, segment=number)
-        yield from _object(segment | {"image_id": image.id}, where, result, categories, seen)
+        yield from _object(segment | {"image_id": image.id}, where, result, categories, seen_ids)
 
 
 def _object(
-    entry: dict[str, Any], blank: Finding, result: Entries, categories: dict[int, str], seen: set[int | str]
+    entry: dict[str, Any], blank: Finding, result: Entries, categories: dict[int, str], seen_ids: set[int | str]
 ) -> Iterator[Finding]:
     number, image_id, category = _annotation_id(entry), *(_whole(entry, field) for field in ("image_id", "category_id"))
     image = None if image_id is None else result.images.get(image_id)
@@ -178,7 +180,7 @@ def _object(
         yield replace(blank, kind="object_without_image", detail=detail)
     elif number is None or image_id is None or category is None:
         yield replace(blank, detail="expected an `id`, and whole numbers as `image_id` and `category_id`")
-    elif number in seen:
+    elif number in seen_ids:
         yield replace(blank, kind="object_id", box=_drawn(box), detail=f"an earlier annotation has the id {number} too")
     elif image is None:
         yield replace(blank, kind="object_without_image", detail=f"image_id {image_id}")
@@ -204,7 +206,7 @@ def _object(
             else:
                 result.objects.setdefault(image_id, {})[number] = (category, box)
     if number is not None:
-        seen.add(number)
+        seen_ids.add(number)
 
 
 def _box_faults(box: tuple[float, float, float, float], size: tuple[int, int], blank: Finding) -> Iterator[Finding]:
@@ -222,9 +224,11 @@ def _repeated(result: Entries, split: str, source: str) -> Iterator[Finding]:
     for image_id, by_id in result.objects.items():
         objects = list(by_id.values())
         if len(set(objects)) < len(objects):
-            twice = next(item for place, item in enumerate(objects) if item in objects[:place])
+            repeated_object = next(item for index, item in enumerate(objects) if item in objects[:index])
             detail = f"{len(objects) - len(set(objects))} of {len(objects)}"
-            yield Finding("object_repeated", split, source, image_id, result.images[image_id].name, box=twice[1], detail=detail)
+            yield Finding(
+                "object_repeated", split, source, image_id, result.images[image_id].name, box=repeated_object[1], detail=detail
+            )
 
 
 def _whole(entry: Any, field: str) -> int | None:

@@ -105,7 +105,7 @@ class Finding:
 
 def counts(findings: list[Finding]) -> dict[str, int]:
     """Returns the number of findings of every kind, including 0, in the order of KINDS."""
-    counted = dict.fromkeys(KINDS, 0)
+    numbers = dict.fromkeys(KINDS, 0)
     for finding in findings:
-        counted[finding.kind] += 1
-    return counted
+        numbers[finding.kind] += 1
+    return numbers

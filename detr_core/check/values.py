@@ -9,7 +9,7 @@ import numpy as np
 
 from detr_core.check.entries import ImageEntry
 from detr_core.check.findings import Finding
-from detr_core.check.pixels import Seen
+from detr_core.check.pixels import ImageContent
 from detr_core.data.values import Range, Spread, ranges_of, scaled
 
 Job = tuple[Path, tuple[int, int]]  # an image file, and the size that it is annotated with
@@ -18,7 +18,9 @@ _LEVELS = 4  # of 256: an image that spans fewer levels counts as one of a singl
 
 
 def value_findings(
-    jobs: Mapping[str, Mapping[Job, list[tuple[str, ImageEntry]]]], contents: Mapping[Job, Seen], value_range: Range | None
+    jobs: Mapping[str, Mapping[Job, list[tuple[str, ImageEntry]]]],
+    contents: Mapping[Job, ImageContent],
+    value_range: Range | None,
 ) -> tuple[dict[str, Range] | None, list[Finding]]:
     """Returns the ranges of the dataset by sample type (None if no image has more than 8 bits per value), and the findings.
 

@@ -77,9 +77,9 @@ def deep_values(image: Image.Image, reopen: Callable[[], Image.Image]) -> tuple[
         _reinterpret(image, "RGBA")
         pixels = np.asarray(image).astype(np.uint16)
         return kind, pixels[..., 0] << 8 | pixels[..., 1]
-    with reopen() as other:
-        _reinterpret(other, _SWAPPED[mode])
-        upper, lower = np.asarray(image)[..., :3].astype(np.uint16), np.asarray(other)[..., :3]
+    with reopen() as low_bytes_image:
+        _reinterpret(low_bytes_image, _SWAPPED[mode])
+        upper, lower = np.asarray(image)[..., :3].astype(np.uint16), np.asarray(low_bytes_image)[..., :3]
     return kind, upper << 8 | lower
 
 

@@ -63,8 +63,8 @@ class Part:
         self.path, self.remote, self.largest = path, remote, largest
         self.file_path = path.with_name(f".{path.name}.part")
         self.journal = path.with_name(f".{path.name}.part.json")
-        self.version, size, does_ranges = _first_answer(remote)
-        self.ranges = ranges and does_ranges
+        self.version, size, supports_ranges = _first_answer(remote)
+        self.ranges = ranges and supports_ranges
         if remote.size is not None and size is not None and size != remote.size:
             raise DownloadError(f"{remote.url}: expected {remote.size:,} bytes, found that the server announces {size:,}")
         self.size = remote.size if size is None else size

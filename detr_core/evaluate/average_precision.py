@@ -58,7 +58,7 @@ def _per_class(evaluator: COCOeval) -> dict[str, float]:
     labels = category_labels({category["id"]: category["name"] for category in truth.load_cats(ids)})
     assert evaluator.eval is not None  # accumulate() has been called
     precision = np.asarray(evaluator.eval["precision"])[:, :, :, 0, -1]  # IoU, recall, category; any area, most detections
-    by_class = [(number, precision[:, :, place]) for place, number in enumerate(ids)]
+    by_class = [(number, precision[:, :, index]) for index, number in enumerate(ids)]
     return {labels[number]: float(values[values > -1].mean()) for number, values in by_class if (values > -1).any()}
 
 
@@ -107,7 +107,7 @@ def error_breakdown(ground_truth: GroundTruth, results: Results, kind: Kind) -> 
 
 
 @dataclass(frozen=True)
-class Matched:
+class MatchedDetections:
     """Detections matched with the ground truth at one IoU, without detections that match crowds.
 
     scores [N]: the score of each detection. true [N]: whether it is a true positive. objects: the number of ground-truth objects.
@@ -118,7 +118,7 @@ class Matched:
     objects: int
 
 
-def matched(ground_truth: GroundTruth, results: Results, iou: float) -> Matched:
+def matched(ground_truth: GroundTruth, results: Results, iou: float) -> MatchedDetections:
     """Matches boxes with the ground truth as for average precision: per class and image, in descending order of the score."""
     truth = read_ground_truth(ground_truth)
     evaluator = COCOeval(truth, truth.load_res(str(results) if isinstance(results, Path) else results), "bbox")
@@ -135,7 +135,7 @@ def matched(ground_truth: GroundTruth, results: Results, iou: float) -> Matched:
         scores.append(np.asarray(part["dtScores"])[counts])
         true.append(np.asarray(part["dtMatched"][0], dtype=np.bool_)[counts])
         objects += int(np.sum(np.asarray(part["gtInDenominator"], dtype=np.bool_)))
-    return Matched(np.concatenate(scores), np.concatenate(true), objects)
+    return MatchedDetections(np.concatenate(scores), np.concatenate(true), objects)
 
 
 def read_ground_truth(ground_truth: GroundTruth) -> COCO:

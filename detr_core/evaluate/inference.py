@@ -51,21 +51,21 @@ def classes_in(categories: Sequence[Category], dataset: CocoDataset) -> Classes:
     Raises DatasetError if no category is shared, or if an id has different names. A checkpoint may lack the names.
     """
     file = dataset.split.instances if dataset.split.panoptic is None else dataset.split.panoptic
-    theirs = {category.id: category for category in dataset.categories}
-    shared = [category for category in categories if category.id in theirs]
+    dataset_categories = {category.id: category for category in dataset.categories}
+    shared = [category for category in categories if category.id in dataset_categories]
     if not shared:
         raise DatasetError(
             f"{file}: categories: expected some of the checkpoint's categories, found none; evaluate the checkpoint on data with "
             "its classes"
         )
     for category in shared:
-        name = theirs[category.id].name
+        name = dataset_categories[category.id].name
         if category.name and name != category.name:
             raise DatasetError(
                 f"{file}: categories: expected id {category.id} to be {category.name!r}, as in the checkpoint, found {name!r}"
             )
-    known = [category.id in theirs for category in categories]
-    thing = [category.id in theirs and theirs[category.id].isthing for category in categories]
+    known = [category.id in dataset_categories for category in categories]
+    thing = [category.id in dataset_categories and dataset_categories[category.id].isthing for category in categories]
     return Classes(
         np.array([category.id for category in categories]), torch.tensor([*known, False]), torch.tensor([*thing, False])
     )

@@ -80,7 +80,7 @@ def predict(
             if maps:
                 merged = merge(labels[i, merging[i]], mask_logits[row[i, merging[i]]], *extent, classes.isthing, config.panoptic)
                 panoptic.append(panoptic_result(*merged, target.image_id, classes, folder / "panoptic"))
-    boxes, masks, panoptic = (_of_all(entries, process) for entries in (boxes, masks, panoptic))
+    boxes, masks, panoptic = (_gathered(entries, process) for entries in (boxes, masks, panoptic))
     if not process.first:
         return
     _write(folder / "bbox.json", boxes)
@@ -111,8 +111,8 @@ def average_precision_of(
         sizes = [target.original_size for target in targets]
         images = zip(targets, postprocess(output, sizes, empty_slot_override=True), strict=True)
         rows += [result_rows(things_only(image, classes), target.image_id, classes) for target, image in images]
-    everything = np.concatenate([np.empty((0, 7)), *(row for share in process.gather(rows) for row in share)])
-    by_image = everything[everything[:, 0].argsort(kind="stable")]
+    all_rows = np.concatenate([np.empty((0, 7)), *(row for share in process.gather(rows) for row in share)])
+    by_image = all_rows[all_rows[:, 0].argsort(kind="stable")]
     return coco_ap(instances(dataset.split), by_image, "bbox").metrics
 
 
@@ -139,12 +139,12 @@ def mask_average_precision_of(
         things = [things_only(image, classes) for image in postprocess(output, sizes, empty_slot_override=True)]
         mask_logits, row = _masks_of(model, output, things, torch.zeros(output.logits.shape[1:3], dtype=torch.bool))
         for i, (target, image) in enumerate(zip(targets, things, strict=True)):
-            of_image = instance_masks(mask_logits[row[i, image.queries]], padded_size, target.size, target.original_size)
+            image_masks = instance_masks(mask_logits[row[i, image.queries]], padded_size, target.size, target.original_size)
             boxes += box_results(result_rows(image, target.image_id, classes))
-            masks += mask_results(image, of_image, target.image_id, classes)
+            masks += mask_results(image, image_masks, target.image_id, classes)
     truth = instances(dataset.split)
-    of_masks = coco_ap(truth, _of_all(masks, process), "segm").metrics
-    return coco_ap(truth, _of_all(boxes, process), "bbox").metrics | {f"mask/{name}": of_masks[name] for name in METRICS}
+    mask_metrics = coco_ap(truth, _gathered(masks, process), "segm").metrics
+    return coco_ap(truth, _gathered(boxes, process), "bbox").metrics | {f"mask/{name}": mask_metrics[name] for name in METRICS}
 
 
 def _masks_of(model: Detector, output: SoftmaxOutput, things: Sequence[Detections], kept: Tensor) -> tuple[Tensor, Tensor]:
@@ -193,7 +193,7 @@ def evaluate(folder: Path, split: Split) -> dict[str, float]:
     return metrics
 
 
-def _of_all(entries: list[dict[str, Any]], process: ProcessContext) -> list[dict[str, Any]]:
+def _gathered(entries: list[dict[str, Any]], process: ProcessContext) -> list[dict[str, Any]]:
     # All entries of an image come from the same process and keep their order.
     return sorted((entry for share in process.gather(entries) for entry in share), key=lambda entry: int(entry["image_id"]))
 

@@ -59,13 +59,13 @@ def validate_boxes(model: Detector, val: ValidationData) -> Validation:
             f"{split.name} split, {split.instances or split.panoptic}: expected objects to score against, found "
             "none; without them the average precision and the best checkpoint cannot be determined"
         )
-    return Validation(_named(metrics), metrics["AP"])
+    return Validation(_with_prefix(metrics), metrics["AP"])
 
 
 def validate_masks(model: Detr, val: ValidationData) -> Validation:
     """Computes the average precision of boxes and masks; that of masks selects the best checkpoint."""
     metrics = mask_average_precision_of(model, val.dataset.categories, *_arguments(val), Silent())
-    return Validation(_named(metrics), metrics["mask/AP"])
+    return Validation(_with_prefix(metrics), metrics["mask/AP"])
 
 
 @torch.inference_mode()
@@ -85,18 +85,18 @@ def validate_mask_losses(losses: MaskLosses, weights: dict[str, float], val: Val
         sums = {name: float(value) * normalizer.boxes for name, value in {"loss": total, "focal": focal, "dice": dice}.items()}
         batch_losses.append((batch.targets[0].image_id, sum(counts), sums))
     # The sums are added in the order of the images, so that the result does not depend on the number of processes.
-    everything = sorted((entry for share in val.process.gather(batch_losses) for entry in share), key=lambda entry: entry[0])
-    boxes = max(sum(count for _, count, _ in everything), 1)
-    means = {name: sum(sums[name] for _, _, sums in everything) / boxes for name in everything[0][2]}
-    of_boxes = {}
+    all_losses = sorted((entry for share in val.process.gather(batch_losses) for entry in share), key=lambda entry: entry[0])
+    boxes = max(sum(count for _, count, _ in all_losses), 1)
+    means = {name: sum(sums[name] for _, _, sums in all_losses) / boxes for name in all_losses[0][2]}
+    box_metrics = {}
     if detector is not None:
-        of_boxes = average_precision_of(detector, val.dataset.categories, *_arguments(val), Silent())
-    return Validation(_named(means | of_boxes), -means["loss"])
+        box_metrics = average_precision_of(detector, val.dataset.categories, *_arguments(val), Silent())
+    return Validation(_with_prefix(means | box_metrics), -means["loss"])
 
 
 def _arguments(val: ValidationData) -> tuple[CocoDataset, int, ProcessContext, int]:
     return val.dataset, val.batch_size, val.process, val.workers
 
 
-def _named(metrics: dict[str, float]) -> dict[str, float]:
+def _with_prefix(metrics: dict[str, float]) -> dict[str, float]:
     return {f"val/{name}": value for name, value in metrics.items()}

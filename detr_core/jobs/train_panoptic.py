@@ -51,12 +51,12 @@ def prepare(job: Job, splits: dict[str, Split], process: ProcessContext, reporte
     torch.manual_seed(config.seed)
     detector = load_checkpoint_of(Path(job.init), job.profile, torch.device("cpu"))
     _require_categories(detector, dataset, config, job.init)
-    whole = with_mask_head(as_detr(detector.model, "the mask head", Path(job.init)), config)
+    model = with_mask_head(as_detr(detector.model, "the mask head", Path(job.init)), config)
     if job.mask_head is not None:
         file = Path(job.mask_head)
-        trained = load_checkpoint(file, torch.device("cpu"), whole.config.backbone.dilation)
-        reporter.message(mask_head_from(whole, as_detr(trained.model, "train_panoptic.init", file)))
-    module = _training_module(whole, config, job)
+        trained = load_checkpoint(file, torch.device("cpu"), model.config.backbone.dilation)
+        reporter.message(mask_head_from(model, as_detr(trained.model, "train_panoptic.init", file)))
+    module = _training_module(model, config, job)
     instances = config.targets == "instances"  # their masks are scored against the file, so that validation reads no masks
     val = CocoDataset(
         splits["val"], config.targets, masks=not instances, transform=evaluation_transform(config.resize), seed=config.seed

@@ -106,8 +106,8 @@ def _train(job: Job, prepare: Prepare, process: ProcessContext, reporter: Report
     setup.module.to(process.device)
     annotations = [digest(file) for file in (splits["train"].instances, splits["train"].panoptic) if file is not None]
     initial = [file and digest(Path(file)) for file in (job.init, job.mask_head)]
-    further = ([] if ranges is None else [meta["value_ranges"]]) + ([] if job.loss is None else [job.loss])
-    digest_of_all = fingerprint(as_dict(setup.config), job.detector, annotations, *initial, *further)
+    optional_parts = ([] if ranges is None else [meta["value_ranges"]]) + ([] if job.loss is None else [job.loss])
+    digest_of_all = fingerprint(as_dict(setup.config), job.detector, annotations, *initial, *optional_parts)
     progress = train(setup, files, digest_of_all, meta | setup.meta, process, job.workers, reporter)
     if process.first:
         _write_history(progress, Path(job.out))

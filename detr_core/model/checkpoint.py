@@ -76,10 +76,12 @@ def load_checkpoint(path: Path, device: torch.device, dilation: bool | None = No
     """
     content = read_content(path, torch.device("cpu"))
     file_format = content.get("format") if isinstance(content, dict) else type(content).__name__
-    checkpoint = _from_ours(content, path) if file_format == FORMAT else _from_published(content, path, dilation, file_format)
-    has = checkpoint.model.config.backbone.dilation
-    if dilation is not None and dilation != has:
-        raise CheckpointError(f"{path}: detector.backbone.dilation: expected {dilation}, as requested, found {has}")
+    checkpoint = (
+        _from_project_format(content, path) if file_format == FORMAT else _from_published(content, path, dilation, file_format)
+    )
+    actual = checkpoint.model.config.backbone.dilation
+    if dilation is not None and dilation != actual:
+        raise CheckpointError(f"{path}: detector.backbone.dilation: expected {dilation}, as requested, found {actual}")
     checkpoint.model.to(device).eval()
     return checkpoint
 
@@ -106,7 +108,7 @@ def as_detr(model: Detector, operation: str, path: Path) -> Detr:
     return model
 
 
-def _from_ours(content: dict[str, Any], path: Path) -> Checkpoint:
+def _from_project_format(content: dict[str, Any], path: Path) -> Checkpoint:
     try:
         config = detector_config(_with_newer_keys(content["detector"]), f"{path}: detector")
         categories = tuple(Category(**category) for category in content["categories"])

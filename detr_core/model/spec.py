@@ -160,6 +160,6 @@ def build_detector(config: KindConfig, num_classes: int, attention_maps: Attenti
     kind = kind_of(config.kind)
     if attention_maps is None:
         return kind.build(config, num_classes)
-    can = "mask_head" in kind.capabilities
-    require(can, "detector.kind", f"{kinds_with('mask_head')}, which can have a mask head", config.kind)
+    supported = "mask_head" in kind.capabilities
+    require(supported, "detector.kind", f"{kinds_with('mask_head')}, which can have a mask head", config.kind)
     return kind.build(config, num_classes, attention_maps)

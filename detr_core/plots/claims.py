@@ -75,8 +75,8 @@ def _of_training_study(study: str, tables: Sequence[Table], made_by: str | None)
     table = next((table for table in tables if table.study == study), None)
     if table is None:
         return []
-    old = made_by is not None and any(run.made_by not in (None, made_by) for run in table.runs)
-    return [_row(study, _of_earlier_code(claim) if old else claim) for claim in table.claims]
+    outdated = made_by is not None and any(run.made_by not in (None, made_by) for run in table.runs)
+    return [_row(study, _of_earlier_code(claim) if outdated else claim) for claim in table.claims]
 
 
 def _row(study: str, claim: Claim) -> ClaimRow:

@@ -136,8 +136,8 @@ def tag_place(
         inside = top >= 0 and place[3] <= panel[1]
         if (
             inside
-            and not any(_covered(other, place) >= _HIDDEN for other in boxes)
-            and not any(_covered(other, place) > 0 for other in tags)
+            and not any(_covered(covered, place) >= _HIDDEN for covered in boxes)
+            and not any(_covered(covered, place) > 0 for covered in tags)
         ):
             return place
     return None

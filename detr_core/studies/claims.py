@@ -54,8 +54,8 @@ class ClaimConfig(PaperClaim):
         require(len(forms) == 1, "claims", "one of ascending, lowest, highest, similar in each claim", forms or "none of them")
         require(self.ascending is None or len(set(self.ascending)) > 1, "ascending", "two variants or more", self.ascending)
         require(self.similar is None or len(set(self.similar)) == 2, "similar", "two different variants", self.similar)
-        fits = (self.within is not None and self.within > 0) == (self.similar is not None)
-        require(fits, "within", "a difference above 0 with `similar`, null without it", self.within)
+        consistent = (self.within is not None and self.within > 0) == (self.similar is not None)
+        require(consistent, "within", "a difference above 0 with `similar`, null without it", self.within)
 
     def named(self) -> tuple[str, ...]:
         """Returns the variants that the claim names."""
@@ -225,8 +225,8 @@ def decide_measured(detectors: Sequence[MeasuredClaim], seed_spread: float | Non
     verdicts: list[Verdict] = []
     reasons: dict[str, str] = {}
     words: list[str] = []
-    for place, comparison in enumerate(first.comparisons):
-        differences = [detector.comparisons[place].difference for detector in detectors]
+    for index, comparison in enumerate(first.comparisons):
+        differences = [detector.comparisons[index].difference for detector in detectors]
         verdict, reason = is_positive(differences, seed_spread, same_detector=True)
         verdicts.append(verdict)
         reasons[comparison.what] = reason
@@ -243,7 +243,10 @@ def read_measured(folder: Path) -> list[MeasuredClaim]:
     """Returns the content of the `claims.json` of an evaluating study's results; nothing if the study has no claims."""
     file = folder / "claims.json"
     content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
-    return [MeasuredClaim(**(claim | {"comparisons": [_comparison(each) for each in claim["comparisons"]]})) for claim in content]
+    return [
+        MeasuredClaim(**(claim | {"comparisons": [_comparison(comparison) for comparison in claim["comparisons"]]}))
+        for claim in content
+    ]
 
 
 def _comparison(content: Mapping[str, Any]) -> Comparison:

@@ -105,11 +105,11 @@ def read_table(file: Path) -> Table:
 
 def finished(table: Table) -> dict[str, list[Run]]:
     """Returns variant -> its finished runs, in the study's order."""
-    found: dict[str, list[Run]] = {}
+    runs: dict[str, list[Run]] = {}
     for run in table.runs:
         if run.status == "finished":
-            found.setdefault(run.variant, []).append(run)
-    return found
+            runs.setdefault(run.variant, []).append(run)
+    return runs
 
 
 def spread(runs: Sequence[Run], metric: str) -> Spread | None:
@@ -123,10 +123,10 @@ def mean_difference(runs: Sequence[Run]) -> Difference | None:
 
     The interval of the mean bounds is at least as wide as the interval of the mean difference.
     """
-    found = [run.difference for run in runs if run.difference is not None]
-    if not found:
+    differences = [run.difference for run in runs if run.difference is not None]
+    if not differences:
         return None
-    return Difference(*(statistics.fmean(getattr(each, name) for each in found) for name in ("value", "low", "high")))
+    return Difference(*(statistics.fmean(getattr(item, name) for item in differences) for name in ("value", "low", "high")))
 
 
 def _row(run: Run) -> dict[str, Any]:

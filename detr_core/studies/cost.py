@@ -53,14 +53,14 @@ def cost(model: nn.Module, dataset: CocoDataset, device: torch.device) -> Cost:
         if len(images) == IMAGES:
             break
     shapes = Counter(pixels.shape for pixels, _ in images)
-    counted = {shape: _flops(model, next(image for image in images if image[0].shape == shape)) for shape in shapes}
-    total = sum(counted[shape] * times for shape, times in shapes.items())
+    flops_of_shape = {shape: _flops(model, next(image for image in images if image[0].shape == shape)) for shape in shapes}
+    total = sum(flops_of_shape[shape] * times for shape, times in shapes.items())
     frequent = shapes.most_common(1)[0][0]
     rate = len(images) / sum(_seconds(model, images, device))
     return Cost(
         parameters(model),
         total / len(images) / 1e9,
-        counted[frequent] / 1e9,
+        flops_of_shape[frequent] / 1e9,
         f"{frequent[-2]} x {frequent[-1]}",
         rate,
         machine(device),

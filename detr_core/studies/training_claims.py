@@ -100,8 +100,8 @@ def _differences(
 
 def _why_not(table: Table, claim: ClaimConfig, variants: Sequence[str]) -> str:
     """Returns why runs of the variants that the claim is about are not compared; '' if all are."""
-    about = {name for pair in claim.pairs(variants) for name in pair}
-    runs = [run for run in table.runs if run.variant in about]
+    claimed_variants = {name for pair in claim.pairs(variants) for name in pair}
+    runs = [run for run in table.runs if run.variant in claimed_variants]
     made_by = next((run.made_by for run in table.runs if run.variant == table.base and run.status == "finished"), None)
     reasons = {
         "not finished": [run for run in runs if run.status != "finished"],
@@ -111,7 +111,7 @@ def _why_not(table: Table, claim: ClaimConfig, variants: Sequence[str]) -> str:
         ],
     }
     texts = []
-    for reason, left in reasons.items():
-        if left:
-            texts.append(f"{', '.join(f'{run.variant} with seed {run.seed}' for run in left)}: {reason}")
+    for reason, excluded in reasons.items():
+        if excluded:
+            texts.append(f"{', '.join(f'{run.variant} with seed {run.seed}' for run in excluded)}: {reason}")
     return "; ".join(texts)

@@ -140,8 +140,8 @@ class _Training:
     def validation_is_due(self) -> bool:
         """Returns whether the current step requires a validation that has not been done yet."""
         step, (epochs, into_epoch) = self.progress.step, divmod(self.progress.step, self.epoch_steps)
-        listed = epochs % self.config.validate_every == 0 or epochs > self.config.epochs - self.config.validate_last
-        due = step == self.total_steps or (step > 0 and into_epoch == 0 and listed)
+        is_listed = epochs % self.config.validate_every == 0 or epochs > self.config.epochs - self.config.validate_last
+        due = step == self.total_steps or (step > 0 and into_epoch == 0 and is_listed)
         return due and not self.progress.is_validated()
 
     def validate(self, stop: StopRequest) -> None:
@@ -193,10 +193,10 @@ def _total_steps(config: TrainConfig, epoch_steps: int) -> int:
     return min(all_epochs, config.steps or all_epochs)
 
 
-def _what_remains(files: Files, saved: int, validated: bool) -> str:
+def _what_remains(files: Files, saved_step: int, validated: bool) -> str:
     sentences = [f"{files.last} and {files.best} are from the last and the best validation"] if validated else []
-    if saved > 0:
-        sentences.append(f"{files.state} is from step {saved}")
+    if saved_step > 0:
+        sentences.append(f"{files.state} is from step {saved_step}")
     return "; ".join(sentences) or "no checkpoint was written yet"
 
 

@@ -125,8 +125,10 @@ def require_room(files: Files, model: nn.Module, optimizer: torch.optim.Optimize
     learned = sum(tensor_bytes(parameters["params"]) for parameters in optimizer.param_groups)
     moments = 1 if isinstance(optimizer, torch.optim.SGD) else 2  # values that the optimiser stores for every learned weight
     state = weights + moments * learned
-    there = sum(file.stat().st_size for file in (files.state, files.last, files.best) if file.is_file())
-    require_space(files.state.parent, max(0, 2 * state + 3 * weights - there), "the state and the checkpoints of the training")
+    existing_bytes = sum(file.stat().st_size for file in (files.state, files.last, files.best) if file.is_file())
+    require_space(
+        files.state.parent, max(0, 2 * state + 3 * weights - existing_bytes), "the state and the checkpoints of the training"
+    )
 
 
 def _generator_state(device: torch.device) -> list[torch.Tensor]:

@@ -50,7 +50,7 @@ class PanopticConfig(TrainConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.attention_gain > 0, "attention_gain", "above 0", self.attention_gain)
-        gains = self.attention_maps != "none" or self.attention_gain == 1
-        require(gains, "attention_gain", "1 if attention_maps is none", self.attention_gain)
-        new = self.init is None or self.attention_gain == 1
-        require(new, "attention_gain", "1 if init provides the weights", self.attention_gain)
+        has_maps = self.attention_maps != "none" or self.attention_gain == 1
+        require(has_maps, "attention_gain", "1 if attention_maps is none", self.attention_gain)
+        is_new = self.init is None or self.attention_gain == 1
+        require(is_new, "attention_gain", "1 if init provides the weights", self.attention_gain)

@@ -41,9 +41,9 @@ def write_copies() -> list[Path]:
     of dvc.yaml had: then somebody has edited it.
     """
     outdated = outdated_copies()
-    known = _committed_versions() if outdated else frozenset()
+    committed = _committed_versions() if outdated else frozenset()
     for copy in outdated:
-        if copy.is_symlink() or not copy.is_file() or _git_blob(copy.read_bytes()) not in known:
+        if copy.is_symlink() or not copy.is_file() or _git_blob(copy.read_bytes()) not in committed:
             raise ForeignFileError(
                 f"{relative(copy)}: expected a copy of dvc.yaml, as it is or as an earlier commit has it, found another content, "
                 "a link or a folder; nothing was changed; move it elsewhere, or delete it if you don't need it, and try again"

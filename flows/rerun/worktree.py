@@ -65,11 +65,11 @@ def remove(tree: Path) -> None:
 
 def other_packages(tree: Path) -> list[str]:
     """Lists the packages whose version in the tree's requirements.lock is not this checkout's: 'torch 2.14 (here 2.15)'."""
-    then, now = (_versions(folder / LOCK) for folder in (tree, MAIN))
+    recorded, present = (_versions(folder / LOCK) for folder in (tree, MAIN))
     return [
-        f"{name} {then.get(name, 'not there')} (here {now.get(name, 'not there')})"
-        for name in sorted(then.keys() | now.keys())
-        if then.get(name) != now.get(name)
+        f"{name} {recorded.get(name, 'not there')} (here {present.get(name, 'not there')})"
+        for name in sorted(recorded.keys() | present.keys())
+        if recorded.get(name) != present.get(name)
     ]
 
 
@@ -139,15 +139,15 @@ def _data(run: RecordedRun, tree: Path) -> None:
                 _pull(repo, digest)
             except DvcException as error:  # there is no remote, or it does not answer
                 why = " ".join(str(error).split("\n")[0].split())
-                raise RerunError(_lacking(run, name, digest, f"it could not be pulled from a remote: {why}")) from None
+                raise RerunError(_missing_message(run, name, digest, f"it could not be pulled from a remote: {why}")) from None
             if _missing(cache, digest):
                 why = "the remote lacks files of it, too; run `dvc push` where the files exist"
-                raise RerunError(_lacking(run, name, digest, why))
+                raise RerunError(_missing_message(run, name, digest, why))
             content = load(cache, HashInfo("md5", digest))
             checkout(str(tree / name), cache.fs, content, cache, force=True, state=repo.state, quiet=True)
 
 
-def _lacking(run: RecordedRun, name: str, digest: str, why: str) -> str:
+def _missing_message(run: RecordedRun, name: str, digest: str, why: str) -> str:
     return f"run {run.run_id} read {name} with the DVC hash {digest}, but DVC's cache lacks files of it, and {why}"
 
 
@@ -186,6 +186,6 @@ def _git(where: Path, *arguments: str) -> tuple[bool, str]:
     return process.returncode == 0, " ".join(process.stderr.split())
 
 
-def _require(well: bool, reason: str) -> None:
-    if not well:
+def _require(succeeded: bool, reason: str) -> None:
+    if not succeeded:
         raise RerunError(f"git can't make the work tree: {reason}")

@@ -42,8 +42,8 @@ def main() -> None:
 
 def _run(context: typer.Context) -> None:
     """Runs the module of a command as `python -m` does."""
-    typed = str(context.info_name)
-    command = arguments.ALIASES.get(typed, typed).replace("-", "_")
-    arguments.started_as = f"detr {typed}"
+    name = str(context.info_name)
+    command = arguments.ALIASES.get(name, name).replace("-", "_")
+    arguments.started_as = f"detr {name}"
     sys.argv = [command, *context.args]
     runpy.run_module(f"flows.{command}", run_name="__main__", alter_sys=True)

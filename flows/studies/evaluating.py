@@ -64,10 +64,10 @@ def remove_outdated(settings: Profile, paths: Paths, say: Callable[[str], None])
     for study in unsupported_studies(settings):
         say(f"study {study}: it is left out, because it does not support detectors of kind {settings.detector.kind!r}")
     _require_index(paths.evaluating_studies / INDEX)
-    kept = {*selected(settings, paths.profile, []), INDEX}
-    there = sorted(paths.evaluating_studies.iterdir()) if paths.evaluating_studies.is_dir() else []
-    for folder in there:
-        if folder.name not in kept and not folder.name.startswith("."):  # temporary folders start with a dot
+    names_to_keep = {*selected(settings, paths.profile, []), INDEX}
+    existing = sorted(paths.evaluating_studies.iterdir()) if paths.evaluating_studies.is_dir() else []
+    for folder in existing:
+        if folder.name not in names_to_keep and not folder.name.startswith("."):  # temporary folders start with a dot
             with exclusive(folder, tell=say):
                 directories.remove(folder)
             say(f"{relative(folder)}: removed, because the profile has no such study for its detector")
@@ -85,8 +85,8 @@ def _require_index(file: Path) -> None:
         return
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        own = isinstance(content, list) and all(isinstance(name, str) for name in content)
+        is_list = isinstance(content, list) and all(isinstance(name, str) for name in content)
     except (OSError, ValueError):
-        own = False
-    if not own:
+        is_list = False
+    if not is_list:
         raise artifacts.StageError(f"{relative(file)}: expected a list of studies, found another file; move it elsewhere")

@@ -66,8 +66,12 @@ def mark_in_prefect(url: str) -> None:
             dead = [run.id for run in runs if any(_is_dead(tag) for tag in run.tags)]
             # A killed flow may have recorded its own end, but not yet the ends of its tasks.
             tasks = client.read_task_runs(task_run_filter=TaskRunFilter.model_validate(running), limit=MANY)
-            of_tasks = [task.flow_run_id for task in tasks if task.flow_run_id is not None]
-            flows = client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=of_tasks))) if of_tasks else []
+            flow_run_ids = [task.flow_run_id for task in tasks if task.flow_run_id is not None]
+            flows = (
+                client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=flow_run_ids)))
+                if flow_run_ids
+                else []
+            )
             ended = {run.id for run in flows if any(_is_dead(tag) for tag in run.tags)}
             for task in (task for task in tasks if task.flow_run_id in ended):
                 client.set_task_run_state(task.id, Crashed(message=ENDED), force=True)

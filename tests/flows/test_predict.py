@@ -124,7 +124,7 @@ def test_predictions_of_a_folder(
 def test_the_threshold_only_filters(published_panoptic: Path, images: Path, tmp_path: Path) -> None:
     trained = load_checkpoint(published_panoptic, CPU)
     config = predict.evaluation(trained, 64, 107)
-    files = predict.found_images(str(images / "*.jpg"))
+    files = predict.images_at(str(images / "*.jpg"))
     everything = predict.run(trained, files, 0.0, config, tmp_path / "all", Silent())["annotations"]
     threshold = sorted(entry["score"] for entry in everything)[len(everything) // 2]
     sure = predict.run(trained, files, threshold, config, tmp_path / "sure", Silent())["annotations"]
@@ -136,7 +136,7 @@ def test_the_threshold_only_filters(published_panoptic: Path, images: Path, tmp_
 
 def test_our_own_checkpoint_gives_what_its_evaluation_gave(trained: Trained, tmp_path: Path) -> None:
     checkpoint = load_checkpoint(trained.paths.panoptic / "checkpoint.pt", CPU)
-    files = predict.found_images(str(artifacts.dataset(trained.paths)["val"].images))
+    files = predict.images_at(str(artifacts.dataset(trained.paths)["val"].images))
     content = predict.run(checkpoint, files, 0.05, trained.settings.evaluate, tmp_path / "out", Silent())
     assert len(content["images"]) == 6
     evaluated = json.loads((trained.paths.evaluation / "bbox.json").read_text())
@@ -156,7 +156,7 @@ def test_what_can_not_be_predicted(
     published_file: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(DatasetError, match=r"--images .*nowhere: expected an image, a folder of images or a glob"):
-        predict.found_images(str(tmp_path / "nowhere"))
+        predict.images_at(str(tmp_path / "nowhere"))
     with pytest.raises(SystemExit, match=r"error: --out .*: expected a new or an empty folder, found a file or a folder"):
         command(predict, monkeypatch, "--checkpoint", published_file, "--images", images, "--out", images)
     with pytest.raises(SystemExit, match=r"error: .*notes.txt: expected an image"):
@@ -206,7 +206,7 @@ def test_published_weights_on_coco_itself(
 
 @needs_real_data
 def test_predictions_of_real_images(published_file: Path, tmp_path: Path) -> None:
-    files = predict.found_images(str(REAL / "coco_panoptic" / "images"))
+    files = predict.images_at(str(REAL / "coco_panoptic" / "images"))
     grey = [file for file in files if Image.open(file).mode == "L"]
     assert grey, "some of COCO is greyscale"
     trained = load_checkpoint(published_file, CPU)
@@ -268,7 +268,7 @@ def test_fine_tuning_to_ones_own_classes(published_panoptic: Path, blood_cells: 
     export_published(tuned, tmp_path / "exported.pth")
     exported = load_checkpoint(tmp_path / "exported.pth", CPU)
     assert exported.categories == tuned.categories
-    files = predict.found_images(str(REAL / "bccd" / "images"))[:2]
+    files = predict.images_at(str(REAL / "bccd" / "images"))[:2]
     content = predict.run(exported, files, 0.0, predict.evaluation(exported, 64, 107), tmp_path / "predicted", Silent())
     assert {category["name"] for category in content["categories"]} == {"RBC", "WBC", "Platelets"}
 

@@ -20,7 +20,7 @@ from detr_core.data.annotation_reader import read_annotations
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split
 from detr_core.reporter import Memory
-from detr_core.studies.instance_count import ClassCount, Example, found_cells, instance_count, write_counts
+from detr_core.studies.instance_count import ClassCount, Example, detected_cells, instance_count, write_counts
 from detr_core.studies.instance_count_config import InstanceCountConfig
 from detr_core.studies.object_grid import Crop, clear_objects, masked, tiled
 from tests.tiny_detector import detector, study_inputs
@@ -84,7 +84,7 @@ def test_counts_are_those_of_brute_force(threshold: float) -> None:
     boxes[..., 2:] = torch.maximum(boxes[..., 2:], boxes[..., :2] + 0.5)
     scores = torch.rand(images, queries, generator=generator)
     labels = torch.randint(0, 2, (images, queries), generator=generator)
-    found = found_cells(scores, labels, boxes, cells, 1, 0.4, threshold)
+    found = detected_cells(scores, labels, boxes, cells, 1, 0.4, threshold)
     for image in range(images):
         expected = set()
         for query in range(queries):
@@ -124,15 +124,15 @@ def test_every_number_of_cells_is_counted(dataset: CocoDataset, split: Split) ->
     assert {size[2:] for size in sizes} == {(60, 60)}
     truth = read_annotations(split, "instances", masks=False)
     for each in results:
-        assert each.found.shape == (9, 5)
-        assert (each.found <= np.arange(1, 10)[:, None]).all()
+        assert each.detected.shape == (9, 5)
+        assert (each.detected <= np.arange(1, 10)[:, None]).all()
         label = things.index(each.name)
         counts = [(truth.labels[truth.first[i] : truth.first[i + 1]] == label).sum() for i in range(len(dataset))]
         assert each.most_in_training == max(counts)
         fill = (each.example.image == torch.tensor([10, 20, 30], dtype=torch.uint8).view(3, 1, 1)).all(0).view(3, 20, 3, 20)
         assert fill.all(3).all(1).sum() == 9 - 4 == 9 - each.example.visible
     again = instance_count(study_inputs(model, split, Memory()), dataset, config(batch_size=7))
-    assert all((a.found == b.found).all() for a, b in zip(results, again, strict=True))
+    assert all((a.detected == b.detected).all() for a, b in zip(results, again, strict=True))
 
 
 def test_a_class_that_nobody_knows_is_refused(dataset: CocoDataset, split: Split) -> None:

@@ -19,7 +19,7 @@ from detr_core.evaluate.average_precision import METRICS, matched
 from detr_core.evaluate.predictions import average_precision_of
 from detr_core.reporter import Memory, Silent
 from detr_core.studies.evaluating.scoring import ScoringConfig
-from detr_core.studies.scoring import Scored, scoring, write_scores
+from detr_core.studies.scoring import Selection, scoring, write_scores
 from tests.tiny_detector import CPU, detector, study_inputs
 
 VALUES: dict[str, Any] = {"paper": "section 4.1", "scores": [0, 0.2, 0.6], "batch_size": 4, "resize": None}
@@ -83,7 +83,7 @@ def test_nothing_found_is_all_zeros(dataset: CocoDataset, split: Split) -> None:
 
 def test_written_scores(tmp_path: Path) -> None:
     metrics = dict.fromkeys((*METRICS, "precision", "recall", "F1"), 0.5)
-    write_scores([Scored(True, 0.0, metrics), Scored(False, 0.5, metrics | {"F1": 0.25})], tmp_path)
+    write_scores([Selection(True, 0.0, metrics), Selection(False, 0.5, metrics | {"F1": 0.25})], tmp_path)
     assert json.loads((tmp_path / "scores.json").read_text())[1]["threshold"] == 0.5
     assert json.loads((tmp_path / "metrics.json").read_text())["override_off/score_0.5/F1"] == 0.25
     rows = list(csv.DictReader((tmp_path / "scores.csv").open()))

@@ -67,12 +67,12 @@ class DeformableDetr(Detector):
         nn.init.normal_(self.level_embed)
         nn.init.xavier_uniform_(self.reference_points.weight)
         nn.init.zeros_(self.reference_points.bias)
-        for place, (classes, boxes) in enumerate(zip(self.class_embed, self.bbox_embed, strict=True)):
+        for index, (classes, boxes) in enumerate(zip(self.class_embed, self.bbox_embed, strict=True)):
             nn.init.constant_(cast(Tensor, classes.bias), -math.log((1 - PRIOR) / PRIOR))
             last = cast(BoxHead, boxes).layers[-1]
             nn.init.zeros_(cast(Tensor, last.weight))
             nn.init.zeros_(cast(Tensor, last.bias))
-            if place == 0:  # initial boxes are an eighth of the image; later heads predict corrections
+            if index == 0:  # initial boxes are an eighth of the image; later heads predict corrections
                 nn.init.constant_(cast(Tensor, last.bias)[2:], -2.0)
 
     def forward(self, images: Tensor, padding: Tensor) -> SigmoidOutput:

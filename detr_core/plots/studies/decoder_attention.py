@@ -74,16 +74,16 @@ def _maps(rows: Sequence[Mapping[str, Any]], folder: Path, out: Path) -> None:
     columns = min(3, len(rows))
     lines = -(-len(rows) // columns)
     with drawing(out, "decoder_attention_maps", (2.5 * columns, 2.75 * lines)) as figure:
-        for place, row in enumerate(rows, start=1):
+        for position, row in enumerate(rows, start=1):
             objects = row["objects"]
             colors = [np.asarray(color) / 255 for color in category_colors(range(len(objects))).values()]
             pixels = np.asarray(Image.open(folder / row["file"]))
-            axes = figure.add_subplot(lines, columns, place)
-            maps = [np.asarray(each["map"]) for each in objects]
+            axes = figure.add_subplot(lines, columns, position)
+            maps = [np.asarray(detected["map"]) for detected in objects]
             picture(axes, _overlaid(pixels, maps, colors), f"image {row['image_id']}")
             height, width = pixels.shape[:2]
-            for each, color in zip(objects, colors, strict=True):
-                cx, cy, w, h = each["box"]
+            for detected, color in zip(objects, colors, strict=True):
+                cx, cy, w, h = detected["box"]
                 corner = ((cx - w / 2) * width - 0.5, (cy - h / 2) * height - 0.5)
                 box = Rectangle(corner, w * width, h * height, fill=False, linewidth=1.3, edgecolor=color)
                 box.set_path_effects(cased(2.3))
@@ -105,17 +105,17 @@ def _overlaid(pixels: NDArray[np.uint8], maps: Sequence[NDArray[Any]], colors: S
 
 def _queries(boxes: NDArray[np.float32], out: Path) -> None:
     queries = boxes.shape[1]
-    shown = [place * queries // min(SLOTS, queries) for place in range(min(SLOTS, queries))]
-    columns = min(8 if len(shown) <= 16 else 10, len(shown))
-    lines = -(-len(shown) // columns)
+    indices = [position * queries // min(SLOTS, queries) for position in range(min(SLOTS, queries))]
+    columns = min(8 if len(indices) <= 16 else 10, len(indices))
+    lines = -(-len(indices) // columns)
     with drawing(out, "decoder_attention_queries", (1.05 * columns, 1.22 * lines + 0.25)) as figure:
         marks = [
             Line2D([], [], color=tuple(color.tolist()), marker="o", ms=5, linewidth=0, label=label)
             for label, color in (("small boxes", _SMALL_COLOR), ("large and wide", _WIDE_COLOR), ("large and tall", _TALL_COLOR))
         ]
         figure.legend(handles=marks, loc="outside lower center", ncols=3)
-        for place, query in enumerate(shown, start=1):
-            axes = figure.add_subplot(lines, columns, place)
+        for position, query in enumerate(indices, start=1):
+            axes = figure.add_subplot(lines, columns, position)
             x, y, width, height = boxes[:, query].T
             # The points are rasterized, because an SVG with the points of thousands of images would be megabytes large.
             axes.scatter(x, y, s=2.2, c=box_colors(width, height), alpha=0.5, linewidths=0, rasterized=True)

@@ -31,10 +31,10 @@ def plots(folder: Path, out: Path) -> list[Path]:
         columns = 1 + max(len(row["points"]) for row in rows)
         name = "encoder_attention_maps"
         with drawing(out, name, (1.55 * columns, 1.72 * len(rows))) as figure:
-            for place, row in enumerate(rows):
+            for index, row in enumerate(rows):
                 pixels = np.asarray(Image.open(folder / row["file"]))
                 grey = np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)
-                image = figure.add_subplot(len(rows), columns, place * columns + 1)
+                image = figure.add_subplot(len(rows), columns, index * columns + 1)
                 picture(image, pixels, f"image {row['image_id']}")
                 for number, point in enumerate(row["points"], start=1):
                     color = COLORS[(number - 1) % len(COLORS)]
@@ -43,7 +43,7 @@ def plots(folder: Path, out: Path) -> list[Path]:
                         str(number), where, ha="center", va="center", fontsize=8, fontweight="bold", color="white",
                         bbox={"boxstyle": "circle,pad=0.25", "facecolor": color, "edgecolor": "#14161c", "linewidth": 0.8},
                     )  # fmt: skip
-                    axes = figure.add_subplot(len(rows), columns, place * columns + 1 + number)
+                    axes = figure.add_subplot(len(rows), columns, index * columns + 1 + number)
                     picture(axes, grey, f"{number} {point['category']}")
                     # The map is not smoothed, so that the picture shows its resolution.
                     extent = (-0.5, pixels.shape[1] - 0.5, pixels.shape[0] - 0.5, -0.5)
@@ -70,10 +70,10 @@ def finding(metrics: Mapping[str, float]) -> str:
     """Returns the result of the study in one sentence computed from its metrics; '' if no object was measured."""
     if "own/times" not in metrics:
         return ""
-    own = metrics["own/times"]
-    text = f"From an object's centre, its own mask gets {own:.1f} times the attention of a uniform distribution"
+    own_times = metrics["own/times"]
+    text = f"From an object's centre, its own mask gets {own_times:.1f} times the attention of a uniform distribution"
     if "same_class/times" not in metrics:
         return f"{text}."
-    other = metrics["same_class/times"]
-    verdict = "instances are separated" if own > 1.5 * max(other, 1.0) else "instances are hardly separated"
-    return f"{text}, the other objects of its class {other:.1f} times: {verdict}."
+    class_times = metrics["same_class/times"]
+    verdict = "instances are separated" if own_times > 1.5 * max(class_times, 1.0) else "instances are hardly separated"
+    return f"{text}, the other objects of its class {class_times:.1f} times: {verdict}."

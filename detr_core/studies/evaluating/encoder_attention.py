@@ -40,8 +40,8 @@ def run(inputs: StudyInputs, config: EncoderAttentionConfig, folder: Path) -> No
     attention = encoder_attention(inputs, dataset, config.pictures, config.points, config.batch_size)
     write_encoder_attention(attention, dataset, folder)
     if "same_class/times" in attention.metrics:
-        own, others = attention.metrics["own/times"], attention.metrics["same_class/times"]
-        comparison = Comparison("its own object against others of its class", SeedDifference(others, own, None, None))
+        own_times, class_times = attention.metrics["own/times"], attention.metrics["same_class/times"]
+        comparison = Comparison("its own object against others of its class", SeedDifference(class_times, own_times, None, None))
         write_measured([MeasuredClaim(CLAIM.text, CLAIM.published, "attention relative to the area", [comparison])], folder)
 
 

@@ -42,7 +42,7 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def made(folder: Path, **options: object) -> adoption.Adopted:
+def made(folder: Path, **options: object) -> adoption.NewProfile:
     arguments = {"like": "demo", "val_share": 0.25} | options
     return adoption.adopt(folder, NAME, **arguments)  # type: ignore[arg-type]
 
