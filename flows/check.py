@@ -94,7 +94,7 @@ def _checked_dataset(settings: Profile, paths: Paths, splits: dict[str, Split], 
             ground_truth.require_objects(split)
         ground_truth.instances(checked["val"])
         metrics |= accounts(splits, inspection.supplied, checked, findings)
-        artifacts.claim(folder, paths.profile)
+        artifacts.write_owner(folder, paths.profile)
     return metrics
 
 

@@ -63,7 +63,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
             yolo = yolo_set(root) if config.folder.format == "yolo" else None
             write_folder_dataset(config.folder, root, config.seed, yolo, folder)
             manifest.write_manifest(folder, root, read_dataset(folder))
-        artifacts.claim(folder, paths.profile)
+        artifacts.write_owner(folder, paths.profile)
         return {f"{name}/images": float(_images(split)) for name, split in read_dataset(folder).items()}
 
 

@@ -175,7 +175,7 @@ def copy_data(source: Paths, target: Paths) -> None:
     for earlier, folder in ((source.data, target.data), (source.dataset, target.dataset)):
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(earlier, folder)
-        artifacts.claim(folder, target.profile)
+        artifacts.write_owner(folder, target.profile)
     file = target.dataset / "dataset.json"
     text = file.read_text(encoding="utf-8").replace(f"data/{source.profile}", f"data/{target.profile}")
     file.write_text(text, encoding="utf-8")

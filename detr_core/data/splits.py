@@ -115,12 +115,12 @@ def read_dataset_file(folder: Path) -> DatasetFile:
 
 def _located(root: Path, annotations: Path, name: str, split: SplitConfig, where: str) -> Split:
     paths: dict[str, Path | None] = {}
-    for part, below in asdict(split).items():
-        place = f"{where}: {name}.{part}"
-        above = annotations if part in ("instances", "panoptic") else root
-        path = None if below is None else below_root(above, below, place)
+    for part, relative_path in asdict(split).items():
+        field_name = f"{where}: {name}.{part}"
+        base = annotations if part in ("instances", "panoptic") else root
+        path = None if relative_path is None else below_root(base, relative_path, field_name)
         if path is not None and not (path.is_dir() if part in ("images", "panoptic_masks") else path.is_file()):
-            raise DatasetError(f"{place}: expected {PARTS[part]}, found none at {path}")
+            raise DatasetError(f"{field_name}: expected {PARTS[part]}, found none at {path}")
         paths[part] = path
     images = paths.pop("images")
     assert images is not None  # SplitConfig requires it

@@ -94,7 +94,7 @@ class Part:
     def _pieces(self) -> list[Piece]:
         if self.ranges and self.size is not None:
             pieces = [Piece(start, min(start + PIECE, self.size)) for start in range(0, self.size, PIECE)]
-            done = self._noted(pieces)
+            done = self._stored_counts(pieces)
             if done is not None:
                 for piece, count in zip(pieces, done, strict=True):
                     piece.done = count
@@ -110,7 +110,7 @@ class Part:
         url = without_credentials(self.remote.url)
         return {"url": url, "size": self.size, "sha256": self.remote.sha256, "version": self.version, "piece": PIECE}
 
-    def _noted(self, pieces: list[Piece]) -> list[int] | None:
+    def _stored_counts(self, pieces: list[Piece]) -> list[int] | None:
         """Returns how many bytes of each piece an earlier call has stored; None if they may belong to another file."""
         if self.version is None and self.remote.sha256 is None:
             return None
@@ -124,7 +124,7 @@ class Part:
             pass  # no valid journal: the download starts from the beginning
         return None
 
-    def note(self) -> None:
+    def write_journal(self) -> None:
         """Writes the journal, which lists the bytes that are on the disk, so that a later call can continue the download."""
         if not self.ranges:
             return
@@ -241,7 +241,7 @@ def _first_answer(remote: Remote) -> tuple[str | None, int | None, bool]:
 
 
 @contextmanager
-def begun(path: Path, remote: Remote, ranges: bool, largest: int) -> Iterator[Part]:
+def open_part(path: Path, remote: Remote, ranges: bool, largest: int) -> Iterator[Part]:
     """Yields the Part of the download to `path`. If the block raises, bytes are kept only if a later call can continue them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = Part(path, remote, ranges, largest)
@@ -251,7 +251,7 @@ def begun(path: Path, remote: Remote, ranges: bool, largest: int) -> Iterator[Pa
         if not part.file_path.exists():
             pass  # the file was wrong and has been removed
         elif part.ranges and part.done > 0:
-            part.note()
+            part.write_journal()
         else:
             part.discard()
         raise

@@ -12,7 +12,7 @@ from threading import Event, Thread
 
 from detr_core.checksums import digest
 from detr_core.download.http import DownloadError, Remote
-from detr_core.download.resuming import Part, Piece, RangesRefused, begun
+from detr_core.download.resuming import Part, Piece, RangesRefused, open_part
 from detr_core.reporter import Reporter
 
 _TICK = 0.1  # seconds between two checks of a running download
@@ -53,7 +53,7 @@ def _download(
         parts: list[Part] = []
         for path, remote in files.items():
             if not _is_there(path, remote, reporter):
-                parts.append(stack.enter_context(begun(path, remote, path not in without_ranges, largest)))
+                parts.append(stack.enter_context(open_part(path, remote, path not in without_ranges, largest)))
         if not parts:
             return
         bytes_needed = sum(piece.left for part in parts for piece in part.pieces) + spare
@@ -97,7 +97,7 @@ def _watch(parts: list[Part], threads: list[Thread], errors: list[BaseException]
         reporter.progress(done // 10**6, max(total, done) // 10**6, 0, f"MB, {rate:.1f} MB/s")
         if now - journals_written > _SECONDS_BETWEEN_JOURNALS:
             for part in parts:
-                part.note()
+                part.write_journal()
             journals_written = time.monotonic()
         if alive and not hashing_remains:
             next(iter(thread for thread in threads if thread.is_alive()), threads[0]).join(timeout=_TICK)

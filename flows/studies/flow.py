@@ -37,7 +37,7 @@ def _flow_run_name() -> str:
     return f"{', '.join(names)} {flow_run.parameters.get('profile', DEFAULT_PROFILE)}"
 
 
-@flow(name="studies", flow_run_name=_flow_run_name, on_running=[dead_runs.claim])
+@flow(name="studies", flow_run_name=_flow_run_name, on_running=[dead_runs.tag_flow_run])
 def studies(profile: str = DEFAULT_PROFILE, study: str | list[str] | None = None) -> dict[str, float]:
     """Carries out studies of a profile, one after the other. If one fails, the others are carried out all the same.
 

@@ -38,7 +38,7 @@ def prefect_tags() -> list[str]:
     return [f"host:{socket.gethostname()}", f"{PREFIX}{processes.identity()}"]
 
 
-def claim(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+def tag_flow_run(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Gives the tags of `prefect_tags` to a flow run that a Prefect worker has begun; it is a flow's hook `on_running`."""
     from prefect.client.orchestration import get_client
 

@@ -178,7 +178,7 @@ def test_a_server_that_ignores_ranges_now_restarts_it(site: Site, tmp_path: Path
 def test_what_is_noted_is_forgotten_before_the_bytes_are(site: Site, tmp_path: Path) -> None:
     interrupted(site, tmp_path / "a", None)
     assert (tmp_path / ".a.part.json").exists()
-    with resuming.begun(tmp_path / "a", Remote(f"{site.url}/a.zip", None, None), False, LARGEST) as part:
+    with resuming.open_part(tmp_path / "a", Remote(f"{site.url}/a.zip", None, None), False, LARGEST) as part:
         assert not (tmp_path / ".a.part.json").exists(), "a kill from here on leaves nothing that speaks of bytes now gone"
         assert part.file_path.stat().st_size == 0
 
@@ -277,7 +277,7 @@ def test_the_disk_is_asked_for_room_first(site: Site, tmp_path: Path) -> None:
 
 def test_two_processes_do_not_write_the_same_file(site: Site, tmp_path: Path) -> None:
     with (
-        resuming.begun(tmp_path / "a", Remote(f"{site.url}/a.zip", None, None), True, LARGEST),
+        resuming.open_part(tmp_path / "a", Remote(f"{site.url}/a.zip", None, None), True, LARGEST),
         pytest.raises(DownloadError, match="another process is downloading it"),
     ):
         get(site, tmp_path / "a")

@@ -189,7 +189,7 @@ def test_published_weights_on_coco_itself(
     where.data.mkdir(parents=True)
     split = SplitConfig("images", "instances.json", "panoptic.json", "panoptic")
     write_dataset(where.data, REAL / "coco_panoptic", split, split)
-    artifacts.claim(where.data, where.profile)
+    artifacts.write_owner(where.data, where.profile)
     check.run(settings, where, Silent())
     settings = replace(settings, evaluate=replace(settings.evaluate, resize=ResizeConfig((64,), 107)))
     monkeypatch.setattr(evaluate, "load", lambda _: settings)

@@ -86,8 +86,8 @@ def test_another_kind_of_detector_goes_through_all_stages(trained: Trained) -> N
     copy_data(trained.paths, where)
     for stage in (train_detection, train_panoptic, evaluate, evaluating, report):
         stage.run(settings, where, Silent())
-    assert names(where.evaluating_studies) == {"decoder-nms", evaluating.INDEX}
-    assert read(where.evaluating_studies / evaluating.INDEX) == ["decoder-nms"]
+    assert names(where.evaluating_studies) == {"decoder-nms", evaluating.STUDIES_LIST}
+    assert read(where.evaluating_studies / evaluating.STUDIES_LIST) == ["decoder-nms"]
     memory = Memory()
     evaluating.remove_outdated(settings, where, memory.message)
     assert memory.messages == [
@@ -175,7 +175,7 @@ def test_results_of_a_study_that_is_no_longer_in_the_profile_are_removed(copy: P
         (folder / "metrics.json").write_text("{}")
     memory = Memory()
     evaluating.run(settings, copy, memory)
-    assert names(copy.evaluating_studies) == {"scoring", evaluating.INDEX}
+    assert names(copy.evaluating_studies) == {"scoring", evaluating.STUDIES_LIST}
     removed = "runs/tiny-copy/studies/evaluating/decoder-nms: removed, because the profile has no such study for its detector"
     assert removed in memory.messages
     own = copy.evaluating_studies / "decoder-nms" / "notes.txt"
@@ -189,8 +189,8 @@ def test_results_of_a_study_that_is_no_longer_in_the_profile_are_removed(copy: P
 def test_without_studies_the_folder_exists_all_the_same(copy: Paths) -> None:
     settings = build(Profile, tiny_parameters() | {"studies": {"evaluating": {}, "training": {}}}, "tiny.yaml")
     assert evaluating.run(settings, copy, Silent()) == {}
-    assert names(copy.evaluating_studies) == {evaluating.INDEX}
-    index = copy.evaluating_studies / evaluating.INDEX
+    assert names(copy.evaluating_studies) == {evaluating.STUDIES_LIST}
+    index = copy.evaluating_studies / evaluating.STUDIES_LIST
     index.write_text("mine")
     with pytest.raises(StageError, match=r"studies\.json: expected a list of studies, found another file"):
         evaluating.run(settings, copy, Silent())
@@ -287,7 +287,7 @@ def test_a_stage_without_its_checkpoint_says_what_to_run(copy: Paths, run: Run) 
 
 
 def test_a_dataset_of_another_profile_is_refused(copy: Paths) -> None:
-    artifacts.claim(copy.data, "tiny")
+    artifacts.write_owner(copy.data, "tiny")
     with pytest.raises(DatasetError, match="expected a dataset of profile 'tiny-copy', found one of 'tiny'"):
         evaluate.run(tiny_settings(), copy, Silent())
 

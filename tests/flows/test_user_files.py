@@ -154,7 +154,7 @@ def project_of(trained: Trained, made: bool) -> Iterator[Path]:
                 made_one: Path = getattr(Paths("mine"), name)
                 shutil.copytree(theirs[name], made_one)
                 if name in ("data", "dataset"):
-                    artifacts.claim(made_one, "mine")
+                    artifacts.write_owner(made_one, "mine")
                     directories.mark(made_one)
         yield root
 

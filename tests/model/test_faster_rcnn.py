@@ -192,7 +192,7 @@ def test_a_class_is_one_higher_inside_and_itself_outside() -> None:
 def test_what_is_wanted_of_a_box_is_the_targets_box() -> None:
     samples = detector().train().samples(*images(), TARGETS)
     wanted = torch.tensor([[14.4, 9.6, 43.2, 48.0], [43.2, 33.6, 91.2, 81.6]])
-    of_first = samples.wanted_boxes[samples.positive_image == 0]
+    of_first = samples.target_boxes[samples.positive_image == 0]
     assert len(of_first) > 0
     assert (torch.cdist(of_first, wanted).amin(1) < 1e-3).all()
 
@@ -240,11 +240,11 @@ def test_the_giou_of_anchors_is_that_of_their_decoded_boxes(config: FasterRcnnCo
     samples = model.samples(*images(), TARGETS)
     of_first = samples.object_image == 0
     wanted = torch.tensor([[14.4, 9.6, 43.2, 48.0], [43.2, 33.6, 91.2, 81.6]])
-    assert (torch.cdist(samples.anchor_wanted_boxes[of_first], wanted).amin(1) < 1e-3).all()
+    assert (torch.cdist(samples.anchor_target_boxes[of_first], wanted).amin(1) < 1e-3).all()
     (anchors, _) = model.rpn.anchor_generator(ImageList(images()[0], [(96, 96)] * 2), model._maps(images()[0]))
     moved = anchors + 0.1 * (anchors[:, 2:3] - anchors[:, :1]) * torch.tensor([1.0, 0, 1, 0])
     assert (torch.cdist(samples.anchor_boxes, moved).amin(1) < 1e-3).all()
-    loss = 1 - generalized_box_iou(samples.anchor_boxes, samples.anchor_wanted_boxes).diagonal()
+    loss = 1 - generalized_box_iou(samples.anchor_boxes, samples.anchor_target_boxes).diagonal()
     counts = samples.anchor_image.bincount()
     expected = sum(loss[samples.object_image == image].sum() / counts[image] for image in (0, 1)) / 2
     torch.testing.assert_close(loss_of(samples, 2, PLUS)[1]["proposals_giou"], expected.detach())

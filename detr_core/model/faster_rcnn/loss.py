@@ -25,11 +25,11 @@ def region_losses(samples: Samples, images: float, config: RegionLossConfig) -> 
     anchor_weight = _one_over_count(samples.anchor_image) / images
     proposal_weight = _one_over_count(samples.proposal_image) / images
     objectness = F.binary_cross_entropy_with_logits(samples.objectness, samples.is_object, reduction="none")
-    proposals = F.smooth_l1_loss(samples.anchor_deltas, samples.anchor_wanted, reduction="none", beta=config.beta).sum(1)
+    proposals = F.smooth_l1_loss(samples.anchor_deltas, samples.anchor_targets, reduction="none", beta=config.beta).sum(1)
     classification = F.cross_entropy(samples.logits, samples.labels, reduction="none")
-    boxes = F.smooth_l1_loss(samples.deltas, samples.wanted, reduction="none", beta=config.beta).sum(1)
-    proposals_giou = generalized_box_iou_loss(samples.anchor_boxes, samples.anchor_wanted_boxes, reduction="none")
-    giou = generalized_box_iou_loss(samples.boxes, samples.wanted_boxes, reduction="none")
+    boxes = F.smooth_l1_loss(samples.deltas, samples.targets, reduction="none", beta=config.beta).sum(1)
+    proposals_giou = generalized_box_iou_loss(samples.anchor_boxes, samples.anchor_target_boxes, reduction="none")
+    giou = generalized_box_iou_loss(samples.boxes, samples.target_boxes, reduction="none")
     parts = {
         "objectness": (objectness * anchor_weight[samples.anchor_image]).sum(),
         "proposals": (proposals * anchor_weight[samples.object_image]).sum(),

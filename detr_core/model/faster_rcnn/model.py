@@ -34,10 +34,10 @@ FINEST = 14  # a proposal is pooled from the level where its side is 14 to 28 ce
 class Samples:
     """The sampled anchors and proposals of a batch with their targets, as the losses need them.
 
-    Of the A anchors, O are objects: objectness [A]: logits. is_object [A]: 0 or 1. anchor_deltas, anchor_wanted [O, 4]:
-    predicted and target box deltas of the objects. anchor_boxes, anchor_wanted_boxes [O, 4]: the same boxes as xyxy in
-    pixels. Of the R proposals, P are positive: logits [R, C+1]. labels [R]: 0 for background. deltas, wanted [P, 4]:
-    predicted and target box deltas of the positive proposals for their class. boxes, wanted_boxes [P, 4]: the same boxes as
+    Of the A anchors, O are objects: objectness [A]: logits. is_object [A]: 0 or 1. anchor_deltas, anchor_targets [O, 4]:
+    predicted and target box deltas of the objects. anchor_boxes, anchor_target_boxes [O, 4]: the same boxes as xyxy in
+    pixels. Of the R proposals, P are positive: logits [R, C+1]. labels [R]: 0 for background. deltas, targets [P, 4]:
+    predicted and target box deltas of the positive proposals for their class. boxes, target_boxes [P, 4]: the same boxes as
     xyxy in pixels. anchor_image [A], object_image [O], proposal_image [R], positive_image [P]: the index of the image in the
     batch.
     """
@@ -47,17 +47,17 @@ class Samples:
     is_object: Tensor
     object_image: Tensor
     anchor_deltas: Tensor
-    anchor_wanted: Tensor
+    anchor_targets: Tensor
     anchor_boxes: Tensor
-    anchor_wanted_boxes: Tensor
+    anchor_target_boxes: Tensor
     proposal_image: Tensor
     logits: Tensor
     labels: Tensor
     positive_image: Tensor
     deltas: Tensor
-    wanted: Tensor
+    targets: Tensor
     boxes: Tensor
-    wanted_boxes: Tensor
+    target_boxes: Tensor
 
 
 class FasterRcnn(Detector):

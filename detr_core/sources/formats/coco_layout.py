@@ -56,7 +56,7 @@ def coco_layout(folder: Path, candidates: Sequence[AnnotationFile]) -> CocoLayou
     for key in dict.fromkeys((file.split, file.source) for file in candidates):
         same = [file for file in candidates if (file.split, file.source) == key]
         # Keypoints have the same boxes as the instances.
-        files_of[key] = _one([file for file in same if "keypoints" not in file.path.name] or same)
+        files_of[key] = _only_file([file for file in same if "keypoints" not in file.path.name] or same)
     parts = {
         split: {source: file for (file_split, source), file in files_of.items() if file_split == split} for split in (*SPLITS, "")
     }
@@ -178,7 +178,7 @@ def _split(folder: Path, part: dict[str, AnnotationFile]) -> dict[str, Any]:
         masks = _folder_with(
             folder, panoptic.path, "annotations", panoptic.pngs, [png_folder, "panoptic", f"annotations/{panoptic.path.stem}"]
         )
-    paths = {source: own.path.relative_to(folder).as_posix() for source, own in part.items()}
+    paths = {source: file.path.relative_to(folder).as_posix() for source, file in part.items()}
     return split_entry(images, paths.get("instances"), paths.get("panoptic"), masks)
 
 
@@ -211,7 +211,7 @@ def _folders(folder: Path, depth: int) -> Iterator[Path]:
             yield from _folders(path, depth - 1)
 
 
-def _one(files: list[AnnotationFile]) -> AnnotationFile:
+def _only_file(files: list[AnnotationFile]) -> AnnotationFile:
     if len(files) > 1:
         names = ", ".join(str(file.path) for file in files)
         raise DatasetError(
