@@ -140,10 +140,12 @@ def _require_folder(folder: Path, where: Path) -> None:
 
 
 def _project_files(folder: Path, where: Path | None = None) -> list[str]:
-    """Returns the names of all files in `folder` with its mark. Raises ForeignFileError if the project did not write one of them.
+    """Returns the names of all files in `folder`, including its mark.
 
-    Another process may replace or remove the folder while it is read here. What was read is then of two folders, so a folder that
-    has changed meanwhile is read again before anything is said about its files.
+    Raises ForeignFileError if the project did not write one of them.
+
+    Another process may replace or remove the folder while it is read here, so that the names and the contents come from two
+    different folders. Therefore a folder that has changed meanwhile is read again before an error is raised.
 
     where: the folder's name in an error, if it differs from `folder`.
     """

@@ -1,4 +1,4 @@
-"""Errors of a file system that cannot store a result. Messages name the folder, the bytes needed and the bytes that are free."""
+"""Reports that a file system can't store a result: the messages name the folder, the bytes needed and the bytes that are free."""
 
 from __future__ import annotations
 

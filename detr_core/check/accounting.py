@@ -46,10 +46,10 @@ def accounts(
 
     'left_out/train/images' and so on repeat the numbers left out of the file that `source_counted` names.
 
-    supplied: the splits that the check read. sizes: (split, source) -> what that annotation file lists. checked: the splits that
-    later stages read; their objects are counted in the way in which these stages read them, including crowds. findings: the
-    findings of the check. Raises UnaccountedError if the number of supplied entries is not the number of used ones plus the
-    number that the findings leave out.
+    supplied: the splits that the check read. sizes: (split, source) -> the numbers of images and objects that this annotation
+    file lists. checked: the splits that later stages read; their objects are counted as these stages read them, including crowds.
+    findings: the findings of the check. Raises UnaccountedError if the number of supplied entries is not the number of used ones
+    plus the number that the findings leave out.
     """
     metrics: dict[str, float] = {}
     for (name, source), supplied_counts in sizes.items():
@@ -99,7 +99,7 @@ def left_out(content: Mapping[str, Any], source: str, findings: Sequence[Finding
 def images_left_out(findings: Iterable[Finding]) -> set[int]:
     """Returns the ids of the images that the findings of a split leave out, with their objects, from both annotation files.
 
-    An image entry that is broken itself need not have an id, so the finding's `place` says which entry of the one file it is.
+    Broken image entries are not included, because they need not have an id: the `place` of such a finding names the entry.
     """
     numbers = (finding.image_id for finding in findings if _leaves_image(finding) and finding.kind != "image_entry")
     return {number for number in numbers if number is not None}

@@ -14,7 +14,7 @@ def conversion_findings(content: dict[str, Any], findings: Sequence[Finding], sp
     """Returns the findings of an annotation file, completed by the notes of its conversion.
 
     An entry that could not be converted is a finding like any malformed entry; the note, which names the file and the line of
-    the label, becomes the finding's detail. An image entry is only malformed because of its labels, so its finding says that.
+    the label, becomes the finding's detail. A malformed image entry has no usable label file, and its finding names that cause.
     Objects whose label was converted only in part become findings too.
     """
     completed = []

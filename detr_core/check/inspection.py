@@ -31,7 +31,7 @@ class Inspection:
     """The result of a data check.
 
     findings: all faults, in the order of splits and images. statistics: split -> its statistics, which count panoptic segments
-    if the split has them. supplied: (split, source) -> what that annotation file lists before anything is left out.
+    if the split has them. supplied: (split, source) -> the numbers that this annotation file lists before anything is left out.
     value_ranges: sample type -> the values by which images of more than 8 bits per value are scaled; None without such images.
     """
 
@@ -94,7 +94,7 @@ def inspect(splits: Mapping[str, Split], queries: int, reporter: Reporter, value
 
 
 def _once(entries: Iterable[tuple[str, ImageEntry]]) -> Iterable[ImageEntry]:
-    """Returns each image once, also if both annotation files of its split list it."""
+    """Returns each image once, even if both annotation files of its split list it."""
     return {image.id: image for _, image in entries}.values()
 
 

@@ -1,8 +1,9 @@
-"""Stores annotation files as arrays on disk, the index, which later stages map into memory instead of parsing JSON.
+"""Writes and reads the index: the content of annotation files as arrays on disk, which later stages map into memory.
 
-The index of an annotation file is a folder of `.npy` files with an `index.json`, which holds the checksums of these files and of
-the annotation file. All checksums are verified before the arrays are used; if one differs, the annotation file is parsed
-instead. Dataloader workers share the mapped memory pages, whether they are forked or spawned.
+Mapping the arrays takes less time and memory than parsing JSON. The index of an annotation file is a folder of `.npy` files with
+an `index.json`, which holds the checksums of these files and of the annotation file. All checksums are verified before the arrays
+are used; if one differs, the annotation file is parsed instead. Dataloader workers share the mapped memory pages, whether they
+are forked or spawned.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def read_image(path: Path, size: tuple[int, int], ranges: Ranges | None = None) -> Tensor:
-    """Returns the image as a uint8 RGB tensor [3, h, w]; arguments and errors as `read_pixels`."""
+    """Returns the image as a uint8 RGB tensor [3, h, w]. The arguments and errors are those of `read_pixels`."""
     import torch  # this takes a second, and commands that need no tensors do without it
 
     return torch.from_numpy(read_pixels(path, size, ranges)).permute(2, 0, 1)

@@ -102,7 +102,7 @@ class PanopticMasks:
         self.ids = ids
 
     def of(self, image: int, objects: range, size: tuple[int, int]) -> Tensor:
-        import torch  # as above
+        import torch  # this takes a second, and the check of a dataset needs no tensors
 
         name = self.names[image]
         if name == "" or len(objects) == 0:

@@ -49,8 +49,8 @@ class Split:
 class DatasetFile:
     """The content of `dataset.json`.
 
-    root: the folder that the paths of images and panoptic PNGs start from. annotations: the same for annotation files. Both are
-    absolute, or relative to the folder of `dataset.json`. value_ranges: see Split.
+    root: the folder that the paths of images and panoptic PNGs start from. annotations: the folder that the paths of annotation
+    files start from. Both are absolute, or relative to the folder of `dataset.json`. value_ranges: see Split.
     """
 
     root: str

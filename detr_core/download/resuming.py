@@ -1,4 +1,4 @@
-"""One file that is being downloaded: a record of the bytes that have arrived, and requests for the bytes that are missing.
+"""Downloads one file: records the bytes that have arrived, and requests the bytes that are missing.
 
 During the download of a file `x`, `.x.part` holds its bytes, and the journal `.x.part.json` lists which of them are complete.
 The file gets the name `x` when it is complete and verified.
@@ -82,7 +82,7 @@ class Part:
         self.pieces = self._pieces()
 
     def close(self) -> None:
-        """Closes the file, and ends the exclusion of other processes."""
+        """Closes the file, and releases the lock on the download."""
         self.file.close()
         Path(self._lock.lock_file).unlink(missing_ok=True)  # while it is held; a waiting process then locks a new file
         self._lock.release()

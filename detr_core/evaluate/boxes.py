@@ -26,7 +26,7 @@ class Detections:
     queries: Tensor
 
     def chosen(self, selection: Tensor) -> Detections:
-        """Returns the detections that `which` selects, in the same order. which [N]: bool."""
+        """Returns the selected detections in the same order. selection [N]: bool."""
         return Detections(self.scores[selection], self.labels[selection], self.boxes[selection], self.queries[selection])
 
 

@@ -45,15 +45,17 @@ def predict(
     workers: int,
     reporter: Reporter,
 ) -> None:
-    """Writes the detections of every image of `dataset` to `folder`, with a mask head their masks, and a panoptic map if it can.
+    """Writes the detections of every image of `dataset` to `folder`.
+
+    A detector with a mask head adds the masks of the detections and, unless it has learned only instances, a panoptic map.
 
     process: the process that runs this, one of several or the only one. Several processes divide the images and must all have
     access to the folder. The files are sorted by image and do not depend on the number of processes.
     The detector's categories are matched with the dataset's by id, and only detections of shared categories are written. Boxes
     and masks are written for things only. For panoptic maps the dataset's categories must be those of its panoptic file.
-    The mask head runs only on the queries whose masks are written: the queries kept by the panoptic merging and, for mask AP,
-    with `empty_slot_override` every query whose best class is a thing, as in the published mask AP, without it the queries whose
-    best class is not no-object.
+    The mask head runs only on the queries whose masks are written: those that the panoptic merging keeps and those of the written
+    detections. With `empty_slot_override` these are all queries whose best class other than no-object is a thing, as in the
+    published mask AP; without it, they are the queries whose best class of all is a thing.
     Raises DatasetError if the checkpoint's categories do not fit the dataset's.
     """
     model, classes, maps = trained.model, classes_in(trained.categories, dataset), trained.predicts_panoptic_maps

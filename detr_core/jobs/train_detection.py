@@ -1,6 +1,6 @@
-"""One process of the training of a detector: `python -m detr_core.jobs.train_detection JOB.json`, or the same under torchrun.
+"""Runs one process of the training of a detector: `python -m detr_core.jobs.train_detection JOB.json`, also under torchrun.
 
-`detr_core.jobs.training.Job` says what the file holds, and `detr_core.jobs.events` what the process prints.
+`detr_core.jobs.training.Job` describes the content of JOB.json, and `detr_core.jobs.events` the output of the process.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from detr_core.train.state import Progress
 
 
 def run(job: Job, process: ProcessContext, reporter: Reporter) -> Progress:
-    """Trains the detector in this process; errors as `detr_core.jobs.training.run`."""
+    """Trains the detector in this process. The errors are those of `detr_core.jobs.training.run`."""
     return training.run(job, prepare, process, reporter)
 
 
 def prepare(job: Job, splits: dict[str, Split], process: ProcessContext, reporter: Reporter) -> TrainingSetup:
-    """The detector of the job with its first weights, and its data. Raises ConfigError, DatasetError or CheckpointError."""
+    """Returns the job's detector with its initial weights, and its data. Raises ConfigError, DatasetError or CheckpointError."""
     require_scorable(splits["val"])
     config = build(DetectionConfig, job.config, job.profile)
     architecture = detector_config(job.detector, job.profile)

@@ -1,6 +1,6 @@
-"""One process of the training of a mask head: `python -m detr_core.jobs.train_panoptic JOB.json`, or the same under torchrun.
+"""Runs one process of the training of a mask head: `python -m detr_core.jobs.train_panoptic JOB.json`, also under torchrun.
 
-`detr_core.jobs.training.Job` says what the file holds, and `detr_core.jobs.events` what the process prints.
+`detr_core.jobs.training.Job` describes the content of JOB.json, and `detr_core.jobs.events` the output of the process.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from detr_core.wording import counted
 
 
 def run(job: Job, process: ProcessContext, reporter: Reporter) -> Progress:
-    """Trains the mask head in this process; errors as `detr_core.jobs.training.run`."""
+    """Trains the mask head in this process. The errors are those of `detr_core.jobs.training.run`."""
     return training.run(job, prepare, process, reporter)
 
 
 def prepare(job: Job, splits: dict[str, Split], process: ProcessContext, reporter: Reporter) -> TrainingSetup:
-    """The detector of the job with a mask head, and its data. Raises ConfigError, DatasetError or CheckpointError."""
+    """Returns the job's detector with a mask head, and its data. Raises ConfigError, DatasetError or CheckpointError."""
     assert job.init is not None, "a panoptic job names the detector's checkpoint"
     config = build(PanopticConfig, job.config, job.profile)
     require_masks(splits, config.targets, job.data)

@@ -1,7 +1,8 @@
-"""Defines what the trainings of the detector and of the mask head share: the job, its only writer, and its results.
+"""Defines what the trainings of the detector and of the mask head share: the job, the lock on its state, and its results.
 
-The results in the folder `out` are checkpoint.pt (the last), best.pt, metrics.json (the last value of every scalar) and
-history.jsonl (all of them). SIGINT or SIGTERM during a training ends it between two steps, with its state saved.
+The results in the folder `out` are checkpoint.pt (the last checkpoint), best.pt (the best one), metrics.json (the last value of
+every scalar) and history.jsonl (all values). SIGINT or SIGTERM during a training ends it between two steps, after its state is
+saved.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ Prepare = Callable[[Job, dict[str, Split], ProcessContext, Reporter], TrainingSe
 
 
 def run(job: Job, prepare: Prepare, process: ProcessContext, reporter: Reporter) -> Progress:
-    """Carries `job` out in this process, with what `prepare` makes of it and of the splits of its data.
+    """Runs in this process the training that `prepare` sets up from the job and the splits of its data.
 
     Raises ConfigError, DatasetError or CheckpointError before the training begins, and NonFiniteError during the training.
     """
@@ -70,7 +71,7 @@ def run(job: Job, prepare: Prepare, process: ProcessContext, reporter: Reporter)
 
 @contextmanager
 def _only_writer(work: Path, process: ProcessContext, reporter: Reporter) -> Iterator[None]:
-    """Holds the lock of the folder `work`; first waits for a process of an earlier, killed command that still writes there."""
+    """Holds the lock of the folder `work`. It first waits for a process of an earlier, killed command that still writes there."""
     lock = FileLock(work / "writer.lock")
     if process.first:
         work.mkdir(parents=True, exist_ok=True)

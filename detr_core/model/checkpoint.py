@@ -150,7 +150,7 @@ def _from_published(content: Any, path: Path, dilation: bool | None, file_format
 
 
 def load_checkpoint_of(path: Path, profile: str, device: torch.device) -> Checkpoint:
-    """Returns the detector in `path`, on `device`. Raises CheckpointError if it can't be read or is another profile's."""
+    """Returns the detector in `path`, on `device`. Raises CheckpointError if it can't be read or belongs to another profile."""
     checkpoint = load_checkpoint(path, device)
     owner = checkpoint.meta.get("profile")
     if owner != profile:

@@ -1,4 +1,4 @@
-"""The share of attention in regions of an image, as bars and as a table, for several studies of attention."""
+"""Shows the share of attention in regions of an image, as bars and as a table, for the studies of attention."""
 
 from __future__ import annotations
 

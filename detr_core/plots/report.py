@@ -59,7 +59,7 @@ class Results:
 
 @dataclass(frozen=True)
 class _Validation:
-    """What the val split was measured with: the split, the metrics, and the number of images to show."""
+    """The val split, the metrics that were measured on it, and the number of its images that the report shows."""
 
     split: Split
     metrics: Mapping[str, float]

@@ -24,9 +24,9 @@ _SHOWN = 60  # number of characters of a wrong input that an error shows
 
 
 def images_of(inputs: Any, folder: Path | None = None, ranges: Ranges | None = None) -> tuple[list[Tensor], bool]:
-    """Returns the images in `given` as uint8 RGB [3, h, w], and whether `given` is a single image rather than a collection.
+    """Returns the images in `inputs` as uint8 RGB [3, h, w], and whether `inputs` is a single image and not a collection.
 
-    given: one image, or a list, an array or a table of images. An image is a path (text or Path), the base64 text of an image
+    inputs: one image, or a list, an array or a table of images. An image is a path (text or Path), the base64 text of an image
     file (also as a `data:` address), integer pixels [h, w, 3] as an array or as nested lists, or a mapping with such an image
     under 'image' or 'b64'. A table is a pandas DataFrame whose images are in its column 'image', or in its only column.
     folder: the folder that paths are relative to and must lie in; None allows any path. ranges: sample type -> the values by
@@ -136,7 +136,7 @@ def _of_mapping(mapping: Mapping[str, Any]) -> Any:
 
 
 def _depth(value: Any) -> int:
-    """Returns the nesting depth of the lists in `given`, including the dimensions of an array in them."""
+    """Returns the nesting depth of the lists in `value`, including the dimensions of an array in them."""
     depth = 0
     while isinstance(value, (list, tuple)) and value:
         depth, value = depth + 1, value[0]

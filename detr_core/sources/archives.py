@@ -22,8 +22,8 @@ LARGEST = 2**40  # the largest size that is accepted for an archive of unknown s
 def fill(root: Path, config: DownloadConfig, reporter: Reporter) -> None:
     """Downloads the archives and unpacks them into `root`, except archives whose files are all in `root` with their sizes.
 
-    Raises DatasetError if `root` holds other files, a
-    download fails, the disk has no room, or an archive can't be unpacked safely.
+    Raises DatasetError if `root` holds other files, a download fails, the disk has no room, or an archive can't be unpacked
+    safely.
     """
     notes = root / NOTES
     try:

@@ -2,8 +2,8 @@
 
 A claim is a set of differences between variants that must be positive, or small. Two things can make a difference appear by
 chance: the choice of the validation images, which a bootstrap interval covers, and the seed of the training, which only repeated
-trainings show. A claim that differences are positive is decided only if they exceed both. A claim that they are
-small is decided only if both leave no doubt about the limit.
+trainings show. A claim that differences are positive is decided only if they exceed both effects. A claim that they are small is
+decided only if neither effect could move them across the limit.
 """
 
 from __future__ import annotations
@@ -36,10 +36,9 @@ class PaperClaim:
 class ClaimConfig(PaperClaim):
     """A claim of the paper about the variants of a training study.
 
-    metric: the metric that is compared, such as AP, APs
-    or PQ. Exactly one of the other keys says which differences the claim is about: `ascending` lists variants from the lowest to
-    the highest metric, `lowest` or `highest` names a variant that is below or above all others, and `similar` lists two variants
-    whose metrics differ by at most `within` (AP and PQ are between 0 and 1).
+    metric: the metric that is compared, such as AP, APs or PQ. Exactly one of the other keys says which differences the claim is
+    about: `ascending` lists variants from the lowest to the highest metric, `lowest` or `highest` names a variant that is below
+    or above all others, and `similar` lists two variants whose metrics differ by at most `within` (AP and PQ are in 0..1).
     """
 
     metric: str
@@ -117,8 +116,8 @@ class MeasuredClaim(PaperClaim):
 class Claim(PaperClaim):
     """A claim with its verdict.
 
-    measured: the measured differences, in words. verdict: see Verdict. reason: why the claim is
-    undecided or not measured; empty for the other verdicts.
+    measured: the measured differences, in words. verdict: see Verdict. reason: why the claim is undecided or not measured; empty
+    for the other verdicts.
     """
 
     measured: str
@@ -254,7 +253,7 @@ def _comparison(content: Mapping[str, Any]) -> Comparison:
 
 
 def combined(verdicts: Sequence[Verdict]) -> Verdict:
-    """Returns the verdict of a claim that is the conjunction of others."""
+    """Returns the verdict of a claim that consists of several comparisons with these verdicts."""
     for verdict in ("contradicted", "not measured", "undecided"):
         if verdict in verdicts:
             return verdict

@@ -1,6 +1,7 @@
-"""The table of a training study: the metrics of each run, and the confidence interval of its difference from the base variant.
+"""Writes and reads the table of a training study.
 
-`study.json` holds the whole table; plots, report and comparisons read only this file. `study.csv` has one row per run.
+The table has the metrics of each run, and the confidence interval of its difference from the base variant. `study.json` holds the
+whole table; plots, report and comparisons read only this file. `study.csv` has one row per run.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ SAMPLES = 1000  # number of bootstrap samples of the images for an interval
 class Run:
     """One variant with one seed.
 
-    overrides: dotted key of the profile -> value. varied: the overrides in which variants differ. status: `open` means not
-    finished. error: why the run failed. A finished run has metrics, named scalars such as 'val/AP'; curve, pairs (epoch, val/AP)
-    of the validations during training; and cost, the fields of `Cost`. difference: its AP minus that of the base with the same
-    seed. validations: the metrics of boxes are medians over this number of validations. made_by: a digest of the data and of the
-    code that all variants share; runs with different digests can't be compared.
+    overrides: dotted key of the profile -> value. varied: the overrides in which variants differ. status: `open` means that the
+    run is not finished. error: why the run failed. A finished run has metrics, named scalars such as 'val/AP'; curve, pairs
+    (epoch, val/AP) of the validations during training; and cost, the fields of `Cost`. difference: its AP minus that of the base
+    with the same seed. validations: the metrics of boxes are medians over this number of validations. made_by: a digest of the
+    data and of the code that all variants share; runs with different digests can't be compared.
     """
 
     variant: str

@@ -84,7 +84,7 @@ class Setting:
 
 
 def no_settings(folder: Path) -> list[Setting]:
-    """Returns no settings, for a study that measures one."""
+    """Returns no settings, for a study that measures only one setting."""
     return []
 
 
@@ -95,9 +95,9 @@ Config = TypeVar("Config", bound=StudyConfig)
 class EvaluatingStudy(Generic[Config]):
     """A study that only evaluates the trained detector.
 
-    claims: what the paper claims about it; `run` writes what it measured of them with `write_measured`. config: the dataclass of
-    its section in a profile. run: writes its results, with a flat `metrics.json`, to a folder; it imports torch when
-    it is called. settings: reads from such a folder the settings that MLflow compares.
+    config: the dataclass of its section in a profile. run: writes its results, with a flat `metrics.json`, to a folder; it
+    imports torch when it is called. settings: reads from such a folder the settings that MLflow compares. claims: what the paper
+    claims about the study; `run` writes the measured differences with `write_measured`.
     """
 
     config: type[Config]

@@ -1,4 +1,4 @@
-"""The training loop for the detector and for the mask head, with one or several processes."""
+"""Trains the detector or the mask head, with one or several processes."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def train(
 ) -> Progress:
     """Trains the module of `setup` on its dataset, from the state in `files` if that state has the same `fingerprint`.
 
-    The last and the best checkpoint are written after each validation. fingerprint: of `detr_core.train.state.fingerprint`.
-    meta: plain values that the checkpoints contain. process: this process, one of several that train together or the only one.
-    workers: the number of dataloader workers.
+    The last and the best checkpoint are written after each validation. fingerprint: the result of
+    `detr_core.train.state.fingerprint`. meta: plain values that the checkpoints contain. process: this process, one of several
+    that train together or the only one. workers: the number of dataloader workers.
     Raises NonFiniteError, which names the loss, the images, the step and the last good checkpoint, if a loss or a gradient is not
     finite; StorageError if the disk has no room, if possible before the first step; and Interrupted, after saving the state, if
     SIGINT or SIGTERM asks a process to stop.
@@ -165,7 +165,7 @@ class _Training:
         self.clock.restart(progress.step)
 
     def record(self, values: dict[str, float]) -> None:
-        """Adds scalars of the last step to the history, and reports them."""
+        """Adds scalars of the present step to the history, and reports them."""
         step = self.progress.step
         self.progress.history.append({"step": step, "epoch": step / self.epoch_steps, **values})
         self.reporter.metrics(values, step)

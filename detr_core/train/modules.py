@@ -1,4 +1,4 @@
-"""Modules that map a batch to its loss, for the training of detectors."""
+"""Defines the modules that map a batch to its loss, for the training of detectors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the training of a mask head starts from: a new mask head, or the one of a checkpoint."""
+"""Provides the mask head that a training starts from: a new one, or the one of a checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Modules from a batch to its loss that train the mask head: on a frozen detector, or together with the detector."""
+"""Defines the modules that train the mask head: on a frozen detector, or together with the detector."""
 
 from __future__ import annotations
 

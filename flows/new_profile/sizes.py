@@ -41,7 +41,8 @@ def fit(
     """Sets the sizes in a profile's content: resize, crop, epochs, batch, positions, the grid of `instance-count`.
 
     content, studies: the contents of the profile's two files. statistics: of 'train' and 'val'. masks: the targets of the mask
-    head, None without one. tuned: training starts from a trained detector, at the sizes that it was trained on.
+    head, None without one. tuned: whether training starts from a trained detector, which then keeps the image sizes of its
+    training.
     """
     train = statistics["train"]
     images = sum(train.objects.values())

@@ -60,7 +60,7 @@ def outputs(profiles: Iterable[str]) -> list[Path]:
 
 
 def known_profiles() -> set[str]:
-    """Returns the names of all profiles of the project, also of those of which only the file or only the folder exists."""
+    """Returns the names of all profiles of the project, including those that lack either the file or the folder."""
     return set(paths.profile_names()) | {path.parent.name for path in paths.PARAMS.glob("*/dvc.yaml")}
 
 

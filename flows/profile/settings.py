@@ -93,7 +93,7 @@ class Profile:
         return self.train_panoptic is not None and self.train_panoptic.detector == "joint"
 
     def flat(self, *sections: str) -> dict[str, Any]:
-        """Returns the parameters of these sections as `section.key: value`, for MLflow."""
+        """Returns the parameters of these sections for MLflow, as a flat mapping `section.key` -> value."""
         configs = {section: getattr(self, section) for section in sections}
         return flatten({section: None if config is None else as_dict(config) for section, config in configs.items()})
 

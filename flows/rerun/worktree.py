@@ -64,7 +64,7 @@ def remove(tree: Path) -> None:
 
 
 def other_packages(tree: Path) -> list[str]:
-    """Lists the packages whose version in the tree's requirements.lock is not this checkout's: 'torch 2.14 (here 2.15)'."""
+    """Lists the packages whose version in the tree's requirements.lock differs from this checkout's: 'torch 2.14 (here 2.15)'."""
     recorded, present = (_versions(folder / LOCK) for folder in (tree, MAIN))
     return [
         f"{name} {recorded.get(name, 'not there')} (here {present.get(name, 'not there')})"

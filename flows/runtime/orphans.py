@@ -45,7 +45,7 @@ def follow_worker() -> None:
 def _starter() -> int | None:
     """Returns the process id of the dvc that started this stage, perhaps through a shell; None if that dvc has ended.
 
-    It looks at the nearest ancestor that is not part of the stage. After an end of dvc this is another process, such as init.
+    It looks at the nearest ancestor that is not part of the stage. If dvc has ended, this is another process, such as init.
     """
     import psutil
 

@@ -43,7 +43,7 @@ class Lines:
         self._label = label
         self._print = write
         self._total = self._done = -1
-        self._start = self._last_line = (0, 0.0)  # how many were done at the start and at the last line, and the times of both
+        self._start = self._last_line = (0, 0.0)  # the number done and the time, at the start and at the last line
 
     def progress(self, done: int, total: int, images_per_second: float, note: str) -> None:
         now = time.monotonic()

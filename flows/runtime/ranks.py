@@ -93,7 +93,7 @@ class Ranks:
         self._lines.put((rank, None))
 
     def lines(self) -> Iterator[tuple[Rank, str]]:
-        """Yields every line that the processes print, until all have ended; ends all once one has failed or `stop` was called."""
+        """Yields every line that the processes print until all have ended. It ends all of them once one has failed."""
         drained_at = float("inf")
         while self._reading > 0 and time.monotonic() < drained_at:
             with suppress(queue.Empty):

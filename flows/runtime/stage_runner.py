@@ -155,6 +155,9 @@ def _line(error: Exception) -> str:
 
 
 def _hide_prefect_errors() -> None:
-    """Hides the error with a traceback that Prefect prints for a failing flow, because `run` prints it; the server gets it."""
+    """Hides the error and traceback that Prefect would print for a failing flow, because `run` prints the error itself.
+
+    The Prefect server still receives them.
+    """
     for handler in logging.getLogger().handlers:
         handler.addFilter(lambda record: not (record.name.startswith("prefect.") and record.levelno >= logging.ERROR))

@@ -23,7 +23,7 @@ class ServerError(ExpectedError, RuntimeError):
 
 
 def wait_until_ready(name: str, ready: Callable[[], bool], pid: int, log: Path) -> None:
-    """Waits until `ready()` is true, and prints a message about that every few seconds. name: the server's name in messages.
+    """Waits until `ready()` is true, and prints a message every few seconds while it waits. name: the server's name in messages.
 
     pid: the server's process. Raises ServerError if that process has ended, makes no progress, or takes longer than LONGEST.
     """

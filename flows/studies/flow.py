@@ -39,7 +39,7 @@ def _flow_run_name() -> str:
 
 @flow(name="studies", flow_run_name=_flow_run_name, on_running=[dead_runs.tag_flow_run])
 def studies(profile: str = DEFAULT_PROFILE, study: str | list[str] | None = None) -> dict[str, float]:
-    """Carries out studies of a profile, one after the other. If one fails, the others are carried out all the same.
+    """Carries out studies of a profile, one after the other. If one fails, the others are still carried out.
 
     study: a name, several names, or `all`; without it, the studies that only evaluate the trained model are carried out.
     """

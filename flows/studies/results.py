@@ -54,7 +54,7 @@ def write(
 ) -> Path:
     """Writes the table of a study and returns its file.
 
-    runs: every variant under every seed, by label. made: labels of the finished variants. failed: errors by label. intervals:
+    runs: every variant under every seed, by label. finished: labels of the finished variants. failed: errors by label. intervals:
     whether to compute confidence intervals of the differences from the base, which takes a while.
     """
     from detr_core.evaluate.ground_truth import instances  # torch takes seconds to import
@@ -123,8 +123,11 @@ def _last_validations(variant_paths: Paths, epochs: int, median_of: int) -> tupl
 
 
 def is_complete(table: Path, runs: Mapping[str, Variant], config: TrainingStudyConfig) -> bool:
-    """Returns whether the table exists, has exactly these runs, all finished and with their differences from the base, and
-    decides the claims of the study's present configuration."""
+    """Returns whether the table is complete.
+
+    A complete table exists, has exactly these runs, which are all finished and have their differences from the base, and decides
+    the claims of the study's present configuration.
+    """
     if not table.is_file():
         return False
     from detr_core.studies.comparison import read_table

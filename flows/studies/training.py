@@ -71,7 +71,7 @@ class Study:
             return variants.run(variant, self.paths, self.digests[label], listeners, run_id)
 
     def stop(self) -> None:
-        """Ends the variants that are at work; no further variant begins."""
+        """Ends the variants that are running; no further variant begins."""
         self._stopped.set()
         launch.stop_all()
 

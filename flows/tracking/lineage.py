@@ -76,7 +76,7 @@ def _seen_by_dvc(folder: Path) -> Any:
 
 
 def prefect() -> dict[str, str]:
-    """Returns the id, name and address of the current Prefect flow run as tags; none outside of a flow run."""
+    """Returns the id, name and address of the current Prefect flow run as tags; no tags outside of a flow run."""
     if flow_run.id is None:
         return {}
     # The project's own server ends with the run. Later, `make serve` shows the run, because it uses the same database.

@@ -61,7 +61,7 @@ class Changes:
 
 
 def keep(record: ActiveRun, paths: Paths) -> None:
-    """Records the profile, the changes of the code and the machine, when a run starts."""
+    """Records the profile, the uncommitted changes of the code, and the machine, when a run starts."""
     for name, value in machine(paths).items():
         record.tag(name, value)
     with TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""The study decoder-attention, Figures 6 and 7 of the paper: the last decoder layer's attention, and the boxes of every query."""
+"""Defines the study decoder-attention, Figures 6 and 7 of the paper: the decoder's attention, and the boxes of every query."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The study encoder-attention, Figure 3 of the paper: the last encoder layer's self-attention from the centres of objects."""
+"""Defines the study encoder-attention, Figure 3 of the paper: the encoder's self-attention from the centres of objects."""
 
 from __future__ import annotations
 

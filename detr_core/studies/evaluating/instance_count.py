@@ -1,4 +1,4 @@
-"""The study instance-count, section 4.3 and appendix of the paper: copies of one object on a grid with masked cells."""
+"""Defines the study instance-count, section 4.3 and appendix of the paper: copies of one object on a grid with masked cells."""
 
 from __future__ import annotations
 

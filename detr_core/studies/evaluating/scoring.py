@@ -1,4 +1,4 @@
-"""The study scoring, section 4.1 of the paper: AP with and without empty-slot override, and without detections below a score."""
+"""Defines the study scoring, section 4.1 of the paper: AP with and without empty-slot override, and by score threshold."""
 
 from __future__ import annotations
 
