@@ -1,4 +1,6 @@
-"""Runs a Python module, and ends every process that the module started when the module or the guard's own parent ends.
+"""Runs a Python module, and then ends every process that the module started.
+
+It does so when the module ends, when the guard is asked to end, and when the process that started the guard ends.
 
 The command is `python -m flows.runtime.guard --parent=PID MODULE ARGUMENT...`. `mlflow ui` and a Prefect worker start processes
 that would live on when `mlflow ui` or the worker is killed, and would keep a port or go on training. The guard starts the module

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def mark_in_mlflow(client: Any) -> None:
-    """Marks the running runs of this machine whose process has ended as KILLED. client: an MlflowClient. Raises MLflow's errors."""
+    """Marks the running runs of this machine whose process has ended as KILLED. client: an MlflowClient."""
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     query = f"attributes.status = 'RUNNING' and tags.process LIKE '{processes.machine()}-%'"
     for run in client.search_runs(experiments, query, max_results=MANY) if experiments else []:
