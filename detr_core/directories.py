@@ -2,7 +2,7 @@
 if this project wrote every file in it.
 
 A folder that the project wrote holds a mark, the file `MARK`, which lists the folder's files with their sha256. A folder without
-a mark, a file that the mark does not list, and a file whose content has changed since belong to somebody else and are never
+a mark, a file that the mark does not list, and a file whose content has changed since do not belong to the project and are never
 removed.
 """
 
@@ -27,7 +27,7 @@ from detr_core.errors import ExpectedError
 from detr_core.wording import counted
 
 MARK = ".detr-results"
-LITTER = frozenset({".DS_Store", "Thumbs.db"})  # files that desktops write into every folder that somebody opens
+LITTER = frozenset({".DS_Store", "Thumbs.db"})  # files that desktops write into every folder that a user opens
 _WRITER = ".detr-writer.lock"  # a lock file in a temporary folder, held by the process that writes the folder
 _ADVICE = "nothing was changed; move it elsewhere, or delete it if you don't need it"
 _INTERNAL_FILES = frozenset({MARK, _WRITER})
@@ -40,7 +40,7 @@ class ForeignFileError(ExpectedError, ValueError):
 def mark(folder: Path) -> None:
     """Writes the mark of a folder, which lists every other file that is now in the folder as written by the project.
 
-    A folder without files gets no mark, because there is nothing in it that anybody could lose.
+    A folder without files gets no mark, because it holds nothing that could be lost.
     """
     files = {name: digest(folder / name) for name in sorted(_names(folder)) if name not in _INTERNAL_FILES}
     if files:
@@ -66,7 +66,7 @@ def atomic_directory(folder: Path) -> Iterator[Path]:
     to finish wins. Temporary folders of writers that have died are removed first. The new folder gets a mark.
 
     Raises ForeignFileError before the block begins if `folder` holds a file that the project did not write, and after the block
-    if somebody has put such a file there in the meantime.
+    if such a file has appeared there in the meantime.
     """
     require_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)

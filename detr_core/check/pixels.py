@@ -19,7 +19,7 @@ from detr_core.data.values import Spread, deep_values, spread
 Size = tuple[int, int]  # (h, w)
 Faults = list[tuple[str, str]]  # kind of finding, detail
 
-# A file that is named by the hash of its content, as in DVC's cache. A link into such a cache is as good as a copy.
+# The path of a file that is named by the hash of its content, as in DVC's cache. A link into such a cache is as good as a copy.
 _BY_CONTENT = re.compile(r"/[0-9a-f]{2}/[0-9a-f]{30}$")
 
 

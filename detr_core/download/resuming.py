@@ -25,7 +25,7 @@ from detr_core.atomic import write_text
 from detr_core.download.http import BROKEN, DownloadError, Remote, is_final, opened, starts_at, total_size, unreachable, version
 from detr_core.redaction import without_credentials
 
-PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before each further try of a connection that brought nothing
+PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before each further try of a connection that brought no bytes
 PIECE = 64 * 2**20  # bytes of one range request
 _BLOCK = 2**20
 _HASHED_AT_ONCE = 2**28  # bytes hashed between two checks of the download

@@ -3,7 +3,7 @@ JOB.json`.
 
 JOB.json is an object with these fields:
 - "config": the fields of EvaluateConfig;
-- "checkpoint": the checkpoint's file; "dilation": whether it is a DC5 model, or null if the file shows that;
+- "checkpoint": the checkpoint's file; "dilation": whether it is a DC5 model, or null to take this from the file;
 - "owner": the profile that the checkpoint must belong to, or null for any checkpoint;
 - "data": the folder with dataset.json; "out": the folder of the results;
 - "workers": the number of dataloader workers; "stage" and "profile": names for errors and the log.

@@ -1,7 +1,7 @@
 """The protocol between a process that works on a job and the process that started it.
 
-An event is a JSON object after '@' on a line of its own on stdout; every other line is log. The first process reports its
-progress, metrics and messages, and every process reports its own failure.
+An event is a JSON object after '@' on a line of its own on stdout; every other line belongs to the log. The first process reports
+its progress, metrics and messages, and every process reports its own failure.
 """
 
 from __future__ import annotations

@@ -85,8 +85,8 @@ def _only_writer(work: Path, process: ProcessContext, reporter: Reporter) -> Ite
         yield
     finally:
         if lock.is_locked:
-            # A training that was refused before it began leaves no folder. Otherwise the lock stays: another process may wait
-            # for this very file, and one that came later would lock a new file beside it.
+            # A training that was refused before it began leaves no folder. Otherwise the lock file stays, because another
+            # process may wait for this file, and a later process would lock a new file of the same name.
             if {path.name for path in work.iterdir()} <= {"writer.lock"}:
                 Path(lock.lock_file).unlink(missing_ok=True)
                 with suppress(OSError):

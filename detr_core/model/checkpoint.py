@@ -123,7 +123,7 @@ def _from_project_format(content: dict[str, Any], path: Path) -> Checkpoint:
 
 
 def _attention_maps(content: Mapping[str, Any]) -> Any:
-    """Returns the kind of attention maps in a checkpoint, as it is called now; None without a mask head."""
+    """Returns the kind of attention maps in a checkpoint, under its present name; None without a mask head."""
     if not content["mask_head"]:
         return None
     maps = content.get("attention_maps", "published")  # checkpoints older than this choice do not name it

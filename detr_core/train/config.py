@@ -13,7 +13,7 @@ from detr_core.model.spec import AnyDetectorConfig, AnyLossConfig, kind_of
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW.
+    """Configures the optimiser AdamW.
 
     lr: the learning rate of all parameters except the backbone's. clip_norm: the largest norm of the whole gradient.
     sampling_lr: the learning rate of the parameters that determine the sampling points of a deformable detector; null for other
@@ -35,7 +35,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class SgdConfig:
-    """Gradient descent with momentum.
+    """Configures gradient descent with momentum.
 
     lr: the learning rate of all parameters except the backbone's. clip_norm: the largest norm of the gradient over all
     parameters; null does not clip gradients.

@@ -31,7 +31,7 @@ def take_step(
     Raises NonFiniteError if the loss or the gradient is not finite. Raises Interrupted in all processes, before any computation,
     if one of them was asked to stop.
     """
-    # Each loss is a sum divided by a number of all processes and micro-batches together. DDP averages gradients over processes,
+    # Each loss is a sum divided by a count over all processes and micro-batches. DDP averages gradients over processes,
     # so each process multiplies its loss by their number.
     counts = [len(target.labels) for batch in micro_batches for target in batch.targets]
     gathered = process.gather((counts, stop.signal))

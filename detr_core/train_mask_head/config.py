@@ -32,11 +32,11 @@ class PanopticConfig(TrainConfig):
     """Configures the training of the mask head (section 4.4 of the paper).
 
     targets: masks of `panoptic` segments (things and stuff), or of `instances` (things); the detector must have been trained on
-    boxes of the same. detector: a `frozen` detector does not change, as in the paper's results; with `joint` it learns too, by
-    the loss of its own training in addition to the losses of the masks. The detector comes from the detector's training.
-    init: a checkpoint whose mask head is trained further, with any classes; null starts with a new mask head.
-    attention_maps: the mask head's input: attention maps with a softmax as 'published' or 'per_head', or 'none'.
-    attention_gain: the factor of the initial weights of the attention maps, 1 as published. The mean value of a map is
+    the boxes of the same annotations. detector: a `frozen` detector does not change, as in the paper's results; with `joint` it
+    learns too, by the loss of its own training in addition to the losses of the masks. The training starts from the detector that
+    the stage `train_detection` has trained. init: a checkpoint whose mask head is trained further, with any classes; null starts
+    with a new mask head. attention_maps: the mask head's input: attention maps with a softmax as 'published' or 'per_head', or
+    'none'. attention_gain: the factor of the initial weights of the attention maps, 1 as published. The mean value of a map is
     1 / (heads x positions); with a gain of heads x positions a short training need not learn this scale first.
     """
 

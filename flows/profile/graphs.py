@@ -38,7 +38,7 @@ def write_copies() -> list[Path]:
     """Writes the copies that differ from dvc.yaml again, each atomically, and returns them.
 
     Raises ForeignFileError, and writes nothing, if one of them is a link or a folder, or has a content that no committed version
-    of dvc.yaml had: then somebody has edited it.
+    of dvc.yaml had, which means that a user has edited it.
     """
     outdated = outdated_copies()
     committed = _committed_versions() if outdated else frozenset()
@@ -54,7 +54,7 @@ def write_copies() -> list[Path]:
 
 
 def _copies() -> list[Path]:
-    """Returns the copies of the profiles, also those that are links or folders; a folder without a profile is somebody else's."""
+    """Returns the copies of the profiles, including links and folders in their place. Folders without a profile are ignored."""
     copies = [paths.PARAMS / file.stem / "dvc.yaml" for file in sorted(paths.PARAMS.glob("*.yaml"))]
     return [copy for copy in copies if copy.is_symlink() or copy.exists()]
 

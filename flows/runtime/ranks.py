@@ -28,7 +28,11 @@ POLL = 0.2
 
 @dataclass(eq=False)
 class Rank:
-    """One rank process. lines: the last lines of its log, without events. error: its first 'error' event."""
+    """One rank process.
+
+    lines: the last lines of its log, without events. error: its first 'error' event. was_signalled: whether this project has sent
+    it a signal to end it.
+    """
 
     number: int
     process: subprocess.Popen[str]
