@@ -1,4 +1,4 @@
-"""The data structures that the packages exchange: categories, targets, batches, outputs of models, results of validations.
+"""Defines the data structures that the packages exchange: categories, targets, batches, outputs, results of validations.
 
 Shape letters, here and in every other file:
     B images in a batch      L decoder layers         Q object queries

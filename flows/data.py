@@ -79,7 +79,7 @@ def _require_watched(root: str, paths: Paths) -> None:
 
 def _images(split: Split) -> int:
     file = split.panoptic or split.instances
-    assert file is not None  # a split has one of the two
+    assert file is not None  # every split has one of the two files
     return len(read_content(file)["images"])
 
 

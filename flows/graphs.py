@@ -1,4 +1,4 @@
-"""The command that writes the copies of dvc.yaml again after a change of dvc.yaml: `python -m flows.graphs`
+"""This command writes the copies of dvc.yaml again after a change of dvc.yaml: `python -m flows.graphs`
 
 It writes params/<profile>/dvc.yaml of every profile, adopted ones included.
 """

@@ -1,4 +1,4 @@
-"""The kinds of faults that the data check can find, each with a description."""
+"""Defines the kinds of faults that the data check can find, each with a description."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data check reads every annotation and every image of a dataset once, and reports all faults."""
+"""This module is the data check: it reads every annotation and every image of a dataset once, and reports all faults."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class Mapped(Annotations):
 
     @classmethod
     def of(cls, folder: Path, names: set[str], split: Split, targets: Targets) -> Mapped:
-        """Returns the annotations of the verified index in `place`. Raises ValueError if an array has the wrong dtype."""
+        """Returns the annotations of the verified index in `folder`. Raises ValueError if an array has the wrong dtype."""
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names}
         if any(array.dtype != _DTYPES[name] for name, array in arrays.items()):
             raise ValueError(f"{folder}: expected the arrays of an index, found an array of another dtype")

@@ -13,7 +13,7 @@ from detr_core.data.values import Range, Ranges
 from detr_core.errors import ExpectedError
 
 NAME = "dataset.json"
-INDEX = "index"  # below the folder of a dataset.json
+INDEX = "index"  # the name of the folder of the index, beside a dataset.json
 PARTS = {
     "images": "the folder of the images",
     "instances": "COCO's annotation file",
@@ -31,8 +31,8 @@ class Split:
     """The files and folders of one split of a dataset; all paths are absolute.
 
     images: the folder of images. instances: `instances_*.json`. panoptic: `panoptic_*.json`. panoptic_masks: the folder of the
-    panoptic PNGs, given exactly when `panoptic` is. At least one of instances and panoptic is given. index: a folder that may
-    hold the annotation files as arrays; two splits that differ only in it are equal. value_ranges: sample type -> the values by
+    panoptic PNGs, given exactly when `panoptic` is. At least one of instances and panoptic is given. index: the folder of
+    the index, which need not exist; two splits that differ only in it are equal. value_ranges: sample type -> the values by
     which images of more than 8 bits per value are scaled; None if the data check has not determined them.
     """
 

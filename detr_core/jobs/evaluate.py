@@ -8,7 +8,7 @@ JOB.json is an object with these fields:
 - "data": the folder with dataset.json; "out": the folder of the results;
 - "workers": the number of dataloader workers; "stage" and "profile": names for errors and the log.
 
-The results in `out` are those of detr_core.evaluate.predictions.predict. detr_core/jobs/training.py describes the output on
+The results in `out` are those of detr_core.evaluate.predictions.predict. detr_core/jobs/events.py describes the output on
 stdout.
 """
 

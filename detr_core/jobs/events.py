@@ -1,4 +1,4 @@
-"""The protocol between a process that works on a job and the process that started it.
+"""Defines the protocol between a process that works on a job and the process that started it.
 
 An event is a JSON object after '@' on a line of its own on stdout; every other line belongs to the log. The first process reports
 its progress, metrics and messages, and every process reports its own failure.

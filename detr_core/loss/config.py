@@ -1,4 +1,4 @@
-"""Configuration of the losses."""
+"""Defines the configuration of the losses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kinds of detectors. One row of `KINDS` holds all that the rest of the project has to know about a kind.
+"""Defines the kinds of detectors. One row of `KINDS` holds all that the rest of the project has to know about a kind.
 
 A new kind is a folder beside this file, a row, and its configuration (and that of its loss, if it has one of its own) in the two
 types of configurations. This module imports configurations only. The functions of a row import the code of their kind when they

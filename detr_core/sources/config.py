@@ -1,4 +1,4 @@
-"""Configuration of the data stage: where the images and annotations of a profile come from."""
+"""Defines the configuration of the data stage: where the images and annotations of a profile come from."""
 
 from __future__ import annotations
 

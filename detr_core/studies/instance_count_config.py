@@ -1,4 +1,4 @@
-"""Configuration of the study instance-count. It is read by every command, and its values are used all over instance_count.py."""
+"""Defines the configuration of the study instance-count, which every command reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Configuration of the studies that train: the overrides by which their variants differ from the profile."""
+"""Defines the configuration of the studies that train: the overrides by which their variants differ from the profile."""
 
 from __future__ import annotations
 

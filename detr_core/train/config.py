@@ -1,4 +1,4 @@
-"""Configuration of the trainings of the detector and of the mask head."""
+"""Defines the configuration of the trainings of the detector and of the mask head."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def start_from(model: Detr, categories: tuple[Category, ...], checkpoint: Checkp
     of `model` keeps its initial weights. Returns a sentence for the log.
     Raises ConfigError, which names every differing field, if the two detectors have different architectures.
     """
-    from detr_core.model.detr.model import Detr  # only here, because trainings of other kinds do not need DETR's code
+    from detr_core.model.detr.model import Detr  # trainings of other kinds do not need DETR's code
 
     assert isinstance(checkpoint.model, Detr), "expected a DETR, which the caller has checked"
     _require_same_architecture(model, checkpoint.model)
@@ -56,7 +56,8 @@ def _class_rows(categories: tuple[Category, ...], checkpoint: Checkpoint) -> tor
     row_of = {category: row for row, category in enumerate(checkpoint.categories) if category.used}
     if set(categories) != set(row_of):
         return None
-    return torch.tensor([*(row_of[category] for category in categories), len(checkpoint.categories)])  # no-object is last
+    # the class no-object comes last
+    return torch.tensor([*(row_of[category] for category in categories), len(checkpoint.categories)])
 
 
 def _require_same_architecture(model: Detr, checkpoint_model: Detr) -> None:

@@ -59,7 +59,7 @@ class DetectionTrainingModule(TrainingModule):
         losses = set_loss(logits, boxes, batch.targets, matches, normalizer, self.loss)
         parts = {"classification": losses.classification[-1], "l1": losses.l1[-1], "giou": losses.giou[-1]}
         total = losses.total
-        if not self.loss.auxiliary:  # weight 0 for earlier layers' heads, because DDP needs gradients of all weights
+        if not self.loss.auxiliary:  # earlier layers get weight 0, because DDP needs gradients of all weights
             total = total + 0 * (output.logits[:-1].float().sum() + output.boxes[:-1].sum())
         return output, matches, total, parts
 

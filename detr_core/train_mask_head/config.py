@@ -1,4 +1,4 @@
-"""Configuration of the training of the mask head."""
+"""Defines the configuration of the training of the mask head."""
 
 from __future__ import annotations
 

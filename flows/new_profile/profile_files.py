@@ -42,7 +42,7 @@ def write_profile(new: Paths, text: str, studies: str, dataset: Path) -> None:
         new.params: text,
         new.studies_params: studies,
         folder / "profile.yaml": yaml.safe_dump(profile, sort_keys=False, allow_unicode=True),
-        folder / "dvc.yaml": graph_text(),  # the last file: with it DVC reads the folder
+        folder / "dvc.yaml": graph_text(),  # written last, because DVC reads the folder once it exists
     }
     written: list[Path] = []
     try:

@@ -1,4 +1,4 @@
-"""The copies of dvc.yaml: DVC runs a profile other than the default one by the copy in the profile's folder.
+"""Writes the copies of dvc.yaml: DVC runs a profile other than the default one by the copy in the profile's folder.
 
 They are copies and not links, because DVC reads earlier commits from git, where it does not follow links.
 """

@@ -133,7 +133,8 @@ def _data(run: RecordedRun, tree: Path) -> None:
         for name, digest in digests.items():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             if _missing(cache, digest) and (MAIN / name).is_dir() and lineage.folder_hash(MAIN / name) == digest:
-                shutil.copytree(MAIN / name, tree / name)  # a stage that was started without dvc made it: DVC doesn't know it
+                # a stage that was started without dvc has made the folder, so DVC's cache does not have it
+                shutil.copytree(MAIN / name, tree / name)
                 continue
             try:
                 _pull(repo, digest)

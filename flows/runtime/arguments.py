@@ -41,7 +41,7 @@ def check() -> None:
     arguments = parser(spec.name.removeprefix("flows.").removesuffix(".__main__")).parse_args()
     if "profile" not in arguments:
         return
-    from flows.profile.settings import load  # which help does not need
+    from flows.profile.settings import load  # imported only here, because a request for help does not need it
 
     try:
         settings = load(arguments.profile)

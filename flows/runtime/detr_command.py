@@ -1,7 +1,7 @@
-"""The console command `detr`, whose subcommands are the commands of the project: `detr evaluate` is `python -m flows.evaluate`.
+"""Defines the console command `detr`, whose subcommands are the commands of the project.
 
-A subcommand passes its arguments on to the command's module, which reads them with the definitions of arguments.py. This module
-imports nothing that takes long to import.
+`detr evaluate` does the same as `python -m flows.evaluate`: a subcommand passes its arguments on to the command's module,
+which reads them with the definitions of arguments.py. This module imports nothing that takes long to import.
 """
 
 from __future__ import annotations

@@ -46,7 +46,8 @@ def end_descendants(patience: float, others: list[psutil.Process] | None = None)
     remaining = {*descendants(), *(others or [])}
     _signal(remaining, signal.SIGTERM)
     _, alive = psutil.wait_procs(remaining, timeout=patience)
-    while alive := [process for process in {*alive, *descendants()} if _is_alive(process)]:  # some start others in the meantime
+    # some processes start others in the meantime
+    while alive := [process for process in {*alive, *descendants()} if _is_alive(process)]:
         _signal(alive, signal.SIGKILL)
         psutil.wait_procs(alive, timeout=1)
 

@@ -1,4 +1,4 @@
-"""Locks between the commands of one checkout: only one command at a time builds a result, and the others wait for it."""
+"""Provides the locks between the commands of one checkout: only one command at a time builds a result, and others wait."""
 
 from __future__ import annotations
 

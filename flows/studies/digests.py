@@ -12,7 +12,7 @@ from detr_core.checksums import digest
 from flows.profile import artifacts
 from flows.profile.paths import ROOT, Paths
 
-STAGES = {"detection": "train_detection", "panoptic": "train_panoptic", "evaluation": "evaluate"}  # folder -> stage
+STAGES = {"detection": "train_detection", "panoptic": "train_panoptic", "evaluation": "evaluate"}  # maps result folders to stages
 
 
 def shared_digest(paths: Paths) -> str:

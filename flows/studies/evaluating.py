@@ -1,4 +1,4 @@
-"""The stage `studies`: it carries out the studies of a profile that only evaluate the trained detector."""
+"""Defines the stage `studies`, which carries out the studies of a profile that only evaluate the trained detector."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Prefect flow `studies`, which carries out studies of a profile and records them in MLflow.
+"""Defines the Prefect flow `studies`, which carries out studies of a profile and records them in MLflow.
 
 Each study has a section in params/<profile>.studies.yaml. `python -m flows.studies [STUDY ...|all] [--profile demo]` carries
 out the named studies. With `all` it carries out every study; without a name, those that only evaluate the trained model. If

@@ -1,4 +1,4 @@
-"""Configuration of the parts that several kinds of detector have."""
+"""Defines the configuration of the parts that several kinds of detector have."""
 
 from __future__ import annotations
 

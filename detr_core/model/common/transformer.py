@@ -1,4 +1,4 @@
-"""The transformer (paper, sections 3.2 and A.3, Figure 10). Attention adds positions to queries and keys, not to values.
+"""Defines the transformer (paper, sections 3.2 and A.3, Figure 10). Attention adds positions to queries and keys, not to values.
 
 In shapes, N = H * W is the number of positions of the feature map. Names of modules and weights are those of the published
 checkpoints.

@@ -1,4 +1,4 @@
-"""Deformable DETR (arXiv 2010.04159), whose encoder and decoder attend to a few points of several feature maps.
+"""Defines Deformable DETR (arXiv 2010.04159), whose encoder and decoder attend to a few points of several feature maps.
 
 In shapes, N is the number of positions of all levels together, and K the number of coordinates of a reference: 2 for a point
 (x, y), 4 for a box (cxcywh). References are normalised to 0..1 of the unpadded image, and converted to 0..1 of each padded level

@@ -1,4 +1,4 @@
-"""The mask head (section 4.4 and Figure 8 of the paper): attention maps of queries, refined by an FPN-style network.
+"""Defines the mask head (section 4.4 and Figure 8 of the paper): attention maps of queries, refined by an FPN-style network.
 
 A mask depends only on its own query, so the head runs only on the queries whose masks are needed. In shapes, K is the number of
 these (image, query) pairs. Names of modules and weights are those of the published checkpoints.

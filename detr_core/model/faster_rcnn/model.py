@@ -1,4 +1,4 @@
-"""Faster R-CNN: torchvision's parts on this project's backbones, with anchors and pooling for any stride.
+"""Defines Faster R-CNN: torchvision's parts on this project's backbones, with anchors and pooling for any stride.
 
 In shapes, A and R are the numbers of anchors and proposals that are sampled for the losses, over all images of a batch.
 torchvision's label 0 is the background, so a class index of this project is one lower than torchvision's label.
@@ -254,7 +254,7 @@ class Sampler:
 
 
 def _first_marked(marked: Tensor, order: Tensor, count: int) -> Tensor:
-    # Returns `which` reduced to the first `count` marked elements in the order `order`.
+    # Returns `marked` reduced to the first `count` marked elements in the order `order`.
     chosen = torch.zeros_like(marked)
     candidates = marked.nonzero()[:, 0]
     chosen[candidates[order[candidates].argsort()[:count]]] = True

@@ -1,4 +1,4 @@
-"""Plots and tables of AP after each decoder layer with and without NMS (Figure 4 of the paper)."""
+"""Makes plots and tables of AP after each decoder layer with and without NMS (Figure 4 of the paper)."""
 
 from __future__ import annotations
 
