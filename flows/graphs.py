@@ -15,7 +15,7 @@ def main() -> None:
 
     with one_line_errors():
         for copy in write_copies():
-            print(f"{relative(copy)}: written again")
+            print(f"{relative(copy)} was written again")
 
 
 if __name__ == "__main__":

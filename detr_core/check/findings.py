@@ -29,7 +29,7 @@ KINDS = {
         "a split without any object to learn from (crowds, broken objects and broken images do not count)", None, stops=True
     ),
     "image_entry": Kind("an image entry that lacks a field or names a file outside of the folder", "image"),
-    "image_labels": Kind("an image whose label file is missing, damaged or not clearly its own", "image"),
+    "image_labels": Kind("an image whose label file is missing, damaged or may belong to another image", "image"),
     "image_id": Kind("an image with the id of another image, so that their annotations can't be distinguished", "image"),
     "image_missing": Kind("an image that isn't there", "image"),
     "image_link": Kind("an image that is a link to a file outside of its folder", "image"),

@@ -182,7 +182,7 @@ def _many_objects(entries: Entries, split: str, source: str, queries: int) -> It
 def _nothing_to_learn(entries: Entries, split: str, source: str) -> Iterable[Finding]:
     if not any(entries.objects.values()):
         crowds = counted(sum(map(len, entries.crowds.values())), "crowd")
-        detail = f"{counted(len(entries.images), 'image')}, {crowds}, no object that is neither a crowd nor left out"
+        detail = f"{counted(len(entries.images), 'image')}, {crowds}, no other object that is used"
         yield Finding("nothing_to_learn", split, source, detail=detail)
 
 

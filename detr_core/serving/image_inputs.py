@@ -39,9 +39,8 @@ def images_of(inputs: Any, folder: Path | None = None, ranges: Ranges | None = N
         return images_of(_of_mapping(inputs), folder, ranges)
     if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "OU":
         inputs = inputs.tolist()
-    is_collection = (
-        isinstance(inputs, (list, tuple, np.ndarray)) and _depth(inputs) != 3
-    )  # three levels are the pixels of one image
+    # three nested levels are the pixels of one image
+    is_collection = isinstance(inputs, (list, tuple, np.ndarray)) and _depth(inputs) != 3
     return (
         ([_image(item, folder, ranges) for item in inputs], False) if is_collection else ([_image(inputs, folder, ranges)], True)
     )

@@ -80,10 +80,9 @@ def prepare(experiment: str) -> str:
                     if existing.tags.get(name) != value:  # an earlier version of the project created the experiment
                         client.set_experiment_tag(existing.experiment_id, name, value)
                 return str(existing.experiment_id)
-            artifact_location = (
-                None if uri.startswith("http") else (folder / "artifacts").as_uri()
-            )  # a server has its own place for them
-            return str(client.create_experiment(experiment, artifact_location, tags=KIND | ui_addresses.VIEW))
+            # a server has its own place for artifacts
+            location = None if uri.startswith("http") else (folder / "artifacts").as_uri()
+            return str(client.create_experiment(experiment, location, tags=KIND | ui_addresses.VIEW))
     except (MlflowException, OSError) as error:
         raise TrackingError(
             f"MLflow at {public_uri()}: {reason(error)}; start the server, or unset MLFLOW_TRACKING_URI to record in the project"
@@ -156,9 +155,7 @@ class RunRecorder:
         source_folder = folder if manifest is None else Path(manifest["root"])
         source = json.dumps({"uri": relative(source_folder)})
         profile = json.dumps({"dvc": digest, **({} if manifest is None else {"manifest": manifest})})
-        manifest_digest = (
-            None if manifest is None else hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:32]
-        )
+        manifest_digest = manifest and hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:32]
         entity = Dataset(folder.name, digest or manifest_digest or "not-in-dvc", "local", source, profile=profile)
         self._client.log_inputs(self.run_id, datasets=[DatasetInput(entity, [InputTag("mlflow.data.context", context)])])
 

@@ -67,7 +67,7 @@ def test_a_split_whose_images_with_objects_are_all_left_out_has_nothing_to_learn
     assert (finding.split, finding.source, finding.detail) == (
         "val",
         "instances",
-        "1 image, 0 crowds, no object that is neither a crowd nor left out",
+        "1 image, 0 crowds, no other object that is used",
     )
 
 

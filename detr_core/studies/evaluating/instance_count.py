@@ -40,7 +40,7 @@ def settings(folder: Path) -> list[Setting]:
 
 CLAIM = PaperClaim(
     "More copies than in any training image are missed",
-    "all found up to about 50 copies, 30 of 100; at most 63 instances in a training image",
+    "all of up to about 50 copies are found, and 30 of 100; a training image has at most 63 instances",
 )
 
 STUDY = EvaluatingStudy(InstanceCountConfig, run, settings, (CLAIM,))
