@@ -54,8 +54,8 @@ def write_index(splits: Mapping[str, Split]) -> Iterator[tuple[str, Targets, dic
             for array, content in arrays.items():
                 np.save(folder / f"{array}.npy", content)
             sums = {array: digest(folder / f"{array}.npy") for array in arrays}
-            about = {"version": VERSION, "annotations": digest(file), "arrays": sums}
-            (folder / "index.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+            description = {"version": VERSION, "annotations": digest(file), "arrays": sums}
+            (folder / "index.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
             yield name, targets, annotations_of(arrays, split, targets).left_out
 
 
@@ -65,12 +65,12 @@ def indexed(split: Split, targets: Targets, masks: bool) -> Annotations | None:
         return None
     folder = split.index / targets
     try:
-        about = json.loads((folder / "index.json").read_bytes())
-        sums = about["arrays"]
+        description = json.loads((folder / "index.json").read_bytes())
+        sums = description["arrays"]
         names = set(_DTYPES) - (set() if masks else _OF_MASKS) - ({"segments"} if targets == "instances" else set())
-        if about["version"] != VERSION or not names <= set(sums):
+        if description["version"] != VERSION or not names <= set(sums):
             return None
-        if about["annotations"] != digest(annotation_file(split, targets)):
+        if description["annotations"] != digest(annotation_file(split, targets)):
             return None
         if any(digest(folder / f"{name}.npy") != sums[name] for name in names):
             return None

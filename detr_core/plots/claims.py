@@ -42,9 +42,9 @@ def claims_section(studies: Path, profile: ProfileStudies) -> Section | None:
     """
     tables = [read_table(file) for file in sorted(studies.glob("training/*/study.json"))]
     rows: list[ClaimRow] = []
-    for study, stated in profile.claims.items():
+    for study, claims in profile.claims.items():
         decided = _of_evaluating_study(studies, study, tables) + _of_training_study(study, tables, profile.made_by)
-        rows += decided or [_row(study, _not_run(claim)) for claim in stated]
+        rows += decided or [_row(study, _not_run(claim)) for claim in claims]
     if not rows:
         return None
     counts = Counter(row.verdict for row in rows)

@@ -77,10 +77,10 @@ def _seconds(model: nn.Module, images: list[tuple[Tensor, Tensor]], device: torc
     try:
         for image in (*images[:WARM_UP], *images):
             _finish(device)
-            began = time.perf_counter()
+            start = time.perf_counter()
             model(*image)
             _finish(device)
-            seconds.append(time.perf_counter() - began)
+            seconds.append(time.perf_counter() - start)
     finally:
         torch.set_num_threads(threads)
     return seconds[-len(images) :]

@@ -157,10 +157,10 @@ class _Training:
         if better:
             progress.best = validation.score
         if self.process.first:
-            about = {**self.meta, "epoch": progress.step // self.epoch_steps, "step": progress.step}
+            checkpoint_meta = {**self.meta, "epoch": progress.step // self.epoch_steps, "step": progress.step}
             if better:
-                save_checkpoint(self.files.best, self.module.model, self.dataset.categories, about)
-            save_checkpoint(self.files.last, self.module.model, self.dataset.categories, about)
+                save_checkpoint(self.files.best, self.module.model, self.dataset.categories, checkpoint_meta)
+            save_checkpoint(self.files.last, self.module.model, self.dataset.categories, checkpoint_meta)
         self.process.wait()
         self.clock.restart(progress.step)
 

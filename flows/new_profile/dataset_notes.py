@@ -99,12 +99,12 @@ def require_images(statistics: Mapping[str, Statistics], findings: Sequence[Find
     for name, split in statistics.items():
         if not split.sizes:
             image_findings = [finding for finding in findings if finding.split == name and finding.leaves == "image"]
-            why = (
+            reason = (
                 f"{len(image_findings)} x {KINDS[image_findings[0].kind].words}; the first: {where(image_findings[0])}"
                 if image_findings
                 else "the split lists no image"
             )
-            raise DatasetError(f"{folder}: {name}: expected an image that can be used, found none: {why}")
+            raise DatasetError(f"{folder}: {name}: expected an image that can be used, found none: {reason}")
 
 
 def where(finding: Finding) -> str:

@@ -82,8 +82,8 @@ def _code(run: RecordedRun, tree: Path) -> None:
             f"run {run.run_id}: commit {commit} is not in this clone; `git fetch` it from the repository that it was pushed to"
         )
     if run.tags.get("git.dirty") == "true" and run.patch is None:
-        why = run.tags.get(snapshot.NO_PATCH, "an earlier version of the project recorded the run, and did not keep changes")
-        raise RerunError(f"run {run.run_id}: its code was not committed and its changes were not kept: {why}")
+        reason = run.tags.get(snapshot.NO_PATCH, "an earlier version of the project recorded the run, and did not keep changes")
+        raise RerunError(f"run {run.run_id}: its code was not committed and its changes were not kept: {reason}")
     # Hooks are switched off, because dvc's hook would check out the data that the commit's dvc.lock names.
     _require(*_git(MAIN, "-c", "core.hooksPath=/dev/null", "worktree", "add", "--quiet", "--detach", str(tree), commit))
     if run.patch:
@@ -139,17 +139,17 @@ def _data(run: RecordedRun, tree: Path) -> None:
             try:
                 _pull(repo, digest)
             except DvcException as error:  # there is no remote, or it does not answer
-                why = " ".join(str(error).split("\n")[0].split())
-                raise RerunError(_missing_message(run, name, digest, f"it could not be pulled from a remote: {why}")) from None
+                reason = " ".join(str(error).split("\n")[0].split())
+                raise RerunError(_missing_message(run, name, digest, f"it could not be pulled from a remote: {reason}")) from None
             if _missing(cache, digest):
-                why = "the remote lacks files of it, too; run `dvc push` where the files exist"
-                raise RerunError(_missing_message(run, name, digest, why))
+                reason = "the remote lacks files of it, too; run `dvc push` where the files exist"
+                raise RerunError(_missing_message(run, name, digest, reason))
             content = load(cache, HashInfo("md5", digest))
             checkout(str(tree / name), cache.fs, content, cache, force=True, state=repo.state, quiet=True)
 
 
-def _missing_message(run: RecordedRun, name: str, digest: str, why: str) -> str:
-    return f"run {run.run_id} read {name} with the DVC hash {digest}, but DVC's cache lacks files of it, and {why}"
+def _missing_message(run: RecordedRun, name: str, digest: str, reason: str) -> str:
+    return f"run {run.run_id} read {name} with the DVC hash {digest}, but DVC's cache lacks files of it, and {reason}"
 
 
 def _pull(repo: Any, digest: str) -> None:

@@ -139,11 +139,11 @@ class RunRecorder:
         with _warning_only(f"record the tag {name}"):
             self._client.set_tag(self.run_id, name, without_credentials(value))
 
-    def describe(self, name: str, about: str) -> None:
+    def describe(self, name: str, description: str) -> None:
         """Sets the run's name and description for the list of runs, with the last values of its main metrics."""
         reached = [f"{label} {value:.3f}" for label, value in self._reached.items()]
         self.tag("mlflow.runName", f"{name}, {reached[0]}" if reached else name)
-        self.tag("mlflow.note.content", f"{about}{': ' if reached else ''}{', '.join(reached)}.")
+        self.tag("mlflow.note.content", f"{description}{': ' if reached else ''}{', '.join(reached)}.")
 
     def dataset(self, folder: Path, digest: str | None, context: str) -> None:
         """Records a dataset folder as the run's input. digest: its DVC hash, if DVC has one; context: the dataset's use.

@@ -117,8 +117,8 @@ class EncoderLayer(Layer):
 
     def forward(self, x: Tensor, position: Tensor | None, keep: Tensor | None) -> Tensor:
         def attend(y: Tensor) -> Tensor:
-            placed = _with(y, position)
-            return cast(Tensor, self.self_attn(placed, placed, y, keep))
+            with_position = _with(y, position)
+            return cast(Tensor, self.self_attn(with_position, with_position, y, keep))
 
         x = self.residual(x, self.norm1, attend)
         return self.residual(x, self.norm2, self.feed_forward) if self.has_feed_forward else x
@@ -139,8 +139,8 @@ class DecoderLayer(Layer):
         """
 
         def attend_to_queries(y: Tensor) -> Tensor:
-            placed = _with(y, query_position)
-            return cast(Tensor, self.self_attn(placed, placed, y, None))
+            with_position = _with(y, query_position)
+            return cast(Tensor, self.self_attn(with_position, with_position, y, None))
 
         def attend_to_memory(y: Tensor) -> Tensor:
             return cast(Tensor, self.multihead_attn(_with(y, query_position), keys, memory, keep))

@@ -166,8 +166,8 @@ class DecoderLayer(Layer):
         """
 
         def attend_to_queries(y: Tensor) -> Tensor:
-            placed = y + position
-            return cast(Tensor, self.self_attn(placed, placed, y, None))
+            with_position = y + position
+            return cast(Tensor, self.self_attn(with_position, with_position, y, None))
 
         def attend_to_memory(y: Tensor) -> Tensor:
             return cast(Tensor, self.cross_attn(y + position, references, memory, levels.sizes, levels.padding))

@@ -65,10 +65,10 @@ def decided_labels(rows: Sequence[Row], keypoints: tuple[int, int] | None) -> La
     return "polygons"
 
 
-def _refuse(row: Row, why: str) -> None:
+def _refuse(row: Row, reason: str) -> None:
     raise DatasetError(
         f"{row.where}: expected a box (`class cx cy w h`) or a polygon (`class x1 y1 x2 y2 x3 y3 ...`), found "
-        f"{len(row.columns)} columns, {why}; {OPTION} the rows"
+        f"{len(row.columns)} columns, {reason}; {OPTION} the rows"
     )
 
 
