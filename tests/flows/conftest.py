@@ -1,4 +1,4 @@
-"""Fixtures that copy the checkout, so that tests can run commands like a user without changing the project."""
+"""Fixtures that copy the checkout or the results of the tiny profile, so that tests can change them, and write checkpoints."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from filelock import FileLock
 
-from flows.profile.paths import ROOT
+from flows.profile.paths import ROOT, Paths
 from flows.runtime import processes
 from flows.tracking import recorder
+from tests.conftest import Trained, copy_data
+from tests.published_checkpoints import write_published
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +156,31 @@ def environment() -> dict[str, str]:
     """Returns the environment for commands in a checkout: this Python's, without variables of Prefect, MLflow and DVC."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_", "DVC_"))}
     return own | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
+
+
+@pytest.fixture
+def tiny_copy(trained: Trained) -> Paths:
+    """Returns the paths of a copy of the tiny profile's data and trained models, without evaluations, which tests may damage."""
+    where = Paths("tiny-copy")
+    shutil.rmtree(where.runs, ignore_errors=True)
+    shutil.copytree(trained.paths.runs, where.runs)
+    copy_data(trained.paths, where)
+    shutil.rmtree(where.evaluation)
+    shutil.rmtree(where.runs / "studies")
+    for folder in (where.detection, where.panoptic):
+        content = torch.load(folder / "checkpoint.pt", weights_only=True)
+        content["meta"]["profile"] = where.profile
+        torch.save(content, folder / "checkpoint.pt")
+    return where
+
+
+@pytest.fixture(scope="module")
+def published_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the file of a small detector in the published format, whose scores are near 0 or 1."""
+    return write_published(tmp_path_factory.mktemp("published") / "detector.pth", mask_head=False)
+
+
+@pytest.fixture(scope="module")
+def published_panoptic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the file of a small detector with a mask head in the published format."""
+    return write_published(tmp_path_factory.mktemp("published") / "panoptic.pth", mask_head=True)

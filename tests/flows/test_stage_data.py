@@ -25,7 +25,8 @@ from flows import check, data
 from flows.profile import paths
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile
-from tests.conftest import tiny_parameters
+from tests.conftest import Trained, tiny_parameters
+from tests.flows.results import file_names
 from tests.unreliable_server import Site, serving
 
 SPLIT = {"images": "images", "instances": "instances.json", "panoptic": None, "panoptic_masks": None}
@@ -94,3 +95,12 @@ def test_a_folder_that_dvc_does_not_watch_is_refused(project: Path, tmp_path: Pa
     where.source.symlink_to(tmp_path / "tiny")
     with pytest.raises(DatasetError, match="found no such file"):  # of the dataset, which is read now
         data.run(profile(tmp_path / "tiny", None), where, Silent())
+
+
+def test_a_folder_that_is_no_dataset_leaves_nothing(trained: Trained) -> None:
+    where = Paths("tiny-nowhere")
+    with pytest.raises(DatasetError, match=r"data\.folder\.root of .*: expected a folder, found none at .*no/such"):
+        data.run(profile(Path("no/such"), None), where, Silent())
+    data_folders = where.data.parent
+    assert file_names(data_folders) == {path.name for path in data_folders.iterdir() if not path.name.startswith(".")}
+    assert not where.data.exists()

@@ -12,6 +12,7 @@ import torch
 from detr_core.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from detr_core.model.detr.model import Detr
 from detr_core.structures import Category
+from tests.hostile import Hostile
 from tests.model.test_detr import SMALL, detector, images
 
 CATEGORIES = (Category(1, "cat", True), Category(5, "dog", True), Category(9, "sky", False))
@@ -106,20 +107,12 @@ def test_cut_short(tmp_path: Path) -> None:
         load_checkpoint(path, CPU)
 
 
-class Hostile:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (str(self.path),)
-
-
 @pytest.mark.parametrize(
     "save", [lambda thing, path: torch.save(thing, path), lambda thing, path: path.write_bytes(pickle.dumps(thing))]
 )
 def test_a_hostile_pickle_runs_nothing(tmp_path: Path, save) -> None:  # type: ignore[no-untyped-def]
     proof = tmp_path / "ran"
-    save({"model": Hostile(proof)}, tmp_path / "hostile.pt")
+    save({"model": Hostile(os.mkdir, str(proof))}, tmp_path / "hostile.pt")
     with pytest.raises(CheckpointError, match="without running code"):
         load_checkpoint(tmp_path / "hostile.pt", CPU)
     assert not proof.exists()

@@ -1,0 +1,30 @@
+"""A training study of the tiny profile with two variants, each trained for one step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from detr_core.config import build
+from detr_core.reporter import Memory
+from flows.profile.settings import Profile
+from flows.studies.training import Study
+from tests.conftest import tiny_parameters
+
+STEP = {"train_detection.epochs": 1, "train_detection.steps": 1}
+DEPTH = {"paper": "Table 2", "base": "1", "seeds": [0], "median_of": 1, "set": STEP, "vary": {"detector.encoder_layers": [0, 1]}}
+
+
+def settings(**study: Any) -> Profile:
+    content = tiny_parameters()
+    content["studies"] = {"evaluating": {}, "training": {"depth": DEPTH | study}}
+    return build(Profile, content, "tiny.yaml")
+
+
+def make_all(study: Study) -> dict[str, list[str]]:
+    """What each variant told while it was made."""
+    told = {}
+    for label in study.variants:
+        memory = Memory()
+        study.make(label, memory, f"run of {study.name} {label}")
+        told[label] = memory.messages
+    return told
