@@ -16,6 +16,7 @@ import yaml
 
 from detr_core import directories
 from detr_core.config import build
+from detr_core.download import resuming
 from detr_core.reporter import Memory, Reporter
 from flows.profile import artifacts, paths
 from flows.profile.paths import Paths
@@ -50,6 +51,12 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("this system lets nobody mount a file system here")
     yield folder
     subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
+def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Removes the pauses between the tries of a download."""
+    monkeypatch.setattr(resuming, "PAUSES", (0.0, 0.0))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,9 +29,9 @@ from detr_core.model.checkpoint import Checkpoint
 from detr_core.model.common.normalisation import normalise
 from detr_core.model.detr.model import Detr
 from detr_core.reporter import Memory, Silent
+from tests.real_data import REAL, needs_real_data
 from tests.tiny_detector import CPU, dataset_of, detector
 
-REAL_DATA = Path(os.environ.get("DETR_REAL_DATA", "../shared/data"))
 CONFIG = EvaluateConfig(
     batch_size=4, resize=None, empty_slot_override=True, panoptic=MergingConfig(threshold=0.6, smallest=4, mode="published")
 )
@@ -165,10 +164,10 @@ def test_validation_in_memory_gives_what_the_files_give(model: Detr, dataset: Co
     assert {name for name in evaluate(tmp_path, panoptic_only) if "mask" in name} == set()
 
 
-@pytest.mark.skipif(not (REAL_DATA / "coco_panoptic").is_dir(), reason=f"no real images in {REAL_DATA} (DETR_REAL_DATA)")
+@needs_real_data
 @pytest.mark.parametrize("mode", ["published", "paper"])
 def test_real_images(tmp_path: Path, mode: Any) -> None:
-    root = (REAL_DATA / "coco_panoptic").resolve()
+    root = (REAL / "coco_panoptic").resolve()
     split = Split("val", root / "images", root / "instances.json", root / "panoptic.json", root / "panoptic")
     resize = ResizeConfig(short=(128,), longest=213)
     dataset = CocoDataset(split, "panoptic", masks=False, transform=evaluation_transform(resize), seed=0)

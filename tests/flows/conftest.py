@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from filelock import FileLock
 
+from flows.profile import paths, settings
 from flows.profile.paths import ROOT, Paths
 from flows.runtime import processes
 from flows.tracking import recorder
+from tests.adopting import write_recipe
 from tests.conftest import Trained, copy_data
-from tests.published_checkpoints import write_published
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +161,8 @@ def environment() -> dict[str, str]:
 @pytest.fixture
 def tiny_copy(trained: Trained) -> Paths:
     """Returns the paths of a copy of the tiny profile's data and trained models, without evaluations, which tests may damage."""
+    import torch  # seconds, only where it is asked for
+
     where = Paths("tiny-copy")
     shutil.rmtree(where.runs, ignore_errors=True)
     shutil.copytree(trained.paths.runs, where.runs)
@@ -177,10 +179,25 @@ def tiny_copy(trained: Trained) -> Paths:
 @pytest.fixture(scope="module")
 def published_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns the file of a small detector in the published format, whose scores are near 0 or 1."""
+    from tests.published_checkpoints import write_published  # torch takes seconds
+
     return write_published(tmp_path_factory.mktemp("published") / "detector.pth", mask_head=False)
 
 
 @pytest.fixture(scope="module")
 def published_panoptic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns the file of a small detector with a mask head in the published format."""
+    from tests.published_checkpoints import write_published  # torch takes seconds
+
     return write_published(tmp_path_factory.mktemp("published") / "panoptic.pth", mask_head=True)
+
+
+@pytest.fixture
+def params(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Returns a folder for new profiles, with a copy of the profiles of this project and the recipe of `write_recipe`."""
+    folder = tmp_path / "params"
+    shutil.copytree(paths.PARAMS, folder)
+    write_recipe(folder)
+    for module in (paths, settings):
+        monkeypatch.setattr(module, "PARAMS", folder)
+    return folder

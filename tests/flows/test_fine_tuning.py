@@ -26,9 +26,9 @@ from flows import predict, train_detection, train_panoptic
 from flows.profile import checkpoints
 from flows.profile.paths import Paths
 from tests.conftest import Trained, copy_data, tiny_settings
-from tests.flows.test_real_data import REAL, needs_real_data
 from tests.jobs.training_process import carry_out
 from tests.published_checkpoints import TINY
+from tests.real_data import REAL, needs_real_data
 
 CPU = torch.device("cpu")
 

@@ -20,25 +20,14 @@ from detr_core.evaluate.config import EvaluateConfig
 from detr_core.model.checkpoint import Checkpoint, load_checkpoint
 from detr_core.reporter import Silent
 from flows import evaluate, predict, report, train_detection, train_panoptic
-from flows.profile import artifacts, paths, settings
-from flows.profile.paths import PARAMS, Paths
+from flows.profile import artifacts
+from flows.profile.paths import Paths
 from flows.profile.settings import load
 from flows.tracking.detector_model import DetectorModel
-from tests.adopting import carried, write_recipe
+from tests.adopting import carried
 from tests.conftest import Trained
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def params(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of profiles of its own."""
-    folder = tmp_path / "params"
-    shutil.copytree(PARAMS, folder)
-    write_recipe(folder)
-    for module in (paths, settings):
-        monkeypatch.setattr(module, "PARAMS", folder)
-    return folder
 
 
 @pytest.fixture

@@ -24,8 +24,8 @@ from flows import check, evaluate, export, predict
 from flows.profile import artifacts
 from flows.profile.paths import Paths
 from tests.conftest import Trained, tiny_settings
-from tests.flows.test_real_data import REAL, needs_real_data
 from tests.published_checkpoints import published_weights
+from tests.real_data import REAL, needs_real_data
 
 CPU = torch.device("cpu")
 SMALL = ["--short", "64", "--longest", "107"]

@@ -18,7 +18,6 @@ from detr_core.data.annotation_reader import read_annotations
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import DatasetError, read_dataset
 from detr_core.directories import MARK
-from detr_core.download import resuming
 from detr_core.reporter import Memory, Silent
 from detr_core.sources.manifest import read_manifest
 from flows import check, data
@@ -54,8 +53,8 @@ def profile(root: Path, download: dict[str, Any] | None) -> Profile:
     return build(Profile, content, "tiny.yaml")
 
 
-def test_from_nothing_to_a_dataset(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resuming, "PAUSES", (0.0, 0.0))
+@pytest.mark.usefixtures("without_pauses")
+def test_from_nothing_to_a_dataset(project: Path, tmp_path: Path) -> None:
     content, reporter, where = archive(), Memory(), Paths("tiny-download")
     with serving(Site({"/tiny.zip": content}, cut_after=300, broken=1)) as site:
         one = {

@@ -13,7 +13,8 @@ from detr_core.model.checkpoint import CheckpointError, load_checkpoint, save_ch
 from detr_core.model.detr.model import Detr
 from detr_core.structures import Category
 from tests.hostile import Hostile
-from tests.model.test_detr import SMALL, detector, images
+from tests.model.batches import images
+from tests.model.small_detr import SMALL, detector
 
 CATEGORIES = (Category(1, "cat", True), Category(5, "dog", True), Category(9, "sky", False))
 CPU = torch.device("cpu")

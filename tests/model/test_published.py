@@ -23,7 +23,7 @@ from detr_core.model.detr.published import from_published, published_state, to_p
 from detr_core.structures import Category
 from tests.golden_cases import cases, close, golden_images
 from tests.hostile import Hostile
-from tests.model.test_detr import detector
+from tests.model.small_detr import detector
 from tests.published_checkpoints import TINY, published_state_dict, reference_arguments, tiny_config
 
 CPU = torch.device("cpu")

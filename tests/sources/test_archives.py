@@ -19,7 +19,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detr_core.data.splits import DatasetError
-from detr_core.download import resuming
 from detr_core.reporter import Memory, Silent
 from detr_core.sources import unpacking
 from detr_core.sources.archives import fill
@@ -41,15 +40,11 @@ def zipped(files: dict[str, bytes], **entry: Any) -> bytes:
     return content.getvalue()
 
 
+pytestmark = pytest.mark.usefixtures("without_pauses")
+
 IMAGES = {f"train/{number}.jpg": bytes([number]) * 3000 for number in range(20)}
 MAPS = {f"panoptic/{number}.png": bytes([number]) * 300 for number in range(20)}
 OUTER = {"annotations/panoptic.json": b"{}", "annotations/panoptic.zip": zipped(MAPS | {"__MACOSX/panoptic/._0.png": b"fork"})}
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Removes the pauses between the tries of a download."""
-    monkeypatch.setattr(resuming, "PAUSES", (0.0, 0.0))
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from PIL import Image
 from detr_core.config import ConfigError, build
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split
-from detr_core.data.transforms import evaluation_transform
 from detr_core.reporter import Memory
 from detr_core.sampling import evenly_spaced
 from detr_core.structures import Target
@@ -25,19 +24,15 @@ from detr_core.studies.attention_mass import Mass, box_masks, box_regions, mask_
 from detr_core.studies.decoder_attention import decoder_attention, write_decoder_attention
 from detr_core.studies.encoder_attention import encoder_attention, write_encoder_attention
 from detr_core.studies.evaluating.decoder_attention import DecoderAttentionConfig
-from tests.tiny_detector import detector, scenes, study_inputs
+from tests.tiny_detector import dataset_of, detector, study_inputs
 
 DECODER: dict[str, Any] = {"paper": "Figure 6", "pictures": 2, "score": 0.1, "border": 0.1, "batch_size": 4, "resize": None}
 
 
 @pytest.fixture(scope="module")
-def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
-    return scenes(tmp_path_factory.mktemp("scenes"))
-
-
-@pytest.fixture(scope="module")
 def dataset(split: Split) -> CocoDataset:
-    return CocoDataset(split, "panoptic", masks=True, transform=evaluation_transform(None), seed=0)
+    """Returns the generated scenes with their masks."""
+    return dataset_of(split, masks=True)
 
 
 @pytest.mark.parametrize("changed", [{"border": 0.5}, {"border": 0}, {"score": 1.1}, {"pictures": 0}])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.profile import paths, settings
-from flows.profile.paths import PARAMS
-from tests.adopting import Outcome, carried, write_recipe
+from tests.adopting import Outcome, carried
 
 
 @pytest.fixture(scope="session")
@@ -21,17 +18,6 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("field")
     subprocess.run([sys.executable, str(Path(__file__).parents[2] / "field.py"), str(place)], check=True)
     return place
-
-
-@pytest.fixture
-def params(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Returns a folder for new profiles, with a copy of the profiles of this project."""
-    folder = tmp_path / "params"
-    shutil.copytree(PARAMS, folder)
-    write_recipe(folder)
-    for module in (paths, settings):
-        monkeypatch.setattr(module, "PARAMS", folder)
-    return folder
 
 
 @pytest.fixture

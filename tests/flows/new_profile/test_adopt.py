@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,24 +20,14 @@ from detr_core.studies.instance_count_config import InstanceCountConfig
 from flows.new_profile import adoption
 from flows.new_profile.recipe import Start
 from flows.new_profile.summary import summary_table
-from flows.profile import paths, settings
-from flows.profile.paths import PARAMS, ROOT
+from flows.profile import settings
+from flows.profile.paths import ROOT
 from flows.profile.settings import load
 from tests.check.datasets import change, write_whole
 from tests.conftest import read_parameters
 from tests.flows.new_profile.test_layouts import picture
 
 NAME = "adopted-by-a-test"
-
-
-@pytest.fixture
-def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Returns a folder for new profiles, with a copy of the profiles of this project."""
-    folder = tmp_path / "params"
-    shutil.copytree(PARAMS, folder)
-    for module in (paths, settings):
-        monkeypatch.setattr(module, "PARAMS", folder)
-    return folder
 
 
 def made(folder: Path, **options: object) -> adoption.Adopted:
@@ -243,13 +232,6 @@ def test_a_folder_that_is_no_dataset_leaves_nothing(tmp_path: Path, params: Path
     with pytest.raises(DatasetError, match="expected a dataset folder"):
         made(tmp_path / "nowhere")
     assert not (params / NAME).exists()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Returns an empty folder for a dataset."""
-    (tmp_path / "data").mkdir()
-    return tmp_path / "data"
 
 
 def test_yolo_to_a_profile(folder: Path, params: Path) -> None:

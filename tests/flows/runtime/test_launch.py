@@ -7,16 +7,14 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from detr_core.reporter import Memory
 from flows.profile.settings import ResourcesConfig
 from flows.runtime.launch import RankProcessError, process_count, run, stop_all
+from tests.child_processes import has_ended, wait_for
 
 TOY_JOB = """
 import json, os, psutil, signal, sys, time
@@ -77,23 +75,9 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     return {"stage": "detection", "profile": "toy", "work": str(tmp_path), "then": "end"}
 
 
-def wait_for(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 60
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return condition()
-
-
 def pid_of(folder: Path, rank: int) -> int | None:
     file = folder / f"pid.{rank}"
     return int(file.read_text()) if file.exists() and file.read_text() else None
-
-
-def gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def test_events_of_the_first_of_two_processes_arrive_and_nothing_stays(
@@ -145,7 +129,7 @@ def test_of_two_processes_the_one_that_a_signal_killed_is_named(
     with pytest.raises(RankProcessError, match=rf"process 2 of 2 \(rank 1\) was killed by signal {said}; its log is .*\.log$"):
         run(job | {"then": "fail with the other"}, 2, Memory(), module="toy_job")
     killer.join()
-    assert all(gone(pid_of(tmp_path, rank) or 0) for rank in (0, 1))
+    assert all(has_ended(pid_of(tmp_path, rank) or 0) for rank in (0, 1))
 
 
 def test_of_two_processes_that_fail_the_first_one_is_the_cause(job: dict[str, object]) -> None:
@@ -176,7 +160,7 @@ def test_another_thread_can_end_what_runs(job: dict[str, object], tmp_path: Path
     with pytest.raises(RankProcessError, match=r"its log is .*toy-depth-2-seed0-detection\.log$"):
         run(job | {"then": "sleep"}, 1, Memory(), module="toy_job", variant="depth/2-seed0")
     ender.join()
-    assert wait_for(lambda: gone(int((tmp_path / "pid.0").read_text())))
+    assert wait_for(lambda: has_ended(int((tmp_path / "pid.0").read_text())))
 
 
 class Impatient(Memory):
@@ -195,7 +179,7 @@ def test_processes_of_an_interrupted_stage_save_their_state_and_say_how_far_they
     with pytest.raises(KeyboardInterrupt):
         run(job | {"then": "save"}, 2, reporter, module="toy_job")
     assert reporter.messages[-1] == "interrupted after step 7"
-    assert all(gone(pid_of(tmp_path, rank) or 0) for rank in (0, 1))
+    assert all(has_ended(pid_of(tmp_path, rank) or 0) for rank in (0, 1))
 
 
 def test_processes_that_do_not_end_when_asked_are_ended_by_force(
@@ -206,7 +190,7 @@ def test_processes_that_do_not_end_when_asked_are_ended_by_force(
     with pytest.raises(KeyboardInterrupt):
         run(job | {"then": "stay"}, 1, reporter, module="toy_job")
     assert "ended by force" in reporter.messages[-1]
-    assert gone(pid_of(tmp_path, 0) or 0)
+    assert has_ended(pid_of(tmp_path, 0) or 0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
@@ -220,7 +204,7 @@ def test_no_process_outlives_the_one_that_trains(job: dict[str, object], tmp_pat
     assert wait_for(lambda: pid.exists() and pid.read_text() != "")
     stage.send_signal(number)
     assert stage.wait(30) != 0
-    assert wait_for(lambda: gone(int(pid.read_text())))
+    assert wait_for(lambda: has_ended(int(pid.read_text())))
 
 
 def test_a_profile_says_how_many_processes() -> None:

@@ -16,6 +16,7 @@ from detr_core.reporter import Memory
 from flows.profile import paths
 from flows.profile.paths import Paths
 from flows.runtime.locks import exclusive
+from tests.child_processes import first_line
 from tests.conftest import ROOT
 
 # A stage of the tiny profile in the project argv[1]; it says when its work is under way, and goes on when stdin ends.
@@ -50,11 +51,6 @@ print(sorted(metrics.items()), flush=True)
 def begun(project: Path, stage: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", STAGE, str(project), stage]
     return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def first_line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
 
 
 def test_two_processes_make_the_data_of_a_profile_one_after_the_other(tmp_path: Path) -> None:
