@@ -29,6 +29,7 @@ from detr_core.data.splits import read_dataset, targets
 from detr_core.data.transforms import evaluation_transform
 from detr_core.distributed import ProcessContext
 from detr_core.evaluate.config import EvaluateConfig
+from detr_core.evaluate.inference import EvaluationData
 from detr_core.evaluate.predictions import predict
 from detr_core.jobs.events import main
 from detr_core.model.checkpoint import load_checkpoint, load_checkpoint_of
@@ -60,7 +61,7 @@ def run(job: Job, process: ProcessContext, reporter: Reporter) -> None:
     split = read_dataset(Path(job.data))["val"]
     dataset = CocoDataset(split, targets(split), masks=False, transform=evaluation_transform(config.resize), seed=0)
     with _sums_of_one_thread(process.device):
-        predict(trained, dataset, config, Path(job.out), process, job.workers, reporter)
+        predict(trained, EvaluationData(dataset, config.batch_size, process, job.workers, reporter), config, Path(job.out))
 
 
 @contextmanager

@@ -17,13 +17,14 @@ from detr_core.data.splits import Split
 from detr_core.data.transforms import evaluation_transform, training_transform
 from detr_core.distributed import ProcessContext
 from detr_core.evaluate.ground_truth import require_scorable
-from detr_core.evaluate.validation import ValidationData, validate_mask_losses, validate_masks
+from detr_core.evaluate.inference import EvaluationData
+from detr_core.evaluate.validation import validate_mask_losses, validate_masks
 from detr_core.jobs import events, training
 from detr_core.jobs.training import Job
 from detr_core.loss.config import SoftmaxLossConfig
 from detr_core.model.checkpoint import Checkpoint, as_detr, load_checkpoint, load_checkpoint_of
 from detr_core.model.detr.model import Detr
-from detr_core.reporter import Reporter
+from detr_core.reporter import Reporter, Silent
 from detr_core.train.loop import TrainingSetup
 from detr_core.train.state import Progress
 from detr_core.train_mask_head.config import PanopticConfig
@@ -61,7 +62,7 @@ def prepare(job: Job, splits: dict[str, Split], process: ProcessContext, reporte
     val = CocoDataset(
         splits["val"], config.targets, masks=not instances, transform=evaluation_transform(config.resize), seed=config.seed
     )
-    data = ValidationData(val, training.batch_of_one_process(config, process), process, job.workers)
+    data = EvaluationData(val, training.batch_of_one_process(config, process), process, job.workers, Silent())
     if instances:
         return TrainingSetup(
             module, dataset, config, partial(validate_masks, module.model, data), {"mask_targets": config.targets}

@@ -89,4 +89,4 @@ def _of_earlier_code(claim: Claim) -> Claim:
 
 
 def _not_run(claim: PaperClaim) -> Claim:
-    return Claim(claim.text, claim.published, "", "not measured", "the study was not run")
+    return claim.with_verdict("", "not measured", "the study was not run")

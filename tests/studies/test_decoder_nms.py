@@ -13,7 +13,6 @@ from torchvision.ops import nms
 
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split
-from detr_core.distributed import single_process
 from detr_core.evaluate.average_precision import METRICS
 from detr_core.evaluate.boxes import Detections
 from detr_core.evaluate.predictions import average_precision_of
@@ -21,7 +20,7 @@ from detr_core.reporter import Memory, Silent
 from detr_core.studies.claims import read_measured, write_measured
 from detr_core.studies.decoder_nms import Cell, decoder_nms, kept_by_nms, write_cells
 from detr_core.studies.evaluating.decoder_nms import CLAIMS
-from tests.tiny_detector import CPU, detector, study_inputs
+from tests.tiny_detector import detector, evaluation_data, study_inputs
 
 
 def test_cells(dataset: CocoDataset, split: Split) -> None:
@@ -35,9 +34,7 @@ def test_cells(dataset: CocoDataset, split: Split) -> None:
     assert [(cell.decoder_depth, cell.nms) for cell in cells] == [(d, n) for d in (1, 2, 3) for n in (None, 0.7, 0.01)]
     assert all(tuple(cell.metrics) == METRICS for cell in cells)
     last = next(cell for cell in cells if (cell.decoder_depth, cell.nms) == (3, None))
-    assert last.metrics == pytest.approx(
-        average_precision_of(model, dataset.categories, dataset, 4, single_process(CPU), 0, Silent())
-    )
+    assert last.metrics == pytest.approx(average_precision_of(model, dataset.categories, evaluation_data(dataset)))
 
 
 def test_the_claims_are_differences_of_the_cells(dataset: CocoDataset, split: Split, tmp_path: Path) -> None:

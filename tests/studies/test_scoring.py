@@ -14,13 +14,12 @@ from hotcoco import COCO
 from detr_core.config import ConfigError, build
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split
-from detr_core.distributed import single_process
 from detr_core.evaluate.average_precision import METRICS, matched
 from detr_core.evaluate.predictions import average_precision_of
-from detr_core.reporter import Memory, Silent
+from detr_core.reporter import Memory
 from detr_core.studies.evaluating.scoring import ScoringConfig
 from detr_core.studies.scoring import Scored, scoring, write_scores
-from tests.tiny_detector import CPU, detector, study_inputs
+from tests.tiny_detector import detector, evaluation_data, study_inputs
 
 VALUES: dict[str, Any] = {"paper": "section 4.1", "scores": [0, 0.2, 0.6], "batch_size": 4, "resize": None}
 
@@ -41,7 +40,7 @@ def test_scores(dataset: CocoDataset, split: Split) -> None:
         (override, score) for override in (True, False) for score in (0, 0.2, 0.6)
     ]
     everything, *_ = results
-    plain = average_precision_of(model, dataset.categories, dataset, 4, single_process(CPU), 0, Silent())
+    plain = average_precision_of(model, dataset.categories, evaluation_data(dataset))
     assert {name: everything.metrics[name] for name in METRICS} == pytest.approx(plain)
     for each in results[:3], results[3:]:
         recalls = [scored.metrics["recall"] for scored in each]
