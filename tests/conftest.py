@@ -17,11 +17,12 @@ import yaml
 from detr_core import directories
 from detr_core.config import build
 from detr_core.download import resuming
-from detr_core.reporter import Memory, Reporter
+from detr_core.reporter import Reporter
 from flows.profile import artifacts, paths
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile
 from flows.runtime import launch
+from tests.recording_reporter import RecordingReporter
 
 ROOT = paths.ROOT
 
@@ -69,7 +70,7 @@ class Trained:
     settings: Profile
     paths: Paths
     metrics: dict[str, dict[str, float]]
-    reporters: dict[str, Memory]
+    reporters: dict[str, RecordingReporter]
 
 
 def read_parameters(file: Path) -> dict[str, Any]:
@@ -167,12 +168,12 @@ def trained(project: Path) -> Trained:
 
     settings = tiny_settings()
     metrics: dict[str, dict[str, float]] = {}
-    reporters: dict[str, Memory] = {}
+    reporters: dict[str, RecordingReporter] = {}
     with in_place_of_the_project(project), trainings_in_this_process():
         where = Paths("tiny")
         for stage in (data, check, train_detection, train_panoptic, evaluate, evaluating, report):
             name = "studies" if stage is evaluating else stage.__name__.removeprefix("flows.")
-            reporters[name] = Memory()
+            reporters[name] = RecordingReporter()
             metrics[name] = stage.run(settings, where, reporters[name])
     return Trained(settings, where, metrics, reporters)
 

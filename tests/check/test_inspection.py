@@ -12,14 +12,14 @@ import pytest
 from detr_core.check.findings import KINDS, Finding
 from detr_core.check.inspection import inspect
 from detr_core.data.splits import DatasetError, read_dataset
-from detr_core.reporter import Memory
 from tests.check.datasets import HEIGHT, WIDTH, change, cut, inspected, kinds, write_whole
 from tests.check.test_entries import INSTANCE_FAULTS
 from tests.check.test_images import IMAGE_FAULTS
+from tests.recording_reporter import RecordingReporter
 
 
 def test_nothing_is_wrong_with_a_whole_dataset(whole: Path) -> None:
-    reporter = Memory()
+    reporter = RecordingReporter()
     inspection = inspect(read_dataset(whole), 2, reporter)
     assert inspection.findings == []
     assert reporter.last_progress == (4, 4), "the val split's panoptic PNGs come last"

@@ -15,13 +15,14 @@ from detr_core.checksums import digest
 from detr_core.download import http, resuming
 from detr_core.download.http import DownloadError, Remote
 from detr_core.download.transfer import download
-from detr_core.reporter import Memory, Silent
+from detr_core.reporter import Silent
 from tests.download.downloads import CONTENT, LARGEST, PIECE, SHA256, fetch
+from tests.recording_reporter import RecordingReporter
 from tests.unreliable_server import Site, serving
 
 
 def test_files_come_in_pieces_and_once(site: Site, tmp_path: Path) -> None:
-    reporter = Memory()
+    reporter = RecordingReporter()
     files = {
         tmp_path / "a": Remote(f"{site.url}/a.zip", len(CONTENT), SHA256),
         tmp_path / "below" / "b": Remote(f"{site.url}/b.zip", None, None),

@@ -27,8 +27,8 @@ from detr_core.evaluate.predictions import average_precision_of, evaluate, predi
 from detr_core.model.checkpoint import Checkpoint
 from detr_core.model.common.normalisation import normalise
 from detr_core.model.detr.model import Detr
-from detr_core.reporter import Memory
 from tests.real_data import REAL, needs_real_data
+from tests.recording_reporter import RecordingReporter
 from tests.tiny_detector import dataset_of, detector, evaluation_data
 
 CONFIG = EvaluateConfig(
@@ -49,7 +49,7 @@ def predicted(model: Detr, dataset: CocoDataset, folder: Path, config: EvaluateC
 
 
 def test_files_of_a_pass(model: Detr, dataset: CocoDataset, tmp_path: Path) -> None:
-    reporter = Memory()
+    reporter = RecordingReporter()
     predict(Checkpoint(model, dataset.categories, {}), evaluation_data(dataset, reporter=reporter), CONFIG, tmp_path)
     assert reporter.last_progress == (6, 6)
     things = {category.id for category in dataset.categories if category.isthing}

@@ -19,7 +19,7 @@ from detr_core.jobs.training import Job
 from detr_core.model.checkpoint import CheckpointError, export_published, load_checkpoint, save_checkpoint
 from detr_core.model.detr.config import DetrConfig
 from detr_core.model.detr.model import Detr
-from detr_core.reporter import Memory, Silent
+from detr_core.reporter import Silent
 from detr_core.structures import Category
 from detr_core.train.config import InitConfig
 from flows import predict, train_detection, train_panoptic
@@ -29,6 +29,7 @@ from tests.conftest import Trained, copy_data, tiny_settings
 from tests.jobs.training_process import carry_out
 from tests.published_checkpoints import TINY
 from tests.real_data import REAL, needs_real_data
+from tests.recording_reporter import RecordingReporter
 
 CPU = torch.device("cpu")
 
@@ -69,7 +70,7 @@ def blood_cells(tmp_path: Path) -> Path:
 
 @needs_real_data
 def test_fine_tuning_to_ones_own_classes(published_panoptic: Path, blood_cells: Path, tmp_path: Path) -> None:
-    reporter = Memory()
+    reporter = RecordingReporter()
     job = fine_tuning(blood_cells, tmp_path / "tuned", published_panoptic)
     progress = carry_out(job, ProcessContext(rank=0, size=1, device=CPU), reporter)
     [message] = reporter.messages
@@ -100,7 +101,7 @@ def test_fine_tuning_a_panoptic_checkpoint_keeps_its_mask_head(published_panopti
     carry_out(detection, ProcessContext(rank=0, size=1, device=CPU), Silent())
     common = set(detection.config) & set(as_dict(tiny_settings().train_panoptic)) - {"loss", "optimizer", "seed"}
     masks = as_dict(tiny_settings().train_panoptic) | {name: detection.config[name] for name in common} | {"attention_gain": 1}
-    tuned, reporter = str(tmp_path / "tuned" / "out" / "checkpoint.pt"), Memory()
+    tuned, reporter = str(tmp_path / "tuned" / "out" / "checkpoint.pt"), RecordingReporter()
     work, out = str(tmp_path / "work"), str(tmp_path / "out")
     config = masks | {"optimizer": masks["optimizer"] | {"lr": 1e-6}}
     of_masks = Job("panoptic", config, None, tuned, str(tmp_path), work, out, 0, "tiny", str(published_panoptic))
@@ -119,7 +120,7 @@ def test_fine_tuning_a_panoptic_checkpoint_keeps_its_mask_head(published_panopti
 def test_the_class_head_stays_with_the_same_classes(published_file: Path, tmp_path: Path) -> None:
     split = SplitConfig("images", "instances.json", None, None)
     write_dataset(tmp_path, REAL / "coco_instances", split, split)
-    reporter, source = Memory(), load_checkpoint(published_file, CPU)
+    reporter, source = RecordingReporter(), load_checkpoint(published_file, CPU)
     job = fine_tuning(tmp_path, tmp_path / "tuned", published_file)
     carry_out(job, ProcessContext(rank=0, size=1, device=CPU), reporter)
     assert reporter.messages == ["all weights come from the checkpoint; the class head keeps its 80 classes"]
@@ -157,7 +158,7 @@ def test_the_training_stage_starts_from_a_checkpoint(trained: Trained) -> None:
     where, init = Paths("tiny-tuned"), trained.paths.detection / "best.pt"
     copy_data(trained.paths, where)
     config = replace(trained.settings.train_detection, init=InitConfig(str(init), digest(init)), steps=1)
-    reporter = Memory()
+    reporter = RecordingReporter()
     train_detection.run(replace(trained.settings, train_detection=config), where, reporter)
     classes = len(load_checkpoint(init, CPU).categories)
     assert f"all weights come from the checkpoint; the class head keeps its {classes} classes" in reporter.messages
@@ -179,7 +180,7 @@ def test_the_mask_stage_starts_from_a_checkpoint_of_other_classes(trained: Train
     slow = replace(settings.optimizer, lr=1e-6)
     with pytest.raises(ConfigError, match="attention_gain: expected 1 if init provides the weights, found 64"):
         replace(settings, init=init)
-    config, reporter = replace(settings, init=init, attention_gain=1, steps=1, optimizer=slow), Memory()
+    config, reporter = replace(settings, init=init, attention_gain=1, steps=1, optimizer=slow), RecordingReporter()
     train_panoptic.run(replace(trained.settings, train_panoptic=config), where, reporter)
     assert "all 32 weights of the mask head come from the checkpoint" in reporter.messages
     state = load_checkpoint(where.panoptic / "checkpoint.pt", CPU).model.state_dict()

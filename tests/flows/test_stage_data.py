@@ -18,7 +18,7 @@ from detr_core.data.annotation_reader import read_annotations
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import DatasetError, read_dataset
 from detr_core.directories import MARK
-from detr_core.reporter import Memory, Silent
+from detr_core.reporter import Silent
 from detr_core.sources.manifest import read_manifest
 from flows import check, data
 from flows.profile import paths
@@ -26,6 +26,7 @@ from flows.profile.paths import Paths
 from flows.profile.settings import Profile
 from tests.conftest import Trained, tiny_parameters
 from tests.flows.results import file_names
+from tests.recording_reporter import RecordingReporter
 from tests.unreliable_server import Site, serving
 
 SPLIT = {"images": "images", "instances": "instances.json", "panoptic": None, "panoptic_masks": None}
@@ -55,7 +56,7 @@ def profile(root: Path, download: dict[str, Any] | None) -> Profile:
 
 @pytest.mark.usefixtures("without_pauses")
 def test_from_nothing_to_a_dataset(project: Path, tmp_path: Path) -> None:
-    content, reporter, where = archive(), Memory(), Paths("tiny-download")
+    content, reporter, where = archive(), RecordingReporter(), Paths("tiny-download")
     with serving(Site({"/tiny.zip": content}, cut_after=300, broken=1)) as site:
         one = {
             "url": f"{site.url}/tiny.zip",

@@ -16,7 +16,7 @@ from detr_core.config import ConfigError, as_dict
 from detr_core.data.splits import DatasetError
 from detr_core.jobs.training import Job
 from detr_core.model.checkpoint import load_checkpoint
-from detr_core.reporter import Memory, Silent
+from detr_core.reporter import Silent
 from detr_core.sources.scenes import generate_scenes
 from flows.runtime import launch
 from tests.conftest import tiny_settings
@@ -32,6 +32,7 @@ from tests.jobs.training_jobs import (
     weights,
 )
 from tests.jobs.training_process import carry_out, float64
+from tests.recording_reporter import RecordingReporter
 
 WAYS = [("panoptic", "joint"), ("instances", "frozen"), ("instances", "joint")]  # test_train_mask_head.py has panoptic and frozen
 
@@ -117,7 +118,7 @@ def test_an_interrupted_training_goes_on_bit_for_bit(
         return replace(plain, init=str(tmp_path / "detector.pt"))
 
     carry_out(with_dropout(tmp_path / "whole"), ALONE, Silent())
-    interrupted, reporter = with_dropout(tmp_path / "interrupted"), Memory()
+    interrupted, reporter = with_dropout(tmp_path / "interrupted"), RecordingReporter()
     for step in (1, 3):
         with pytest.raises(KeyboardInterrupt):
             carry_out(interrupted, ALONE, InterruptedAt(step))
@@ -144,7 +145,7 @@ def test_another_loss_of_the_detector_starts_a_joint_training_anew(of_masks: Cal
     whole = of_masks(tmp_path, "panoptic", "joint")
     with pytest.raises(KeyboardInterrupt):
         carry_out(whole, ALONE, InterruptedAt(3))
-    reporter = Memory()
+    reporter = RecordingReporter()
     assert whole.loss is not None
     carry_out(replace(whole, loss=whole.loss | {"giou": 0.5}), ALONE, reporter)
     assert reporter.messages == [

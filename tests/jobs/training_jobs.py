@@ -15,9 +15,10 @@ from detr_core.config import as_dict
 from detr_core.distributed import ProcessContext
 from detr_core.jobs.training import Job
 from detr_core.model.checkpoint import load_checkpoint
-from detr_core.reporter import Memory, Silent
+from detr_core.reporter import Silent
 from tests.conftest import tiny_settings
 from tests.kinds import RECIPES
+from tests.recording_reporter import RecordingReporter
 
 CPU = torch.device("cpu")
 
@@ -81,7 +82,7 @@ def assert_same_training(one: Path, other: Path, relative: float = 1e-5, weight:
 class SignalledAt(Silent):
     """A reporter that sends this process a signal when a step is recorded."""
 
-    def __init__(self, step: int, number: int, reporter: Memory) -> None:
+    def __init__(self, step: int, number: int, reporter: RecordingReporter) -> None:
         self.step, self.number, self.message = step, number, reporter.message  # type: ignore[method-assign]
 
     def metrics(self, values: Any, step: int) -> None:

@@ -19,11 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detr_core.data.splits import DatasetError
-from detr_core.reporter import Memory, Silent
+from detr_core.reporter import Silent
 from detr_core.sources import unpacking
 from detr_core.sources.archives import fill
 from detr_core.sources.config import ArchiveConfig, DownloadConfig
 from detr_core.sources.unpacking import unpack
+from tests.recording_reporter import RecordingReporter
 from tests.unreliable_server import Site, serving
 
 
@@ -74,7 +75,7 @@ WHOLE = IMAGES | {"annotations/panoptic.json": b"{}"} | {f"annotations/{name}": 
 
 
 def test_a_folder_from_archives(site: Site, tmp_path: Path) -> None:
-    reporter, root = Memory(), tmp_path / "coco"
+    reporter, root = RecordingReporter(), tmp_path / "coco"
     fill(root, config(site), reporter)
     assert files_below(root) == WHOLE
     assert sorted(path.name for path in (root / ".archives").iterdir()) == ["panoptic.zip.json", "train.zip.json"]
@@ -137,7 +138,7 @@ def test_a_folder_of_something_else_is_left_alone(site: Site, tmp_path: Path) ->
 
 
 def test_what_is_not_verified_is_said(site: Site, tmp_path: Path) -> None:
-    reporter = Memory()
+    reporter = RecordingReporter()
     known = config(site)
     fill(tmp_path, replace(known, archives=(replace(known.archives[1], size=None, sha256=None),)), reporter)
     assert reporter.messages == [f"{site.url}/train.zip: the profile gives no checksum, so the archive is not verified"]

@@ -13,10 +13,11 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from detr_core.data.splits import read_dataset
-from detr_core.reporter import Memory, Silent
+from detr_core.reporter import Silent
 from detr_core.sources.drawing import STUFF, THINGS, draw_scene
 from detr_core.sources.scenes import generate_scenes
 from detr_core.sources.shapes import FIGURES, figure_mask
+from tests.recording_reporter import RecordingReporter
 from tests.tiny_detector import SCENES
 
 CONFIG = replace(SCENES, train=6, val=3, objects=(1, 6), object_size=(14, 34))
@@ -73,7 +74,7 @@ def test_annotations_agree_with_the_pixels(scenes: Path) -> None:
 
 
 def test_progress_is_told(tmp_path: Path) -> None:
-    listener = Memory()
+    listener = RecordingReporter()
     generate_scenes(CONFIG, 0, tmp_path, 1, listener)
     assert listener.last_progress == (9, 9)
 

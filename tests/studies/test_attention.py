@@ -17,13 +17,13 @@ from PIL import Image
 from detr_core.config import ConfigError, build
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split
-from detr_core.reporter import Memory
 from detr_core.sampling import evenly_spaced
 from detr_core.structures import Target
 from detr_core.studies.attention_mass import Mass, box_masks, box_regions, mask_regions, position_of
 from detr_core.studies.decoder_attention import decoder_attention, write_decoder_attention
 from detr_core.studies.encoder_attention import encoder_attention, write_encoder_attention
 from detr_core.studies.evaluating.decoder_attention import DecoderAttentionConfig
+from tests.recording_reporter import RecordingReporter
 from tests.tiny_detector import dataset_of, detector, study_inputs
 
 DECODER: dict[str, Any] = {"paper": "Figure 6", "pictures": 2, "score": 0.1, "border": 0.1, "batch_size": 4, "resize": None}
@@ -78,7 +78,7 @@ def test_encoder_attention(dataset: CocoDataset, split: Split, tmp_path: Path) -
     model = detector(dataset.categories, mask_head=False)
     with torch.no_grad():  # without queries and keys attention is the same everywhere
         model.transformer.encoder.layers[-1].self_attn.in_proj_weight[: 2 * 32] = 0
-    reporter = Memory()
+    reporter = RecordingReporter()
     found = encoder_attention(study_inputs(model, split, reporter), dataset, pictures=2, points=2, batch_size=4)
     assert reporter.last_progress == (6, 6)
     categories = [[dataset.categories[label] for label in dataset[i].target.labels] for i in range(6)]
@@ -114,14 +114,14 @@ def test_an_encoder_without_layers_has_no_attention(dataset: CocoDataset, split:
     model = detector(dataset.categories, mask_head=False)
     model.transformer.encoder.layers = torch.nn.ModuleList()
     with pytest.raises(ConfigError, match=r"detector\.encoder_layers: expected 1 or more for encoder-attention, found 0"):
-        encoder_attention(study_inputs(model, split, Memory()), dataset, pictures=2, points=2, batch_size=4)
+        encoder_attention(study_inputs(model, split, RecordingReporter()), dataset, pictures=2, points=2, batch_size=4)
 
 
 def test_decoder_attention(dataset: CocoDataset, split: Split, tmp_path: Path) -> None:
     model = detector(dataset.categories, mask_head=False)
     with torch.no_grad():
         model.transformer.decoder.layers[-1].multihead_attn.in_proj_weight[: 2 * 32] = 0
-    inputs = study_inputs(model, split, Memory())
+    inputs = study_inputs(model, split, RecordingReporter())
     found = decoder_attention(inputs, dataset, pictures=2, score=0.1, border=0.1, batch_size=4)
     shares = [found.metrics[f"{region}/mass"] for region in ("extremities", "interior", "outside")]
     assert sum(shares) == pytest.approx(1, abs=1e-4)

@@ -16,10 +16,11 @@ from detr_core.data.splits import Split
 from detr_core.evaluate.average_precision import METRICS
 from detr_core.evaluate.boxes import Detections
 from detr_core.evaluate.predictions import average_precision_of
-from detr_core.reporter import Memory, Silent
+from detr_core.reporter import Silent
 from detr_core.studies.claims import read_measured, write_measured
 from detr_core.studies.decoder_nms import Cell, decoder_nms, kept_by_nms, write_cells
 from detr_core.studies.evaluating.decoder_nms import CLAIMS
+from tests.recording_reporter import RecordingReporter
 from tests.tiny_detector import detector, evaluation_data, study_inputs
 
 
@@ -27,7 +28,7 @@ def test_cells(dataset: CocoDataset, split: Split) -> None:
     model = detector(dataset.categories, mask_head=False)
     seen: list[int] = []
     model.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
-    reporter = Memory()
+    reporter = RecordingReporter()
     result = decoder_nms(study_inputs(model, split, reporter), dataset, (None, 0.7, 0.01), batch_size=4, claims=CLAIMS)
     cells = result.cells
     assert sum(seen) == len(dataset) == reporter.last_progress[0]

@@ -19,10 +19,10 @@ from detr_core.config import ConfigError, build
 from detr_core.data.annotation_reader import read_annotations
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split
-from detr_core.reporter import Memory
 from detr_core.studies.instance_count import ClassCount, Example, found_cells, instance_count, write_counts
 from detr_core.studies.instance_count_config import InstanceCountConfig
 from detr_core.studies.object_grid import Crop, clear_objects, masked, tiled
+from tests.recording_reporter import RecordingReporter
 from tests.tiny_detector import detector, study_inputs
 
 VALUES: dict[str, Any] = {
@@ -115,7 +115,7 @@ def test_every_number_of_cells_is_counted(dataset: CocoDataset, split: Split) ->
     model = detector(dataset.categories, mask_head=False)
     sizes: list[torch.Size] = []
     model.register_forward_hook(lambda module, inputs, output: sizes.append(inputs[0].shape))
-    reporter = Memory()
+    reporter = RecordingReporter()
     results = instance_count(study_inputs(model, split, reporter), dataset, config())
     things = [category.name for category in dataset.categories if category.isthing]
     assert [each.name for each in results] == things
@@ -131,7 +131,7 @@ def test_every_number_of_cells_is_counted(dataset: CocoDataset, split: Split) ->
         assert each.most_in_training == max(counts)
         fill = (each.example.image == torch.tensor([10, 20, 30], dtype=torch.uint8).view(3, 1, 1)).all(0).view(3, 20, 3, 20)
         assert fill.all(3).all(1).sum() == 9 - 4 == 9 - each.example.visible
-    again = instance_count(study_inputs(model, split, Memory()), dataset, config(batch_size=7))
+    again = instance_count(study_inputs(model, split, RecordingReporter()), dataset, config(batch_size=7))
     assert all((a.found == b.found).all() for a, b in zip(results, again, strict=True))
 
 
@@ -141,11 +141,11 @@ def test_a_class_that_nobody_knows_is_refused(dataset: CocoDataset, split: Split
         with pytest.raises(
             ConfigError, match=rf"classes: expected things of checkpoint and dataset \(.*circle.*\), found '{name}'"
         ):
-            instance_count(study_inputs(model, split, Memory()), dataset, config(classes=[name]))
+            instance_count(study_inputs(model, split, RecordingReporter()), dataset, config(classes=[name]))
 
 
 def test_classes_without_an_object_that_stands_free_are_left_out_or_refused(dataset: CocoDataset, split: Split) -> None:
-    model, reporter = detector(dataset.categories, mask_head=False), Memory()
+    model, reporter = detector(dataset.categories, mask_head=False), RecordingReporter()
     few = config(object_size=0.35, canvas=12, repeats=1)  # so small in their squares that few squares fit into an image
     names = [each.name for each in instance_count(study_inputs(model, split, reporter), dataset, few)]
     left_out = {category.name for category in dataset.categories if category.isthing} - set(names)

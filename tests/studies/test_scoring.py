@@ -16,9 +16,9 @@ from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split
 from detr_core.evaluate.average_precision import METRICS, matched
 from detr_core.evaluate.predictions import average_precision_of
-from detr_core.reporter import Memory
 from detr_core.studies.evaluating.scoring import ScoringConfig
 from detr_core.studies.scoring import Scored, scoring, write_scores
+from tests.recording_reporter import RecordingReporter
 from tests.tiny_detector import detector, evaluation_data, study_inputs
 
 VALUES: dict[str, Any] = {"paper": "section 4.1", "scores": [0, 0.2, 0.6], "batch_size": 4, "resize": None}
@@ -34,7 +34,7 @@ def test_scores(dataset: CocoDataset, split: Split) -> None:
     model = detector(dataset.categories, mask_head=False)
     seen: list[int] = []
     model.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
-    results = scoring(study_inputs(model, split, Memory()), dataset, VALUES["scores"], 4).selections
+    results = scoring(study_inputs(model, split, RecordingReporter()), dataset, VALUES["scores"], 4).selections
     assert sum(seen) == len(dataset)
     assert [(each.empty_slot_override, each.threshold) for each in results] == [
         (override, score) for override in (True, False) for score in (0, 0.2, 0.6)
@@ -76,7 +76,7 @@ def test_detections_are_matched_once_and_crowds_do_not_count() -> None:
 def test_nothing_found_is_all_zeros(dataset: CocoDataset, split: Split) -> None:
     model = detector(dataset.categories, mask_head=False)
     model.class_embed.bias.data[-1] = 1e4  # every query says no-object
-    results = scoring(study_inputs(model, split, Memory()), dataset, VALUES["scores"], 4).selections
+    results = scoring(study_inputs(model, split, RecordingReporter()), dataset, VALUES["scores"], 4).selections
     assert {each.metrics[name] for each in results[3:] for name in ("AP", "precision", "recall", "F1")} == {0.0}
 
 

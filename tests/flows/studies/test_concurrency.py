@@ -8,31 +8,32 @@ from typing import Any
 
 import pytest
 
-from detr_core.reporter import Memory, Silent
+from detr_core.reporter import Silent
 from flows.profile.paths import Paths, relative
 from flows.runtime import launch
 from flows.runtime.locks import exclusive
 from flows.studies.training import Study, StudyError, shares
 from tests.flows.studies.tiny_study import settings
+from tests.recording_reporter import RecordingReporter
 
 
 def test_two_commands_at_once_make_a_variant_once(where: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     studies = [Study("depth", settings(), where) for _ in range(2)]
-    told = [Memory(), Memory()]
+    reporters = [RecordingReporter(), RecordingReporter()]
     own = studies[0].variants["1-seed0"].paths(where.profile)
     waiting = f"waiting for another thread of this process that is building this result: {relative(own.runs)}"
     train = launch.run
 
     def train_once_the_other_waits(*arguments: Any, **named: Any) -> None:
-        while not any(waiting in memory.messages for memory in told):
+        while not any(waiting in reporter.messages for reporter in reporters):
             time.sleep(0.01)
         train(*arguments, **named)
 
     monkeypatch.setattr(launch, "run", train_once_the_other_waits)
     with ThreadPoolExecutor() as pool:
-        made = [pool.submit(each.make, "1-seed0", memory, "a run") for each, memory in zip(studies, told, strict=True)]
+        made = [pool.submit(study.make, "1-seed0", reporter, "a run") for study, reporter in zip(studies, reporters, strict=True)]
         assert made[0].result() == made[1].result()
-    first, second = sorted((memory.messages for memory in told), key=len)
+    first, second = sorted((reporter.messages for reporter in reporters), key=len)
     there = [
         f"{name}: the result is up to date; settings, data and code are unchanged" for name in ("detection", "evaluation", "cost")
     ]

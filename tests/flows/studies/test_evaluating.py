@@ -14,7 +14,7 @@ from detr_core.config import build
 from detr_core.directories import ForeignFileError
 from detr_core.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from detr_core.model.spec import build_detector, detector_config
-from detr_core.reporter import Memory, Silent
+from detr_core.reporter import Silent
 from detr_core.studies.evaluating import EVALUATING
 from detr_core.studies.study import StudyConfig, StudyInputs
 from flows import evaluate, report, train_detection, train_panoptic
@@ -28,6 +28,7 @@ from flows.tracking import recorder
 from tests.conftest import Trained, copy_data, tiny_parameters, tiny_settings
 from tests.flows.results import content_of, file_names
 from tests.kinds import DEFORMABLE, RECIPES
+from tests.recording_reporter import RecordingReporter
 
 
 @pytest.mark.usefixtures("trains_here")
@@ -44,9 +45,9 @@ def test_another_kind_of_detector_goes_through_all_stages(trained: Trained) -> N
         stage.run(settings, where, Silent())
     assert file_names(where.evaluating_studies) == {"decoder-nms", evaluating.INDEX}
     assert content_of(where.evaluating_studies / evaluating.INDEX) == ["decoder-nms"]
-    memory = Memory()
-    evaluating.remove_outdated(settings, where, memory.message)
-    assert memory.messages == [
+    reporter = RecordingReporter()
+    evaluating.remove_outdated(settings, where, reporter.message)
+    assert reporter.messages == [
         f"study {name}: it is left out, because it does not support detectors of kind 'deformable'"
         for name in settings.studies.evaluating
         if name != "decoder-nms"
@@ -98,11 +99,11 @@ def test_results_of_a_study_that_is_no_longer_in_the_profile_are_removed(tiny_co
     settings = build(Profile, content, "tiny.yaml")
     with directories.atomic_directory(tiny_copy.evaluating_studies / "decoder-nms") as folder:
         (folder / "metrics.json").write_text("{}")
-    memory = Memory()
-    evaluating.run(settings, tiny_copy, memory)
+    reporter = RecordingReporter()
+    evaluating.run(settings, tiny_copy, reporter)
     assert file_names(tiny_copy.evaluating_studies) == {"scoring", evaluating.INDEX}
     removed = "runs/tiny-copy/studies/evaluating/decoder-nms: removed, because the profile has no such study for its detector"
-    assert removed in memory.messages
+    assert removed in reporter.messages
     own = tiny_copy.evaluating_studies / "decoder-nms" / "notes.txt"
     own.parent.mkdir()
     own.write_text("mine")

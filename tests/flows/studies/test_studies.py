@@ -8,7 +8,7 @@ import pytest
 
 from detr_core.config import build
 from detr_core.data.splits import DatasetError
-from detr_core.reporter import Memory, Silent
+from detr_core.reporter import Silent
 from detr_core.studies.comparison import read_table
 from flows import evaluate
 from flows.profile.paths import Paths
@@ -17,6 +17,7 @@ from flows.studies.training import Study
 from flows.studies.variants import build_digests, makers, variants_of
 from tests.conftest import tiny_parameters
 from tests.flows.studies.tiny_study import DEPTH, STEP, make_all, settings
+from tests.recording_reporter import RecordingReporter
 
 
 def test_a_study_is_made_once_and_again_only_as_far_as_something_changed(where: Paths) -> None:
@@ -52,9 +53,9 @@ def test_a_study_is_made_once_and_again_only_as_far_as_something_changed(where: 
 
     other = Study("depth", settings(set=STEP | {"evaluate.empty_slot_override": False}), where)
     assert not any(other.is_up_to_date(label) for label in other.variants)
-    memory = Memory()
-    other.make("0-seed0", memory, "a run")
-    assert memory.messages == ["the variant begins", there[0]], "an evaluation that changed trains nothing"
+    reporter = RecordingReporter()
+    other.make("0-seed0", reporter, "a run")
+    assert reporter.messages == ["the variant begins", there[0]], "an evaluation that changed trains nothing"
     assert [other.is_up_to_date(label) for label in other.variants] == [True, False]
 
     more = Study("depth", settings(seeds=[0, 1]), where)
@@ -73,9 +74,12 @@ def test_a_variant_that_was_interrupted_goes_on_where_it_was(where: Paths, monke
         with pytest.raises(ValueError, match="out of luck"):
             study.make("0-seed0", Silent(), "a run")
     assert not study.is_up_to_date("0-seed0")
-    memory = Memory()
-    study.make("0-seed0", memory, "a run")
-    assert memory.messages == ["the variant begins", "detection: the result is up to date; settings, data and code are unchanged"]
+    reporter = RecordingReporter()
+    study.make("0-seed0", reporter, "a run")
+    assert reporter.messages == [
+        "the variant begins",
+        "detection: the result is up to date; settings, data and code are unchanged",
+    ]
     assert study.is_up_to_date("0-seed0")
 
 
