@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from detr_core.config import build
+from detr_core.model.spec import KINDS
 from detr_core.reporter import Silent
 from detr_core.studies.comparison import read_table
 from flows.profile.paths import Paths
@@ -27,18 +28,18 @@ def test_a_table_holds_what_is_finished_and_says_what_failed(where: Paths) -> No
 def test_the_baselines_train_and_are_evaluated_as_detr_is(where: Paths) -> None:
     content = tiny_parameters()
     content["studies"]["training"] = {"baselines": content["studies"]["training"]["baselines"] | {"set": STEP}}
+    variants = content["studies"]["training"]["baselines"]["variants"]
     study = Study("baselines", build(Profile, content, "tiny.yaml"), where)
     make_all(study)
     study.write(intervals=True)
     runs = read_table(where.training_studies / "baselines" / "study.json").runs
-    assert [(run.variant, run.status, run.varied["detector"], run.varied["train_detection.loss"]) for run in runs] == [
-        ("detr", "finished", "detr", "softmax"),
-        ("deformable", "finished", "deformable", "focal"),
-        ("faster-rcnn", "finished", "faster_rcnn", "regions"),
-        ("faster-rcnn-dc5", "finished", "faster_rcnn", "regions"),
-        ("faster-rcnn-plus", "finished", "faster_rcnn", "regions"),
-    ]
+    assert [run.variant for run in runs] == list(variants)
+    assert {run.varied["detector"] for run in runs} == set(KINDS), "every kind of detector is a baseline"
     for run in runs:
+        assert run.status == "finished", run.error
+        recipe = content | variants[run.variant]
+        loss = recipe.get("train_detection.loss", content["train_detection"]["loss"])
+        assert (run.varied["detector"], run.varied["train_detection.loss"]) == (recipe["detector"]["kind"], loss["kind"])
         assert run.metrics is not None
         assert {"val/AP", "train/loss"} <= run.metrics.keys()
         assert run.cost is not None
