@@ -89,7 +89,7 @@ def test_packages_import_only_from_those_below_them(package: str) -> None:
                 assert allowed, f"{file.relative_to(ROOT)} imports {name}"
 
 
-def test_the_top_of_the_flows_is_what_a_person_types() -> None:
+def test_the_modules_at_the_top_of_flows_are_the_commands() -> None:
     modules = {file.stem for file in FLOWS.glob("*.py")} - {"__init__"}
     packages = {file.parent.name for file in FLOWS.glob("*/__main__.py")}
     assert modules | packages == COMMANDS.keys() | ALIASES.keys()

@@ -108,7 +108,7 @@ def test_exif_turns_deep_images_too(tmp_path: Path) -> None:
     assert (pixels[0] == np.rot90(VALUES[..., 0] >> 8, -1)).all()
 
 
-def test_a_hot_pixel_or_what_is_not_a_number_does_not_set_the_range() -> None:
+def test_neither_a_hot_pixel_nor_nan_sets_the_range() -> None:
     values = np.linspace(0, 4000, 20_000).reshape(100, 200)
     values[3, 4], values[5, 6], values[7, 8] = 65_535, np.nan, np.inf
     limits = spread("float", values)

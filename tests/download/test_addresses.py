@@ -42,7 +42,7 @@ def test_a_redirect_that_goes_round_ends_in_an_error(site: Site, tmp_path: Path)
 
 
 @pytest.mark.parametrize("url", ["https://" + "a" * 70 + ".example/a", "https://[::1/a", "https://127.0.0.1:port/a"])
-def test_addresses_that_nobody_can_have(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_malformed_addresses_are_refused(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(DownloadError):

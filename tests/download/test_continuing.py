@@ -25,7 +25,7 @@ from tests.download.downloads import CONTENT, LARGEST, PIECE, SHA256, fetch
 from tests.unreliable_server import Site, serving
 
 
-def test_what_an_interrupted_download_brought_is_not_asked_for_again(site: Site, tmp_path: Path) -> None:
+def test_an_interrupted_download_requests_only_the_missing_bytes(site: Site, tmp_path: Path) -> None:
     site.cut_after, site.cuts = 2**17, -1
     site.files["/b.zip"] = CONTENT
 
@@ -57,7 +57,7 @@ module.download({Path(sys.argv[1]): Remote(sys.argv[2], None, sys.argv[3])}, 2, 
 """
 
 
-def test_a_killed_download_is_gone_on_with(site: Site, tmp_path: Path) -> None:
+def test_a_killed_download_continues(site: Site, tmp_path: Path) -> None:
     site.seconds = 0.05
     command = [sys.executable, "-c", KILLED, str(tmp_path / "a"), f"{site.url}/a.zip", SHA256, str(PIECE)]
     with subprocess.Popen(command, env=os.environ) as process:
@@ -93,7 +93,7 @@ def test_a_server_that_ignores_ranges_now_restarts_it(site: Site, tmp_path: Path
     assert digest(fetch(site, tmp_path / "a")) == SHA256
 
 
-def test_what_is_noted_is_forgotten_before_the_bytes_are(site: Site, tmp_path: Path) -> None:
+def test_the_journal_is_removed_before_the_partial_file_is_emptied(site: Site, tmp_path: Path) -> None:
     interrupted(site, tmp_path / "a", None)
     assert (tmp_path / ".a.part.json").exists()
     with resuming.begun(tmp_path / "a", Remote(f"{site.url}/a.zip", None, None), False, LARGEST) as part:
@@ -101,7 +101,9 @@ def test_what_is_noted_is_forgotten_before_the_bytes_are(site: Site, tmp_path: P
         assert part.file_path.stat().st_size == 0
 
 
-def test_a_full_disk_is_said_and_gone_on_from(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_and_the_download_continues_once_there_is_room(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write = os.pwrite
 
     def full(file: int, data: memoryview, at: int) -> int:
@@ -125,7 +127,7 @@ def test_a_file_that_changed_meanwhile_is_not_mixed(site: Site, tmp_path: Path) 
     assert (tmp_path / "a").read_bytes() == CONTENT[::-1]
 
 
-def test_without_version_and_checksum_nothing_is_gone_on_with(site: Site, tmp_path: Path) -> None:
+def test_a_download_without_version_and_checksum_starts_from_the_beginning(site: Site, tmp_path: Path) -> None:
     site.version = None
     interrupted(site, tmp_path / "a", None)
     site.files["/a.zip"] = CONTENT[::-1]
@@ -135,7 +137,7 @@ def test_without_version_and_checksum_nothing_is_gone_on_with(site: Site, tmp_pa
 
 @given(st.binary(max_size=60) | st.sampled_from([b"[]", b'{"done": 3}', b'{"done": [1e400]}', b'{"done": [-1]}']))
 @settings(max_examples=20, deadline=None)
-def test_a_journal_that_makes_no_sense_is_not_believed(journal: bytes) -> None:
+def test_an_invalid_journal_is_ignored(journal: bytes) -> None:
     with serving(Site({"/a.zip": CONTENT[:1000]})) as site, TemporaryDirectory() as folder:
         path = Path(folder) / "a"
         path.with_name(".a.part").write_bytes(b"something else")

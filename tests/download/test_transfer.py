@@ -21,7 +21,7 @@ from tests.recording_reporter import RecordingReporter
 from tests.unreliable_server import Site, serving
 
 
-def test_files_come_in_pieces_and_once(site: Site, tmp_path: Path) -> None:
+def test_files_are_downloaded_in_pieces_and_only_once(site: Site, tmp_path: Path) -> None:
     reporter = RecordingReporter()
     files = {
         tmp_path / "a": Remote(f"{site.url}/a.zip", len(CONTENT), SHA256),
@@ -59,7 +59,7 @@ def test_several_connections_at_once(site: Site, tmp_path: Path) -> None:
         {"version": None},
     ],
 )
-def test_a_server_that_misbehaves_is_dealt_with(site: Site, tmp_path: Path, behaviour: dict[str, Any]) -> None:
+def test_the_file_is_whole_in_spite_of_a_faulty_server(site: Site, tmp_path: Path, behaviour: dict[str, Any]) -> None:
     for name, value in behaviour.items():
         setattr(site, name, value)
     assert fetch(site, tmp_path / "a").read_bytes() == CONTENT
@@ -76,13 +76,13 @@ def test_any_cut_of_any_size_gives_the_same_bytes(size: int, cut: int, connectio
         assert path.read_bytes() == content
 
 
-def test_a_disk_that_takes_a_part_gets_the_rest(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_write_is_completed(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda file, data, at: write(file, data[: max(1, len(data) // 2)], at))
     assert fetch(site, tmp_path / "a").read_bytes() == CONTENT
 
 
-def test_wrong_bytes_are_not_kept(site: Site, tmp_path: Path) -> None:
+def test_a_file_with_a_wrong_checksum_is_removed(site: Site, tmp_path: Path) -> None:
     site.wrong = True
     with pytest.raises(DownloadError, match=f"a.zip: expected a file with sha256 {SHA256}, found one with .*; it was removed"):
         fetch(site, tmp_path / "a")
@@ -98,7 +98,7 @@ def test_wrong_bytes_are_not_kept(site: Site, tmp_path: Path) -> None:
         ({}, 1000, "expected at most 1,000 bytes, found that the server announces 2,259,251"),
     ],
 )
-def test_another_size_is_refused_before_it_comes(
+def test_a_file_of_another_size_is_refused_before_it_is_downloaded(
     site: Site, tmp_path: Path, changes: dict[str, Any], largest: int, message: str
 ) -> None:
     remote = Remote(**({"url": f"{site.url}/a.zip", "size": None, "sha256": None} | changes))
@@ -118,7 +118,7 @@ def test_one_bad_file_does_not_cost_the_others(site: Site, tmp_path: Path) -> No
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
-def test_the_disk_is_asked_for_room_first(site: Site, tmp_path: Path) -> None:
+def test_free_space_is_checked_before_a_download(site: Site, tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match=rf"{tmp_path}: expected [\d,]+ bytes free on the disk, found [\d,]+; make room"):
         download({tmp_path / "a": Remote(f"{site.url}/a.zip", None, None)}, 2, LARGEST, 10**18, Silent())
     assert site.sent <= 1

@@ -46,7 +46,7 @@ def test_a_file_is_fetched_once(site: Site, tmp_path: Path) -> None:
         ("away.pth", SHA256, "ftp://example.invalid/weights.pth: expected an https address.* found 'ftp'"),
     ],
 )
-def test_what_is_not_asked_for_is_not_kept(site: Site, tmp_path: Path, path: str, sha256: str, message: str) -> None:
+def test_a_download_that_fails_leaves_no_file(site: Site, tmp_path: Path, path: str, sha256: str, message: str) -> None:
     if path == "short.pth":
         site.ranges, site.cut_after = False, len(CONTENT) - 5
     with pytest.raises(DownloadError, match=message):
@@ -67,7 +67,7 @@ def test_addresses_that_are_not_safe(url: str, tmp_path: Path) -> None:
         fetch(url, SHA256, tmp_path)
 
 
-def test_nobody_answers(tmp_path: Path) -> None:
+def test_an_unreachable_server_is_reported(tmp_path: Path) -> None:
     with pytest.raises(
         DownloadError, match=r"http://127.0.0.1:9/a.pth: the file can't be downloaded .* download it by other means"
     ):

@@ -104,7 +104,7 @@ def test_the_threshold_only_filters(published_panoptic: Path, images: Path, tmp_
     assert [entry | {"id": 0} for entry in sure] == [entry | {"id": 0} for entry in expected]
 
 
-def test_our_own_checkpoint_gives_what_its_evaluation_gave(trained: Trained, tmp_path: Path) -> None:
+def test_a_checkpoint_of_this_project_predicts_the_detections_of_its_evaluation(trained: Trained, tmp_path: Path) -> None:
     checkpoint = load_checkpoint(trained.paths.panoptic / "checkpoint.pt", CPU)
     files = predict.found_images(str(artifacts.dataset(trained.paths)["val"].images))
     content = predict.run(checkpoint, files, 0.05, trained.settings.evaluate, tmp_path / "out", Silent())
@@ -122,7 +122,7 @@ def test_the_size_is_the_profiles(published_file: Path) -> None:
         predict.evaluation(checkpoint, 64, None)
 
 
-def test_what_can_not_be_predicted(
+def test_images_and_checkpoints_that_cannot_be_read_are_refused(
     published_file: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(DatasetError, match=r"--images .*nowhere: expected an image, a folder of images or a glob"):

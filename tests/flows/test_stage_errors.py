@@ -36,7 +36,7 @@ def test_a_mask_head_is_for_detr(trained: Trained) -> None:
 
 
 @pytest.mark.parametrize("run", [train_detection.run, train_panoptic.run, evaluate.run, evaluating.run, report.run])
-def test_a_stage_without_its_dataset_says_what_to_run(project: Path, run: Run) -> None:
+def test_the_error_of_a_stage_without_its_dataset_names_the_command_to_run(project: Path, run: Run) -> None:
     where = Paths("tiny-nothing")
     with pytest.raises(DatasetError) as raised:
         run(tiny_settings(), where, Silent())
@@ -47,7 +47,7 @@ def test_a_stage_without_its_dataset_says_what_to_run(project: Path, run: Run) -
 
 
 @pytest.mark.parametrize("run", [train_panoptic.run, evaluate.run, evaluating.run])
-def test_a_stage_without_its_checkpoint_says_what_to_run(tiny_copy: Paths, run: Run) -> None:
+def test_the_error_of_a_stage_without_its_checkpoint_names_the_command_to_run(tiny_copy: Paths, run: Run) -> None:
     for folder in (tiny_copy.detection, tiny_copy.panoptic):
         shutil.rmtree(folder)
     with pytest.raises(StageError) as raised:

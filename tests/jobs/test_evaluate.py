@@ -32,7 +32,7 @@ def evaluated(trained: Trained, processes: int, batch_size: int, out: Path) -> t
 
 # Six images: batches of four and two; and one batch, with which a process stays without any image.
 @pytest.mark.parametrize("batch_size", [4, 6])
-def test_two_processes_leave_what_one_leaves(trained: Trained, tmp_path: Path, batch_size: int) -> None:
+def test_two_processes_write_the_same_files_as_one(trained: Trained, tmp_path: Path, batch_size: int) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)  # of this process; two have a core each
     one, _ = evaluated(trained, 1, batch_size, tmp_path / "one")

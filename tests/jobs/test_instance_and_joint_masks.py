@@ -105,7 +105,7 @@ def test_only_a_joint_training_changes_the_detector(
 
 
 @pytest.mark.parametrize(("targets", "detector"), WAYS)
-def test_an_interrupted_training_goes_on_bit_for_bit(
+def test_an_interrupted_training_resumes_bit_for_bit(
     targets: str, detector: str, of_masks: Callable[..., Job], detectors: dict[str, Path], tmp_path: Path
 ) -> None:
     def with_dropout(folder: Path) -> Job:
@@ -141,7 +141,7 @@ def test_two_processes_and_micro_batches_train_as_one(
             assert_same_training(tmp_path / "one", tmp_path / other, relative=1e-9, weight=1e-9)
 
 
-def test_another_loss_of_the_detector_starts_a_joint_training_anew(of_masks: Callable[..., Job], tmp_path: Path) -> None:
+def test_another_loss_of_the_detector_restarts_a_joint_training(of_masks: Callable[..., Job], tmp_path: Path) -> None:
     whole = of_masks(tmp_path, "panoptic", "joint")
     with pytest.raises(KeyboardInterrupt):
         carry_out(whole, ALONE, InterruptedAt(3))

@@ -101,7 +101,7 @@ def test_a_signal_during_the_validation_ends_it_at_once_and_loses_no_step(
     assert_identical(tmp_path / "whole", tmp_path / "interrupted")
 
 
-def test_two_processes_go_on_bit_for_bit_too_whoever_starts_them(
+def test_two_processes_resume_bit_for_bit_whether_started_by_the_project_or_torchrun(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launch, "STATE", tmp_path / "state")
@@ -142,7 +142,7 @@ def run_by_torchrun(job: Job, file: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", RECIPES)
-def test_every_kind_of_detector_goes_on_bit_for_bit(kind: str, dataset: Path, tmp_path: Path) -> None:
+def test_every_kind_of_detector_resumes_bit_for_bit(kind: str, dataset: Path, tmp_path: Path) -> None:
     carry_out(job_of(kind, dataset, tmp_path / "whole"), ALONE, Silent())
     interrupted, reporter = job_of(kind, dataset, tmp_path / "interrupted"), RecordingReporter()
     with pytest.raises(KeyboardInterrupt):
@@ -154,7 +154,7 @@ def test_every_kind_of_detector_goes_on_bit_for_bit(kind: str, dataset: Path, tm
     assert history(tmp_path / "whole") == history(tmp_path / "interrupted")
 
 
-def test_a_training_goes_on_at_a_drop_and_in_the_warm_up_bit_for_bit(dataset: Path, tmp_path: Path) -> None:
+def test_a_training_resumes_bit_for_bit_at_a_drop_and_in_the_warm_up(dataset: Path, tmp_path: Path) -> None:
     # Three steps in an epoch. The warm-up ends at the first drop, after which the second follows.
     everything: dict[str, Any] = {"epochs": 3, "checkpoint_every": 1, "schedule": ScheduleConfig("step", 3, (1, 2))}
     carry_out(job(dataset, tmp_path / "whole", **everything), ALONE, Silent())
@@ -170,7 +170,7 @@ def test_a_training_goes_on_at_a_drop_and_in_the_warm_up_bit_for_bit(dataset: Pa
     assert rates == pytest.approx([1 / 3, 2 / 3, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01], rel=1e-14)
 
 
-def test_changed_parameters_start_anew_and_say_so(dataset: Path, tmp_path: Path) -> None:
+def test_changed_parameters_restart_the_training_with_a_message(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         carry_out(job(dataset, tmp_path), ALONE, InterruptedAt(3))
     reporter = RecordingReporter()
@@ -179,7 +179,7 @@ def test_changed_parameters_start_anew_and_say_so(dataset: Path, tmp_path: Path)
     assert reporter.messages == [ANEW]
 
 
-def test_changed_annotations_start_anew_and_say_so(dataset: Path, tmp_path: Path) -> None:
+def test_changed_annotations_restart_the_training_with_a_message(dataset: Path, tmp_path: Path) -> None:
     copy = tmp_path / "data"
     shutil.copytree(dataset, copy)
     with pytest.raises(KeyboardInterrupt):

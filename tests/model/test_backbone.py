@@ -61,7 +61,7 @@ def test_weights_come_from_torchvision_or_a_file(hub: Path, tmp_path: Path, loca
     assert all(torch.equal(value, state[name]) for name, value in backbone.items())
 
 
-def test_weights_that_can_not_be_had_are_one_line(hub: Path, tmp_path: Path) -> None:
+def test_unavailable_weights_are_reported_in_one_line(hub: Path, tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"torchvision's ImageNet weights of resnet18 can't be downloaded .*no network.*give the path"
     ):

@@ -75,7 +75,7 @@ def test_a_checkpoint_from_before_object_queries_could_enter_at_the_input(tmp_pa
     assert load_checkpoint(path, CPU).model.config == model.config
 
 
-def test_a_mask_head_without_attention_maps_comes_back(tmp_path: Path) -> None:
+def test_a_mask_head_without_attention_maps_is_restored(tmp_path: Path) -> None:
     path, model = tmp_path / "a.pt", Detr(SMALL, 3, True, "none").eval()
     save_checkpoint(path, model, CATEGORIES, {})
     loaded = load_checkpoint(path, CPU).model

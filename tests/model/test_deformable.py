@@ -150,7 +150,7 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS.keys())
-def test_every_variant_runs_and_learns_everywhere(config: DeformableConfig) -> None:
+def test_every_variant_runs_and_every_weight_gets_a_gradient(config: DeformableConfig) -> None:
     model = detector(config).train()
     with torch.no_grad():
         for boxes in model.bbox_embed:  # zeros at first, which would hide what is behind them

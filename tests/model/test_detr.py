@@ -50,7 +50,7 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS.keys())
-def test_every_variant_runs_and_learns_everywhere(config: DetrConfig) -> None:
+def test_every_variant_runs_and_every_weight_gets_a_gradient(config: DetrConfig) -> None:
     model = detector(config).train()
     output = model(*images())
     assert output.logits.shape == (2, 2, 5, 4)

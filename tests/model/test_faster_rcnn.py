@@ -154,7 +154,7 @@ def test_a_dc5_has_all_anchors_at_each_cell_of_its_one_map() -> None:
     assert model.eval()(x, padding).boxes[0].shape[1] == 4
 
 
-def test_more_proposals_are_kept_in_training_where_it_is_asked_for() -> None:
+def test_more_proposals_are_kept_in_training_if_the_configuration_says_so() -> None:
     model = detector(replace(DC5, proposals=20, candidates=200, training_proposals=40, training_candidates=400))
     x, _ = images(1, *SIZE)
     counts = []
@@ -186,7 +186,7 @@ def test_a_class_is_one_higher_inside_and_itself_outside() -> None:
     assert all(len(labels) > 0 and set(labels.tolist()) == {2} for labels in output.labels)
 
 
-def test_what_is_wanted_of_a_box_is_the_targets_box() -> None:
+def test_the_regression_target_of_a_box_is_the_targets_box() -> None:
     samples = detector().train().samples(*images(2, *SIZE), TARGETS)
     wanted = torch.tensor([[14.4, 9.6, 43.2, 48.0], [43.2, 33.6, 91.2, 81.6]])
     of_first = samples.wanted_boxes[samples.positive_image == 0]
@@ -222,7 +222,7 @@ def test_a_batch_of_nothing_still_has_gradients_for_every_weight() -> None:
     assert all(weight.grad is not None for weight in model.parameters())
 
 
-def test_giou_is_added_where_it_is_asked_for() -> None:
+def test_giou_is_added_if_the_configuration_has_it() -> None:
     samples = detector().train().samples(*images(2, *SIZE), TARGETS)
     plain, parts = loss_of(samples, 2)
     with_giou, _ = loss_of(samples, 2, replace(LOSS, giou=3))

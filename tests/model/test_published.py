@@ -87,7 +87,7 @@ def test_the_mask_head_shows_the_heads_without_arguments() -> None:
     assert model.config == config
 
 
-def test_dilation_is_told_or_asked_for(tmp_path: Path) -> None:
+def test_dilation_comes_from_the_file_or_must_be_given(tmp_path: Path) -> None:
     config = tiny_config("resnet50")
     alone = {"model": published_state_dict(config)}
     assert not from_published(alone, "detr-r50.pth", None)[0].config.backbone.dilation
@@ -236,7 +236,7 @@ def test_an_export_says_that_the_masks_are_those_of_instances(tmp_path: Path) ->
         assert reloaded.predicts_panoptic_maps == panoptic
 
 
-def test_what_the_format_can_not_hold_is_refused() -> None:
+def test_a_detector_that_the_published_format_cannot_store_is_refused() -> None:
     categories = (Category(1, "cell", True),)
     with pytest.raises(CheckpointError, match=r"a\.pth: positions.where 'decoder' would be lost; the published format supports"):
         to_published(

@@ -40,7 +40,7 @@ def test_a_split_by_share_is_written_beside_and_reads_images_in_place(tmp_path: 
     assert json.loads((out / "dataset.json").read_text())["annotations"] == "."
 
 
-def test_a_folder_that_makes_no_sense_is_refused() -> None:
+def test_an_invalid_folder_section_is_refused() -> None:
     split = {"images": "images", "instances": None, "panoptic": "p.json", "panoptic_masks": "p"}
     for values, message in (
         ({"val_share": None}, "val_share: expected a share if `val` is null"),

@@ -83,7 +83,7 @@ def test_voc_files_that_cannot_be_converted_stay_for_the_check_to_find(voc: Path
         ),
     ],
 )
-def test_voc_objects_that_are_none_are_found(voc: Path, objects: str, detail: str) -> None:
+def test_invalid_voc_objects_are_reported(voc: Path, objects: str, detail: str) -> None:
     size = "<size><width>40</width><height>20</height></size>"
     (voc / "Annotations" / "b.xml").write_text(f"<annotation><filename>b.jpg</filename>{size}{objects}</annotation>")
     assert details(from_voc(voc)) == [("object", detail)]

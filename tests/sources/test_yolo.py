@@ -97,7 +97,7 @@ def test_yolo_polygons(yolo: Path) -> None:
         ("0,.5,.5,.1,.1", "expected a class and coordinates as numbers, found '0,.5,.5,.1,.1'"),
     ],
 )
-def test_a_row_that_is_none_stays_for_the_check_to_find(yolo: Path, line: str, message: str) -> None:
+def test_an_invalid_row_is_kept_for_the_check(yolo: Path, line: str, message: str) -> None:
     (yolo / "labels" / "a.txt").write_text(f"1 .5 .5 .5 .5\n\n{line}\n")
     content = from_yolo(yolo)
     whole, broken, of_b = content["annotations"]
@@ -152,7 +152,7 @@ def test_rows_that_can_be_something_else_are_never_polygons(yolo: Path, rows: li
     assert "`--labels boxes`, `--labels polygons` or `--labels keypoints`" in str(raised.value)
 
 
-def test_keypoints_are_left_out_and_told(yolo: Path) -> None:
+def test_keypoints_are_left_out_and_reported(yolo: Path) -> None:
     (yolo / "labels" / "a.txt").write_text(f"{POSE} .1 .1 2 .2 .2 2\n")
     (yolo / "labels" / "b.txt").write_text(f"{POSE} .1 .1 2 .2 .2\n")
     with pytest.raises(DatasetError, match=r"labels/b\.txt: line 1: expected 11 columns, .*\(kpt_shape\), found 10 columns; "):

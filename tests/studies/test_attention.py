@@ -36,7 +36,7 @@ def dataset(split: Split) -> CocoDataset:
 
 
 @pytest.mark.parametrize("changed", [{"border": 0.5}, {"border": 0}, {"score": 1.1}, {"pictures": 0}])
-def test_a_study_that_makes_no_sense_is_refused(changed: dict[str, Any]) -> None:
+def test_an_invalid_study_is_refused(changed: dict[str, Any]) -> None:
     (field,) = changed
     with pytest.raises(ConfigError, match=f"{field}: expected"):
         build(DecoderAttentionConfig, DECODER | changed, "a.yaml")

@@ -47,7 +47,7 @@ def config(**changed: Any) -> InstanceCountConfig:
         ({"repeats": 0}, "repeats: expected 1 or more"),
     ],
 )  # fmt: skip
-def test_a_study_that_makes_no_sense_is_refused(changed: dict[str, Any], error: str) -> None:
+def test_an_invalid_study_is_refused(changed: dict[str, Any], error: str) -> None:
     with pytest.raises(ConfigError, match=error):
         config(**changed)
 

@@ -47,7 +47,7 @@ def test_the_mask_head_belongs_to_a_study_that_touches_it() -> None:
         ({"sett": {}}, "p.yaml: sett: unknown key; did you mean 'set'?"),
     ],
 )
-def test_a_study_that_makes_no_sense_is_refused(changes: dict[str, object], said: str) -> None:
+def test_an_invalid_study_is_refused(changes: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError) as raised:
         grid(**changes)
     assert str(raised.value).startswith(said)

@@ -160,7 +160,7 @@ def test_a_detector_that_is_not_known_or_is_the_checkpoints(tmp_path: Path, para
         adoption.adopt(root, "another", like=NAME, val_share=0.25, detector="deformable")
 
 
-def test_a_recipe_that_makes_no_sense_is_told_before_any_work(tmp_path: Path, params: Path) -> None:
+def test_an_invalid_recipe_is_refused_before_any_work(tmp_path: Path, params: Path) -> None:
     recipe, studies = ((params / f"demo{end}").read_text() for end in (".yaml", ".studies.yaml"))
     for name, texts in {
         "torn": (recipe[: len(recipe) // 2], studies),
@@ -218,7 +218,7 @@ def test_a_profile_is_written_whole_or_not_at_all(tmp_path: Path, params: Path, 
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "A", ".x"])
-def test_a_name_that_is_none_is_refused(tmp_path: Path, params: Path, name: str) -> None:
+def test_an_invalid_profile_name_is_refused(tmp_path: Path, params: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="--name"):
         adoption.adopt(tmp_path, name, "demo", 0.2)
 

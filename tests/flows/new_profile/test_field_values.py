@@ -149,7 +149,7 @@ def test_eight_bit_checkpoints_and_datasets_say_nothing_of_ranges(field: Path, p
     assert {entry["category_id"] for entry in predictions["annotations"]} == {1}
 
 
-def test_two_categories_of_one_name_are_told(field: Path, project: Path) -> None:
+def test_two_categories_of_one_name_are_reported(field: Path, project: Path) -> None:
     _, _, metrics = checked(field / "12-one-name-twice" / "set", "twice")
     assert metrics["found/category_repeated"] == 2
 

@@ -130,7 +130,7 @@ def test_a_whole_section_can_be_overridden() -> None:
         ),
     ],
 )  # fmt: skip
-def test_a_variant_that_makes_no_sense_is_refused_with_file_and_key(changes: dict[str, Any], said: str) -> None:
+def test_an_invalid_variant_is_refused_with_file_and_key(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError) as raised:
         with_study(**changes)
     assert str(raised.value).startswith(said) or "names of letters" in str(raised.value)

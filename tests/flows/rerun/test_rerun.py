@@ -95,7 +95,9 @@ NO_DATA = {"dvc.data/smoke": f"{'0' * 32}.dir"}
         ),
     ],
 )
-def test_what_can_not_be_had_is_named_and_leaves_nothing(at: Path, tags: dict[str, str], patch: bytes | None, said: str) -> None:
+def test_an_unavailable_file_is_named_and_nothing_is_left_behind(
+    at: Path, tags: dict[str, str], patch: bytes | None, said: str
+) -> None:
     run = dataclasses.replace(run_of(at, **tags), patch=patch)
     with pytest.raises(RerunError) as raised:
         worktree.make(run)
@@ -105,13 +107,13 @@ def test_what_can_not_be_had_is_named_and_leaves_nothing(at: Path, tags: dict[st
     assert git(at, "worktree", "list").count("\n") == 0
 
 
-def test_without_a_remote_that_is_said(at: Path) -> None:
+def test_a_missing_remote_is_reported(at: Path) -> None:
     (at / ".dvc/config.local").unlink()
     with pytest.raises(RerunError, match="DVC's cache lacks files of it, and it could not be pulled from a remote: "):
         worktree.make(run_of(at, **NO_DATA))
 
 
-def test_what_no_run_of_a_stage_is_is_refused() -> None:
+def test_runs_that_belong_to_no_stage_are_refused() -> None:
     run = RecordedRun("0a1b", "1", "FINISHED", {"stage": "evaluate", "profile": "smoke"}, {}, None, None, {})
     for other, message in (
         (dataclasses.replace(run, status="KILLED"), "expected a run with the status FINISHED, found KILLED"),

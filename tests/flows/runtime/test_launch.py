@@ -143,7 +143,7 @@ def test_a_traceback_in_any_process_is_the_cause(job: dict[str, object]) -> None
         run(job | {"then": "raise in rank 1"}, 2, RecordingReporter(), module="toy_job")
 
 
-def test_a_process_that_fails_without_a_word_is_told_of(job: dict[str, object]) -> None:
+def test_a_process_that_fails_without_output_is_reported(job: dict[str, object]) -> None:
     with pytest.raises(
         RankProcessError, match="detection failed: its process ended with exit code 3: it printed nothing; its log"
     ):

@@ -28,7 +28,7 @@ def test_another_pass_has_a_line_of_its_own() -> None:
     assert printed_lines == ["data: 1/2", "data: 2/2", "data: 1/2", "data: 2/2"]
 
 
-def test_validation_is_told_and_training_metrics_are_not() -> None:
+def test_validation_is_printed_and_training_metrics_are_not() -> None:
     printed_lines: list[str] = []
     lines = Lines("detector", printed_lines.append)
     lines.metrics({"train/loss": 3.0}, 10)

@@ -41,7 +41,7 @@ def test_two_commands_at_once_make_a_variant_once(where: Paths, monkeypatch: pyt
     assert [*dict.fromkeys(second)] == ["the variant begins", waiting, *there]
 
 
-def test_who_waits_ends_with_its_study(where: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_waiting_variant_ends_when_its_study_is_stopped(where: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flows.runtime.locks.SECONDS_BETWEEN_MESSAGES", 0.1)
     study = Study("depth", settings(), where)
     own = study.variants["1-seed0"].paths(where.profile)

@@ -60,7 +60,7 @@ def test_another_kind_of_detector_goes_through_all_stages(trained: Trained) -> N
 
 @pytest.mark.parametrize("study", ["instance-count", "encoder-attention", "decoder-attention", "scoring"])
 @pytest.mark.parametrize("kind", RECIPES)
-def test_a_study_of_what_detr_alone_has_says_so(kind: str, study: str, tiny_copy: Paths) -> None:
+def test_a_study_that_supports_only_detr_refuses_other_kinds(kind: str, study: str, tiny_copy: Paths) -> None:
     settings, file = tiny_settings(), artifacts.detector(tiny_copy)
     categories = load_checkpoint(file, torch.device("cpu")).categories
     model = build_detector(detector_config(RECIPES[kind]["detector"], "tiny"), len(categories))

@@ -20,7 +20,7 @@ from tests.flows.studies.tiny_study import DEPTH, STEP, make_all, settings
 from tests.recording_reporter import RecordingReporter
 
 
-def test_a_study_is_made_once_and_again_only_as_far_as_something_changed(where: Paths) -> None:
+def test_only_results_whose_inputs_changed_are_made_again(where: Paths) -> None:
     study = Study("depth", settings(), where)
     assert list(study.variants) == ["0-seed0", "1-seed0"]
     assert not any(study.is_up_to_date(label) for label in study.variants)
@@ -67,7 +67,7 @@ def test_a_study_is_made_once_and_again_only_as_far_as_something_changed(where: 
     assert not changed.is_up_to_date("0-seed0"), "other data makes other results"
 
 
-def test_a_variant_that_was_interrupted_goes_on_where_it_was(where: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_variant_continues_where_it_stopped(where: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(evaluate, "run", _fails)
         study = Study("depth", settings(), where)
@@ -145,7 +145,7 @@ def test_a_result_of_another_study_with_the_same_inputs_is_copied(where: Paths) 
         assert second.is_up_to_date(label)
 
 
-def test_a_study_without_its_dataset_says_what_to_run(project: Path) -> None:
+def test_the_error_of_a_study_without_its_dataset_names_the_command_to_run(project: Path) -> None:
     with pytest.raises(DatasetError, match=r"`python -m flows\.data --profile tiny-nothing`"):
         Study("depth", settings(), Paths("tiny-nothing"))
 

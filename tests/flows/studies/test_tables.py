@@ -13,7 +13,7 @@ from tests.conftest import tiny_parameters
 from tests.flows.studies.tiny_study import STEP, make_all, settings
 
 
-def test_a_table_holds_what_is_finished_and_says_what_failed(where: Paths) -> None:
+def test_a_table_has_the_finished_variants_and_the_errors_of_the_failed_ones(where: Paths) -> None:
     study = Study("depth", settings(), where)
     study.make("0-seed0", Silent(), "a run")
     study.failed["1-seed0"] = "out of luck"
