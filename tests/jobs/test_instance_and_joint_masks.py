@@ -170,7 +170,7 @@ def some(content: dict[str, Any]) -> None:
     del content["annotations"][1]["segmentation"]
 
 
-def every(content: dict[str, Any]) -> None:
+def without_masks(content: dict[str, Any]) -> None:
     for annotation in content["annotations"]:
         annotation["segmentation"] = []
 
@@ -179,7 +179,11 @@ def every(content: dict[str, Any]) -> None:
     ("split", "change", "message"),
     [
         ("val", some, r"instances_val\.json: annotations\.segmentation: expected a mask of every object that is not a crowd"),
-        ("train", every, r"instances_train\.json: annotations\.segmentation: expected a mask of an object .* found 0 masks of"),
+        (
+            "train",
+            without_masks,
+            r"instances_train\.json: annotations\.segmentation: expected a mask of an object .* found 0 masks of",
+        ),
     ],
 )
 def test_instances_without_masks_are_refused_before_the_first_step(

@@ -60,7 +60,7 @@ def test_attention_maps_under_their_former_name_are_read_as_published(tmp_path: 
     assert loaded.attention_maps == loaded.bbox_attention.softmax == "published"
     query = torch.zeros(1, dtype=torch.int64)
     with torch.inference_mode():
-        ours, theirs = (each.masks(each(*images()), query, query) for each in (model, loaded))
+        ours, theirs = (network.masks(network(*images()), query, query) for network in (model, loaded))
     assert torch.equal(ours, theirs)
 
 

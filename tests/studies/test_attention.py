@@ -79,13 +79,13 @@ def test_encoder_attention(dataset: CocoDataset, split: Split, tmp_path: Path) -
     with torch.no_grad():  # without queries and keys attention is the same everywhere
         model.transformer.encoder.layers[-1].self_attn.in_proj_weight[: 2 * 32] = 0
     reporter = RecordingReporter()
-    found = encoder_attention(study_inputs(model, split, reporter), dataset, pictures=2, points=2, batch_size=4)
+    result = encoder_attention(study_inputs(model, split, reporter), dataset, pictures=2, points=2, batch_size=4)
     assert reporter.last_progress == (6, 6)
     categories = [[dataset.categories[label] for label in dataset[i].target.labels] for i in range(6)]
     things = [[category.name for category in of_image if category.isthing] for of_image in categories]
-    assert found.metrics["things"] == sum(map(len, things))
+    assert result.metrics["things"] == sum(map(len, things))
     for region in ("own", "same_class", "others"):
-        assert found.metrics[f"{region}/times"] == pytest.approx(1, abs=1e-4)
+        assert result.metrics[f"{region}/times"] == pytest.approx(1, abs=1e-4)
     own = [dataset[i].target for i in range(6)]
     areas = [
         float(mask.float().mean())
@@ -94,9 +94,9 @@ def test_encoder_attention(dataset: CocoDataset, split: Split, tmp_path: Path) -
         for mask, label in zip(target.masks, target.labels, strict=True)
         if dataset.categories[label].isthing
     ]
-    assert found.metrics["own/area"] == pytest.approx(float(np.mean(areas)), rel=0.05)
-    assert list(found.pictures) == [0, 3]
-    write_encoder_attention(found, dataset, tmp_path)
+    assert result.metrics["own/area"] == pytest.approx(float(np.mean(areas)), rel=0.05)
+    assert list(result.pictures) == [0, 3]
+    write_encoder_attention(result, dataset, tmp_path)
     content = json.loads((tmp_path / "maps.json").read_text())
     for place, picture in zip((0, 3), content, strict=True):
         assert picture["image_id"] == dataset.image_ids[place]
@@ -105,7 +105,7 @@ def test_encoder_attention(dataset: CocoDataset, split: Split, tmp_path: Path) -
         for point in picture["points"]:
             assert point["category"] in things[place]
             assert np.sum(point["map"]) == pytest.approx(1, abs=1e-3)
-    assert json.loads((tmp_path / "metrics.json").read_text()) == found.metrics
+    assert json.loads((tmp_path / "metrics.json").read_text()) == result.metrics
     rows = list(csv.DictReader((tmp_path / "regions.csv").open()))
     assert [row["region"] for row in rows] == ["own", "same_class", "others"]
 
@@ -113,7 +113,7 @@ def test_encoder_attention(dataset: CocoDataset, split: Split, tmp_path: Path) -
 def test_an_encoder_without_layers_has_no_attention(dataset: CocoDataset, split: Split) -> None:
     model = detector(dataset.categories, mask_head=False)
     model.transformer.encoder.layers = torch.nn.ModuleList()
-    with pytest.raises(ConfigError, match=r"detector\.encoder_layers: expected 1 or more for encoder-attention, found 0"):
+    with pytest.raises(ConfigError, match=r"detector\.encoder_layers: expected 1 or more for encoder-attention, result 0"):
         encoder_attention(study_inputs(model, split, RecordingReporter()), dataset, pictures=2, points=2, batch_size=4)
 
 
@@ -122,25 +122,25 @@ def test_decoder_attention(dataset: CocoDataset, split: Split, tmp_path: Path) -
     with torch.no_grad():
         model.transformer.decoder.layers[-1].multihead_attn.in_proj_weight[: 2 * 32] = 0
     inputs = study_inputs(model, split, RecordingReporter())
-    found = decoder_attention(inputs, dataset, pictures=2, score=0.1, border=0.1, batch_size=4)
-    shares = [found.metrics[f"{region}/mass"] for region in ("extremities", "interior", "outside")]
+    result = decoder_attention(inputs, dataset, pictures=2, score=0.1, border=0.1, batch_size=4)
+    shares = [result.metrics[f"{region}/mass"] for region in ("extremities", "interior", "outside")]
     assert sum(shares) == pytest.approx(1, abs=1e-4)
-    assert found.metrics["extremities/times"] == pytest.approx(1, abs=1e-4)
-    assert found.metrics["detections"] > 0
-    assert 0 < found.metrics["queries/center"] <= 1
-    assert found.boxes.shape == (6, 12, 4)
-    write_decoder_attention(found, dataset, tmp_path)
+    assert result.metrics["extremities/times"] == pytest.approx(1, abs=1e-4)
+    assert result.metrics["detections"] > 0
+    assert 0 < result.metrics["queries/center"] <= 1
+    assert result.boxes.shape == (6, 12, 4)
+    write_decoder_attention(result, dataset, tmp_path)
     content = json.loads((tmp_path / "maps.json").read_text())
     assert [picture["image_id"] for picture in content] == [dataset.image_ids[0], dataset.image_ids[3]]
     boxes = np.load(tmp_path / "boxes.npy")
     things = {category.name for category in dataset.categories if category.isthing}
     for place, picture in zip((0, 3), content, strict=True):
-        scores = [each["score"] for each in picture["objects"]]
+        scores = [entry["score"] for entry in picture["objects"]]
         assert scores == sorted(scores, reverse=True)
-        for each in picture["objects"]:
-            assert each["score"] >= 0.1
-            assert each["category"] in things
-            assert boxes[place, each["query"]].tolist() == pytest.approx(each["box"])
+        for entry in picture["objects"]:
+            assert entry["score"] >= 0.1
+            assert entry["category"] in things
+            assert boxes[place, entry["query"]].tolist() == pytest.approx(entry["box"])
     none = decoder_attention(inputs, dataset, pictures=2, score=1.0, border=0.1, batch_size=4)
     assert none.metrics["detections"] == 0
     assert "extremities/mass" not in none.metrics

@@ -51,8 +51,8 @@ CHANCE = SeedDifference(0.30, 0.31, -0.01, 0.03)
 def test_a_difference_is_positive(
     differences: list[SeedDifference], seed_spread: float | None, verdict: Verdict, reason: str
 ) -> None:
-    found, why = is_positive(differences, seed_spread)
-    assert found == verdict
+    decision, why = is_positive(differences, seed_spread)
+    assert decision == verdict
     assert reason in why
     assert (why == "") == (verdict in ("supported", "contradicted"))
 
@@ -95,7 +95,7 @@ def test_the_pairs_of_each_form() -> None:
 @pytest.mark.parametrize(
     ("form", "error"),
     [
-        ({}, "one of ascending, lowest, highest, similar in each claim, found 'none of them'"),
+        ({}, "one of ascending, lowest, highest, similar in each claim, decision 'none of them'"),
         ({"lowest": "a", "highest": "b"}, "found .'lowest', 'highest'."),
         ({"ascending": ["a"]}, "ascending: expected two variants or more"),
         ({"similar": ["a", "b"]}, "within: expected a difference above 0 with `similar`"),

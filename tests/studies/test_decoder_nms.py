@@ -70,17 +70,17 @@ def test_nms_stays_within_a_class_of_an_image() -> None:
     corner = torch.rand(count, 2, generator=generator) * 400 - 200  # some boxes reach far out of the image
     boxes = torch.cat([corner, corner + 100 + 50 * torch.rand(count, 2, generator=generator)], dim=1)
     labels = torch.randint(0, 3, (count,), generator=generator)
-    found = Detections(torch.rand(count, generator=generator), labels, boxes, torch.arange(count))
+    detections = Detections(torch.rand(count, generator=generator), labels, boxes, torch.arange(count))
     image = np.repeat([7, 900], [40, 20])
-    kept = kept_by_nms(found, image, 0.3)
+    kept = kept_by_nms(detections, image, 0.3)
     expected: list[int] = []
     for image_id in (7, 900):
         for label in range(3):
             members = ((labels == label) & (torch.from_numpy(image) == image_id)).nonzero()[:, 0]
-            expected += members[nms(boxes[members], found.scores[members], 0.3)].tolist()
+            expected += members[nms(boxes[members], detections.scores[members], 0.3)].tolist()
     assert kept.nonzero()[0].tolist() == sorted(expected)
     assert len(expected) < count
-    assert kept_by_nms(found.chosen(labels > 5), image[:0], 0.3).tolist() == []
+    assert kept_by_nms(detections.chosen(labels > 5), image[:0], 0.3).tolist() == []
 
 
 def test_written_table(tmp_path: Path) -> None:

@@ -36,14 +36,14 @@ def test_scores(dataset: CocoDataset, split: Split) -> None:
     model.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
     results = scoring(study_inputs(model, split, RecordingReporter()), dataset, VALUES["scores"], 4).selections
     assert sum(seen) == len(dataset)
-    assert [(each.empty_slot_override, each.threshold) for each in results] == [
+    assert [(scored.empty_slot_override, scored.threshold) for scored in results] == [
         (override, score) for override in (True, False) for score in (0, 0.2, 0.6)
     ]
     everything, *_ = results
     plain = average_precision_of(model, dataset.categories, evaluation_data(dataset))
     assert {name: everything.metrics[name] for name in METRICS} == pytest.approx(plain)
-    for each in results[:3], results[3:]:
-        recalls = [scored.metrics["recall"] for scored in each]
+    for selections in results[:3], results[3:]:
+        recalls = [scored.metrics["recall"] for scored in selections]
         assert recalls == sorted(recalls, reverse=True)
     assert results[0].metrics["recall"] >= results[3].metrics["recall"]
 
@@ -66,9 +66,14 @@ def test_detections_are_matched_once_and_crowds_do_not_count() -> None:
         [1, 70, 0, 10, 10, 0.6, 1],  # in a crowd
         [1, 20, 0, 10, 10, 0.5, 1],  # nothing there
     ])  # fmt: skip
-    found = matched(truth, rows, iou=0.5)
-    assert found.objects == 3
-    assert dict(zip(found.scores.tolist(), found.true.tolist(), strict=True)) == {0.9: True, 0.8: False, 0.7: True, 0.5: False}
+    matches = matched(truth, rows, iou=0.5)
+    assert matches.objects == 3
+    assert dict(zip(matches.scores.tolist(), matches.true.tolist(), strict=True)) == {
+        0.9: True,
+        0.8: False,
+        0.7: True,
+        0.5: False,
+    }
     nothing = matched(truth, rows[:0], iou=0.5)
     assert (len(nothing.scores), nothing.objects) == (0, 3)
 
@@ -77,7 +82,7 @@ def test_nothing_found_is_all_zeros(dataset: CocoDataset, split: Split) -> None:
     model = detector(dataset.categories, mask_head=False)
     model.class_embed.bias.data[-1] = 1e4  # every query says no-object
     results = scoring(study_inputs(model, split, RecordingReporter()), dataset, VALUES["scores"], 4).selections
-    assert {each.metrics[name] for each in results[3:] for name in ("AP", "precision", "recall", "F1")} == {0.0}
+    assert {scored.metrics[name] for scored in results[3:] for name in ("AP", "precision", "recall", "F1")} == {0.0}
 
 
 def test_written_scores(tmp_path: Path) -> None:

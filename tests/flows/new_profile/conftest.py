@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.adopting import Outcome, carried
+from tests.adopting import Outcome, adopt_and_check
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def outcome(params: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
     """
     monkeypatch.setattr("detr_core.plots.data_check.write_data_check", lambda *_: None)
     number = iter(range(100))
-    return lambda folder, mode="strict": carried(
+    return lambda folder, mode="strict": adopt_and_check(
         folder, f"{tmp_path.name.replace('_', '-').strip('-')}{next(number)}", params, mode
     )
 

@@ -30,7 +30,7 @@ from tests.flows.new_profile.test_layouts import picture
 NAME = "adopted-by-a-test"
 
 
-def made(folder: Path, **options: object) -> adoption.Adopted:
+def adopt(folder: Path, **options: object) -> adoption.Adopted:
     arguments = {"like": "demo", "val_share": 0.25} | options
     return adoption.adopt(folder, NAME, **arguments)  # type: ignore[arg-type]
 
@@ -41,7 +41,7 @@ def test_boxes_only_without_val(tmp_path: Path, params: Path) -> None:
         (root / name).unlink()
     change(root, "train", "instances", without_masks)
     (root / "instances_train.json").rename(root / "annotations.json")
-    adopted = made(root)
+    adopted = adopt(root)
     profile = load(NAME)
     assert profile.data.folder is not None
     assert profile.data.folder.train.instances == "annotations.json"
@@ -71,7 +71,7 @@ def test_instance_masks_train_a_mask_head_for_every_recipe(tmp_path: Path, param
     for name in ("panoptic_val.json", "panoptic_train.json", "dataset.json"):
         (root / name).unlink()
     change(root, "train", "instances", without_a_mask)  # a training object may have only a box
-    adopted = made(root, like=like)
+    adopted = adopt(root, like=like)
     profile = load(NAME)
     assert profile.train_panoptic is not None
     assert (profile.train_panoptic.targets, profile.train_panoptic.detector) == ("instances", "frozen")
@@ -90,7 +90,7 @@ def test_without_masks_in_both_splits_only_boxes_are_trained(
     for name in ("panoptic_val.json", "panoptic_train.json", "dataset.json"):
         (root / name).unlink()
     change(root, split, "instances", edit)
-    made(root)
+    adopt(root)
     assert load(NAME).train_panoptic is None
 
 
@@ -98,7 +98,7 @@ def test_instance_masks_of_another_kind_of_detector_are_not_trained(tmp_path: Pa
     root = write_whole(tmp_path / "data")
     for name in ("panoptic_val.json", "panoptic_train.json", "dataset.json"):
         (root / name).unlink()
-    made(root, detector="deformable")
+    adopt(root, detector="deformable")
     assert load(NAME).train_panoptic is None
 
 
@@ -106,7 +106,7 @@ def test_instance_masks_of_another_kind_of_detector_are_not_trained(tmp_path: Pa
 def test_panoptic_with_val_for_every_recipe(tmp_path: Path, params: Path, like: str) -> None:
     root = write_whole(tmp_path / "data")
     (root / "dataset.json").unlink()
-    made(root, like=like)
+    adopt(root, like=like)
     profile = load(NAME)
     assert profile.data.folder is not None
     assert profile.data.folder.val is not None
@@ -126,7 +126,7 @@ def test_panoptic_with_val_for_every_recipe(tmp_path: Path, params: Path, like: 
 def test_another_detector_than_the_recipes_own(tmp_path: Path, params: Path, detector: str, like: str) -> None:
     root = write_whole(tmp_path / "data")
     (root / "dataset.json").unlink()
-    adopted = made(root, like=like, detector=detector)
+    adopted = adopt(root, like=like, detector=detector)
     shown = io.StringIO()
     Console(file=shown, width=100).print(summary_table(adopted.paths.profile, adopted.content, adopted.statistics, adopted.deep))
     summary = "deformable, 10 queries" if detector == "deformable" else "faster_rcnn "
@@ -152,10 +152,10 @@ def test_a_detector_that_is_not_known_or_is_the_checkpoints(tmp_path: Path, para
     with pytest.raises(
         ConfigError, match=rf"a variant of training\.baselines in .*demo\.studies\.yaml \({known}\), found 'yolo'"
     ):
-        made(root, detector="yolo")
+        adopt(root, detector="yolo")
     with pytest.raises(ConfigError, match="--detector: expected no --checkpoint, because a checkpoint has its own detector"):
-        made(root, detector="deformable", start=Start("x.pth", None))
-    made(root)
+        adopt(root, detector="deformable", start=Start("x.pth", None))
+    adopt(root)
     with pytest.raises(ConfigError, match=r"training\.baselines in .* \(none\), found 'deformable'"):
         adoption.adopt(root, "another", like=NAME, val_share=0.25, detector="deformable")
 
@@ -175,21 +175,21 @@ def test_an_invalid_recipe_is_refused_before_any_work(tmp_path: Path, params: Pa
         ("other", r"other\.studies\.yaml: training\.baselines\.variants\.deformable: train_detection\.los"),
     ):
         with pytest.raises(ConfigError, match=message):
-            made(tmp_path / "no such folder", like=like, detector="deformable")
+            adopt(tmp_path / "no such folder", like=like, detector="deformable")
     assert not (params / NAME).exists()
 
 
 def test_a_profile_is_never_overwritten(tmp_path: Path, params: Path) -> None:
     root = write_whole(tmp_path / "data")
     (root / "dataset.json").unlink()
-    made(root)
+    adopt(root)
     before = (params / f"{NAME}.yaml").read_bytes()
     with pytest.raises(ConfigError, match=rf"--name: .*{NAME}\.yaml and .*{NAME} exist; choose another name, or remove them"):
-        made(root, like="coco")
+        adopt(root, like="coco")
     for end in (".yaml", ".studies.yaml"):
         (params / f"{NAME}{end}").unlink()
     with pytest.raises(ConfigError, match=rf"--name: .*{NAME} exists; choose another name, or remove .*{NAME}"):
-        made(root)
+        adopt(root)
     assert not (params / f"{NAME}.yaml").exists()
     assert before
 
@@ -197,7 +197,7 @@ def test_a_profile_is_never_overwritten(tmp_path: Path, params: Path) -> None:
 def test_the_studies_are_copied_with_new_sizes(tmp_path: Path, params: Path) -> None:
     root = write_whole(tmp_path / "data")
     (root / "dataset.json").unlink()
-    made(root)
+    adopt(root)
     studies = (params / f"{NAME}.studies.yaml").read_text()
     assert studies.startswith(f"# The studies of the profile {NAME}, copied from those of demo.yaml with new sizes.\nevaluating:")
     assert studies.endswith("\n\ntraining: {} # docs/studies.md says how to write a study of your own\n")
@@ -212,7 +212,7 @@ def test_a_profile_is_written_whole_or_not_at_all(tmp_path: Path, params: Path, 
     monkeypatch.setattr("flows.new_profile.adoption.require_new", lambda new, dataset: None)
     (params / f"{NAME}.studies.yaml").write_text("mine")
     with pytest.raises(ConfigError, match=rf"--name: .*{NAME}\.studies\.yaml exists; choose another name"):
-        made(root)
+        adopt(root)
     assert set(params.rglob("*")) == before | {params / f"{NAME}.studies.yaml"}
     assert (params / f"{NAME}.studies.yaml").read_text() == "mine"
 
@@ -228,9 +228,9 @@ def test_a_folder_that_is_no_dataset_leaves_nothing(tmp_path: Path, params: Path
     with pytest.raises(
         DatasetError, match=r"expected COCO's annotation files, YOLO's data\.yaml.* Pascal VOC's Annotations.*, found none"
     ):
-        made(tmp_path / "empty")
+        adopt(tmp_path / "empty")
     with pytest.raises(DatasetError, match="expected a dataset folder"):
-        made(tmp_path / "nowhere")
+        adopt(tmp_path / "nowhere")
     assert not (params / NAME).exists()
 
 
@@ -240,6 +240,6 @@ def test_yolo_to_a_profile(folder: Path, params: Path) -> None:
         (folder / "labels" / "train").mkdir(parents=True, exist_ok=True)
         (folder / "labels" / "train" / f"{name}.txt").write_text("1 .5 .5 .2 .2\n")
     (folder / "data.yaml").write_text("names: [cat, dog]\n")
-    train, val = (statistics.classes for statistics in made(folder).statistics.values())
+    train, val = (statistics.classes for statistics in adopt(folder).statistics.values())
     assert train["cat"] == val["cat"] == 0
     assert (train["dog"] + val["dog"], val["dog"]) in ((6, 1), (6, 2))

@@ -18,7 +18,7 @@ from PIL import Image
 
 from detr_core.errors import ExpectedError
 from flows.new_profile.dataset_layout import find_layout
-from tests.adopting import carried
+from tests.adopting import adopt_and_check
 from tests.flows.new_profile.core_steps import through_the_core
 
 NAMES = count()
@@ -135,9 +135,9 @@ def require_balance(folder: Path, layout: dict[str, Any], metrics: dict[str, flo
 
 @settings(max_examples=25, deadline=None)
 @given(folders())
-def test_damaged_folders_are_read_or_refused_and_nothing_is_lost(made: tuple[dict[str, bytes], set[int]]) -> None:
+def test_damaged_folders_are_read_or_refused_and_nothing_is_lost(drawn: tuple[dict[str, bytes], set[int]]) -> None:
     with TemporaryDirectory() as place:
-        write(Path(place) / "set", *made)
+        write(Path(place) / "set", *drawn)
         with suppress(ExpectedError):
             layout, account = through_the_core(Path(place) / "set", Path(place) / "out")
             require_balance(Path(place) / "set", layout, account)
@@ -150,13 +150,13 @@ def test_damaged_folders_are_read_or_refused_and_nothing_is_lost(made: tuple[dic
 def test_500_damaged_folders_through_the_commands(
     params: Path,
     monkeypatch: pytest.MonkeyPatch,
-    made: tuple[dict[str, bytes], set[int]],
+    drawn: tuple[dict[str, bytes], set[int]],
     mode: str,
 ) -> None:
     monkeypatch.setattr("detr_core.plots.data_check.write_data_check", lambda *_: None)  # it takes seconds
     with TemporaryDirectory() as place:
         folder = Path(place) / "set"
-        write(folder, *made)
-        outcome = carried(folder, f"damaged-{next(NAMES)}", params, mode)
+        write(folder, *drawn)
+        outcome = adopt_and_check(folder, f"damaged-{next(NAMES)}", params, mode)
         if not outcome.error:
             require_balance(folder, find_layout(folder, 0.25).section, outcome.metrics)

@@ -15,7 +15,7 @@ from detr_core.sources.config import FolderConfig
 from detr_core.sources.folder import write_folder_dataset
 from flows.new_profile.dataset_layout import find_layout
 from flows.new_profile.yolo_layout import yolo_set
-from tests.adopting import Outcome, carried, sums
+from tests.adopting import Outcome, adopt_and_check, sums
 from tests.flows.new_profile.annotated_folders import splits, write_pictures, write_voc, write_yolo
 
 Carry = Callable[..., Outcome]
@@ -52,7 +52,7 @@ def test_tracker_output_is_refused_without_the_option_labels(field: Path, outcom
     assert "found 7 columns" in refused.error
     assert "`--labels boxes`, `--labels polygons` or `--labels keypoints`" in refused.error
     assert not refused.paths.data.exists()
-    boxes = carried(root, "tracked-boxes", params, labels="boxes")
+    boxes = adopt_and_check(root, "tracked-boxes", params, labels="boxes")
     assert (boxes.error, boxes.findings, sums(boxes, "objects")["used"]) == ("", {"columns_left_out": 65}, 65)
 
 

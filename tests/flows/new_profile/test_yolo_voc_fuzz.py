@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from detr_core.errors import ExpectedError
-from tests.adopting import carried
+from tests.adopting import adopt_and_check
 from tests.flows.new_profile.core_steps import through_the_core
 
 NAMES = count()
@@ -157,4 +157,4 @@ def test_500_damaged_folders_through_the_commands(
     with TemporaryDirectory() as place:
         folder = Path(place) / "set"
         write(folder, files)
-        carried(folder, f"damaged-other-{next(NAMES)}", params, mode)
+        adopt_and_check(folder, f"damaged-other-{next(NAMES)}", params, mode)

@@ -79,7 +79,7 @@ NO_DATA = {"dvc.data/smoke": f"{'0' * 32}.dir"}
 
 
 @pytest.mark.parametrize(
-    ("tags", "patch", "said"),
+    ("tags", "patch", "message"),
     [
         ({"git.commit": "1" * 40}, None, "commit 1111111111111111111111111111111111111111 is not in this clone"),
         ({"git.dirty": "true"}, None, "its changes were not kept: an earlier version of the project recorded the run"),
@@ -96,12 +96,12 @@ NO_DATA = {"dvc.data/smoke": f"{'0' * 32}.dir"}
     ],
 )
 def test_an_unavailable_file_is_named_and_nothing_is_left_behind(
-    at: Path, tags: dict[str, str], patch: bytes | None, said: str
+    at: Path, tags: dict[str, str], patch: bytes | None, message: str
 ) -> None:
     run = dataclasses.replace(run_of(at, **tags), patch=patch)
     with pytest.raises(RerunError) as raised:
         worktree.make(run)
-    assert said in str(raised.value)
+    assert message in str(raised.value)
     assert "\n" not in str(raised.value)
     assert not worktree.folder_of(run).exists()
     assert git(at, "worktree", "list").count("\n") == 0

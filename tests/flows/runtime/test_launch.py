@@ -116,9 +116,9 @@ def test_an_unexpected_error_of_a_rank_process_names_itself_and_the_log(job: dic
 KILLED = [(9, r"9 \(SIGKILL\), perhaps because the memory ran out"), (11, r"11 \(SIGSEGV\)")]
 
 
-@pytest.mark.parametrize(("number", "said"), KILLED)
+@pytest.mark.parametrize(("number", "message"), KILLED)
 def test_of_two_processes_the_one_that_a_signal_killed_is_named(
-    job: dict[str, object], tmp_path: Path, number: int, said: str
+    job: dict[str, object], tmp_path: Path, number: int, message: str
 ) -> None:
     def kill() -> None:
         if wait_for(lambda: None not in (pid_of(tmp_path, 0), pid_of(tmp_path, 1))):
@@ -126,7 +126,7 @@ def test_of_two_processes_the_one_that_a_signal_killed_is_named(
 
     killer = threading.Thread(target=kill)
     killer.start()
-    with pytest.raises(RankProcessError, match=rf"process 2 of 2 \(rank 1\) was killed by signal {said}; its log is .*\.log$"):
+    with pytest.raises(RankProcessError, match=rf"process 2 of 2 \(rank 1\) was killed by signal {message}; its log is .*\.log$"):
         run(job | {"then": "fail with the other"}, 2, RecordingReporter(), module="toy_job")
     killer.join()
     assert all(has_ended(pid_of(tmp_path, rank) or 0) for rank in (0, 1))

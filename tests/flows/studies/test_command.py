@@ -42,8 +42,8 @@ def test_the_command_names_what_failed_and_mlflow_has_each_variant(
 
     done = run("depth")
     assert done.returncode == 1, done.stdout + done.stderr
-    said = "error: study depth: 1 of 3 variants failed: broken-seed0: no/such.pt: expected a file, found none"
-    assert said in done.stderr
+    message = "error: study depth: 1 of 3 variants failed: broken-seed0: no/such.pt: expected a file, found none"
+    assert message in done.stderr
     table = json.loads((checkout / "runs/tiny/studies/training/depth/study.json").read_text())
     assert [run["status"] for run in table["runs"]] == ["finished", "finished", "failed"]
     assert table["runs"][0]["difference"] is not None

@@ -31,8 +31,10 @@ def test_two_commands_at_once_make_a_variant_once(where: Paths, monkeypatch: pyt
 
     monkeypatch.setattr(launch, "run", train_once_the_other_waits)
     with ThreadPoolExecutor() as pool:
-        made = [pool.submit(study.make, "1-seed0", reporter, "a run") for study, reporter in zip(studies, reporters, strict=True)]
-        assert made[0].result() == made[1].result()
+        futures = [
+            pool.submit(study.make, "1-seed0", reporter, "a run") for study, reporter in zip(studies, reporters, strict=True)
+        ]
+        assert futures[0].result() == futures[1].result()
     first, second = sorted((reporter.messages for reporter in reporters), key=len)
     there = [
         f"{name}: the result is up to date; settings, data and code are unchanged" for name in ("detection", "evaluation", "cost")

@@ -20,15 +20,15 @@ import json, sys, mlflow, numpy as np
 from PIL import Image
 mlflow.set_tracking_uri(sys.argv[1])
 model = mlflow.pyfunc.load_model(sys.argv[2])
-found = model.predict(sys.argv[3])
+prediction = model.predict(sys.argv[3])
 again = model.predict(np.array(Image.open(sys.argv[3])))
 import detr_core
 print(json.dumps({
     "code": detr_core.__file__,
-    **{name: found[name].tolist() for name in ("boxes", "labels", "scores")},
-    "same": bool((found["boxes"] == again["boxes"]).all()),
-    "panoptic": list(found["panoptic"].shape), "ids": sorted(set(found["panoptic"].ravel().tolist())),
-    "segments": [segment["id"] for segment in found["segments"]],
+    **{name: prediction[name].tolist() for name in ("boxes", "labels", "scores")},
+    "same": bool((prediction["boxes"] == again["boxes"]).all()),
+    "panoptic": list(prediction["panoptic"].shape), "ids": sorted(set(prediction["panoptic"].ravel().tolist())),
+    "segments": [segment["id"] for segment in prediction["segments"]],
 }))
 """
 
