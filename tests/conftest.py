@@ -140,12 +140,12 @@ def trainings_in_this_process() -> Iterator[None]:
     import torch  # seconds, only where it is asked for
 
     from detr_core.distributed import single_process
-    from detr_core.jobs.training import Job
+    from detr_core.jobs.training import TrainingJob
     from tests.jobs.training_process import carry_out
 
     def run(job: dict[str, Any], processes: int, reporter: Reporter, **_: Any) -> None:
         assert processes == 1
-        carry_out(Job(**job), single_process(torch.device("cpu")), reporter)
+        carry_out(TrainingJob(**job), single_process(torch.device("cpu")), reporter)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launch, "run", run)

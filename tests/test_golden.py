@@ -12,7 +12,7 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detr_core.evaluate.average_precision import METRICS, Kind, coco_ap
+from detr_core.evaluate.average_precision import METRICS, ResultKind, coco_ap
 from detr_core.evaluate.boxes import postprocess_softmax
 from detr_core.evaluate.config import MergingConfig
 from detr_core.evaluate.masks import instance_masks
@@ -82,7 +82,7 @@ def test_panoptic_merging(path: Path) -> None:
 
 @cases("ap_*/")
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
-def test_average_precision(path: Path, kind: Kind, capsys: pytest.CaptureFixture[str]) -> None:
+def test_average_precision(path: Path, kind: ResultKind, capsys: pytest.CaptureFixture[str]) -> None:
     expected = json.loads((path / "expected.json").read_text())
     if kind not in expected:
         pytest.skip(f"{path.name} has no metrics of {kind}")
@@ -100,7 +100,7 @@ def test_average_precision(path: Path, kind: Kind, capsys: pytest.CaptureFixture
             assert names[category] not in ours.per_class
 
 
-def pycocotools_eval(path: Path, kind: Kind) -> Any:
+def pycocotools_eval(path: Path, kind: ResultKind) -> Any:
     truth = COCO(str(path / "gt.json"))
     oracle = COCOeval(truth, truth.loadRes(str(path / f"{kind}.json")), kind)
     oracle.evaluate()

@@ -19,7 +19,7 @@ from torch import Tensor
 from detr_core.data.fields import category_list, read_content
 from detr_core.data.splits import Split
 from detr_core.distributed import ProcessContext
-from detr_core.evaluate.average_precision import METRICS, Kind, coco_ap, error_breakdown
+from detr_core.evaluate.average_precision import METRICS, ResultKind, coco_ap, error_breakdown
 from detr_core.evaluate.boxes import Detections, postprocess
 from detr_core.evaluate.config import EvaluateConfig
 from detr_core.evaluate.ground_truth import has_masks, instances
@@ -147,7 +147,7 @@ def evaluate(folder: Path, split: Split) -> dict[str, float]:
     per_class: dict[str, dict[str, Any]] = {}
     errors: dict[str, Any] = {}
     truth = instances(split)
-    kinds: list[tuple[Kind, str]] = [("bbox", ""), ("segm", "mask/")]
+    kinds: list[tuple[ResultKind, str]] = [("bbox", ""), ("segm", "mask/")]
     for kind, prefix in kinds:
         results = folder / f"{kind}.json"
         if not results.exists() or (kind == "segm" and not has_masks(truth)):

@@ -37,7 +37,7 @@ from detr_core.reporter import Reporter
 
 
 @dataclass(frozen=True)
-class Job:
+class EvaluationJob:
     """The content of JOB.json. The docstring of this module describes its fields."""
 
     config: dict[str, Any]
@@ -51,7 +51,7 @@ class Job:
     profile: str
 
 
-def run(job: Job, process: ProcessContext, reporter: Reporter) -> None:
+def run(job: EvaluationJob, process: ProcessContext, reporter: Reporter) -> None:
     """Runs the evaluation job in this process. Raises DatasetError or CheckpointError before work begins."""
     file, config = Path(job.checkpoint), build(EvaluateConfig, job.config, job.profile)
     if job.owner is None:
@@ -78,4 +78,4 @@ def _sums_of_one_thread(device: torch.device) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Job, run))
+    sys.exit(main(EvaluationJob, run))

@@ -1,6 +1,6 @@
 """One process of the training of a detector: `python -m detr_core.jobs.train_detection JOB.json`, or the same under torchrun.
 
-`detr_core.jobs.training.Job` says what the file holds, and `detr_core.jobs.events` what the process prints.
+`detr_core.jobs.training.TrainingJob` says what the file holds, and `detr_core.jobs.events` what the process prints.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from detr_core.evaluate.ground_truth import require_scorable
 from detr_core.evaluate.inference import EvaluationData
 from detr_core.evaluate.validation import validate_boxes
 from detr_core.jobs import events, training
-from detr_core.jobs.training import Job
+from detr_core.jobs.training import TrainingJob
 from detr_core.model.checkpoint import as_detr, load_checkpoint
 from detr_core.model.common.backbone import Backbone, load_imagenet_weights
 from detr_core.model.spec import build_detector, detector_config
@@ -32,12 +32,12 @@ from detr_core.train.modules import detector_training_module
 from detr_core.train.state import Progress
 
 
-def run(job: Job, process: ProcessContext, reporter: Reporter) -> Progress:
+def run(job: TrainingJob, process: ProcessContext, reporter: Reporter) -> Progress:
     """Trains the detector in this process; errors as `detr_core.jobs.training.run`."""
     return training.run(job, prepare, process, reporter)
 
 
-def prepare(job: Job, splits: dict[str, Split], process: ProcessContext, reporter: Reporter) -> TrainingSetup:
+def prepare(job: TrainingJob, splits: dict[str, Split], process: ProcessContext, reporter: Reporter) -> TrainingSetup:
     """The detector of the job with its first weights, and its data. Raises ConfigError, DatasetError or CheckpointError."""
     require_scorable(splits["val"])
     config = build(DetectionConfig, job.config, job.profile)
@@ -65,4 +65,4 @@ def prepare(job: Job, splits: dict[str, Split], process: ProcessContext, reporte
 
 
 if __name__ == "__main__":
-    sys.exit(events.main(Job, run))
+    sys.exit(events.main(TrainingJob, run))

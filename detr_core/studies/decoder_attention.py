@@ -26,7 +26,7 @@ REGIONS = ("extremities", "interior", "outside")
 
 
 @dataclass(frozen=True)
-class Seen:
+class DetectedObject:
     """A detected object.
 
     box: cxcywh, normalised to 0..1. category: its name. query: the index of its query. map [h, w]: the query's attention, sum 1.
@@ -49,7 +49,7 @@ class DecoderAttention:
     """
 
     metrics: dict[str, float]
-    pictures: dict[int, list[Seen]]
+    pictures: dict[int, list[DetectedObject]]
     boxes: np.ndarray
 
 
@@ -77,7 +77,7 @@ def decoder_attention(
     masses = {name: Mass() for name in REGIONS}
     count = 0
     boxes = np.zeros((len(dataset), model.config.queries, 4), dtype=np.float32)
-    seen_in: dict[int, list[Seen]] = {}
+    seen_in: dict[int, list[DetectedObject]] = {}
     with capture_attention(attention) as seen:
         for targets, _, output in forward_pass(model, inputs.evaluation_data(dataset, batch_size)):
             size = (output.memory.shape[-2], output.memory.shape[-1])
@@ -97,7 +97,7 @@ def decoder_attention(
                 if place in kept:
                     order = sure.scores.argsort(descending=True, stable=True).tolist()
                     seen_in[place] = [
-                        Seen(
+                        DetectedObject(
                             tuple(last[i, sure.queries[j]].tolist()),
                             name_of[inputs.categories[int(sure.labels[j])].id],
                             float(sure.scores[j]),

@@ -15,7 +15,7 @@ from detr_core.config import ConfigError, as_dict
 from detr_core.data.config import AugmentationConfig, ResizeConfig, SplitConfig
 from detr_core.data.splits import write_dataset
 from detr_core.distributed import ProcessContext
-from detr_core.jobs.training import Job
+from detr_core.jobs.training import TrainingJob
 from detr_core.model.checkpoint import CheckpointError, export_published, load_checkpoint, save_checkpoint
 from detr_core.model.detr.config import DetrConfig
 from detr_core.model.detr.model import Detr
@@ -34,7 +34,7 @@ from tests.recording_reporter import RecordingReporter
 CPU = torch.device("cpu")
 
 
-def fine_tuning(data: Path, folder: Path, checkpoint: Path, detector: DetrConfig = TINY) -> Job:
+def fine_tuning(data: Path, folder: Path, checkpoint: Path, detector: DetrConfig = TINY) -> TrainingJob:
     settings = tiny_settings()
     resize = ResizeConfig((64,), 107)
     config = replace(
@@ -49,7 +49,7 @@ def fine_tuning(data: Path, folder: Path, checkpoint: Path, detector: DetrConfig
     )
     config = replace(config, schedule=replace(config.schedule, warmup_steps=0))
     work, out = str(folder / "work"), str(folder / "out")
-    return Job("detection", as_dict(config), as_dict(detector), str(checkpoint), str(data), work, out, 0, "tiny")
+    return TrainingJob("detection", as_dict(config), as_dict(detector), str(checkpoint), str(data), work, out, 0, "tiny")
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_fine_tuning_a_panoptic_checkpoint_keeps_its_mask_head(published_panopti
     tuned, reporter = str(tmp_path / "tuned" / "out" / "checkpoint.pt"), RecordingReporter()
     work, out = str(tmp_path / "work"), str(tmp_path / "out")
     config = masks | {"optimizer": masks["optimizer"] | {"lr": 1e-6}}
-    of_masks = Job("panoptic", config, None, tuned, str(tmp_path), work, out, 0, "tiny", str(published_panoptic))
+    of_masks = TrainingJob("panoptic", config, None, tuned, str(tmp_path), work, out, 0, "tiny", str(published_panoptic))
     carry_out(of_masks, ProcessContext(rank=0, size=1, device=CPU), reporter)
     assert reporter.messages == ["all 32 weights of the mask head come from the checkpoint"]
     source = load_checkpoint(published_panoptic, CPU).model.state_dict()

@@ -14,7 +14,7 @@ import torch
 
 from detr_core.config import ConfigError, as_dict
 from detr_core.data.splits import DatasetError
-from detr_core.jobs.training import Job
+from detr_core.jobs.training import TrainingJob
 from detr_core.model.checkpoint import load_checkpoint
 from detr_core.reporter import Silent
 from detr_core.sources.scenes import generate_scenes
@@ -77,8 +77,8 @@ def detectors(datasets: dict[str, Path], tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture
-def of_masks(datasets: dict[str, Path], detectors: dict[str, Path]) -> Callable[..., Job]:
-    def make(folder: Path, targets: str, detector: str, **changes: Any) -> Job:
+def of_masks(datasets: dict[str, Path], detectors: dict[str, Path]) -> Callable[..., TrainingJob]:
+    def make(folder: Path, targets: str, detector: str, **changes: Any) -> TrainingJob:
         plain = mask_job(datasets[targets], folder, detectors[targets], targets=targets, detector=detector, **changes)
         return replace(plain, loss=as_dict(tiny_settings().train_detection.loss) if detector == "joint" else None)
 
@@ -86,7 +86,7 @@ def of_masks(datasets: dict[str, Path], detectors: dict[str, Path]) -> Callable[
 
 
 def test_only_a_joint_training_changes_the_detector(
-    detectors: dict[str, Path], of_masks: Callable[..., Job], tmp_path: Path
+    detectors: dict[str, Path], of_masks: Callable[..., TrainingJob], tmp_path: Path
 ) -> None:
     for targets, detector in WAYS:
         folder = tmp_path / f"{targets}-{detector}"
@@ -106,9 +106,9 @@ def test_only_a_joint_training_changes_the_detector(
 
 @pytest.mark.parametrize(("targets", "detector"), WAYS)
 def test_an_interrupted_training_resumes_bit_for_bit(
-    targets: str, detector: str, of_masks: Callable[..., Job], detectors: dict[str, Path], tmp_path: Path
+    targets: str, detector: str, of_masks: Callable[..., TrainingJob], detectors: dict[str, Path], tmp_path: Path
 ) -> None:
-    def with_dropout(folder: Path) -> Job:
+    def with_dropout(folder: Path) -> TrainingJob:
         """The job on a copy of the detector with dropout, which a joint training draws and a frozen detector does not."""
         plain = of_masks(folder, targets, detector, accumulation=2)
         assert plain.init is not None
@@ -129,7 +129,7 @@ def test_an_interrupted_training_resumes_bit_for_bit(
 
 @pytest.mark.parametrize(("targets", "detector"), WAYS)
 def test_two_processes_and_micro_batches_train_as_one(
-    targets: str, detector: str, of_masks: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    targets: str, detector: str, of_masks: Callable[..., TrainingJob], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launch, "STATE", tmp_path / "state")
     monkeypatch.setenv("FLOAT64", "1")
@@ -141,7 +141,7 @@ def test_two_processes_and_micro_batches_train_as_one(
             assert_same_training(tmp_path / "one", tmp_path / other, relative=1e-9, weight=1e-9)
 
 
-def test_another_loss_of_the_detector_restarts_a_joint_training(of_masks: Callable[..., Job], tmp_path: Path) -> None:
+def test_another_loss_of_the_detector_restarts_a_joint_training(of_masks: Callable[..., TrainingJob], tmp_path: Path) -> None:
     whole = of_masks(tmp_path, "panoptic", "joint")
     with pytest.raises(KeyboardInterrupt):
         carry_out(whole, ALONE, InterruptedAt(3))
@@ -154,14 +154,14 @@ def test_another_loss_of_the_detector_restarts_a_joint_training(of_masks: Callab
 
 
 def test_masks_of_instances_need_a_detector_of_instances(
-    of_masks: Callable[..., Job], detectors: dict[str, Path], tmp_path: Path
+    of_masks: Callable[..., TrainingJob], detectors: dict[str, Path], tmp_path: Path
 ) -> None:
     wrong = replace(of_masks(tmp_path, "instances", "frozen"), init=str(detectors["panoptic"] / "out/checkpoint.pt"))
     with pytest.raises(ConfigError, match=r"train_detection\.targets: expected a detector trained on the instances file's 4 cat"):
         carry_out(wrong, ALONE, Silent())
 
 
-def test_a_joint_training_needs_the_loss_of_the_detector(of_masks: Callable[..., Job], tmp_path: Path) -> None:
+def test_a_joint_training_needs_the_loss_of_the_detector(of_masks: Callable[..., TrainingJob], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="loss: expected the detector's loss exactly with detector 'joint', found None"):
         carry_out(replace(of_masks(tmp_path, "panoptic", "joint"), loss=None), ALONE, Silent())
 
@@ -191,7 +191,7 @@ def test_instances_without_masks_are_refused_before_the_first_step(
     change: Callable[[Any], None],
     message: str,
     datasets: dict[str, Path],
-    of_masks: Callable[..., Job],
+    of_masks: Callable[..., TrainingJob],
     tmp_path: Path,
 ) -> None:
     copy = tmp_path / "data"
@@ -204,7 +204,7 @@ def test_instances_without_masks_are_refused_before_the_first_step(
 
 
 def test_a_dataset_of_instances_has_no_panoptic_masks(
-    datasets: dict[str, Path], of_masks: Callable[..., Job], tmp_path: Path
+    datasets: dict[str, Path], of_masks: Callable[..., TrainingJob], tmp_path: Path
 ) -> None:
     masks = replace(of_masks(tmp_path, "panoptic", "frozen"), data=str(datasets["instances"]))
     with pytest.raises(DatasetError, match=r"train\.panoptic: expected panoptic annotations for the mask head, found null; add"):

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from detr_core.jobs.training import Job
+from detr_core.jobs.training import TrainingJob
 from detr_core.reporter import Silent
 from detr_core.train.config import OptimizerConfig, ScheduleConfig
 from detr_core.train.interruption import Interrupted
@@ -120,7 +120,7 @@ def test_two_processes_resume_bit_for_bit_whether_started_by_the_project_or_torc
     assert_identical(tmp_path / "whole", tmp_path / "interrupted")
 
 
-def run_by_torchrun(job: Job, file: Path) -> None:
+def run_by_torchrun(job: TrainingJob, file: Path) -> None:
     """Runs a job in two processes on this machine, as torchrun starts them."""
     file.write_text(json.dumps(asdict(job)))
     with socket.socket() as probe:

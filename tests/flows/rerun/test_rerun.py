@@ -156,7 +156,7 @@ def test_bit_for_bit_is_every_value_and_every_file() -> None:
     nan = float("nan")
     before = RecordedRun("1", "1", "FINISHED", {}, {"loss": {1: 0.5, 2: 0.25}, "val": {2: nan}}, None, None, {"a": "1", "b": "2"})
     same = dataclasses.replace(before, run_id="2", metrics={"loss": {1: 0.5, 2: 0.25, 3: 9.0}, "val": {2: nan}})
-    assert comparison.bit_for_bit(before, same) == comparison.Comparison(3, 2, ())
+    assert comparison.bit_for_bit(before, same) == comparison.RunComparison(3, 2, ())
     other = dataclasses.replace(before, metrics={"loss": {1: 0.5, 2: 0.25 + 2**-54}}, results={"a": "3", "c": "4"})
     assert comparison.bit_for_bit(before, other).differences == (
         "loss at step 2: the run has 0.25, its repetition 0.25000000000000006",
