@@ -68,7 +68,7 @@ def test_a_dataset_folder_is_evaluated_in_place(trained: Trained, tiny_copy: Pat
         for name in ("train", "val")
     }
     content["data"] |= {"source": "folder", "scenes": None, "folder": {"root": str(trained.paths.data), **FOLDER, **splits}}
-    settings = build(Profile, content, "tiny-tiny_copy.yaml")
+    settings = build(Profile, content, "tiny-copy.yaml")
     assert data.run(settings, tiny_copy, Silent()) == trained.metrics["data"]
     assert file_names(tiny_copy.data) == {"dataset.json", "profile.json", "manifest.json"}, "no image is copied"
     check.run(settings, tiny_copy, Silent())

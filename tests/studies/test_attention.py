@@ -113,7 +113,7 @@ def test_encoder_attention(dataset: CocoDataset, split: Split, tmp_path: Path) -
 def test_an_encoder_without_layers_has_no_attention(dataset: CocoDataset, split: Split) -> None:
     model = detector(dataset.categories, mask_head=False)
     model.transformer.encoder.layers = torch.nn.ModuleList()
-    with pytest.raises(ConfigError, match=r"detector\.encoder_layers: expected 1 or more for encoder-attention, result 0"):
+    with pytest.raises(ConfigError, match=r"detector\.encoder_layers: expected 1 or more for encoder-attention, found 0"):
         encoder_attention(study_inputs(model, split, RecordingReporter()), dataset, pictures=2, points=2, batch_size=4)
 
 

@@ -95,7 +95,7 @@ def test_the_pairs_of_each_form() -> None:
 @pytest.mark.parametrize(
     ("form", "error"),
     [
-        ({}, "one of ascending, lowest, highest, similar in each claim, decision 'none of them'"),
+        ({}, "one of ascending, lowest, highest, similar in each claim, found 'none of them'"),
         ({"lowest": "a", "highest": "b"}, "found .'lowest', 'highest'."),
         ({"ascending": ["a"]}, "ascending: expected two variants or more"),
         ({"similar": ["a", "b"]}, "within: expected a difference above 0 with `similar`"),
