@@ -75,7 +75,7 @@ def evaluated(
 
     processes = launch.process_count(settings.resources)
     with building(out, reporter.message) as folder:
-        job = evaluation_job.Job(
+        job = evaluation_job.EvaluationJob(
             config=as_dict(settings.evaluate),
             checkpoint=str(checkpoint),
             dilation=dilation,

@@ -57,6 +57,7 @@ def run(
     from detr_core.data.images import upright_size
     from detr_core.data.transforms import evaluation_transform
     from detr_core.distributed import single_process
+    from detr_core.evaluate.inference import EvaluationData
     from detr_core.evaluate.predictions import predict
 
     root = Path(os.path.commonpath([image.parent for image in images]))
@@ -80,7 +81,8 @@ def run(
         results.mkdir()
         # Where `no object` wins, no class reaches 0.5, so with such a threshold the masks of these queries are not needed.
         filtered_config = replace(config, empty_slot_override=config.empty_slot_override and threshold < 0.5)
-        predict(trained, dataset, filtered_config, results, single_process(artifacts.device()), 0, reporter)
+        data = EvaluationData(dataset, config.batch_size, single_process(artifacts.device()), 0, reporter)
+        predict(trained, data, filtered_config, results)
         content["annotations"] = _annotations(results, threshold)
         if trained.predicts_panoptic_maps:
             content["panoptic"] = json.loads((results / "panoptic.json").read_text(encoding="utf-8"))["annotations"]

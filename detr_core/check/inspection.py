@@ -15,7 +15,7 @@ from typing import Any
 from detr_core.check.accounting import EntryCounts, count_entries, images_left_out
 from detr_core.check.entries import Entries, ImageEntry, category_difference, category_names, check_entries
 from detr_core.check.findings import Finding
-from detr_core.check.pixels import Faults, ImageContent, check_image, check_panoptic
+from detr_core.check.pixels import CheckedImage, Faults, check_image, check_panoptic
 from detr_core.check.statistics import Statistics, count
 from detr_core.check.values import value_findings
 from detr_core.data.fields import read_content
@@ -123,9 +123,9 @@ def _require_same_categories(
 
 def _read_images(
     jobs: Mapping[tuple[Path, tuple[int, int]], Path], reporter: Reporter
-) -> dict[tuple[Path, tuple[int, int]], ImageContent]:
+) -> dict[tuple[Path, tuple[int, int]], CheckedImage]:
     # Threads are enough, because Pillow and hashlib release the interpreter's lock. Processes would take seconds to start.
-    contents: dict[tuple[Path, tuple[int, int]], ImageContent] = {}
+    contents: dict[tuple[Path, tuple[int, int]], CheckedImage] = {}
     start = time.monotonic()
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore")  # Pillow warns of damaged metadata and large images; the findings cover what matters
@@ -197,7 +197,7 @@ def _repeated_names(names: Mapping[int, str]) -> Iterable[Finding]:
 def _duplicates(
     splits: Mapping[str, Split],
     jobs: Mapping[str, Mapping[tuple[Path, tuple[int, int]], list[tuple[str, ImageEntry]]]],
-    contents: Mapping[tuple[Path, tuple[int, int]], ImageContent],
+    contents: Mapping[tuple[Path, tuple[int, int]], CheckedImage],
 ) -> Iterable[Finding]:
     """Yields findings for images of equal content: repetitions within a split, and training images that are in val too."""
     first_names: dict[str, dict[bytes, str]] = {name: {} for name in splits}

@@ -14,7 +14,7 @@ from typing import cast
 from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base
 
-from detr_core.data.values import Spread, deep_values, spread
+from detr_core.data.values import ValueSpread, deep_values, spread
 
 Size = tuple[int, int]  # (h, w)
 Faults = list[tuple[str, str]]  # kind of finding, detail
@@ -24,7 +24,7 @@ _BY_CONTENT = re.compile(r"/[0-9a-f]{2}/[0-9a-f]{30}$")
 
 
 @dataclass(frozen=True)
-class ImageContent:
+class CheckedImage:
     """What the check read from one image file.
 
     digest: the hash of the file's content, None if the file is missing or empty. faults: at most one fault of the image.
@@ -33,18 +33,18 @@ class ImageContent:
 
     digest: bytes | None
     faults: Faults
-    spread: Spread | None = None
+    spread: ValueSpread | None = None
     constant: bool = False
 
 
-def check_image(path: Path, size: Size, folder: Path) -> ImageContent:
+def check_image(path: Path, size: Size, folder: Path) -> CheckedImage:
     """Reads and decodes an image.
 
     size: the annotated size (h, w). folder: the resolved folder of the images; a file that a link leads outside of it is a fault.
     """
     data, fault = _read(path, folder)
     if fault is not None:
-        return ImageContent(None, [fault])
+        return CheckedImage(None, [fault])
     digest = hashlib.blake2b(data, digest_size=16).digest()
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -52,10 +52,10 @@ def check_image(path: Path, size: Size, folder: Path) -> ImageContent:
             actual = (image.height, image.width)
             if size not in ({actual, actual[::-1]} if rotated else {actual}):
                 # The pixels are not decoded, because a wrong header may request gigabytes of memory.
-                return ImageContent(digest, [("image_size", f"annotated as {size[1]} x {size[0]}, is {actual[1]} x {actual[0]}")])
+                return CheckedImage(digest, [("image_size", f"annotated as {size[1]} x {size[0]}, is {actual[1]} x {actual[0]}")])
             deep = deep_values(image, lambda: Image.open(io.BytesIO(data)))
             if deep is not None:
-                return ImageContent(digest, [], spread(*deep))
+                return CheckedImage(digest, [], spread(*deep))
             # A JPEG that is decoded at an eighth of its size is also read to its last byte, in half the time.
             reduced = image.draft(image.mode, (image.width // 8, image.height // 8)) is not None
             constant = _has_one_color(image)
@@ -63,11 +63,11 @@ def check_image(path: Path, size: Size, folder: Path) -> ImageContent:
             with Image.open(io.BytesIO(data)) as image:
                 constant = _has_one_color(image)
     except UnidentifiedImageError:
-        return ImageContent(digest, [("image_unreadable", "not an image")])
+        return CheckedImage(digest, [("image_unreadable", "not an image")])
     except (OSError, SyntaxError, ValueError, EOFError, OverflowError, MemoryError, Image.DecompressionBombError) as error:
         kind = "image_truncated" if "truncated" in str(error).lower() else "image_unreadable"
-        return ImageContent(digest, [(kind, str(error)[:120])])
-    return ImageContent(digest, [], constant=constant)
+        return CheckedImage(digest, [(kind, str(error)[:120])])
+    return CheckedImage(digest, [], constant=constant)
 
 
 def check_panoptic(

@@ -37,7 +37,7 @@ class Annotations:
 
     categories: tuple[Category, ...]
     image_ids: list[int]
-    files: Files
+    files: ImagePaths
     sizes: list[tuple[int, int]]
     first: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
@@ -47,7 +47,7 @@ class Annotations:
     value_ranges: Ranges | None
 
 
-class Files(Sequence[Path]):
+class ImagePaths(Sequence[Path]):
     """The paths of the files of a folder. A path is built when it is read, so that memory holds only the names."""
 
     def __init__(self, folder: Path, names: Texts) -> None:
@@ -84,7 +84,7 @@ def annotations_of(arrays: Arrays, split: Split, targets: Targets) -> Annotation
     return Annotations(
         tuple(Category(number, name, isthing) for number, name, isthing in categories),
         arrays["image_ids"].tolist(),
-        Files(split.images, Texts(arrays["names"], arrays["name_starts"])),
+        ImagePaths(split.images, Texts(arrays["names"], arrays["name_starts"])),
         [(height, width) for height, width in arrays["sizes"].tolist()],
         arrays["first"],
         arrays["labels"],

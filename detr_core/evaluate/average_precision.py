@@ -22,7 +22,7 @@ GroundTruth = Path | COCO
 Results = Path | list[dict[str, Any]] | np.ndarray
 """Detections: a COCO results file, its content, or rows [N, 7] of image id, x, y, w, h (pixels), score, category id."""
 
-Kind = Literal["bbox", "segm"]
+ResultKind = Literal["bbox", "segm"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class APResult:
     per_class: dict[str, float]
 
 
-def coco_ap(ground_truth: GroundTruth, results: Results, kind: Kind) -> APResult:
+def coco_ap(ground_truth: GroundTruth, results: Results, kind: ResultKind) -> APResult:
     """Returns average precision and recall of boxes ('bbox') or masks ('segm'), as pycocotools computes them.
 
     For masks, results must hold no boxes, because objects would be divided into small, medium and large by box area. Results of
@@ -75,7 +75,7 @@ class Difference:
 
 
 def bootstrap_differences(
-    ground_truth: GroundTruth, base: Results, other: Results, samples: int, kind: Kind = "bbox"
+    ground_truth: GroundTruth, base: Results, other: Results, samples: int, kind: ResultKind = "bbox"
 ) -> dict[str, Difference]:
     """Returns the difference of each of COCO's twelve metrics, `other` minus `base`, by the names in METRICS.
 
@@ -90,7 +90,7 @@ def bootstrap_differences(
     }
 
 
-def error_breakdown(ground_truth: GroundTruth, results: Results, kind: Kind) -> dict[str, Any]:
+def error_breakdown(ground_truth: GroundTruth, results: Results, kind: ResultKind) -> dict[str, Any]:
     """Returns the loss of AP50 by kind of error (TIDE, Bolya et al. 2020).
 
     The keys are 'AP50', 'gain' (kind -> the gain of AP50 if these errors were corrected) and 'count' (kind -> number of errors).
@@ -143,7 +143,7 @@ def read_ground_truth(ground_truth: GroundTruth) -> COCO:
     return read_instances(ground_truth) if isinstance(ground_truth, Path) else ground_truth
 
 
-def _evaluator(ground_truth: GroundTruth, results: Results, kind: Kind) -> COCOeval:
+def _evaluator(ground_truth: GroundTruth, results: Results, kind: ResultKind) -> COCOeval:
     truth = read_ground_truth(ground_truth)
     detections = truth.load_res(str(results) if isinstance(results, Path) else results)
     evaluator = COCOeval(truth, detections, kind)

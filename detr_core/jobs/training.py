@@ -25,11 +25,11 @@ from detr_core.evaluate.ground_truth import require_objects
 from detr_core.reporter import Reporter
 from detr_core.train.config import TrainConfig
 from detr_core.train.loop import TrainingSetup, train
-from detr_core.train.state import Files, Progress, fingerprint
+from detr_core.train.state import Progress, TrainingFiles, fingerprint
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """Describes one training: the content of the file JOB.json.
 
     - stage: `detection` or `panoptic`;
@@ -57,10 +57,10 @@ class Job:
     loss: dict[str, Any] | None = None
 
 
-Prepare = Callable[[Job, dict[str, Split], ProcessContext, Reporter], TrainingSetup]
+Prepare = Callable[[TrainingJob, dict[str, Split], ProcessContext, Reporter], TrainingSetup]
 
 
-def run(job: Job, prepare: Prepare, process: ProcessContext, reporter: Reporter) -> Progress:
+def run(job: TrainingJob, prepare: Prepare, process: ProcessContext, reporter: Reporter) -> Progress:
     """Runs in this process the training that `prepare` sets up from the job and the splits of its data.
 
     Raises ConfigError, DatasetError or CheckpointError before the training begins, and NonFiniteError during the training.
@@ -94,9 +94,9 @@ def _only_writer(work: Path, process: ProcessContext, reporter: Reporter) -> Ite
             lock.release()
 
 
-def _train(job: Job, prepare: Prepare, process: ProcessContext, reporter: Reporter) -> Progress:
+def _train(job: TrainingJob, prepare: Prepare, process: ProcessContext, reporter: Reporter) -> Progress:
     splits = read_dataset(Path(job.data))
-    files = Files(Path(job.work) / "state.pt", Path(job.out) / "checkpoint.pt", Path(job.out) / "best.pt")
+    files = TrainingFiles(Path(job.work) / "state.pt", Path(job.out) / "checkpoint.pt", Path(job.out) / "best.pt")
     for split in splits.values():
         require_objects(split)
     meta: dict[str, Any] = {"profile": job.profile, "stage": job.stage}

@@ -143,7 +143,7 @@ def study_texts(table: Path, command: str) -> list[str]:
     return texts
 
 
-def _method(content: comparison.Table) -> str:
+def _method(content: comparison.StudyTable) -> str:
     """Returns the sentence that says which validations the metrics are from, and which runs have fewer than they should."""
     if content.median_of == 1:
         return "The metrics are those of the evaluation after the last epoch."
@@ -165,7 +165,9 @@ def _cost(run: Run, name: str) -> float | None:
     return None if value is None else float(value)
 
 
-def _finding(measured: Mapping[str, float], metric: str, content: comparison.Table, runs: Mapping[str, Sequence[Run]]) -> str:
+def _finding(
+    measured: Mapping[str, float], metric: str, content: comparison.StudyTable, runs: Mapping[str, Sequence[Run]]
+) -> str:
     best, worst = max(measured, key=measured.__getitem__), min(measured, key=measured.__getitem__)
     text = f"{metric} is highest with {best!r} ({measured[best]:.1f}) and lowest with {worst!r} ({measured[worst]:.1f})"
     if round(measured[best], 1) == round(measured[worst], 1):
@@ -185,7 +187,7 @@ def _finding(measured: Mapping[str, float], metric: str, content: comparison.Tab
     return f"{text}; against {content.base!r}: {'; '.join(parts)}."
 
 
-def _metric(content: comparison.Table) -> str:
+def _metric(content: comparison.StudyTable) -> str:
     """Returns the main metric of a study: PQ if its variants have mask heads, else AP."""
     runs = [run for run in content.runs if run.metrics]
     return "PQ" if runs and all("val/PQ" in (run.metrics or {}) for run in runs) else "AP"
@@ -200,7 +202,7 @@ def _mean(runs: Sequence[Run], metric: str) -> list[float]:
     return [] if metric_spread is None else [100 * metric_spread.mean]
 
 
-def _label(variant: str, content: comparison.Table) -> str:
+def _label(variant: str, content: comparison.StudyTable) -> str:
     return f"{variant} (base)" if variant == content.base else variant
 
 

@@ -31,6 +31,14 @@ class PaperClaim:
     text: str
     published: str
 
+    def with_measurements(self, metric: str, comparisons: Sequence[Comparison]) -> MeasuredClaim:
+        """Returns this claim with what an evaluating study measured about it. metric: of the comparisons."""
+        return MeasuredClaim(self.text, self.published, metric, comparisons)
+
+    def with_verdict(self, differences: str, verdict: Verdict, reason: str) -> Claim:
+        """Returns this claim with its verdict. differences: what was measured, in words."""
+        return Claim(self.text, self.published, differences, verdict, reason)
+
 
 @dataclass(frozen=True)
 class ClaimConfig(PaperClaim):
@@ -202,7 +210,7 @@ def decide(
         verdicts.append(verdict)
         reasons[f"{second} against {first}"] = reason
         words.append(f"{second} {_in_words(pair)} than {first}" if pair else f"{second} against {first} not measured")
-    return Claim(config.text, config.published, f"{config.metric} {'; '.join(words)}", combined(verdicts), _grouped(reasons))
+    return config.with_verdict(f"{config.metric} {'; '.join(words)}", combined(verdicts), _grouped(reasons))
 
 
 def _grouped(reasons: Mapping[str, str]) -> str:
@@ -230,7 +238,7 @@ def decide_measured(detectors: Sequence[MeasuredClaim], seed_spread: float | Non
         verdicts.append(verdict)
         reasons[comparison.what] = reason
         words.append(f"{comparison.what}: {_in_words(differences)}")
-    return Claim(first.text, first.published, f"{first.metric}, {'; '.join(words)}", combined(verdicts), _grouped(reasons))
+    return first.with_verdict(f"{first.metric}, {'; '.join(words)}", combined(verdicts), _grouped(reasons))
 
 
 def write_measured(claims: Sequence[MeasuredClaim], folder: Path) -> None:

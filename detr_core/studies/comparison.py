@@ -48,7 +48,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Table:
+class StudyTable:
     """All runs of a study with a profile.
 
     paper: the place of the study in the paper. base: the variant that the other variants are compared with. median_of: the
@@ -66,7 +66,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Spread:
+class SeedSpread:
     """A metric over seeds: its mean, smallest and largest value, and the number of seeds."""
 
     mean: float
@@ -80,7 +80,7 @@ def difference(ground_truth: GroundTruth, base: Path, other: Path) -> Difference
     return bootstrap_differences(ground_truth, base, other, SAMPLES)["AP"]
 
 
-def write_table(table: Table, folder: Path) -> Path:
+def write_table(table: StudyTable, folder: Path) -> Path:
     """Writes `study.json` and `study.csv` into `folder`, each atomically. Returns the path of `study.json`."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [_row(run) for run in table.runs]
@@ -94,17 +94,17 @@ def write_table(table: Table, folder: Path) -> Path:
     return folder / "study.json"
 
 
-def read_table(file: Path) -> Table:
+def read_table(file: Path) -> StudyTable:
     """Returns the table of a `study.json`."""
     content = json.loads(file.read_text(encoding="utf-8"))
     runs = [
         Run(**(run | {"difference": None if run["difference"] is None else Difference(**run["difference"])}))
         for run in content["runs"]
     ]
-    return Table(**(content | {"runs": runs, "claims": [Claim(**claim) for claim in content.get("claims", [])]}))
+    return StudyTable(**(content | {"runs": runs, "claims": [Claim(**claim) for claim in content.get("claims", [])]}))
 
 
-def finished(table: Table) -> dict[str, list[Run]]:
+def finished(table: StudyTable) -> dict[str, list[Run]]:
     """Returns variant -> its finished runs, in the study's order."""
     runs: dict[str, list[Run]] = {}
     for run in table.runs:
@@ -113,10 +113,10 @@ def finished(table: Table) -> dict[str, list[Run]]:
     return runs
 
 
-def spread(runs: Sequence[Run], metric: str) -> Spread | None:
+def spread(runs: Sequence[Run], metric: str) -> SeedSpread | None:
     """Returns a variant's metric over its seeds; None if it was not measured, which includes COCO's -1."""
     values = [run.metrics[metric] for run in runs if run.metrics and run.metrics.get(metric, -1.0) >= 0]
-    return Spread(statistics.fmean(values), min(values), max(values), len(values)) if values else None
+    return SeedSpread(statistics.fmean(values), min(values), max(values), len(values)) if values else None
 
 
 def mean_difference(runs: Sequence[Run]) -> Difference | None:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from detr_core.data.coco_dataset import CocoDataset
-from detr_core.distributed import single_process
 from detr_core.evaluate.boxes import postprocess_softmax
 from detr_core.evaluate.inference import classes_in, forward_pass
 from detr_core.evaluate.results import things_only
@@ -69,7 +68,7 @@ def decoder_attention(
     variance of box centres and sizes, over images and queries, that is variance between the queries: 1 if each query always
     predicts the same box, 0 if all queries have the same mean.
     """
-    model, process = inputs.detr("decoder-attention"), single_process(inputs.device)
+    model = inputs.detr("decoder-attention")
     classes = classes_in(inputs.categories, dataset)
     attention = cast(Attention, model.transformer.decoder.layers[-1].multihead_attn)
     name_of = {category.id: category.name for category in dataset.categories}
@@ -80,7 +79,7 @@ def decoder_attention(
     boxes = np.zeros((len(dataset), model.config.queries, 4), dtype=np.float32)
     objects_in: dict[int, list[DetectedObject]] = {}
     with capture_attention(attention) as capture:
-        for targets, _, output in forward_pass(model, dataset, batch_size, process, inputs.workers, inputs.reporter):
+        for targets, _, output in forward_pass(model, inputs.evaluation_data(dataset, batch_size)):
             size = (output.memory.shape[-2], output.memory.shape[-1])
             last = output.boxes[-1].cpu()
             detections = postprocess_softmax(

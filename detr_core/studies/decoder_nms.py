@@ -20,7 +20,6 @@ from torchvision import ops
 
 from detr_core.config import ConfigError
 from detr_core.data.coco_dataset import CocoDataset
-from detr_core.distributed import single_process
 from detr_core.evaluate.average_precision import METRICS, GroundTruth, bootstrap_differences, coco_ap
 from detr_core.evaluate.boxes import Detections, in_one_row
 from detr_core.evaluate.ground_truth import instances
@@ -77,8 +76,7 @@ def decoder_nms(
         raise ConfigError(f"study decoder-nms: expected a checkpoint of a detector with decoder layers, found kind {kind!r}")
     classes = classes_in(inputs.categories, dataset)
     rows: dict[tuple[int, float | None], list[np.ndarray]] = {}
-    process = single_process(inputs.device)
-    for targets, _, output in forward_pass(inputs.model, dataset, batch_size, process, inputs.workers, inputs.reporter):
+    for targets, _, output in forward_pass(inputs.model, inputs.evaluation_data(dataset, batch_size)):
         sizes = [target.original_size for target in targets]
         assert not isinstance(output, RegionOutput)
         # The detections of a batch are concatenated, because a separate pass per image would be slow for the table's many cells.
@@ -126,7 +124,7 @@ def measured_claims(
             Comparison(f"layer {after} against layer {before}", difference((before, None), (after, None)))
             for before, after in itertools.pairwise(layers)
         ]
-        measured.append(MeasuredClaim(rising_claim.text, rising_claim.published, "AP", steps))
+        measured.append(rising_claim.with_measurements("AP", steps))
     thresholds = [nms for _, nms in results if nms is not None]
     if len(layers) > 1 and thresholds:
         first, last, nms = layers[0], layers[-1], max(thresholds)
@@ -137,9 +135,9 @@ def measured_claims(
             for after in layers[1:]
         ]
         all_gain_comparisons = [Comparison(f"{name} after layer {first}", gain_of[first]), *gain_comparisons]
-        measured.append(MeasuredClaim(gain_claim.text, gain_claim.published, "AP", all_gain_comparisons))
+        measured.append(gain_claim.with_measurements("AP", all_gain_comparisons))
         cost_comparisons = [Comparison(f"no NMS after layer {last}", difference((last, nms), (last, None)))]
-        measured.append(MeasuredClaim(cost_claim.text, cost_claim.published, "AP", cost_comparisons))
+        measured.append(cost_claim.with_measurements("AP", cost_comparisons))
     return measured
 
 

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from detr_core.config import require
 from detr_core.data.coco_dataset import CocoDataset
-from detr_core.distributed import single_process
 from detr_core.evaluate.inference import forward_pass
 from detr_core.model.common.transformer import Attention
 from detr_core.sampling import evenly_spaced
@@ -61,7 +60,7 @@ def encoder_attention(inputs: StudyInputs, dataset: CocoDataset, pictures: int, 
     separated if 'own/times' is far above 'same_class/times'. Raises CheckpointError for a detector of another kind than DETR, and
     ConfigError for one without encoder layers.
     """
-    model, process = inputs.detr("encoder-attention"), single_process(inputs.device)
+    model = inputs.detr("encoder-attention")
     layers = model.transformer.encoder.layers
     require(len(layers) > 0, "detector.encoder_layers", "1 or more for encoder-attention", 0)
     attention = cast(Attention, layers[-1].self_attn)
@@ -72,7 +71,7 @@ def encoder_attention(inputs: StudyInputs, dataset: CocoDataset, pictures: int, 
     objects = dict.fromkeys(masses, 0)
     maps_of: dict[int, list[Point]] = {}
     with capture_attention(attention) as capture:
-        for targets, _, output in forward_pass(model, dataset, batch_size, process, inputs.workers, inputs.reporter):
+        for targets, _, output in forward_pass(model, inputs.evaluation_data(dataset, batch_size)):
             size = (output.memory.shape[-2], output.memory.shape[-1])
             for i, target in enumerate(targets):
                 thing = isthing[target.labels]

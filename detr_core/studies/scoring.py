@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from detr_core.data.coco_dataset import CocoDataset
-from detr_core.distributed import single_process
 from detr_core.evaluate.average_precision import METRICS, MatchedDetections, bootstrap_differences, coco_ap, matched
 from detr_core.evaluate.boxes import postprocess_softmax
 from detr_core.evaluate.ground_truth import instances
@@ -59,10 +58,10 @@ def scoring(inputs: StudyInputs, dataset: CocoDataset, thresholds: Sequence[floa
 
     batch_size: see EvaluateConfig. Raises CheckpointError for a detector of another kind than DETR.
     """
-    model, process = inputs.detr("scoring"), single_process(inputs.device)
+    model = inputs.detr("scoring")
     classes = classes_in(inputs.categories, dataset)
     rows: dict[bool, list[np.ndarray]] = {True: [], False: []}
-    for targets, _, output in forward_pass(model, dataset, batch_size, process, inputs.workers, inputs.reporter):
+    for targets, _, output in forward_pass(model, inputs.evaluation_data(dataset, batch_size)):
         logits, boxes = output.logits[-1].cpu(), output.boxes[-1].cpu()
         sizes = [target.original_size for target in targets]
         for override, part in rows.items():

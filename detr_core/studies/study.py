@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from detr_core.data.coco_dataset import CocoDataset
     from detr_core.data.config import ResizeConfig
     from detr_core.data.splits import Split
+    from detr_core.evaluate.inference import EvaluationData
     from detr_core.model.common.detector import Detector
     from detr_core.model.detr.model import Detr
     from detr_core.reporter import Reporter
@@ -62,6 +63,13 @@ class StudyInputs:
 
         split = self.splits["val"]
         return CocoDataset(split, targets(split), masks=masks, transform=evaluation_transform(resize), seed=0)
+
+    def evaluation_data(self, dataset: CocoDataset, batch_size: int) -> EvaluationData:
+        """Returns the images of `dataset` as this process alone reads them. batch_size: see EvaluateConfig."""
+        from detr_core.distributed import single_process  # torch takes seconds to import
+        from detr_core.evaluate.inference import EvaluationData
+
+        return EvaluationData(dataset, batch_size, single_process(self.device), self.workers, self.reporter)
 
     def detr(self, study: str) -> Detr:
         """Returns the detector for the study of this name, which supports only DETR. Raises CheckpointError for another kind."""

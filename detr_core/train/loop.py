@@ -22,7 +22,7 @@ from detr_core.train.config import TrainConfig
 from detr_core.train.interruption import Interrupted, StopRequest, stop_request
 from detr_core.train.modules import TrainingModule
 from detr_core.train.optimizer import build_optimizer, build_schedule
-from detr_core.train.state import Files, Progress, load_state, require_room, save_state
+from detr_core.train.state import Progress, TrainingFiles, load_state, require_room, save_state
 from detr_core.train.step import take_step
 
 RECORDS = 200  # number of points on a training curve of any length
@@ -45,7 +45,7 @@ class TrainingSetup:
 
 def train(
     setup: TrainingSetup,
-    files: Files,
+    files: TrainingFiles,
     fingerprint: str,
     meta: dict[str, Any],
     process: ProcessContext,
@@ -91,7 +91,7 @@ class _Training:
     """The state of one call of `train`. saved: the step of the state that is on disk."""
 
     setup: TrainingSetup
-    files: Files
+    files: TrainingFiles
     fingerprint: str
     meta: dict[str, str]
     process: ProcessContext
@@ -193,7 +193,7 @@ def _total_steps(config: TrainConfig, epoch_steps: int) -> int:
     return min(all_epochs, config.steps or all_epochs)
 
 
-def _what_remains(files: Files, saved_step: int, validated: bool) -> str:
+def _what_remains(files: TrainingFiles, saved_step: int, validated: bool) -> str:
     sentences = [f"{files.last} and {files.best} are from the last and the best validation"] if validated else []
     if saved_step > 0:
         sentences.append(f"{files.state} is from step {saved_step}")

@@ -65,7 +65,7 @@ class DetectionTrainingModule(TrainingModule):
 
 
 class OwnLossTrainingModule(TrainingModule):
-    """Trains a detector by the losses of its kind. losses: see `detr_core.model.spec.Kind`."""
+    """Trains a detector by the losses of its kind. losses: see `detr_core.model.spec.DetectorKind`."""
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ from detr_core.storage import require_space
 
 
 @dataclass(frozen=True)
-class Files:
+class TrainingFiles:
     """The files that a training writes. state: the state to resume from. last, best: checkpoints of the detector."""
 
     state: Path
@@ -113,7 +113,7 @@ def load_state(
     return progress, f"resuming after step {progress.step}"
 
 
-def require_room(files: Files, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def require_room(files: TrainingFiles, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Raises StorageError if the file system has no room for the files of a training.
 
     The files are the state and two checkpoints, and a second copy of each while it replaces an earlier file. Temporary files of a

@@ -16,7 +16,7 @@ from pathlib import Path
 from detr_core.wording import counted
 from flows.profile.paths import Paths, relative
 from flows.rerun import comparison, worktree
-from flows.rerun.comparison import Comparison
+from flows.rerun.comparison import RunComparison
 from flows.rerun.worktree import RerunError
 from flows.runtime import arguments as command_line
 from flows.runtime import launch, stage_runner
@@ -144,7 +144,7 @@ def _run(command: list[str], folder: Path, environment: dict[str, str]) -> int:
         return process.wait()
 
 
-def _print_result(result: Comparison, condition: str) -> None:
+def _print_result(result: RunComparison, condition: str) -> None:
     compared = " and ".join([counted(result.values, "value"), *([counted(result.files, "file")] if result.files else [])])
     if not result.values + result.files:
         print("there is nothing to compare: the run recorded neither metrics nor digests of its results")

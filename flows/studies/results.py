@@ -21,7 +21,7 @@ from flows.studies.variants import Variant
 if TYPE_CHECKING:
     from detr_core.evaluate.average_precision import GroundTruth
     from detr_core.studies.claims import Claim
-    from detr_core.studies.comparison import Table
+    from detr_core.studies.comparison import StudyTable
 
 
 def varied(variant: Variant, keys: list[str]) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def write(
     whether to compute confidence intervals of the differences from the base, which takes a while.
     """
     from detr_core.evaluate.ground_truth import instances  # torch takes seconds to import
-    from detr_core.studies.comparison import Run, Table, difference, write_table
+    from detr_core.studies.comparison import Run, StudyTable, difference, write_table
 
     config = settings.studies.training[study]
     truth = instances(artifacts.dataset(paths)["val"]) if intervals else None
@@ -84,13 +84,13 @@ def write(
         rows.append(
             Run(*description, "finished", None, metrics, _curve(variant_paths), cost, ap_difference, validations, made_by)
         )
-    table = Table(study, paths.profile, config.paper, config.base, rows, config.median_of)
+    table = StudyTable(study, paths.profile, config.paper, config.base, rows, config.median_of)
     if truth is not None:
         table = dataclasses.replace(table, claims=_claims(settings, paths, table, runs, truth))
     return write_table(table, paths.training_studies / study)
 
 
-def _claims(settings: Profile, paths: Paths, table: Table, runs: Mapping[str, Variant], truth: GroundTruth) -> list[Claim]:
+def _claims(settings: Profile, paths: Paths, table: StudyTable, runs: Mapping[str, Variant], truth: GroundTruth) -> list[Claim]:
     """Returns the verdicts on the claims of a study, with what the profile's other studies say about the effect of a seed."""
     from detr_core.studies.comparison import read_table
     from detr_core.studies.training_claims import decide_claims, known_seed_spreads

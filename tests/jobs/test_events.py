@@ -10,7 +10,7 @@ import sys
 from tests.conftest import ROOT
 
 
-def test_what_two_processes_say_at_once_stays_whole_lines() -> None:
+def test_lines_of_two_processes_are_not_mixed() -> None:
     code = "from detr_core.jobs.events import _say\nfor i in range(2000): _say(kind='message', text=str(i))"
     reading, writing = os.pipe()
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}  # as torchrun's processes are started

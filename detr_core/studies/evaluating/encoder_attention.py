@@ -7,7 +7,7 @@ from pathlib import Path
 
 from detr_core.config import require
 from detr_core.data.config import ResizeConfig
-from detr_core.studies.claims import Comparison, MeasuredClaim, PaperClaim, SeedDifference, write_measured
+from detr_core.studies.claims import Comparison, PaperClaim, SeedDifference, write_measured
 from detr_core.studies.study import EvaluatingStudy, StudyConfig, StudyInputs
 
 
@@ -42,7 +42,7 @@ def run(inputs: StudyInputs, config: EncoderAttentionConfig, folder: Path) -> No
     if "same_class/times" in attention.metrics:
         own_times, class_times = attention.metrics["own/times"], attention.metrics["same_class/times"]
         comparison = Comparison("its own object against others of its class", SeedDifference(class_times, own_times, None, None))
-        write_measured([MeasuredClaim(CLAIM.text, CLAIM.published, "attention relative to the area", [comparison])], folder)
+        write_measured([CLAIM.with_measurements("attention relative to the area", [comparison])], folder)
 
 
 CLAIM = PaperClaim("The encoder separates instances", "pictures, without numbers")

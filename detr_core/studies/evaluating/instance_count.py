@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from detr_core.studies.claims import Comparison, MeasuredClaim, PaperClaim, SeedDifference, write_measured
+from detr_core.studies.claims import Comparison, PaperClaim, SeedDifference, write_measured
 from detr_core.studies.instance_count_config import InstanceCountConfig
 from detr_core.studies.study import EvaluatingStudy, Setting, StudyInputs
 
@@ -25,7 +25,7 @@ def run(inputs: StudyInputs, config: InstanceCountConfig, folder: Path) -> None:
         difference = SeedDifference(float(missed[trained - 1]), float(missed[-1]), None, None)
         comparisons.append(Comparison(f"{count.name}: {len(missed)} copies against {trained}", difference))
     if comparisons:
-        write_measured([MeasuredClaim(CLAIM.text, CLAIM.published, "missed share", comparisons)], folder)
+        write_measured([CLAIM.with_measurements("missed share", comparisons)], folder)
 
 
 def settings(folder: Path) -> list[Setting]:
