@@ -1,4 +1,4 @@
-"""The kinds of detectors. One row of `KINDS` holds all that the rest of the project has to know about a kind.
+"""Defines the kinds of detectors. One row of `KINDS` holds all that the rest of the project has to know about a kind.
 
 A new kind is a folder beside this file, a row, and its configuration (and that of its loss, if it has one of its own) in the two
 types of configurations. This module imports configurations only. The functions of a row import the code of their kind when they
@@ -70,7 +70,7 @@ class DefaultSchedule:
 
 
 @dataclass(frozen=True)
-class Kind:
+class DetectorKind:
     """What the project has to know about a kind of detector.
 
     config: its configuration, whose field `kind` has the key of this row in `KINDS` as its only value. builds_on: the folder
@@ -131,8 +131,8 @@ _LONG = DefaultSchedule(
 )
 _SHORT = DefaultSchedule(small=Duration(20_000, 12, 100), published=Duration(166_666, 25, 83), tuned=None, drop=0.8)
 
-KINDS: dict[str, Kind] = {
-    "detr": Kind(
+KINDS: dict[str, DetectorKind] = {
+    "detr": DetectorKind(
         config=DetrConfig,
         builds_on="transformer",
         build=_detr,
@@ -144,7 +144,7 @@ KINDS: dict[str, Kind] = {
         losses=None,
         schedule=_LONG,
     ),
-    "deformable": Kind(
+    "deformable": DetectorKind(
         config=DeformableConfig,
         builds_on="transformer",
         build=_deformable,
@@ -156,7 +156,7 @@ KINDS: dict[str, Kind] = {
         losses=None,
         schedule=_SHORT,
     ),
-    "faster_rcnn": Kind(
+    "faster_rcnn": DetectorKind(
         config=FasterRcnnConfig,
         builds_on="common",
         build=_faster_rcnn,
@@ -171,7 +171,7 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def kind_of(name: str) -> Kind:
+def kind_of(name: str) -> DetectorKind:
     """Returns the row of the kind with this name. Raises ConfigError, which lists the known kinds, if there is none."""
     if name not in KINDS:
         raise ConfigError(f"detector.kind: expected one of {', '.join(map(repr, KINDS))}, found {name!r}")
@@ -202,6 +202,6 @@ def build_detector(config: KindConfig, num_classes: int, attention_maps: Attenti
     kind = kind_of(config.kind)
     if attention_maps is None:
         return kind.build(config, num_classes)
-    can = "mask_head" in kind.capabilities
-    require(can, "detector.kind", f"{kinds_with('mask_head')}, which can have a mask head", config.kind)
+    supported = "mask_head" in kind.capabilities
+    require(supported, "detector.kind", f"{kinds_with('mask_head')}, which can have a mask head", config.kind)
     return kind.build(config, num_classes, attention_maps)

@@ -31,8 +31,8 @@ def queries(statistics: Mapping[str, Statistics]) -> int:
 
     It is at most the number that a detector can have; the check then names the images with more objects.
     """
-    most = max(split.most_objects for split in statistics.values())
-    return min(MOST_QUERIES, max(10, 10 * ceil(1.5 * most / 10)))
+    largest_number = max(split.most_objects for split in statistics.values())
+    return min(MOST_QUERIES, max(10, 10 * ceil(1.5 * largest_number / 10)))
 
 
 def fit(
@@ -45,7 +45,8 @@ def fit(
     """Sets the sizes in a profile's content: resize, crop, epochs, batch, positions, the grid of `instance-count`.
 
     content, studies: the contents of the profile's two files. statistics: of 'train' and 'val'. masks: the targets of the mask
-    head, None without one. tuned: training starts from a trained detector, at the sizes that it was trained on.
+    head, None without one. tuned: whether training starts from a trained detector, which then keeps the image sizes of its
+    training.
     """
     train = statistics["train"]
     images = sum(train.objects.values())
@@ -58,11 +59,11 @@ def fit(
     duration = default.small if small else default.tuned if tuned else default.published
     assert duration is not None, "a detector is tuned only if its kind can be, which the reading of its checkpoint requires"
     _schedule(detection, images, duration.epochs(images), default.drop)
-    stages = [detection]
+    sections = [detection]
     mask_head = content["train_panoptic"] if masks is not None else None
     content["train_panoptic"] = mask_head
     if mask_head is not None:
-        stages.append(mask_head)
+        sections.append(mask_head)
         mask_head["targets"] = masks
         mask_head["batch_size"], mask_head["accumulation"] = detection["batch_size"], 1
         _schedule(mask_head, images, max(2, min(25, detection["epochs"] // 4)), drop=0.6)
@@ -71,8 +72,8 @@ def fit(
     if "instance-count" in studies["evaluating"]:
         count = studies["evaluating"]["instance-count"]
         _fit_grid(count, content["detector"].get("queries"), longest if small else short)
-    for stage in stages:
-        stage["augmentation"] = _augmentation(short, longest, small)
+    for section in sections:
+        section["augmentation"] = _augmentation(short, longest, small)
     for file in (content, studies):
         _set_resize(file, {"short": [short], "longest": longest})
 

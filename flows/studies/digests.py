@@ -13,7 +13,7 @@ from detr_core.model.spec import kind_of
 from flows.profile import artifacts
 from flows.profile.paths import ROOT, Paths
 
-STAGES = {"detection": "train_detection", "panoptic": "train_panoptic", "evaluation": "evaluate"}  # folder -> stage
+STAGES = {"detection": "train_detection", "panoptic": "train_panoptic", "evaluation": "evaluate"}  # maps result folders to stages
 # No stage of its own measures the validations of a training and the costs of a detector. The code of the stage `evaluate` decides
 # them, together with these modules.
 VALIDATION = ("detr_core/jobs/validation.py",)
@@ -31,12 +31,12 @@ def code_digest(stage: str, kind: str | None, *more: str) -> str:
 
     kind: the kind of detector whose code is included; None for the code that all kinds share. more: further files.
     """
-    listed = [name for name in _graph()["stages"][stage]["deps"] if "${profile}" not in name]
+    names = [name for name in _graph()["stages"][stage]["deps"] if "${profile}" not in name]
     if kind is not None:
-        listed = [name.replace("${kind}", kind).replace("${builds_on}", kind_of(kind).builds_on) for name in listed]
-    named = [ROOT / name for name in (*listed, *more) if "${" not in name]
-    found = {file for path in named for file in (path, *path.rglob("*")) if file.is_file() and file.suffix != ".pyc"}
-    return combined_digest([(str(file.relative_to(ROOT)), digest(file)) for file in sorted(found)])
+        names = [name.replace("${kind}", kind).replace("${builds_on}", kind_of(kind).builds_on) for name in names]
+    paths = [ROOT / name for name in (*names, *more) if "${" not in name]
+    files = {file for path in paths for file in (path, *path.rglob("*")) if file.is_file() and file.suffix != ".pyc"}
+    return combined_digest([(str(file.relative_to(ROOT)), digest(file)) for file in sorted(files)])
 
 
 def _graph() -> dict[str, Any]:

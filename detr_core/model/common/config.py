@@ -1,4 +1,4 @@
-"""Configuration of the parts that every kind of detector has."""
+"""Defines the configuration of the parts that every kind of detector has."""
 
 from __future__ import annotations
 
