@@ -82,22 +82,25 @@ def study_table(table: Path) -> Table:
     content = read_table(table)
     runs, theirs = finished(content), published(content.study)
     names = [name for name in _COLUMNS if any(spread(each, f"val/{name}") for each in runs.values())]
+    apart_of = [name for name in ("AP", "PQ") if name == "AP" or any(mean_difference(each, name) for each in runs.values())]
     rows: list[Row] = []
     for variant, each in runs.items():
         values: list[float | None] = []
         for name in names:
             found = spread(each, f"val/{name}")
             values.append(None if found is None else 100 * found.mean)
-        apart = mean_difference(each)
-        values += [None, None, None] if apart is None else [100 * apart.value, 100 * apart.low, 100 * apart.high]
+        for name in apart_of:
+            apart = mean_difference(each, name)
+            values += [None, None, None] if apart is None else [100 * apart.value, 100 * apart.low, 100 * apart.high]
         values += [_cost(each[0], name) for name in _COST]
         rows.append((_label(variant, content), (*values, len(each))))
+    blank = [None] * 3 * len(apart_of)
     others: list[Row] = [
-        (row["model"], (*(row.get(name) for name in names), None, None, None, *(row.get(name) for name in _COST), None))
+        (row["model"], (*(row.get(name) for name in names), *blank, *(row.get(name) for name in _COST), None))
         for row in theirs["rows"]
     ]
     heads = tuple(name.replace("_", " ").replace("mask/", "mask ") for name in names)
-    apart_heads = ("AP minus base", "from", "to")
+    apart_heads = tuple(head for name in apart_of for head in (f"{name} minus base", "from", "to"))
     columns = (*heads, *apart_heads, *_COST.values(), "seeds")
     return Table("variant", columns, rows, others, theirs["source"], decimals=dict.fromkeys(list(_COST.values())[:3], 2))
 
@@ -126,7 +129,7 @@ def study_texts(table: Path, command: str) -> list[str]:
     machines = list(dict.fromkeys(str(run.cost["machine"]) for each in runs.values() for run in each if run.cost))
     if machines:
         texts.append(
-            "The difference from the base's AP has a 95% bootstrap interval over the validation images, averaged over seeds. "
+            "A difference from the base has a 95% bootstrap interval over the validation images, averaged over seeds. "
             f"A multiply-add counts as one FLOP; GFLOPs and images/s are means over the first 100 validation images, "
             f"on {', '.join(machines)}{_one_size(runs)}."
         )
@@ -163,8 +166,8 @@ def _finding(measured: Mapping[str, float], metric: str, content: comparison.Tab
     parts = []
     for variant in measured:
         if variant != content.base:
-            apart = mean_difference(runs[variant])
-            sure = "" if metric != "AP" or apart is None or apart.low > 0 or apart.high < 0 else ", which may be chance"
+            apart = mean_difference(runs[variant], metric)
+            sure = "" if apart is None or apart.low > 0 or apart.high < 0 else ", which may be chance"
             parts.append(f"{variant!r} {signed(measured[variant] - measured[content.base])}{sure}")
     return f"{text}; against {content.base!r}: {'; '.join(parts)}."
 

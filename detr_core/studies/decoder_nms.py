@@ -28,9 +28,12 @@ from detr_core.evaluate.inference import classes_in, forward_pass
 from detr_core.evaluate.results import result_rows
 from detr_core.model.spec import kind_of
 from detr_core.structures import RegionOutput
+from detr_core.studies.bootstrap import SAMPLES
 from detr_core.studies.claims import Comparison, MeasuredClaim, PaperClaim, SeedDifference
-from detr_core.studies.comparison import SAMPLES
 from detr_core.studies.study import StudyInputs
+
+Place = tuple[int, float | None]
+"""The place of a cell in the table: its decoder layer, from 1, and its threshold."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def decoder_nms(
     if "decoder_layers" not in kind_of(kind).capabilities:
         raise ConfigError(f"study decoder-nms: expected a checkpoint of a detector with decoder layers, found kind {kind!r}")
     classes = classes_in(inputs.categories, dataset)
-    rows: dict[tuple[int, float | None], list[np.ndarray]] = {}
+    rows: dict[Place, list[np.ndarray]] = {}
     process = single_process(inputs.device)
     for targets, _, output in forward_pass(inputs.model, dataset, batch_size, process, inputs.workers, inputs.reporter):
         sizes = [target.original_size for target in targets]
@@ -98,7 +101,7 @@ def decoder_nms(
 
 
 def measured_claims(
-    results: Mapping[tuple[int, float | None], np.ndarray],
+    results: Mapping[Place, np.ndarray],
     truth: GroundTruth,
     claims: tuple[PaperClaim, PaperClaim, PaperClaim],
 ) -> list[MeasuredClaim]:
@@ -106,41 +109,68 @@ def measured_claims(
 
     claims: that AP rises with every layer, that NMS helps the first layer most, and that it costs AP at the last layer.
     results: (decoder layer, threshold or None) -> rows of detections as `result_rows` makes them. The claims about NMS are those
-    of the highest threshold, which removes hardly more than duplicates; without NMS in the study they are left out.
+    of the highest threshold, which removes hardly more than duplicates. A claim has a reason instead of comparisons if the study
+    has no results with and without NMS, or the detector has one decoder layer.
     """
 
-    def difference(first: tuple[int, float | None], second: tuple[int, float | None]) -> SeedDifference:
-        key = (first, second)
-        if key not in known:
-            gain = bootstrap_differences(truth, results[first], results[second], SAMPLES)["AP"]
-            ap = coco_ap(truth, results[first], "bbox").metrics["AP"]
-            known[key] = SeedDifference(ap, ap + gain.value, gain.low, gain.high)
-        return known[key]
-
-    known: dict[tuple[tuple[int, float | None], tuple[int, float | None]], SeedDifference] = {}
-    layers = sorted({layer for layer, nms in results if nms is None})
-    measured = []
     rises, helps, costs = claims
-    if len(layers) > 1:
-        steps = [
-            Comparison(f"layer {after} against layer {before}", difference((before, None), (after, None)))
-            for before, after in itertools.pairwise(layers)
-        ]
-        measured.append(MeasuredClaim(rises.text, rises.published, "AP", steps))
+    layers = sorted({layer for layer, nms in results if nms is None})
     thresholds = [nms for _, nms in results if nms is not None]
-    if len(layers) > 1 and thresholds:
-        first, last, nms = layers[0], layers[-1], max(thresholds)
-        gains = {layer: difference((layer, None), (layer, nms)) for layer in layers}
-        name = f"NMS {nms:g}"
-        shrinks = [
-            Comparison(f"gain by {name} after layer {first} against layer {after}", _less(gains[first], gains[after]))
-            for after in layers[1:]
-        ]
-        gained = [Comparison(f"{name} after layer {first}", gains[first]), *shrinks]
-        measured.append(MeasuredClaim(helps.text, helps.published, "AP", gained))
-        without = [Comparison(f"no NMS after layer {last}", difference((last, nms), (last, None)))]
-        measured.append(MeasuredClaim(costs.text, costs.published, "AP", without))
+    if len(layers) < 2:
+        reason = "the detector has one decoder layer" if layers else "the study has no results without NMS"
+        return [MeasuredClaim(claim.text, claim.published, "AP", [], reason=reason) for claim in claims]
+    differences = _Differences(results, truth)
+    steps = [
+        Comparison(
+            f"layer {after} against layer {before}",
+            differences.of((before, None), (after, None)),
+            (f"layer {before}", f"layer {after}"),
+        )
+        for before, after in itertools.pairwise(layers)
+    ]
+    measured = [MeasuredClaim(rises.text, rises.published, "AP", steps)]
+    if not thresholds:
+        reason = "the study has no results with NMS"
+        return measured + [MeasuredClaim(claim.text, claim.published, "AP", [], reason=reason) for claim in (helps, costs)]
+    gained, without = _about_nms(differences, layers, max(thresholds))
+    measured.append(MeasuredClaim(helps.text, helps.published, "AP", gained))
+    measured.append(MeasuredClaim(costs.text, costs.published, "AP", [without]))
     return measured
+
+
+class _Differences:
+    """Computes differences of AP between cells of the table, once for each pair."""
+
+    def __init__(self, results: Mapping[Place, np.ndarray], truth: GroundTruth) -> None:
+        self._results, self._truth = results, truth
+        self._known: dict[tuple[Place, Place], SeedDifference] = {}
+
+    def of(self, first: Place, second: Place) -> SeedDifference:
+        """Returns the AP of the second cell minus that of the first, with its interval over the validation images."""
+        key = (first, second)
+        if key not in self._known:
+            gain = bootstrap_differences(self._truth, self._results[first], self._results[second], SAMPLES)["AP"]
+            ap = coco_ap(self._truth, self._results[first], "bbox").metrics["AP"]
+            self._known[key] = SeedDifference(ap, ap + gain.value, gain.low, gain.high)
+        return self._known[key]
+
+
+def _about_nms(differences: _Differences, layers: Sequence[int], nms: float) -> tuple[list[Comparison], Comparison]:
+    """Returns the comparisons for the claim that NMS helps the first layer most, and the one for its cost at the last layer."""
+    first, last = layers[0], layers[-1]
+    gains = {layer: differences.of((layer, None), (layer, nms)) for layer in layers}
+    without, with_nms = ({layer: f"layer {layer} {how}" for layer in layers} for how in ("without NMS", f"with NMS {nms:g}"))
+    shrinks = [
+        Comparison(
+            f"gain by NMS {nms:g} after layer {first} against layer {after}",
+            _less(gains[first], gains[after]),
+            (f"gain after layer {after}", f"gain after layer {first}"),
+        )
+        for after in layers[1:]
+    ]
+    helps = Comparison(f"NMS {nms:g} after layer {first}", gains[first], (without[first], with_nms[first]))
+    cost = differences.of((last, nms), (last, None))
+    return [helps, *shrinks], Comparison(f"no NMS after layer {last}", cost, (with_nms[last], without[last]))
 
 
 def _less(gain: SeedDifference, other: SeedDifference) -> SeedDifference:

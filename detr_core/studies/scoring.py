@@ -18,8 +18,8 @@ from detr_core.evaluate.boxes import postprocess_softmax
 from detr_core.evaluate.ground_truth import instances
 from detr_core.evaluate.inference import classes_in, forward_pass
 from detr_core.evaluate.results import result_rows, things_only
+from detr_core.studies.bootstrap import SAMPLES
 from detr_core.studies.claims import SeedDifference
-from detr_core.studies.comparison import SAMPLES
 from detr_core.studies.study import StudyInputs
 
 

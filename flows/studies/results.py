@@ -19,9 +19,10 @@ from flows.studies.digests import shared_digest
 from flows.studies.variants import Variant
 
 if TYPE_CHECKING:
-    from detr_core.evaluate.average_precision import GroundTruth
+    from detr_core.evaluate.average_precision import Difference
     from detr_core.studies.claims import Claim
-    from detr_core.studies.comparison import Table
+    from detr_core.studies.comparison import Run, Table
+    from detr_core.studies.intervals import Intervals
 
 
 def varied(variant: Variant, keys: list[str]) -> dict[str, Any]:
@@ -55,13 +56,13 @@ def write(
     """Writes the table of a study and returns its file.
 
     runs: every variant under every seed, by label. made: labels of the finished variants. failed: errors by label. intervals:
-    whether to compute confidence intervals of the differences from the base, which takes a while.
+    whether to compute confidence intervals of the differences from the base, and to decide the claims, which takes a while.
     """
-    from detr_core.evaluate.ground_truth import instances  # torch takes seconds to import
-    from detr_core.studies.comparison import Run, Table, difference, write_table
+    from detr_core.studies.comparison import Run, Table, write_table  # torch takes seconds to import
+    from detr_core.studies.intervals import Intervals
 
     config = settings.studies.training[study]
-    truth = instances(artifacts.dataset(paths)["val"]) if intervals else None
+    known = Intervals(artifacts.dataset(paths)["val"]) if intervals else None
     made_by = shared_digest(paths)
     rows = []
     for label, variant in runs.items():
@@ -71,9 +72,9 @@ def write(
             rows.append(Run(*about, "failed" if label in failed else "open", failed.get(label)))
             continue
         base = next(each for each in runs.values() if (each.name, each.seed) == (config.base, variant.seed))
-        apart = None
-        if truth is not None and base.label in made and base.label != label:
-            apart = difference(truth, base.paths(paths.profile).evaluation / "bbox.json", own.evaluation / "bbox.json")
+        apart: dict[str, Difference] = {}
+        if known is not None and base.label in made and base.label != label:
+            apart = _differences(known, base.paths(paths.profile).evaluation, own.evaluation)
         cost = json.loads((own.runs / "cost" / "cost.json").read_text(encoding="utf-8"))
         last, validations = _last_validations(own, variant.settings.train_detection.epochs, config.median_of)
         if config.median_of > 1 and not variants.is_measured_by_present_code(own, variant.settings.detector.kind):
@@ -81,25 +82,33 @@ def write(
         metrics = variants.metrics(own) | last
         rows.append(Run(*about, "finished", None, metrics, _curve(own), cost, apart, validations, made_by))
     table = Table(study, paths.profile, config.paper, config.base, rows, config.median_of)
-    if truth is not None:
-        table = dataclasses.replace(table, claims=_claims(settings, paths, table, runs, truth))
+    if known is not None:
+        table = dataclasses.replace(table, claims=_claims(settings, paths, table, runs, known))
     return write_table(table, paths.training_studies / study)
 
 
-def _claims(settings: Profile, paths: Paths, table: Table, runs: Mapping[str, Variant], truth: GroundTruth) -> list[Claim]:
+def _differences(intervals: Intervals, base: Path, other: Path) -> dict[str, Difference]:
+    """Returns the differences of the metrics that both evaluations, given by their folders, have."""
+    from detr_core.studies.comparison import COMPARED
+
+    found = {metric: intervals.difference(base, other, metric) for metric in COMPARED}
+    return {metric: difference for metric, difference in found.items() if difference is not None}
+
+
+def _claims(settings: Profile, paths: Paths, table: Table, runs: Mapping[str, Variant], intervals: Intervals) -> list[Claim]:
     """Returns the verdicts on the claims of a study, with what the profile's other studies say about the effect of a seed."""
     from detr_core.studies.comparison import read_table
     from detr_core.studies.training_claims import decide_claims, known_seed_spreads
 
     config = settings.studies.training[table.study]
     others = [read_table(file) for file in paths.training_studies.glob("*/study.json") if file.parent.name != table.study]
-    made = {(variant.name, variant.seed): variant.paths(paths.profile).evaluation / "bbox.json" for variant in runs.values()}
+    made = {(variant.name, variant.seed): variant.paths(paths.profile).evaluation for variant in runs.values()}
     return decide_claims(
         config.claims,
         table,
         list(config.overrides()),
         lambda run: made[run.variant, run.seed],
-        truth,
+        intervals,
         known_seed_spreads([table, *others]),
     )
 
@@ -124,11 +133,18 @@ def is_complete(table: Path, runs: Mapping[str, Variant], config: TrainingStudyC
     from detr_core.studies.comparison import read_table
 
     content = read_table(table)
-    there = [(run.variant, run.seed, run.status, run.difference is not None) for run in content.runs]
-    decided = (content.base, content.median_of, [claim.text for claim in content.claims])
-    expected = (config.base, config.median_of, [claim.text for claim in config.claims])
-    complete = [(run.name, run.seed, "finished", run.name != content.base) for run in runs.values()]
-    return there == complete and decided == expected
+    if (content.base, content.median_of) != (config.base, config.median_of):
+        return False
+    there = [(run.variant, run.seed, run.status) for run in content.runs]
+    asked = [claim.asks(list(config.overrides())) for claim in config.claims]
+    complete = [(run.name, run.seed, "finished") for run in runs.values()]
+    differ = all(_has_differences(run) for run in content.runs if run.variant != content.base)
+    return there == complete and differ and [claim.asks for claim in content.claims] == asked
+
+
+def _has_differences(run: Run) -> bool:
+    """Returns whether a run that is not the base's has the differences of its main metrics from the base's."""
+    return all(name in run.differences for name in ("AP", "PQ") if f"val/{name}" in (run.metrics or {}))
 
 
 def key_metrics(table: Path) -> dict[str, float]:

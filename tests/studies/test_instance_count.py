@@ -164,7 +164,8 @@ def test_classes_without_an_object_that_stands_free_are_left_out_or_refused(data
 def test_written_counts(tmp_path: Path) -> None:
     example = Example(torch.zeros(3, 4, 4, dtype=torch.uint8), torch.tensor([[0.0, 1, 2, 3]]), torch.tensor([0.5]), 2, 1)
     results = [
-        ClassCount("cat", 3, np.array([[1, 1], [1, 2]]), example), ClassCount("dog", 1, np.array([[0, 1], [0, 0]]), example)
+        ClassCount("cat", 3, np.array([[1, 1], [1, 2]]), example, 2),
+        ClassCount("dog", 1, np.array([[0, 1], [0, 0]]), example, 2),
     ]  # fmt: skip
     write_counts(results, tmp_path)
     cat, dog = json.loads((tmp_path / "counts.json").read_text())

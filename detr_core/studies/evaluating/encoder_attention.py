@@ -7,7 +7,7 @@ from pathlib import Path
 
 from detr_core.config import require
 from detr_core.data.config import ResizeConfig
-from detr_core.studies.claims import Comparison, MeasuredClaim, PaperClaim, SeedDifference, write_measured
+from detr_core.studies.claims import MeasuredClaim, PaperClaim, write_measured
 from detr_core.studies.study import EvaluatingStudy, StudyConfig, StudyInputs
 
 
@@ -33,16 +33,22 @@ class EncoderAttentionConfig(StudyConfig):
 def run(inputs: StudyInputs, config: EncoderAttentionConfig, folder: Path) -> None:
     """Writes the attention by region, and the maps of some images, to `folder`."""
     from detr_core.evaluate.ground_truth import has_masks, instances
+    from detr_core.studies.attention_mass import compared
     from detr_core.studies.encoder_attention import encoder_attention, write_encoder_attention
 
     split = inputs.splits["val"]
     dataset = inputs.dataset(config.resize, masks=split.panoptic is not None or has_masks(instances(split)))
     attention = encoder_attention(inputs, dataset, config.pictures, config.points, config.batch_size)
     write_encoder_attention(attention, dataset, folder)
+    comparisons, reason = [], "no validation image has two objects of a class"
     if "same_class/times" in attention.metrics:
-        own, others = attention.metrics["own/times"], attention.metrics["same_class/times"]
-        comparison = Comparison("its own object against others of its class", SeedDifference(others, own, None, None))
-        write_measured([MeasuredClaim(CLAIM.text, CLAIM.published, "attention relative to the area", [comparison])], folder)
+        others, own = attention.masses["same_class"], attention.masses["own"]
+        names = ("other objects of the class", "the object itself")
+        comparisons, reason = [compared("its own object against others of its class", names, others, own)], ""
+    claim = MeasuredClaim(
+        CLAIM.text, CLAIM.published, "attention relative to the area", comparisons, percent=False, reason=reason
+    )
+    write_measured([claim], folder)
 
 
 CLAIM = PaperClaim("The encoder separates instances", "pictures, without numbers")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from detr_core.studies.claims import Comparison, MeasuredClaim, PaperClaim, SeedDifference, write_measured
+from detr_core.studies.claims import MeasuredClaim, PaperClaim, write_measured
 from detr_core.studies.instance_count_config import InstanceCountConfig
 from detr_core.studies.study import EvaluatingStudy, Setting, StudyInputs
 
@@ -16,16 +16,13 @@ def run(inputs: StudyInputs, config: InstanceCountConfig, folder: Path) -> None:
 
     counts = instance_count(inputs, inputs.dataset(None), config)
     write_counts(counts, folder)
-    comparisons = []
-    for count in counts:
-        missed = count.missed.mean(1)
-        trained = max(count.most_in_training, 1)
-        if trained >= len(missed):
-            continue  # the grid has no more cells than a training image has objects
-        difference = SeedDifference(float(missed[trained - 1]), float(missed[-1]), None, None)
-        comparisons.append(Comparison(f"{count.name}: {len(missed)} copies against {trained}", difference))
-    if comparisons:
-        write_measured([MeasuredClaim(CLAIM.text, CLAIM.published, "missed share", comparisons)], folder)
+    trained = [max(count.most_in_training, 1) for count in counts]
+    comparisons = [
+        count.compared(most, len(count.found)) for count, most in zip(counts, trained, strict=True) if most < len(count.found)
+    ]
+    reason = "" if comparisons else "the grid has no more cells than a training image has objects"
+    claim = MeasuredClaim(CLAIM.text, CLAIM.published, "missed share", comparisons, unit="object", reason=reason)
+    write_measured([claim], folder)
 
 
 def settings(folder: Path) -> list[Setting]:
