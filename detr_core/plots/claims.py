@@ -61,7 +61,7 @@ def decided_claims(studies: Path, profile: ProfileStudies) -> dict[str, list[Dec
     decided = {}
     for study, stated in profile.claims.items():
         table = next((table for table in tables if table.study == study), None)
-        if table is not None:
+        if stated and table is not None:
             decided[study] = [_of_training_study(claim, table, profile.made_by) for claim in stated]
         elif stated:
             decided[study] = _of_evaluating_study(studies, study, stated, tables)
@@ -75,14 +75,17 @@ def verdict_counts(claims: Sequence[DecidedClaim]) -> dict[Verdict, int]:
 
 
 def summary(claims: Sequence[DecidedClaim]) -> str:
-    """Returns a sentence with the number of claims by verdict."""
-    counts = ", ".join(f"{count} {verdict}" for verdict, count in verdict_counts(claims).items() if count)
-    return f"{counted(len(claims), 'claim')}: {counts}."
+    """Returns a sentence with the number of claims, also by verdict."""
+    return f"{counted(len(claims), 'claim')}: {_by_verdict(claims)}."
 
 
 def link_to(study: str, claims: Sequence[DecidedClaim]) -> Link:
     """Returns a link to the claims of a study on the page of claims."""
-    return Link(f"{PAGE}#study-{study}", f"The paper's claims about this study: {summary(claims)}")
+    return Link(f"{PAGE}#study-{study}", f"The paper's claims about this study: {_by_verdict(claims)}")
+
+
+def _by_verdict(claims: Sequence[DecidedClaim]) -> str:
+    return ", ".join(f"{count} {verdict}" for verdict, count in verdict_counts(claims).items() if count)
 
 
 def _of_training_study(stated: PaperClaim, table: Table, made_by: str | None) -> DecidedClaim:
