@@ -231,6 +231,14 @@ def test_the_report_is_one_page(trained: Trained) -> None:
     page = (trained.paths.report / "index.html").read_text(encoding="utf-8")
     assert "tiny" in page
     assert "reports/tiny/index.html" in trained.reporters["report"].messages[-1]
+    claims = (trained.paths.report / "claims.html").read_text(encoding="utf-8")
+    assert 'href="claims.html#study-scoring"' in page
+    for study, stated in ((name, tiny_settings().studies.claims(name)) for name in tiny_settings().studies.evaluating):
+        assert f'id="study-{study}"' in claims
+        assert f"python -m flows.studies {study} --profile tiny" in claims
+        for claim in stated:
+            assert claim.text in claims
+            assert claim.published in claims
 
 
 def test_a_dataset_folder_is_evaluated_in_place(trained: Trained, copy: Paths) -> None:

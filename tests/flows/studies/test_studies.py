@@ -23,6 +23,7 @@ from flows.profile.paths import Paths, relative
 from flows.profile.settings import Profile
 from flows.runtime import launch
 from flows.runtime.locks import exclusive
+from flows.studies import results
 from flows.studies.training import Study, StudyError, shares
 from flows.studies.variants import build_digests, makers, variants_of
 from tests.conftest import Trained, copy_data, tiny_parameters, write_parameters
@@ -72,8 +73,8 @@ def test_a_study_is_made_once_and_again_only_as_far_as_something_changed(where: 
     assert without.overrides == {**STEP, "detector.encoder_layers": 0}
     assert without.metrics is not None
     assert {"val/AP", "val/AP50", "train/loss", "val/PQ"} & without.metrics.keys() == {"val/AP", "val/AP50", "train/loss"}
-    assert without.difference is not None
-    assert base.difference is None
+    assert list(without.differences) == ["AP"]
+    assert base.differences == {}
     assert without.cost is not None
     assert base.cost is not None
     assert without.cost["parameters"] < base.cost["parameters"]
@@ -125,24 +126,40 @@ def test_a_table_holds_what_is_finished_and_says_what_failed(where: Paths) -> No
     assert [(run.status, run.error, run.metrics is None) for run in runs] == [
         ("finished", None, False), ("failed", "out of luck", True),
     ]  # fmt: skip
-    assert runs[0].difference is None, "there is no base to compare with"
+    assert runs[0].differences == {}, "there is no base to compare with"
 
 
 def test_a_study_of_masks_trains_the_head_and_shares_the_detector(where: Paths) -> None:
     heads = {"maps": {}, "none": {"train_panoptic.attention_maps": "none", "train_panoptic.attention_gain": 1}}
     steps = STEP | {"train_panoptic.epochs": 1, "train_panoptic.steps": 1}
     content = tiny_parameters()
-    heads_study = {"paper": "Table 5", "base": "maps", "seeds": [0], "median_of": 1, "set": steps, "variants": heads}
+    claim = {"text": "Maps raise PQ", "published": "none", "metric": "PQ", "ascending": ["none", "maps"]}
+    heads_study = {"paper": "Table 5", "base": "maps", "seeds": [0], "median_of": 1, "set": steps, "variants": heads,
+                   "claims": [claim]}  # fmt: skip
     content["studies"] = {"evaluating": {}, "training": {"heads": heads_study}}
     study = Study("heads", build(Profile, content, "tiny.yaml"), where)
     assert make_all(study) == {
         "maps-seed0": ["the variant begins"],
         "none-seed0": ["the variant begins", "detection: copying the result of heads/maps-seed0, which has the same inputs"],
     }
-    study.write(intervals=False)
-    for run in read_table(where.training_studies / "heads" / "study.json").runs:
-        assert run.metrics is not None
-        assert "val/PQ" in run.metrics
+    study.write(intervals=True)
+    file = where.training_studies / "heads" / "study.json"
+    table = read_table(file)
+    maps, none = (run.metrics or {} for run in table.runs)
+    apart = table.runs[1].differences
+    assert list(apart) == ["AP", "mask/AP", "PQ", "PQ_things", "PQ_stuff"]
+    for metric, difference in apart.items():
+        assert difference.value == pytest.approx(none[f"val/{metric}"] - maps[f"val/{metric}"]), metric
+        assert difference.low <= difference.high
+    (decided,) = table.claims
+    assert (decided.differences[0].low, decided.differences[0].high) == pytest.approx((-apart["PQ"].high, -apart["PQ"].low))
+    assert decided.verdict == "undecided", "one seed"
+    assert results.is_complete(file, study.variants, study.config)
+    content = json.loads(file.read_text())
+    for each in content["runs"]:
+        each["difference"] = each.pop("differences").get("AP")
+    file.write_text(json.dumps(content))
+    assert not results.is_complete(file, study.variants, study.config), "a table of an earlier version is written again"
     ours, theirs = (where.training_studies / "heads" / label / "detection" / "checkpoint.pt" for label in study.variants)
     assert ours.read_bytes() == theirs.read_bytes()
 
@@ -304,7 +321,7 @@ def test_the_command_names_what_failed_and_mlflow_has_each_variant(
     assert said in done.stderr
     table = json.loads((checkout / "runs/tiny/studies/training/depth/study.json").read_text())
     assert [run["status"] for run in table["runs"]] == ["finished", "finished", "failed"]
-    assert table["runs"][0]["difference"] is not None
+    assert table["runs"][0]["differences"].keys() == {"AP"}
 
     report = checkout / "reports/tiny/index.html"
     assert "reports/tiny/index.html: writing the report again" in done.stdout + done.stderr
