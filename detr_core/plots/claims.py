@@ -15,10 +15,9 @@ from detr_core.studies.claims import (
     MeasuredClaim,
     PaperClaim,
     Verdict,
-    not_measured,
     read_measured,
 )
-from detr_core.studies.comparison import Table, finished, read_table
+from detr_core.studies.comparison import StudyTable, finished, read_table
 from detr_core.studies.verdicts import decide_measured
 from detr_core.wording import counted
 
@@ -59,18 +58,18 @@ def decided_claims(studies: Path, profile: ProfileStudies) -> dict[str, list[Dec
     """
     tables = [read_table(file) for file in sorted(studies.glob("training/*/study.json"))]
     decided = {}
-    for study, stated in profile.claims.items():
+    for study, claims in profile.claims.items():
         table = next((table for table in tables if table.study == study), None)
-        if stated and table is not None:
-            decided[study] = [_of_training_study(claim, table, profile.made_by) for claim in stated]
-        elif stated:
-            decided[study] = _of_evaluating_study(studies, study, stated, tables)
+        if claims and table is not None:
+            decided[study] = [_of_training_study(claim, table, profile.made_by) for claim in claims]
+        elif claims:
+            decided[study] = _of_evaluating_study(studies, study, claims, tables)
     return decided
 
 
 def verdict_counts(claims: Sequence[DecidedClaim]) -> dict[Verdict, int]:
     """Returns the number of claims with each verdict."""
-    counts = Counter(each.claim.verdict for each in claims)
+    counts = Counter(decided.claim.verdict for decided in claims)
     return {verdict: counts[verdict] for verdict in get_args(Verdict)}
 
 
@@ -88,22 +87,24 @@ def _by_verdict(claims: Sequence[DecidedClaim]) -> str:
     return ", ".join(f"{count} {verdict}" for verdict, count in verdict_counts(claims).items() if count)
 
 
-def _of_training_study(stated: PaperClaim, table: Table, made_by: str | None) -> DecidedClaim:
-    claim = next((claim for claim in table.claims if _is_about(claim, stated, table)), None)
+def _of_training_study(paper_claim: PaperClaim, table: StudyTable, made_by: str | None) -> DecidedClaim:
+    claim = next((claim for claim in table.claims if _is_about(claim, paper_claim, table)), None)
     if claim is None:
-        return DecidedClaim(not_measured(stated, "the study's table does not decide this claim; the command decides it"))
-    old = made_by is not None and any(run.made_by not in (None, made_by) for run in table.runs)
-    return DecidedClaim(_of_earlier_code(claim) if old else claim)
+        return DecidedClaim(paper_claim.not_measured("the study's table does not decide this claim; the command decides it"))
+    outdated = made_by is not None and any(run.made_by not in (None, made_by) for run in table.runs)
+    return DecidedClaim(_of_earlier_code(claim) if outdated else claim)
 
 
-def _is_about(claim: Claim, stated: PaperClaim, table: Table) -> bool:
-    """Returns whether a claim of the table is the stated one, also after a change of the profile."""
-    if isinstance(stated, ClaimConfig):
-        return claim.asks == stated.asks(list(dict.fromkeys(run.variant for run in table.runs)))
-    return claim.text == stated.text
+def _is_about(claim: Claim, paper_claim: PaperClaim, table: StudyTable) -> bool:
+    """Returns whether a claim of the table is the one that the profile states, also after a change of the profile."""
+    if isinstance(paper_claim, ClaimConfig):
+        return claim.asks == paper_claim.asks(list(dict.fromkeys(run.variant for run in table.runs)))
+    return claim.text == paper_claim.text
 
 
-def _of_evaluating_study(studies: Path, study: str, stated: Sequence[PaperClaim], tables: Sequence[Table]) -> list[DecidedClaim]:
+def _of_evaluating_study(
+    studies: Path, study: str, claims: Sequence[PaperClaim], tables: Sequence[StudyTable]
+) -> list[DecidedClaim]:
     """Returns the claims about an evaluating study.
 
     The study measures its claims with the profile's detector, and also with the detectors that training studies have trained with
@@ -112,28 +113,28 @@ def _of_evaluating_study(studies: Path, study: str, stated: Sequence[PaperClaim]
     folder = studies / "evaluating" / study
     was_run = (folder / "metrics.json").is_file() or (folder / "claims.json").is_file()
     reason = "the results of the study do not have this claim; the command measures it" if was_run else "the study was not run"
-    own = {claim.text: claim for claim in read_measured(folder)}
+    measured = {claim.text: claim for claim in read_measured(folder)}
     rows = [
-        DecidedClaim(decide_measured([own[claim.text]], None) if claim.text in own else not_measured(claim, reason))
-        for claim in stated
+        DecidedClaim(decide_measured([measured[claim.text]], None) if claim.text in measured else claim.not_measured(reason))
+        for claim in claims
     ]
     for table in tables:
         for variant, runs in finished(table).items():
             folders = [studies / "training" / table.study / f"{variant}-seed{run.seed}" / study for run in runs]
-            measured = [claims for folder in folders if (claims := read_measured(folder))]
-            detectors = f"{variant} of the study {table.study}, {counted(len(measured), 'seed')}"
-            rows += [DecidedClaim(claim, detectors) for claim in _over_seeds(measured, stated)]
+            by_seed = [measured_claims for folder in folders if (measured_claims := read_measured(folder))]
+            detectors = f"{variant} of the study {table.study}, {counted(len(by_seed), 'seed')}"
+            rows += [DecidedClaim(claim, detectors) for claim in _over_seeds(by_seed, claims)]
     return rows
 
 
-def _over_seeds(detectors: Sequence[Sequence[MeasuredClaim]], stated: Sequence[PaperClaim]) -> list[Claim]:
-    """Returns the stated claims that were measured with all of these detectors, or with some, decided over the latter."""
-    found = []
-    for claim in stated:
-        same = [each for claims in detectors for each in claims if each.text == claim.text]
-        if same:
-            found.append(decide_measured(same, None))
-    return found
+def _over_seeds(detectors: Sequence[Sequence[MeasuredClaim]], claims: Sequence[PaperClaim]) -> list[Claim]:
+    """Returns the claims that were measured with at least one of these detectors, decided over those that measured them."""
+    decided = []
+    for claim in claims:
+        by_seed = [measured for detector in detectors for measured in detector if measured.text == claim.text]
+        if by_seed:
+            decided.append(decide_measured(by_seed, None))
+    return decided
 
 
 def _of_earlier_code(claim: Claim) -> Claim:

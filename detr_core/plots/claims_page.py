@@ -36,9 +36,9 @@ def write_claims_page(profile: str, claims: Mapping[str, Sequence[DecidedClaim]]
     environment = templates()
     environment.filters["marks"] = marks
     environment.filters["units"] = _units
-    everything = [each for of_study in claims.values() for each in of_study]
+    all_claims = [decided for study_claims in claims.values() for decided in study_claims]
     page = environment.get_template("claims.html.j2").render(
-        profile=profile, claims=claims, counts=verdict_counts(everything), commands=studies.commands, places=studies.places
+        profile=profile, claims=claims, counts=verdict_counts(all_claims), commands=studies.commands, places=studies.places
     )
     (out / PAGE).write_text(page, encoding="utf-8")
     return out / PAGE
@@ -46,29 +46,28 @@ def write_claims_page(profile: str, claims: Mapping[str, Sequence[DecidedClaim]]
 
 def marks(claim: Claim) -> list[Mark | None]:
     """Returns a mark for each difference of a claim, all on the same scale; None for a difference that was not measured."""
-    bounds = [
-        abs(value) for each in claim.differences for value in (each.value, each.low, each.high, claim.within) if value is not None
-    ]
+    values = [value for difference in claim.differences for value in (difference.value, difference.low, difference.high)]
+    bounds = [abs(value) for value in (*values, claim.within) if value is not None]
     scale = _WIDEST / max(bounds) if bounds and max(bounds) > 0 else 0.0
 
     def place(value: float) -> float:
         return 50 + scale * value
 
-    def mark(each: ClaimDifference) -> Mark | None:
-        if each.value is None:
+    def mark(difference: ClaimDifference) -> Mark | None:
+        if difference.value is None:
             return None
-        low, high = (each.value if bound is None else bound for bound in (each.low, each.high))
+        low, high = (difference.value if bound is None else bound for bound in (difference.low, difference.high))
         limits = None if claim.within is None else (place(-claim.within), place(claim.within))
-        return Mark(place(each.value), place(low), place(high), limits)
+        return Mark(place(difference.value), place(low), place(high), limits)
 
-    return [mark(each) for each in claim.differences]
+    return [mark(difference) for difference in claim.differences]
 
 
 def _units(claim: Claim) -> str:
     """Returns what the intervals of a claim are over, such as '10 objects'; '' if none of its differences has an interval."""
-    if all(each.low is None for each in claim.differences):
+    if all(difference.low is None for difference in claim.differences):
         return ""
-    numbers = sorted({each.units for each in claim.differences if each.units is not None})
+    numbers = sorted({difference.units for difference in claim.differences if difference.units is not None})
     if not numbers:
         return f"the {claim.unit}s"
     return counted(numbers[0], claim.unit) if len(numbers) == 1 else f"{numbers[0]:,} to {counted(numbers[-1], claim.unit)}"

@@ -59,8 +59,8 @@ class Results:
 
 
 @dataclass(frozen=True)
-class _Val:
-    """What the val split was measured with: the split, the metrics, and the number of images to show."""
+class _Validation:
+    """The val split, the metrics that were measured on it, and the number of its images that the report shows."""
 
     split: Split
     metrics: Mapping[str, float]
@@ -82,7 +82,7 @@ def write_report(results: Results, out: Path, pictures: int, links: Mapping[str,
         raise ReportError(f"{file}: expected an evaluation's metrics, found no such file; run the stage evaluate first")
     plots = out / "plots"
     plots.mkdir(parents=True, exist_ok=True)
-    val = _Val(split, json.loads(file.read_bytes()), pictures)
+    val = _Validation(split, json.loads(file.read_bytes()), pictures)
     published = json.loads((_HERE / "published.json").read_bytes())
     truth = read_annotations(split, "instances" if split.panoptic is None else "panoptic", masks=False)
     # Published metrics were measured on COCO, so they can't be compared with those of a detector of other classes.
@@ -94,16 +94,16 @@ def write_report(results: Results, out: Path, pictures: int, links: Mapping[str,
         _errors(results.evaluation),
         _panoptic(results, val, plots, published_tables["panoptic"]),
         _claims(claims),
-        *(_with_claims(each, claims) for each in study_sections(results.studies, plots, published, studies.commands)),
+        *(_with_claims(section, claims) for section in study_sections(results.studies, plots, published, studies.commands)),
     ]
     key_metrics = {name: tables.percent(val.metrics, key) for name, key in _KEY_METRICS.items() if val.metrics.get(key, -1) >= 0}
-    shown = [section for section in sections if section is not None]
+    existing_sections = [section for section in sections if section is not None]
     top = None
     if claims:
         write_claims_page(results.profile, claims, studies, out)
         top = Link(PAGE, "The paper's claims with their verdicts")
     text = _summary(truth, results.detection, results.panoptic)
-    page = write_page(results.profile, text, key_metrics, shown, links, out, top)
+    page = write_page(results.profile, text, key_metrics, existing_sections, links, out, top)
     vectors = out / "vectors"
     vectors.mkdir(exist_ok=True)
     for file in plots.glob("*.svg"):  # in a folder of their own, so that `plots` has each plot once
@@ -127,22 +127,22 @@ def _summary(truth: Annotations, detection: Path, panoptic: Path) -> str:
     return (f"This run trained {', then '.join(trained)}. " if trained else "") + measured
 
 
-def _detection(results: Results, val: _Val, plots: Path, published: Mapping[str, Any] | None) -> Section:
-    shown = {"Average precision and recall": tables.average_precision(val.metrics)}
+def _detection(results: Results, val: _Validation, plots: Path, published: Mapping[str, Any] | None) -> Section:
+    section_tables = {"Average precision and recall": tables.average_precision(val.metrics)}
     per_class = optional(results.evaluation / "per_class.json")
     if per_class.get("bbox"):
-        shown["By class"] = tables.average_precision_per_class(per_class)
+        section_tables["By class"] = tables.average_precision_per_class(per_class)
     if published is not None:
-        shown["Comparison with published metrics"] = tables.beside_published(val.metrics, published, results.profile)
-    there = (results.evaluation / "bbox.json").is_file()
-    drawn = detection_pictures(val.split, results.evaluation, plots, val.pictures) if there else []
+        section_tables["Comparison with published metrics"] = tables.beside_published(val.metrics, published, results.profile)
+    exists = (results.evaluation / "bbox.json").is_file()
+    pictures = detection_pictures(val.split, results.evaluation, plots, val.pictures) if exists else []
     return Section(
         "detection",
         "Detection",
         ["COCO's metrics on the validation images, in percent."],
         _curves(results.detection, plots, "detection"),
-        shown,
-        _pictures(drawn, "Detections"),
+        section_tables,
+        _pictures(pictures, "Detections"),
         f"The left side shows the ground truth, the right side the detections with a score of {SHOWN_SCORE:g} and above. "
         "The images are evenly spaced over the validation set and not selected by hand.",
     )
@@ -156,25 +156,25 @@ def _errors(evaluation: Path) -> Section | None:
     return Section("errors", "Kinds of errors", [text], tables={"": tables.errors(breakdown)})
 
 
-def _panoptic(results: Results, val: _Val, plots: Path, published: Mapping[str, Any] | None) -> Section | None:
+def _panoptic(results: Results, val: _Validation, plots: Path, published: Mapping[str, Any] | None) -> Section | None:
     if "val/PQ" not in val.metrics:
         return _instance_masks(results.panoptic, plots)
-    shown = {"Panoptic quality": tables.panoptic_quality(val.metrics)}
+    section_tables = {"Panoptic quality": tables.panoptic_quality(val.metrics)}
     per_class = optional(results.evaluation / "per_class.json")
     if per_class.get("panoptic"):
-        shown["By class"] = tables.panoptic_quality_per_class(per_class["panoptic"])
+        section_tables["By class"] = tables.panoptic_quality_per_class(per_class["panoptic"])
     if published is not None:
-        shown["Comparison with published metrics"] = tables.beside_published(val.metrics, published, results.profile)
-    there = (results.evaluation / "panoptic.json").is_file()
-    drawn = panoptic_pictures(val.split, results.evaluation, plots, val.pictures) if there else []
+        section_tables["Comparison with published metrics"] = tables.beside_published(val.metrics, published, results.profile)
+    exists = (results.evaluation / "panoptic.json").is_file()
+    pictures = panoptic_pictures(val.split, results.evaluation, plots, val.pictures) if exists else []
     return Section(
         "panoptic",
         "Panoptic segmentation",
         ["Every pixel belongs to one object or one kind of stuff. For each class, PQ = SQ × RQ: SQ is the mean IoU of matched "
          "segments, RQ is the F1 score of the matching. All metrics are in percent."],
         _curves(results.panoptic, plots, "panoptic"),
-        shown,
-        _pictures(drawn, "Panoptic maps"),
+        section_tables,
+        _pictures(pictures, "Panoptic maps"),
         "Each picture shows the image, its ground truth and the prediction. Objects of a class have shades of its colour; "
         "pixels of no segment are dark.",
     )  # fmt: skip
@@ -195,9 +195,9 @@ def _claims(claims: Mapping[str, Sequence[DecidedClaim]]) -> Section | None:
     """Returns the section with the number of claims by verdict, and a link to the page of claims; None without claims."""
     if not claims:
         return None
-    everything = [each for of_study in claims.values() for each in of_study]
+    all_claims = [decided for study_claims in claims.values() for decided in study_claims]
     link = Link(PAGE, "All claims with published and measured values, intervals and verdicts")
-    return Section("claims", "The paper's claims", [summary(everything)], link=link)
+    return Section("claims", "The paper's claims", [summary(all_claims)], link=link)
 
 
 def _with_claims(section: Section, claims: Mapping[str, Sequence[DecidedClaim]]) -> Section:
@@ -212,5 +212,5 @@ def _curves(training: Path, plots: Path, name: str) -> list[Markup]:
     return [inline(path) for path in training_curves(training / "history.jsonl", plots, name) if path.suffix == ".svg"]
 
 
-def _pictures(files: Sequence[Path], what: str) -> list[tuple[str, str]]:
-    return [(jpeg(file), f"{what} of image {file.stem.rpartition('_')[2]}") for file in files]
+def _pictures(files: Sequence[Path], subject: str) -> list[tuple[str, str]]:
+    return [(jpeg(file), f"{subject} of image {file.stem.rpartition('_')[2]}") for file in files]

@@ -28,15 +28,28 @@ class PaperClaim:
     text: str
     published: str
 
+    def with_measurements(
+        self, metric: str, comparisons: Sequence[Comparison], unit: str = VALIDATION_IMAGE, percent: bool = True
+    ) -> MeasuredClaim:
+        """Returns this claim with what an evaluating study measured about it. metric, unit, percent: see MeasuredClaim."""
+        return MeasuredClaim(self.text, self.published, metric, comparisons, unit, percent)
+
+    def without_measurements(self, reason: str) -> MeasuredClaim:
+        """Returns this claim of an evaluating study that could not measure it. reason: why."""
+        return MeasuredClaim(self.text, self.published, "", [], reason=reason)
+
+    def not_measured(self, reason: str) -> Claim:
+        """Returns this claim with the verdict that it was not measured. reason: why."""
+        return Claim(self.text, self.published, "", (), (), "not measured", reason)
+
 
 @dataclass(frozen=True)
 class ClaimConfig(PaperClaim):
     """A claim of the paper about the variants of a training study.
 
-    metric: the metric that is compared, such as AP, APs
-    or PQ. Exactly one of the other keys says which differences the claim is about: `ascending` lists variants from the lowest to
-    the highest metric, `lowest` or `highest` names a variant that is below or above all others, and `similar` lists two variants
-    whose metrics differ by at most `within` (AP and PQ are between 0 and 1).
+    metric: the metric that is compared, such as AP, APs or PQ. Exactly one of the other keys says which differences the claim is
+    about: `ascending` lists variants from the lowest to the highest metric, `lowest` or `highest` names a variant that is below
+    or above all others, and `similar` lists two variants whose metrics differ by at most `within` (AP and PQ are in 0..1).
     """
 
     metric: str
@@ -51,8 +64,8 @@ class ClaimConfig(PaperClaim):
         require(len(forms) == 1, "claims", "one of ascending, lowest, highest, similar in each claim", forms or "none of them")
         require(self.ascending is None or len(set(self.ascending)) > 1, "ascending", "two variants or more", self.ascending)
         require(self.similar is None or len(set(self.similar)) == 2, "similar", "two different variants", self.similar)
-        fits = (self.within is not None and self.within > 0) == (self.similar is not None)
-        require(fits, "within", "a difference above 0 with `similar`, null without it", self.within)
+        consistent = (self.within is not None and self.within > 0) == (self.similar is not None)
+        require(consistent, "within", "a difference above 0 with `similar`, null without it", self.within)
 
     def named(self) -> tuple[str, ...]:
         """Returns the variants that the claim names."""
@@ -183,15 +196,12 @@ class Claim(PaperClaim):
         return self.text, self.published, self.metric, self.within, pairs
 
 
-def not_measured(claim: PaperClaim, reason: str) -> Claim:
-    """Returns the claim without any measurement. reason: why it was not measured."""
-    return Claim(claim.text, claim.published, "", (), (), "not measured", reason)
-
-
 def read_claim(content: Mapping[str, Any]) -> Claim:
     """Returns a claim from the content of a JSON file that holds it as a mapping of its fields."""
-    values = [ClaimValue(**each) for each in content["values"]]
-    differences = [ClaimDifference(**(each | {"names": _names(each["names"])})) for each in content["differences"]]
+    values = [ClaimValue(**value) for value in content["values"]]
+    differences = [
+        ClaimDifference(**(difference | {"names": _names(difference["names"])})) for difference in content["differences"]
+    ]
     return Claim(**(dict(content) | {"values": values, "differences": differences}))
 
 
@@ -204,7 +214,10 @@ def read_measured(folder: Path) -> list[MeasuredClaim]:
     """Returns the content of the `claims.json` of an evaluating study's results; nothing if there is no such file."""
     file = folder / "claims.json"
     content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
-    return [MeasuredClaim(**(claim | {"comparisons": [_comparison(each) for each in claim["comparisons"]]})) for claim in content]
+    return [
+        MeasuredClaim(**(claim | {"comparisons": [_comparison(comparison) for comparison in claim["comparisons"]]}))
+        for claim in content
+    ]
 
 
 def _comparison(content: Mapping[str, Any]) -> Comparison:

@@ -20,7 +20,6 @@ from torchvision import ops
 
 from detr_core.config import ConfigError
 from detr_core.data.coco_dataset import CocoDataset
-from detr_core.distributed import single_process
 from detr_core.evaluate.average_precision import METRICS, GroundTruth, bootstrap_differences, coco_ap
 from detr_core.evaluate.boxes import Detections, in_one_row
 from detr_core.evaluate.ground_truth import instances
@@ -80,20 +79,19 @@ def decoder_nms(
         raise ConfigError(f"study decoder-nms: expected a checkpoint of a detector with decoder layers, found kind {kind!r}")
     classes = classes_in(inputs.categories, dataset)
     rows: dict[Place, list[np.ndarray]] = {}
-    process = single_process(inputs.device)
-    for targets, _, output in forward_pass(inputs.model, dataset, batch_size, process, inputs.workers, inputs.reporter):
+    for targets, _, output in forward_pass(inputs.model, inputs.evaluation_data(dataset, batch_size)):
         sizes = [target.original_size for target in targets]
         assert not isinstance(output, RegionOutput)
         # The detections of a batch are concatenated, because a separate pass per image would be slow for the table's many cells.
         for layer in range(len(output.logits)):
-            every = in_one_row(output, sizes, layer)
-            image_ids = np.repeat([target.image_id for target in targets], len(every.scores) // len(targets))
-            thing = classes.thing[every.labels]
-            found, of_image = every.chosen(thing), image_ids[thing.numpy()]
-            found_rows = result_rows(found, of_image, classes)
+            detections = in_one_row(output, sizes, layer)
+            image_ids = np.repeat([target.image_id for target in targets], len(detections.scores) // len(targets))
+            thing = classes.thing[detections.labels]
+            thing_detections, thing_image_ids = detections.chosen(thing), image_ids[thing.numpy()]
+            thing_rows = result_rows(thing_detections, thing_image_ids, classes)
             for nms in thresholds:
-                left = found_rows if nms is None else found_rows[kept_by_nms(found, of_image, nms)]
-                rows.setdefault((layer + 1, nms), []).append(left)
+                kept_rows = thing_rows if nms is None else thing_rows[kept_by_nms(thing_detections, thing_image_ids, nms)]
+                rows.setdefault((layer + 1, nms), []).append(kept_rows)
     truth = instances(dataset.split)
     results = {cell: np.concatenate(part) for cell, part in rows.items()}
     cells = [Cell(*cell, coco_ap(truth, detections, "bbox").metrics) for cell, detections in results.items()]
@@ -112,29 +110,27 @@ def measured_claims(
     of the highest threshold, which removes hardly more than duplicates. A claim has a reason instead of comparisons if the study
     has no results with and without NMS, or the detector has one decoder layer.
     """
-
-    rises, helps, costs = claims
+    rising_claim, gain_claim, cost_claim = claims
     layers = sorted({layer for layer, nms in results if nms is None})
     thresholds = [nms for _, nms in results if nms is not None]
     if len(layers) < 2:
         reason = "the detector has one decoder layer" if layers else "the study has no results without NMS"
-        return [MeasuredClaim(claim.text, claim.published, "AP", [], reason=reason) for claim in claims]
+        return [claim.without_measurements(reason) for claim in claims]
     differences = _Differences(results, truth)
     steps = [
         Comparison(
             f"layer {after} against layer {before}",
-            differences.of((before, None), (after, None)),
+            differences.between((before, None), (after, None)),
             (f"layer {before}", f"layer {after}"),
         )
         for before, after in itertools.pairwise(layers)
     ]
-    measured = [MeasuredClaim(rises.text, rises.published, "AP", steps)]
+    measured = [rising_claim.with_measurements("AP", steps)]
     if not thresholds:
-        reason = "the study has no results with NMS"
-        return measured + [MeasuredClaim(claim.text, claim.published, "AP", [], reason=reason) for claim in (helps, costs)]
-    gained, without = _about_nms(differences, layers, max(thresholds))
-    measured.append(MeasuredClaim(helps.text, helps.published, "AP", gained))
-    measured.append(MeasuredClaim(costs.text, costs.published, "AP", [without]))
+        return measured + [claim.without_measurements("the study has no results with NMS") for claim in (gain_claim, cost_claim)]
+    gain_comparisons, cost_comparison = _nms_comparisons(differences, layers, max(thresholds))
+    measured.append(gain_claim.with_measurements("AP", gain_comparisons))
+    measured.append(cost_claim.with_measurements("AP", [cost_comparison]))
     return measured
 
 
@@ -143,34 +139,34 @@ class _Differences:
 
     def __init__(self, results: Mapping[Place, np.ndarray], truth: GroundTruth) -> None:
         self._results, self._truth = results, truth
-        self._known: dict[tuple[Place, Place], SeedDifference] = {}
+        self._computed: dict[tuple[Place, Place], SeedDifference] = {}
 
-    def of(self, first: Place, second: Place) -> SeedDifference:
+    def between(self, first: Place, second: Place) -> SeedDifference:
         """Returns the AP of the second cell minus that of the first, with its interval over the validation images."""
         key = (first, second)
-        if key not in self._known:
+        if key not in self._computed:
             gain = bootstrap_differences(self._truth, self._results[first], self._results[second], SAMPLES)["AP"]
             ap = coco_ap(self._truth, self._results[first], "bbox").metrics["AP"]
-            self._known[key] = SeedDifference(ap, ap + gain.value, gain.low, gain.high)
-        return self._known[key]
+            self._computed[key] = SeedDifference(ap, ap + gain.value, gain.low, gain.high)
+        return self._computed[key]
 
 
-def _about_nms(differences: _Differences, layers: Sequence[int], nms: float) -> tuple[list[Comparison], Comparison]:
+def _nms_comparisons(differences: _Differences, layers: Sequence[int], nms: float) -> tuple[list[Comparison], Comparison]:
     """Returns the comparisons for the claim that NMS helps the first layer most, and the one for its cost at the last layer."""
     first, last = layers[0], layers[-1]
-    gains = {layer: differences.of((layer, None), (layer, nms)) for layer in layers}
+    gain_of = {layer: differences.between((layer, None), (layer, nms)) for layer in layers}
     without, with_nms = ({layer: f"layer {layer} {how}" for layer in layers} for how in ("without NMS", f"with NMS {nms:g}"))
-    shrinks = [
+    gain_comparisons = [
         Comparison(
             f"gain by NMS {nms:g} after layer {first} against layer {after}",
-            _less(gains[first], gains[after]),
+            _less(gain_of[first], gain_of[after]),
             (f"gain after layer {after}", f"gain after layer {first}"),
         )
         for after in layers[1:]
     ]
-    helps = Comparison(f"NMS {nms:g} after layer {first}", gains[first], (without[first], with_nms[first]))
-    cost = differences.of((last, nms), (last, None))
-    return [helps, *shrinks], Comparison(f"no NMS after layer {last}", cost, (with_nms[last], without[last]))
+    first_gain = Comparison(f"NMS {nms:g} after layer {first}", gain_of[first], (without[first], with_nms[first]))
+    cost = differences.between((last, nms), (last, None))
+    return [first_gain, *gain_comparisons], Comparison(f"no NMS after layer {last}", cost, (with_nms[last], without[last]))
 
 
 def _less(gain: SeedDifference, other: SeedDifference) -> SeedDifference:
@@ -192,7 +188,7 @@ def write_cells(cells: Sequence[Cell], folder: Path) -> None:
             table.writerow([cell.decoder_depth, "off" if cell.nms is None else cell.nms, *(cell.metrics[n] for n in METRICS)])
 
 
-def kept_by_nms(found: Detections, image: np.ndarray, threshold: float) -> np.ndarray:
+def kept_by_nms(detections: Detections, image: np.ndarray, threshold: float) -> np.ndarray:
     """Returns which detections NMS keeps, bool [N]. It compares detections of one class in one image only.
 
     image [N]: the image of each detection. threshold: IoU.
@@ -203,9 +199,9 @@ def kept_by_nms(found: Detections, image: np.ndarray, threshold: float) -> np.nd
     # The boxes of each image and class are shifted far from all others, so that one call of NMS handles the whole batch. The
     # shift needs float64, because float32 would lose fractions of pixels. torchvision's batched_nms shifts too little for boxes
     # that reach beyond the image.
-    boxes = found.boxes.double()
+    boxes = detections.boxes.double()
     images = torch.from_numpy(np.unique(image, return_inverse=True)[1])
-    group = images * (found.labels.max() + 1) + found.labels
-    apart = group * (boxes.max() - boxes.min() + 1)
-    kept[ops.nms(boxes + apart[:, None], found.scores.double(), threshold).numpy()] = True
+    group = images * (detections.labels.max() + 1) + detections.labels
+    shift = group * (boxes.max() - boxes.min() + 1)
+    kept[ops.nms(boxes + shift[:, None], detections.scores.double(), threshold).numpy()] = True
     return kept

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from detr_core.studies.claims import Claim, ClaimConfig, SeedDifference
-from detr_core.studies.comparison import Run, Table, finished
+from detr_core.studies.comparison import Run, StudyTable, finished
 from detr_core.studies.intervals import Intervals
 from detr_core.studies.verdicts import decide
 
@@ -17,7 +17,7 @@ ResultsOf = Callable[[Run], Path]
 
 def decide_claims(
     claims: Sequence[ClaimConfig],
-    table: Table,
+    table: StudyTable,
     variants: Sequence[str],
     results: ResultsOf,
     intervals: Intervals,
@@ -41,7 +41,7 @@ def decide_claims(
     return decided
 
 
-def known_seed_spreads(tables: Sequence[Table]) -> dict[str, float]:
+def known_seed_spreads(tables: Sequence[StudyTable]) -> dict[str, float]:
     """Returns the largest range of each metric over the seeds of one variant, such as {'AP': 0.01}, in these tables."""
     spreads: dict[str, float] = {}
     for table in tables:
@@ -54,7 +54,7 @@ def known_seed_spreads(tables: Sequence[Table]) -> dict[str, float]:
     return spreads
 
 
-def _comparable(table: Table) -> dict[tuple[str, int], Run]:
+def _comparable(table: StudyTable) -> dict[tuple[str, int], Run]:
     """Returns the finished runs of a table by variant and seed, without those that can't be compared with the base."""
     runs = [run for variant in finished(table).values() for run in variant]
     made_by = next((run.made_by for run in runs if run.variant == table.base), None)
@@ -89,10 +89,10 @@ def _differences(
     return differences
 
 
-def _why_not(table: Table, claim: ClaimConfig, variants: Sequence[str]) -> str:
+def _why_not(table: StudyTable, claim: ClaimConfig, variants: Sequence[str]) -> str:
     """Returns why runs of the variants that the claim is about are not compared; '' if all are."""
-    about = {name for pair in claim.pairs(variants) for name in pair}
-    runs = [run for run in table.runs if run.variant in about]
+    claimed_variants = {name for pair in claim.pairs(variants) for name in pair}
+    runs = [run for run in table.runs if run.variant in claimed_variants]
     made_by = next((run.made_by for run in table.runs if run.variant == table.base and run.status == "finished"), None)
     reasons = {
         "not finished": [run for run in runs if run.status != "finished"],
@@ -105,7 +105,7 @@ def _why_not(table: Table, claim: ClaimConfig, variants: Sequence[str]) -> str:
         ],
     }
     texts = []
-    for reason, left in reasons.items():
-        if left:
-            texts.append(f"{', '.join(f'{run.variant} with seed {run.seed}' for run in left)}: {reason}")
+    for reason, excluded in reasons.items():
+        if excluded:
+            texts.append(f"{', '.join(f'{run.variant} with seed {run.seed}' for run in excluded)}: {reason}")
     return "; ".join(texts)

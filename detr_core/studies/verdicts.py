@@ -2,8 +2,8 @@
 
 A claim is a set of differences between variants that must be positive, or small. Two things can make a difference appear by
 chance: the choice of the validation images, or of other units that were sampled, which a bootstrap interval covers, and the seed
-of the training, which only repeated trainings show. A claim that differences are positive is decided only if they exceed both. A
-claim that they are small is decided only if both leave no doubt about the limit.
+of the training, which only repeated trainings show. A claim that differences are positive is decided only if they exceed both
+effects. A claim that they are small is decided only if neither effect could move them across the limit.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from detr_core.studies.claims import (
     MeasuredClaim,
     SeedDifference,
     Verdict,
-    not_measured,
 )
 from detr_core.wording import counted
 
@@ -93,21 +92,21 @@ def decide(
     The claim is contradicted if one of its pairs is; otherwise not measured if one of them is; otherwise undecided if one of them
     is; otherwise supported.
     """
-    found: list[ClaimDifference] = []
+    decided: list[ClaimDifference] = []
     reasons: dict[str, str] = {}
     for pair in config.pairs(variants):
-        of_pair = differences.get(pair, ())
+        pair_differences = differences.get(pair, ())
         if config.within is None:
-            verdict, reason = is_positive(of_pair, seed_spread)
+            verdict, reason = is_positive(pair_differences, seed_spread)
         else:
-            verdict, reason = is_small(of_pair, config.within, seed_spread)
+            verdict, reason = is_small(pair_differences, config.within, seed_spread)
         what = f"{pair[1]} against {pair[0]}"
         reasons[what] = reason
-        found.append(_difference(what, pair, of_pair, None, verdict))
+        decided.append(_difference(what, pair, pair_differences, None, verdict))
     names = dict.fromkeys(name for pair in config.pairs(variants) for name in pair)
     values = [_value(name, measured.get(name, ())) for name in sorted(names, key=list(variants).index)]
-    verdict = combined([each.verdict for each in found])
-    return Claim(config.text, config.published, config.metric, values, found, verdict, _grouped(reasons), config.within)
+    verdict = combined([difference.verdict for difference in decided])
+    return Claim(config.text, config.published, config.metric, values, decided, verdict, _grouped(reasons), config.within)
 
 
 def decide_measured(detectors: Sequence[MeasuredClaim], seed_spread: float | None) -> Claim:
@@ -119,40 +118,39 @@ def decide_measured(detectors: Sequence[MeasuredClaim], seed_spread: float | Non
     first = detectors[0]
     by_what = [{comparison.what: comparison for comparison in detector.comparisons} for detector in detectors]
     reasons: dict[str, str] = {}
-    found: list[ClaimDifference] = []
+    decided: list[ClaimDifference] = []
     values: dict[str, list[float]] = {}
     for what in dict.fromkeys(what for comparisons in by_what for what in comparisons):
-        there = [comparisons[what] for comparisons in by_what if what in comparisons]
-        if len(there) < len(detectors):
+        by_seed = [comparisons[what] for comparisons in by_what if what in comparisons]
+        if len(by_seed) < len(detectors):
             verdict: Verdict = "not measured"
-            reasons[what] = f"measured with {len(there)} of {len(detectors)} seeds"
+            reasons[what] = f"measured with {len(by_seed)} of {len(detectors)} seeds"
         else:
-            verdict, reasons[what] = _of_detectors(there, seed_spread, first.unit)
-        pair, units = there[0].names, there[0].units
-        found.append(_difference(what, pair, [each.difference for each in there], units, verdict))
+            verdict, reasons[what] = _of_detectors(by_seed, seed_spread, first.unit)
+        pair, differences = by_seed[0].names, [comparison.difference for comparison in by_seed]
+        decided.append(_difference(what, pair, differences, by_seed[0].units, verdict))
         if pair is not None:
-            values |= {
-                pair[0]: [each.difference.first for each in there],
-                pair[1]: [each.difference.second for each in there],
-            }
-    if not found:
-        return not_measured(first, "; ".join(dict.fromkeys(each.reason for each in detectors if each.reason)))
+            values[pair[0]] = [difference.first for difference in differences]
+            values[pair[1]] = [difference.second for difference in differences]
+    if not decided:
+        return first.not_measured("; ".join(dict.fromkeys(detector.reason for detector in detectors if detector.reason)))
     return Claim(
-        first.text, first.published, first.metric, [_value(*each) for each in values.items()], found,
-        combined([each.verdict for each in found]), _grouped(reasons), None, first.unit, first.percent,
+        first.text, first.published, first.metric, [_value(name, by_seed) for name, by_seed in values.items()], decided,
+        combined([difference.verdict for difference in decided]), _grouped(reasons), None, first.unit, first.percent,
     )  # fmt: skip
 
 
 def _of_detectors(comparisons: Sequence[Comparison], seed_spread: float | None, unit: str) -> tuple[Verdict, str]:
     """Decides one comparison, measured with detectors of several seeds. Without an interval, chance is not known."""
-    few = next((each.units for each in comparisons if each.units is not None and each.difference.low is None), None)
-    if few is not None:
-        return "undecided", f"{counted(few, unit)} cannot show how much the choice of the {unit}s changes it"
-    return is_positive([each.difference for each in comparisons], seed_spread, same_detector=True, unit=unit)
+    numbers = [comparison.units for comparison in comparisons if comparison.difference.low is None]
+    too_few = next((number for number in numbers if number is not None), None)
+    if too_few is not None:
+        return "undecided", f"{counted(too_few, unit)} cannot show how much the choice of the {unit}s changes the difference"
+    return is_positive([comparison.difference for comparison in comparisons], seed_spread, same_detector=True, unit=unit)
 
 
 def combined(verdicts: Sequence[Verdict]) -> Verdict:
-    """Returns the verdict of a claim that is the conjunction of others."""
+    """Returns the verdict of a claim that consists of several comparisons with these verdicts."""
     for verdict in ("contradicted", "not measured", "undecided"):
         if verdict in verdicts:
             return verdict

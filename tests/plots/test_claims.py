@@ -21,7 +21,7 @@ from detr_core.studies.claims import (
     SeedDifference,
     write_measured,
 )
-from detr_core.studies.comparison import Run, Table, write_table
+from detr_core.studies.comparison import Run, StudyTable, write_table
 
 STATED = {
     "decoder-nms": [PaperClaim("AP rises with every layer", "+8.2"), PaperClaim("NMS costs AP", "0.1 lower")],
@@ -54,7 +54,7 @@ def studies(tmp_path: Path) -> Path:
     (tmp_path / "evaluating" / "scoring").mkdir()
     (tmp_path / "evaluating" / "scoring" / "metrics.json").write_text("{}")
     runs = [Run("all", seed, {}, {}, "finished", made_by="now") for seed in (0, 1)]
-    write_table(Table("losses", "tiny", "Table 4", "all", runs, claims=[DECIDED]), tmp_path / "training" / "losses")
+    write_table(StudyTable("losses", "tiny", "Table 4", "all", runs, claims=[DECIDED]), tmp_path / "training" / "losses")
     return tmp_path
 
 

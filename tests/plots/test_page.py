@@ -194,7 +194,7 @@ def test_a_ratio_is_shown_as_it_is_and_what_has_no_interval_says_so(results: Res
     text = (tmp_path / "out" / "claims.html").read_text(encoding="utf-8")
     rows = [[cell.strip() for cell in cells] for _, cells in Page(text).rows]
     assert rows == [["others", "1.10", "1"], ["own", "2.50", "1"], ["its own object against others", "+1.40", "none"]]
-    assert "1 validation image cannot show how much the choice of the validation images changes it" in text
+    assert "1 validation image cannot show how much the choice of the validation images changes the difference" in text
 
 
 def test_without_claims_there_is_no_page_of_them(results: Results, tmp_path: Path) -> None:

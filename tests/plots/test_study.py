@@ -4,7 +4,7 @@ from pathlib import Path
 
 from detr_core.evaluate.average_precision import Difference
 from detr_core.plots.study import published, study_plots, study_table, study_texts
-from detr_core.studies.comparison import Run, Table, write_table
+from detr_core.studies.comparison import Run, StudyTable, write_table
 from tests.studies.test_comparison import TABLE
 
 
@@ -61,14 +61,14 @@ def test_the_sentence_says_what_the_metrics_say_and_what_is_missing(tmp_path: Pa
 
 
 def test_a_study_of_mask_heads_has_the_differences_of_both_metrics(tmp_path: Path) -> None:
-    apart = {"AP": Difference(0.0, -0.01, 0.01), "PQ": Difference(-0.02, -0.03, -0.01)}
+    differences = {"AP": Difference(0.0, -0.01, 0.01), "PQ": Difference(-0.02, -0.03, -0.01)}
     runs = [
         Run("maps", 0, {}, {}, "finished", metrics={"val/AP": 0.2, "val/PQ": 0.52}),
-        Run("none", 0, {}, {}, "finished", metrics={"val/AP": 0.2, "val/PQ": 0.5}, differences=apart),
+        Run("none", 0, {}, {}, "finished", metrics={"val/AP": 0.2, "val/PQ": 0.5}, differences=differences),
         Run("chance", 0, {}, {}, "finished", metrics={"val/AP": 0.2, "val/PQ": 0.51},
-            differences=apart | {"PQ": Difference(-0.01, -0.03, 0.01)}),
+            differences=differences | {"PQ": Difference(-0.01, -0.03, 0.01)}),
     ]  # fmt: skip
-    file = write_table(Table("my own", "tiny", "Table 5", "maps", runs), tmp_path)
+    file = write_table(StudyTable("my own", "tiny", "Table 5", "maps", runs), tmp_path)
     table = study_table(file)
     assert table.columns[:8] == ("AP", "PQ", "AP minus base", "from", "to", "PQ minus base", "from", "to")
     assert table.rows[1][1][:8] == (20.0, 50.0, 0.0, -1.0, 1.0, -2.0, -3.0, -1.0)
@@ -79,7 +79,7 @@ def test_a_study_of_mask_heads_has_the_differences_of_both_metrics(tmp_path: Pat
 
 
 def test_a_study_that_nobody_published_and_nothing_finished_has_no_picture(tmp_path: Path) -> None:
-    table = write_table(Table("my own", "tiny", "none", "1", TABLE.runs[4:]), tmp_path)
+    table = write_table(StudyTable("my own", "tiny", "none", "1", TABLE.runs[4:]), tmp_path)
     assert study_plots(table, tmp_path) == []
     assert study_table(table).rows == []
     assert study_texts(table, "") == ["The table lacks these runs: 2, seed 0 (out of luck)."]

@@ -55,8 +55,8 @@ CHANCE = SeedDifference(0.30, 0.31, -0.01, 0.03)
 def test_a_difference_is_positive(
     differences: list[SeedDifference], seed_spread: float | None, verdict: Verdict, reason: str
 ) -> None:
-    found, why = is_positive(differences, seed_spread)
-    assert found == verdict
+    decision, why = is_positive(differences, seed_spread)
+    assert decision == verdict
     assert reason in why
     assert (why == "") == (verdict in ("supported", "contradicted"))
 
@@ -201,7 +201,10 @@ def test_the_values_and_the_unit_of_an_evaluating_study() -> None:
 def test_a_single_object_decides_nothing() -> None:
     decided = decide_measured([missed(None, None, 1), missed(None, None, 1)], None)
     assert decided.verdict == "undecided"
-    assert decided.reason == "cat: 16 copies against 6: 1 object cannot show how much the choice of the objects changes it"
+    assert (
+        decided.reason
+        == "cat: 16 copies against 6: 1 object cannot show how much the choice of the objects changes the difference"
+    )
     assert (decided.differences[0].low, decided.differences[0].high) == (None, None)
 
 

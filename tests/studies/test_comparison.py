@@ -8,8 +8,8 @@ import pytest
 from detr_core.evaluate.average_precision import METRICS, Difference, bootstrap_differences, coco_ap
 from detr_core.studies.comparison import (  # fmt: skip
     Run,
-    Spread,
-    Table,
+    SeedSpread,
+    StudyTable,
     finished,
     mean_difference,
     read_table,
@@ -36,7 +36,7 @@ def run(variant: str, seed: int, ap: float, apart: Difference | None = None) -> 
     )  # fmt: skip
 
 
-TABLE = Table(
+TABLE = StudyTable(
     "encoder-depth", "tiny", "Table 2", "1",
     [
         run("0", 0, 0.30, Difference(-0.10, -0.12, -0.08)), run("0", 1, 0.34, Difference(-0.08, -0.10, -0.06)),
@@ -47,7 +47,7 @@ TABLE = Table(
 
 
 def test_a_table_is_read_as_it_was_written_and_replaces_the_former_whole(tmp_path: Path) -> None:
-    write_table(Table("encoder-depth", "tiny", "Table 2", "1", []), tmp_path)
+    write_table(StudyTable("encoder-depth", "tiny", "Table 2", "1", []), tmp_path)
     file = write_table(TABLE, tmp_path)
     again = read_table(file)
     assert json.loads(json.dumps(again, default=vars)) == json.loads(json.dumps(TABLE, default=vars))
@@ -77,7 +77,7 @@ def test_a_table_of_an_earlier_version_keeps_its_runs(tmp_path: Path) -> None:
 def test_the_csv_file_has_the_differences_of_all_metrics(tmp_path: Path) -> None:
     apart = {"AP": Difference(0.1, 0.05, 0.15), "PQ": Difference(-0.02, -0.03, -0.01)}
     runs = [Run("a", 0, {}, {}, "finished"), Run("b", 0, {}, {}, "finished", differences=apart)]
-    write_table(Table("panoptic", "tiny", "Table 5", "a", runs), tmp_path)
+    write_table(StudyTable("panoptic", "tiny", "Table 5", "a", runs), tmp_path)
     lines = (tmp_path / "study.csv").read_text().splitlines()
     assert lines[0] == (
         "variant,seed,status,"
@@ -90,7 +90,7 @@ def test_the_csv_file_has_the_differences_of_all_metrics(tmp_path: Path) -> None
 def test_metrics_over_seeds() -> None:
     runs = finished(TABLE)
     assert list(runs) == ["0", "1"]
-    assert spread(runs["0"], "val/AP") == Spread(pytest.approx(0.32), 0.30, 0.34, 2)
+    assert spread(runs["0"], "val/AP") == SeedSpread(pytest.approx(0.32), 0.30, 0.34, 2)
     assert spread(runs["0"], "val/APl") is None, "-1 was never measured"
     assert spread(runs["0"], "val/PQ") is None
     apart = mean_difference(runs["0"], "AP")

@@ -19,11 +19,11 @@ from detr_core.config import ConfigError, build
 from detr_core.data.annotation_reader import read_annotations
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split
-from detr_core.reporter import Memory
 from detr_core.studies.claims import SeedDifference
-from detr_core.studies.instance_count import ClassCount, Example, found_cells, instance_count, write_counts
+from detr_core.studies.instance_count import ClassCount, Example, detected_cells, instance_count, write_counts
 from detr_core.studies.instance_count_config import InstanceCountConfig
 from detr_core.studies.object_grid import Crop, clear_objects, masked, tiled
+from tests.recording_reporter import RecordingReporter
 from tests.tiny_detector import detector, study_inputs
 
 VALUES: dict[str, Any] = {
@@ -48,7 +48,7 @@ def config(**changed: Any) -> InstanceCountConfig:
         ({"repeats": 0}, "repeats: expected 1 or more"),
     ],
 )  # fmt: skip
-def test_a_study_that_makes_no_sense_is_refused(changed: dict[str, Any], error: str) -> None:
+def test_an_invalid_study_is_refused(changed: dict[str, Any], error: str) -> None:
     with pytest.raises(ConfigError, match=error):
         config(**changed)
 
@@ -63,9 +63,9 @@ def test_masks_are_drawn_cell_by_cell(data: st.DataObject) -> None:
     drawn = masked(whole, visible, (1, 2, 3))
     for image, row, column in itertools.product(range(images), range(grid), range(grid)):
         cell = row * grid + column
-        found = drawn[image, :, row * side : (row + 1) * side, column * side : (column + 1) * side]
+        pixels = drawn[image, :, row * side : (row + 1) * side, column * side : (column + 1) * side]
         expected = crop.image if visible[image, cell] else torch.tensor([1, 2, 3], dtype=torch.uint8).view(3, 1, 1)
-        assert torch.equal(found, expected.expand(3, side, side))
+        assert torch.equal(pixels, expected.expand(3, side, side))
         assert boxes[cell].tolist() == [column * side, row * side + 0.5, column * side + 1, row * side + 1]
 
 
@@ -85,7 +85,7 @@ def test_counts_are_those_of_brute_force(threshold: float) -> None:
     boxes[..., 2:] = torch.maximum(boxes[..., 2:], boxes[..., :2] + 0.5)
     scores = torch.rand(images, queries, generator=generator)
     labels = torch.randint(0, 2, (images, queries), generator=generator)
-    found = found_cells(scores, labels, boxes, cells, 1, 0.4, threshold)
+    detected = detected_cells(scores, labels, boxes, cells, 1, 0.4, threshold)
     for image in range(images):
         expected = set()
         for query in range(queries):
@@ -93,8 +93,8 @@ def test_counts_are_those_of_brute_force(threshold: float) -> None:
             best = int(np.argmax(overlaps))
             if labels[image, query] == 1 and scores[image, query] >= 0.4 and overlaps[best] >= threshold:
                 expected.add(best)
-        assert set(found[image].nonzero()[:, 0].tolist()) == expected
-    assert 0 < found.float().mean() < 1
+        assert set(detected[image].nonzero()[:, 0].tolist()) == expected
+    assert 0 < detected.float().mean() < 1
 
 
 def test_clear_objects_lie_whole_in_their_squares(split: Split) -> None:
@@ -116,25 +116,25 @@ def test_every_number_of_cells_is_counted(dataset: CocoDataset, split: Split) ->
     model = detector(dataset.categories, mask_head=False)
     sizes: list[torch.Size] = []
     model.register_forward_hook(lambda module, inputs, output: sizes.append(inputs[0].shape))
-    reporter = Memory()
+    reporter = RecordingReporter()
     results = instance_count(study_inputs(model, split, reporter), dataset, config())
     things = [category.name for category in dataset.categories if category.isthing]
-    assert [each.name for each in results] == things
+    assert [count.name for count in results] == things
     images = len(things) * 9 * 5
     assert sum(size[0] for size in sizes) == images == reporter.last_progress[0]
     assert {size[2:] for size in sizes} == {(60, 60)}
     truth = read_annotations(split, "instances", masks=False)
-    for each in results:
-        assert each.found.shape == (9, 5)
-        assert each.objects <= 2
-        assert (each.found <= np.arange(1, 10)[:, None]).all()
-        label = things.index(each.name)
+    for count in results:
+        assert count.detected.shape == (9, 5)
+        assert count.objects <= 2
+        assert (count.detected <= np.arange(1, 10)[:, None]).all()
+        label = things.index(count.name)
         counts = [(truth.labels[truth.first[i] : truth.first[i + 1]] == label).sum() for i in range(len(dataset))]
-        assert each.most_in_training == max(counts)
-        fill = (each.example.image == torch.tensor([10, 20, 30], dtype=torch.uint8).view(3, 1, 1)).all(0).view(3, 20, 3, 20)
-        assert fill.all(3).all(1).sum() == 9 - 4 == 9 - each.example.visible
-    again = instance_count(study_inputs(model, split, Memory()), dataset, config(batch_size=7))
-    assert all((a.found == b.found).all() for a, b in zip(results, again, strict=True))
+        assert count.most_in_training == max(counts)
+        fill = (count.example.image == torch.tensor([10, 20, 30], dtype=torch.uint8).view(3, 1, 1)).all(0).view(3, 20, 3, 20)
+        assert fill.all(3).all(1).sum() == 9 - 4 == 9 - count.example.visible
+    again = instance_count(study_inputs(model, split, RecordingReporter()), dataset, config(batch_size=7))
+    assert all((a.detected == b.detected).all() for a, b in zip(results, again, strict=True))
 
 
 def test_a_class_that_nobody_knows_is_refused(dataset: CocoDataset, split: Split) -> None:
@@ -143,13 +143,13 @@ def test_a_class_that_nobody_knows_is_refused(dataset: CocoDataset, split: Split
         with pytest.raises(
             ConfigError, match=rf"classes: expected things of checkpoint and dataset \(.*circle.*\), found '{name}'"
         ):
-            instance_count(study_inputs(model, split, Memory()), dataset, config(classes=[name]))
+            instance_count(study_inputs(model, split, RecordingReporter()), dataset, config(classes=[name]))
 
 
 def test_classes_without_an_object_that_stands_free_are_left_out_or_refused(dataset: CocoDataset, split: Split) -> None:
-    model, reporter = detector(dataset.categories, mask_head=False), Memory()
+    model, reporter = detector(dataset.categories, mask_head=False), RecordingReporter()
     few = config(object_size=0.35, canvas=12, repeats=1)  # so small in their squares that few squares fit into an image
-    names = [each.name for each in instance_count(study_inputs(model, split, reporter), dataset, few)]
+    names = [count.name for count in instance_count(study_inputs(model, split, reporter), dataset, few)]
     left_out = {category.name for category in dataset.categories if category.isthing} - set(names)
     assert names
     assert left_out
@@ -167,20 +167,20 @@ EXAMPLE = Example(torch.zeros(3, 4, 4, dtype=torch.uint8), torch.tensor([[0.0, 1
 
 
 def test_the_interval_is_over_objects_with_all_their_repeats() -> None:
-    """Two objects: of four copies all of the first one are found, in each repeat, and two of the second one."""
-    found = np.array([[1, 1, 1, 1], [2, 2, 2, 2], [3, 3, 3, 3], [4, 2, 4, 2]])
-    comparison = ClassCount("cat", 2, found, EXAMPLE, objects=2).compared(2, 4)
+    """Two objects: of four copies all of the first one are detected, in each repeat, and two of the second one."""
+    detected = np.array([[1, 1, 1, 1], [2, 2, 2, 2], [3, 3, 3, 3], [4, 2, 4, 2]])
+    comparison = ClassCount("cat", 2, detected, EXAMPLE, objects=2).compared(2, 4)
     assert comparison.difference == SeedDifference(0.0, 0.25, 0.0, 0.5), "samples of one object, of the other, and of both"
     assert (comparison.what, comparison.units) == ("cat: 4 copies against 2", 2)
     assert comparison.names == ("2 copies of cat", "4 copies of cat")
-    independent = ClassCount("cat", 2, np.repeat(found, 25, axis=1), EXAMPLE, objects=100).compared(2, 4).difference
+    independent = ClassCount("cat", 2, np.repeat(detected, 25, axis=1), EXAMPLE, objects=100).compared(2, 4).difference
     assert independent.low is not None
     assert independent.low > 0.19, "a hundred objects say more than two"
 
 
 def test_objects_with_more_repeats_count_more() -> None:
-    found = np.array([[1, 1, 1], [2, 1, 2]])
-    difference = ClassCount("cat", 1, found, EXAMPLE, objects=2).compared(1, 2).difference
+    detected = np.array([[1, 1, 1], [2, 1, 2]])
+    difference = ClassCount("cat", 1, detected, EXAMPLE, objects=2).compared(1, 2).difference
     assert difference == SeedDifference(0.0, pytest.approx(1 / 6), 0.0, 0.5)
 
 
@@ -192,8 +192,7 @@ def test_one_object_gives_no_interval() -> None:
 
 def test_written_counts(tmp_path: Path) -> None:
     results = [
-        ClassCount("cat", 3, np.array([[1, 1], [1, 2]]), EXAMPLE, 2),
-        ClassCount("dog", 1, np.array([[0, 1], [0, 0]]), EXAMPLE, 2),
+        ClassCount("cat", 3, np.array([[1, 1], [1, 2]]), EXAMPLE, 2), ClassCount("dog", 1, np.array([[0, 1], [0, 0]]), EXAMPLE, 2)
     ]  # fmt: skip
     write_counts(results, tmp_path)
     cat, dog = json.loads((tmp_path / "counts.json").read_text())

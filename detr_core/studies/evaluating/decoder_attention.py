@@ -1,4 +1,4 @@
-"""The study decoder-attention, Figures 6 and 7 of the paper: the last decoder layer's attention, and the boxes of every query."""
+"""Defines the study decoder-attention, Figures 6 and 7 of the paper: the decoder's attention, and the boxes of every query."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from detr_core.config import require
 from detr_core.data.config import ResizeConfig
-from detr_core.studies.claims import MeasuredClaim, PaperClaim, write_measured
+from detr_core.studies.claims import PaperClaim, write_measured
 from detr_core.studies.study import EvaluatingStudy, StudyConfig, StudyInputs
 
 
@@ -42,14 +42,11 @@ def run(inputs: StudyInputs, config: DecoderAttentionConfig, folder: Path) -> No
     dataset = inputs.dataset(config.resize)
     attention = decoder_attention(inputs, dataset, config.pictures, config.score, config.border, config.batch_size)
     write_decoder_attention(attention, dataset, folder)
-    comparisons, reason = [], f"no object was detected with a score of {config.score:g} or more"
+    claim = CLAIM.without_measurements(f"no object was detected with a score of {config.score:g} or more")
     if "extremities/times" in attention.metrics and "interior/times" in attention.metrics:
         interior, extremities = attention.masses["interior"], attention.masses["extremities"]
-        comparisons = [compared("extremities against the interior", ("interior", "extremities"), interior, extremities)]
-        reason = ""
-    claim = MeasuredClaim(
-        CLAIM.text, CLAIM.published, "attention relative to the area", comparisons, percent=False, reason=reason
-    )
+        comparison = compared("extremities against the interior", ("interior", "extremities"), interior, extremities)
+        claim = CLAIM.with_measurements("attention relative to the area", [comparison], percent=False)
     write_measured([claim], folder)
 
 

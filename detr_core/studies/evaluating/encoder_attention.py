@@ -1,4 +1,4 @@
-"""The study encoder-attention, Figure 3 of the paper: the last encoder layer's self-attention from the centres of objects."""
+"""Defines the study encoder-attention, Figure 3 of the paper: the encoder's self-attention from the centres of objects."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from detr_core.config import require
 from detr_core.data.config import ResizeConfig
-from detr_core.studies.claims import MeasuredClaim, PaperClaim, write_measured
+from detr_core.studies.claims import PaperClaim, write_measured
 from detr_core.studies.study import EvaluatingStudy, StudyConfig, StudyInputs
 
 
@@ -40,14 +40,12 @@ def run(inputs: StudyInputs, config: EncoderAttentionConfig, folder: Path) -> No
     dataset = inputs.dataset(config.resize, masks=split.panoptic is not None or has_masks(instances(split)))
     attention = encoder_attention(inputs, dataset, config.pictures, config.points, config.batch_size)
     write_encoder_attention(attention, dataset, folder)
-    comparisons, reason = [], "no validation image has two objects of a class"
+    claim = CLAIM.without_measurements("no validation image has two objects of a class")
     if "same_class/times" in attention.metrics:
-        others, own = attention.masses["same_class"], attention.masses["own"]
         names = ("other objects of the class", "the object itself")
-        comparisons, reason = [compared("its own object against others of its class", names, others, own)], ""
-    claim = MeasuredClaim(
-        CLAIM.text, CLAIM.published, "attention relative to the area", comparisons, percent=False, reason=reason
-    )
+        same_class, own_object = attention.masses["same_class"], attention.masses["own"]
+        comparison = compared("its own object against others of its class", names, same_class, own_object)
+        claim = CLAIM.with_measurements("attention relative to the area", [comparison], percent=False)
     write_measured([claim], folder)
 
 

@@ -1,11 +1,11 @@
-"""The study instance-count, section 4.3 and appendix of the paper: copies of one object on a grid with masked cells."""
+"""Defines the study instance-count, section 4.3 and appendix of the paper: copies of one object on a grid with masked cells."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from detr_core.studies.claims import MeasuredClaim, PaperClaim, write_measured
+from detr_core.studies.claims import PaperClaim, write_measured
 from detr_core.studies.instance_count_config import InstanceCountConfig
 from detr_core.studies.study import EvaluatingStudy, Setting, StudyInputs
 
@@ -18,10 +18,11 @@ def run(inputs: StudyInputs, config: InstanceCountConfig, folder: Path) -> None:
     write_counts(counts, folder)
     trained = [max(count.most_in_training, 1) for count in counts]
     comparisons = [
-        count.compared(most, len(count.found)) for count, most in zip(counts, trained, strict=True) if most < len(count.found)
+        count.compared(number, config.grid**2) for count, number in zip(counts, trained, strict=True) if number < config.grid**2
     ]
-    reason = "" if comparisons else "the grid has no more cells than a training image has objects"
-    claim = MeasuredClaim(CLAIM.text, CLAIM.published, "missed share", comparisons, unit="object", reason=reason)
+    claim = CLAIM.without_measurements("the grid has no more cells than a training image has objects")
+    if comparisons:
+        claim = CLAIM.with_measurements("missed share", comparisons, unit="object")
     write_measured([claim], folder)
 
 
@@ -37,7 +38,7 @@ def settings(folder: Path) -> list[Setting]:
 
 CLAIM = PaperClaim(
     "More copies than in any training image are missed",
-    "all found up to about 50 copies, 30 of 100; at most 63 instances in a training image",
+    "all of up to about 50 copies are found, and 30 of 100; a training image has at most 63 instances",
 )
 
 STUDY = EvaluatingStudy(InstanceCountConfig, run, settings, (CLAIM,))
