@@ -29,7 +29,7 @@ TABLE: dict[str, set[str]] = {
     "directories.py": set(),
     "distributed.py": {T, P, E, A},
     "errors.py": set(),
-    "numbers.py": {C, A, R},
+    "numbers.py": {C, R},
     "processor.py": set(),
     "redaction.py": set(),
     "reporter.py": set(),
@@ -75,6 +75,7 @@ TABLE: dict[str, set[str]] = {
     "evaluate/predictions.py": {E},
     "studies": set(),  # training studies are no stage
     "studies/claims.py": {A, R},
+    "studies/verdicts.py": {R},
     "studies/comparison.py": {R},
     "studies/evaluating": {A, R},
     "studies/measurements": {A},
@@ -141,6 +142,8 @@ HANDED = {
 }
 DATA_FILES = {
     "plots/report.html.j2": "plots/page.py",
+    "plots/claims.html.j2": "plots/claims_page.py",
+    "plots/style.css.j2": "plots/page.py",
     "plots/published.json": "plots/report.py",
 }  # file -> the module that reads it
 

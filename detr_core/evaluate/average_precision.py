@@ -15,8 +15,6 @@ from detr_core.evaluate.ground_truth import read_instances
 from detr_core.evaluate.metric_names import METRICS
 from detr_core.structures import category_labels
 
-BOOTSTRAP_SAMPLES = 1000  # number of bootstrap samples of the images for an interval
-
 GroundTruth = Path | COCO
 """The path of an `instances_*.json`, or its content as a COCO object, so that several results are scored against one copy."""
 

@@ -84,6 +84,9 @@ def test_outputs_are_where_the_stages_write_them() -> None:
 @pytest.mark.timeout(900)
 def test_the_smoke_profile_from_a_clone_to_its_report(smoke: Path) -> None:
     assert (smoke / "reports/smoke/index.html").read_text().startswith("<!")
+    assert "AP rises with the number of encoder layers" in (smoke / "reports/smoke/claims.html").read_text()
+    recorded = {file.name for file in (smoke / ".state/mlflow/artifacts").rglob("report/*.html")}
+    assert recorded == {"index.html", "claims.html"}
     lock = yaml.safe_load((smoke / "params/smoke/dvc.lock").read_text())
     assert set(lock["stages"]) == set(STAGES)
     assert not (smoke / "dvc.lock").exists()

@@ -38,7 +38,8 @@ def run(inputs: StudyInputs, config: ScoringConfig, folder: Path) -> None:
 
     result = scoring(inputs, inputs.dataset(config.resize), config.scores, config.batch_size)
     write_scores(result.selections, folder)
-    comparison = Comparison("with the second-best class for empty slots", result.override)
+    names = ("empty slots left out", "empty slots with their second-best class")
+    comparison = Comparison("with the second-best class for empty slots", result.override, names)
     write_measured([CLAIM.with_measurements("AP", [comparison])], folder)
 
 

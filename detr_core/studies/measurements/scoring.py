@@ -13,7 +13,6 @@ import torch
 
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.evaluate.average_precision import (
-    BOOTSTRAP_SAMPLES,
     MatchedDetections,
     bootstrap_differences,
     coco_ap,
@@ -25,6 +24,7 @@ from detr_core.evaluate.inference import classes_in, forward_pass
 from detr_core.evaluate.metric_names import METRICS
 from detr_core.evaluate.results import result_rows, things_only
 from detr_core.studies.claims import SeedDifference
+from detr_core.studies.measurements.bootstrap import SAMPLES
 from detr_core.studies.study import StudyInputs
 
 
@@ -83,7 +83,7 @@ def scoring(inputs: StudyInputs, dataset: CocoDataset, thresholds: Sequence[floa
             metrics = coco_ap(truth, selected, "bbox").metrics | _precision_and_recall(matches, threshold)
             results.append(Selection(override, threshold, metrics))
     without_override, with_override = (np.concatenate(rows[override]) for override in (False, True))
-    gain = bootstrap_differences(truth, without_override, with_override, BOOTSTRAP_SAMPLES)["AP"]
+    gain = bootstrap_differences(truth, without_override, with_override, SAMPLES)["AP"]
     plain = coco_ap(truth, without_override, "bbox").metrics["AP"]
     return Scoring(results, SeedDifference(plain, plain + gain.value, gain.low, gain.high))
 

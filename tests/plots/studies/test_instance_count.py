@@ -15,7 +15,7 @@ def write(folder: Path, counts: list[list[int]], most: int = 3) -> Path:
     folder.mkdir(exist_ok=True)
     image = torch.full((3, 40, 40), 200, dtype=torch.uint8)
     example = Example(image, torch.tensor([[5.0, 5, 20, 20]]), torch.tensor([0.9]), 2, 1)
-    write_counts([ClassCount(name, most, np.array(counts), example) for name in ("cat", "dog")], folder)
+    write_counts([ClassCount(name, most, np.array(counts), example, objects=1) for name in ("cat", "dog")], folder)
     return folder / "counts.json"
 
 
