@@ -11,7 +11,7 @@ from typing import Protocol
 import pytest
 
 from detr_core.data.splits import Split
-from detr_core.evaluate.average_precision import Kind, bootstrap_differences, coco_ap
+from detr_core.evaluate.average_precision import ResultKind, bootstrap_differences, coco_ap
 from detr_core.evaluate.panoptic_quality import panoptic_quality
 from detr_core.studies.claims import Claim, ClaimConfig
 from detr_core.studies.comparison import Run, StudyTable
@@ -21,7 +21,7 @@ from detr_core.studies.training_claims import decide_claims, known_seed_spreads
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "ap_synthetic"
 PANOPTIC = Path(__file__).parent.parent / "golden" / "pq_synthetic"
-KINDS: tuple[Kind, Kind] = ("bbox", "segm")
+KINDS: tuple[ResultKind, ResultKind] = ("bbox", "segm")
 RISES = ClaimConfig("AP rises", "36.7 to 40.1", "AP", ascending=("bad", "good"))
 
 
