@@ -47,9 +47,13 @@ def test_a_profile_of_every_kind(kind: str) -> None:
         ({"kind": None}, f"a.yaml: kind: expected one of {KNOWN}, found None"),
         ({"kind": "detr"}, "a.yaml: stages: unknown key"),
         ({"point": 2}, "a.yaml: point: unknown key; did you mean 'points'?"),
-        ({"levels": 1}, "a.yaml: levels: expected at least the number of stages, 2, found 1"),
+        ({"levels": 1}, "a.yaml: levels: expected the number of stages, 2, to 16, found 1"),
         ({"stages": [4, 2]}, "a.yaml: stages: expected some of 1, 2, 3, 4 in this order, found [4, 2]"),
-        ({"width": 48}, "a.yaml: width: expected a multiple of 32 with 4 heads, found 48"),
+        ({"levels": 17}, "a.yaml: levels: expected the number of stages, 2, to 16, found 17"),
+        ({"points": 10**9}, "a.yaml: points: expected 1 to 1,000, found 1000000000"),
+        ({"queries": 10**9}, "a.yaml: queries: expected 1 to 10,000, found 1000000000"),
+        ({"width": 48}, "a.yaml: width: expected a multiple of 32 with 4 heads, at most 65,536, found 48"),
+        ({"width": 32 * 10**8}, "a.yaml: width: expected a multiple of 32 with 4 heads, at most 65,536, found 3200000000"),
     ],
 )
 def test_an_invalid_deformable_detector_is_refused(change: dict[str, Any], error: str) -> None:
@@ -74,7 +78,7 @@ DILATED = FASTER_RCNN_DC5["detector"]["backbone"]
         (FASTER_RCNN, {"anchors": [16, 32]}, "anchors: expected one size for each of the 3 levels, found [16.0, 32.0]"),
         (FASTER_RCNN, {"backbone": DILATED}, "backbone.dilation: expected false with a pyramid, whose strides double"),
         (FASTER_RCNN, {"width": None}, "stages: expected one stage with width null, which is no pyramid, found [2, 4]"),
-        (FASTER_RCNN, {"width": 0}, "width: expected 1 or more, found 0"),
+        (FASTER_RCNN, {"width": 0}, "width: expected 1 to 65,536, found 0"),
         (FASTER_RCNN, {"candidates": 19}, "candidates: expected 20 or more, so that 60 proposals can be kept, found 19"),
         (FASTER_RCNN_DC5, {"stages": [3, 4]}, "stages: expected one stage with width null, which is no pyramid, found [3, 4]"),
         (FASTER_RCNN_DC5, {"anchors": []}, "anchors: expected different sizes, found []"),
@@ -86,7 +90,8 @@ DILATED = FASTER_RCNN_DC5["detector"]["backbone"]
             {"training_candidates": None},
             "training_candidates: expected 60 or more, so that 60 proposals can be kept, found 40",
         ),
-        (FASTER_RCNN_DC5, {"training_proposals": 0}, "training_proposals: expected 1 or more, found 0"),
+        (FASTER_RCNN_DC5, {"training_proposals": 0}, "training_proposals: expected 1 to 1,000,000, found 0"),
+        (FASTER_RCNN, {"sampled_anchors": 10**9}, "sampled_anchors: expected 2 to 1,000,000, found 1000000000"),
     ],
 )
 def test_an_invalid_faster_rcnn_is_refused(recipe: dict[str, Any], change: dict[str, Any], error: str) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Literal
 
 from detr_core.data.splits import Split
-from detr_core.evaluate.average_precision import METRICS, Difference, bootstrap_differences
+from detr_core.evaluate.average_precision import Difference, bootstrap_differences
 from detr_core.evaluate.ground_truth import has_masks, instances
-from detr_core.studies.bootstrap import SAMPLES
+from detr_core.evaluate.metric_names import METRICS
+from detr_core.studies.measurements.bootstrap import SAMPLES
 from detr_core.studies.panoptic_intervals import PANOPTIC_METRICS, ImageSums, image_sums, panoptic_differences
 
 _Kind = Literal["bbox", "segm", "panoptic"]

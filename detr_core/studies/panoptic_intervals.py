@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from detr_core.errors import ExpectedError
 from detr_core.evaluate.average_precision import Difference
 from detr_core.evaluate.ground_truth import read_panoptic
-from detr_core.studies.bootstrap import SAMPLES, draw_counts, interval
+from detr_core.studies.measurements.bootstrap import SAMPLES, draw_counts, interval
 
 _SUMS = ("iou", "tp", "fp", "fn")
 PARTS = {"": (True, False), "_things": (True,), "_stuff": (False,)}  # end of a metric's name -> values of isthing

@@ -19,11 +19,18 @@ from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split
 from detr_core.sampling import evenly_spaced
 from detr_core.structures import Target
-from detr_core.studies.attention_mass import Mass, box_masks, box_regions, compared, mask_regions, position_of
 from detr_core.studies.claims import SeedDifference
-from detr_core.studies.decoder_attention import decoder_attention, write_decoder_attention
-from detr_core.studies.encoder_attention import encoder_attention, write_encoder_attention
 from detr_core.studies.evaluating.decoder_attention import DecoderAttentionConfig
+from detr_core.studies.measurements.attention_mass import (
+    Mass,
+    box_masks,
+    box_regions,
+    compared,
+    mask_regions,
+    position_of,
+)
+from detr_core.studies.measurements.decoder_attention import decoder_attention, write_decoder_attention
+from detr_core.studies.measurements.encoder_attention import encoder_attention, write_encoder_attention
 from tests.recording_reporter import RecordingReporter
 from tests.tiny_detector import dataset_of, detector, study_inputs
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detr_core.studies.bootstrap import draw_counts, interval, ratio_interval
+from detr_core.studies.measurements.bootstrap import draw_counts, interval, ratio_interval
 
 
 def test_every_sample_has_as_many_units_as_there_are() -> None:

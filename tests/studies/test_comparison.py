@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from detr_core.evaluate.average_precision import METRICS, Difference, bootstrap_differences, coco_ap
+from detr_core.evaluate.average_precision import Difference, bootstrap_differences, coco_ap
+from detr_core.evaluate.metric_names import METRICS
 from detr_core.studies.comparison import (  # fmt: skip
     Run,
     SeedSpread,

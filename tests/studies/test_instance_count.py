@@ -20,9 +20,9 @@ from detr_core.data.annotation_reader import read_annotations
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split
 from detr_core.studies.claims import SeedDifference
-from detr_core.studies.instance_count import ClassCount, Example, detected_cells, instance_count, write_counts
-from detr_core.studies.instance_count_config import InstanceCountConfig
-from detr_core.studies.object_grid import Crop, clear_objects, masked, tiled
+from detr_core.studies.measurements.instance_count import ClassCount, Example, detected_cells, instance_count, write_counts
+from detr_core.studies.measurements.instance_count_config import InstanceCountConfig
+from detr_core.studies.measurements.object_grid import Crop, clear_objects, masked, tiled
 from tests.recording_reporter import RecordingReporter
 from tests.tiny_detector import detector, study_inputs
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from detr_core.config import ConfigError
-from detr_core.model.common.config import PositionsConfig
 from detr_core.model.detr.config import AttentionMaps
 from detr_core.model.detr.model import Detr
+from detr_core.model.transformer.config import PositionsConfig
 from detr_core.structures import Category
 from detr_core.train.initial import draw_positions
 from detr_core.train_mask_head.initial import mask_head_from

@@ -6,8 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from detr_core.config import require
-from detr_core.model.common.config import BackboneConfig, require_stages, require_transformer
+from detr_core.config import require, require_between
+from detr_core.model.common.config import BackboneConfig, require_stages
+from detr_core.model.transformer.config import require_transformer
+
+MOST_LEVELS = 16  # with each level the resolution halves, and no image has more than 65,535 pixels on a side
+MOST_POINTS = 1_000
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class DeformableConfig:
 
     def __post_init__(self) -> None:
         require_stages(self.stages)
-        require(self.levels >= len(self.stages), "levels", f"at least the number of stages, {len(self.stages)}", self.levels)
-        require(self.points >= 1, "points", "1 or more", self.points)
+        fits = len(self.stages) <= self.levels <= MOST_LEVELS
+        require(fits, "levels", f"the number of stages, {len(self.stages)}, to {MOST_LEVELS}", self.levels)
+        require_between(1, MOST_POINTS, "points", self.points)
         require_transformer(self, multiple=math.lcm(4 * self.heads, 32))

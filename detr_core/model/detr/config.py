@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from detr_core.config import as_dict, flatten
-from detr_core.model.common.config import BackboneConfig, PositionsConfig, require_transformer
+from detr_core.model.common.config import BackboneConfig
+from detr_core.model.transformer.config import PositionsConfig, require_transformer
 
 AttentionMaps = Literal["published", "per_head", "none"]
 """The mask head's attention maps: 'published' has one softmax over all heads and pixels, 'per_head' one per head; or no maps."""

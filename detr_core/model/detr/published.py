@@ -21,10 +21,11 @@ from torch import Tensor
 
 from detr_core.coco import coco_categories
 from detr_core.config import ConfigError, as_dict, build
-from detr_core.model.common.config import BackboneConfig, PositionsConfig
+from detr_core.model.common.config import BackboneConfig
 from detr_core.model.common.files import CheckpointError, PlainArguments
 from detr_core.model.detr.config import DetrConfig, architecture
 from detr_core.model.detr.model import Detr
+from detr_core.model.transformer.config import PositionsConfig
 from detr_core.structures import Category
 
 COCO_CLASSES = (91, 250)  # of the published detectors and panoptic models: COCO's highest category id + 1, or more

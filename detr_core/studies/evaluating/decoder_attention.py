@@ -36,8 +36,8 @@ class DecoderAttentionConfig(StudyConfig):
 
 def run(inputs: StudyInputs, config: DecoderAttentionConfig, folder: Path) -> None:
     """Writes the attention by region, the maps of some images, and the boxes of every query to `folder`."""
-    from detr_core.studies.attention_mass import compared
-    from detr_core.studies.decoder_attention import decoder_attention, write_decoder_attention
+    from detr_core.studies.measurements.attention_mass import compared
+    from detr_core.studies.measurements.decoder_attention import decoder_attention, write_decoder_attention
 
     dataset = inputs.dataset(config.resize)
     attention = decoder_attention(inputs, dataset, config.pictures, config.score, config.border, config.batch_size)

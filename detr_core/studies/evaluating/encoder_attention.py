@@ -33,8 +33,8 @@ class EncoderAttentionConfig(StudyConfig):
 def run(inputs: StudyInputs, config: EncoderAttentionConfig, folder: Path) -> None:
     """Writes the attention by region, and the maps of some images, to `folder`."""
     from detr_core.evaluate.ground_truth import has_masks, instances
-    from detr_core.studies.attention_mass import compared
-    from detr_core.studies.encoder_attention import encoder_attention, write_encoder_attention
+    from detr_core.studies.measurements.attention_mass import compared
+    from detr_core.studies.measurements.encoder_attention import encoder_attention, write_encoder_attention
 
     split = inputs.splits["val"]
     dataset = inputs.dataset(config.resize, masks=split.panoptic is not None or has_masks(instances(split)))

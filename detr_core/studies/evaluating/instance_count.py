@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 
 from detr_core.studies.claims import PaperClaim, write_measured
-from detr_core.studies.instance_count_config import InstanceCountConfig
+from detr_core.studies.measurements.instance_count_config import InstanceCountConfig
 from detr_core.studies.study import EvaluatingStudy, Setting, StudyInputs
 
 
 def run(inputs: StudyInputs, config: InstanceCountConfig, folder: Path) -> None:
     """Writes the missed objects of every class and number of visible cells to `folder`."""
-    from detr_core.studies.instance_count import instance_count, write_counts
+    from detr_core.studies.measurements.instance_count import instance_count, write_counts
 
     counts = instance_count(inputs, inputs.dataset(None), config)
     write_counts(counts, folder)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from detr_core.plots.studies.instance_count import finding, plots, read_counts
-from detr_core.studies.instance_count import ClassCount, Example, write_counts
+from detr_core.studies.measurements.instance_count import ClassCount, Example, write_counts
 
 
 def write(folder: Path, counts: list[list[int]], most: int = 3) -> Path:

@@ -20,15 +20,16 @@ from torchvision import ops
 
 from detr_core.config import ConfigError
 from detr_core.data.coco_dataset import CocoDataset
-from detr_core.evaluate.average_precision import METRICS, GroundTruth, bootstrap_differences, coco_ap
+from detr_core.evaluate.average_precision import GroundTruth, bootstrap_differences, coco_ap
 from detr_core.evaluate.boxes import Detections, in_one_row
 from detr_core.evaluate.ground_truth import instances
 from detr_core.evaluate.inference import classes_in, forward_pass
+from detr_core.evaluate.metric_names import METRICS
 from detr_core.evaluate.results import result_rows
 from detr_core.model.spec import kind_of
 from detr_core.structures import RegionOutput
-from detr_core.studies.bootstrap import SAMPLES
 from detr_core.studies.claims import Comparison, MeasuredClaim, PaperClaim, SeedDifference
+from detr_core.studies.measurements.bootstrap import SAMPLES
 from detr_core.studies.study import StudyInputs
 
 Place = tuple[int, float | None]

@@ -15,11 +15,11 @@ from detr_core.data.coco_dataset import CocoDataset
 from detr_core.evaluate.boxes import postprocess_softmax
 from detr_core.evaluate.inference import classes_in, forward_pass
 from detr_core.evaluate.results import things_only
-from detr_core.model.common.transformer import Attention
+from detr_core.model.transformer.transformer import Attention
 from detr_core.sampling import evenly_spaced
-from detr_core.studies.attention_capture import capture_attention
-from detr_core.studies.attention_mass import Mass, box_regions, write_regions
-from detr_core.studies.pictures import as_rows, save_picture
+from detr_core.studies.measurements.attention_capture import capture_attention
+from detr_core.studies.measurements.attention_mass import Mass, box_regions, write_regions
+from detr_core.studies.measurements.pictures import as_rows, save_picture
 from detr_core.studies.study import StudyInputs
 
 REGIONS = ("extremities", "interior", "outside")

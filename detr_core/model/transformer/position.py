@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detr_core.model.common.config import PositionsConfig
+from detr_core.model.transformer.config import PositionsConfig
 
 
 def build_positions(config: PositionsConfig, width: int) -> nn.Module:

@@ -31,10 +31,10 @@ from detr_core.model.common.normalisation import normalise
 from detr_core.model.detr.model import Detr
 from detr_core.reporter import Reporter
 from detr_core.structures import category_labels
-from detr_core.studies.bootstrap import ratio_interval
 from detr_core.studies.claims import Comparison, SeedDifference
-from detr_core.studies.instance_count_config import InstanceCountConfig
-from detr_core.studies.object_grid import Crop, clear_objects, masked, tiled
+from detr_core.studies.measurements.bootstrap import ratio_interval
+from detr_core.studies.measurements.instance_count_config import InstanceCountConfig
+from detr_core.studies.measurements.object_grid import Crop, clear_objects, masked, tiled
 from detr_core.studies.study import StudyInputs
 from detr_core.wording import counted
 

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from torchvision.ops import box_convert
 
 from detr_core.structures import Target
-from detr_core.studies.bootstrap import ratio_interval
 from detr_core.studies.claims import Comparison, SeedDifference
+from detr_core.studies.measurements.bootstrap import ratio_interval
 
 
 @dataclass

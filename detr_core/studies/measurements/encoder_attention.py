@@ -13,12 +13,12 @@ from torch import Tensor
 from detr_core.config import require
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.evaluate.inference import forward_pass
-from detr_core.model.common.transformer import Attention
+from detr_core.model.transformer.transformer import Attention
 from detr_core.sampling import evenly_spaced
 from detr_core.structures import Target
-from detr_core.studies.attention_capture import capture_attention
-from detr_core.studies.attention_mass import Mass, box_masks, mask_regions, position_of, write_regions
-from detr_core.studies.pictures import as_rows, save_picture
+from detr_core.studies.measurements.attention_capture import capture_attention
+from detr_core.studies.measurements.attention_mass import Mass, box_masks, mask_regions, position_of, write_regions
+from detr_core.studies.measurements.pictures import as_rows, save_picture
 from detr_core.studies.study import StudyInputs
 
 REGIONS = ("own", "same_class", "others")
