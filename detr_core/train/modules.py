@@ -67,7 +67,7 @@ class DetectionTrainingModule(TrainingModule):
             total = total + 0 * (output.logits[:-1].float().sum() + output.boxes[:-1].sum())
         if isinstance(output, SigmoidOutput) and output.proposals is not None:
             _, of_proposals = proposal_loss(output.proposals, batch.targets, normalizer, self.loss)
-            parts |= {"objectness": of_proposals.classification[0], "proposals_l1": of_proposals.l1[0]}
+            parts |= {"objectness": of_proposals.classification[0], "proposals": of_proposals.l1[0]}
             parts["proposals_giou"] = of_proposals.giou[0]
             total = total + of_proposals.total
         return output, matches, total, parts

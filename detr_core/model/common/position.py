@@ -12,6 +12,7 @@ from detr_core.model.common.config import PositionsConfig
 
 TEMPERATURE = 10000.0  # about the highest frequency of the sine encodings divided by the lowest
 
+
 def build_positions(config: PositionsConfig, width: int) -> nn.Module:
     """Returns the module that maps padding [B, H, W] (True on padding) to encodings [B, D, H, W]."""
     if config.kind == "sine":

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from detr_core.config import require
 from detr_core.model.common.config import BackboneConfig, architecture_fields, require_stages, require_transformer
 
-MOST_LEVELS_OF_PROPOSALS = 5  # at a sixth level the side of a position's box, 0.05 at the first and then doubled, exceeds the image
+MOST_PROPOSING_LEVELS = 5  # the side of a position's box, 0.05 at the first level, doubles at each; at the sixth it exceeds 1
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class DeformableConfig:
         require_stages(self.stages)
         require(self.levels >= len(self.stages), "levels", f"at least the number of stages, {len(self.stages)}", self.levels)
         dilated = self.backbone.dilation
-        require(not dilated or self.levels == 1, "backbone.dilation", "false with several levels, whose resolutions halve", dilated)
+        require(self.levels == 1 or not dilated, "backbone.dilation", "false with several levels, which halve in size", dilated)
         require(self.points >= 1, "points", "1 or more", self.points)
         if self.two_stage:
             require(self.refine, "refine", "true with two_stage, whose decoder corrects the encoder's boxes", self.refine)
-            most = MOST_LEVELS_OF_PROPOSALS
+            most = MOST_PROPOSING_LEVELS
             require(self.levels <= most, "levels", f"{most} or fewer with two_stage", self.levels)
         require_transformer(self, multiple=math.lcm(4 * self.heads, 32))
 

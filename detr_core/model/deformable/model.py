@@ -121,7 +121,7 @@ class DeformableDetr(Detector):
     def class_weight(self, name: str, trained: Tensor, rows: Tensor | None) -> Tensor | None:
         if self.config.two_stage and name.startswith(f"class_embed.{len(self.class_embed) - 1}."):
             # The encoder's head learns in its first row whether there is an object. Nothing is ever labelled as another class.
-            weight = self.state_dict()[name].clone()
+            weight = self.get_parameter(name).detach().clone()
             count = min(len(weight), len(trained))
             weight[:count] = trained[:count]
             return weight
