@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ def test_matching_losses_and_gradients(path: Path) -> None:
             (1, 1),
             (1, 1),
         )
-        for i, (start, end) in enumerate(zip(starts, starts[1:], strict=False))
+        for i, (start, end) in enumerate(pairwise(starts))
     ]
     matches = match(logits, boxes, targets, config)
     layers = len(logits)
