@@ -44,9 +44,12 @@ def panoptic_pictures(split: Split, evaluation: Path, folder: Path, count: int) 
     names = {category["id"]: category["name"] for category in truth["categories"]}
     colors = category_colors(names)
     images = {image["id"]: image for image in truth["images"]}
-    actual = {each["image_id"]: each for each in truth["annotations"]}
-    predicted = {each["image_id"]: each for each in json.loads((evaluation / "panoptic.json").read_bytes())["annotations"]}
-    image_ids = sorted(images.keys() & actual.keys() & predicted.keys())
+    true_annotations = {annotation["image_id"]: annotation for annotation in truth["annotations"]}
+    predicted_annotations = {
+        annotation["image_id"]: annotation
+        for annotation in json.loads((evaluation / "panoptic.json").read_bytes())["annotations"]
+    }
+    image_ids = sorted(images.keys() & true_annotations.keys() & predicted_annotations.keys())
     written = []
     for position in evenly_spaced(len(image_ids), count):
         image_id = image_ids[position]
@@ -54,7 +57,10 @@ def panoptic_pictures(split: Split, evaluation: Path, folder: Path, count: int) 
         file = below_root(split.images, images[image_id]["file_name"], f"{split.panoptic}: images.file_name")
         image = Image.fromarray(read_pixels(file, size, split.value_ranges))
         panels = [enlarged(image, scale_of(image))]
-        for masks, annotation in ((split.panoptic_masks, actual[image_id]), (evaluation / "panoptic", predicted[image_id])):
+        for masks, annotation in (
+            (split.panoptic_masks, true_annotations[image_id]),
+            (evaluation / "panoptic", predicted_annotations[image_id]),
+        ):
             file = below_root(masks, annotation["file_name"], f"{masks}.json: annotations.file_name")
             ids = np.asarray(read_segment_ids(file, size))
             panels.append(overlay(panels[0], ids, annotation["segments_info"], names, colors))
@@ -77,11 +83,11 @@ def overlay(
     enlarged_ids = np.asarray(Image.fromarray(ids).resize(panel.size, Image.Resampling.NEAREST))
     pixels = 0.4 * np.asarray(panel, dtype=np.float64)
     original = np.asarray(panel, dtype=np.float64)
-    seen: Counter[int] = Counter()
+    drawn_counts: Counter[int] = Counter()
     for segment in segments:
         mask, category = enlarged_ids == segment["id"], segment["category_id"]
-        pixels[mask] = (1 - _TINT) * original[mask] + _TINT * _shade(colors[category], seen[category])
-        seen[category] += 1
+        pixels[mask] = (1 - _TINT) * original[mask] + _TINT * _shade(colors[category], drawn_counts[category])
+        drawn_counts[category] += 1
     pixels[_edges(enlarged_ids)] = 255
     picture = Image.fromarray(pixels.round().astype(np.uint8))
     draw = ImageDraw.Draw(picture)

@@ -19,10 +19,10 @@ def require_masks(splits: Mapping[str, Split], targets: Targets, where: str) -> 
     """
     for name, split in splits.items():
         if getattr(split, targets) is None:
-            other = "instances" if targets == "panoptic" else "panoptic"
+            alternative = "instances" if targets == "panoptic" else "panoptic"
             raise DatasetError(
                 f"{where}: {name}.{targets}: expected {_WORDS[targets]} for the mask head, found null; add them, or set "
-                f"train_panoptic.targets and train_detection.targets to {other!r}, or train_panoptic to null"
+                f"train_panoptic.targets and train_detection.targets to {alternative!r}, or train_panoptic to null"
             )
         if targets == "instances":
             _require_instance_masks(split)

@@ -55,8 +55,8 @@ class ResourcesConfig:
 
     def __post_init__(self) -> None:
         gpus = self.gpus
-        good = gpus is None or (len(set(gpus)) == len(gpus) > 0 and min(gpus) >= 0)
-        require(good, "gpus", "different numbers from 0 on, or null", gpus)
+        valid = gpus is None or (len(set(gpus)) == len(gpus) > 0 and min(gpus) >= 0)
+        require(valid, "gpus", "different numbers from 0 on, or null", gpus)
         require(
             self.processes == "auto" or (type(self.processes) is int and self.processes >= 1),
             "processes",
@@ -93,7 +93,7 @@ class Profile:
         return self.train_panoptic is not None and self.train_panoptic.detector == "joint"
 
     def flat(self, *sections: str) -> dict[str, Any]:
-        """Returns the parameters of these sections as `section.key: value`, for MLflow."""
+        """Returns the parameters of these sections for MLflow, as a flat mapping `section.key` -> value."""
         configs = {section: getattr(self, section) for section in sections}
         return flatten({section: None if config is None else as_dict(config) for section, config in configs.items()})
 
@@ -154,9 +154,9 @@ def overridden(content: dict[str, Any], overrides: Mapping[str, Any], where: str
     for key, value in overrides.items():
         require(key.split(".")[0] in VARIED, where, f"keys of {', '.join(VARIED)}", key)
         require(not key.endswith(".seed"), where, "seeds in the study's `seeds`", key)
-        known = [other for other in _keys(content) if other.split(".")[0] in VARIED]
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
+        known_keys = [candidate for candidate in _keys(content) if candidate.split(".")[0] in VARIED]
+        if key not in known_keys:
+            near = difflib.get_close_matches(key, known_keys, n=1)
             raise ConfigError(f"{where}: {key}: unknown key{f'; did you mean {near[0]!r}?' if near else ''}")
         *path, last = key.split(".")
         section = content
@@ -190,10 +190,10 @@ def load(profile: str) -> Profile:
     Raises ConfigError, which names the file and the key, if a file is missing or is not YAML, if a key is unknown, missing or
     invalid, or if the dataset that the profile names lies among the results of a profile.
     """
-    known = profile_names()
-    if profile not in known:
-        near = difflib.get_close_matches(profile, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known profiles: {', '.join(known)}"
+    known_profiles = profile_names()
+    if profile not in known_profiles:
+        near = difflib.get_close_matches(profile, known_profiles, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known profiles: {', '.join(known_profiles)}"
         raise ConfigError(f"profile {profile!r}: there is no {relative(PARAMS)}/{profile}.yaml; {hint}")
     settings = read(Paths(profile).params)
     if settings.data.folder is not None:
@@ -252,8 +252,8 @@ def read(path: Path) -> Profile:
     content = _content(path)
     profile = profile_from(content, _content(studies) if studies.is_file() else None, name)
     kind = profile.detector.kind
-    fits = profile.train_panoptic is None or can_have_mask_head(profile)
-    require(fits, f"{name}: train_panoptic", f"null with detector.kind {kind!r}, which can't have a mask head", "a section")
+    consistent = profile.train_panoptic is None or can_have_mask_head(profile)
+    require(consistent, f"{name}: train_panoptic", f"null with detector.kind {kind!r}, which can't have a mask head", "a section")
     _require_same_targets(profile, name)
     return profile
 

@@ -12,7 +12,7 @@ from detr_core.checksums import digest
 from flows.profile import artifacts
 from flows.profile.paths import ROOT, Paths
 
-STAGES = {"detection": "train_detection", "panoptic": "train_panoptic", "evaluation": "evaluate"}  # folder -> stage
+STAGES = {"detection": "train_detection", "panoptic": "train_panoptic", "evaluation": "evaluate"}  # maps result folders to stages
 
 
 def shared_digest(paths: Paths) -> str:
@@ -26,10 +26,10 @@ def code_digest(stage: str, kind: str | None) -> str:
 
     kind: the kind of detector whose code is included; None for the code that all kinds share.
     """
-    listed = [name for name in _graph()["stages"][stage]["deps"] if "${profile}" not in name]
-    named = [ROOT / name.replace("${kind}", kind or "") for name in listed if kind is not None or "${kind}" not in name]
-    found = {file for path in named for file in (path, *path.rglob("*")) if file.is_file() and file.suffix != ".pyc"}
-    return combined_digest([(str(file.relative_to(ROOT)), digest(file)) for file in sorted(found)])
+    names = [name for name in _graph()["stages"][stage]["deps"] if "${profile}" not in name]
+    paths = [ROOT / name.replace("${kind}", kind or "") for name in names if kind is not None or "${kind}" not in name]
+    files = {file for path in paths for file in (path, *path.rglob("*")) if file.is_file() and file.suffix != ".pyc"}
+    return combined_digest([(str(file.relative_to(ROOT)), digest(file)) for file in sorted(files)])
 
 
 def _graph() -> dict[str, Any]:

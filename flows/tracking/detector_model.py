@@ -76,14 +76,14 @@ class DetectorModel:
         padding = torch.zeros(1, *size, dtype=torch.bool, device=self.device)
         model = self.checkpoint.model
         output = model(normalise(images, padding), padding)
-        (all_found,) = postprocess(output, [original_size], self.config.empty_slot_override)
-        order = all_found.scores.argsort(descending=True)
-        order = order[all_found.scores[order] >= threshold]
-        prediction = self._described(all_found, order)
+        (detections,) = postprocess(output, [original_size], self.config.empty_slot_override)
+        order = detections.scores.argsort(descending=True)
+        order = order[detections.scores[order] >= threshold]
+        prediction = self._described(detections, order)
         if self.checkpoint.predicts_panoptic_maps:
             prediction |= self._panoptic(model, output, size, original_size)
         elif model.has_mask_head:
-            prediction["masks"] = self._masks(model, output, all_found.queries[order], size, original_size)
+            prediction["masks"] = self._masks(model, output, detections.queries[order], size, original_size)
         return prediction
 
     def _described(self, image: Detections, order: Tensor) -> dict[str, Any]:

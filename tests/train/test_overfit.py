@@ -10,16 +10,14 @@ import torch
 
 from detr_core.config import build
 from detr_core.data.batching import collate
-from detr_core.distributed import single_process
 from detr_core.evaluate.predictions import average_precision_of
 from detr_core.model.spec import build_detector, detector_config
-from detr_core.reporter import Silent
 from detr_core.train.config import DetectionConfig
 from detr_core.train.modules import detector_training_module
 from detr_core.train.optimizer import build_optimizer
 from tests.conftest import tiny_parameters
 from tests.kinds import RECIPES
-from tests.tiny_detector import CPU, dataset_of, scenes
+from tests.tiny_detector import dataset_of, evaluation_data, scenes
 
 
 @pytest.mark.parametrize("kind", RECIPES)
@@ -45,5 +43,5 @@ def test_a_handful_of_scenes_is_learned_by_heart(kind: str, tmp_path: Path) -> N
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0] / 3
-    metrics = average_precision_of(model, dataset.categories, dataset, 6, single_process(CPU), 0, Silent())
+    metrics = average_precision_of(model, dataset.categories, evaluation_data(dataset, 6))
     assert metrics["AP50"] > 0.8, metrics

@@ -1,4 +1,4 @@
-"""Configuration of Faster R-CNN and of its losses."""
+"""Defines the configuration of Faster R-CNN and of its losses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faster R-CNN: torchvision's parts on this project's backbones, with anchors and pooling for any stride.
+"""Defines Faster R-CNN: torchvision's parts on this project's backbones, with anchors and pooling for any stride.
 
 In shapes, A and R are the numbers of anchors and proposals that are sampled for the losses, over all images of a batch.
 torchvision's label 0 is the background, so a class index of this project is one lower than torchvision's label.
@@ -34,10 +34,10 @@ FINEST = 14  # a proposal is pooled from the level where its side is 14 to 28 ce
 class Samples:
     """The sampled anchors and proposals of a batch with their targets, as the losses need them.
 
-    Of the A anchors, O are objects: objectness [A]: logits. is_object [A]: 0 or 1. anchor_deltas, anchor_wanted [O, 4]:
-    predicted and target box deltas of the objects. anchor_boxes, anchor_wanted_boxes [O, 4]: the same boxes as xyxy in
-    pixels. Of the R proposals, P are positive: logits [R, C+1]. labels [R]: 0 for background. deltas, wanted [P, 4]:
-    predicted and target box deltas of the positive proposals for their class. boxes, wanted_boxes [P, 4]: the same boxes as
+    Of the A anchors, O are objects: objectness [A]: logits. is_object [A]: 0 or 1. anchor_deltas, anchor_targets [O, 4]:
+    predicted and target box deltas of the objects. anchor_boxes, anchor_target_boxes [O, 4]: the same boxes as xyxy in
+    pixels. Of the R proposals, P are positive: logits [R, C+1]. labels [R]: 0 for background. deltas, targets [P, 4]:
+    predicted and target box deltas of the positive proposals for their class. boxes, target_boxes [P, 4]: the same boxes as
     xyxy in pixels. anchor_image [A], object_image [O], proposal_image [R], positive_image [P]: the index of the image in the
     batch.
     """
@@ -47,17 +47,17 @@ class Samples:
     is_object: Tensor
     object_image: Tensor
     anchor_deltas: Tensor
-    anchor_wanted: Tensor
+    anchor_targets: Tensor
     anchor_boxes: Tensor
-    anchor_wanted_boxes: Tensor
+    anchor_target_boxes: Tensor
     proposal_image: Tensor
     logits: Tensor
     labels: Tensor
     positive_image: Tensor
     deltas: Tensor
-    wanted: Tensor
+    targets: Tensor
     boxes: Tensor
-    wanted_boxes: Tensor
+    target_boxes: Tensor
 
 
 class FasterRcnn(Detector):
@@ -129,48 +129,48 @@ class FasterRcnn(Detector):
             return self._samples(maps, images, _sizes(padding), targets)
 
     def _samples(self, maps: list[Tensor], images: Tensor, sizes: list[tuple[int, int]], targets: list[Target]) -> Samples:
-        for place, sampler in enumerate((self.rpn.fg_bg_sampler, self.roi_heads.fg_bg_sampler)):
-            sampler.seeds = [(target.sampling_seed + place) % 2**63 for target in targets]
+        for offset, sampler in enumerate((self.rpn.fg_bg_sampler, self.roi_heads.fg_bg_sampler)):
+            sampler.seeds = [(target.sampling_seed + offset) % 2**63 for target in targets]
         truth = [_truth(target, size) for target, size in zip(targets, sizes, strict=True)]
         anchors, objectness, anchor_deltas, proposals = self._proposals(maps, images, sizes)
         labels, matched = self.rpn.assign_targets_to_anchors(anchors, truth)
-        wanted = torch.cat(self.rpn.box_coder.encode(matched, anchors))
+        anchor_targets = torch.cat(self.rpn.box_coder.encode(matched, anchors))
         positive, negative = self.rpn.fg_bg_sampler(labels)
         objects = torch.cat(positive).nonzero()[:, 0]
         sampled = torch.cat([objects, torch.cat(negative).nonzero()[:, 0]])
-        of_anchor = _places([len(boxes_of_image) for boxes_of_image in anchors], images.device)
+        image_of_anchor = _image_indices([len(boxes_of_image) for boxes_of_image in anchors], images.device)
 
-        proposals, _, classes, proposal_wanted = self.roi_heads.select_training_samples(proposals, truth)
+        proposals, _, classes, proposal_targets = self.roi_heads.select_training_samples(proposals, truth)
         logits, deltas = self._read(maps, proposals)
         label, boxes = torch.cat(classes), torch.cat(proposals)
-        kept = label.nonzero()[:, 0]
-        of_class = deltas.view(len(label), -1, 4)[kept, label[kept]]
-        wanted_deltas = torch.cat(proposal_wanted)[kept]
+        positives = label.nonzero()[:, 0]
+        class_deltas = deltas.view(len(label), -1, 4)[positives, label[positives]]
+        target_deltas = torch.cat(proposal_targets)[positives]
         decode = self.roi_heads.box_coder.decode_single
-        of_proposal = _places([len(boxes_of_image) for boxes_of_image in proposals], images.device)
+        image_of_proposal = _image_indices([len(boxes_of_image) for boxes_of_image in proposals], images.device)
         return Samples(
-            of_anchor[sampled],
+            image_of_anchor[sampled],
             objectness.flatten()[sampled],
             torch.cat(labels)[sampled],
-            of_anchor[objects],
+            image_of_anchor[objects],
             anchor_deltas[objects],
-            wanted[objects],
+            anchor_targets[objects],
             self.rpn.box_coder.decode_single(anchor_deltas[objects], torch.cat(anchors)[objects]),
             torch.cat(matched)[objects],
-            of_proposal,
+            image_of_proposal,
             logits,
             label,
-            of_proposal[kept],
-            of_class,
-            wanted_deltas,
-            decode(of_class, boxes[kept]),
-            decode(wanted_deltas, boxes[kept]),
+            image_of_proposal[positives],
+            class_deltas,
+            target_deltas,
+            decode(class_deltas, boxes[positives]),
+            decode(target_deltas, boxes[positives]),
         )
 
     def _maps(self, images: Tensor) -> list[Tensor]:
         stages = self.backbone[0](images)
-        named = {str(stage): stages[stage - 1] for stage in self.config.stages}
-        return [level.float() for level in self.backbone[1](named).values()]
+        maps = {str(stage): stages[stage - 1] for stage in self.config.stages}
+        return [level.float() for level in self.backbone[1](maps).values()]
 
     def _proposals(
         self, maps: list[Tensor], images: Tensor, sizes: list[tuple[int, int]]
@@ -178,10 +178,10 @@ class FasterRcnn(Detector):
         # Returns the anchors of each image, the objectness and deltas of all anchors, and the resulting proposals of each image.
         objectness, deltas = self.rpn.head(maps)
         anchors = self.rpn.anchor_generator(ImageList(images, sizes), maps)
-        of_level = [math.prod(level.shape[1:]) for level in objectness]
+        anchors_per_level = [math.prod(level.shape[1:]) for level in objectness]
         objectness, deltas = concat_box_prediction_layers(objectness, deltas)
         boxes = self.rpn.box_coder.decode(deltas.detach(), anchors).view(len(images), -1, 4)
-        proposals, _ = self.rpn.filter_proposals(boxes, objectness, sizes, of_level)
+        proposals, _ = self.rpn.filter_proposals(boxes, objectness, sizes, anchors_per_level)
         return anchors, objectness, deltas, proposals
 
     def _read(self, maps: list[Tensor], proposals: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -220,7 +220,7 @@ class Pooling(nn.Module):
         """Returns pooled features [R, D, 7, 7]. maps: [B, D, h, w] per level, finest first. boxes: per image, xyxy in pixels."""
         side = torch.cat([((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])).sqrt() for box in boxes])
         level = (side / (FINEST * self.strides[0]) + 1e-6).log2().floor().clamp(0, len(maps) - 1)
-        image = _places([len(box) for box in boxes], side.device)
+        image = _image_indices([len(box) for box in boxes], side.device)
         rows = torch.cat([image[:, None].to(side.dtype), torch.cat(boxes)], 1)
         pooled = maps[0].new_zeros(len(rows), maps[0].shape[1], CELLS, CELLS)
         for number, (part, stride) in enumerate(zip(maps, self.strides, strict=True)):
@@ -247,16 +247,16 @@ class Sampler:
         positive, negative = [], []
         for label, seed in zip(labels, self.seeds, strict=True):
             order = torch.rand(len(label), generator=torch.Generator().manual_seed(seed)).to(label.device)
-            some = _some(label > 0, order, self.positive)
-            positive.append(some)
-            negative.append(_some(label == 0, order, self.count - int(some.sum())))
+            sampled_positives = _first_marked(label > 0, order, self.positive)
+            positive.append(sampled_positives)
+            negative.append(_first_marked(label == 0, order, self.count - int(sampled_positives.sum())))
         return positive, negative
 
 
-def _some(which: Tensor, order: Tensor, count: int) -> Tensor:
-    # Returns `which` reduced to the first `count` marked elements in the order `order`.
-    chosen = torch.zeros_like(which)
-    candidates = which.nonzero()[:, 0]
+def _first_marked(marked: Tensor, order: Tensor, count: int) -> Tensor:
+    # Returns `marked` reduced to the first `count` marked elements in the order `order`.
+    chosen = torch.zeros_like(marked)
+    candidates = marked.nonzero()[:, 0]
     chosen[candidates[order[candidates].argsort()[:count]]] = True
     return chosen
 
@@ -273,6 +273,6 @@ def _sizes(padding: Tensor) -> list[tuple[int, int]]:
     return list(zip(heights.tolist(), widths.tolist(), strict=True))
 
 
-def _places(counts: list[int], device: torch.device) -> Tensor:
+def _image_indices(counts: list[int], device: torch.device) -> Tensor:
     # Returns the image index of each row: [2, 1] -> [0, 0, 1].
     return torch.arange(len(counts), device=device).repeat_interleave(torch.tensor(counts, device=device))

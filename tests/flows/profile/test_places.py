@@ -160,7 +160,7 @@ def test_dvc_runs_the_other_profiles_whatever_the_dataset_of_one_is(own: Path) -
         assert str(own / "data" / "same") in {output.fs_path for output in stage.outs}
 
 
-def test_a_kind_of_detector_that_dvc_would_not_watch_is_told(own: Path) -> None:
+def test_a_kind_of_detector_that_dvc_would_not_watch_is_refused(own: Path) -> None:
     folder = own / "params" / "mine"
     folder.mkdir()
     (folder / "profile.yaml").write_text("profile: mine\nkind: detr\nwd: ../..\n")
