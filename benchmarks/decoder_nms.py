@@ -31,8 +31,8 @@ from detr_core.evaluate.predictions import average_precision_of
 from detr_core.model.detr.model import Detr
 from detr_core.reporter import Silent
 from detr_core.sources.scenes import generate_scenes
-from detr_core.studies.decoder_nms import decoder_nms
 from detr_core.studies.evaluating.decoder_nms import CLAIMS
+from detr_core.studies.measurements.decoder_nms import decoder_nms
 from detr_core.studies.study import StudyInputs
 from flows.profile.settings import load
 

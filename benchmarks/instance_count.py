@@ -35,9 +35,9 @@ from detr_core.model.detr.model import Detr
 from detr_core.reporter import Silent
 from detr_core.sources.scenes import generate_scenes
 from detr_core.structures import SoftmaxOutput
-from detr_core.studies.instance_count import instance_count
-from detr_core.studies.instance_count_config import InstanceCountConfig
-from detr_core.studies.object_grid import Crop, clear_objects
+from detr_core.studies.measurements.instance_count import instance_count
+from detr_core.studies.measurements.instance_count_config import InstanceCountConfig
+from detr_core.studies.measurements.object_grid import Crop, clear_objects
 from detr_core.studies.study import StudyInputs
 from flows.profile.settings import load
 

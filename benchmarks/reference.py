@@ -24,9 +24,10 @@ from rich.table import Table
 from detr_core.loss.config import SoftmaxLossConfig
 from detr_core.loss.criterion import Normalizer, set_loss
 from detr_core.loss.matcher import match
-from detr_core.model.common.config import BackboneConfig, PositionsConfig
+from detr_core.model.common.config import BackboneConfig
 from detr_core.model.detr.config import DetrConfig
 from detr_core.model.detr.model import Detr
+from detr_core.model.transformer.config import PositionsConfig
 from detr_core.structures import Target
 from detr_core.train.config import OptimizerConfig
 from detr_core.train.optimizer import build_optimizer

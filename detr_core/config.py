@@ -36,6 +36,11 @@ def require(condition: bool, field: str, expected: str, value: object) -> None:
         raise ConfigError(f"{field}: expected {expected}, found {value!r}")
 
 
+def require_between(low: int, high: int, field: str, value: int) -> None:
+    """Raises ConfigError unless `value` is from `low` to `high`. The upper bound refuses a slip before it fills the memory."""
+    require(low <= value <= high, field, f"{low:,} to {high:,}", value)
+
+
 def build(kind: type[T], value: object, where: str) -> T:
     """Returns an instance of the dataclass `kind`, built from the mapping `value`.
 

@@ -22,10 +22,13 @@ from flows.studies.digests import shared_digest
 from flows.tracking import recorder, ui_addresses
 from flows.tracking.prefect_summary import publish
 
+PAGES = {"The report": "index.html", "The paper's claims": "claims.html"}
+
 
 def run(settings: Profile, paths: Paths, reporter: Reporter, links: Mapping[str, str] | None = None) -> dict[str, float]:
     """Writes reports/<profile>/index.html and its plots from the results of the earlier stages, and shows `links` on the page.
 
+    The page of the paper's claims is reports/<profile>/claims.html.
     The evaluation is required; other results are shown if they exist. Returns no metrics, because the report computes none.
     Raises DatasetError or StageError before work begins.
     """
@@ -41,6 +44,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter, links: Mapping[str,
         {name: _command(name, paths.profile) for name in supported},
         {name: settings.studies.claims(name) for name in supported},
         shared_digest(paths),
+        {name: settings.studies.all[name].paper for name in supported},
     )
     results = Results(paths.profile, paths.dataset, paths.detection, paths.panoptic, paths.evaluation, paths.studies)
     with building(paths.report, reporter.message) as out:
@@ -69,9 +73,15 @@ def report(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
         with reporter("report") as bar:
             links = {name: ui_addresses.to_open(address) for name, address in record.links().items()}
             metrics = run(settings, paths, Tee(bar, record), links)
-        record.artifact(paths.report / "index.html", "report")
-    page = relative(paths.report / "index.html")
-    publish("report", profile, metrics, {"The report": page, "MLflow run": record.url()})
+        pages = {
+            name: paths.report / file
+            for name, file in PAGES.items()
+            if (paths.report / file).is_file()  # a profile without claims has no page of them
+        }
+        for page in pages.values():
+            record.artifact(page, "report")
+    shown = {name: relative(page) for name, page in pages.items()}
+    publish("report", profile, metrics, shown | {"MLflow run": record.url()})
     return metrics
 
 

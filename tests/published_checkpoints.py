@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 
-from detr_core.model.common.config import BackboneConfig, PositionsConfig
+from detr_core.model.common.config import BackboneConfig
 from detr_core.model.detr.config import DetrConfig
 from detr_core.model.detr.model import Detr
 from detr_core.model.detr.published import published_state
+from detr_core.model.transformer.config import PositionsConfig
 from tests.golden_cases import golden_weight
 
 TINY = DetrConfig(

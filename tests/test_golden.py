@@ -12,19 +12,21 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detr_core.evaluate.average_precision import METRICS, ResultKind, coco_ap
+from detr_core.evaluate.average_precision import ResultKind, coco_ap
 from detr_core.evaluate.boxes import postprocess_softmax
 from detr_core.evaluate.config import MergingConfig
 from detr_core.evaluate.masks import instance_masks
+from detr_core.evaluate.metric_names import METRICS
 from detr_core.evaluate.panoptic import kept_queries, merge
 from detr_core.evaluate.panoptic_quality import panoptic_quality
 from detr_core.loss.config import SoftmaxLossConfig
 from detr_core.loss.criterion import Normalizer, set_loss
 from detr_core.loss.matcher import Matches, match
-from detr_core.model.common.config import BackboneConfig, PositionsConfig
-from detr_core.model.common.position import SinePositions
+from detr_core.model.common.config import BackboneConfig
 from detr_core.model.detr.config import DetrConfig
 from detr_core.model.detr.model import Detr
+from detr_core.model.transformer.config import PositionsConfig
+from detr_core.model.transformer.position import SinePositions
 from detr_core.structures import Target
 from detr_core.train_mask_head.config import MaskLossConfig
 from detr_core.train_mask_head.loss import mask_loss, matched_masks

@@ -167,7 +167,7 @@ class Absent:
             raise ImportError(name)
 sys.meta_path.insert(0, Absent())
 import detr_core.jobs.train_detection, detr_core.jobs.train_panoptic, detr_core.jobs.evaluate
-import detr_core.studies.decoder_nms, detr_core.evaluate.predictions, detr_core.sources.scenes
+import detr_core.studies.measurements.decoder_nms, detr_core.evaluate.predictions, detr_core.sources.scenes
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 

@@ -12,10 +12,11 @@ from detr_core.data.splits import Split, read_dataset
 from detr_core.data.transforms import evaluation_transform
 from detr_core.distributed import single_process
 from detr_core.evaluate.inference import EvaluationData
-from detr_core.model.common.config import BackboneConfig, PositionsConfig
+from detr_core.model.common.config import BackboneConfig
 from detr_core.model.common.detector import Detector
 from detr_core.model.detr.config import DetrConfig
 from detr_core.model.detr.model import Detr
+from detr_core.model.transformer.config import PositionsConfig
 from detr_core.reporter import Reporter, Silent
 from detr_core.sources.config import ScenesConfig
 from detr_core.sources.scenes import generate_scenes

@@ -13,7 +13,8 @@ from detr_core.check.conversion import conversion_findings
 from detr_core.check.findings import Finding
 from detr_core.check.masks import objects_without_mask
 from detr_core.check.outlines import outline_fault
-from detr_core.data.fields import LARGEST_SEGMENT, LARGEST_SIDE, annotation_id, category_list, flag, text, whole
+from detr_core.data.config import LARGEST_SIDE
+from detr_core.data.fields import LARGEST_SEGMENT, annotation_id, category_list, flag, text, whole
 from detr_core.data.splits import DatasetError, below_root
 from detr_core.evaluate.areas import is_plausible
 from detr_core.sources.image_entries import SIZE_READ
@@ -109,7 +110,7 @@ def category_names(content: dict[str, Any], where: str) -> dict[int, str]:
     try:
         names = {number: name for number, name, _ in category_list(content["categories"])}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DatasetError(f"{where}: categories: expected entries with `id` and `name`: {error}") from None
+        raise DatasetError(f"{where}: categories: malformed entry: {error}") from None
     if not names:
         raise DatasetError(f"{where}: categories: expected at least one category, found none")
     return names
@@ -260,7 +261,7 @@ def _annotation_id(entry: dict[str, Any]) -> int | str | None:
 def _box(value: Any) -> tuple[float, float, float, float] | None:
     if not isinstance(value, list) or len(value) != 4 or not all(type(number) in (int, float) for number in value):
         return None
-    x, y, w, h = (float(number) if abs(number) < 2**53 else math.inf for number in value)
+    x, y, w, h = (math.inf if abs(number) >= 2**53 else float(number) for number in value)
     return x, y, w, h
 
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from detr_core.config import require
 
+LARGEST_SIDE = 65_535  # pixels; the largest side of a JPEG, so a larger number is a mistake
+LARGEST_BATCH = 65_536
+
 
 @dataclass(frozen=True)
 class SplitConfig:
@@ -40,7 +43,8 @@ class ResizeConfig:
 
     def __post_init__(self) -> None:
         require(len(self.short) > 0 and min(self.short) > 0, "short", "one or more positive sizes", list(self.short))
-        require(self.longest >= max(self.short, default=0), "longest", "at least the largest of `short`", self.longest)
+        fits = max(self.short) <= self.longest <= LARGEST_SIDE
+        require(fits, "longest", f"the largest of `short`, {max(self.short)}, to {LARGEST_SIDE:,} pixels", self.longest)
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,10 @@ class CropConfig:
 
     def __post_init__(self) -> None:
         require(0 <= self.probability <= 1, "probability", "between 0 and 1", self.probability)
-        require(len(self.before) > 0 and min(self.before) > 0, "before", "one or more positive sizes", list(self.before))
+        fits = len(self.before) > 0 and min(self.before) > 0 and max(self.before) <= LARGEST_SIDE
+        require(fits, "before", f"one or more sizes of 1 to {LARGEST_SIDE:,} pixels", list(self.before))
         require(0 < self.smallest <= self.largest, "smallest", "between 1 and `largest`", self.smallest)
+        require(self.largest <= LARGEST_SIDE, "largest", f"at most {LARGEST_SIDE:,} pixels", self.largest)
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from detr_core.data.config import LARGEST_SIDE
 from detr_core.data.splits import DatasetError
 
 V = TypeVar("V")
 
-LARGEST_SIDE = 65_535  # pixels; the largest side of a JPEG, so a larger number is a mistake
 LARGEST_SEGMENT = 256**3 - 1  # largest id of a panoptic segment, three bytes of a pixel; 0 means no segment
 
 
@@ -93,6 +93,13 @@ def flag(value: Any) -> bool:
     return bool(value)
 
 
+def _name(category: dict[str, Any]) -> str:
+    """Returns the name of a category. Raises ValueError for a name without a letter, because scores are listed by name."""
+    if not (name := text(category["name"])).strip():
+        raise ValueError(f"expected a name for the category with id {category['id']!r:.60}, found {name!r}")
+    return name
+
+
 def category_list(entries: list[dict[str, Any]]) -> list[tuple[int, str, bool]]:
     """Returns (id, name, whether it is a thing) of each category, sorted by id.
 
@@ -101,7 +108,7 @@ def category_list(entries: list[dict[str, Any]]) -> list[tuple[int, str, bool]]:
     for entry in entries:
         if not isinstance(entry, dict) or not {"id", "name"} <= set(entry):
             raise ValueError(f"expected an object with `id` and `name`, found {entry!r:.60}")
-    categories = sorted((whole(entry["id"]), text(entry["name"]), flag(entry.get("isthing", 1))) for entry in entries)
+    categories = sorted((whole(entry["id"]), _name(entry), flag(entry.get("isthing", 1))) for entry in entries)
     if len({number for number, _, _ in categories}) < len(categories):
         raise ValueError("expected every id once, found one twice")
     return categories

@@ -12,9 +12,8 @@ import numpy as np
 from hotcoco import COCO, COCOeval, compare
 
 from detr_core.evaluate.ground_truth import read_instances
+from detr_core.evaluate.metric_names import METRICS
 from detr_core.structures import category_labels
-
-METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 GroundTruth = Path | COCO
 """The path of an `instances_*.json`, or its content as a COCO object, so that several results are scored against one copy."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from detr_core.config import require
-from detr_core.data.config import ResizeConfig
+from detr_core.config import require, require_between
+from detr_core.data.config import LARGEST_BATCH, ResizeConfig
 
 
 @dataclass(frozen=True)
@@ -41,4 +41,4 @@ class EvaluateConfig:
     panoptic: MergingConfig
 
     def __post_init__(self) -> None:
-        require(self.batch_size >= 1, "batch_size", "1 or more", self.batch_size)
+        require_between(1, LARGEST_BATCH, "batch_size", self.batch_size)

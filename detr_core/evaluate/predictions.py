@@ -19,12 +19,13 @@ from torch import Tensor
 from detr_core.data.fields import category_list, read_content
 from detr_core.data.splits import Split
 from detr_core.distributed import ProcessContext
-from detr_core.evaluate.average_precision import METRICS, ResultKind, coco_ap, error_breakdown
+from detr_core.evaluate.average_precision import ResultKind, coco_ap, error_breakdown
 from detr_core.evaluate.boxes import Detections, postprocess
 from detr_core.evaluate.config import EvaluateConfig
 from detr_core.evaluate.ground_truth import has_masks, instances
 from detr_core.evaluate.inference import EvaluationData, classes_in, forward_pass, query_masks
 from detr_core.evaluate.masks import instance_masks
+from detr_core.evaluate.metric_names import METRICS
 from detr_core.evaluate.panoptic import kept_queries, merge
 from detr_core.evaluate.panoptic_quality import panoptic_quality
 from detr_core.evaluate.results import box_results, mask_results, panoptic_result, result_rows, things_only

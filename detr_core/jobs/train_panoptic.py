@@ -18,9 +18,9 @@ from detr_core.data.transforms import evaluation_transform, training_transform
 from detr_core.distributed import ProcessContext
 from detr_core.evaluate.ground_truth import require_scorable
 from detr_core.evaluate.inference import EvaluationData
-from detr_core.evaluate.validation import validate_mask_losses, validate_masks
 from detr_core.jobs import events, training
 from detr_core.jobs.training import TrainingJob
+from detr_core.jobs.validation import validate_mask_losses, validate_masks
 from detr_core.loss.config import SoftmaxLossConfig
 from detr_core.model.checkpoint import Checkpoint, as_detr, load_checkpoint, load_checkpoint_of
 from detr_core.model.detr.model import Detr

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 import jinja2
 
 from detr_core.plots import tables
-from detr_core.plots.sections import Section
+from detr_core.plots.sections import Link, Section
 
 _LONGEST_ADDRESS = 60  # largest number of characters in the text of a link
 
@@ -21,8 +21,23 @@ def write_page(
     sections: Sequence[Section],
     links: Mapping[str, str],
     out: Path,
+    top: Link | None = None,
 ) -> Path:
-    """Writes `out`/index.html, a page that loads no other file: summary, key metrics in large type, sections, links."""
+    """Writes `out`/index.html, a page that loads no other file: summary, key metrics in large type, sections, links.
+
+    top: a link to another page, below the summary.
+    """
+    page = (
+        templates()
+        .get_template("report.html.j2")
+        .render(profile=profile, summary=summary, key_metrics=key_metrics, sections=sections, links=links, top=top)
+    )
+    (out / "index.html").write_text(page, encoding="utf-8")
+    return out / "index.html"
+
+
+def templates() -> jinja2.Environment:
+    """Returns the templates of this folder, with the filters that they use."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -32,11 +47,7 @@ def write_page(
     )
     environment.filters["number"] = tables.number
     environment.filters["short_address"] = _short_address
-    page = environment.get_template("report.html.j2").render(
-        profile=profile, summary=summary, key_metrics=key_metrics, sections=sections, links=links
-    )
-    (out / "index.html").write_text(page, encoding="utf-8")
-    return out / "index.html"
+    return environment
 
 
 def _short_address(address: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ from detr_core.data.annotations import Annotations
 from detr_core.data.splits import Split, read_dataset
 from detr_core.errors import ExpectedError
 from detr_core.plots import tables
-from detr_core.plots.claims import ProfileStudies, claims_section
+from detr_core.plots.claims import PAGE, DecidedClaim, ProfileStudies, decided_claims, link_to, summary
+from detr_core.plots.claims_page import write_claims_page
 from detr_core.plots.curves import read_history, training_curves
 from detr_core.plots.detections import SHOWN_SCORE, detection_pictures
 from detr_core.plots.page import write_page
 from detr_core.plots.panoptic import panoptic_pictures
-from detr_core.plots.sections import Section, inline, jpeg, optional
+from detr_core.plots.sections import Link, Section, inline, jpeg, optional
 from detr_core.plots.study_sections import study_sections
 from detr_core.wording import counted
 
@@ -69,6 +70,7 @@ class _Validation:
 def write_report(results: Results, out: Path, pictures: int, links: Mapping[str, str], studies: ProfileStudies) -> Path:
     """Writes `out`/index.html, its plots and pictures to `out`/plots, and the plots as SVG to `out`/vectors.
 
+    It also writes the page of the paper's claims to `out`/claims.html, if the profile states claims.
     Results that do not exist have no section. pictures: the number of images shown.
     links: name -> value about the origin of the results; an http address becomes a link, text of several lines is folded.
     studies: the profile's studies, with their claims and the commands that run them.
@@ -86,18 +88,22 @@ def write_report(results: Results, out: Path, pictures: int, links: Mapping[str,
     # Published metrics were measured on COCO, so they can't be compared with those of a detector of other classes.
     on_coco = is_coco(truth.categories)
     published_tables = {name: published[name] if on_coco else None for name in ("detection", "panoptic")}
+    claims = decided_claims(results.studies, studies)
     sections = [
         _detection(results, val, plots, published_tables["detection"]),
         _errors(results.evaluation),
         _panoptic(results, val, plots, published_tables["panoptic"]),
-        claims_section(results.studies, studies),
-        *study_sections(results.studies, plots, published, studies.commands),
+        _claims(claims),
+        *(_with_claims(section, claims) for section in study_sections(results.studies, plots, published, studies.commands)),
     ]
     key_metrics = {name: tables.percent(val.metrics, key) for name, key in _KEY_METRICS.items() if val.metrics.get(key, -1) >= 0}
     existing_sections = [section for section in sections if section is not None]
-    page = write_page(
-        results.profile, _summary(truth, results.detection, results.panoptic), key_metrics, existing_sections, links, out
-    )
+    top = None
+    if claims:
+        write_claims_page(results.profile, claims, studies, out)
+        top = Link(PAGE, "The paper's claims with their verdicts")
+    text = _summary(truth, results.detection, results.panoptic)
+    page = write_page(results.profile, text, key_metrics, existing_sections, links, out, top)
     vectors = out / "vectors"
     vectors.mkdir(exist_ok=True)
     for file in plots.glob("*.svg"):  # in a folder of their own, so that `plots` has each plot once
@@ -183,6 +189,21 @@ def _instance_masks(training: Path, plots: Path) -> Section | None:
         "so there are no panoptic maps. The section on detection has the average precision of the masks."
     )
     return Section("masks", "Masks of instances", [text], _curves(training, plots, "panoptic"))
+
+
+def _claims(claims: Mapping[str, Sequence[DecidedClaim]]) -> Section | None:
+    """Returns the section with the number of claims by verdict, and a link to the page of claims; None without claims."""
+    if not claims:
+        return None
+    all_claims = [decided for study_claims in claims.values() for decided in study_claims]
+    link = Link(PAGE, "All claims with published and measured values, intervals and verdicts")
+    return Section("claims", "The paper's claims", [summary(all_claims)], link=link)
+
+
+def _with_claims(section: Section, claims: Mapping[str, Sequence[DecidedClaim]]) -> Section:
+    """Returns the section of a study with a link to the claims about it, if there are any."""
+    study = section.id.removeprefix("study-")
+    return replace(section, link=link_to(study, claims[study])) if study in claims else section
 
 
 def _curves(training: Path, plots: Path, name: str) -> list[Markup]:

@@ -17,20 +17,16 @@ from detr_core.plots.tables import Table
 
 
 @dataclass(frozen=True)
-class ClaimRow:
-    """One row of the table of claims: the study, and the fields of `detr_core.studies.claims.Claim`."""
+class Link:
+    """A link to a page beside this one. text: what the link says."""
 
-    study: str
+    address: str
     text: str
-    published: str
-    measured: str
-    verdict: str
-    reason: str
 
 
 @dataclass(frozen=True)
 class Section:
-    """One section of the page: text, claims, plots, tables (title -> table), commands, pictures, in this order.
+    """One section of the page: text, link, plots, tables (title -> table), commands, pictures, in this order.
 
     Empty parts are left out.
 
@@ -45,7 +41,7 @@ class Section:
     pictures: Sequence[tuple[str, str]] = ()  # (address, description)
     pictures_text: str = ""
     commands: Mapping[str, str] = field(default_factory=dict)
-    claims: Sequence[ClaimRow] = ()
+    link: Link | None = None
 
 
 def inline(svg: Path) -> Markup:

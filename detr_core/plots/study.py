@@ -82,24 +82,27 @@ def study_table(table: Path) -> Table:
     content = read_table(table)
     runs, published_section = finished(content), published(content.study)
     names = [name for name in _COLUMNS if any(spread(variant_runs, f"val/{name}") for variant_runs in runs.values())]
+    has_pq = any(mean_difference(variant_runs, "PQ") for variant_runs in runs.values())
+    compared = ("AP", "PQ") if has_pq else ("AP",)
     rows: list[Row] = []
     for variant, variant_runs in runs.items():
         values: list[float | None] = []
         for name in names:
             metric_spread = spread(variant_runs, f"val/{name}")
             values.append(None if metric_spread is None else 100 * metric_spread.mean)
-        difference = mean_difference(variant_runs)
-        values += (
-            [None, None, None] if difference is None else [100 * difference.value, 100 * difference.low, 100 * difference.high]
-        )
+        for name in compared:
+            difference = mean_difference(variant_runs, name)
+            bounds = (None, None, None) if difference is None else (difference.value, difference.low, difference.high)
+            values += [None if bound is None else 100 * bound for bound in bounds]
         values += [_cost(variant_runs[0], name) for name in _COST]
         rows.append((_label(variant, content), (*values, len(variant_runs))))
+    blank = [None] * 3 * len(compared)
     published_rows: list[Row] = [
-        (row["model"], (*(row.get(name) for name in names), None, None, None, *(row.get(name) for name in _COST), None))
+        (row["model"], (*(row.get(name) for name in names), *blank, *(row.get(name) for name in _COST), None))
         for row in published_section["rows"]
     ]
     heads = tuple(name.replace("_", " ").replace("mask/", "mask ") for name in names)
-    difference_heads = ("AP minus base", "from", "to")
+    difference_heads = tuple(head for name in compared for head in (f"{name} minus base", "from", "to"))
     columns = (*heads, *difference_heads, *_COST.values(), "seeds")
     return Table(
         "variant", columns, rows, published_rows, published_section["source"], decimals=dict.fromkeys(list(_COST.values())[:3], 2)
@@ -136,7 +139,7 @@ def study_texts(table: Path, command: str) -> list[str]:
     machines = list(dict.fromkeys(str(run.cost["machine"]) for variant_runs in runs.values() for run in variant_runs if run.cost))
     if machines:
         texts.append(
-            "The difference from the base's AP has a 95% bootstrap interval over the validation images, averaged over seeds. "
+            "A difference from the base has a 95% bootstrap interval over the validation images, averaged over seeds. "
             f"A multiply-add counts as one FLOP; GFLOPs and images/s are means over the first 100 validation images, "
             f"on {', '.join(machines)}{_one_size(runs)}."
         )
@@ -177,12 +180,9 @@ def _finding(
     parts = []
     for variant in measured:
         if variant != content.base:
-            difference = mean_difference(runs[variant])
-            doubt = (
-                ""
-                if metric != "AP" or difference is None or difference.low > 0 or difference.high < 0
-                else ", which may be chance"
-            )
+            difference = mean_difference(runs[variant], metric)
+            certain = difference is None or difference.low > 0 or difference.high < 0
+            doubt = "" if certain else ", which may be chance"
             parts.append(f"{variant!r} {signed(measured[variant] - measured[content.base])}{doubt}")
     return f"{text}; against {content.base!r}: {'; '.join(parts)}."
 

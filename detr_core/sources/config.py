@@ -6,9 +6,13 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from detr_core.config import require
+from detr_core.config import require, require_between
 from detr_core.data.config import SplitConfig
 from detr_core.sources.formats.spec import KNOWN
+
+MOST_SCENES = 10_000_000  # in a split
+LARGEST_SCENE = 4_096  # pixels
+MOST_OBJECTS = 10_000  # in a scene
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,14 @@ class ScenesConfig:
     log_aspect: float
 
     def __post_init__(self) -> None:
-        require(self.train > 0, "train", "at least 1", self.train)
-        require(self.val > 0, "val", "at least 1", self.val)
-        require(self.size >= 32, "size", "at least 32 pixels", self.size)
+        require_between(1, MOST_SCENES, "train", self.train)
+        require_between(1, MOST_SCENES, "val", self.val)
+        require_between(32, LARGEST_SCENE, "size", self.size)
         for name in ("objects", "object_size", "beside_size", "texture"):
             low, high = getattr(self, name)
             require(0 <= low <= high, name, "two values, the smaller first", [low, high])
         require(self.objects[0] >= 1, "objects", "at least 1 object per image", self.objects[0])
+        require(self.objects[1] <= MOST_OBJECTS, "objects", f"at most {MOST_OBJECTS:,} objects per image", self.objects[1])
         require(self.object_size[0] >= 4, "object_size", "at least 4 pixels", self.object_size[0])
         require(self.object_size[1] <= self.size, "object_size", f"at most the image's {self.size} pixels", self.object_size[1])
         for name in ("beside", "visible", "random_color"):

@@ -1,7 +1,7 @@
 """Writes and reads the table of a training study.
 
-The table has the metrics of each run, and the confidence interval of its difference from the base variant. `study.json` holds the
-whole table; plots, report and comparisons read only this file. `study.csv` has one row per run.
+The table has the metrics of each run, and the confidence intervals of their differences from the base variant. `study.json` holds
+the whole table; plots, report and comparisons read only this file. `study.csv` has one row per run.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import io
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from detr_core.atomic import write_text
-from detr_core.evaluate.average_precision import Difference, GroundTruth, bootstrap_differences
-from detr_core.studies.claims import Claim
+from detr_core.evaluate.average_precision import Difference
+from detr_core.studies.claims import Claim, read_claim
 
-SAMPLES = 1000  # number of bootstrap samples of the images for an interval
+COMPARED = ("AP", "mask/AP", "PQ", "PQ_things", "PQ_stuff")  # the metrics whose difference from the base the table has
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,10 @@ class Run:
 
     overrides: dotted key of the profile -> value. varied: the overrides in which variants differ. status: `open` means that the
     run is not finished. error: why the run failed. A finished run has metrics, named scalars such as 'val/AP'; curve, pairs
-    (epoch, val/AP) of the validations during training; and cost, the fields of `Cost`. difference: its AP minus that of the base
-    with the same seed. validations: the metrics of boxes are medians over this number of validations. made_by: a digest of the
-    data and of the code that all variants share; runs with different digests can't be compared.
+    (epoch, val/AP) of the validations during training; and cost, the fields of `Cost`. differences: metric -> its value minus
+    that of the base with the same seed, for the metrics of COMPARED that both have; empty for the base. validations: the metrics
+    of boxes are medians over this number of validations. made_by: a digest of the data and of the code that all variants share;
+    runs with different digests can't be compared.
     """
 
     variant: str
@@ -42,7 +43,7 @@ class Run:
     metrics: Mapping[str, float] | None = None
     curve: Sequence[tuple[float, float]] = ()
     cost: Mapping[str, Any] | None = None
-    difference: Difference | None = None
+    differences: Mapping[str, Difference] = field(default_factory=dict)
     validations: int = 1
     made_by: str | None = None
 
@@ -75,11 +76,6 @@ class SeedSpread:
     seeds: int
 
 
-def difference(ground_truth: GroundTruth, base: Path, other: Path) -> Difference:
-    """Returns the AP of the results file `other` minus the AP of `base`, on the same images, with its interval."""
-    return bootstrap_differences(ground_truth, base, other, SAMPLES)["AP"]
-
-
 def write_table(table: StudyTable, folder: Path) -> Path:
     """Writes `study.json` and `study.csv` into `folder`, each atomically. Returns the path of `study.json`."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -95,13 +91,20 @@ def write_table(table: StudyTable, folder: Path) -> Path:
 
 
 def read_table(file: Path) -> StudyTable:
-    """Returns the table of a `study.json`."""
+    """Returns the table of a `study.json`.
+
+    Earlier versions wrote only the difference of AP, and the measured values of a claim in words. Such a claim is left out; the
+    study's command decides it again.
+    """
     content = json.loads(file.read_text(encoding="utf-8"))
-    runs = [
-        Run(**(run | {"difference": None if run["difference"] is None else Difference(**run["difference"])}))
-        for run in content["runs"]
-    ]
-    return StudyTable(**(content | {"runs": runs, "claims": [Claim(**claim) for claim in content.get("claims", [])]}))
+    claims = [read_claim(claim) for claim in content.get("claims", []) if "differences" in claim]
+    return StudyTable(**(content | {"runs": [_run(run) for run in content["runs"]], "claims": claims}))
+
+
+def _run(content: dict[str, Any]) -> Run:
+    earlier = content.pop("difference", None)
+    differences = content.get("differences", {} if earlier is None else {"AP": earlier})
+    return Run(**(content | {"differences": {name: Difference(**difference) for name, difference in differences.items()}}))
 
 
 def finished(table: StudyTable) -> dict[str, list[Run]]:
@@ -119,21 +122,23 @@ def spread(runs: Sequence[Run], metric: str) -> SeedSpread | None:
     return SeedSpread(statistics.fmean(values), min(values), max(values), len(values)) if values else None
 
 
-def mean_difference(runs: Sequence[Run]) -> Difference | None:
-    """Returns the mean over seeds of the differences and of their bounds; None without differences.
+def mean_difference(runs: Sequence[Run], metric: str) -> Difference | None:
+    """Returns the mean over seeds of the differences of a metric and of their bounds; None without differences.
 
     The interval of the mean bounds is at least as wide as the interval of the mean difference.
     """
-    differences = [run.difference for run in runs if run.difference is not None]
+    differences = [run.differences[metric] for run in runs if metric in run.differences]
     if not differences:
         return None
-    return Difference(*(statistics.fmean(getattr(item, name) for item in differences) for name in ("value", "low", "high")))
+    return Difference(
+        *(statistics.fmean(getattr(difference, name) for difference in differences) for name in ("value", "low", "high"))
+    )
 
 
 def _row(run: Run) -> dict[str, Any]:
     row: dict[str, Any] = {"variant": run.variant, "seed": run.seed, "status": run.status}
     row |= run.varied
     row |= run.metrics or {}
-    if run.difference is not None:
-        row |= {f"AP minus base, {name}": value for name, value in asdict(run.difference).items()}
+    for metric, difference in run.differences.items():
+        row |= {f"{metric} minus base, {name}": value for name, value in asdict(difference).items()}
     return row | dict(run.cost or {})

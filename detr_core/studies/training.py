@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from detr_core.config import require
+from detr_core.evaluate.metric_names import ALL_METRICS
 from detr_core.studies.claims import ClaimConfig
 from detr_core.studies.study import StudyConfig
 
@@ -46,7 +47,10 @@ class TrainingStudyConfig(StudyConfig):
         require(self.median_of >= 1, "median_of", "1 (the last epoch) or more", self.median_of)
         consistent = self.median_of == 1 or not self.trains_masks
         require(consistent, "median_of", "1 in a study that trains mask heads, which are evaluated once", self.median_of)
+        require(len(set(self.measure)) == len(self.measure), "measure", "each study once", list(self.measure))
         for index, claim in enumerate(self.claims):
+            is_known = claim.metric in ALL_METRICS
+            require(is_known, f"claims[{index}].metric", f"one of {', '.join(ALL_METRICS)}", claim.metric)
             unknown = [name for name in claim.named() if name not in names]
             require(not unknown, f"claims[{index}]", f"names of variants ({', '.join(names)})", unknown)
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from detr_core.evaluate.average_precision import METRICS, Difference, GroundTruth, bootstrap_differences
-from detr_core.studies.claims import Claim, ClaimConfig, SeedDifference, decide
-from detr_core.studies.comparison import SAMPLES, Run, StudyTable, finished
+from detr_core.studies.claims import Claim, ClaimConfig, SeedDifference
+from detr_core.studies.comparison import Run, StudyTable, finished
+from detr_core.studies.intervals import Intervals
+from detr_core.studies.verdicts import decide
 
 ResultsOf = Callable[[Run], Path]
-"""Returns the COCO results file with the boxes of a finished run."""
+"""Returns the folder with the evaluation of a finished run."""
 
 
 def decide_claims(
@@ -19,7 +20,7 @@ def decide_claims(
     table: StudyTable,
     variants: Sequence[str],
     results: ResultsOf,
-    ground_truth: GroundTruth,
+    intervals: Intervals,
     seed_spreads: Mapping[str, float],
 ) -> list[Claim]:
     """Returns the verdict on each claim about the study of `table`, which has these variants.
@@ -28,11 +29,13 @@ def decide_claims(
     Only runs with the same data and code are compared. A run whose metrics are a median over fewer validations than the study
     asks for is not compared either, because its median could be anything.
     """
-    runs, bootstrap = _comparable(table), _Bootstrap(results, ground_truth)
+    runs = _comparable(table)
     decided = []
     for claim in claims:
-        pairs = {pair: _differences(runs, pair, claim.metric, bootstrap) for pair in claim.pairs(variants)}
-        verdict = decide(claim, pairs, variants, seed_spreads.get(claim.metric))
+        pairs = claim.pairs(variants)
+        measured = {name: _values(runs, name, claim.metric) for pair in pairs for name in pair}
+        differences = {pair: _differences(runs, pair, claim.metric, results, intervals) for pair in pairs}
+        verdict = decide(claim, measured, differences, variants, seed_spreads.get(claim.metric))
         reasons = [text for text in (verdict.reason, _why_not(table, claim, variants)) if text]
         decided.append(replace(verdict, reason="; ".join(reasons)))
     return decided
@@ -51,24 +54,6 @@ def known_seed_spreads(tables: Sequence[StudyTable]) -> dict[str, float]:
     return spreads
 
 
-class _Bootstrap:
-    """Computes bootstrap intervals of the differences between runs, once for each pair of runs."""
-
-    def __init__(self, results: ResultsOf, ground_truth: GroundTruth) -> None:
-        self._results, self._ground_truth = results, ground_truth
-        self._known: dict[tuple[str, str, int], dict[str, Difference]] = {}
-
-    def difference(self, first: Run, second: Run, metric: str) -> Difference | None:
-        """Returns the metric of `second` minus that of `first`; None for a metric without intervals, such as PQ."""
-        if metric not in METRICS:
-            return None
-        key = (first.variant, second.variant, first.seed)
-        if key not in self._known:
-            files = self._results(first), self._results(second)
-            self._known[key] = bootstrap_differences(self._ground_truth, *files, SAMPLES)
-        return self._known[key][metric]
-
-
 def _comparable(table: StudyTable) -> dict[tuple[str, int], Run]:
     """Returns the finished runs of a table by variant and seed, without those that can't be compared with the base."""
     runs = [run for variant in finished(table).values() for run in variant]
@@ -76,8 +61,14 @@ def _comparable(table: StudyTable) -> dict[tuple[str, int], Run]:
     return {(run.variant, run.seed): run for run in runs if run.made_by == made_by and run.validations >= table.median_of}
 
 
+def _values(runs: Mapping[tuple[str, int], Run], variant: str, metric: str) -> list[float]:
+    """Returns the metric of a variant for each seed, without COCO's -1, which means that there is nothing to measure it on."""
+    values = [(run.metrics or {}).get(f"val/{metric}", -1.0) for (name, _), run in runs.items() if name == variant]
+    return [value for value in values if value >= 0]
+
+
 def _differences(
-    runs: Mapping[tuple[str, int], Run], pair: tuple[str, str], metric: str, bootstrap: _Bootstrap
+    runs: Mapping[tuple[str, int], Run], pair: tuple[str, str], metric: str, results: ResultsOf, intervals: Intervals
 ) -> list[SeedDifference]:
     """Returns the differences between the two variants of a pair, for each seed that both have."""
     differences = []
@@ -88,7 +79,7 @@ def _differences(
         before, after = ((run.metrics or {}).get(f"val/{metric}", -1.0) for run in (first, second))
         if min(before, after) < 0:
             continue  # -1: the data has nothing to measure the metric on
-        interval = bootstrap.difference(first, second, metric)
+        interval = intervals.difference(results(first), results(second), metric)
         if interval is None:
             differences.append(SeedDifference(before, after, None, None))
             continue
@@ -108,6 +99,9 @@ def _why_not(table: StudyTable, claim: ClaimConfig, variants: Sequence[str]) -> 
         "made by other data or code than the base": [run for run in runs if run.status == "finished" and run.made_by != made_by],
         f"a median over fewer than {table.median_of} validations": [
             run for run in runs if run.status == "finished" and run.validations < table.median_of
+        ],
+        f"no value of {claim.metric}": [
+            run for run in runs if run.status == "finished" and (run.metrics or {}).get(f"val/{claim.metric}", -1.0) < 0
         ],
     }
     texts = []

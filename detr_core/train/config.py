@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from detr_core.config import require
-from detr_core.data.config import AugmentationConfig, ResizeConfig
+from detr_core.config import require, require_between
+from detr_core.data.config import LARGEST_BATCH, AugmentationConfig, ResizeConfig
 from detr_core.model.spec import AnyDetectorConfig, AnyLossConfig, kind_of
 
 
@@ -104,8 +104,9 @@ class TrainConfig:
     resize: ResizeConfig | None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulation", "validate_every", "checkpoint_every"):
+        for name in ("epochs", "accumulation", "validate_every", "checkpoint_every"):
             require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
+        require_between(1, LARGEST_BATCH, "batch_size", self.batch_size)
         require(0 <= self.seed < 2**63, "seed", "0 or more, below 2^63", self.seed)
         require(0 <= self.validate_last <= self.epochs, "validate_last", f"0 to {self.epochs} epochs", self.validate_last)
         require(self.steps is None or self.steps >= 1, "steps", "1 or more, or null", self.steps)

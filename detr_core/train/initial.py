@@ -8,13 +8,14 @@ from torch import nn
 from detr_core.config import ConfigError
 from detr_core.model.checkpoint import Checkpoint
 from detr_core.model.common.detector import Detector
-from detr_core.model.common.position import LearnedPositions
 from detr_core.structures import Category
 from detr_core.wording import counted
 
 
 def draw_positions(model: nn.Module, std: float) -> None:
     """Initialises learned positions with a normal distribution. A model without learned positions is not changed."""
+    from detr_core.model.transformer.position import LearnedPositions  # only here: not all kinds have positions
+
     for module in model.modules():
         if isinstance(module, LearnedPositions):
             nn.init.normal_(module.row_embed.weight, std=std)

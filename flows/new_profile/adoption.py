@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from detr_core.check.statistics import Statistics
-from detr_core.config import build
+from detr_core.config import build, require
 from detr_core.model.spec import kind_of
 from detr_core.sources.config import FolderConfig
 from detr_core.sources.formats.yolo_rows import Labels
@@ -64,11 +64,13 @@ def adopt(
     detector that fine-tuning starts from, and whose architecture the profile gets; see `flows.profile.checkpoints.local_file`.
     Its recipe is that of its kind.
     labels: how to read the rows of YOLO's label files; with None, this is decided from all label files together.
-    Raises ConfigError for an invalid or existing name, a dataset that lies among results, an unknown detector, a checkpoint that
-    can't be fine-tuned, or a checkpoint together with a detector; ForeignFileError if the folders for results hold other
-    files; DatasetError if the folder is not a dataset; CheckpointError if the checkpoint is not available or can't be read.
+    Raises ConfigError for an invalid share, an invalid or existing name, a dataset that lies among results, an unknown detector,
+    a checkpoint that can't be fine-tuned, or a checkpoint together with a detector; ForeignFileError if the folders for results
+    hold other files; DatasetError if the folder is not a dataset; CheckpointError if the checkpoint is not available or can't be
+    read.
     """
     new = Paths(name)
+    require(0 < val_share < 1, "--val-share", "a share between 0 and 1", val_share)
     require_new(new, folder)
     content, studies = copied_recipe(like, detector, start)
     folder = folder.absolute()

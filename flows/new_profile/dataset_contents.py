@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -54,12 +55,13 @@ def read_contents(config: FolderConfig, seed: int) -> DatasetContents:
         findings: list[Finding] = []
         masked: set[str] = set()
         source = targets(splits["train"] if splits["val"].panoptic is not None else splits["val"])
+        copies = _copy_note(*(getattr(splits[name], source) for name in ("train", "val")))
         for name, split in splits.items():
             file = getattr(split, source)
             content = read_content(file)
+            names[name] = category_names(content, str(file))
             entries = check_entries(content, name, source)
             findings += [*entries.findings, *unreadable_images(content, name, source)]
-            names[name] = category_names(content, str(file))
             statistics[name] = count(entries, names[name])
             if _has_masks(content, name, entries.findings):
                 masked.add(name)
@@ -71,8 +73,20 @@ def read_contents(config: FolderConfig, seed: int) -> DatasetContents:
     notes = (
         [f"the categories differ between the splits, and the check stops at such a dataset: {difference}"] if difference else []
     )
+    notes += copies
     masks = source if source == "panoptic" or masked == {"train", "val"} else None
     return DatasetContents(statistics, findings, notes, masks, deep)
+
+
+def _copy_note(train: Path, val: Path) -> list[str]:
+    """Returns a line for the user if the annotation files of the two splits have the same content; otherwise none."""
+    if not filecmp.cmp(train, val, shallow=False):
+        return []
+    return [
+        f"the annotations of val are a copy of those of train ({val.name} has the same content as {train.name}), and the check "
+        "stops at images that are in both splits; to validate on a share of the training images instead, set `val: null` and "
+        "`val_share: 0.2` in the profile's `data.folder`"
+    ]
 
 
 def _has_masks(content: Mapping[str, Any], split: str, findings: Sequence[Finding]) -> bool:

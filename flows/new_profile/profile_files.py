@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from detr_core.config import ConfigError
+from detr_core.model.spec import kind_of
 from flows.profile import paths, places
 from flows.profile.graphs import graph_text
 from flows.profile.paths import Paths, relative
@@ -37,7 +38,8 @@ def write_profile(new: Paths, text: str, studies: str, dataset: Path) -> None:
     Raises ConfigError if another command has made a profile of the same name at the same time.
     """
     folder = paths.PARAMS / new.profile
-    profile = {"profile": new.profile, "kind": yaml.safe_load(text)["detector"]["kind"], "wd": "../.."}
+    kind = yaml.safe_load(text)["detector"]["kind"]
+    profile = {"profile": new.profile, "kind": kind, "builds_on": kind_of(kind).builds_on, "wd": "../.."}
     files = {
         new.params: text,
         new.studies_params: studies,

@@ -10,6 +10,7 @@ from typing import Any
 from detr_core.check.statistics import Statistics, quantile
 from detr_core.data.annotations import Targets
 from detr_core.model.spec import kind_of
+from detr_core.model.transformer.config import MOST_QUERIES
 
 Content = MutableMapping[str, Any]
 
@@ -26,9 +27,12 @@ GRAY = (124, 116, 104)  # ImageNet's mean color, with which the study `instance-
 
 
 def queries(statistics: Mapping[str, Statistics]) -> int:
-    """Returns a number of queries: 1.5 times the largest number of objects in an image, rounded up to a multiple of 10."""
+    """Returns a number of queries: 1.5 times the largest number of objects in an image, rounded up to a multiple of 10.
+
+    It is at most the number that a detector can have; the check then names the images with more objects.
+    """
     largest_number = max(split.most_objects for split in statistics.values())
-    return max(10, 10 * ceil(1.5 * largest_number / 10))
+    return min(MOST_QUERIES, max(10, 10 * ceil(1.5 * largest_number / 10)))
 
 
 def fit(
@@ -51,16 +55,10 @@ def fit(
     detection = content["train_detection"]
     detection["targets"] = masks or "instances"
     detection["batch_size"], detection["accumulation"] = max(1, min(16 if small else 8, images // 8)), 1
-    if small:
-        samples, fewest_epochs, most_epochs = 120_000, 12, 600  # as in the demo, which trains on 10,000 images for 12 epochs
-    elif tuned:
-        samples, fewest_epochs, most_epochs = 40_000, 12, 100
-    else:
-        samples, fewest_epochs, most_epochs = 1_000_000, 150, 500
-    # On few images a schedule that is too long is slow, and the detector overfits.
-    divisor = kind_of(content["detector"]["kind"]).schedule_divisor
-    samples, fewest_epochs, most_epochs = samples // divisor, max(12, fewest_epochs // divisor), most_epochs // divisor
-    _schedule(detection, images, min(most_epochs, max(fewest_epochs, samples // images)), drop=0.8)
+    default = kind_of(content["detector"]["kind"]).schedule
+    duration = default.small if small else default.tuned if tuned else default.published
+    assert duration is not None, "a detector is tuned only if its kind can be, which the reading of its checkpoint requires"
+    _schedule(detection, images, duration.epochs(images), default.drop)
     sections = [detection]
     mask_head = content["train_panoptic"] if masks is not None else None
     content["train_panoptic"] = mask_head

@@ -12,6 +12,7 @@ import yaml
 
 from detr_core.config import ConfigError
 from detr_core.directories import require_replaceable
+from detr_core.model.spec import KINDS, kind_of
 from flows.profile import graphs, paths
 from flows.profile.paths import Paths, relative
 
@@ -87,12 +88,14 @@ def require_kind(profile: Paths, kind: str) -> None:
     file = profile.dvc_folder / "profile.yaml"
     if not file.is_file():
         return
-    actual = yaml.safe_load(file.read_text(encoding="utf-8")).get("kind")
-    if actual != kind:
-        raise ConfigError(
-            f"{relative(file)}: kind: expected {kind!r}, as detector.kind in {relative(profile.params)}, found {actual!r}; "
-            "dvc then watches the code of another detector"
-        )
+    actual = yaml.safe_load(file.read_text(encoding="utf-8"))
+    origins = {"kind": f"as detector.kind in {relative(profile.params)}", "builds_on": f"as the kind {kind!r} does"}
+    for key, expected in {"kind": kind, "builds_on": kind_of(kind).builds_on}.items():
+        if actual.get(key) != expected:
+            raise ConfigError(
+                f"{relative(file)}: {key}: expected {expected!r}, {origins[key]}, found {actual.get(key)!r}; "
+                "dvc then watches the code of another detector"
+            )
 
 
 def _named_profile(file: Path) -> str:
@@ -102,9 +105,13 @@ def _named_profile(file: Path) -> str:
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         reason = getattr(error, "problem", None) or getattr(error, "strerror", None) or error
         raise ConfigError(f"{relative(file)}: expected YAML that can be read: {reason}") from None
-    for key in ("profile", "kind", "wd"):
-        if not isinstance(content, dict) or not isinstance(content.get(key), str):
-            raise ConfigError(f"{relative(file)}: {key}: expected text, found {content!r:.80}")
+    if not isinstance(content, dict):
+        raise ConfigError(f"{relative(file)}: expected keys with values, found {content!r:.80}")
+    for key in ("profile", "kind", "builds_on", "wd"):
+        if not isinstance(content.get(key), str):
+            known = key == "builds_on" and content["kind"] in KINDS
+            expected = repr(KINDS[content["kind"]].builds_on) if known else "text"
+            raise ConfigError(f"{relative(file)}: {key}: expected {expected}, found {content.get(key)!r:.80}")
     return str(content["profile"])
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from detr_core.check.config import CheckConfig
-from detr_core.config import ConfigError, as_dict, build, flatten, require
+from detr_core.config import ConfigError, as_dict, build, flatten, require, require_between
 from detr_core.evaluate.config import EvaluateConfig
 from detr_core.model.spec import AnyDetectorConfig, kind_of, kinds_with
 from detr_core.redaction import holds_credentials
@@ -27,6 +27,7 @@ from flows.profile.paths import PARAMS, Paths, profile_names, relative, studies_
 from flows.profile.profile_yaml import parsed
 
 VARIED = ("detector", "train_detection", "train_panoptic", "evaluate")  # sections that a study's variants may override
+MOST_PROCESSES = 1_024
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,10 @@ class ResourcesConfig:
         gpus = self.gpus
         valid = gpus is None or (len(set(gpus)) == len(gpus) > 0 and min(gpus) >= 0)
         require(valid, "gpus", "different numbers from 0 on, or null", gpus)
-        require(
-            self.processes == "auto" or (type(self.processes) is int and self.processes >= 1),
-            "processes",
-            "'auto' or 1 or more",
-            self.processes,
-        )
-        require(self.workers >= 0, "workers", "0 or more", self.workers)
-        require(self.side_by_side >= 1, "side_by_side", "1 or more", self.side_by_side)
+        is_count = self.processes == "auto" or (type(self.processes) is int and 1 <= self.processes <= MOST_PROCESSES)
+        require(is_count, "processes", f"'auto' or 1 to {MOST_PROCESSES:,}", self.processes)
+        require_between(0, MOST_PROCESSES, "workers", self.workers)
+        require_between(1, MOST_PROCESSES, "side_by_side", self.side_by_side)
 
 
 NO_STUDIES = Studies(evaluating={}, training={})

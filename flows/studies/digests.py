@@ -9,10 +9,15 @@ from typing import Any
 import yaml
 
 from detr_core.checksums import digest
+from detr_core.model.spec import kind_of
 from flows.profile import artifacts
 from flows.profile.paths import ROOT, Paths
 
 STAGES = {"detection": "train_detection", "panoptic": "train_panoptic", "evaluation": "evaluate"}  # maps result folders to stages
+# No stage of its own measures the validations of a training and the costs of a detector. The code of the stage `evaluate` decides
+# them, together with these modules.
+VALIDATION = ("detr_core/jobs/validation.py",)
+COST = ("detr_core/studies/cost.py", "detr_core/processor.py")
 
 
 def shared_digest(paths: Paths) -> str:
@@ -21,13 +26,15 @@ def shared_digest(paths: Paths) -> str:
     return combined_digest([digest(file) for file in files], [code_digest(stage, kind=None) for stage in STAGES.values()])
 
 
-def code_digest(stage: str, kind: str | None) -> str:
+def code_digest(stage: str, kind: str | None, *more: str) -> str:
     """Returns a digest of the files that dvc.yaml names as the stage's code.
 
-    kind: the kind of detector whose code is included; None for the code that all kinds share.
+    kind: the kind of detector whose code is included; None for the code that all kinds share. more: further files.
     """
     names = [name for name in _graph()["stages"][stage]["deps"] if "${profile}" not in name]
-    paths = [ROOT / name.replace("${kind}", kind or "") for name in names if kind is not None or "${kind}" not in name]
+    if kind is not None:
+        names = [name.replace("${kind}", kind).replace("${builds_on}", kind_of(kind).builds_on) for name in names]
+    paths = [ROOT / name for name in (*names, *more) if "${" not in name]
     files = {file for path in paths for file in (path, *path.rglob("*")) if file.is_file() and file.suffix != ".pyc"}
     return combined_digest([(str(file.relative_to(ROOT)), digest(file)) for file in sorted(files)])
 

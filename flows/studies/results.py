@@ -19,9 +19,10 @@ from flows.studies.digests import shared_digest
 from flows.studies.variants import Variant
 
 if TYPE_CHECKING:
-    from detr_core.evaluate.average_precision import GroundTruth
+    from detr_core.evaluate.average_precision import Difference
     from detr_core.studies.claims import Claim
-    from detr_core.studies.comparison import StudyTable
+    from detr_core.studies.comparison import Run, StudyTable
+    from detr_core.studies.intervals import Intervals
 
 
 def varied(variant: Variant, keys: list[str]) -> dict[str, Any]:
@@ -55,13 +56,13 @@ def write(
     """Writes the table of a study and returns its file.
 
     runs: every variant under every seed, by label. finished: labels of the finished variants. failed: errors by label. intervals:
-    whether to compute confidence intervals of the differences from the base, which takes a while.
+    whether to compute confidence intervals of the differences from the base, and to decide the claims, which takes a while.
     """
-    from detr_core.evaluate.ground_truth import instances  # torch takes seconds to import
-    from detr_core.studies.comparison import Run, StudyTable, difference, write_table
+    from detr_core.studies.comparison import Run, StudyTable, write_table  # torch takes seconds to import
+    from detr_core.studies.intervals import Intervals
 
     config = settings.studies.training[study]
-    truth = instances(artifacts.dataset(paths)["val"]) if intervals else None
+    val_intervals = Intervals(artifacts.dataset(paths)["val"]) if intervals else None
     made_by = shared_digest(paths)
     rows = []
     for label, variant in runs.items():
@@ -71,41 +72,43 @@ def write(
             rows.append(Run(*description, "failed" if label in failed else "open", failed.get(label)))
             continue
         base = next(candidate for candidate in runs.values() if (candidate.name, candidate.seed) == (config.base, variant.seed))
-        ap_difference = None
-        if truth is not None and base.label in finished and base.label != label:
-            ap_difference = difference(
-                truth, base.paths(paths.profile).evaluation / "bbox.json", variant_paths.evaluation / "bbox.json"
-            )
+        differences: dict[str, Difference] = {}
+        if val_intervals is not None and base.label in finished and base.label != label:
+            differences = _differences(val_intervals, base.paths(paths.profile).evaluation, variant_paths.evaluation)
         cost = json.loads((variant_paths.runs / "cost" / "cost.json").read_text(encoding="utf-8"))
         last, validations = _last_validations(variant_paths, variant.settings.train_detection.epochs, config.median_of)
         if config.median_of > 1 and not variants.is_measured_by_present_code(variant_paths, variant.settings.detector.kind):
             last, validations = {}, 0  # the metrics of this variant are those of the evaluation, which is up to date
         metrics = variants.metrics(variant_paths) | last
-        rows.append(
-            Run(*description, "finished", None, metrics, _curve(variant_paths), cost, ap_difference, validations, made_by)
-        )
+        rows.append(Run(*description, "finished", None, metrics, _curve(variant_paths), cost, differences, validations, made_by))
     table = StudyTable(study, paths.profile, config.paper, config.base, rows, config.median_of)
-    if truth is not None:
-        table = dataclasses.replace(table, claims=_claims(settings, paths, table, runs, truth))
+    if val_intervals is not None:
+        table = dataclasses.replace(table, claims=_claims(settings, paths, table, runs, val_intervals))
     return write_table(table, paths.training_studies / study)
 
 
-def _claims(settings: Profile, paths: Paths, table: StudyTable, runs: Mapping[str, Variant], truth: GroundTruth) -> list[Claim]:
+def _differences(intervals: Intervals, base: Path, other: Path) -> dict[str, Difference]:
+    """Returns the differences of the metrics that both evaluations, given by their folders, have."""
+    from detr_core.studies.comparison import COMPARED
+
+    differences = {metric: intervals.difference(base, other, metric) for metric in COMPARED}
+    return {metric: difference for metric, difference in differences.items() if difference is not None}
+
+
+def _claims(settings: Profile, paths: Paths, table: StudyTable, runs: Mapping[str, Variant], intervals: Intervals) -> list[Claim]:
     """Returns the verdicts on the claims of a study, with what the profile's other studies say about the effect of a seed."""
     from detr_core.studies.comparison import read_table
     from detr_core.studies.training_claims import decide_claims, known_seed_spreads
 
     config = settings.studies.training[table.study]
     other_tables = [read_table(file) for file in paths.training_studies.glob("*/study.json") if file.parent.name != table.study]
-    result_files = {
-        (variant.name, variant.seed): variant.paths(paths.profile).evaluation / "bbox.json" for variant in runs.values()
-    }
+    evaluations = {(variant.name, variant.seed): variant.paths(paths.profile).evaluation for variant in runs.values()}
     return decide_claims(
         config.claims,
         table,
         list(config.overrides()),
-        lambda run: result_files[run.variant, run.seed],
-        truth,
+        lambda run: evaluations[run.variant, run.seed],
+        intervals,
         known_seed_spreads([table, *other_tables]),
     )
 
@@ -133,11 +136,19 @@ def is_complete(table: Path, runs: Mapping[str, Variant], config: TrainingStudyC
     from detr_core.studies.comparison import read_table
 
     content = read_table(table)
-    actual = [(run.variant, run.seed, run.status, run.difference is not None) for run in content.runs]
-    actual_claims = (content.base, content.median_of, [claim.text for claim in content.claims])
-    expected_claims = (config.base, config.median_of, [claim.text for claim in config.claims])
-    expected = [(run.name, run.seed, "finished", run.name != content.base) for run in runs.values()]
-    return actual == expected and actual_claims == expected_claims
+    if (content.base, content.median_of) != (config.base, config.median_of):
+        return False
+    actual = [(run.variant, run.seed, run.status) for run in content.runs]
+    expected = [(run.name, run.seed, "finished") for run in runs.values()]
+    actual_claims = [claim.asks for claim in content.claims]
+    expected_claims = [claim.asks(list(config.overrides())) for claim in config.claims]
+    compared = all(_has_differences(run) for run in content.runs if run.variant != content.base)
+    return actual == expected and compared and actual_claims == expected_claims
+
+
+def _has_differences(run: Run) -> bool:
+    """Returns whether a run that is not the base's has the differences of its main metrics from the base's."""
+    return all(name in run.differences for name in ("AP", "PQ") if f"val/{name}" in (run.metrics or {}))
 
 
 def key_metrics(table: Path) -> dict[str, float]:

@@ -25,7 +25,7 @@ from flows.profile.paths import ROOT, Paths
 from flows.profile.settings import Profile, variants
 from flows.runtime.locks import building, exclusive
 from flows.studies import evaluating
-from flows.studies.digests import STAGES, code_digest, combined_digest
+from flows.studies.digests import COST, STAGES, VALIDATION, code_digest, combined_digest
 
 # Only one thread evaluates at a time, because hotcoco's printed summary is caught by replacing stdout for the whole process.
 _evaluating = threading.Lock()
@@ -89,7 +89,8 @@ def build_digests(variant: Variant, paths: Paths) -> dict[str, str]:
             )
     code = code_digest("studies", settings.detector.kind)
     measured = {study: combined_digest(previous, as_dict(config), code) for study, config in settings.studies.evaluating.items()}
-    return digests | {"cost": combined_digest(previous, code)} | measured
+    cost = combined_digest(previous, code_digest("evaluate", settings.detector.kind, *COST))
+    return digests | {"cost": cost} | measured
 
 
 def is_up_to_date(variant: Variant, paths: Paths, digests: dict[str, str]) -> bool:
@@ -127,7 +128,7 @@ def run(variant: Variant, paths: Paths, digests: dict[str, str], reporter: Repor
                     with nullcontext() if name in ("detection", "panoptic") else _evaluating:
                         work[name](variant.settings, variant_paths, reporter)
                     # The validations during a training are measured by code on which the training does not depend.
-                    measured_by = code_digest("evaluate", variant.settings.detector.kind)
+                    measured_by = code_digest("evaluate", variant.settings.detector.kind, *VALIDATION)
                     note = {"build_digest": digest, "mlflow_run": run_id, "measured_by": measured_by}
                     write_text(_note(variant_paths.runs / name), json.dumps(note) + "\n")
         return metrics(variant_paths)
@@ -145,7 +146,7 @@ def is_measured_by_present_code(variant_paths: Paths, kind: str) -> bool:
     kind: the kind of its detector.
     """
     note = json.loads(_note(variant_paths.detection).read_text(encoding="utf-8"))
-    return bool(note.get("measured_by") == code_digest("evaluate", kind))
+    return bool(note.get("measured_by") == code_digest("evaluate", kind, *VALIDATION))
 
 
 def metrics(variant_paths: Paths) -> dict[str, float]:

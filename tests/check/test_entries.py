@@ -92,6 +92,13 @@ def test_a_faulty_entry_of_the_instances_is_reported(tmp_path: Path, kind: str, 
     json.dumps([finding.__dict__ for finding in findings], allow_nan=False)
 
 
+def test_a_value_that_is_not_a_number_is_reported_as_it_is(tmp_path: Path) -> None:
+    folder = write_whole(tmp_path / "data", panoptic=False)
+    change(folder, "train", "instances", edited(bbox=[math.nan, 6, math.inf, 12]))
+    details = [finding.detail for finding in inspected(folder).findings if finding.kind == "box_degenerate"]
+    assert details == [f"x nan, y 6, w inf, h 12 in {WIDTH} x {HEIGHT} pixels"]
+
+
 def segment(place: int, **values: Any) -> Callable[[dict[str, Any]], object]:
     return lambda coco: coco["annotations"][1]["segments_info"][place].update(values)
 

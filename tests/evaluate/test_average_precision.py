@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from hotcoco import COCO
 
-from detr_core.evaluate.average_precision import METRICS, coco_ap, error_breakdown, read_ground_truth
+from detr_core.evaluate.average_precision import coco_ap, error_breakdown, read_ground_truth
+from detr_core.evaluate.metric_names import METRICS
 from detr_core.structures import category_labels
 
 

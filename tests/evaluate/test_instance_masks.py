@@ -18,7 +18,8 @@ from pycocotools.cocoeval import COCOeval
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split
 from detr_core.data.transforms import evaluation_transform
-from detr_core.evaluate.average_precision import METRICS, coco_ap
+from detr_core.evaluate.average_precision import coco_ap
+from detr_core.evaluate.metric_names import METRICS
 from detr_core.evaluate.predictions import evaluate, mask_average_precision_of, predict
 from detr_core.model.checkpoint import Checkpoint
 from tests.evaluate.test_predictions import CONFIG

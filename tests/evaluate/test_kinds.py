@@ -21,8 +21,8 @@ from detr_core.model.common.normalisation import normalise
 from detr_core.model.spec import build_detector, detector_config
 from detr_core.reporter import Silent
 from detr_core.structures import RegionOutput, SigmoidOutput, SoftmaxOutput
-from detr_core.studies.decoder_nms import decoder_nms
 from detr_core.studies.evaluating.decoder_nms import CLAIMS
+from detr_core.studies.measurements.decoder_nms import decoder_nms
 from flows.tracking.detector_model import DetectorModel
 from tests.kinds import RECIPES
 from tests.tiny_detector import CPU, detector, evaluation_data, study_inputs

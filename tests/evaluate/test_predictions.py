@@ -19,10 +19,10 @@ from detr_core.data.config import ResizeConfig
 from detr_core.data.splits import Split
 from detr_core.data.transforms import evaluation_transform
 from detr_core.evaluate import inference
-from detr_core.evaluate.average_precision import METRICS
 from detr_core.evaluate.boxes import postprocess_softmax
 from detr_core.evaluate.config import EvaluateConfig, MergingConfig
 from detr_core.evaluate.masks import instance_masks
+from detr_core.evaluate.metric_names import ALL_METRICS, METRICS
 from detr_core.evaluate.predictions import average_precision_of, evaluate, predict
 from detr_core.model.checkpoint import Checkpoint
 from detr_core.model.common.normalisation import normalise
@@ -135,7 +135,9 @@ def test_nothing_kept_anywhere(model: Detr, dataset: CocoDataset, split: Split, 
     config = replace(CONFIG, panoptic=MergingConfig(threshold=1.0, smallest=4, mode="paper"))
     files = predicted(model, dataset, tmp_path, config)
     assert all(annotation["segments_info"] == [] for annotation in files["panoptic"]["annotations"])
-    assert evaluate(tmp_path, split)["val/PQ"] == 0
+    metrics = evaluate(tmp_path, split)
+    assert metrics["val/PQ"] == 0
+    assert set(metrics) == {f"val/{name}" for name in ALL_METRICS}, "the claims of a profile are about metrics with these names"
 
 
 def test_a_detector_without_mask_head_writes_boxes_alone(dataset: CocoDataset, split: Split, tmp_path: Path) -> None:

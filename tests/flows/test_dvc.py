@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from detr_core.model.spec import KINDS
 from detr_core.studies.comparison import Run, StudyTable, write_table
 from flows.profile.paths import DEFAULT_PROFILE, PARAMS, ROOT, Paths, profile_names, relative
 from flows.profile.settings import load
@@ -26,21 +27,23 @@ SOURCES = {"scenes": "detr_core/sources/scenes.py", "download": "detr_core/sourc
 OTHERS = [name for name in profile_names() if name != DEFAULT_PROFILE]
 
 
+def named_by(profile: str) -> dict[str, str]:
+    """Returns what the `profile.yaml` of a profile has to name."""
+    kind = load(profile).detector.kind
+    return {"profile": profile, "kind": kind, "builds_on": KINDS[kind].builds_on}
+
+
 @pytest.mark.parametrize("profile", OTHERS)
 def test_every_profile_has_the_same_graph_and_a_file_that_names_it(profile: str) -> None:
     folder = Paths(profile).dvc_folder
     assert (folder / "dvc.yaml").read_text() == (ROOT / "dvc.yaml").read_text(), "run `python -m flows.graphs`"
     named = yaml.safe_load((folder / "profile.yaml").read_text())
-    assert named == {"profile": profile, "kind": load(profile).detector.kind, "wd": "../.."}
+    assert named == named_by(profile) | {"wd": "../.."}
     assert (PARAMS / profile / "source").resolve() == ROOT / SOURCES[load(profile).data.source]
 
 
 def test_the_default_profile_is_at_the_root() -> None:
-    assert yaml.safe_load((ROOT / "profile.yaml").read_text()) == {
-        "profile": DEFAULT_PROFILE,
-        "kind": load(DEFAULT_PROFILE).detector.kind,
-        "wd": ".",
-    }
+    assert yaml.safe_load((ROOT / "profile.yaml").read_text()) == named_by(DEFAULT_PROFILE) | {"wd": "."}
     assert Paths(DEFAULT_PROFILE).source.resolve() == ROOT / SOURCES["scenes"]
 
 
@@ -81,6 +84,9 @@ def test_outputs_are_where_the_stages_write_them() -> None:
 @pytest.mark.timeout(900)
 def test_the_smoke_profile_from_a_clone_to_its_report(smoke: Path) -> None:
     assert (smoke / "reports/smoke/index.html").read_text().startswith("<!")
+    assert "AP rises with the number of encoder layers" in (smoke / "reports/smoke/claims.html").read_text()
+    recorded = {file.name for file in (smoke / ".state/mlflow/artifacts").rglob("report/*.html")}
+    assert recorded == {"index.html", "claims.html"}
     lock = yaml.safe_load((smoke / "params/smoke/dvc.lock").read_text())
     assert set(lock["stages"]) == set(STAGES)
     assert not (smoke / "dvc.lock").exists()
@@ -153,13 +159,17 @@ CHANGES = {
     "model/deformable/model.py": set(),
     "train_mask_head/loss.py": {"train_panoptic"},
     "jobs/train_panoptic.py": {"train_panoptic"},
-    "evaluate/validation.py": {"evaluate", "studies", "report"},
-    "data/transforms.py": EVERYTHING - {"data", "check"},
+    "jobs/validation.py": set(),
+    "data/transforms.py": MODELS,
     "data/masks.py": EVERYTHING - {"data"},
     "data/images.py": EVERYTHING,
     "evaluate/areas.py": {"check", "evaluate", "studies", "report"},
     "loss/matcher.py": {"train_detection", "train_panoptic"},
-    "model/common/transformer.py": MODELS,
+    "train/initial.py": {"train_detection"},
+    "studies/training.py": set(),
+    "studies/comparison.py": {"report"},
+    "studies/measurements/scoring.py": {"studies"},
+    "model/transformer/transformer.py": MODELS,
 }
 
 

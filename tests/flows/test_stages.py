@@ -13,7 +13,7 @@ from flows import check, data, evaluate
 from flows.profile import artifacts
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile
-from tests.conftest import Trained, tiny_parameters
+from tests.conftest import Trained, tiny_parameters, tiny_settings
 from tests.flows.results import content_of, file_names
 
 FOLDER = {"format": "coco", "val_share": None}
@@ -54,6 +54,15 @@ def test_the_report_is_one_page(trained: Trained) -> None:
     page = (trained.paths.report / "index.html").read_text(encoding="utf-8")
     assert "tiny" in page
     assert "reports/tiny/index.html" in trained.reporters["report"].messages[-1]
+    claims = (trained.paths.report / "claims.html").read_text(encoding="utf-8")
+    assert 'href="claims.html#study-scoring"' in page
+    studies = tiny_settings().studies
+    for study in studies.evaluating:
+        assert f'id="study-{study}"' in claims
+        assert f"python -m flows.studies {study} --profile tiny" in claims
+        for claim in studies.claims(study):
+            assert claim.text in claims
+            assert claim.published in claims
 
 
 def test_a_dataset_folder_is_evaluated_in_place(trained: Trained, tiny_copy: Paths) -> None:

@@ -92,7 +92,7 @@ def test_a_signal_during_the_validation_ends_it_at_once_and_loses_no_step(
     leftover.write_bytes(b"part of a state, whose writer was killed")
     for _ in range(2):
         with monkeypatch.context() as patch:
-            patch.setattr("detr_core.evaluate.validation.average_precision_of", signalled)
+            patch.setattr("detr_core.jobs.validation.average_precision_of", signalled)
             with pytest.raises(Interrupted, match=r"^interrupted during the validation after step 3 of 6"):
                 carry_out(interrupted, ALONE, reporter)
     carry_out(interrupted, ALONE, reporter)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from detr_core.model.common.config import BackboneConfig, PositionsConfig
+from detr_core.model.common.config import BackboneConfig
 from detr_core.model.detr.config import DetrConfig
 from detr_core.model.detr.model import Detr
+from detr_core.model.transformer.config import PositionsConfig
 
 SMALL = DetrConfig(
     backbone=BackboneConfig("small", dilation=False, weights=None, norm="group", frozen_stages=0),

@@ -11,12 +11,13 @@ from torchvision.models.resnet import BasicBlock
 
 from detr_core.config import ConfigError
 from detr_core.model.common.backbone import Backbone
-from detr_core.model.common.config import BackboneConfig, PositionsConfig
+from detr_core.model.common.config import BackboneConfig
 from detr_core.model.common.normalisation import normalise
-from detr_core.model.common.position import LearnedPositions
 from detr_core.model.detr.config import DetrConfig
 from detr_core.model.detr.mask_head import MaskHead
 from detr_core.model.detr.model import Detr
+from detr_core.model.transformer.config import PositionsConfig
+from detr_core.model.transformer.position import LearnedPositions
 from tests.model.batches import images, require_same_output_alone_and_in_a_batch
 from tests.model.gradients import weights_without_gradient
 from tests.model.small_detr import SMALL, detector

@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from detr_core.model.checkpoint import Checkpoint, CheckpointError, export_published, load_checkpoint
-from detr_core.model.common.config import PositionsConfig
 from detr_core.model.detr.config import DetrConfig
 from detr_core.model.detr.model import Detr
 from detr_core.model.detr.published import from_published, published_state, to_published
+from detr_core.model.transformer.config import PositionsConfig
 from detr_core.structures import Category
 from tests.golden_cases import cases, close, golden_images
 from tests.hostile import Hostile

@@ -21,6 +21,7 @@ from detr_core.model.spec import (
     AnyDetectorConfig,
     AnyLossConfig,
     Capability,
+    Duration,
     build_detector,
     detector_config,
     kinds_with,
@@ -82,6 +83,18 @@ class UnknownConfig:
     kind: str = "unheard of"
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_a_kind_has_a_schedule_of_fine_tuning_if_it_can_be_fine_tuned(name: str) -> None:
+    kind = KINDS[name]
+    assert (kind.schedule.tuned is not None) == ("init" in kind.capabilities)
+    assert 0 < kind.schedule.drop < 1
+
+
+@pytest.mark.parametrize(("images", "epochs"), [(1, 100), (1000, 40), (100_000, 12)])
+def test_a_training_shows_the_same_number_of_images_within_its_limits(images: int, epochs: int) -> None:
+    assert Duration(40_000, 12, 100).epochs(images) == epochs
+
+
 def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
     model = detector(CATEGORIES, mask_head=False)
     unknown = UnknownConfig(model.config.backbone, 5)
@@ -101,9 +114,9 @@ def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
 OF_EACH_KIND = """
 import json, os, sys, torch
 from pathlib import Path
-import detr_core.jobs.train_detection, detr_core.jobs.evaluate, detr_core.studies.decoder_nms
+import detr_core.jobs.train_detection, detr_core.jobs.evaluate, detr_core.studies.measurements.decoder_nms
 from detr_core.model.checkpoint import load_checkpoint, save_checkpoint
-from detr_core.model.spec import KINDS, build_detector, detector_config
+from detr_core.model.spec import KINDS, Duration, build_detector, detector_config
 from detr_core.structures import Category
 from detr_core.train.modules import detector_training_module
 file = Path(sys.argv[1])
@@ -129,5 +142,6 @@ def test_a_process_imports_the_model_of_its_own_kind_only(tmp_path: Path) -> Non
     for name, line in zip(KINDS, lines, strict=True):
         modules = json.loads(line)
         assert f"detr_core.model.{name}.model" in modules
-        foreign = tuple(f"detr_core.model.{other}." for other in KINDS if other != name)
+        folders = {*KINDS, *(kind.builds_on for kind in KINDS.values())} - {name, KINDS[name].builds_on, "common"}
+        foreign = tuple(f"detr_core.model.{folder}." for folder in folders)
         assert [module for module in modules if module.startswith(foreign) and not module.endswith(".config")] == []

@@ -8,12 +8,12 @@ import numpy as np
 from PIL import Image
 
 from detr_core.data.splits import Split, read_dataset
-from detr_core.evaluate.average_precision import METRICS
+from detr_core.evaluate.metric_names import METRICS
 from detr_core.plots.report import Results
 from detr_core.reporter import Silent
 from detr_core.sources.config import ScenesConfig
 from detr_core.sources.scenes import generate_scenes
-from detr_core.studies.decoder_nms import Cell, write_cells
+from detr_core.studies.measurements.decoder_nms import Cell, write_cells
 
 SCENES = ScenesConfig(
     train=1, val=3, size=64, objects=(1, 3), object_size=(16, 30), beside=0.2, beside_size=(0.5, 1), visible=0.55,

@@ -13,7 +13,7 @@ from detr_core.coco import coco_categories, is_coco
 from detr_core.plots.claims import ProfileStudies
 from detr_core.plots.report import ReportError, write_report
 from detr_core.structures import Category
-from detr_core.studies.claims import PaperClaim
+from detr_core.studies.claims import Comparison, MeasuredClaim, PaperClaim, SeedDifference, write_measured
 from tests.plots.stage_results import Results, dump, write_results
 
 LINKS = {"git commit": "0123abc", "MLflow": "http://127.0.0.1:5000/#/x?a=1&b=2", "parameters": "a: 1\nb: 2"}
@@ -150,6 +150,56 @@ def test_the_page_says_what_was_trained_and_where_it_comes_from(text: str) -> No
 def test_the_page_says_how_to_run_the_studies_that_have_not_been(text: str) -> None:
     assert text.count("<code>") == 1
     assert f"<dt>Feed forward</dt>\n<dd><code>{COMMANDS['feed-forward']}</code></dd>" in text
+
+
+def test_the_page_of_claims_has_every_claim_and_is_linked_from_the_report(results: Results, tmp_path: Path) -> None:
+    stated = {
+        "decoder-nms": [PaperClaim("AP rises with <every> layer", "AP +8.2")],
+        "feed-forward": [PaperClaim("FFNs help", "AP 2.3")],
+    }
+    difference = SeedDifference(0.524, 0.555, 0.021, 0.041)
+    comparison = Comparison("layer 2 against layer 1", difference, ("layer 1", "layer 2"))
+    measured = MeasuredClaim("AP rises with <every> layer", "AP +8.2", "AP", [comparison])
+    write_measured([measured], results.studies / "evaluating" / "decoder-nms")
+    report = Page(written(results, tmp_path / "out", claims=stated))
+    beside = [address for address in report.addresses if not address.startswith(("data:", "#", "http"))]
+    assert beside == ["claims.html", "claims.html", "claims.html#study-decoder-nms"], "the top, the section, the study"
+    text = (tmp_path / "out" / "claims.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.ids == ["contents", "study-decoder-nms", "study-feed-forward", "method"]
+    assert [address for address in page.addresses if not address.startswith("#")] == ["index.html"]
+    assert page.rows == [
+        ("values", ["layer 1", "52.4", "1"]),
+        ("values", ["layer 2", "55.5", "1"]),
+        ("differences", ["layer 2 against layer 1", "+3.1", "+2.1 to +4.1\n"]),
+    ]
+    assert "AP rises with &lt;every&gt; layer" in text
+    assert "<dt>published</dt><dd>AP +8.2</dd>" in text
+    assert "undecided at this budget" in text
+    assert "95% interval over the validation images" in text
+    assert "the study was not run" in text
+    for study in stated:
+        assert f"<code>{COMMANDS[study]}</code>" in text
+    assert written(results, tmp_path / "again", claims=stated)
+    assert (tmp_path / "again" / "claims.html").read_text(encoding="utf-8") == text
+
+
+def test_a_ratio_is_shown_as_it_is_and_what_has_no_interval_says_so(results: Results, tmp_path: Path) -> None:
+    comparison = Comparison("its own object against others", SeedDifference(1.1, 2.5, None, None), ("others", "own"), 1)
+    claim = MeasuredClaim("Instances are separated", "pictures", "attention", [comparison], percent=False)
+    folder = results.studies / "evaluating" / "encoder-attention"
+    folder.mkdir()
+    write_measured([claim], folder)
+    written(results, tmp_path / "out", claims={"encoder-attention": [PaperClaim(claim.text, claim.published)]})
+    text = (tmp_path / "out" / "claims.html").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in cells] for _, cells in Page(text).rows]
+    assert rows == [["others", "1.10", "1"], ["own", "2.50", "1"], ["its own object against others", "+1.40", "none"]]
+    assert "1 validation image cannot show how much the choice of the validation images changes the difference" in text
+
+
+def test_without_claims_there_is_no_page_of_them(results: Results, tmp_path: Path) -> None:
+    assert "claims.html" not in written(results, tmp_path / "out")
+    assert not (tmp_path / "out" / "claims.html").exists()
 
 
 def test_what_is_missing_is_left_out(results: Results, tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from detr_core.evaluate.average_precision import Difference
 from detr_core.plots.study import published, study_plots, study_table, study_texts
-from detr_core.studies.comparison import StudyTable, write_table
+from detr_core.studies.comparison import Run, StudyTable, write_table
 from tests.studies.test_comparison import TABLE
 
 
@@ -53,10 +54,28 @@ def test_the_sentence_says_what_the_metrics_say_and_what_is_missing(tmp_path: Pa
         "Published (Table 2), on COCO: AP from 36.7 (0 layers) to 41.6 (12 layers).",
         "The table lacks these runs: 2, seed 0 (out of luck). This command runs them: make it",
         "The metrics are those of the evaluation after the last epoch.",
-        "The difference from the base's AP has a 95% bootstrap interval over the validation images, averaged over seeds. "
+        "A difference from the base has a 95% bootstrap interval over the validation images, averaged over seeds. "
         "A multiply-add counts as one FLOP; GFLOPs and images/s are means over the first 100 validation images, on "
         "M, 1 thread; the GFLOPs of one size are those of an image of 96 x 128 pixels.",
     ]
+
+
+def test_a_study_of_mask_heads_has_the_differences_of_both_metrics(tmp_path: Path) -> None:
+    differences = {"AP": Difference(0.0, -0.01, 0.01), "PQ": Difference(-0.02, -0.03, -0.01)}
+    runs = [
+        Run("maps", 0, {}, {}, "finished", metrics={"val/AP": 0.2, "val/PQ": 0.52}),
+        Run("none", 0, {}, {}, "finished", metrics={"val/AP": 0.2, "val/PQ": 0.5}, differences=differences),
+        Run("chance", 0, {}, {}, "finished", metrics={"val/AP": 0.2, "val/PQ": 0.51},
+            differences=differences | {"PQ": Difference(-0.01, -0.03, 0.01)}),
+    ]  # fmt: skip
+    file = write_table(StudyTable("my own", "tiny", "Table 5", "maps", runs), tmp_path)
+    table = study_table(file)
+    assert table.columns[:8] == ("AP", "PQ", "AP minus base", "from", "to", "PQ minus base", "from", "to")
+    assert table.rows[1][1][:8] == (20.0, 50.0, 0.0, -1.0, 1.0, -2.0, -3.0, -1.0)
+    assert study_texts(file, "")[0] == (
+        "PQ is highest with 'maps' (52.0) and lowest with 'none' (50.0); against 'maps': 'none' −2.0; 'chance' −1.0, which may "
+        "be chance."
+    )
 
 
 def test_a_study_that_nobody_published_and_nothing_finished_has_no_picture(tmp_path: Path) -> None:

@@ -19,10 +19,18 @@ from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split
 from detr_core.sampling import evenly_spaced
 from detr_core.structures import Target
-from detr_core.studies.attention_mass import Mass, box_masks, box_regions, mask_regions, position_of
-from detr_core.studies.decoder_attention import decoder_attention, write_decoder_attention
-from detr_core.studies.encoder_attention import encoder_attention, write_encoder_attention
+from detr_core.studies.claims import SeedDifference
 from detr_core.studies.evaluating.decoder_attention import DecoderAttentionConfig
+from detr_core.studies.measurements.attention_mass import (
+    Mass,
+    box_masks,
+    box_regions,
+    compared,
+    mask_regions,
+    position_of,
+)
+from detr_core.studies.measurements.decoder_attention import decoder_attention, write_decoder_attention
+from detr_core.studies.measurements.encoder_attention import encoder_attention, write_encoder_attention
 from tests.recording_reporter import RecordingReporter
 from tests.tiny_detector import dataset_of, detector, study_inputs
 
@@ -67,6 +75,25 @@ def test_mass_of_uniform_attention_is_chance() -> None:
     mass.add(torch.eye(1, 8).view(1, 2, 4), regions[:1])  # all of it at the first position
     assert mass.metrics("own", 3)["own/mass"] == pytest.approx((0.5 + 0.125 + 1) / 3)
     assert Mass().metrics("own", 0) == {}
+
+
+def test_the_interval_of_two_regions_is_over_the_images() -> None:
+    """One region has the same attention in both images; the other has twice its share in one of them, and none in the other."""
+    even, uneven, regions = Mass(), Mass(), torch.tensor([[[1.0, 0.0]]])
+    for share in (1.0, 0.0):
+        even.add(torch.full((1, 1, 2), 0.5), regions)
+        uneven.add(torch.tensor([[[share, 1 - share]]]), regions)
+    comparison = compared("uneven against even", ("even", "uneven"), even, uneven)
+    assert comparison.difference == SeedDifference(1.0, 1.0, -1.0, 1.0)
+    assert (comparison.names, comparison.units) == (("even", "uneven"), 2)
+    assert compared("", ("a", "b"), even, even).difference == SeedDifference(1.0, 1.0, 0.0, 0.0)
+
+
+def test_one_image_gives_no_interval() -> None:
+    mass = Mass()
+    mass.add(torch.full((3, 1, 2), 0.5), torch.tensor([[[1.0, 0.0]]]).expand(3, 1, 2))
+    comparison = compared("", ("a", "b"), mass, mass)
+    assert (comparison.difference, comparison.units) == (SeedDifference(1.0, 1.0, None, None), 1)
 
 
 @pytest.mark.parametrize(("images", "count", "expected"), [(6, 2, [0, 3]), (3, 5, [0, 1, 2]), (5, 3, [0, 1, 3])])

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from detr_core.model.common.transformer import Attention
+from detr_core.model.transformer.transformer import Attention
 from detr_core.structures import Category
-from detr_core.studies.attention_capture import capture_attention
+from detr_core.studies.measurements.attention_capture import capture_attention
 from tests.tiny_detector import detector
 
 WIDTH, HEADS = 32, 4

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,16 +14,17 @@ from hypothesis import strategies as st
 from detr_core.config import ConfigError, build
 from detr_core.studies.claims import (
     ClaimConfig,
+    ClaimDifference,
+    ClaimValue,
     Comparison,
     MeasuredClaim,
     SeedDifference,
     Verdict,
-    combined,
-    decide,
-    decide_measured,
-    is_positive,
-    is_small,
+    read_claim,
+    read_measured,
+    write_measured,
 )
+from detr_core.studies.verdicts import combined, decide, decide_measured, is_positive, is_small
 
 SURE = SeedDifference(0.30, 0.40, 0.08, 0.12)
 NEGATIVE = SeedDifference(0.40, 0.30, -0.12, -0.08)
@@ -108,17 +112,40 @@ def test_a_claim_that_says_nothing_is_refused(form: dict[str, Any], error: str) 
         claim(**form)
 
 
-def test_a_claim_with_all_its_words() -> None:
-    decided = decide(claim(lowest="a"), {("a", "b"): [SURE], ("a", "c"): [CHANCE]}, ("a", "b", "c"), 0.01)
-    assert decided.measured == "AP b 10.0 higher (+8.0 to +12.0) than a; c 1.0 higher (−1.0 to +3.0) than a"
+def test_a_claim_with_all_its_values() -> None:
+    measured = {"a": [0.3], "b": [0.4], "c": [0.31]}
+    decided = decide(claim(lowest="a"), measured, {("a", "b"): [SURE], ("a", "c"): [CHANCE]}, ("a", "b", "c"), 0.01)
+    assert decided.values == [
+        ClaimValue("a", 0.3, 0.3, 0.3, 1), ClaimValue("b", 0.4, 0.4, 0.4, 1), ClaimValue("c", 0.31, 0.31, 0.31, 1),
+    ]  # fmt: skip
+    assert decided.differences == [
+        ClaimDifference("b against a", ("a", "b"), pytest.approx(0.1), 0.08, 0.12, 1, None, "supported"),
+        ClaimDifference("c against a", ("a", "c"), pytest.approx(0.01), -0.01, 0.03, 1, None, "undecided"),
+    ]
     assert decided.verdict == "undecided"
     assert decided.reason == "c against a: the interval over the validation images includes 0"
+    assert decided.asks == claim(lowest="a").asks(("a", "b", "c"))
+    assert decided.asks != claim(lowest="b").asks(("a", "b", "c"))
+    assert read_claim(json.loads(json.dumps(asdict(decided)))) == decided
+
+
+def test_values_and_bounds_are_means_over_seeds() -> None:
+    seeds = [SeedDifference(0.30, 0.40, 0.08, 0.12), SeedDifference(0.20, 0.44, 0.20, 0.28)]
+    decided = decide(claim(ascending=["a", "b"]), {"a": [0.3, 0.2], "b": [0.4, 0.44]}, {("a", "b"): seeds}, ("b", "a"), None)
+    assert decided.values == [
+        ClaimValue("b", pytest.approx(0.42), 0.4, 0.44, 2), ClaimValue("a", pytest.approx(0.25), 0.2, 0.3, 2),
+    ]  # fmt: skip
+    (difference,) = decided.differences
+    assert (difference.value, difference.low, difference.high, difference.seeds) == pytest.approx((0.17, 0.14, 0.20, 2))
 
 
 def test_a_claim_about_a_variant_without_results_is_not_measured() -> None:
-    decided = decide(claim(ascending=["a", "b", "c"]), {("a", "b"): [SURE]}, ("a", "b", "c"), 0.01)
+    measured = {"a": [0.3], "b": [0.4]}
+    decided = decide(claim(ascending=["a", "b", "c"]), measured, {("a", "b"): [SURE]}, ("a", "b", "c"), 0.01)
     assert decided.verdict == "not measured"
     assert decided.reason == "c against b: a variant has no result"
+    assert decided.values[2] == ClaimValue("c", None, None, None, 0)
+    assert decided.differences[1] == ClaimDifference("c against b", ("b", "c"), None, None, None, 0, None, "not measured")
 
 
 def measured(*values: float) -> MeasuredClaim:
@@ -132,10 +159,10 @@ def measured(*values: float) -> MeasuredClaim:
 
 def test_a_claim_about_one_detector_is_decided_over_seeds() -> None:
     one = decide_measured([measured(0.05, 0.02)], None)
-    assert (one.verdict, one.measured) == (
-        "undecided",
-        "AP, layer 0: 5.0 higher (+4.0 to +6.0); layer 1: 2.0 higher (+1.0 to +3.0)",
-    )
+    assert one.verdict == "undecided"
+    assert [(each.what, each.low, each.high, each.seeds) for each in one.differences] == [
+        ("layer 0", pytest.approx(0.04), pytest.approx(0.06), 1), ("layer 1", pytest.approx(0.01), pytest.approx(0.03), 1),
+    ]  # fmt: skip
     assert decide_measured([measured(0.05, 0.02), measured(0.06, 0.03)], None).verdict == "supported"
     assert decide_measured([measured(0.05, 0.05), measured(0.06, -0.02)], None).reason == "layer 1: the seeds disagree"
     assert decide_measured([measured(0.05, -0.02), measured(0.06, -0.03)], None).verdict == "contradicted"
@@ -147,6 +174,56 @@ def test_a_reason_that_all_comparisons_share_is_given_once() -> None:
     assert decide_measured([measured(0.05, 0.02)], None).reason == one_seed
     includes = "the interval over the validation images includes 0"
     assert decide_measured([measured(0.05, 0.005, 0.02)], None).reason == f"layer 0, layer 2: {one_seed}; layer 1: {includes}"
+
+
+def missed(low: float | None, high: float | None, units: int) -> MeasuredClaim:
+    """Returns a claim about 16 copies of an object against 6, whose interval is over this number of objects."""
+    difference = SeedDifference(0.1, 0.25, low, high)
+    comparison = Comparison("cat: 16 copies against 6", difference, ("6 copies of cat", "16 copies of cat"), units)
+    return MeasuredClaim("t", "p", "missed share", [comparison], unit="object")
+
+
+def test_the_values_and_the_unit_of_an_evaluating_study() -> None:
+    decided = decide_measured([missed(0.1, 0.2, 10), missed(0.1, 0.2, 10)], None)
+    assert decided.verdict == "supported"
+    assert decided.values == [
+        ClaimValue("6 copies of cat", 0.1, 0.1, 0.1, 2),
+        ClaimValue("16 copies of cat", 0.25, 0.25, 0.25, 2),
+    ]
+    assert (decided.unit, decided.differences[0].units) == ("object", 10)
+    includes = decide_measured([missed(-0.1, 0.3, 10), missed(-0.1, 0.3, 10)], None)
+    assert (includes.verdict, includes.reason) == (
+        "undecided",
+        "cat: 16 copies against 6: the interval over the objects includes 0",
+    )
+
+
+def test_a_single_object_decides_nothing() -> None:
+    decided = decide_measured([missed(None, None, 1), missed(None, None, 1)], None)
+    assert decided.verdict == "undecided"
+    assert (
+        decided.reason
+        == "cat: 16 copies against 6: 1 object cannot show how much the choice of the objects changes the difference"
+    )
+    assert (decided.differences[0].low, decided.differences[0].high) == (None, None)
+
+
+def test_a_comparison_that_one_seed_lacks_is_not_measured() -> None:
+    none = MeasuredClaim("t", "p", "AP", [], reason="no object was detected")
+    decided = decide_measured([measured(0.05), none], None)
+    assert (decided.verdict, decided.reason) == ("not measured", "layer 0: measured with 1 of 2 seeds")
+    nothing = decide_measured([none], None)
+    assert (nothing.verdict, nothing.reason, nothing.differences) == ("not measured", "no object was detected", ())
+
+
+def test_what_was_measured_is_read_as_it_was_written(tmp_path: Path) -> None:
+    written = [missed(0.1, 0.2, 10), measured(0.05), MeasuredClaim("t", "p", "AP", [], percent=False, reason="none")]
+    write_measured(written, tmp_path)
+    assert read_measured(tmp_path) == written
+    earlier = {"what": "layer 0", "difference": {"first": 0.1, "second": 0.2, "low": None, "high": None}}
+    (tmp_path / "claims.json").write_text(json.dumps([{"text": "t", "published": "p", "metric": "AP", "comparisons": [earlier]}]))
+    (claim,) = read_measured(tmp_path)
+    assert claim.comparisons == [Comparison("layer 0", SeedDifference(0.1, 0.2, None, None))], "earlier versions had no names"
 
 
 def test_a_conjunction_is_as_strong_as_its_weakest_part() -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from detr_core.evaluate.average_precision import METRICS, Difference, bootstrap_differences, coco_ap
+from detr_core.evaluate.average_precision import Difference, bootstrap_differences, coco_ap
+from detr_core.evaluate.metric_names import METRICS
 from detr_core.studies.comparison import (  # fmt: skip
     Run,
     SeedSpread,
@@ -31,8 +32,9 @@ COST = {
 def run(variant: str, seed: int, ap: float, apart: Difference | None = None) -> Run:
     key = {"detector.encoder_layers": int(variant)}
     return Run(
-        variant, seed, key, key, "finished", None, {"val/AP": ap, "val/APl": -1.0}, [(1.0, ap / 2), (2.0, ap)], COST, apart
-    )
+        variant, seed, key, key, "finished", None, {"val/AP": ap, "val/APl": -1.0}, [(1.0, ap / 2), (2.0, ap)], COST,
+        {} if apart is None else {"AP": apart},
+    )  # fmt: skip
 
 
 TABLE = StudyTable(
@@ -61,16 +63,42 @@ def test_a_table_is_read_as_it_was_written_and_replaces_the_former_whole(tmp_pat
     assert lines[5] == "2,0,failed,2,,,,,,,,,,,"
 
 
+def test_a_table_of_an_earlier_version_keeps_its_runs(tmp_path: Path) -> None:
+    file = write_table(TABLE, tmp_path)
+    content = json.loads(file.read_text())
+    for each in content["runs"]:
+        each["difference"] = each.pop("differences").get("AP")
+    worded = {"text": "t", "published": "p", "measured": "AP 1 higher", "verdict": "supported", "reason": ""}
+    file.write_text(json.dumps(content | {"claims": [worded]}))
+    again = read_table(file)
+    assert [run.differences for run in again.runs] == [run.differences for run in TABLE.runs]
+    assert again.claims == [], "the study's command decides them again"
+
+
+def test_the_csv_file_has_the_differences_of_all_metrics(tmp_path: Path) -> None:
+    apart = {"AP": Difference(0.1, 0.05, 0.15), "PQ": Difference(-0.02, -0.03, -0.01)}
+    runs = [Run("a", 0, {}, {}, "finished"), Run("b", 0, {}, {}, "finished", differences=apart)]
+    write_table(StudyTable("panoptic", "tiny", "Table 5", "a", runs), tmp_path)
+    lines = (tmp_path / "study.csv").read_text().splitlines()
+    assert lines[0] == (
+        "variant,seed,status,"
+        '"AP minus base, value","AP minus base, low","AP minus base, high",'
+        '"PQ minus base, value","PQ minus base, low","PQ minus base, high"'
+    )
+    assert lines[1:] == ["a,0,finished,,,,,,", "b,0,finished,0.1,0.05,0.15,-0.02,-0.03,-0.01"]
+
+
 def test_metrics_over_seeds() -> None:
     runs = finished(TABLE)
     assert list(runs) == ["0", "1"]
     assert spread(runs["0"], "val/AP") == SeedSpread(pytest.approx(0.32), 0.30, 0.34, 2)
     assert spread(runs["0"], "val/APl") is None, "-1 was never measured"
     assert spread(runs["0"], "val/PQ") is None
-    apart = mean_difference(runs["0"])
+    apart = mean_difference(runs["0"], "AP")
     assert apart is not None
     assert (apart.value, apart.low, apart.high) == pytest.approx((-0.09, -0.11, -0.07))
-    assert mean_difference(runs["1"]) is None
+    assert mean_difference(runs["1"], "AP") is None
+    assert mean_difference(runs["0"], "PQ") is None
 
 
 def test_the_interval_of_a_difference_holds_it_and_is_nothing_for_the_same_results(tmp_path: Path) -> None:

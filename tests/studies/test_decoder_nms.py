@@ -13,13 +13,13 @@ from torchvision.ops import nms
 
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split
-from detr_core.evaluate.average_precision import METRICS
 from detr_core.evaluate.boxes import Detections
+from detr_core.evaluate.metric_names import METRICS
 from detr_core.evaluate.predictions import average_precision_of
 from detr_core.reporter import Silent
 from detr_core.studies.claims import read_measured, write_measured
-from detr_core.studies.decoder_nms import Cell, decoder_nms, kept_by_nms, write_cells
 from detr_core.studies.evaluating.decoder_nms import CLAIMS
+from detr_core.studies.measurements.decoder_nms import Cell, decoder_nms, kept_by_nms, write_cells
 from tests.recording_reporter import RecordingReporter
 from tests.tiny_detector import detector, evaluation_data, study_inputs
 

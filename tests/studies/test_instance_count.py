@@ -19,9 +19,10 @@ from detr_core.config import ConfigError, build
 from detr_core.data.annotation_reader import read_annotations
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split
-from detr_core.studies.instance_count import ClassCount, Example, detected_cells, instance_count, write_counts
-from detr_core.studies.instance_count_config import InstanceCountConfig
-from detr_core.studies.object_grid import Crop, clear_objects, masked, tiled
+from detr_core.studies.claims import SeedDifference
+from detr_core.studies.measurements.instance_count import ClassCount, Example, detected_cells, instance_count, write_counts
+from detr_core.studies.measurements.instance_count_config import InstanceCountConfig
+from detr_core.studies.measurements.object_grid import Crop, clear_objects, masked, tiled
 from tests.recording_reporter import RecordingReporter
 from tests.tiny_detector import detector, study_inputs
 
@@ -125,6 +126,7 @@ def test_every_number_of_cells_is_counted(dataset: CocoDataset, split: Split) ->
     truth = read_annotations(split, "instances", masks=False)
     for count in results:
         assert count.detected.shape == (9, 5)
+        assert count.objects <= 2
         assert (count.detected <= np.arange(1, 10)[:, None]).all()
         label = things.index(count.name)
         counts = [(truth.labels[truth.first[i] : truth.first[i + 1]] == label).sum() for i in range(len(dataset))]
@@ -161,10 +163,36 @@ def test_classes_without_an_object_that_stands_free_are_left_out_or_refused(data
         instance_count(study_inputs(model, split, reporter), dataset, config(object_size=0.05))
 
 
+EXAMPLE = Example(torch.zeros(3, 4, 4, dtype=torch.uint8), torch.tensor([[0.0, 1, 2, 3]]), torch.tensor([0.5]), 2, 1)
+
+
+def test_the_interval_is_over_objects_with_all_their_repeats() -> None:
+    """Two objects: of four copies all of the first one are detected, in each repeat, and two of the second one."""
+    detected = np.array([[1, 1, 1, 1], [2, 2, 2, 2], [3, 3, 3, 3], [4, 2, 4, 2]])
+    comparison = ClassCount("cat", 2, detected, EXAMPLE, objects=2).compared(2, 4)
+    assert comparison.difference == SeedDifference(0.0, 0.25, 0.0, 0.5), "samples of one object, of the other, and of both"
+    assert (comparison.what, comparison.units) == ("cat: 4 copies against 2", 2)
+    assert comparison.names == ("2 copies of cat", "4 copies of cat")
+    independent = ClassCount("cat", 2, np.repeat(detected, 25, axis=1), EXAMPLE, objects=100).compared(2, 4).difference
+    assert independent.low is not None
+    assert independent.low > 0.19, "a hundred objects say more than two"
+
+
+def test_objects_with_more_repeats_count_more() -> None:
+    detected = np.array([[1, 1, 1], [2, 1, 2]])
+    difference = ClassCount("cat", 1, detected, EXAMPLE, objects=2).compared(1, 2).difference
+    assert difference == SeedDifference(0.0, pytest.approx(1 / 6), 0.0, 0.5)
+
+
+def test_one_object_gives_no_interval() -> None:
+    comparison = ClassCount("cat", 1, np.array([[1, 1, 0], [1, 2, 2]]), EXAMPLE, objects=1).compared(1, 2)
+    assert (comparison.difference.low, comparison.difference.high, comparison.units) == (None, None, 1)
+    assert comparison.names == ("1 copy of cat", "2 copies of cat")
+
+
 def test_written_counts(tmp_path: Path) -> None:
-    example = Example(torch.zeros(3, 4, 4, dtype=torch.uint8), torch.tensor([[0.0, 1, 2, 3]]), torch.tensor([0.5]), 2, 1)
     results = [
-        ClassCount("cat", 3, np.array([[1, 1], [1, 2]]), example), ClassCount("dog", 1, np.array([[0, 1], [0, 0]]), example)
+        ClassCount("cat", 3, np.array([[1, 1], [1, 2]]), EXAMPLE, 2), ClassCount("dog", 1, np.array([[0, 1], [0, 0]]), EXAMPLE, 2)
     ]  # fmt: skip
     write_counts(results, tmp_path)
     cat, dog = json.loads((tmp_path / "counts.json").read_text())

@@ -22,9 +22,15 @@ def test_every_study_writes_what_it_measured_of_its_claims(study: str, split: Sp
     stated = [claim.text for claim in EVALUATING[study].claims]
     measured = read_measured(tmp_path)
     assert stated != []
-    assert {claim.text for claim in measured} <= set(stated)
+    assert [claim.text for claim in measured] == stated
+    assert all((claim.reason == "") == (len(claim.comparisons) > 0) for claim in measured), "each has comparisons or a reason"
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     differences = [comparison.difference for claim in measured for comparison in claim.comparisons]
+    for comparison in (comparison for claim in measured for comparison in claim.comparisons):
+        low, high = comparison.difference.low, comparison.difference.high
+        assert comparison.names is not None
+        assert (low is None) == (high is None) == (comparison.units == 1), "an interval, except over a single object"
+        assert low is None or high is None or low <= high
     if study == "scoring":
         on, off = (metrics[f"override_{override}/score_0/AP"] for override in ("on", "off"))
         assert [difference.value for difference in differences] == [pytest.approx(on - off)]

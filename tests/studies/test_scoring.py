@@ -14,10 +14,11 @@ from hotcoco import COCO
 from detr_core.config import ConfigError, build
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split
-from detr_core.evaluate.average_precision import METRICS, matched
+from detr_core.evaluate.average_precision import matched
+from detr_core.evaluate.metric_names import METRICS
 from detr_core.evaluate.predictions import average_precision_of
 from detr_core.studies.evaluating.scoring import ScoringConfig
-from detr_core.studies.scoring import Selection, scoring, write_scores
+from detr_core.studies.measurements.scoring import Selection, scoring, write_scores
 from tests.recording_reporter import RecordingReporter
 from tests.tiny_detector import detector, evaluation_data, study_inputs
 

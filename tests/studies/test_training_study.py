@@ -44,6 +44,11 @@ def test_the_mask_head_belongs_to_a_study_that_touches_it() -> None:
         ({"vary": {"detector.encoder_layers": [1]}}, "p.yaml: vary: expected two variants or more, found ['1']"),
         ({"vary": {}}, "p.yaml: vary: expected two variants or more, found []"),
         ({"vary": {"a.weights": ["1", "../x"]}}, "p.yaml: vary: expected names of letters"),
+        ({"measure": ["scoring", "scoring"]}, "p.yaml: measure: expected each study once, found ['scoring', 'scoring']"),
+        (
+            {"claims": [{"text": "a", "published": "b", "metric": "APx", "highest": "1"}]},
+            "p.yaml: claims[0].metric: expected one of AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl, mask/AP",
+        ),
         ({"sett": {}}, "p.yaml: sett: unknown key; did you mean 'set'?"),
     ],
 )

@@ -11,11 +11,11 @@ import torch
 
 from detr_core.config import ConfigError
 from detr_core.model.checkpoint import Checkpoint
-from detr_core.model.common.config import PositionsConfig
 from detr_core.model.deformable.model import DeformableDetr
 from detr_core.model.detr.config import AttentionMaps
 from detr_core.model.detr.model import Detr
 from detr_core.model.spec import build_detector, detector_config
+from detr_core.model.transformer.config import PositionsConfig
 from detr_core.structures import Category
 from detr_core.train.initial import draw_positions, start_from
 from detr_core.train_mask_head.initial import mask_head_from

@@ -6,9 +6,12 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from detr_core.config import require
-from detr_core.model.common.config import BackboneConfig, architecture_fields, require_stages, require_transformer
+from detr_core.config import require, require_between
+from detr_core.model.common.config import BackboneConfig, architecture_fields, require_stages
+from detr_core.model.transformer.config import require_transformer
 
+MOST_LEVELS = 16  # with each level the resolution halves, and no image has more than 65,535 pixels on a side
+MOST_POINTS = 1_000
 MOST_PROPOSING_LEVELS = 5  # the side of a position's box, 0.05 at the first level, doubles at each; at the sixth it exceeds 1
 
 
@@ -45,10 +48,11 @@ class DeformableConfig:
 
     def __post_init__(self) -> None:
         require_stages(self.stages)
-        require(self.levels >= len(self.stages), "levels", f"at least the number of stages, {len(self.stages)}", self.levels)
+        fits = len(self.stages) <= self.levels <= MOST_LEVELS
+        require(fits, "levels", f"the number of stages, {len(self.stages)}, to {MOST_LEVELS}", self.levels)
         dilated = self.backbone.dilation
         require(self.levels == 1 or not dilated, "backbone.dilation", "false with several levels, which halve in size", dilated)
-        require(self.points >= 1, "points", "1 or more", self.points)
+        require_between(1, MOST_POINTS, "points", self.points)
         if self.two_stage:
             require(self.refine, "refine", "true with two_stage, whose decoder corrects the encoder's boxes", self.refine)
             most = MOST_PROPOSING_LEVELS

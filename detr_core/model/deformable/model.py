@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detr_core.model.common.backbone import Backbone
-from detr_core.model.common.box_head import BoxHead
 from detr_core.model.common.detector import Detector
-from detr_core.model.common.position import SinePositions
-from detr_core.model.common.transformer import Attention, Layer
 from detr_core.model.deformable.attention import DeformableAttention, Sizes
 from detr_core.model.deformable.config import DeformableConfig, architecture
 from detr_core.model.deformable.two_stage import ProposalStage, anchor_boxes
+from detr_core.model.transformer.box_head import BoxHead
+from detr_core.model.transformer.position import SinePositions
+from detr_core.model.transformer.transformer import Attention, Layer
 from detr_core.structures import SigmoidOutput
 
 PRIOR = 0.01  # initial probability of every class, so that the many empty slots don't dominate the first steps

@@ -3,7 +3,7 @@
 Its names differ from those of `DeformableDetr`: the transformer's weights have the prefix `transformer.`, the first two norms of
 a decoder layer are numbered the other way round, and a head that several modules share is written once for each of them. Values
 that neither the weights nor the arguments show are assumed to be as published: 8 heads, and 300 queries of a two-stage detector.
-`detr_core/model/common/published.py` says what such a file holds.
+`detr_core/model/transformer/published.py` says what such a file holds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from torch import Tensor
 from detr_core.config import ConfigError, as_dict, build
 from detr_core.model.common.config import BackboneConfig
 from detr_core.model.common.files import CheckpointError
-from detr_core.model.common.published import (
+from detr_core.model.deformable.config import DeformableConfig
+from detr_core.model.deformable.model import DeformableDetr
+from detr_core.model.transformer.published import (
     COCO_CLASSES,
     Shapes,
     agreed,
@@ -31,8 +33,6 @@ from detr_core.model.common.published import (
     resnet_of,
     state_of,
 )
-from detr_core.model.deformable.config import DeformableConfig
-from detr_core.model.deformable.model import DeformableDetr
 from detr_core.structures import Category
 
 # The beginning of a name of `DeformableDetr`, as a pattern, and that of the published name.

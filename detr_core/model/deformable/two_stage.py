@@ -12,8 +12,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from detr_core.model.common.position import sine_features
 from detr_core.model.deformable.attention import Sizes
+from detr_core.model.transformer.position import sine_features
 from detr_core.structures import Proposals
 
 BORDER = 0.01  # a position is usable if every coordinate of its anchor is at least this far from 0 and from 1

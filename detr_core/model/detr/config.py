@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from detr_core.model.common.config import BackboneConfig, PositionsConfig, architecture_fields, require_transformer
+from detr_core.model.common.config import BackboneConfig, architecture_fields
+from detr_core.model.transformer.config import PositionsConfig, require_transformer
 
 AttentionMaps = Literal["published", "per_head", "none"]
 """The mask head's attention maps: 'published' has one softmax over all heads and pixels, 'per_head' one per head; or no maps."""

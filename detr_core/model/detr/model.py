@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detr_core.model.common.backbone import Backbone
-from detr_core.model.common.box_head import BoxHead
 from detr_core.model.common.detector import Detector
-from detr_core.model.common.position import build_positions
-from detr_core.model.common.transformer import Transformer
 from detr_core.model.detr.config import AttentionMaps, DetrConfig, architecture
 from detr_core.model.detr.mask_head import AttentionMap, MaskHead, QueryFeatures
+from detr_core.model.transformer.box_head import BoxHead
+from detr_core.model.transformer.position import build_positions
+from detr_core.model.transformer.transformer import Transformer
 from detr_core.structures import SoftmaxOutput
 
 

@@ -2,7 +2,7 @@
 
 The names of the weights are those of `Detr`; with a mask head, the detector's weights have the prefix `detr.`. Values that
 neither the weights nor the arguments show are assumed to be as published: 8 heads, positions and object queries at every
-attention. `detr_core/model/common/published.py` says what such a file holds.
+attention. `detr_core/model/transformer/published.py` says what such a file holds.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ import torch
 from torch import Tensor
 
 from detr_core.config import ConfigError, as_dict, build
-from detr_core.model.common.config import BackboneConfig, PositionsConfig
+from detr_core.model.common.config import BackboneConfig
 from detr_core.model.common.files import CheckpointError
-from detr_core.model.common.published import (
+from detr_core.model.detr.config import DetrConfig, architecture
+from detr_core.model.detr.model import Detr
+from detr_core.model.transformer.config import PositionsConfig
+from detr_core.model.transformer.published import (
     COCO_CLASSES,
     Shapes,
     agreed,
@@ -30,8 +33,6 @@ from detr_core.model.common.published import (
     resnet_of,
     state_of,
 )
-from detr_core.model.detr.config import DetrConfig, architecture
-from detr_core.model.detr.model import Detr
 from detr_core.structures import Category
 
 MASK_HEAD = ("bbox_attention.", "mask_head.")  # prefixes of the names of its weights

@@ -6,8 +6,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from detr_core.config import require
-from detr_core.model.common.config import BackboneConfig, require_stages
+from detr_core.config import require, require_between
+from detr_core.model.common.config import MOST_CHANNELS, BackboneConfig, require_stages
+
+MOST_PROPOSALS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,13 @@ class FasterRcnnConfig:
             dilation = self.backbone.dilation
             require(not dilation, "backbone.dilation", "false with a pyramid, whose strides double from level to level", dilation)
         require(min(sizes) > 0, "anchors", "sizes above 0", sizes)
-        for name in ("width", "proposals", "head_width", "candidates", "training_proposals", "training_candidates"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, name, "1 or more", value)
+        most = dict.fromkeys(("proposals", "candidates", "training_proposals", "training_candidates"), MOST_PROPOSALS)
+        most |= dict.fromkeys(("width", "head_width"), MOST_CHANNELS)
+        for name, bound in most.items():
+            if (value := getattr(self, name)) is not None:
+                require_between(1, bound, name, value)
         for name in ("sampled_anchors", "sampled_proposals"):
-            require(getattr(self, name) >= 2, name, "2 or more", getattr(self, name))
+            require_between(2, MOST_PROPOSALS, name, getattr(self, name))
         for name, phase in (("candidates", "testing"), ("training_candidates", "training")):
             fewest = math.ceil(self.kept[phase] / self.levels)
             candidates = self.before_nms[phase]

@@ -9,7 +9,7 @@ from typing import Any
 from xml.etree import ElementTree
 from xml.parsers import expat
 
-from detr_core.data.fields import LARGEST_SIDE
+from detr_core.data.config import LARGEST_SIDE
 
 DEEPEST = 50  # largest nesting depth of elements; Pascal VOC has 5
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from detr_core.config import require
 from detr_core.data.config import ResizeConfig
-from detr_core.studies.claims import Comparison, PaperClaim, SeedDifference, write_measured
+from detr_core.studies.claims import PaperClaim, write_measured
 from detr_core.studies.study import EvaluatingStudy, StudyConfig, StudyInputs
 
 
@@ -36,15 +36,18 @@ class DecoderAttentionConfig(StudyConfig):
 
 def run(inputs: StudyInputs, config: DecoderAttentionConfig, folder: Path) -> None:
     """Writes the attention by region, the maps of some images, and the boxes of every query to `folder`."""
-    from detr_core.studies.decoder_attention import decoder_attention, write_decoder_attention
+    from detr_core.studies.measurements.attention_mass import compared
+    from detr_core.studies.measurements.decoder_attention import decoder_attention, write_decoder_attention
 
     dataset = inputs.dataset(config.resize)
     attention = decoder_attention(inputs, dataset, config.pictures, config.score, config.border, config.batch_size)
     write_decoder_attention(attention, dataset, folder)
+    claim = CLAIM.without_measurements(f"no object was detected with a score of {config.score:g} or more")
     if "extremities/times" in attention.metrics and "interior/times" in attention.metrics:
-        extremities, interior = attention.metrics["extremities/times"], attention.metrics["interior/times"]
-        comparison = Comparison("extremities against the interior", SeedDifference(interior, extremities, None, None))
-        write_measured([CLAIM.with_measurements("attention relative to the area", [comparison])], folder)
+        interior, extremities = attention.masses["interior"], attention.masses["extremities"]
+        comparison = compared("extremities against the interior", ("interior", "extremities"), interior, extremities)
+        claim = CLAIM.with_measurements("attention relative to the area", [comparison], percent=False)
+    write_measured([claim], folder)
 
 
 CLAIM = PaperClaim("The decoder attends mostly to the extremities of objects", "pictures, without numbers")

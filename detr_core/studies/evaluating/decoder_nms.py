@@ -34,7 +34,7 @@ class DecoderNmsConfig(StudyConfig):
 
 def run(inputs: StudyInputs, config: DecoderNmsConfig, folder: Path) -> None:
     """Writes the table of decoder layers and thresholds to `folder`."""
-    from detr_core.studies.decoder_nms import decoder_nms, write_cells
+    from detr_core.studies.measurements.decoder_nms import decoder_nms, write_cells
 
     result = decoder_nms(inputs, inputs.dataset(config.resize), config.nms, config.batch_size, CLAIMS)
     write_cells(result.cells, folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from detr_core.config import require
 from detr_core.data.config import ResizeConfig
-from detr_core.studies.claims import Comparison, PaperClaim, SeedDifference, write_measured
+from detr_core.studies.claims import PaperClaim, write_measured
 from detr_core.studies.study import EvaluatingStudy, StudyConfig, StudyInputs
 
 
@@ -33,16 +33,20 @@ class EncoderAttentionConfig(StudyConfig):
 def run(inputs: StudyInputs, config: EncoderAttentionConfig, folder: Path) -> None:
     """Writes the attention by region, and the maps of some images, to `folder`."""
     from detr_core.evaluate.ground_truth import has_masks, instances
-    from detr_core.studies.encoder_attention import encoder_attention, write_encoder_attention
+    from detr_core.studies.measurements.attention_mass import compared
+    from detr_core.studies.measurements.encoder_attention import encoder_attention, write_encoder_attention
 
     split = inputs.splits["val"]
     dataset = inputs.dataset(config.resize, masks=split.panoptic is not None or has_masks(instances(split)))
     attention = encoder_attention(inputs, dataset, config.pictures, config.points, config.batch_size)
     write_encoder_attention(attention, dataset, folder)
+    claim = CLAIM.without_measurements("no validation image has two objects of a class")
     if "same_class/times" in attention.metrics:
-        own_times, class_times = attention.metrics["own/times"], attention.metrics["same_class/times"]
-        comparison = Comparison("its own object against others of its class", SeedDifference(class_times, own_times, None, None))
-        write_measured([CLAIM.with_measurements("attention relative to the area", [comparison])], folder)
+        names = ("other objects of the class", "the object itself")
+        same_class, own_object = attention.masses["same_class"], attention.masses["own"]
+        comparison = compared("its own object against others of its class", names, same_class, own_object)
+        claim = CLAIM.with_measurements("attention relative to the area", [comparison], percent=False)
+    write_measured([claim], folder)
 
 
 CLAIM = PaperClaim("The encoder separates instances", "pictures, without numbers")

@@ -5,27 +5,25 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from detr_core.studies.claims import Comparison, PaperClaim, SeedDifference, write_measured
-from detr_core.studies.instance_count_config import InstanceCountConfig
+from detr_core.studies.claims import PaperClaim, write_measured
+from detr_core.studies.measurements.instance_count_config import InstanceCountConfig
 from detr_core.studies.study import EvaluatingStudy, Setting, StudyInputs
 
 
 def run(inputs: StudyInputs, config: InstanceCountConfig, folder: Path) -> None:
     """Writes the missed objects of every class and number of visible cells to `folder`."""
-    from detr_core.studies.instance_count import instance_count, write_counts
+    from detr_core.studies.measurements.instance_count import instance_count, write_counts
 
     counts = instance_count(inputs, inputs.dataset(None), config)
     write_counts(counts, folder)
-    comparisons = []
-    for count in counts:
-        missed = count.missed.mean(1)
-        trained = max(count.most_in_training, 1)
-        if trained >= len(missed):
-            continue  # the grid has no more cells than a training image has objects
-        difference = SeedDifference(float(missed[trained - 1]), float(missed[-1]), None, None)
-        comparisons.append(Comparison(f"{count.name}: {len(missed)} copies against {trained}", difference))
+    trained = [max(count.most_in_training, 1) for count in counts]
+    comparisons = [
+        count.compared(number, config.grid**2) for count, number in zip(counts, trained, strict=True) if number < config.grid**2
+    ]
+    claim = CLAIM.without_measurements("the grid has no more cells than a training image has objects")
     if comparisons:
-        write_measured([CLAIM.with_measurements("missed share", comparisons)], folder)
+        claim = CLAIM.with_measurements("missed share", comparisons, unit="object")
+    write_measured([claim], folder)
 
 
 def settings(folder: Path) -> list[Setting]:

@@ -34,11 +34,12 @@ class ScoringConfig(StudyConfig):
 
 def run(inputs: StudyInputs, config: ScoringConfig, folder: Path) -> None:
     """Writes the metrics of every way to select detections to `folder`."""
-    from detr_core.studies.scoring import scoring, write_scores
+    from detr_core.studies.measurements.scoring import scoring, write_scores
 
     result = scoring(inputs, inputs.dataset(config.resize), config.scores, config.batch_size)
     write_scores(result.selections, folder)
-    comparison = Comparison("with the second-best class for empty slots", result.override)
+    names = ("empty slots left out", "empty slots with their second-best class")
+    comparison = Comparison("with the second-best class for empty slots", result.override, names)
     write_measured([CLAIM.with_measurements("AP", [comparison])], folder)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from rich.console import Console
 from detr_core.config import ConfigError
 from detr_core.data.splits import DatasetError
 from detr_core.model.deformable.config import DeformableConfig
-from detr_core.studies.instance_count_config import InstanceCountConfig
+from detr_core.studies.measurements.instance_count_config import InstanceCountConfig
 from flows.new_profile import adoption
 from flows.new_profile.recipe import Start
 from flows.new_profile.summary import summary_table
@@ -52,7 +53,12 @@ def test_boxes_only_without_val(tmp_path: Path, params: Path) -> None:
     assert profile.detector.queries == 10
     assert sum(sum(part.objects.values()) for part in adopted.statistics.values()) == 4
     assert (params / NAME / "dvc.yaml").read_text() == (ROOT / "dvc.yaml").read_text()
-    assert yaml.safe_load((params / NAME / "profile.yaml").read_text()) == {"profile": NAME, "kind": "detr", "wd": "../.."}
+    assert yaml.safe_load((params / NAME / "profile.yaml").read_text()) == {
+        "profile": NAME,
+        "kind": "detr",
+        "builds_on": "transformer",
+        "wd": "../..",
+    }
     assert (params / NAME / "source").readlink() == root
 
 
@@ -215,6 +221,45 @@ def test_a_profile_is_written_whole_or_not_at_all(tmp_path: Path, params: Path, 
         adopt(root)
     assert set(params.rglob("*")) == before | {params / f"{NAME}.studies.yaml"}
     assert (params / f"{NAME}.studies.yaml").read_text() == "mine"
+
+
+def instances_only(root: Path) -> Path:
+    """Removes the panoptic annotations of a dataset, and the description that names them; returns its folder."""
+    for name in ("panoptic_val.json", "panoptic_train.json", "dataset.json"):
+        (root / name).unlink()
+    return root
+
+
+def test_annotations_of_val_that_are_a_copy_of_those_of_train_are_named(tmp_path: Path, params: Path) -> None:
+    root = instances_only(write_whole(tmp_path / "data"))
+    assert not any("are a copy" in note for note in adopt(root).notes)
+    shutil.copy(root / "instances_train.json", root / "instances_val.json")
+    shutil.copytree(root / "train", root / "val", dirs_exist_ok=True)
+    shutil.rmtree(params / NAME)
+    for file in params.glob(f"{NAME}.*"):
+        file.unlink()
+    expected_start = (
+        "the annotations of val are a copy of those of train (instances_val.json has the same content as instances_train.json)"
+    )
+    assert [note for note in adopt(root).notes if note.startswith(expected_start)]
+
+
+@pytest.mark.parametrize("share", [float("nan"), 0.0, 1.0, -0.5])
+def test_a_share_that_is_none_is_refused_even_if_there_is_a_val_split(tmp_path: Path, params: Path, share: float) -> None:
+    root = write_whole(tmp_path / "data")
+    with pytest.raises(ConfigError, match=f"--val-share: expected a share between 0 and 1, found {share}"):
+        adopt(root, val_share=share)
+    assert not (params / NAME).exists()
+
+
+@pytest.mark.parametrize("name", ["", "  "])
+def test_a_category_without_a_name_is_refused(tmp_path: Path, params: Path, name: str) -> None:
+    root = instances_only(write_whole(tmp_path / "data"))
+    change(root, "train", "instances", lambda coco: coco["categories"][0].update(name=name))
+    expected_start = r"instances_train\.json: categories: .*expected a name for the category with id \d+, found "
+    with pytest.raises(DatasetError, match=f"{expected_start}{name!r}"):
+        adopt(root)
+    assert not (params / NAME).exists()
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "A", ".x"])

@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 
 from detr_core.check.statistics import Statistics
-from detr_core.studies.instance_count_config import InstanceCountConfig
+from detr_core.studies.measurements.instance_count_config import InstanceCountConfig
 from flows.new_profile import sizes
 from flows.profile.paths import PARAMS
 from flows.profile.settings import read

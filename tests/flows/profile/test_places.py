@@ -120,10 +120,10 @@ def test_a_profile_that_dvc_can_not_read_is_named(own: Path) -> None:
     shutil.copy(PARAMS.parent / "profile.yaml", own)
     assert places.dvc_errors() == []
     texts = {
-        "copy": "profile: smoke\nkind: detr\nwd: ../..\n",
+        "copy": "profile: smoke\nkind: detr\nbuilds_on: transformer\nwd: ../..\n",
         "torn": "profile: [\n",
         "list": "- 1\n",
-        "good": "profile: good\nkind: detr\nwd: ../..\n",
+        "good": "profile: good\nkind: detr\nbuilds_on: transformer\nwd: ../..\n",
     }
     for name, text in texts.items():
         (own / "params" / name).mkdir()
@@ -148,7 +148,7 @@ def test_dvc_runs_the_other_profiles_whatever_the_dataset_of_one_is(own: Path) -
     }
     for name, target in places_of.items():
         (own / "params" / name).mkdir()
-        (own / "params" / name / "profile.yaml").write_text(f"profile: {name}\nkind: detr\nwd: ../..\n")
+        (own / "params" / name / "profile.yaml").write_text(f"profile: {name}\nkind: detr\nbuilds_on: transformer\nwd: ../..\n")
         shutil.copy(PARAMS.parent / "dvc.yaml", own / "params" / name)
         Paths(name).source.symlink_to(Path("../..", target) if target != "self" else "source")
         (own / "params" / f"{name}.yaml").write_text("data: [")
@@ -163,8 +163,27 @@ def test_dvc_runs_the_other_profiles_whatever_the_dataset_of_one_is(own: Path) -
 def test_a_kind_of_detector_that_dvc_would_not_watch_is_refused(own: Path) -> None:
     folder = own / "params" / "mine"
     folder.mkdir()
-    (folder / "profile.yaml").write_text("profile: mine\nkind: detr\nwd: ../..\n")
+    (folder / "profile.yaml").write_text("profile: mine\nkind: detr\nbuilds_on: transformer\nwd: ../..\n")
     places.require_kind(Paths("mine"), "detr")
     message = r"params/mine/profile\.yaml: kind: expected 'deformable', as detector\.kind in params/mine\.yaml, found 'detr'"
     with pytest.raises(ConfigError, match=message):
         places.require_kind(Paths("mine"), "deformable")
+    (folder / "profile.yaml").write_text("profile: mine\nkind: faster_rcnn\nbuilds_on: transformer\nwd: ../..\n")
+    message = r"params/mine/profile\.yaml: builds_on: expected 'common', as the kind 'faster_rcnn' does, found 'transformer'"
+    with pytest.raises(ConfigError, match=message):
+        places.require_kind(Paths("mine"), "faster_rcnn")
+
+
+def test_a_profile_of_before_its_newer_key_is_told_the_value(own: Path) -> None:
+    shutil.copy(PARAMS.parent / "profile.yaml", own)
+    (own / "params" / "mine").mkdir()
+    (own / "params" / "mine" / "dvc.yaml").write_text("")
+    for content, said in (
+        ("profile: mine\nkind: detr\nwd: ../..\n", "builds_on: expected 'transformer', found None"),
+        ("profile: mine\nkind: yolo\nwd: ../..\n", "builds_on: expected text, found None"),
+        ("profile: mine\nkind: [detr]\nwd: ../..\n", "kind: expected text, found ['detr']"),
+    ):
+        (own / "params" / "mine" / "profile.yaml").write_text(content)
+        (error,) = places.dvc_errors()
+        assert error.startswith("params/mine/profile.yaml: ")
+        assert said in error

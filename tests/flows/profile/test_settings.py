@@ -224,3 +224,26 @@ def test_an_unknown_study_is_refused_with_file_and_key(section: str, study: str,
 
 def test_every_evaluating_study_is_one_of_a_profile() -> None:
     assert {name for profile in PROFILES for name in load(profile).studies.evaluating} == set(EVALUATING)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "expected"),
+    [
+        ("data.scenes", "train", 10**9, "1 to 10,000,000"),
+        ("data.scenes", "size", 10**6, "32 to 4,096"),
+        ("detector", "queries", 10**9, "1 to 10,000"),
+        ("detector", "decoder_layers", 10**6, "1 to 1,000"),
+        ("train_detection", "batch_size", 10**9, "1 to 65,536"),
+        ("evaluate", "batch_size", 10**9, "1 to 65,536"),
+        ("resources", "workers", 10**6, "0 to 1,024"),
+        ("resources", "processes", 10**6, "'auto' or 1 to 1,024"),
+    ],
+)
+def test_a_number_that_would_fill_the_memory_is_refused(section: str, key: str, value: int, expected: str) -> None:
+    content = tiny_parameters()
+    part = content
+    for name in section.split("."):
+        part = part[name]
+    part[key] = value
+    with pytest.raises(ConfigError, match=re.escape(f"tiny.yaml: {section}.{key}: expected {expected}, found {value}")):
+        build(Profile, content, "tiny.yaml")

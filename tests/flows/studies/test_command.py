@@ -46,7 +46,7 @@ def test_the_command_names_what_failed_and_mlflow_has_each_variant(
     assert message in done.stderr
     table = json.loads((checkout / "runs/tiny/studies/training/depth/study.json").read_text())
     assert [run["status"] for run in table["runs"]] == ["finished", "finished", "failed"]
-    assert table["runs"][0]["difference"] is not None
+    assert table["runs"][0]["differences"].keys() == {"AP"}
 
     report = checkout / "reports/tiny/index.html"
     assert "reports/tiny/index.html: writing the report again" in done.stdout + done.stderr

@@ -28,7 +28,9 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("train_mask_head/loss.py", {"train_panoptic"}),
         ("model/detr/model.py", {"train_detection", "train_panoptic", "evaluate"}),
         ("model/deformable/model.py", set()),
-        ("evaluate/validation.py", {"evaluate"}),
+        ("model/transformer/position.py", {"train_detection", "train_panoptic", "evaluate"}),
+        ("train/initial.py", {"train_detection"}),
+        ("jobs/validation.py", set()),
     ],
 )
 def test_a_digest_changes_with_the_code_of_its_stage(copy: Path, module: str, stages: set[str]) -> None:
@@ -36,3 +38,20 @@ def test_a_digest_changes_with_the_code_of_its_stage(copy: Path, module: str, st
     file = copy / "detr_core" / module
     file.write_text(file.read_text(encoding="utf-8") + "\n# changed\n", encoding="utf-8")
     assert {stage for stage, value in before.items() if code_digest(stage, "detr") != value} == stages
+
+
+@pytest.mark.parametrize("kind", ["detr", "faster_rcnn"])
+def test_the_transformer_decides_only_the_kinds_that_have_one(copy: Path, kind: str) -> None:
+    before, shared = code_digest("evaluate", kind), code_digest("evaluate", None)
+    file = copy / "detr_core/model/transformer/transformer.py"
+    file.write_text(file.read_text(encoding="utf-8") + "\n# changed\n", encoding="utf-8")
+    assert (code_digest("evaluate", kind) != before) == (kind == "detr")
+    assert code_digest("evaluate", None) == shared, "it is no code that all kinds share"
+
+
+@pytest.mark.parametrize(("files", "others"), [(digests.COST, digests.VALIDATION), (digests.VALIDATION, digests.COST)])
+def test_a_digest_of_more_files_changes_with_them(copy: Path, files: tuple[str, ...], others: tuple[str, ...]) -> None:
+    before = code_digest("evaluate", "detr", *files)
+    for name, changed in ((others[0], False), (files[0], True)):
+        (copy / name).write_text((copy / name).read_text(encoding="utf-8") + "\n# changed\n", encoding="utf-8")
+        assert (code_digest("evaluate", "detr", *files) != before) == changed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from detr_core.studies.comparison import read_table
 from flows import evaluate
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile
+from flows.studies import results
 from flows.studies.training import Study
 from flows.studies.variants import build_digests, makers, variants_of
 from tests.conftest import tiny_parameters
@@ -36,8 +38,8 @@ def test_only_results_whose_inputs_changed_are_made_again(where: Paths) -> None:
     assert without.overrides == {**STEP, "detector.encoder_layers": 0}
     assert without.metrics is not None
     assert {"val/AP", "val/AP50", "train/loss", "val/PQ"} & without.metrics.keys() == {"val/AP", "val/AP50", "train/loss"}
-    assert without.difference is not None
-    assert base.difference is None
+    assert list(without.differences) == ["AP"]
+    assert base.differences == {}
     assert without.cost is not None
     assert base.cost is not None
     assert without.cost["parameters"] < base.cost["parameters"]
@@ -87,17 +89,34 @@ def test_a_study_of_masks_trains_the_head_and_shares_the_detector(where: Paths) 
     heads = {"maps": {}, "none": {"train_panoptic.attention_maps": "none", "train_panoptic.attention_gain": 1}}
     steps = STEP | {"train_panoptic.epochs": 1, "train_panoptic.steps": 1}
     content = tiny_parameters()
-    heads_study = {"paper": "Table 5", "base": "maps", "seeds": [0], "median_of": 1, "set": steps, "variants": heads}
+    claim = {"text": "Maps raise PQ", "published": "none", "metric": "PQ", "ascending": ["none", "maps"]}
+    heads_study = {"paper": "Table 5", "base": "maps", "seeds": [0], "median_of": 1, "set": steps, "variants": heads,
+                   "claims": [claim]}  # fmt: skip
     content["studies"] = {"evaluating": {}, "training": {"heads": heads_study}}
     study = Study("heads", build(Profile, content, "tiny.yaml"), where)
     assert make_all(study) == {
         "maps-seed0": ["the variant begins"],
         "none-seed0": ["the variant begins", "detection: copying the result of heads/maps-seed0, which has the same inputs"],
     }
-    study.write(intervals=False)
-    for run in read_table(where.training_studies / "heads" / "study.json").runs:
-        assert run.metrics is not None
-        assert "val/PQ" in run.metrics
+    study.write(intervals=True)
+    file = where.training_studies / "heads" / "study.json"
+    table = read_table(file)
+    maps, none = (run.metrics or {} for run in table.runs)
+    differences = table.runs[1].differences
+    assert list(differences) == ["AP", "mask/AP", "PQ", "PQ_things", "PQ_stuff"]
+    for metric, difference in differences.items():
+        assert difference.value == pytest.approx(none[f"val/{metric}"] - maps[f"val/{metric}"]), metric
+        assert difference.low <= difference.high
+    (decided,) = table.claims
+    pq = differences["PQ"]
+    assert (decided.differences[0].low, decided.differences[0].high) == pytest.approx((-pq.high, -pq.low))
+    assert decided.verdict == "undecided", "one seed"
+    assert results.is_complete(file, study.variants, study.config)
+    content = json.loads(file.read_text())
+    for run in content["runs"]:
+        run["difference"] = run.pop("differences").get("AP")
+    file.write_text(json.dumps(content))
+    assert not results.is_complete(file, study.variants, study.config), "a table of an earlier version is written again"
     ours, theirs = (where.training_studies / "heads" / label / "detection" / "checkpoint.pt" for label in study.variants)
     assert ours.read_bytes() == theirs.read_bytes()
 

@@ -22,7 +22,7 @@ def test_a_table_has_the_finished_variants_and_the_errors_of_the_failed_ones(whe
     assert [(run.status, run.error, run.metrics is None) for run in runs] == [
         ("finished", None, False), ("failed", "out of luck", True),
     ]  # fmt: skip
-    assert runs[0].difference is None, "there is no base to compare with"
+    assert runs[0].differences == {}, "there is no base to compare with"
 
 
 def test_the_baselines_train_and_are_evaluated_as_detr_is(where: Paths) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from detr_core.plots.studies.decoder_nms import Grid, finding, plots, read_cells
-from detr_core.studies.decoder_nms import write_cells
+from detr_core.studies.measurements.decoder_nms import write_cells
 from tests.plots.stage_results import cells
 
 

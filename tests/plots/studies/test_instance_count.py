@@ -8,14 +8,14 @@ import torch
 from PIL import Image
 
 from detr_core.plots.studies.instance_count import finding, plots, read_counts
-from detr_core.studies.instance_count import ClassCount, Example, write_counts
+from detr_core.studies.measurements.instance_count import ClassCount, Example, write_counts
 
 
 def write(folder: Path, counts: list[list[int]], most: int = 3) -> Path:
     folder.mkdir(exist_ok=True)
     image = torch.full((3, 40, 40), 200, dtype=torch.uint8)
     example = Example(image, torch.tensor([[5.0, 5, 20, 20]]), torch.tensor([0.9]), 2, 1)
-    write_counts([ClassCount(name, most, np.array(counts), example) for name in ("cat", "dog")], folder)
+    write_counts([ClassCount(name, most, np.array(counts), example, objects=1) for name in ("cat", "dog")], folder)
     return folder / "counts.json"
 
 

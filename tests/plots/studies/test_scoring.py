@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from detr_core.evaluate.average_precision import METRICS
+from detr_core.evaluate.metric_names import METRICS
 from detr_core.plots.studies.scoring import finding, plots, read_scores
-from detr_core.studies.scoring import Selection, write_scores
+from detr_core.studies.measurements.scoring import Selection, write_scores
 
 
 def write(folder: Path) -> Path:

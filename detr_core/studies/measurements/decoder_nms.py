@@ -20,16 +20,20 @@ from torchvision import ops
 
 from detr_core.config import ConfigError
 from detr_core.data.coco_dataset import CocoDataset
-from detr_core.evaluate.average_precision import METRICS, GroundTruth, bootstrap_differences, coco_ap
+from detr_core.evaluate.average_precision import GroundTruth, bootstrap_differences, coco_ap
 from detr_core.evaluate.boxes import Detections, in_one_row
 from detr_core.evaluate.ground_truth import instances
 from detr_core.evaluate.inference import classes_in, forward_pass
+from detr_core.evaluate.metric_names import METRICS
 from detr_core.evaluate.results import result_rows
 from detr_core.model.spec import kind_of
 from detr_core.structures import RegionOutput
 from detr_core.studies.claims import Comparison, MeasuredClaim, PaperClaim, SeedDifference
-from detr_core.studies.comparison import SAMPLES
+from detr_core.studies.measurements.bootstrap import SAMPLES
 from detr_core.studies.study import StudyInputs
+
+Place = tuple[int, float | None]
+"""The place of a cell in the table: its decoder layer, from 1, and its threshold."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ def decoder_nms(
     if "decoder_layers" not in kind_of(kind).capabilities:
         raise ConfigError(f"study decoder-nms: expected a checkpoint of a detector with decoder layers, found kind {kind!r}")
     classes = classes_in(inputs.categories, dataset)
-    rows: dict[tuple[int, float | None], list[np.ndarray]] = {}
+    rows: dict[Place, list[np.ndarray]] = {}
     for targets, _, output in forward_pass(inputs.model, inputs.evaluation_data(dataset, batch_size)):
         sizes = [target.original_size for target in targets]
         assert not isinstance(output, RegionOutput)
@@ -96,7 +100,7 @@ def decoder_nms(
 
 
 def measured_claims(
-    results: Mapping[tuple[int, float | None], np.ndarray],
+    results: Mapping[Place, np.ndarray],
     truth: GroundTruth,
     claims: tuple[PaperClaim, PaperClaim, PaperClaim],
 ) -> list[MeasuredClaim]:
@@ -104,41 +108,66 @@ def measured_claims(
 
     claims: that AP rises with every layer, that NMS helps the first layer most, and that it costs AP at the last layer.
     results: (decoder layer, threshold or None) -> rows of detections as `result_rows` makes them. The claims about NMS are those
-    of the highest threshold, which removes hardly more than duplicates; without NMS in the study they are left out.
+    of the highest threshold, which removes hardly more than duplicates. A claim has a reason instead of comparisons if the study
+    has no results with and without NMS, or the detector has one decoder layer.
     """
-
-    def difference(first: tuple[int, float | None], second: tuple[int, float | None]) -> SeedDifference:
-        key = (first, second)
-        if key not in computed:
-            gain = bootstrap_differences(truth, results[first], results[second], SAMPLES)["AP"]
-            ap = coco_ap(truth, results[first], "bbox").metrics["AP"]
-            computed[key] = SeedDifference(ap, ap + gain.value, gain.low, gain.high)
-        return computed[key]
-
-    computed: dict[tuple[tuple[int, float | None], tuple[int, float | None]], SeedDifference] = {}
-    layers = sorted({layer for layer, nms in results if nms is None})
-    measured = []
     rising_claim, gain_claim, cost_claim = claims
-    if len(layers) > 1:
-        steps = [
-            Comparison(f"layer {after} against layer {before}", difference((before, None), (after, None)))
-            for before, after in itertools.pairwise(layers)
-        ]
-        measured.append(rising_claim.with_measurements("AP", steps))
+    layers = sorted({layer for layer, nms in results if nms is None})
     thresholds = [nms for _, nms in results if nms is not None]
-    if len(layers) > 1 and thresholds:
-        first, last, nms = layers[0], layers[-1], max(thresholds)
-        gain_of = {layer: difference((layer, None), (layer, nms)) for layer in layers}
-        name = f"NMS {nms:g}"
-        gain_comparisons = [
-            Comparison(f"gain by {name} after layer {first} against layer {after}", _less(gain_of[first], gain_of[after]))
-            for after in layers[1:]
-        ]
-        all_gain_comparisons = [Comparison(f"{name} after layer {first}", gain_of[first]), *gain_comparisons]
-        measured.append(gain_claim.with_measurements("AP", all_gain_comparisons))
-        cost_comparisons = [Comparison(f"no NMS after layer {last}", difference((last, nms), (last, None)))]
-        measured.append(cost_claim.with_measurements("AP", cost_comparisons))
+    if len(layers) < 2:
+        reason = "the detector has one decoder layer" if layers else "the study has no results without NMS"
+        return [claim.without_measurements(reason) for claim in claims]
+    differences = _Differences(results, truth)
+    steps = [
+        Comparison(
+            f"layer {after} against layer {before}",
+            differences.between((before, None), (after, None)),
+            (f"layer {before}", f"layer {after}"),
+        )
+        for before, after in itertools.pairwise(layers)
+    ]
+    measured = [rising_claim.with_measurements("AP", steps)]
+    if not thresholds:
+        return measured + [claim.without_measurements("the study has no results with NMS") for claim in (gain_claim, cost_claim)]
+    gain_comparisons, cost_comparison = _nms_comparisons(differences, layers, max(thresholds))
+    measured.append(gain_claim.with_measurements("AP", gain_comparisons))
+    measured.append(cost_claim.with_measurements("AP", [cost_comparison]))
     return measured
+
+
+class _Differences:
+    """Computes differences of AP between cells of the table, once for each pair."""
+
+    def __init__(self, results: Mapping[Place, np.ndarray], truth: GroundTruth) -> None:
+        self._results, self._truth = results, truth
+        self._computed: dict[tuple[Place, Place], SeedDifference] = {}
+
+    def between(self, first: Place, second: Place) -> SeedDifference:
+        """Returns the AP of the second cell minus that of the first, with its interval over the validation images."""
+        key = (first, second)
+        if key not in self._computed:
+            gain = bootstrap_differences(self._truth, self._results[first], self._results[second], SAMPLES)["AP"]
+            ap = coco_ap(self._truth, self._results[first], "bbox").metrics["AP"]
+            self._computed[key] = SeedDifference(ap, ap + gain.value, gain.low, gain.high)
+        return self._computed[key]
+
+
+def _nms_comparisons(differences: _Differences, layers: Sequence[int], nms: float) -> tuple[list[Comparison], Comparison]:
+    """Returns the comparisons for the claim that NMS helps the first layer most, and the one for its cost at the last layer."""
+    first, last = layers[0], layers[-1]
+    gain_of = {layer: differences.between((layer, None), (layer, nms)) for layer in layers}
+    without, with_nms = ({layer: f"layer {layer} {how}" for layer in layers} for how in ("without NMS", f"with NMS {nms:g}"))
+    gain_comparisons = [
+        Comparison(
+            f"gain by NMS {nms:g} after layer {first} against layer {after}",
+            _less(gain_of[first], gain_of[after]),
+            (f"gain after layer {after}", f"gain after layer {first}"),
+        )
+        for after in layers[1:]
+    ]
+    first_gain = Comparison(f"NMS {nms:g} after layer {first}", gain_of[first], (without[first], with_nms[first]))
+    cost = differences.between((last, nms), (last, None))
+    return [first_gain, *gain_comparisons], Comparison(f"no NMS after layer {last}", cost, (with_nms[last], without[last]))
 
 
 def _less(gain: SeedDifference, other: SeedDifference) -> SeedDifference:

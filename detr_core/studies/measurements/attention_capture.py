@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detr_core.model.common.transformer import Attention
+from detr_core.model.transformer.transformer import Attention
 
 
 class AttentionCapture:

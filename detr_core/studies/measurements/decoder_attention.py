@@ -15,11 +15,11 @@ from detr_core.data.coco_dataset import CocoDataset
 from detr_core.evaluate.boxes import postprocess_softmax
 from detr_core.evaluate.inference import classes_in, forward_pass
 from detr_core.evaluate.results import things_only
-from detr_core.model.common.transformer import Attention
+from detr_core.model.transformer.transformer import Attention
 from detr_core.sampling import evenly_spaced
-from detr_core.studies.attention_capture import capture_attention
-from detr_core.studies.attention_mass import Mass, box_regions, write_regions
-from detr_core.studies.pictures import as_rows, save_picture
+from detr_core.studies.measurements.attention_capture import capture_attention
+from detr_core.studies.measurements.attention_mass import Mass, box_regions, write_regions
+from detr_core.studies.measurements.pictures import as_rows, save_picture
 from detr_core.studies.study import StudyInputs
 
 REGIONS = ("extremities", "interior", "outside")
@@ -45,12 +45,13 @@ class DecoderAttention:
 
     metrics: the metrics that `decoder_attention` describes. pictures: index of an image in the dataset -> its detected objects in
     descending order of the score. boxes [images, Q, 4]: float32, cxcywh in 0..1, of every query in every image, including queries
-    without an object.
+    without an object. masses: region -> its attention and area, for every image.
     """
 
     metrics: dict[str, float]
     pictures: dict[int, list[DetectedObject]]
     boxes: np.ndarray
+    masses: dict[str, Mass]
 
 
 @torch.inference_mode()
@@ -108,7 +109,7 @@ def decoder_attention(
                     ]
     metrics = {key: value for name, mass in masses.items() for key, value in mass.metrics(name, count).items()}
     metrics |= {"detections": float(count), "queries/center": _between(boxes[..., :2]), "queries/size": _between(boxes[..., 2:])}
-    return DecoderAttention(metrics, dict(sorted(objects_in.items())), boxes)
+    return DecoderAttention(metrics, dict(sorted(objects_in.items())), boxes, masses)
 
 
 def write_decoder_attention(result: DecoderAttention, dataset: CocoDataset, folder: Path) -> None:

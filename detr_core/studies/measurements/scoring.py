@@ -12,13 +12,19 @@ import numpy as np
 import torch
 
 from detr_core.data.coco_dataset import CocoDataset
-from detr_core.evaluate.average_precision import METRICS, MatchedDetections, bootstrap_differences, coco_ap, matched
+from detr_core.evaluate.average_precision import (
+    MatchedDetections,
+    bootstrap_differences,
+    coco_ap,
+    matched,
+)
 from detr_core.evaluate.boxes import postprocess_softmax
 from detr_core.evaluate.ground_truth import instances
 from detr_core.evaluate.inference import classes_in, forward_pass
+from detr_core.evaluate.metric_names import METRICS
 from detr_core.evaluate.results import result_rows, things_only
 from detr_core.studies.claims import SeedDifference
-from detr_core.studies.comparison import SAMPLES
+from detr_core.studies.measurements.bootstrap import SAMPLES
 from detr_core.studies.study import StudyInputs
 
 

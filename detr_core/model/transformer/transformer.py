@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
-    from detr_core.model.common.config import LayerConfig
     from detr_core.model.detr.config import DetrConfig
+    from detr_core.model.transformer.config import LayerConfig
 
 
 class Transformer(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detr_core.model.common.config import PositionsConfig
+from detr_core.model.transformer.config import PositionsConfig
 
 TEMPERATURE = 10000.0  # about the highest frequency of the sine encodings divided by the lowest
 

@@ -31,9 +31,12 @@ from detr_core.model.common.normalisation import normalise
 from detr_core.model.detr.model import Detr
 from detr_core.reporter import Reporter
 from detr_core.structures import category_labels
-from detr_core.studies.instance_count_config import InstanceCountConfig
-from detr_core.studies.object_grid import Crop, clear_objects, masked, tiled
+from detr_core.studies.claims import Comparison, SeedDifference
+from detr_core.studies.measurements.bootstrap import ratio_interval
+from detr_core.studies.measurements.instance_count_config import InstanceCountConfig
+from detr_core.studies.measurements.object_grid import Crop, clear_objects, masked, tiled
 from detr_core.studies.study import StudyInputs
+from detr_core.wording import counted
 
 
 @dataclass(frozen=True)
@@ -56,18 +59,38 @@ class ClassCount:
     """The result for one class.
 
     most_in_training: the largest number of its instances in a training image. detected [cells, repeats]: int64, the number of
-    detected cells with 1, 2, ... visible cells. example: an image with `shown` visible cells.
+    detected cells with 1, 2, ... visible cells. example: an image with `shown` visible cells. objects: the number of objects
+    that the repeats show in turn.
     """
 
     name: str
     most_in_training: int
     detected: np.ndarray
     example: Example
+    objects: int
 
     @property
     def missed(self) -> np.ndarray:
         """Returns the share of the visible cells that are missed, [cells, repeats]."""
         return 1 - self.detected / np.arange(1, len(self.detected) + 1)[:, None]
+
+    def compared(self, few: int, many: int) -> Comparison:
+        """Compares the missed share of two numbers of visible cells.
+
+        The interval is over bootstrap samples of the objects, each with all its repeats: repeats of one object are not
+        independent, and with all cells visible they are the same image.
+        """
+        missed, shown_object = self.missed, np.arange(self.detected.shape[1]) % self.objects
+        repeats = np.bincount(shown_object, minlength=self.objects).astype(np.float64)
+        sums = {
+            cells: np.bincount(shown_object, weights=missed[cells - 1], minlength=self.objects).astype(np.float64)
+            for cells in (few, many)
+        }
+        low, high = ratio_interval((sums[few], repeats), (sums[many], repeats)) or (None, None)
+        means = missed.mean(1)
+        difference = SeedDifference(float(means[few - 1]), float(means[many - 1]), low, high)
+        names = f"{counted(few, 'copy', 'copies')} of {self.name}", f"{counted(many, 'copy', 'copies')} of {self.name}"
+        return Comparison(f"{self.name}: {many} copies against {few}", difference, names, self.objects)
 
 
 @torch.inference_mode()
@@ -106,7 +129,7 @@ def instance_count(inputs: StudyInputs, dataset: CocoDataset, config: InstanceCo
             category_id = id_of[name]
             rng = np.random.default_rng([config.seed, index])
             detected, example = _count(model, label_of[category_id], crops[name], config, rng, inputs.device, progress)
-            results.append(ClassCount(name, largest_counts.get(category_id, 0), detected, example))
+            results.append(ClassCount(name, largest_counts.get(category_id, 0), detected, example, len(crops[name])))
     finally:
         model.train(training)
     return results

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import box_convert
 
 from detr_core.structures import Target
+from detr_core.studies.claims import Comparison, SeedDifference
+from detr_core.studies.measurements.bootstrap import ratio_interval
 
 
 @dataclass
@@ -20,15 +23,19 @@ class Mass:
     """The attention in a region and the region's area, summed over objects.
 
     mass: the share of the attention. area: the region's share of the image, which is the share of a uniform distribution.
+    by_image: the two sums for each image.
     """
 
     mass: float = 0.0
     area: float = 0.0
+    by_image: list[tuple[float, float]] = field(default_factory=list)
 
     def add(self, maps: Tensor, regions: Tensor) -> None:
-        """Adds K objects. maps [K, h, w]: attention of sum 1. regions [K, h, w]: each position's share in the region."""
-        self.mass += float((maps * regions).sum())
-        self.area += float(regions.mean((1, 2)).sum())
+        """Adds the K objects of an image. maps [K, h, w]: attention of sum 1. regions [K, h, w]: each position's share in it."""
+        mass, area = float((maps * regions).sum()), float(regions.mean((1, 2)).sum())
+        self.mass += mass
+        self.area += area
+        self.by_image.append((mass, area))
 
     def metrics(self, name: str, objects: int) -> dict[str, float]:
         """Returns '<name>/mass' and '<name>/area', means over `objects` objects in 0..1, and '<name>/times', their ratio."""
@@ -39,6 +46,19 @@ class Mass:
             f"{name}/area": self.area / objects,
             f"{name}/times": self.mass / self.area,
         }
+
+
+def compared(what: str, names: tuple[str, str], first: Mass, second: Mass) -> Comparison:
+    """Compares the attention relative to the area in two regions of the same images.
+
+    what, names: see Comparison. Its interval is over bootstrap samples of the images, because objects of one image are
+    not independent. Both regions have an area.
+    """
+    masses = [np.array(region.by_image).T for region in (first, second)]
+    bounds = ratio_interval((masses[0][0], masses[0][1]), (masses[1][0], masses[1][1]))
+    low, high = bounds or (None, None)
+    difference = SeedDifference(first.mass / first.area, second.mass / second.area, low, high)
+    return Comparison(what, difference, names, units=len(first.by_image))
 
 
 def write_regions(metrics: Mapping[str, float], names: Sequence[str], file: Path) -> None:

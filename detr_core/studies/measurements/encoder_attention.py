@@ -13,12 +13,12 @@ from torch import Tensor
 from detr_core.config import require
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.evaluate.inference import forward_pass
-from detr_core.model.common.transformer import Attention
+from detr_core.model.transformer.transformer import Attention
 from detr_core.sampling import evenly_spaced
 from detr_core.structures import Target
-from detr_core.studies.attention_capture import capture_attention
-from detr_core.studies.attention_mass import Mass, box_masks, mask_regions, position_of, write_regions
-from detr_core.studies.pictures import as_rows, save_picture
+from detr_core.studies.measurements.attention_capture import capture_attention
+from detr_core.studies.measurements.attention_mass import Mass, box_masks, mask_regions, position_of, write_regions
+from detr_core.studies.measurements.pictures import as_rows, save_picture
 from detr_core.studies.study import StudyInputs
 
 REGIONS = ("own", "same_class", "others")
@@ -42,10 +42,12 @@ class EncoderAttention:
     """The result of the study.
 
     metrics: the metrics that `encoder_attention` describes. pictures: index of an image in the dataset -> its points with maps.
+    masses: region -> its attention and area, for the images with things.
     """
 
     metrics: dict[str, float]
     pictures: dict[int, list[Point]]
+    masses: dict[str, Mass]
 
 
 @torch.inference_mode()
@@ -89,7 +91,7 @@ def encoder_attention(inputs: StudyInputs, dataset: CocoDataset, pictures: int, 
                 if index in stored:
                     maps_of[index] = _points(target, thing, maps, dataset, points)
     metrics = {key: value for name, mass in masses.items() for key, value in mass.metrics(name, objects[name]).items()}
-    return EncoderAttention(metrics | {"things": float(objects["own"])}, dict(sorted(maps_of.items())))
+    return EncoderAttention(metrics | {"things": float(objects["own"])}, dict(sorted(maps_of.items())), masses)
 
 
 def write_encoder_attention(result: EncoderAttention, dataset: CocoDataset, folder: Path) -> None:
