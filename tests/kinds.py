@@ -32,6 +32,11 @@ DEFORMABLE: dict[str, Any] = {
     "steps": 150,
 }
 
+DEFORMABLE_TWO_STAGE: dict[str, Any] = {
+    **DEFORMABLE,
+    "detector": {**DEFORMABLE["detector"], "two_stage": True, "encoded_point": "center"},
+}
+
 FASTER_RCNN: dict[str, Any] = {
     "detector": {
         "kind": "faster_rcnn",
@@ -79,4 +84,9 @@ FASTER_RCNN_DC5: dict[str, Any] = {
     "steps": 240,
 }
 
-RECIPES = {"deformable": DEFORMABLE, "faster_rcnn": FASTER_RCNN, "faster_rcnn_dc5": FASTER_RCNN_DC5}
+RECIPES = {
+    "deformable": DEFORMABLE,
+    "deformable_two_stage": DEFORMABLE_TWO_STAGE,
+    "faster_rcnn": FASTER_RCNN,
+    "faster_rcnn_dc5": FASTER_RCNN_DC5,
+}

@@ -1,6 +1,6 @@
 """Reads and writes checkpoints: weights with the configuration that rebuilds their model and the categories of their training.
 
-It reads the project's format and the published one. Only tensors and plain values are loaded (`weights_only`), never code.
+It reads the project's format and the published ones. Only tensors and plain values are loaded (`weights_only`), never code.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def save_checkpoint(path: Path, model: Detector, categories: tuple[Category, ...
 
 
 def load_checkpoint(path: Path, device: torch.device, dilation: bool | None = None) -> Checkpoint:
-    """Returns the detector in `path`, in the project's or the published format, on `device` and in eval mode.
+    """Returns the detector in `path`, in the project's or a published format, on `device` and in eval mode.
 
     dilation: whether the detector is a DC5 model; None takes this from the file (see `from_published`).
     Raises CheckpointError for a file that is missing, can't be read without running code, or doesn't fit its own configuration.
@@ -139,14 +139,17 @@ def _with_newer_keys(detector: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _from_published(content: Any, path: Path, dilation: bool | None, file_format: object) -> Checkpoint:
-    from detr_core.model.detr.published import from_published, is_published
+    from detr_core.model.deformable import published as deformable
+    from detr_core.model.detr import published as detr
 
-    if not is_published(content):
-        raise CheckpointError(
-            f"{path}: expected a checkpoint of format {FORMAT!r} or of a published DETR, found format {file_format!r}"
-        )
-    meta = {name: content[name] for name in EXPORTED if name in content}
-    return Checkpoint(*from_published(content, str(path), dilation), meta)
+    for published in (deformable, detr):  # in this order, because DETR's names are some of Deformable DETR's
+        if published.is_published(content):
+            model, categories = published.from_published(content, str(path), dilation)
+            return Checkpoint(model, categories, {name: content[name] for name in EXPORTED if name in content})
+    raise CheckpointError(
+        f"{path}: expected a checkpoint of format {FORMAT!r}, of a published DETR or of a published Deformable DETR, "
+        f"found format {file_format!r}"
+    )
 
 
 def load_checkpoint_of(path: Path, profile: str, device: torch.device) -> Checkpoint:

@@ -121,7 +121,10 @@ def test_a_hostile_pickle_runs_nothing(tmp_path: Path, save) -> None:  # type: i
 
 def test_another_kind_of_file(tmp_path: Path) -> None:
     torch.save({"weights": torch.zeros(1)}, tmp_path / "other.pt")
-    with pytest.raises(CheckpointError, match="format 'detr-workbench-1' or of a published DETR, found format None"):
+    with pytest.raises(
+        CheckpointError,
+        match="format 'detr-workbench-1', of a published DETR or of a published Deformable DETR, found format None",
+    ):
         load_checkpoint(tmp_path / "other.pt", CPU)
 
 

@@ -145,6 +145,10 @@ VARIANTS = {
     "every stage": replace(SMALL, stages=(1, 2, 3, 4), levels=4),
     "two extra levels": replace(SMALL, levels=4),
     "no encoder, no feed-forward": replace(SMALL, encoder_layers=0, feed_forward=0),
+    "centres": replace(SMALL, encoded_point="center"),
+    "DC5": replace(SMALL, backbone=replace(SMALL.backbone, dilation=True), stages=(4,), levels=1),
+    "two-stage": replace(SMALL, refine=True, two_stage=True),
+    "two-stage, one level": replace(SMALL, stages=(4,), levels=1, pre_norm=True, refine=True, two_stage=True),
     "resnet18": replace(SMALL, backbone=BackboneConfig("resnet18", False, None, "frozen", 2), stages=(2, 3, 4), levels=4),
 }
 
@@ -159,7 +163,12 @@ def test_every_variant_runs_and_every_weight_gets_a_gradient(config: DeformableC
     assert output.logits.shape == (2, 2, 5, 3)
     assert output.boxes.shape == (2, 2, 5, 4)
     assert ((output.boxes >= 0) & (output.boxes <= 1)).all()
-    assert weights_without_gradient(model, output.logits.square().sum() + output.boxes.sum()) == []
+    loss = output.logits.square().sum() + output.boxes.sum()
+    assert (output.proposals is not None) == config.two_stage
+    if output.proposals is not None:  # the encoder's heads have a loss of their own
+        loss = loss + output.proposals.logits.square().sum() + output.proposals.boxes.sum()
+    assert weights_without_gradient(model, loss) == []
+    assert all(weight.grad.isfinite().all() for weight in model.parameters() if weight.grad is not None)
 
 
 def test_levels_halve_from_the_last_stage_on() -> None:
@@ -192,10 +201,10 @@ def through_the_transformer(model: DeformableDetr, maps: list[Tensor], masks: li
     return output.logits, output.boxes
 
 
-@pytest.mark.parametrize("refine", [False, True])
+@pytest.mark.parametrize(("refine", "two_stage"), [(False, False), (True, False), (True, True)])
 @torch.inference_mode()
-def test_padding_changes_nothing(refine: bool) -> None:
-    model = detector(replace(SMALL, encoder_layers=2, refine=refine))
+def test_padding_changes_nothing(refine: bool, two_stage: bool) -> None:
+    model = detector(replace(SMALL, encoder_layers=2, refine=refine, two_stage=two_stage))
     for module in model.modules():  # attention that has left its starting point
         if isinstance(module, DeformableAttention):
             torch.nn.init.normal_(module.sampling_offsets.weight, std=0.3)
@@ -212,6 +221,15 @@ def test_padding_changes_nothing(refine: bool) -> None:
     torch.testing.assert_close(padded_boxes, boxes, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("two_stage", [False, True])
 @torch.inference_mode()
-def test_metrics_do_not_depend_on_the_batch() -> None:
-    require_same_output_alone_and_in_a_batch(detector(replace(SMALL, refine=True)))
+def test_metrics_do_not_depend_on_the_batch(two_stage: bool) -> None:
+    require_same_output_alone_and_in_a_batch(detector(replace(SMALL, refine=True, two_stage=two_stage)))
+
+
+def test_the_encoded_point_is_the_end_or_the_centre_of_a_cell() -> None:
+    padding = torch.tensor([[[False, False, False, True]]])
+    for point, expected in (("end", [1 / 3, 2 / 3, 1]), ("center", [1 / 6, 3 / 6, 5 / 6])):
+        model = detector(replace(SMALL, encoded_point=point))  # type: ignore[arg-type]
+        first_sine_of_x = model.positions(padding)[0, 32, 0, :3]
+        torch.testing.assert_close(first_sine_of_x, (2 * math.pi * torch.tensor(expected)).sin(), rtol=1e-5, atol=1e-5)
