@@ -33,9 +33,9 @@ def without_user_information(text: str) -> str:
     """Returns the text without the user information, `user:password@` or `token@`, before the host of each address in it."""
     if "://" not in text:
         return text
-    text = _USER.sub(r"\g<scheme>", text)
     text = _SSH_PASSWORD.sub(r"\g<start>", text)
-    return _USER_ODD.sub(r"\g<scheme>", text)
+    text = _USER_ODD.sub(r"\g<scheme>", text)  # before _USER, which would take a password that begins with // for a host
+    return _USER.sub(r"\g<scheme>", text)
 
 
 def holds_credentials(address: str) -> bool:

@@ -48,7 +48,7 @@ TEXTS = [value for value in ABSURD if value == "a\0b" or (isinstance(value, str)
 SAME = {  # absurd values that change nothing
     ("annotations", "id"): [0, *TEXTS],  # some exporters write text
     ("annotations", "iscrowd"): [0],
-    ("categories", "name"): TEXTS,
+    ("categories", "name"): [text for text in TEXTS if text.strip()],
     ("segments", "iscrowd"): [0],
 }
 

@@ -8,7 +8,7 @@ are called, so that a process which trains or evaluates one kind never imports t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from detr_core.config import ConfigError, build, require
@@ -131,6 +131,7 @@ _LONG = DefaultSchedule(
     small=Duration(120_000, 12, 600), published=Duration(1_000_000, 150, 500), tuned=Duration(40_000, 12, 100), drop=0.8
 )
 _SHORT = DefaultSchedule(small=Duration(20_000, 12, 100), published=Duration(166_666, 25, 83), tuned=None, drop=0.8)
+_SHORT_TUNED = replace(_SHORT, tuned=Duration(6_666, 12, 16))  # of a kind that can be fine-tuned
 
 KINDS: dict[str, DetectorKind] = {
     "detr": DetectorKind(
@@ -155,7 +156,7 @@ KINDS: dict[str, DetectorKind] = {
         loss=FocalLossConfig,
         optimizers=("adamw",),
         losses=None,
-        schedule=_SHORT,
+        schedule=_SHORT_TUNED,
     ),
     "faster_rcnn": DetectorKind(
         config=FasterRcnnConfig,

@@ -71,7 +71,8 @@ def emptied(field: Path, place: Path, split: str) -> Path:
 
 @pytest.mark.parametrize("mode", ["strict", "lenient"])
 def test_a_set_of_crowds_stops_the_check(field: Path, project: Path, mode: str) -> None:
-    with pytest.raises(DatasetError, match=r"train\.instances: there is nothing to learn from: 24 images, 48 crowds, no object"):
+    message = r"train\.instances: there is nothing to learn from: 24 images, 48 crowds, no other object"
+    with pytest.raises(DatasetError, match=message):
         checked(field / "10-all-crowds" / "set", "crowds", mode)
     where = Paths("crowds")
     metrics = json.loads((where.check / "metrics.json").read_text())
@@ -101,7 +102,7 @@ def test_what_lenient_leaves_of_a_split_has_to_hold_an_object(field: Path, proje
     content = json.loads(file.read_text())
     content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] != 32]
     file.write_text(json.dumps(content))
-    with pytest.raises(DatasetError, match=r"val\.instances: there is nothing to learn from: 1 image, 0 crowds, no object"):
+    with pytest.raises(DatasetError, match=r"val\.instances: there is nothing to learn from: 1 image, 0 crowds, no other object"):
         checked(root, "left", "lenient")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from detr_core.config import ConfigError
@@ -56,6 +56,7 @@ def test_what_is_left_of_an_address(text: str, left: str) -> None:
 
 
 @given(password=st.text(st.characters(codec="utf-8", exclude_characters="@\"'<>", exclude_categories=["Z", "C"]), min_size=1))
+@example(password="//")
 def test_no_password_of_a_database_is_left(password: str) -> None:
     if password[0].isdigit():
         return  # it may be a port
