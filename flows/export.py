@@ -18,9 +18,9 @@ def main() -> None:
         out = checkpoints.new_file(arguments.out)
         import torch  # torch takes seconds to import
 
-        from detr_core.model.checkpoint import export_published
+        from detr_core.model.checkpoint import export_checkpoint
 
-        export_published(checkpoints.load_named(arguments, torch.device("cpu")), out)
+        export_checkpoint(checkpoints.load_named(arguments, torch.device("cpu")), out)
     print(arguments.out)
 
 

@@ -52,6 +52,7 @@ OUTSIDE = {
     "torch",
     "filelock",
     "torchvision",
+    "safetensors",
     "numpy",
     "scipy",
     "pycocotools",

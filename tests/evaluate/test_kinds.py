@@ -16,7 +16,7 @@ from detr_core.distributed import single_process
 from detr_core.evaluate.boxes import in_one_row, postprocess
 from detr_core.evaluate.config import EvaluateConfig, MergingConfig
 from detr_core.evaluate.predictions import average_precision_of, evaluate, predict
-from detr_core.model.checkpoint import Checkpoint, CheckpointError, export_published, load_checkpoint, save_checkpoint
+from detr_core.model.checkpoint import Checkpoint, CheckpointError, export_checkpoint, load_checkpoint, save_checkpoint
 from detr_core.model.common.detector import Detector
 from detr_core.model.common.normalisation import normalise
 from detr_core.model.spec import build_detector, detector_config
@@ -73,7 +73,7 @@ def test_checkpoint_round_trip(kind: str, dataset: CocoDataset, tmp_path: Path) 
     with pytest.raises(
         CheckpointError, match=rf"the published format supports detectors of kind 'detr' only, found kind '{kind_name}'"
     ):
-        export_published(loaded, tmp_path / "published.pth")
+        export_checkpoint(loaded, tmp_path / "published.pth")
     prediction = DetectorModel(loaded, CONFIG, CPU).predict(pixels[0].permute(1, 2, 0).numpy())
     assert (prediction["scores"][:-1] >= prediction["scores"][1:]).all()
     assert len(prediction["boxes"]) == len(one.scores)

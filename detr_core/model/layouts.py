@@ -1,0 +1,111 @@
+"""The layouts of checkpoints from elsewhere. A row of `LAYOUTS` holds how one is recognised, read and written for one kind.
+
+The functions of a row import the code of their kind when they are called, as those of `spec.py` do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from detr_core.config import ConfigError
+from detr_core.structures import Category
+
+if TYPE_CHECKING:
+    from detr_core.model.common.detector import Detector
+
+Read = tuple["Detector", tuple[Category, ...], dict[str, Any]]
+"""What reading a file gives: the detector on the CPU, its categories, and what the file was like, for writing it again."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A layout of the checkpoints of one kind of detector.
+
+    name: the name of the layout in commands. kind: the kind of detector. title: what its checkpoints are called in messages.
+    recognised: returns whether the names of a file's weights are those of the layout. read: called with the content of the file,
+    the path of the file, and whether the detector is a DC5 model (None takes this from the file). write: called with the
+    detector, its categories, what `read` returned about the file that it was read from, and the path for errors; returns the
+    content of a file. Both raise CheckpointError. safetensors: whether it is written as a safetensors file; every layout can be
+    read from one.
+    """
+
+    name: str
+    kind: str
+    title: str
+    recognised: Callable[[Sequence[str]], bool]
+    read: Callable[[Mapping[str, Any], str, bool | None], Read]
+    write: Callable[[Any, Sequence[Category], Mapping[str, Any], str], dict[str, Any]]
+    safetensors: bool = False
+
+
+def _is_published(names: Iterable[str]) -> bool:
+    return any(name.removeprefix("detr.").startswith("transformer.") for name in names)
+
+
+def _read_published(content: Mapping[str, Any], file: str, dilation: bool | None) -> Read:
+    from detr_core.model.detr.published import from_published
+
+    return *from_published(content, file, dilation), {}
+
+
+def _write_published(model: Any, categories: Sequence[Category], source: Mapping[str, Any], file: str) -> dict[str, Any]:
+    from detr_core.model.detr.published import to_published
+
+    return to_published(model, categories, file)
+
+
+def _is_hugging_face_detr(names: Iterable[str]) -> bool:
+    return any(name.removeprefix("detr.").startswith("class_labels_classifier.") for name in names)
+
+
+def _read_hugging_face_detr(content: Mapping[str, Any], file: str, dilation: bool | None) -> Read:
+    from detr_core.model.detr.hugging_face import from_hugging_face
+
+    return from_hugging_face(content, file, dilation)
+
+
+def _write_hugging_face_detr(model: Any, categories: Sequence[Category], source: Mapping[str, Any], file: str) -> dict[str, Any]:
+    from detr_core.model.detr.hugging_face import to_hugging_face
+
+    return to_hugging_face(model, categories, source, file)
+
+
+# The first row of a kind is the layout that an export has by default.
+LAYOUTS = (
+    Layout(
+        name="published",
+        kind="detr",
+        title="a published DETR",
+        recognised=_is_published,
+        read=_read_published,
+        write=_write_published,
+    ),
+    Layout(
+        name="hugging-face",
+        kind="detr",
+        title="a DETR of Hugging Face's transformers",
+        recognised=_is_hugging_face_detr,
+        read=_read_hugging_face_detr,
+        write=_write_hugging_face_detr,
+        safetensors=True,
+    ),
+)
+
+
+def layout_of(names: Sequence[str]) -> Layout | None:
+    """Returns the layout that has weights of these names; None if no layout has."""
+    return next((layout for layout in LAYOUTS if layout.recognised(names)), None)
+
+
+def layout_for(kind: str, name: str | None) -> Layout:
+    """Returns the layout in which a detector of this kind is exported. name: None takes the kind's first layout.
+
+    Raises ConfigError, which lists the layouts of the kind, if there is none of this name.
+    """
+    fitting = [layout for layout in LAYOUTS if layout.kind == kind and name in (None, layout.name)]
+    if not fitting:
+        known = ", ".join(repr(layout.name) for layout in LAYOUTS if layout.kind == kind) or "none"
+        raise ConfigError(f"--layout: expected a layout for detectors of kind {kind!r} ({known}), found {name!r}")
+    return fitting[0]
