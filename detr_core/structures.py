@@ -132,7 +132,20 @@ class SigmoidOutput:
     """The output of Deformable DETR for a batch.
 
     logits [L, B, Q, C] (one sigmoid per class; there is no no-object class) and boxes [L, B, Q, 4] (cxcywh, normalised to 0..1)
-    of all decoder layers, in the order of the layers.
+    of all decoder layers, in the order of the layers. proposals: what the encoder of a two-stage detector predicts; None for a
+    detector whose queries are learned.
+    """
+
+    logits: Tensor
+    boxes: Tensor
+    proposals: Proposals | None = None
+
+
+@dataclass
+class Proposals:
+    """The boxes that the encoder of a two-stage Deformable DETR predicts at the N positions of all levels.
+
+    logits [B, N, C]: that of class 0 says whether there is an object of any class. boxes [B, N, 4]: cxcywh, normalised to 0..1.
     """
 
     logits: Tensor

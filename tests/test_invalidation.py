@@ -103,7 +103,7 @@ NO_RESULT = {
     "download": "what is downloaded is verified, whatever brought it",
     "errors.py": "how a refusal is worded",
     "jobs/events.py": "how the processes of a stage report",
-    "model/layouts.py": "it recognises the layout of a checkpoint, and picks the code that reads it, which is in the folder of a kind",
+    "model/layouts.py": "it recognises the layout of a checkpoint, and picks the code of a kind that reads it",
     "model/spec.py": "it refuses what does not fit a kind, and picks the code of the profile's kind, whose folder is named",
     "redaction.py": "what is removed from messages",
     "reporter.py": "how a stage reports",

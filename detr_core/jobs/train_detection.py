@@ -20,7 +20,7 @@ from detr_core.evaluate.ground_truth import require_scorable
 from detr_core.evaluate.validation import ValidationData, validate_boxes
 from detr_core.jobs import events, training
 from detr_core.jobs.training import Job
-from detr_core.model.checkpoint import as_detr, load_checkpoint
+from detr_core.model.checkpoint import load_checkpoint
 from detr_core.model.common.backbone import Backbone, load_imagenet_weights
 from detr_core.model.spec import build_detector, detector_config
 from detr_core.reporter import Reporter
@@ -55,8 +55,7 @@ def prepare(job: Job, splits: dict[str, Split], process: ProcessContext, reporte
         load_imagenet_weights(backbone, architecture.backbone)
     else:
         trained = load_checkpoint(Path(job.init), torch.device("cpu"), architecture.backbone.dilation)
-        as_detr(trained.model, "train_detection.init", Path(job.init))
-        reporter.message(start_from(as_detr(model, "train_detection.init", Path(job.init)), dataset.categories, trained))
+        reporter.message(start_from(model, dataset.categories, trained))
     module = detector_training_module(model, config.loss, training.precision(config.precision))
     val = CocoDataset(splits["val"], config.targets, masks=False, transform=evaluation_transform(config.resize), seed=config.seed)
     data = ValidationData(val, training.batch_of_one_process(config, process), process, job.workers)

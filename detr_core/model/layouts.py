@@ -27,8 +27,8 @@ class Layout:
     recognised: returns whether the names of a file's weights are those of the layout. read: called with the content of the file,
     the path of the file, and whether the detector is a DC5 model (None takes this from the file). write: called with the
     detector, its categories, what `read` returned about the file that it was read from, and the path for errors; returns the
-    content of a file. Both raise CheckpointError. safetensors: whether it is written as a safetensors file; every layout can be
-    read from one.
+    content of a file; None if the layout is only read. Both raise CheckpointError. safetensors: whether it is written as a
+    safetensors file; every layout can be read from one.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Layout:
     title: str
     recognised: Callable[[Sequence[str]], bool]
     read: Callable[[Mapping[str, Any], str, bool | None], Read]
-    write: Callable[[Any, Sequence[Category], Mapping[str, Any], str], dict[str, Any]]
+    write: Callable[[Any, Sequence[Category], Mapping[str, Any], str], dict[str, Any]] | None
     safetensors: bool = False
 
 
@@ -56,6 +56,16 @@ def _write_published(model: Any, categories: Sequence[Category], source: Mapping
     return to_published(model, categories, file)
 
 
+def _is_published_deformable(names: Iterable[str]) -> bool:
+    return any(name.startswith("transformer.") and name.endswith(("level_embed", "sampling_offsets.weight")) for name in names)
+
+
+def _read_published_deformable(content: Mapping[str, Any], file: str, dilation: bool | None) -> Read:
+    from detr_core.model.deformable.published import from_published
+
+    return *from_published(content, file, dilation), {}
+
+
 def _is_hugging_face_detr(names: Iterable[str]) -> bool:
     return any(name.removeprefix("detr.").startswith("class_labels_classifier.") for name in names)
 
@@ -72,8 +82,17 @@ def _write_hugging_face_detr(model: Any, categories: Sequence[Category], source:
     return to_hugging_face(model, categories, source, file)
 
 
-# The first row of a kind is the layout that an export has by default.
+# The first row that fits a file is used, because the published names of DETR are some of those of Deformable DETR. The first row
+# of a kind that can be written is the layout that an export has by default.
 LAYOUTS = (
+    Layout(
+        name="published",
+        kind="deformable",
+        title="a published Deformable DETR",
+        recognised=_is_published_deformable,
+        read=_read_published_deformable,
+        write=None,
+    ),
     Layout(
         name="published",
         kind="detr",
@@ -104,8 +123,9 @@ def layout_for(kind: str, name: str | None) -> Layout:
 
     Raises ConfigError, which lists the layouts of the kind, if there is none of this name.
     """
-    fitting = [layout for layout in LAYOUTS if layout.kind == kind and name in (None, layout.name)]
+    written = [layout for layout in LAYOUTS if layout.kind == kind and layout.write is not None]
+    fitting = [layout for layout in written if name in (None, layout.name)]
     if not fitting:
-        known = ", ".join(repr(layout.name) for layout in LAYOUTS if layout.kind == kind) or "none"
+        known = ", ".join(repr(layout.name) for layout in written) or "none"
         raise ConfigError(f"--layout: expected a layout for detectors of kind {kind!r} ({known}), found {name!r}")
     return fitting[0]

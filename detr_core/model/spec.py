@@ -30,10 +30,11 @@ AnyLossConfig = SoftmaxLossConfig | FocalLossConfig | RegionLossConfig
 Capability = Literal["mask_head", "init", "decoder_layers", "no_object", "attention_maps", "sampling_lr"]
 """What some kinds of detectors can do.
 
-mask_head: a mask head can be trained on the detector. init: the training can start from a checkpoint of the detector. no_object:
-one class of the output is no-object, and every query gives at most one detection. attention_maps: the attention of the encoder
-and the decoder can be captured. The model of a kind with one of these four must be a `Detr` or a subclass of it, because the code
-that trains the mask head, copies weights and carries out the studies uses the modules of `Detr`.
+mask_head: a mask head can be trained on the detector. no_object: one class of the output is no-object, and every query gives at
+most one detection. attention_maps: the attention of the encoder and the decoder can be captured. The model of a kind with one of
+these three must be a `Detr` or a subclass of it, because the code that trains the mask head and carries out the studies uses the
+modules of `Detr`.
+init: the training can start from a checkpoint of the detector; the model has the methods `architecture` and `class_weight`.
 decoder_layers: the output has the predictions of every decoder layer. sampling_lr: some parameters determine sampling points, and
 have their own learning rate.
 """
@@ -108,7 +109,7 @@ KINDS: dict[str, Kind] = {
         config=DeformableConfig,
         build=_deformable,
         output="SigmoidOutput",
-        capabilities=frozenset({"decoder_layers", "sampling_lr"}),
+        capabilities=frozenset({"init", "decoder_layers", "sampling_lr"}),
         objects="queries",
         loss=FocalLossConfig,
         optimizers=("adamw",),

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import nn
 
 from detr_core.config import ConfigError
 from detr_core.model.checkpoint import Checkpoint
+from detr_core.model.common.detector import Detector
 from detr_core.model.common.position import LearnedPositions
-from detr_core.model.detr.config import architecture
 from detr_core.structures import Category
 from detr_core.wording import counted
-
-if TYPE_CHECKING:
-    from detr_core.model.detr.model import Detr
 
 
 def draw_positions(model: nn.Module, std: float) -> None:
@@ -26,24 +21,21 @@ def draw_positions(model: nn.Module, std: float) -> None:
             nn.init.normal_(module.col_embed.weight, std=std)
 
 
-def start_from(model: Detr, categories: tuple[Category, ...], checkpoint: Checkpoint) -> str:
+def start_from(model: Detector, categories: tuple[Category, ...], checkpoint: Checkpoint) -> str:
     """Copies the weights of the checkpoint's detector into `model`, which detects `categories`. It copies no mask head.
 
     If `categories` are the checkpoint's categories in any order, the class head is copied by category; otherwise the class head
     of `model` keeps its initial weights. Returns a sentence for the log.
-    Raises ConfigError, which names every differing field, if the two detectors have different architectures.
+    Raises ConfigError, which names every differing field, if the two detectors are of different kinds or have different
+    architectures.
     """
-    from detr_core.model.detr.model import Detr  # only here, because trainings of other kinds do not need DETR's code
-
-    assert isinstance(checkpoint.model, Detr), "expected a DETR, which the caller has checked"
     _require_same_architecture(model, checkpoint.model)
     state = {name: value for name, value in checkpoint.model.state_dict().items() if name in model.state_dict()}
     rows = _class_rows(categories, checkpoint)
     for name in [name for name in state if name.startswith("class_embed.")]:
-        if rows is None:
-            del state[name]
-        else:
-            state[name] = state[name][rows]
+        weight = model.class_weight(name, state.pop(name), rows)
+        if weight is not None:
+            state[name] = weight
     model.load_state_dict(state, strict=False)
     used = sum(category.used for category in checkpoint.categories)
     if rows is None:
@@ -56,11 +48,13 @@ def _class_rows(categories: tuple[Category, ...], checkpoint: Checkpoint) -> tor
     theirs = {category: row for row, category in enumerate(checkpoint.categories) if category.used}
     if set(categories) != set(theirs):
         return None
-    return torch.tensor([*(theirs[category] for category in categories), len(checkpoint.categories)])  # no-object is last
+    return torch.tensor([theirs[category] for category in categories])
 
 
-def _require_same_architecture(model: Detr, other: Detr) -> None:
-    ours, theirs = architecture(model.config), architecture(other.config)
+def _require_same_architecture(model: Detector, other: Detector) -> None:
+    ours, theirs = {"kind": model.config.kind}, {"kind": other.config.kind}
+    if ours == theirs:
+        ours, theirs = model.architecture(), other.architecture()
     differing = [
         f"detector.{field}: expected {theirs.get(field)!r}, the value of the checkpoint of init, found {ours.get(field)!r}"
         for field in sorted(ours.keys() | theirs.keys())

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from detr_core.loss.config import FocalLossConfig, SetLossConfig
 from detr_core.loss.criterion import Normalizer, set_loss
 from detr_core.loss.matcher import Matches, match
+from detr_core.loss.proposals import proposal_loss
 from detr_core.model.common.config import QueryConfig
 from detr_core.model.common.detector import Detector
 from detr_core.model.common.normalisation import normalise
@@ -29,7 +30,10 @@ class TrainingModule(nn.Module):
 
 
 class DetectionTrainingModule(TrainingModule):
-    """Trains a detector with queries by the set loss, on every decoder layer if auxiliary losses are on."""
+    """Trains a detector with queries by the set loss, on every decoder layer if auxiliary losses are on.
+
+    The proposals of a two-stage detector are always trained, because nothing else teaches the encoder which boxes to propose.
+    """
 
     def __init__(self, model: Detector, loss: SetLossConfig, precision: torch.dtype) -> None:
         super().__init__()
@@ -61,6 +65,11 @@ class DetectionTrainingModule(TrainingModule):
         total = losses.total
         if not self.loss.auxiliary:  # weight 0 for earlier layers' heads, because DDP needs gradients of all weights
             total = total + 0 * (output.logits[:-1].float().sum() + output.boxes[:-1].sum())
+        if isinstance(output, SigmoidOutput) and output.proposals is not None:
+            _, of_proposals = proposal_loss(output.proposals, batch.targets, normalizer, self.loss)
+            parts |= {"objectness": of_proposals.classification[0], "proposals": of_proposals.l1[0]}
+            parts["proposals_giou"] = of_proposals.giou[0]
+            total = total + of_proposals.total
         return output, matches, total, parts
 
 

@@ -126,9 +126,19 @@ def test_a_hostile_pickle_runs_nothing(tmp_path: Path, save) -> None:  # type: i
 
 
 def test_another_kind_of_file(tmp_path: Path) -> None:
-    torch.save({"weights": torch.zeros(1)}, tmp_path / "other.pt")
-    with pytest.raises(CheckpointError, match="format 'detr-workbench-1' or of a published DETR, found format None"):
-        load_checkpoint(tmp_path / "other.pt", CPU)
+    state = {f"{part}.{place}.weight": torch.zeros(1) for part in ("neck", "head") for place in range(4)}
+    cases = {
+        "loose": (state, "found 8 keys, first 'neck.0.weight', 'neck.1.weight', 'neck.2.weight'; .*: neck (4), head (4)"),
+        "inside": ({"model": state, "step": 3}, "found 8 keys, first 'neck.0.weight', .*: neck (4), head (4)"),
+        "other": ({"state_dict": state}, "found 1 key, first 'state_dict'; .*; 'state_dict' holds 8 keys, first 'neck.0.weight'"),
+        "list": ([1, 2], "found a list"),
+        "empty": ({}, "found a mapping without keys"),
+    }
+    for name, (content, found) in cases.items():
+        torch.save(content, tmp_path / f"{name}.pt")
+        expected = rf"{name}\.pt: expected .*format 'detr-workbench-1'.* a published DETR.*; {found.replace('(', r'[(]')}"
+        with pytest.raises(CheckpointError, match=expected):
+            load_checkpoint(tmp_path / f"{name}.pt", CPU)
 
 
 def test_weights_that_do_not_fit_their_configuration(tmp_path: Path) -> None:

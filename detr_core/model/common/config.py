@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
-from detr_core.config import require
+from detr_core.config import as_dict, flatten, require
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,17 @@ class KindConfig(Protocol):
     def kind(self) -> str: ...
     @property
     def backbone(self) -> BackboneConfig: ...
+
+
+def architecture_fields(config: KindConfig) -> dict[str, Any]:
+    """Returns the configuration of a detector as a flat mapping, without the fields that concern only its training.
+
+    These are the initial weights of the backbone, the frozen stages and dropout.
+    """
+    fields = flatten(as_dict(config))
+    for name in ("backbone.weights", "backbone.frozen_stages", "dropout"):
+        del fields[name]
+    return fields
 
 
 class QueryConfig(KindConfig, Protocol):

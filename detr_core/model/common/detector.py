@@ -28,6 +28,22 @@ class Detector(nn.Module):
         """Returns the mask logits of some queries; only detectors with a mask head have this method. See `Detr.masks`."""
         raise NotImplementedError
 
+    def architecture(self) -> dict[str, Any]:
+        """Returns the fields of the configuration that determine the shapes and meaning of the weights, as a flat mapping.
+
+        Two detectors with equal fields can exchange weights. Only kinds with the capability `init` have this method and the next.
+        """
+        raise NotImplementedError
+
+    def class_weight(self, name: str, trained: Tensor, rows: Tensor | None) -> Tensor | None:
+        """Returns the first value of a weight of the class head in a training that starts from another detector's weights.
+
+        name: the weight's name, which begins with `class_embed.`. trained: the other detector's weight. rows [C]: the index that
+        each class has in the other detector; None if that was trained on other classes. The result None leaves the weight as it
+        is.
+        """
+        raise NotImplementedError
+
     def samples(self, images: Tensor, padding: Tensor, targets: list[Target]) -> Any:
         """Returns what the losses are computed on; only kinds with losses of their own have this method."""
         raise NotImplementedError

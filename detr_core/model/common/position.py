@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from detr_core.model.common.config import PositionsConfig
 
+TEMPERATURE = 10000.0  # about the highest frequency of the sine encodings divided by the lowest
+
 
 def build_positions(config: PositionsConfig, width: int) -> nn.Module:
     """Returns the module that maps padding [B, H, W] (True on padding) to encodings [B, D, H, W]."""
@@ -23,23 +25,22 @@ def build_positions(config: PositionsConfig, width: int) -> nn.Module:
 class SinePositions(nn.Module):
     """Fixed encodings: sines and cosines of the normalised coordinates, D / 2 features for y, then D / 2 for x.
 
-    Coordinates range from 0 to 2 pi over each image without its padding.
+    Coordinates range from 0 to 2 pi over each image without its padding. before_end: the distance, in cells, of a cell's encoded
+    point from the cell's end: 0 encodes the end, as in DETR, and 0.5 the centre, as in Deformable DETR.
     """
 
-    def __init__(self, features: int, temperature: float = 10000.0) -> None:
+    def __init__(self, features: int, before_end: float = 0.0) -> None:
         super().__init__()
         self.features = features
-        self.temperature = temperature
+        self.before_end = before_end
 
     def forward(self, padding: Tensor) -> Tensor:
         valid = ~padding
         y = valid.cumsum(1, dtype=torch.float32)
         x = valid.cumsum(2, dtype=torch.float32)
-        y = y / (y[:, -1:, :] + 1e-6) * (2 * math.pi)
-        x = x / (x[:, :, -1:] + 1e-6) * (2 * math.pi)
-        exponent = torch.arange(self.features, device=padding.device).div(2, rounding_mode="floor") * 2 / self.features
-        frequency = self.temperature**exponent
-        encoding = torch.cat([_interleave(y[..., None] / frequency), _interleave(x[..., None] / frequency)], dim=-1)
+        y = (y - self.before_end) / (y[:, -1:, :] + 1e-6) * (2 * math.pi)
+        x = (x - self.before_end) / (x[:, :, -1:] + 1e-6) * (2 * math.pi)
+        encoding = torch.cat([sine_features(y, self.features), sine_features(x, self.features)], dim=-1)
         return encoding.permute(0, 3, 1, 2)
 
 
@@ -73,6 +74,12 @@ class NoPositions(nn.Module):
     def forward(self, padding: Tensor) -> Tensor:
         images, height, width = padding.shape
         return torch.zeros(images, self.width, height, width, device=padding.device)
+
+
+def sine_features(angles: Tensor, features: int) -> Tensor:
+    """Returns sines and cosines of angles [...] at as many frequencies as half the number of features, [..., features]."""
+    exponent = torch.arange(features, device=angles.device).div(2, rounding_mode="floor") * 2 / features
+    return _interleave(angles[..., None] / TEMPERATURE**exponent)
 
 
 def _interleave(angles: Tensor) -> Tensor:

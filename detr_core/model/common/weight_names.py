@@ -1,4 +1,4 @@
-"""Names of weights in the layouts of other libraries: renaming, joining, and comparing a file's weights with a detector's."""
+"""Names of weights in the layouts of other libraries: renaming, joining, and describing names of an unknown layout."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detr_core.model.common.files import CheckpointError
 from detr_core.wording import counted
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 QKV = ("q_proj", "k_proj", "v_proj")
 _JOINED = re.compile(r"(.*\.)in_proj_(weight|bias)")
@@ -90,32 +87,6 @@ def _renamed(name: str, rules: Sequence[tuple[re.Pattern[str], str]]) -> str:
         if match := pattern.match(name):
             return replacement.format(*match.groups()) + name[match.end() :]
     return name
-
-
-def require_tensors(state: Mapping[Any, Any], file: str) -> None:
-    """Raises CheckpointError, which names the entry, if an entry of a state dict is no tensor of floating point numbers."""
-    for key, value in state.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor) or not value.is_floating_point():
-            actual = value.dtype if isinstance(value, Tensor) else type(value).__name__
-            raise CheckpointError(f"{file}: {key}: expected a tensor of floating point numbers, found {actual}")
-
-
-def require_same(file: str, title: str, expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    """Raises CheckpointError, which names every weight that is missing, unknown or has another shape.
-
-    title: what the weights are expected to be, such as "those of a published DETR". expected: weights with the expected names and
-    shapes, which can be on the meta device.
-    """
-    problems = []
-    if missing := [key for key in expected if key not in state]:
-        problems.append(f"missing {', '.join(missing)}")
-    if unknown := [key for key in state if key not in expected]:
-        problems.append(f"unknown {', '.join(unknown)}")
-    for key, value in expected.items():
-        if key in state and state[key].shape != value.shape:
-            problems.append(f"{key}: expected shape {list(value.shape)}, found {list(state[key].shape)}")
-    if problems:
-        raise CheckpointError(f"{file}: the weights are not {title}: {'; '.join(problems)}")
 
 
 def description(content: Any) -> str:

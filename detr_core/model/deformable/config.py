@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from detr_core.config import require
-from detr_core.model.common.config import BackboneConfig, require_stages, require_transformer
+from detr_core.model.common.config import BackboneConfig, architecture_fields, require_stages, require_transformer
+
+MOST_PROPOSING_LEVELS = 5  # the side of a position's box, 0.05 at the first level, doubles at each; at the sixth it exceeds 1
 
 
 @dataclass(frozen=True)
@@ -15,9 +17,12 @@ class DeformableConfig:
     """Deformable DETR (arXiv 2010.04159): attention at a few learned points of several feature maps.
 
     stages: the backbone's stages whose maps are used, finest first. levels: the total number of feature maps; each additional map
-    has half the resolution of the one before. points: the number of points that each head samples in each level. refine: whether
-    each decoder layer corrects the boxes of the previous layer with its own heads (the paper's iterative box refinement). The
-    other fields have the same meaning as in DetrConfig. Positional encodings are sines.
+    has half the resolution of the one before. The paper uses four levels of the stages [2, 3, 4], or the single level of stage 4,
+    which alone can be dilated. points: the number of points that each head samples in each level. refine: whether each decoder
+    layer corrects the boxes of the previous layer with its own heads (the paper's iterative box refinement). two_stage: whether
+    the queries are made of the boxes that the encoder predicts at the positions of its maps, and not learned; this requires
+    `refine`, and `queries` is the number of these boxes. positions: the point of a cell that its positional encoding, of sines,
+    describes: `cell_centers`, as published, or `cell_ends`, as in DETR. The other fields have the same meaning as in DetrConfig.
     """
 
     backbone: BackboneConfig
@@ -33,10 +38,30 @@ class DeformableConfig:
     dropout: float
     pre_norm: bool
     refine: bool
+    two_stage: bool = field(default=False, metadata={"optional": True})
+    positions: Literal["cell_centers", "cell_ends"] = field(default="cell_ends", metadata={"optional": True})
     kind: Literal["deformable"] = "deformable"
 
     def __post_init__(self) -> None:
         require_stages(self.stages)
         require(self.levels >= len(self.stages), "levels", f"at least the number of stages, {len(self.stages)}", self.levels)
+        dilated = self.backbone.dilation
+        require(self.levels == 1 or not dilated, "backbone.dilation", "false with several levels, which halve in size", dilated)
         require(self.points >= 1, "points", "1 or more", self.points)
+        if self.two_stage:
+            require(self.refine, "refine", "true with two_stage, whose decoder corrects the encoder's boxes", self.refine)
+            most = MOST_PROPOSING_LEVELS
+            require(self.levels <= most, "levels", f"{most} or fewer with two_stage", self.levels)
         require_transformer(self, multiple=math.lcm(4 * self.heads, 32))
+
+
+def architecture(config: DeformableConfig) -> dict[str, Any]:
+    """Returns the fields that determine the shapes and meaning of a detector's weights, as a flat mapping.
+
+    Two detectors with equal fields can exchange weights. The number of queries of a two-stage detector is left out, because they
+    are not learned.
+    """
+    fields = architecture_fields(config)
+    if config.two_stage:
+        del fields["queries"]
+    return fields

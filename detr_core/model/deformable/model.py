@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,8 @@ from detr_core.model.common.detector import Detector
 from detr_core.model.common.position import SinePositions
 from detr_core.model.common.transformer import Attention, Layer
 from detr_core.model.deformable.attention import DeformableAttention, Sizes
-from detr_core.model.deformable.config import DeformableConfig
+from detr_core.model.deformable.config import DeformableConfig, architecture
+from detr_core.model.deformable.two_stage import ProposalStage, anchor_boxes
 from detr_core.structures import SigmoidOutput
 
 PRIOR = 0.01  # initial probability of every class, so that the many empty slots don't dominate the first steps
@@ -29,7 +30,11 @@ GROUPS = 32  # number of groups of the projections' GroupNorm, as published
 
 
 class DeformableDetr(Detector):
-    """Deformable DETR. num_classes: the number of classes C; each class has its own sigmoid."""
+    """Deformable DETR. num_classes: the number of classes C; each class has its own sigmoid.
+
+    class_embed, bbox_embed: the heads, one for all decoder layers, or one for each if they refine boxes. A two-stage detector has
+    one more, the last, for the encoder's proposals. It has no learned queries.
+    """
 
     config: DeformableConfig
 
@@ -39,20 +44,24 @@ class DeformableDetr(Detector):
         self.num_classes = num_classes
         backbone = Backbone(config.backbone)
         self.backbone = nn.Sequential(backbone)
-        self.positions = SinePositions(config.width // 2)
+        self.positions = SinePositions(config.width // 2, before_end=0.5 if config.positions == "cell_centers" else 0.0)
         channels = [backbone.channels[stage - 1] for stage in config.stages]
         self.input_proj = nn.ModuleList(_projection(inputs, config.width, 1, 1) for inputs in channels)
         for extra in range(config.levels - len(channels)):
             self.input_proj.append(_projection(config.width if extra else channels[-1], config.width, 3, 2))
         # Only the encoder uses these embeddings, so without an encoder they would never be trained.
         self.level_embed = nn.Parameter(torch.empty(config.levels, config.width), requires_grad=config.encoder_layers > 0)
-        self.query_embed = nn.Embedding(config.queries, 2 * config.width)  # position and content of each query
+        if not config.two_stage:
+            self.query_embed = nn.Embedding(config.queries, 2 * config.width)  # position and content of each query
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
         self.encoder_norm = nn.LayerNorm(config.width) if config.pre_norm else nn.Identity()
         self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
         self.decoder_norm = nn.LayerNorm(config.width) if config.pre_norm else nn.Identity()
-        self.reference_points = nn.Linear(config.width, 2)
-        heads = config.decoder_layers if config.refine else 1
+        if config.two_stage:
+            self.proposals = ProposalStage(config.width)
+        else:
+            self.reference_points = nn.Linear(config.width, 2)
+        heads = (config.decoder_layers if config.refine else 1) + config.two_stage
         self.class_embed = nn.ModuleList(nn.Linear(config.width, num_classes) for _ in range(heads))
         self.bbox_embed = nn.ModuleList(BoxHead(config.width) for _ in range(heads))
         self._reset()
@@ -65,14 +74,16 @@ class DeformableDetr(Detector):
             if isinstance(module, DeformableAttention):
                 module.reset()
         nn.init.normal_(self.level_embed)
-        nn.init.xavier_uniform_(self.reference_points.weight)
-        nn.init.zeros_(self.reference_points.bias)
+        if not self.config.two_stage:
+            nn.init.xavier_uniform_(self.reference_points.weight)
+            nn.init.zeros_(self.reference_points.bias)
         for place, (classes, boxes) in enumerate(zip(self.class_embed, self.bbox_embed, strict=True)):
             nn.init.constant_(cast(Tensor, classes.bias), -math.log((1 - PRIOR) / PRIOR))
             last = cast(BoxHead, boxes).layers[-1]
             nn.init.zeros_(cast(Tensor, last.weight))
             nn.init.zeros_(cast(Tensor, last.bias))
-            if place == 0:  # initial boxes are an eighth of the image; later heads predict corrections
+            # Initial boxes are an eighth of the image. Later heads, and all those of two stages, predict corrections.
+            if place == 0 and not self.config.two_stage:
                 nn.init.constant_(cast(Tensor, last.bias)[2:], -2.0)
 
     def forward(self, images: Tensor, padding: Tensor) -> SigmoidOutput:
@@ -84,8 +95,14 @@ class DeformableDetr(Detector):
             memory = layer(memory, levels.positions, references, levels)
         memory = self.encoder_norm(memory)
 
-        position, x = (part.expand(len(images), -1, -1) for part in self.query_embed.weight.chunk(2, dim=1))
-        reference = self.reference_points(position).float().sigmoid()
+        proposals = None
+        if self.config.two_stage:
+            anchors, usable = anchor_boxes(levels.sizes, levels.valid, levels.padding)
+            proposals = self.proposals.predict(memory, anchors, usable, self.class_embed[-1], self.bbox_embed[-1])
+            x, position, reference = self.proposals.best(proposals, self.config.queries)
+        else:
+            position, x = (part.expand(len(images), -1, -1) for part in self.query_embed.weight.chunk(2, dim=1))
+            reference = self.reference_points(position).float().sigmoid()
         logits, boxes = [], []
         for depth, layer in enumerate(self.decoder):
             x = layer(x, position, _on_levels(reference, levels.valid), memory, levels)
@@ -96,7 +113,19 @@ class DeformableDetr(Detector):
             boxes.append((offset + F.pad(reference.logit(1e-5), (0, 4 - reference.shape[-1]))).sigmoid())
             if self.config.refine:
                 reference = boxes[-1].detach()
-        return SigmoidOutput(torch.stack(logits), torch.stack(boxes))
+        return SigmoidOutput(torch.stack(logits), torch.stack(boxes), proposals)
+
+    def architecture(self) -> dict[str, Any]:
+        return architecture(self.config)
+
+    def class_weight(self, name: str, trained: Tensor, rows: Tensor | None) -> Tensor | None:
+        if self.config.two_stage and name.startswith(f"class_embed.{len(self.class_embed) - 1}."):
+            # The encoder's head learns in its first row whether there is an object. Nothing is ever labelled as another class.
+            weight = self.get_parameter(name).detach().clone()
+            count = min(len(weight), len(trained))
+            weight[:count] = trained[:count]
+            return weight
+        return None if rows is None else trained[rows]
 
     def _levels(self, images: Tensor, padding: Tensor) -> Levels:
         maps = self.backbone[0](images)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from detr_core.config import as_dict, flatten
-from detr_core.model.common.config import BackboneConfig, PositionsConfig, require_transformer
+from detr_core.model.common.config import BackboneConfig, PositionsConfig, architecture_fields, require_transformer
 
 AttentionMaps = Literal["published", "per_head", "none"]
 """The mask head's attention maps: 'published' has one softmax over all heads and pixels, 'per_head' one per head; or no maps."""
@@ -41,12 +40,9 @@ class DetrConfig:
 def architecture(config: DetrConfig) -> dict[str, Any]:
     """Returns the fields that determine the shapes and meaning of a detector's weights, as a flat mapping.
 
-    Two detectors with equal fields can exchange weights. Fields that concern only the training (initial backbone weights, frozen
-    stages, dropout), and the cells of positions without a table, are left out.
+    Two detectors with equal fields can exchange weights. The cells of positions without a table are left out.
     """
-    flat = flatten(as_dict(config))
-    for field in ("backbone.weights", "backbone.frozen_stages", "dropout"):
-        del flat[field]
+    fields = architecture_fields(config)
     if config.positions.kind != "learned":
-        del flat["positions.cells"]
-    return flat
+        del fields["positions.cells"]
+    return fields

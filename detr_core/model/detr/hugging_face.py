@@ -21,12 +21,13 @@ from detr_core.model.common.hugging_face import (
     class_names,
     configuration,
 )
+from detr_core.model.common.published import COCO_CLASSES, dilation_of
 from detr_core.model.common.weight_names import Names
 from detr_core.model.detr.model import Detr
-from detr_core.model.detr.published import COCO_CLASSES, detector_from, exported, has_mask_head, told_dilation
+from detr_core.model.detr.published import detector_from, exported, has_mask_head
 from detr_core.structures import Category
 
-TITLE = "those of a DETR of Hugging Face's transformers"
+TITLE = "a DETR of Hugging Face's transformers"
 NARROWEST = 256  # narrower mask heads have fewer groups in this project
 _LAYERS = [
     ("self_attn.", "self_attn."),
@@ -49,7 +50,7 @@ def from_hugging_face(
     beside = {} if "args" in content else configuration(file, "detr")
     arguments = dict(content.get("args", {})) or _arguments(beside, file)
     path = Path(file)  # the released files have the same name, in a folder with the name of the model
-    arguments["dilation"] = told_dilation(arguments, file, f"{path.parent.name}/{path.name}", dilation)
+    arguments["dilation"] = dilation_of(arguments, file, dilation, f"{path.parent.name}/{path.name}")
     categories = content.get("categories")
     if categories is None and len(beside.get("id2label", ())) not in COCO_CLASSES:  # those are COCO's, whose names are known
         categories = class_names(beside)

@@ -5,7 +5,7 @@ Parameter names are those of the published checkpoints, so that their state dict
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from detr_core.model.common.box_head import BoxHead
 from detr_core.model.common.detector import Detector
 from detr_core.model.common.position import build_positions
 from detr_core.model.common.transformer import Transformer
-from detr_core.model.detr.config import AttentionMaps, DetrConfig
+from detr_core.model.detr.config import AttentionMaps, DetrConfig, architecture
 from detr_core.model.detr.mask_head import AttentionMap, MaskHead, QueryFeatures
 from detr_core.structures import SoftmaxOutput
 
@@ -79,6 +79,14 @@ class Detr(Detector):
         """
         maps = self.bbox_attention(output.queries, output.memory, output.padding, image, query)
         return cast(Tensor, self.mask_head(output.projected, maps, output.pyramid, image))
+
+    def architecture(self) -> dict[str, Any]:
+        return architecture(self.config)
+
+    def class_weight(self, name: str, trained: Tensor, rows: Tensor | None) -> Tensor | None:
+        if rows is None:
+            return None
+        return trained[torch.cat([rows, rows.new_tensor([len(trained) - 1])])]  # no-object is last
 
     def _heads(self, decoded: Tensor) -> tuple[Tensor, Tensor]:
         if self.config.shared_heads:

@@ -1,33 +1,40 @@
-"""Reads and writes checkpoints in the published format, which the authors' training code writes.
+"""Reads and writes DETR's checkpoints in the published format, which the authors' training code writes.
 
-A file holds {'model': state dict, ...}, or only the state dict. The names of the weights are those of `Detr`; with a mask head,
-the detector's weights have the prefix `detr.`. The file has no configuration: it is inferred from names and shapes, and from the
-argument namespace if there is one. Other values are assumed to be as published: 8 heads, positions and object queries at every
-attention. A class index is the category id of the data: with 91 classes COCO's things, with 250 classes COCO's things and
-stuff.
+The names of the weights are those of `Detr`; with a mask head, the detector's weights have the prefix `detr.`. Values that
+neither the weights nor the arguments show are assumed to be as published: 8 heads, positions and object queries at every
+attention. `detr_core/model/common/published.py` says what such a file holds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from detr_core.coco import coco_categories
 from detr_core.config import ConfigError, as_dict, build
 from detr_core.model.common.config import BackboneConfig, PositionsConfig
-from detr_core.model.common.files import CheckpointError, PlainArguments
-from detr_core.model.common.inferred import agreed, count, resnet
-from detr_core.model.common.weight_names import Names, Shapes, require_same, require_tensors
+from detr_core.model.common.files import CheckpointError
+from detr_core.model.common.published import (
+    COCO_CLASSES,
+    Shapes,
+    agreed,
+    arguments_of,
+    categories_of,
+    count,
+    dilation_of,
+    require_numbers,
+    require_same,
+    resnet_of,
+    state_of,
+)
+from detr_core.model.common.weight_names import Names
 from detr_core.model.detr.config import DetrConfig, architecture
 from detr_core.model.detr.model import Detr
 from detr_core.structures import Category
 
-COCO_CLASSES = (91, 250)  # of the published detectors and panoptic models: COCO's highest category id + 1, or more
 MASK_HEAD = ("bbox_attention.", "mask_head.")  # prefixes of the names of its weights
 
 
@@ -39,9 +46,9 @@ def from_published(content: Mapping[str, Any], file: str, dilation: bool | None)
     Raises CheckpointError, which names every weight that is missing, unknown or has another shape. It also raises the error if
     `dilation` contradicts the file, or if only the file's name says that it is a DC5 model.
     """
-    state, arguments = _state(content), _arguments(content)
-    arguments = {**arguments, "dilation": told_dilation(arguments, file, Path(file).name, dilation)}
-    names, title = published_names(has_mask_head(state)), "those of a published DETR"
+    state, arguments = state_of(content), arguments_of(content)
+    arguments = {**arguments, "dilation": dilation_of(arguments, file, dilation)}
+    names, title = published_names(has_mask_head(state)), "a published DETR"
     return detector_from(state, names, arguments, content.get("categories"), file, title)
 
 
@@ -52,9 +59,9 @@ def detector_from(
 
     names: what the weights are called. arguments: values that the weights don't show, as in the published argument namespace;
     those that it lacks are assumed to be as published. categories: the entries of the categories; None takes them from the
-    number of classes. title: what the weights are expected to be, for an error.
+    number of classes. title: the detector that the weights should belong to, for an error.
     """
-    require_tensors(state, file)
+    require_numbers(state, file)
     mask_head = has_mask_head(state)
     shapes = names.our_shapes(state)
     classes = agreed(shapes, [("class_embed.weight", 0), ("class_embed.bias", 0)], *(number + 1 for number in COCO_CLASSES)) - 1
@@ -62,8 +69,8 @@ def detector_from(
         config = _inferred(shapes, mask_head, arguments)
         with torch.device("meta"):  # only names and shapes; the file's tensors are assigned later
             model = Detr(config, classes, mask_head)
-        require_same(file, title, names.theirs(model.state_dict()), state)
-        found = _categories(categories, classes)
+        require_same(file, names.theirs(model.state_dict()), state, title)
+        found = categories_of(categories, classes)
     except (ConfigError, KeyError, TypeError) as error:
         raise CheckpointError(f"{file}: expected a detector that this version supports: {error}") from None
     weights = names.ours(state)
@@ -129,37 +136,6 @@ def has_mask_head(state: Mapping[str, Any]) -> bool:
     return any(str(key).startswith(MASK_HEAD) for key in state)
 
 
-def _state(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    state = content.get("model", content)
-    return state if isinstance(state, Mapping) else {}
-
-
-def _arguments(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    arguments = content.get("args") if "model" in content else None
-    if isinstance(arguments, PlainArguments):
-        return arguments.values
-    return arguments if isinstance(arguments, Mapping) else {}
-
-
-def told_dilation(arguments: Mapping[str, Any], file: str, name: str, request: bool | None) -> bool:
-    """Returns whether a file holds a DC5 model, which its weights don't show.
-
-    arguments: values of the file; `dilation` is used. name: the name under which the model is known. request: what the caller
-    says; None takes it from the arguments. Raises CheckpointError if the two contradict, or if only the name says that it is one.
-    """
-    file_value = arguments.get("dilation")
-    if request is not None:
-        if isinstance(file_value, bool) and file_value != request:
-            raise CheckpointError(f"{file}: args.dilation: expected {request}, as requested, found {file_value}")
-        return request
-    if file_value is None and "dc5" in name.lower():
-        raise CheckpointError(
-            f"{file}: its name contains DC5, but its weights don't show dilation and the file has no args.dilation; "
-            "say whether it is one (`--dilation` or `--no-dilation`)"
-        )
-    return bool(file_value)
-
-
 def _inferred(shapes: Shapes, mask_head: bool, arguments: Mapping[str, Any]) -> DetrConfig:
     places = [("query_embed.weight", 1), ("input_proj.weight", 0), ("transformer.decoder.norm.weight", 0)]
     width = agreed(shapes, places, 256)
@@ -176,7 +152,7 @@ def _inferred(shapes: Shapes, mask_head: bool, arguments: Mapping[str, Any]) -> 
         DetrConfig,
         {
             "kind": "detr",
-            "backbone": as_dict(BackboneConfig(resnet(shapes), arguments["dilation"], None, "frozen", 2)),  # type: ignore[arg-type]
+            "backbone": as_dict(BackboneConfig(resnet_of(shapes), arguments["dilation"], None, "frozen", 2)),  # type: ignore[arg-type]
             "positions": as_dict(PositionsConfig(kind, "attention", cells, "attention", 1)),  # type: ignore[arg-type]
             "width": width,
             "heads": heads,
@@ -190,19 +166,3 @@ def _inferred(shapes: Shapes, mask_head: bool, arguments: Mapping[str, Any]) -> 
         },
         "args",
     )
-
-
-def _categories(entries: Any, classes: int) -> tuple[Category, ...]:
-    if entries is not None:
-        categories = tuple(_category(entry) for entry in entries)
-        if len(categories) != classes:
-            raise ConfigError(f"categories: expected {classes}, the number of classes of the class head, found {len(categories)}")
-        return categories
-    if classes not in COCO_CLASSES:  # trained on other data, whose category names are not in the file
-        return tuple(Category(index, "", True) for index in range(classes))
-    coco = coco_categories()
-    return tuple(coco.get(index, Category(index, f"unused {index}", False, used=False)) for index in range(classes))
-
-
-def _category(entry: Any) -> Category:
-    return Category(int(entry["id"]), str(entry["name"]), bool(entry["isthing"]), bool(entry.get("used", True)))
