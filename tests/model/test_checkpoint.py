@@ -127,18 +127,21 @@ def test_a_hostile_pickle_runs_nothing(tmp_path: Path, save) -> None:  # type: i
 
 def test_another_kind_of_file(tmp_path: Path) -> None:
     state = {f"{part}.{place}.weight": torch.zeros(1) for part in ("neck", "head") for place in range(4)}
+    keys = "8 keys, first 'neck.0.weight', 'neck.1.weight', 'neck.2.weight'; by their beginnings: neck (4), head (4)"
     cases = {
-        "loose": (state, "found 8 keys, first 'neck.0.weight', 'neck.1.weight', 'neck.2.weight'; .*: neck (4), head (4)"),
-        "inside": ({"model": state, "step": 3}, "found 8 keys, first 'neck.0.weight', .*: neck (4), head (4)"),
-        "other": ({"state_dict": state}, "found 1 key, first 'state_dict'; .*; 'state_dict' holds 8 keys, first 'neck.0.weight'"),
+        "loose": (state, f"found {keys}"),
+        "inside": ({"model": state, "step": 3}, f"found {keys}"),
+        "other": ({"state_dict": state}, f"first 'state_dict'; by their beginnings: state_dict (1); 'state_dict' holds {keys}"),
         "list": ([1, 2], "found a list"),
         "empty": ({}, "found a mapping without keys"),
     }
     for name, (content, found) in cases.items():
         torch.save(content, tmp_path / f"{name}.pt")
-        expected = rf"{name}\.pt: expected .*format 'detr-workbench-1'.* a published DETR.*; {found.replace('(', r'[(]')}"
-        with pytest.raises(CheckpointError, match=expected):
+        with pytest.raises(
+            CheckpointError, match=rf"{name}\.pt: expected .*format 'detr-workbench-1'.* a published DETR"
+        ) as error:
             load_checkpoint(tmp_path / f"{name}.pt", CPU)
+        assert str(error.value).endswith(found)
 
 
 def test_weights_that_do_not_fit_their_configuration(tmp_path: Path) -> None:
