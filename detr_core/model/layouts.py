@@ -82,8 +82,40 @@ def _write_hugging_face_detr(model: Any, categories: Sequence[Category], source:
     return to_hugging_face(model, categories, source, file)
 
 
-# The first row that fits a file is used, because the published names of DETR are some of those of Deformable DETR. The first row
-# of a kind that can be written is the layout that an export has by default.
+def _is_torchvision_masks(names: Iterable[str]) -> bool:
+    return any(name.startswith("roi_heads.mask_predictor.") for name in names)
+
+
+def _read_torchvision_masks(content: Mapping[str, Any], file: str, dilation: bool | None) -> Read:
+    from detr_core.model.mask_rcnn.torchvision_layout import from_torchvision
+
+    return from_torchvision(content, file, dilation)
+
+
+def _write_torchvision_masks(model: Any, categories: Sequence[Category], source: Mapping[str, Any], file: str) -> dict[str, Any]:
+    from detr_core.model.mask_rcnn.torchvision_layout import to_torchvision
+
+    return to_torchvision(model, categories, source, file)
+
+
+def _is_torchvision(names: Iterable[str]) -> bool:
+    return any(name.startswith("roi_heads.box_predictor.") for name in names)
+
+
+def _read_torchvision(content: Mapping[str, Any], file: str, dilation: bool | None) -> Read:
+    from detr_core.model.faster_rcnn.torchvision_layout import from_torchvision
+
+    return from_torchvision(content, file, dilation)
+
+
+def _write_torchvision(model: Any, categories: Sequence[Category], source: Mapping[str, Any], file: str) -> dict[str, Any]:
+    from detr_core.model.faster_rcnn.torchvision_layout import to_torchvision
+
+    return to_torchvision(model, categories, source, file)
+
+
+# The first row that fits a file is used, because the published names of DETR are some of those of Deformable DETR, and those of
+# Faster R-CNN some of Mask R-CNN's. The first row of a kind that can be written is the layout that an export has by default.
 LAYOUTS = (
     Layout(
         name="published",
@@ -109,6 +141,22 @@ LAYOUTS = (
         read=_read_hugging_face_detr,
         write=_write_hugging_face_detr,
         safetensors=True,
+    ),
+    Layout(
+        name="torchvision",
+        kind="mask_rcnn",
+        title="torchvision's Mask R-CNN",
+        recognised=_is_torchvision_masks,
+        read=_read_torchvision_masks,
+        write=_write_torchvision_masks,
+    ),
+    Layout(
+        name="torchvision",
+        kind="faster_rcnn",
+        title="torchvision's Faster R-CNN",
+        recognised=_is_torchvision,
+        read=_read_torchvision,
+        write=_write_torchvision,
     ),
 )
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from detr_core.model.checkpoint import export_checkpoint, load_checkpoint, save_checkpoint
+from tests.model.random_weights import randomised
 
 transformers = pytest.importorskip("transformers", reason="the library whose outputs are compared is not installed")
 
@@ -38,19 +39,6 @@ def their_detr(backbone: dict[str, Any], masks: bool = False, classes: int = 5, 
     torch.manual_seed(0)
     model = (transformers.DetrForSegmentation if masks else transformers.DetrForObjectDetection)(config)
     return randomised(model)
-
-
-@torch.no_grad()
-def randomised(model: Any) -> Any:
-    """Returns `model` with normal random biases, norms near one and running statistics, which the initial values do not show."""
-    generator = torch.Generator().manual_seed(1)
-    for name, value in model.state_dict().items():
-        noise = torch.rand(value.shape, generator=generator) if value.is_floating_point() else None
-        if noise is not None and ("running_var" in name or (value.dim() == 1 and name.endswith("weight"))):
-            value.copy_(0.5 + noise)
-        elif noise is not None and value.dim() == 1:
-            value.copy_(0.2 * (noise - 0.5))
-    return model.eval()
 
 
 def padded_images() -> tuple[Tensor, Tensor]:
