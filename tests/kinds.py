@@ -32,6 +32,11 @@ DEFORMABLE: dict[str, Any] = {
     "steps": 150,
 }
 
+DEFORMABLE_TWO_STAGE: dict[str, Any] = {
+    **DEFORMABLE,
+    "detector": {**DEFORMABLE["detector"], "two_stage": True, "encoded_point": "center"},
+}
+
 FASTER_RCNN: dict[str, Any] = {
     "detector": {
         "kind": "faster_rcnn",
@@ -95,6 +100,7 @@ PANOPTIC_FPN: dict[str, Any] = {
 
 RECIPES = {
     "deformable": DEFORMABLE,
+    "deformable_two_stage": DEFORMABLE_TWO_STAGE,
     "faster_rcnn": FASTER_RCNN,
     "faster_rcnn_dc5": FASTER_RCNN_DC5,
     "mask_rcnn": MASK_RCNN,

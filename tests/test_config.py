@@ -17,6 +17,7 @@ from tests.conftest import tiny_parameters
 from tests.kinds import DEFORMABLE, FASTER_RCNN, FASTER_RCNN_DC5, RECIPES
 
 KNOWN = ", ".join(map(repr, ROWS))
+DILATED = FASTER_RCNN_DC5["detector"]["backbone"]
 
 
 def profile(kind: str) -> dict[str, Any]:
@@ -50,11 +51,25 @@ def test_a_profile_of_every_kind(kind: str) -> None:
         ({"levels": 1}, "a.yaml: levels: expected at least the number of stages, 2, found 1"),
         ({"stages": [4, 2]}, "a.yaml: stages: expected some of 1, 2, 3, 4 in this order, found [4, 2]"),
         ({"width": 48}, "a.yaml: width: expected a multiple of 32 with 4 heads, found 48"),
+        (
+            {"two_stage": True, "refine": False},
+            "a.yaml: refine: expected true with two_stage, whose decoder corrects the encoder's",
+        ),
+        ({"two_stage": True, "levels": 6}, "a.yaml: levels: expected 5 or fewer with two_stage, found 6"),
+        ({"two_stage": 1}, "a.yaml: two_stage: expected true or false, found 1"),
+        ({"encoded_point": "middle"}, "a.yaml: encoded_point: expected one of 'center', 'end', found 'middle'"),
+        ({"backbone": DILATED}, "a.yaml: backbone.dilation: expected false with several levels, which halve in size, found True"),
     ],
 )
 def test_a_deformable_detector_that_makes_no_sense(change: dict[str, Any], error: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(error)):
         detector_config(DEFORMABLE["detector"] | change, "a.yaml")
+
+
+def test_a_deformable_detector_of_before_its_newer_keys() -> None:
+    config = detector_config(DEFORMABLE["detector"], "a.yaml")
+    assert isinstance(config, DeformableConfig)
+    assert (config.two_stage, config.encoded_point) == (False, "end")
 
 
 def test_without_a_kind() -> None:
@@ -63,9 +78,6 @@ def test_without_a_kind() -> None:
         detector_config(content, "a.yaml")
     with pytest.raises(ConfigError, match=r"a\.yaml: expected a mapping with `kind` and the keys of that kind, found 3"):
         detector_config(3, "a.yaml")
-
-
-DILATED = FASTER_RCNN_DC5["detector"]["backbone"]
 
 
 @pytest.mark.parametrize(
@@ -129,10 +141,10 @@ def test_a_faster_rcnn_of_before_its_newer_keys() -> None:
             "optimizer.kind: expected 'adamw' with detector.kind 'deformable', found 'sgd'",
         ),
         (
-            "deformable",
+            "faster_rcnn",
             "init",
             {"checkpoint": "a.pt", "sha256": None},
-            "init: expected null with detector.kind 'deformable', found 'a.pt'",
+            "init: expected null with detector.kind 'faster_rcnn', found 'a.pt'",
         ),
     ],
 )

@@ -42,7 +42,7 @@ def architecture(golden: Any) -> DeformableConfig:
         pre_norm=False,
         refine=bool(golden["refine"]),
         two_stage=bool(golden["two_stage"]),
-        positions="cell_centers",
+        encoded_point="center",
     )
 
 

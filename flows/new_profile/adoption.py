@@ -24,7 +24,7 @@ from flows.new_profile.dataset_layout import find_layout
 from flows.new_profile.dataset_notes import finding_notes, require_images
 from flows.new_profile.profile_files import require_new, write_profile
 from flows.new_profile.profile_text import profile_text, studies_text
-from flows.new_profile.recipe import Start, copied_recipe, start_from
+from flows.new_profile.recipe import Start, copied_recipe
 from flows.new_profile.summary import printable, summary_table
 from flows.profile.paths import DEFAULT_PROFILE, Paths, relative
 from flows.profile.profile_yaml import parsed
@@ -62,9 +62,10 @@ def adopt(
     like: the profile whose recipe is copied: `demo`, a small detector from scratch, or `coco`, a ResNet-50. detector: a variant
     of that profile's study `baselines`, such as `deformable`, whose detector and recipe are used instead. start: the trained
     detector that fine-tuning starts from, and whose architecture the profile gets; see `flows.profile.checkpoints.local_file`.
+    Its recipe is that of its kind.
     labels: how to read the rows of YOLO's label files; with None, this is decided from all label files together.
-    Raises ConfigError for an invalid or existing name, a dataset that lies among results, an unknown detector, a checkpoint of
-    another kind than DETR, or a checkpoint together with a detector; ForeignFileError if the folders for results hold other
+    Raises ConfigError for an invalid or existing name, a dataset that lies among results, an unknown detector, a checkpoint that
+    can't be fine-tuned, or a checkpoint together with a detector; ForeignFileError if the folders for results hold other
     files; DatasetError if the folder is not a dataset; CheckpointError if the checkpoint is not available or can't be read.
     """
     new = Paths(name)
@@ -77,9 +78,7 @@ def adopt(
     dataset = read_contents(build(FolderConfig, section, str(folder)), int(content["data"]["seed"]))
     require_images(dataset.statistics, dataset.findings, folder)
     content["check"]["mode"] = "strict"
-    if start is not None:
-        start_from(content, start)
-    else:
+    if start is None:
         content["train_detection"]["init"] = None
         if kind_of(content["detector"]["kind"]).objects == "queries":
             content["detector"]["queries"] = sizes.queries(dataset.statistics)

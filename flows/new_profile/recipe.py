@@ -27,9 +27,11 @@ def copied_recipe(like: str, detector: str | None, start: Start | None) -> tuple
     """Returns the contents of the two files of the profile `like`, with comments, but without the studies that train.
 
     detector: a variant of the profile's study `baselines`, whose detector and recipe are used instead; with None the
-    profile's own are used. start: the checkpoint that fine-tuning starts from, see `start_from`. It excludes a variant, because
-    it has its own detector.
-    Raises ConfigError for an unknown profile or variant, an invalid profile, or a variant together with a checkpoint.
+    profile's own are used. start: the checkpoint that fine-tuning starts from. It excludes a variant, because it has its own
+    detector; the recipe is that of the profile, or of the first of these variants that is of the checkpoint's kind.
+    Raises ConfigError for an unknown profile or variant, an invalid profile, a variant together with a checkpoint, or a
+    checkpoint of a kind that can't be fine-tuned or that the profile has no recipe for; CheckpointError if the checkpoint can't
+    be read.
     """
     model = Paths(like)
     if not model.params.is_file():
@@ -38,8 +40,11 @@ def copied_recipe(like: str, detector: str | None, start: Start | None) -> tuple
         raise ConfigError("--detector: expected no --checkpoint, because a checkpoint has its own detector; give only one")
     read(model.params)  # reading all of it reports its errors, with the file's name, before any work
     content, studies = read_with_comments(model.params), read_with_comments(model.studies_params)
+    where = relative(model.studies_params)
     if detector is not None:
-        content = _with_detector(content, studies, detector, relative(model.studies_params))
+        content = _with_detector(content, studies, detector, where)
+    elif start is not None:
+        content = _starting_from(start, content, studies, where)
     studies["training"] = {}  # their schedules fit the copied profile, not the new dataset
     return content, studies
 
@@ -49,7 +54,7 @@ def _with_detector(content: Any, studies: Any, name: str, where: str) -> Any:
 
     studies: the content of the profile's second file. where: its name, for errors.
     """
-    variants = studies["training"].get("baselines", {}).get("variants", {})
+    variants = _baselines(studies)
     if name not in variants:
         known = ", ".join(variants) or "none"
         raise ConfigError(f"--detector: expected a variant of training.baselines in {where} ({known}), found {name!r}")
@@ -63,16 +68,30 @@ def _with_detector(content: Any, studies: Any, name: str, where: str) -> Any:
     return content
 
 
-def start_from(content: Any, start: Start) -> None:
-    """Sets the detector of a checkpoint in a profile's content, and lets its trainings start from the checkpoint's weights.
+def _baselines(studies: Any) -> Any:
+    return studies["training"].get("baselines", {}).get("variants", {})
 
-    Raises ConfigError for a checkpoint of a kind that can't be fine-tuned; CheckpointError if the checkpoint can't be read.
+
+def _starting_from(start: Start, content: Any, studies: Any, where: str) -> Any:
+    """Returns a copy of a profile's content with the detector of a checkpoint, from whose weights its trainings start.
+
+    studies: the content of the profile's second file. where: its name, for errors. Raises ConfigError and CheckpointError as
+    `copied_recipe` does.
     """
+    detector, maps = _built_as(start)
+    kind = detector["kind"]
+    if content["detector"]["kind"] != kind:
+        kinds = {name: (variant.get("detector") or {}).get("kind") for name, variant in _baselines(studies).items()}
+        fitting = [name for name in kinds if kinds[name] == kind]
+        if not fitting:
+            expected = f"a detector of the profile's kind {content['detector']['kind']!r}, or of a kind in training.baselines"
+            raise ConfigError(f"--checkpoint: expected {expected} in {where}, whose recipe fits it, found {kind!r}")
+        content = _with_detector(content, studies, fitting[0], where)
     init = {"checkpoint": start.checkpoint, "sha256": start.sha256}
-    content["train_detection"]["init"] = init
-    content["detector"], maps = _built_as(start)
+    content["train_detection"]["init"], content["detector"] = init, detector
     if maps is not None and content["train_panoptic"] is not None:
         content["train_panoptic"] |= {"init": dict(init), "attention_maps": maps, "attention_gain": 1}
+    return content
 
 
 def _built_as(start: Start) -> tuple[dict[str, Any], str | None]:

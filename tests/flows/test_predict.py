@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -22,9 +23,11 @@ from detr_core.data.splits import DatasetError, write_dataset
 from detr_core.distributed import ProcessContext
 from detr_core.jobs.training import Job
 from detr_core.model.checkpoint import CheckpointError, export_checkpoint, load_checkpoint, save_checkpoint
+from detr_core.model.deformable.config import DeformableConfig
 from detr_core.model.detr.config import DetrConfig
 from detr_core.model.detr.model import Detr
 from detr_core.reporter import Memory, Silent
+from detr_core.sources.scenes import generate_scenes
 from detr_core.structures import Category
 from detr_core.train.config import InitConfig
 from flows import check, evaluate, export, predict, train_detection, train_panoptic
@@ -33,9 +36,13 @@ from flows.profile.paths import Paths
 from tests.conftest import Trained, copy_data, tiny_settings
 from tests.flows.test_real_data import REAL, needs_real_data
 from tests.jobs.training_process import carry_out
+from tests.kinds import DEFORMABLE
+from tests.model import test_deformable_published as deformable
 from tests.model.test_published import TINY, arguments, published
+from tests.tiny_detector import SCENES
 
 CPU = torch.device("cpu")
+ALONE = ProcessContext(rank=0, size=1, device=CPU)
 SMALL = ["--short", "64", "--longest", "107"]
 
 
@@ -119,6 +126,30 @@ def test_predictions_of_a_folder(
     for entry in content.get("panoptic", []):
         height, width = next((i["height"], i["width"]) for i in content["images"] if i["id"] == entry["image_id"])
         assert Image.open(out / "panoptic" / entry["file_name"]).size == (width, height)
+
+
+@pytest.mark.parametrize("config", [deformable.TINY, deformable.TWO_STAGE], ids=["plain", "two-stage"])
+def test_a_published_deformable_detr_predicts_and_is_fine_tuned(
+    config: DeformableConfig, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = deformable.published(config)
+    state |= {
+        name: torch.zeros_like(state[name]) for name in state if re.search(r"class_embed\.\d+\.bias", name)
+    }  # scores near 0.5
+    file, out = tmp_path / "deformable.pth", tmp_path / "out"
+    torch.save({"model": state, "args": arguments(num_queries=config.queries)}, file)
+    command(predict, monkeypatch, "--checkpoint", file, "--images", images, "--out", out, "--threshold", 0.5, *SMALL)
+    content = json.loads((out / "predictions.json").read_text())
+    assert len(content["categories"]) == 80
+    well_formed(content, mask_head=False)
+
+    generate_scenes(replace(SCENES, train=4), 0, tmp_path / "data", 1, Silent())
+    plain = fine_tuning(tmp_path / "data", tmp_path / "tuned", file)
+    recipe = {name: DEFORMABLE[name] for name in ("loss", "optimizer")}
+    reporter = Memory()
+    carry_out(replace(plain, config=plain.config | recipe, detector=as_dict(config)), ALONE, reporter)
+    assert any("all other weights come from the checkpoint, which had 80" in message for message in reporter.messages)
+    assert load_checkpoint(tmp_path / "tuned" / "out" / "checkpoint.pt", CPU).model.config == config
 
 
 def test_the_threshold_only_filters(published_panoptic: Path, images: Path, tmp_path: Path) -> None:
@@ -253,7 +284,7 @@ def blood_cells(tmp_path: Path) -> Path:
 def test_fine_tuning_to_ones_own_classes(published_panoptic: Path, blood_cells: Path, tmp_path: Path) -> None:
     reporter = Memory()
     job = fine_tuning(blood_cells, tmp_path / "tuned", published_panoptic)
-    progress = carry_out(job, ProcessContext(rank=0, size=1, device=CPU), reporter)
+    progress = carry_out(job, ALONE, reporter)
     [message] = reporter.messages
     assert message == "the class head is new, for 3 classes; all other weights come from the checkpoint, which had 133"
     assert progress.step == 1
@@ -279,14 +310,14 @@ def test_fine_tuning_a_panoptic_checkpoint_keeps_its_mask_head(published_panopti
     write_dataset(tmp_path, REAL / "coco_panoptic", split, split)
     job = fine_tuning(tmp_path, tmp_path / "tuned", published_panoptic)
     detection = replace(job, config=job.config | {"targets": "panoptic"})
-    carry_out(detection, ProcessContext(rank=0, size=1, device=CPU), Silent())
+    carry_out(detection, ALONE, Silent())
     common = set(detection.config) & set(as_dict(tiny_settings().train_panoptic)) - {"loss", "optimizer", "seed"}
     masks = as_dict(tiny_settings().train_panoptic) | {name: detection.config[name] for name in common} | {"attention_gain": 1}
     tuned, reporter = str(tmp_path / "tuned" / "out" / "checkpoint.pt"), Memory()
     work, out = str(tmp_path / "work"), str(tmp_path / "out")
     config = masks | {"optimizer": masks["optimizer"] | {"lr": 1e-6}}
     of_masks = Job("panoptic", config, None, tuned, str(tmp_path), work, out, 0, "tiny", str(published_panoptic))
-    carry_out(of_masks, ProcessContext(rank=0, size=1, device=CPU), reporter)
+    carry_out(of_masks, ALONE, reporter)
     assert reporter.messages == ["all 32 weights of the mask head come from the checkpoint"]
     source = load_checkpoint(published_panoptic, CPU).model.state_dict()
     detector = load_checkpoint(Path(tuned), CPU).model.state_dict()
@@ -303,7 +334,7 @@ def test_the_class_head_stays_with_the_same_classes(published_file: Path, tmp_pa
     write_dataset(tmp_path, REAL / "coco_instances", split, split)
     reporter, source = Memory(), load_checkpoint(published_file, CPU)
     job = fine_tuning(tmp_path, tmp_path / "tuned", published_file)
-    carry_out(job, ProcessContext(rank=0, size=1, device=CPU), reporter)
+    carry_out(job, ALONE, reporter)
     assert reporter.messages == ["all weights come from the checkpoint; the class head keeps its 80 classes"]
     tuned = load_checkpoint(tmp_path / "tuned" / "out" / "checkpoint.pt", CPU)
     rows = [category.id for category in tuned.categories] + [91]
@@ -315,7 +346,7 @@ def test_the_class_head_stays_with_the_same_classes(published_file: Path, tmp_pa
 def test_another_detector_is_refused(published_file: Path, blood_cells: Path, tmp_path: Path) -> None:
     other = replace(TINY, width=64, queries=20, dropout=0.0)
     with pytest.raises(ConfigError) as error:
-        carry_out(fine_tuning(blood_cells, tmp_path, published_file, other), ProcessContext(rank=0, size=1, device=CPU), Silent())
+        carry_out(fine_tuning(blood_cells, tmp_path, published_file, other), ALONE, Silent())
     assert str(error.value) == (
         "detector.queries: expected 7, the value of the checkpoint of init, found 20; "
         "detector.width: expected 32, the value of the checkpoint of init, found 64"

@@ -56,6 +56,16 @@ TABLE_5 = """
 | DETR-R101 | 45.1 79.9 55.5 | 50.5 80.9 61.7 | 37.0 78.5 46.0 | 33.0 |
 """
 
+DEFORMABLE = """
+| model | AP | APs | APm | APl | params M | GFLOPs | V100 hours an epoch | FPS |
+|---|---|---|---|---|---|---|---|---|
+| single scale | 39.4 | 20.6 | 43.0 | 55.5 | 34 | 78 | 3.2 | 27.0 |
+| single scale, DC5 | 41.5 | 24.1 | 45.3 | 56.0 | 34 | 128 | 4.3 | 22.1 |
+| four levels | 44.5 | 27.1 | 47.6 | 59.6 | 40 | 173 | 6.5 | 15.0 |
+| + iterative box refinement | 46.2 | 28.3 | 49.2 | 61.5 | 41 | 173 | 6.5 | 15.0 |
+| ++ two-stage | 46.9 | 29.6 | 50.1 | 61.6 | 41 | 173 | 6.8 | 14.5 |
+"""
+
 
 def rows(table: str) -> list[list[str]]:
     """Returns the cells of a table's rows below its head; a cell with two or three values is as many cells."""
@@ -113,6 +123,15 @@ def test_table_5() -> None:
     expected = {model: tuple(map(float, values)) for model, *values in rows(TABLE_5)}
     assert measured("panoptic", parts) == expected
     assert len(expected) == 7
+
+
+def test_the_forms_of_deformable_detr() -> None:
+    expected = {
+        model: tuple(map(float, (*aps, parameters, gflops, fps)))
+        for model, *aps, parameters, gflops, _hours, fps in rows(DEFORMABLE)
+    }
+    assert measured("deformable", ("AP", "APs", "APm", "APl", "parameters", "gflops", "images_per_second")) == expected
+    assert len(expected) == 5
 
 
 def test_a_transformer_without_feed_forward_networks_has_fewer_parameters_and_2_3_ap_fewer() -> None:

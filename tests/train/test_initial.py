@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
 from detr_core.config import ConfigError
+from detr_core.model.checkpoint import Checkpoint
 from detr_core.model.common.config import PositionsConfig
+from detr_core.model.deformable.model import DeformableDetr
 from detr_core.model.detr.config import AttentionMaps
 from detr_core.model.detr.model import Detr
+from detr_core.model.spec import build_detector, detector_config
 from detr_core.structures import Category
-from detr_core.train.initial import draw_positions
+from detr_core.train.initial import draw_positions, start_from
 from detr_core.train_mask_head.initial import mask_head_from
+from tests.kinds import DEFORMABLE_TWO_STAGE
 from tests.tiny_detector import detector
 
 CATEGORIES = [Category(1, "circle", True)]
@@ -42,6 +47,51 @@ def test_a_detector_without_learned_positions_stays_as_it_is() -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     draw_positions(model, 2.0)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+CLASSES = tuple(Category(number, name, True) for number, name in ((3, "circle"), (5, "square"), (9, "star")))
+
+
+def deformable(classes: int, seed: int = 1, **changes: Any) -> DeformableDetr:
+    torch.manual_seed(seed)
+    model = build_detector(detector_config(DEFORMABLE_TWO_STAGE["detector"] | changes, "a.yaml"), classes)
+    assert isinstance(model, DeformableDetr)
+    return model
+
+
+def test_deformable_detr_keeps_the_class_heads_of_the_same_classes_in_another_order() -> None:
+    model, trained = deformable(3), deformable(3, seed=2)
+    state = trained.state_dict()
+    text = start_from(model, (CLASSES[2], CLASSES[0], CLASSES[1]), Checkpoint(trained, CLASSES, {}))
+    assert text == "all weights come from the checkpoint; the class head keeps its 3 classes"
+    for name, value in model.state_dict().items():
+        of_decoder = name.startswith(("class_embed.0.", "class_embed.1."))
+        assert torch.equal(value, state[name][[2, 0, 1]] if of_decoder else state[name]), name
+
+
+@pytest.mark.parametrize("classes", [2, 7])
+def test_deformable_detr_of_other_classes_keeps_what_says_that_there_is_an_object(classes: int) -> None:
+    model, trained = deformable(classes, queries=30), deformable(3, seed=2)
+    before, state = {name: value.clone() for name, value in model.state_dict().items()}, trained.state_dict()
+    others = tuple(Category(number, "", True) for number in range(100, 100 + classes))
+    text = start_from(model, others, Checkpoint(trained, CLASSES, {}))
+    assert text == f"the class head is new, for {classes} classes; all other weights come from the checkpoint, which had 3"
+    for name, value in model.state_dict().items():
+        if name.startswith("class_embed.2."):  # the encoder's, whose first row it is
+            kept = min(classes, 3)
+            assert torch.equal(value, torch.cat([state[name][:kept], before[name][kept:]])), name
+        else:
+            assert torch.equal(value, before[name] if name.startswith("class_embed.") else state[name]), name
+
+
+def test_a_start_from_another_architecture_or_kind_is_refused() -> None:
+    checkpoint = Checkpoint(deformable(3, two_stage=False, width=96), CLASSES, {})
+    expected = "detector.two_stage: expected False, the value of the checkpoint of init, found True; detector.width: expected 96"
+    with pytest.raises(ConfigError, match=re.escape(expected)):
+        start_from(deformable(3), CLASSES, checkpoint)
+    expected = "detector.kind: expected 'deformable', the value of the checkpoint of init, found 'detr'"
+    with pytest.raises(ConfigError, match=f"^{expected}$"):
+        start_from(detector(CLASSES, False), CLASSES, checkpoint)
 
 
 def with_mask_head(classes: int, seed: int = 1, heads: int = 4, maps: AttentionMaps = "published") -> Detr:

@@ -7,10 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from detr_core.loss.config import SoftmaxLossConfig
+from detr_core.config import build
+from detr_core.loss.config import FocalLossConfig, SoftmaxLossConfig
+from detr_core.loss.proposals import proposal_loss
 from detr_core.model.detr.model import Detr
-from detr_core.structures import Batch, Target
+from detr_core.model.spec import build_detector, detector_config
+from detr_core.structures import Batch, SigmoidOutput, Target
 from detr_core.train.modules import DetectionTrainingModule
+from tests.kinds import DEFORMABLE_TWO_STAGE
 from tests.model.test_detr import SMALL
 
 LOSS = SoftmaxLossConfig(classification=1, l1=5, giou=2, no_object=0.1, auxiliary=True)
@@ -53,6 +57,25 @@ def test_without_auxiliary_losses_the_last_layer_alone_counts(shared_heads: bool
     if not shared_heads:
         assert not without.model.get_parameter("class_embed.0.weight").grad.any()  # type: ignore[union-attr]
         assert without.model.get_parameter("class_embed.1.weight").grad.any()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("auxiliary", [True, False])
+def test_the_proposals_of_two_stages_are_always_trained(auxiliary: bool) -> None:
+    torch.manual_seed(0)
+    recipe = DEFORMABLE_TWO_STAGE
+    loss = build(FocalLossConfig, {**recipe["loss"], "auxiliary": auxiliary}, "a.yaml")
+    module = DetectionTrainingModule(build_detector(detector_config(recipe["detector"], "a.yaml"), 3), loss, FLOAT)
+    output, _, total, parts = module.detect(batch(), module.normalizer([3, 0, 8]))
+    assert isinstance(output, SigmoidOutput)
+    assert output.proposals is not None
+    _, of_proposals = proposal_loss(output.proposals, batch().targets, module.normalizer([3, 0, 8]), loss)
+    own = 2 * parts["objectness"] + 5 * parts["proposals"] + 2 * parts["proposals_giou"]
+    assert own.item() == pytest.approx(of_proposals.total.item(), rel=1e-5)
+    of_last = (2 * parts["classification"] + 5 * parts["l1"] + 2 * parts["giou"] + own).item()
+    assert total.item() > 1.2 * of_last if auxiliary else total.item() == pytest.approx(of_last, rel=1e-5)
+    total.backward()
+    assert all(parameter.grad is not None for parameter in module.parameters()), "every process has gradients to share"
+    assert module.model.get_parameter("class_embed.2.weight").grad.any()  # type: ignore[union-attr]
 
 
 def test_matching_and_losses_are_float32_in_bfloat16() -> None:

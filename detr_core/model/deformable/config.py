@@ -21,8 +21,9 @@ class DeformableConfig:
     which alone can be dilated. points: the number of points that each head samples in each level. refine: whether each decoder
     layer corrects the boxes of the previous layer with its own heads (the paper's iterative box refinement). two_stage: whether
     the queries are made of the boxes that the encoder predicts at the positions of its maps, and not learned; this requires
-    `refine`, and `queries` is the number of these boxes. positions: the point of a cell that its positional encoding, of sines,
-    describes: `cell_centers`, as published, or `cell_ends`, as in DETR. The other fields have the same meaning as in DetrConfig.
+    `refine`, and `queries` is the number of these boxes. encoded_point: the point of a cell that its positional encoding, of
+    sines, describes: its `center`, as published, or its `end`, as in DETR. The other fields have the same meaning as in
+    DetrConfig.
     """
 
     backbone: BackboneConfig
@@ -39,7 +40,7 @@ class DeformableConfig:
     pre_norm: bool
     refine: bool
     two_stage: bool = field(default=False, metadata={"optional": True})
-    positions: Literal["cell_centers", "cell_ends"] = field(default="cell_ends", metadata={"optional": True})
+    encoded_point: Literal["center", "end"] = field(default="end", metadata={"optional": True})
     kind: Literal["deformable"] = "deformable"
 
     def __post_init__(self) -> None:

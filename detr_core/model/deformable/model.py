@@ -44,7 +44,7 @@ class DeformableDetr(Detector):
         self.num_classes = num_classes
         backbone = Backbone(config.backbone)
         self.backbone = nn.Sequential(backbone)
-        self.positions = SinePositions(config.width // 2, before_end=0.5 if config.positions == "cell_centers" else 0.0)
+        self.positions = SinePositions(config.width // 2, before_end=0.5 if config.encoded_point == "center" else 0.0)
         channels = [backbone.channels[stage - 1] for stage in config.stages]
         self.input_proj = nn.ModuleList(_projection(inputs, config.width, 1, 1) for inputs in channels)
         for extra in range(config.levels - len(channels)):

@@ -129,7 +129,7 @@ def _inferred(shapes: Shapes, arguments: Mapping[str, Any], dilation: bool) -> D
             "pre_norm": False,
             "refine": two_stage or any(key.startswith("transformer.decoder.bbox_embed.") for key in shapes),
             "two_stage": two_stage,
-            "positions": "cell_centers",
+            "encoded_point": "center",
         },
         "args",
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 from rich.console import Console
@@ -28,6 +29,7 @@ from flows.profile.paths import PARAMS, ROOT
 from flows.profile.settings import load
 from tests.check.datasets import change, write_whole
 from tests.conftest import read_parameters
+from tests.model import test_deformable_published as deformable
 
 NAME = "adopted-by-a-test"
 
@@ -170,6 +172,31 @@ def test_a_detector_that_is_not_known_or_is_the_checkpoints(tmp_path: Path, para
     made(root)
     with pytest.raises(ConfigError, match=r"training\.baselines in .* \(none\), found 'deformable'"):
         adoption.adopt(root, "another", like=NAME, val_share=0.25, detector="deformable")
+
+
+@pytest.mark.parametrize("like", ["demo", "coco"])
+def test_a_checkpoint_of_deformable_detr_gets_the_recipe_of_its_kind(tmp_path: Path, params: Path, like: str) -> None:
+    root = write_whole(tmp_path / "data")
+    (root / "dataset.json").unlink()
+    torch.save({"model": deformable.published(deformable.TWO_STAGE)}, tmp_path / "two_stage.pth")
+    made(root, like=like, start=Start(str(tmp_path / "two_stage.pth"), None))
+    profile, recipe = load(NAME), settings.variants(load(like), "baselines")["deformable"]
+    assert profile.detector == dataclasses.replace(deformable.TWO_STAGE, queries=300)
+    assert profile.train_detection.init is not None
+    assert profile.train_detection.loss == recipe.train_detection.loss
+    assert profile.train_detection.optimizer == recipe.train_detection.optimizer
+    assert profile.train_panoptic is None
+    assert yaml.safe_load((params / NAME / "profile.yaml").read_text())["kind"] == "deformable"
+
+
+def test_a_checkpoint_of_a_kind_that_the_recipe_lacks_is_refused(tmp_path: Path, params: Path) -> None:
+    root = write_whole(tmp_path / "data")
+    (root / "dataset.json").unlink()
+    made(root)  # which has no study of baselines
+    torch.save({"model": deformable.published()}, tmp_path / "a.pth")
+    expected = "--checkpoint: expected a detector of the profile's kind 'detr', or of a kind in training.baselines in "
+    with pytest.raises(ConfigError, match=rf"{expected}.*{NAME}\.studies\.yaml, whose recipe fits it, found 'deformable'"):
+        adoption.adopt(root, "another", like=NAME, val_share=0.25, start=Start(str(tmp_path / "a.pth"), None))
 
 
 def test_a_recipe_that_makes_no_sense_is_told_before_any_work(tmp_path: Path, params: Path) -> None:
