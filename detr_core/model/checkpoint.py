@@ -102,7 +102,6 @@ def export_checkpoint(checkpoint: Checkpoint, path: Path, layout: str | None = N
     detector.
     """
     row = layout_for(checkpoint.model.config.kind, layout)
-    assert row.write is not None, "expected a layout that can be written"
     content = row.write(checkpoint.model, checkpoint.categories, checkpoint.meta.get("source", {}), str(path))
     content |= {name: checkpoint.meta[name] for name in EXPORTED if name in checkpoint.meta}
     (write_safetensors if row.safetensors else write_atomically)(path, content)

@@ -19,6 +19,9 @@ Read = tuple["Detector", tuple[Category, ...], dict[str, Any]]
 """What reading a file gives: the detector on the CPU, its categories, and what the file was like, for writing it again."""
 
 
+Source = Mapping[str, Any]
+
+
 @dataclass(frozen=True)
 class Layout:
     """A layout of the checkpoints of one kind of detector.
@@ -27,7 +30,7 @@ class Layout:
     recognised: returns whether the names of a file's weights are those of the layout. read: called with the content of the file,
     the path of the file, and whether the detector is a DC5 model (None takes this from the file). write: called with the
     detector, its categories, what `read` returned about the file that it was read from, and the path for errors; returns the
-    content of a file; None if the layout is only read. Both raise CheckpointError. safetensors: whether it is written as a
+    content of a file; Both raise CheckpointError. safetensors: whether it is written as a
     safetensors file; every layout can be read from one.
     """
 
@@ -36,7 +39,7 @@ class Layout:
     title: str
     recognised: Callable[[Sequence[str]], bool]
     read: Callable[[Mapping[str, Any], str, bool | None], Read]
-    write: Callable[[Any, Sequence[Category], Mapping[str, Any], str], dict[str, Any]] | None
+    write: Callable[[Any, Sequence[Category], Source, str], dict[str, Any]]
     safetensors: bool = False
 
 
@@ -50,7 +53,7 @@ def _read_published(content: Mapping[str, Any], file: str, dilation: bool | None
     return *from_published(content, file, dilation), {}
 
 
-def _write_published(model: Any, categories: Sequence[Category], source: Mapping[str, Any], file: str) -> dict[str, Any]:
+def _write_published(model: Any, categories: Sequence[Category], source: Source, file: str) -> dict[str, Any]:
     from detr_core.model.detr.published import to_published
 
     return to_published(model, categories, file)
@@ -66,6 +69,28 @@ def _read_published_deformable(content: Mapping[str, Any], file: str, dilation: 
     return *from_published(content, file, dilation), {}
 
 
+def _write_published_deformable(model: Any, categories: Sequence[Category], source: Source, file: str) -> dict[str, Any]:
+    from detr_core.model.deformable.published import to_published
+
+    return to_published(model, categories, file)
+
+
+def _is_hugging_face_deformable(names: Iterable[str]) -> bool:
+    return any(name.startswith("model.") and name.endswith(("level_embed", "sampling_offsets.weight")) for name in names)
+
+
+def _read_hugging_face_deformable(content: Mapping[str, Any], file: str, dilation: bool | None) -> Read:
+    from detr_core.model.deformable.hugging_face import from_hugging_face
+
+    return from_hugging_face(content, file, dilation)
+
+
+def _write_hugging_face_deformable(model: Any, categories: Sequence[Category], source: Source, file: str) -> dict[str, Any]:
+    from detr_core.model.deformable.hugging_face import to_hugging_face
+
+    return to_hugging_face(model, categories, source, file)
+
+
 def _is_hugging_face_detr(names: Iterable[str]) -> bool:
     return any(name.removeprefix("detr.").startswith("class_labels_classifier.") for name in names)
 
@@ -76,7 +101,7 @@ def _read_hugging_face_detr(content: Mapping[str, Any], file: str, dilation: boo
     return from_hugging_face(content, file, dilation)
 
 
-def _write_hugging_face_detr(model: Any, categories: Sequence[Category], source: Mapping[str, Any], file: str) -> dict[str, Any]:
+def _write_hugging_face_detr(model: Any, categories: Sequence[Category], source: Source, file: str) -> dict[str, Any]:
     from detr_core.model.detr.hugging_face import to_hugging_face
 
     return to_hugging_face(model, categories, source, file)
@@ -92,7 +117,7 @@ def _read_torchvision_masks(content: Mapping[str, Any], file: str, dilation: boo
     return from_torchvision(content, file, dilation)
 
 
-def _write_torchvision_masks(model: Any, categories: Sequence[Category], source: Mapping[str, Any], file: str) -> dict[str, Any]:
+def _write_torchvision_masks(model: Any, categories: Sequence[Category], source: Source, file: str) -> dict[str, Any]:
     from detr_core.model.mask_rcnn.torchvision_layout import to_torchvision
 
     return to_torchvision(model, categories, source, file)
@@ -108,14 +133,14 @@ def _read_torchvision(content: Mapping[str, Any], file: str, dilation: bool | No
     return from_torchvision(content, file, dilation)
 
 
-def _write_torchvision(model: Any, categories: Sequence[Category], source: Mapping[str, Any], file: str) -> dict[str, Any]:
+def _write_torchvision(model: Any, categories: Sequence[Category], source: Source, file: str) -> dict[str, Any]:
     from detr_core.model.faster_rcnn.torchvision_layout import to_torchvision
 
     return to_torchvision(model, categories, source, file)
 
 
 # The first row that fits a file is used, because the published names of DETR are some of those of Deformable DETR, and those of
-# Faster R-CNN some of Mask R-CNN's. The first row of a kind that can be written is the layout that an export has by default.
+# Faster R-CNN some of Mask R-CNN's. The first row of a kind is the layout that an export has by default.
 LAYOUTS = (
     Layout(
         name="published",
@@ -123,7 +148,7 @@ LAYOUTS = (
         title="a published Deformable DETR",
         recognised=_is_published_deformable,
         read=_read_published_deformable,
-        write=None,
+        write=_write_published_deformable,
     ),
     Layout(
         name="published",
@@ -140,6 +165,15 @@ LAYOUTS = (
         recognised=_is_hugging_face_detr,
         read=_read_hugging_face_detr,
         write=_write_hugging_face_detr,
+        safetensors=True,
+    ),
+    Layout(
+        name="hugging-face",
+        kind="deformable",
+        title="a Deformable DETR of Hugging Face's transformers",
+        recognised=_is_hugging_face_deformable,
+        read=_read_hugging_face_deformable,
+        write=_write_hugging_face_deformable,
         safetensors=True,
     ),
     Layout(
@@ -171,9 +205,9 @@ def layout_for(kind: str, name: str | None) -> Layout:
 
     Raises ConfigError, which lists the layouts of the kind, if there is none of this name.
     """
-    written = [layout for layout in LAYOUTS if layout.kind == kind and layout.write is not None]
-    fitting = [layout for layout in written if name in (None, layout.name)]
+    of_kind = [layout for layout in LAYOUTS if layout.kind == kind]
+    fitting = [layout for layout in of_kind if name in (None, layout.name)]
     if not fitting:
-        known = ", ".join(repr(layout.name) for layout in written) or "none"
+        known = ", ".join(repr(layout.name) for layout in of_kind) or "none"
         raise ConfigError(f"--layout: expected a layout for detectors of kind {kind!r} ({known}), found {name!r}")
     return fitting[0]

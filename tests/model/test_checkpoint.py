@@ -130,7 +130,7 @@ def test_another_kind_of_file(tmp_path: Path) -> None:
     keys = "8 keys, first 'neck.0.weight', 'neck.1.weight', 'neck.2.weight'; by their beginnings: neck (4), head (4)"
     cases = {
         "loose": (state, f"found {keys}"),
-        "inside": ({"model": state, "step": 3}, f"found {keys}"),
+        "inside": ({"model": state, "step": 3}, f"by their beginnings: model (1), step (1); 'model' holds {keys}"),
         "other": ({"state_dict": state}, f"first 'state_dict'; by their beginnings: state_dict (1); 'state_dict' holds {keys}"),
         "list": ([1, 2], "found a list"),
         "empty": ({}, "found a mapping without keys"),

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from detr_core.model.checkpoint import export_checkpoint, load_checkpoint, save_checkpoint
+from detr_core.model.deformable.config import DeformableConfig
 from tests.model.random_weights import randomised
 
 transformers = pytest.importorskip("transformers", reason="the library whose outputs are compared is not installed")
@@ -123,3 +124,66 @@ def test_the_library_reads_what_is_written(tmp_path: Path) -> None:
     again = transformers.DetrForObjectDetection.from_pretrained(tmp_path / "theirs").eval()
     images, padding = padded_images()
     close(checkpoint.model(images, padding).logits[-1], again(pixel_values=images, pixel_mask=(~padding).long()).logits)
+
+
+def their_deformable(**changes: Any) -> Any:
+    """Returns a small Deformable DETR of the library with random weights, also of its heads, and in eval mode."""
+    values: dict[str, Any] = {"d_model": 64, "encoder_layers": 1, "decoder_layers": 2, "num_queries": 7, "num_labels": 5}
+    values |= {"encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "backbone_config": timm_resnet(out_indices=[2, 3, 4])}
+    torch.manual_seed(0)
+    model = transformers.DeformableDetrForObjectDetection(transformers.DeformableDetrConfig(**values | changes))
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if "bbox_embed" in name or "sampling_offsets" in name:  # new ones are zero, or alike
+                value.copy_(torch.randn(value.shape) * (0.1 if value.dim() > 1 else 0.5))
+    return randomised(model)
+
+
+DEFORMABLES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "refine": {"with_box_refine": True},
+    "two stage": {"with_box_refine": True, "two_stage": True, "two_stage_num_proposals": 6},
+    "single scale": {"num_feature_levels": 1, "backbone_config": timm_resnet(out_indices=[4])},
+    "dc5": {
+        "num_feature_levels": 1,
+        "backbone_config": timm_resnet("resnet50", out_indices=[4], output_stride=16),
+        "dilation": True,
+    },
+    "own resnet": {"backbone_config": {**OWN_RESNET, "out_features": ["stage2", "stage3", "stage4"]}},
+    "four heads": {"encoder_attention_heads": 4, "decoder_attention_heads": 4},
+    "coco's classes": {"num_labels": 91},
+}
+
+
+@pytest.mark.parametrize("name", DEFORMABLES)
+@torch.inference_mode()
+def test_outputs_of_deformable_detr_and_what_is_written(name: str, tmp_path: Path) -> None:
+    theirs = their_deformable(**DEFORMABLES[name])
+    file = saved(theirs, tmp_path / "theirs")
+    checkpoint = load_checkpoint(file, CPU)
+    config = checkpoint.model.config
+    assert isinstance(config, DeformableConfig)
+    assert (config.refine, config.two_stage) == ("with_box_refine" in DEFORMABLES[name], "two_stage" in DEFORMABLES[name])
+    images, padding = padded_images()
+    expected = theirs(pixel_values=images, pixel_mask=(~padding).long())
+    output = checkpoint.model(images, padding)
+    close(output.logits[-1], expected.logits)
+    close(output.boxes[-1], expected.pred_boxes)
+
+    export_checkpoint(checkpoint, tmp_path / "out.safetensors", "hugging-face")
+    assert same(tmp_path / "out.safetensors", file)
+    back = load_checkpoint(tmp_path / "out.safetensors", CPU)
+    assert (back.model.config, back.categories, back.meta) == (checkpoint.model.config, checkpoint.categories, checkpoint.meta)
+
+
+@pytest.mark.parametrize("name", ["plain", "refine", "two stage"])
+@torch.inference_mode()
+def test_the_library_reads_a_deformable_detr_of_this_project(name: str, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(saved(their_deformable(**DEFORMABLES[name]), tmp_path / "theirs"), CPU)
+    del checkpoint.meta["source"]  # as after a training
+    export_checkpoint(checkpoint, tmp_path / "theirs/model.safetensors", "hugging-face")
+    again = transformers.DeformableDetrForObjectDetection.from_pretrained(tmp_path / "theirs").eval()
+    images, padding = padded_images()
+    output, theirs = checkpoint.model(images, padding), again(pixel_values=images, pixel_mask=(~padding).long())
+    close(output.logits[-1], theirs.logits)
+    close(output.boxes[-1], theirs.pred_boxes)

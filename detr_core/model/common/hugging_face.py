@@ -66,6 +66,18 @@ def configuration(file: str, model_type: str) -> dict[str, Any]:
     return dict(content)
 
 
+def attention_heads(config: Mapping[str, Any], file: str) -> int | None:
+    """Returns the number of attention heads in config.json, None if it does not say so.
+
+    Raises CheckpointError if the encoder and the decoder have different numbers. file: the file of weights.
+    """
+    heads = {config[field] for field in ("encoder_attention_heads", "decoder_attention_heads") if field in config}
+    if len(heads) > 1:
+        where = Path(file).with_name(CONFIGURATION)
+        raise CheckpointError(f"{where}: expected the same number of heads in all attention layers, found {sorted(heads)}")
+    return heads.pop() if heads else None
+
+
 def class_names(config: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     """Returns the categories that `id2label` in config.json gives names; None without names of its own.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from detr_core.coco import coco_categories
 from detr_core.config import ConfigError
+from detr_core.model.common.detector import Detector
 from detr_core.model.common.files import CheckpointError, PlainArguments
 from detr_core.structures import Category
 
@@ -139,6 +140,26 @@ def categories_of(entries: Any, classes: int) -> tuple[Category, ...]:
         return tuple(Category(index, "", True) for index in range(classes))
     coco = coco_categories()
     return tuple(coco.get(index, Category(index, f"unused {index}", False, used=False)) for index in range(classes))
+
+
+def require_kept(
+    model: Detector,
+    content: Mapping[str, Any],
+    file: str,
+    read: Callable[[Mapping[str, Any], str, bool | None], tuple[Any, ...]],
+    hint: str,
+) -> None:
+    """Raises CheckpointError, with the hint, if a value of the detector would be lost in a file with this content.
+
+    read: reads the content again. hint: which detectors the layout of the file supports.
+    """
+    try:
+        back: Detector = read(content, file, None)[0]
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; {hint}") from None
+    ours, theirs = model.architecture(), back.architecture()
+    if lost := [field for field in ours if ours[field] != theirs.get(field)]:
+        raise CheckpointError(f"{file}: {', '.join(f'{field} {ours[field]!r}' for field in lost)} would be lost; {hint}")
 
 
 def _category(entry: Any) -> Category:

@@ -14,8 +14,8 @@ from typing import Any
 from detr_core.model.common.files import CheckpointError
 from detr_core.model.common.hugging_face import (
     BACKBONE,
-    CONFIGURATION,
     BackboneLibrary,
+    attention_heads,
     backbone_library,
     backbone_names,
     class_names,
@@ -96,11 +96,6 @@ def _names(mask_head: bool, backbone: BackboneLibrary) -> Names:
 
 def _arguments(config: Mapping[str, Any], file: str) -> dict[str, Any]:
     # Returns what config.json says, under the names of the published argument namespace.
-    heads = {config[field] for field in ("encoder_attention_heads", "decoder_attention_heads") if field in config}
-    if len(heads) > 1:
-        where = Path(file).with_name(CONFIGURATION)
-        raise CheckpointError(
-            f"{where}: expected as many attention heads in the encoder as in the decoder, found {sorted(heads)}"
-        )
-    arguments: dict[str, Any] = {"nheads": heads.pop()} if heads else {}
+    heads = attention_heads(config, file)
+    arguments: dict[str, Any] = {} if heads is None else {"nheads": heads}
     return arguments | {name: config[name] for name in ("dropout", "dilation") if name in config}

@@ -25,13 +25,14 @@ from detr_core.model.common.published import (
     categories_of,
     count,
     dilation_of,
+    require_kept,
     require_numbers,
     require_same,
     resnet_of,
     state_of,
 )
 from detr_core.model.common.weight_names import Names
-from detr_core.model.detr.config import DetrConfig, architecture
+from detr_core.model.detr.config import DetrConfig
 from detr_core.model.detr.model import Detr
 from detr_core.structures import Category
 
@@ -111,14 +112,7 @@ def exported(
     }
     if model.has_mask_head and model.attention_maps != "published":
         raise CheckpointError(f"{file}: attention_maps {model.attention_maps!r} would be lost; {hint}")
-    try:
-        back: Detr = read(content, file, None)[0]
-    except CheckpointError as error:
-        raise CheckpointError(f"{error}; {hint}") from None
-    ours, theirs = architecture(config), architecture(back.config)
-    lost = [field for field in ours if ours[field] != theirs.get(field)]
-    if lost:
-        raise CheckpointError(f"{file}: {', '.join(f'{field} {ours[field]!r}' for field in lost)} would be lost; {hint}")
+    require_kept(model, content, file, read, hint)
     return content
 
 

@@ -21,7 +21,16 @@ from detr_core.coco import coco_categories
 from detr_core.config import ConfigError, as_dict, build
 from detr_core.model.common.config import BackboneConfig
 from detr_core.model.common.files import CheckpointError
-from detr_core.model.common.published import Shapes, agreed, categories_of, count, require_numbers, require_same, resnet_of
+from detr_core.model.common.published import (
+    Shapes,
+    agreed,
+    categories_of,
+    count,
+    require_kept,
+    require_numbers,
+    require_same,
+    resnet_of,
+)
 from detr_core.model.common.weight_names import Names
 from detr_core.model.faster_rcnn.config import FasterRcnnConfig
 from detr_core.model.faster_rcnn.model import FasterRcnn
@@ -121,13 +130,7 @@ def written(
         "args": as_plain(told),
         "categories": [asdict(category) for category in categories],
     }
-    try:
-        back, _, _ = read_again(content, file, None)
-    except CheckpointError as error:
-        raise CheckpointError(f"{error}; {_HINT}") from None
-    ours, theirs = model.architecture(), back.architecture()
-    if lost := [field for field in ours if ours[field] != theirs.get(field)]:
-        raise CheckpointError(f"{file}: {', '.join(f'{field} {ours[field]!r}' for field in lost)} would be lost; {_HINT}")
+    require_kept(model, content, file, read_again, _HINT)
     return content
 
 
