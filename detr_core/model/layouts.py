@@ -206,8 +206,13 @@ def layout_for(kind: str, name: str | None) -> Layout:
     Raises ConfigError, which lists the layouts of the kind, if there is none of this name.
     """
     of_kind = [layout for layout in LAYOUTS if layout.kind == kind]
+    if not of_kind:
+        kinds = " or ".join(dict.fromkeys(repr(layout.kind) for layout in LAYOUTS))
+        raise ConfigError(
+            f"--checkpoint: expected a detector of kind {kinds}, found {kind!r}, which has no layout from elsewhere"
+        )
     fitting = [layout for layout in of_kind if name in (None, layout.name)]
     if not fitting:
-        known = ", ".join(repr(layout.name) for layout in of_kind) or "none"
-        raise ConfigError(f"--layout: expected a layout for detectors of kind {kind!r} ({known}), found {name!r}")
+        known = " or ".join(repr(layout.name) for layout in of_kind)
+        raise ConfigError(f"--layout: expected {known} for a detector of kind {kind!r}, found {name!r}")
     return fitting[0]

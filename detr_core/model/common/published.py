@@ -23,6 +23,8 @@ from detr_core.structures import Category
 
 COCO_CLASSES = (91, 250)  # of the published detectors and panoptic models: COCO's highest category id + 1, or more
 
+_LISTED = 20  # this number of wrong weights is listed in an error
+
 # name -> (number of blocks of each stage, whether they are bottlenecks of three convolutions)
 _RESNETS = {
     "resnet18": ((2, 2, 2, 2), False),
@@ -107,21 +109,31 @@ def agreed(shapes: Shapes, places: Sequence[tuple[str, int]], *published: int) -
 
 
 def require_same(file: str, expected: Mapping[str, Tensor], state: Mapping[str, Tensor], detector: str) -> None:
-    """Raises CheckpointError, which names every weight that is missing, unknown or has another shape than expected.
+    """Raises CheckpointError, which names the weights that are missing, unknown or have another shape than expected.
 
-    expected: weights with the expected names and shapes, which can be on the meta device. detector: what the weights should
-    belong to, such as 'a published DETR'.
+    If there are more than 20 of a sort, as with another backbone, the error names the first ones and counts the others. expected:
+    weights with the expected names and shapes, which can be on the meta device. detector: what the weights should belong to, such
+    as 'a published DETR'.
     """
     problems = []
     if missing := [key for key in expected if key not in state]:
-        problems.append(f"missing {', '.join(missing)}")
+        problems.append(f"missing {_listed(missing, ', ')}")
     if unknown := [key for key in state if key not in expected]:
-        problems.append(f"unknown {', '.join(unknown)}")
-    for key, value in expected.items():
-        if key in state and state[key].shape != value.shape:
-            problems.append(f"{key}: expected shape {list(value.shape)}, found {list(state[key].shape)}")
+        problems.append(f"unknown {_listed(unknown, ', ')}")
+    shapes = [
+        f"{key}: expected shape {list(value.shape)}, found {list(state[key].shape)}"
+        for key, value in expected.items()
+        if key in state and state[key].shape != value.shape
+    ]
+    if shapes:
+        problems.append(_listed(shapes, "; "))
     if problems:
         raise CheckpointError(f"{file}: the weights are not those of {detector}: {'; '.join(problems)}")
+
+
+def _listed(names: Sequence[str], separator: str) -> str:
+    others = f"{separator}and {len(names) - _LISTED} others" if len(names) > _LISTED else ""
+    return separator.join(names[:_LISTED]) + others
 
 
 def categories_of(entries: Any, classes: int) -> tuple[Category, ...]:
