@@ -157,7 +157,7 @@ def _from_elsewhere(content: Any, path: Path, dilation: bool | None) -> Checkpoi
     if layout is None:
         known = ", ".join(row.title for row in LAYOUTS)
         expected = f"expected a checkpoint of this project (format {FORMAT!r}), or one of {known}"
-        raise CheckpointError(f"{path}: {expected}; found {description(content)}")
+        raise CheckpointError(f"{path}: {expected}; found {description(state if len(whole) == 1 else whole)}")
     model, categories, source = layout.read(whole, str(path), dilation)
     meta = {name: whole[name] for name in EXPORTED if name in whole} | ({"source": source} if source else {})
     return Checkpoint(model, categories, meta)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from detr_core.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from detr_core.model.detr.model import Detr
@@ -104,6 +105,29 @@ def test_cut_short(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(CheckpointError, match=r"short\.pt: expected a checkpoint, found a truncated one"):
         load_checkpoint(path, CPU)
+
+
+@pytest.mark.parametrize("kept", [0, 5, 40, -1])
+def test_a_truncated_safetensors_file(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({"model.input_projection.weight": torch.zeros(200)}, path, {"format": "pt"})
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(
+        CheckpointError, match=r"model\.safetensors: expected a complete safetensors file, found \d+ bytes of a trunc"
+    ):
+        load_checkpoint(path, CPU)
+
+
+def test_a_safetensors_file_is_known_by_its_content(tmp_path: Path) -> None:
+    save_file({"neck.weight": torch.zeros(2)}, tmp_path / "weights.bin")
+    with pytest.raises(CheckpointError, match=r"found 1 key, first 'neck\.weight'"):
+        load_checkpoint(tmp_path / "weights.bin", CPU)
+
+
+def test_plain_values_of_a_safetensors_file_that_are_no_json(tmp_path: Path) -> None:
+    save_file({"neck.weight": torch.zeros(2)}, tmp_path / "a.safetensors", {"detr-workbench": "{"})
+    with pytest.raises(CheckpointError, match=r"a\.safetensors: detr-workbench: expected JSON in the file's header"):
+        load_checkpoint(tmp_path / "a.safetensors", CPU)
 
 
 class Hostile:

@@ -78,8 +78,8 @@ def _safetensors_content(path: Path, device: torch.device) -> dict[str, Any]:
             texts = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, which is no mapping
     except SafetensorError as error:
-        expected = f"expected a complete safetensors file of {path.stat().st_size} bytes"
-        raise CheckpointError(f"{path}: {expected}, found a truncated or damaged one ({error}); copy it again") from None
+        found = f"found {path.stat().st_size} bytes of a truncated or damaged one ({error})"
+        raise CheckpointError(f"{path}: expected a complete safetensors file, {found}; copy it again") from None
     try:
         plain = json.loads(texts.get(_PLAIN_VALUES, "{}"))
     except ValueError as error:
