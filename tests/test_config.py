@@ -61,7 +61,7 @@ def test_a_profile_of_every_kind(kind: str) -> None:
         ({"backbone": DILATED}, "a.yaml: backbone.dilation: expected false with several levels, which halve in size, found True"),
     ],
 )
-def test_a_deformable_detector_that_makes_no_sense(change: dict[str, Any], error: str) -> None:
+def test_an_invalid_deformable_detector_is_refused(change: dict[str, Any], error: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(error)):
         detector_config(DEFORMABLE["detector"] | change, "a.yaml")
 
@@ -101,7 +101,7 @@ def test_without_a_kind() -> None:
         (FASTER_RCNN_DC5, {"training_proposals": 0}, "training_proposals: expected 1 or more, found 0"),
     ],
 )
-def test_a_faster_rcnn_that_makes_no_sense(recipe: dict[str, Any], change: dict[str, Any], error: str) -> None:
+def test_an_invalid_faster_rcnn_is_refused(recipe: dict[str, Any], change: dict[str, Any], error: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(f"a.yaml: {error}")):
         detector_config(recipe["detector"] | change, "a.yaml")
 

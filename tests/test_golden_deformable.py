@@ -1,4 +1,4 @@
-"""Golden cases of Deformable DETR and of its loss, in the folder and with the tolerance of tests/test_golden.py."""
+"""Golden cases of Deformable DETR and of its loss, in the folder and with the tolerance of tests/golden_cases.py."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from detr_core.model.common.config import BackboneConfig
 from detr_core.model.deformable.config import DeformableConfig
 from detr_core.model.deformable.published import from_published, published_state
 from detr_core.structures import Proposals, Target
-from tests.test_golden import cases, close, golden_images, golden_weight
+from tests.golden_cases import cases, close, golden_images, golden_weight
 
 
 def architecture(golden: Any) -> DeformableConfig:

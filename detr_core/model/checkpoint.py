@@ -86,11 +86,11 @@ def load_checkpoint(path: Path, device: torch.device, dilation: bool | None = No
     Raises CheckpointError for a file that is missing, can't be read without running code, or doesn't fit its own configuration.
     """
     content = read_content(path, torch.device("cpu"))
-    ours = isinstance(content, dict) and content.get("format") == FORMAT
-    checkpoint = _from_ours(content, path) if ours else _from_elsewhere(content, path, dilation)
-    has = checkpoint.model.config.backbone.dilation
-    if dilation is not None and dilation != has:
-        raise CheckpointError(f"{path}: detector.backbone.dilation: expected {dilation}, as requested, found {has}")
+    own = isinstance(content, dict) and content.get("format") == FORMAT
+    checkpoint = _from_project_format(content, path) if own else _from_elsewhere(content, path, dilation)
+    actual = checkpoint.model.config.backbone.dilation
+    if dilation is not None and dilation != actual:
+        raise CheckpointError(f"{path}: detector.backbone.dilation: expected {dilation}, as requested, found {actual}")
     checkpoint.model.to(device).eval()
     return checkpoint
 
@@ -119,7 +119,7 @@ def as_detr(model: Detector, operation: str, path: Path) -> Detr:
     return model
 
 
-def _from_ours(content: dict[str, Any], path: Path) -> Checkpoint:
+def _from_project_format(content: dict[str, Any], path: Path) -> Checkpoint:
     try:
         config = detector_config(_with_newer_keys(content["detector"]), f"{path}: detector")
         categories = tuple(Category(**category) for category in content["categories"])
@@ -134,7 +134,7 @@ def _from_ours(content: dict[str, Any], path: Path) -> Checkpoint:
 
 
 def _attention_maps(content: Mapping[str, Any]) -> Any:
-    """Returns the kind of attention maps in a checkpoint, as it is called now; None without a mask head."""
+    """Returns the kind of attention maps in a checkpoint, under its present name; None without a mask head."""
     if not content["mask_head"]:
         return None
     maps = content.get("attention_maps", "published")  # checkpoints older than this choice do not name it
@@ -164,7 +164,7 @@ def _from_elsewhere(content: Any, path: Path, dilation: bool | None) -> Checkpoi
 
 
 def load_checkpoint_of(path: Path, profile: str, device: torch.device) -> Checkpoint:
-    """Returns the detector in `path`, on `device`. Raises CheckpointError if it can't be read or is another profile's."""
+    """Returns the detector in `path`, on `device`. Raises CheckpointError if it can't be read or belongs to another profile."""
     checkpoint = load_checkpoint(path, device)
     owner = checkpoint.meta.get("profile")
     if owner != profile:

@@ -37,28 +37,29 @@ def start_from(model: Detector, categories: tuple[Category, ...], checkpoint: Ch
         if weight is not None:
             state[name] = weight
     model.load_state_dict(state, strict=False)
-    used = sum(category.used for category in checkpoint.categories)
+    class_count = sum(category.used for category in checkpoint.categories)
     if rows is None:
         classes = counted(len(categories), "class", "classes")
-        return f"the class head is new, for {classes}; all other weights come from the checkpoint, which had {used}"
-    return f"all weights come from the checkpoint; the class head keeps its {counted(used, 'class', 'classes')}"
+        return f"the class head is new, for {classes}; all other weights come from the checkpoint, which had {class_count}"
+    return f"all weights come from the checkpoint; the class head keeps its {counted(class_count, 'class', 'classes')}"
 
 
 def _class_rows(categories: tuple[Category, ...], checkpoint: Checkpoint) -> torch.Tensor | None:
-    theirs = {category: row for row, category in enumerate(checkpoint.categories) if category.used}
-    if set(categories) != set(theirs):
+    row_of = {category: row for row, category in enumerate(checkpoint.categories) if category.used}
+    if set(categories) != set(row_of):
         return None
-    return torch.tensor([theirs[category] for category in categories])
+    return torch.tensor([row_of[category] for category in categories])
 
 
-def _require_same_architecture(model: Detector, other: Detector) -> None:
-    ours, theirs = {"kind": model.config.kind}, {"kind": other.config.kind}
-    if ours == theirs:
-        ours, theirs = model.architecture(), other.architecture()
+def _require_same_architecture(model: Detector, checkpoint_model: Detector) -> None:
+    fields, checkpoint_fields = {"kind": model.config.kind}, {"kind": checkpoint_model.config.kind}
+    if fields == checkpoint_fields:
+        fields, checkpoint_fields = model.architecture(), checkpoint_model.architecture()
     differing = [
-        f"detector.{field}: expected {theirs.get(field)!r}, the value of the checkpoint of init, found {ours.get(field)!r}"
-        for field in sorted(ours.keys() | theirs.keys())
-        if ours.get(field) != theirs.get(field)
+        f"detector.{field}: expected {checkpoint_fields.get(field)!r}, the value of the checkpoint of init, "
+        f"found {fields.get(field)!r}"
+        for field in sorted(fields.keys() | checkpoint_fields.keys())
+        if fields.get(field) != checkpoint_fields.get(field)
     ]
     if differing:
         raise ConfigError("; ".join(differing))

@@ -14,22 +14,25 @@ import torch
 from safetensors.torch import load_file
 
 from detr_core.config import as_dict
+from detr_core.distributed import ProcessContext
 from detr_core.model.checkpoint import Checkpoint, export_checkpoint, load_checkpoint
 from detr_core.model.detr.config import DetrConfig
 from detr_core.model.faster_rcnn.config import FasterRcnnConfig
 from detr_core.model.mask_rcnn.config import MaskRcnnConfig
 from detr_core.model.spec import AnyDetectorConfig, build_detector
-from detr_core.reporter import Memory, Silent
+from detr_core.reporter import Silent
 from detr_core.sources.scenes import generate_scenes
 from detr_core.structures import Category
 from flows import evaluate, export, predict
 from tests.conftest import Trained
-from tests.flows.test_predict import ALONE, CPU, SMALL, command, fine_tuning, well_formed
+from tests.flows.test_fine_tuning import fine_tuning
+from tests.flows.test_predict import CPU, SMALL, command, well_formed
 from tests.jobs.training_process import carry_out
 from tests.kinds import DEFORMABLE, FASTER_RCNN, MASK_RCNN
 from tests.model.random_weights import randomised
-from tests.model.test_deformable_published import TINY as DEFORMABLE_TINY
-from tests.model.test_published import TINY
+from tests.published_checkpoints import TINY
+from tests.published_deformable import TINY as DEFORMABLE_TINY
+from tests.recording_reporter import RecordingReporter
 from tests.tiny_detector import SCENES
 
 SMALL_REGIONS = {"stages": (1, 2, 3, 4), "width": 32, "anchors": (16.0, 32.0, 64.0, 96.0, 128.0), "proposals": 30}
@@ -91,10 +94,10 @@ def test_fine_tuning(name: str, tmp_path: Path) -> None:
     file = written(name, tmp_path, list(range(1, 91) if layout == "torchvision" else range(91)))
     data = tmp_path / "data"
     generate_scenes(replace(SCENES, train=4, val=2), 0, data, 1, Silent())
-    job, reporter = fine_tuning(data, tmp_path / "tuned", file), Memory()
+    job, reporter = fine_tuning(data, tmp_path / "tuned", file), RecordingReporter()
     if recipe is not None:
         job = replace(job, config=job.config | {part: recipe[part] for part in ("loss", "optimizer")})
-    carry_out(replace(job, detector=as_dict(config)), ALONE, reporter)
+    carry_out(replace(job, detector=as_dict(config)), ProcessContext(rank=0, size=1, device=CPU), reporter)
     assert any("the class head is new" in message for message in reporter.messages)
     tuned = load_checkpoint(tmp_path / "tuned" / "out" / "checkpoint.pt", CPU)
     source = load_checkpoint(file, CPU).model.state_dict()

@@ -13,10 +13,8 @@ from detr_core.model.common.config import BackboneConfig
 from detr_core.model.deformable.attention import DeformableAttention, Sizes, sampled_sum
 from detr_core.model.deformable.config import DeformableConfig
 from detr_core.model.deformable.model import DeformableDetr, Levels, _centers, _valid_share
-from detr_core.model.deformable.two_stage import anchor_boxes
-from detr_core.structures import Proposals
+from tests.model.batches import images, require_same_output_alone_and_in_a_batch
 from tests.model.gradients import weights_without_gradient
-from tests.model.test_detr import images
 
 SMALL = DeformableConfig(
     backbone=BackboneConfig("small", dilation=False, weights=None, norm="group", frozen_stages=0),
@@ -156,7 +154,7 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS.keys())
-def test_every_variant_runs_and_learns_everywhere(config: DeformableConfig) -> None:
+def test_every_variant_runs_and_every_weight_gets_a_gradient(config: DeformableConfig) -> None:
     model = detector(config).train()
     with torch.no_grad():
         for boxes in model.bbox_embed:  # zeros at first, which would hide what is behind them
@@ -226,13 +224,7 @@ def test_padding_changes_nothing(refine: bool, two_stage: bool) -> None:
 @pytest.mark.parametrize("two_stage", [False, True])
 @torch.inference_mode()
 def test_metrics_do_not_depend_on_the_batch(two_stage: bool) -> None:
-    model = detector(replace(SMALL, refine=True, two_stage=two_stage))
-    x, padding = images(3)
-    together = model(x, padding)
-    for i in range(3):
-        alone = model(x[i : i + 1], padding[i : i + 1])
-        torch.testing.assert_close(alone.logits[:, 0], together.logits[:, i], rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(alone.boxes[:, 0], together.boxes[:, i], rtol=1e-4, atol=1e-5)
+    require_same_output_alone_and_in_a_batch(detector(replace(SMALL, refine=True, two_stage=two_stage)))
 
 
 def test_the_encoded_point_is_the_end_or_the_centre_of_a_cell() -> None:
@@ -241,40 +233,3 @@ def test_the_encoded_point_is_the_end_or_the_centre_of_a_cell() -> None:
         model = detector(replace(SMALL, encoded_point=point))  # type: ignore[arg-type]
         first_sine_of_x = model.positions(padding)[0, 32, 0, :3]
         torch.testing.assert_close(first_sine_of_x, (2 * math.pi * torch.tensor(expected)).sin(), rtol=1e-5, atol=1e-5)
-
-
-def test_an_anchor_stands_at_the_centre_of_each_cell_and_doubles_from_level_to_level() -> None:
-    padding = torch.tensor([[False, False, True, False, False, True, True, True, True, False, True]])
-    anchors, usable = anchor_boxes([(3, 3), (1, 2)], torch.tensor([[[2 / 3, 2 / 3], [1 / 2, 1]]]), padding)
-    torch.testing.assert_close(anchors[0, :2], torch.tensor([[0.25, 0.25, 0.05, 0.05], [0.75, 0.25, 0.05, 0.05]]))
-    torch.testing.assert_close(anchors[0, 4], torch.tensor([0.75, 0.75, 0.05, 0.05]))
-    torch.testing.assert_close(anchors[0, 9], torch.tensor([0.5, 0.5, 0.1, 0.1]))
-    assert usable.tolist() == [[True, True, False, True, True, False, False, False, False, True, False]]
-
-
-@pytest.mark.parametrize("columns", [50, 64])
-def test_an_anchor_a_hundredth_from_the_border_is_not_usable_with_and_without_padding(columns: int) -> None:
-    padding = torch.arange(columns)[None] >= 50  # the image has 50 columns: the outer centres are at 0.01 and 0.99
-    _, usable = anchor_boxes([(1, columns)], torch.tensor([[[50 / columns, 1.0]]]), padding)
-    assert usable[0].nonzero()[:, 0].tolist() == list(range(1, 49))
-
-
-@torch.inference_mode()
-def test_the_best_proposals_become_the_queries() -> None:
-    model = detector(replace(SMALL, refine=True, two_stage=True))
-    logits, boxes = torch.randn(2, 30, 3), torch.rand(2, 30, 4)
-    content, position, chosen = model.proposals.best(Proposals(logits, boxes), count=5)
-    for image in range(2):
-        order = logits[image, :, 0].argsort(descending=True)
-        assert torch.equal(chosen[image], boxes[image, order[:5]])
-    assert content.shape == position.shape == (2, 5, 64)
-    output = model(*images())
-    assert output.logits.shape == (2, 2, 5, 3)
-
-
-@torch.inference_mode()
-def test_an_image_with_fewer_positions_than_queries_gives_a_query_for_each() -> None:
-    model = detector(replace(SMALL, stages=(4,), levels=1, refine=True, two_stage=True, queries=50))
-    output = model(torch.randn(1, 3, 48, 24), torch.zeros(1, 48, 24, dtype=torch.bool))
-    assert output.boxes.shape == (2, 1, 8, 4)
-    assert output.boxes.isfinite().all()

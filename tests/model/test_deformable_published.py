@@ -10,36 +10,13 @@ import pytest
 import torch
 
 from detr_core.model.checkpoint import CheckpointError, load_checkpoint
-from detr_core.model.common.config import BackboneConfig
 from detr_core.model.deformable.config import DeformableConfig
 from detr_core.model.deformable.model import DeformableDetr
 from detr_core.model.deformable.published import from_published, published_state
 from detr_core.structures import Category
+from tests.published_deformable import DC5, TINY, TWO_STAGE, published_state_dict
 
 CPU = torch.device("cpu")
-TINY = DeformableConfig(
-    BackboneConfig("resnet18", dilation=False, weights=None, norm="frozen", frozen_stages=2),
-    stages=(2, 3, 4),
-    levels=4,
-    points=4,
-    width=64,
-    heads=8,
-    feed_forward=48,
-    encoder_layers=1,
-    decoder_layers=2,
-    queries=7,
-    dropout=0.1,
-    pre_norm=False,
-    refine=False,
-    encoded_point="center",
-)
-TWO_STAGE = replace(TINY, refine=True, two_stage=True)
-DC5 = replace(TINY, backbone=replace(TINY.backbone, name="resnet50", dilation=True), stages=(4,), levels=1)
-
-
-def published(config: DeformableConfig = TINY, classes: int = 91) -> dict[str, torch.Tensor]:
-    torch.manual_seed(3)
-    return published_state(DeformableDetr(config, classes))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +32,7 @@ def published(config: DeformableConfig = TINY, classes: int = 91) -> dict[str, t
 )
 def test_the_architecture_is_inferred_and_the_weights_are_the_files(config: DeformableConfig) -> None:
     arguments = {"nheads": config.heads, "dropout": config.dropout, "dilation": config.backbone.dilation, "num_queries": 7}
-    state = published(config, classes=12)
+    state = published_state_dict(config, classes=12)
     model, categories = from_published({"model": state, "args": arguments}, "a.pth", None)
     assert model.config == config
     assert categories == tuple(Category(index, "", True) for index in range(12))
@@ -67,13 +44,13 @@ def test_the_architecture_is_inferred_and_the_weights_are_the_files(config: Defo
 
 
 def test_a_state_dict_alone_has_eight_heads_and_300_queries_of_two_stages() -> None:
-    model, categories = from_published(published(TWO_STAGE), "a.pth", None)
+    model, categories = from_published(published_state_dict(TWO_STAGE), "a.pth", None)
     assert model.config == replace(TWO_STAGE, queries=300)
     assert (categories[1].name, categories[12].used, len(categories)) == ("person", False, 91)
 
 
 def test_a_decoder_layer_attends_to_queries_with_the_second_published_norm() -> None:
-    state = published()
+    state = published_state_dict()
     state["transformer.decoder.layers.1.norm2.bias"] = torch.full((64,), 5.0)
     model, _ = from_published(state, "a.pth", None)
     assert torch.equal(model.state_dict()["decoder.1.norm1.bias"], torch.full((64,), 5.0))
@@ -82,12 +59,12 @@ def test_a_decoder_layer_attends_to_queries_with_the_second_published_norm() -> 
 
 def test_dilation_is_the_files_or_asked_for(tmp_path: Path) -> None:
     name = tmp_path / "r50_deformable_detr_single_scale_dc5-checkpoint.pth"
-    torch.save({"model": published(DC5)}, name)
+    torch.save({"model": published_state_dict(DC5)}, name)
     with pytest.raises(CheckpointError, match=r"its name contains DC5.*--dilation"):
         load_checkpoint(name, CPU)
     assert load_checkpoint(name, CPU, dilation=True).model.config == DC5
     with pytest.raises(CheckpointError, match=r"a\.pth: .*backbone\.dilation: expected false with several levels"):
-        from_published(published(replace(TINY, backbone=replace(TINY.backbone, name="resnet50"))), "a.pth", True)
+        from_published(published_state_dict(replace(TINY, backbone=replace(TINY.backbone, name="resnet50"))), "a.pth", True)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +85,7 @@ def test_dilation_is_the_files_or_asked_for(tmp_path: Path) -> None:
     ],
 )
 def test_one_wrong_weight_is_named_alone(name: str, how: str, expected: str) -> None:
-    state: dict[str, Any] = published()
+    state: dict[str, Any] = published_state_dict()
     if how == "missing":
         del state[name]
     elif how == "other values":
@@ -125,4 +102,4 @@ def test_one_wrong_weight_is_named_alone(name: str, how: str, expected: str) -> 
 @pytest.mark.parametrize("arguments", [{"nheads": "8"}, {"nheads": 0}, {"nheads": None}, {"num_queries": 0}, {"dropout": 2}])
 def test_arguments_that_make_no_sense(arguments: dict[str, Any]) -> None:
     with pytest.raises(CheckpointError, match=r"a\.pth: expected a detector that this version supports"):
-        from_published({"model": published(TWO_STAGE), "args": arguments}, "a.pth", None)
+        from_published({"model": published_state_dict(TWO_STAGE), "args": arguments}, "a.pth", None)

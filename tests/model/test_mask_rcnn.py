@@ -23,7 +23,8 @@ from detr_core.model.mask_rcnn.loss import mask_rcnn_losses
 from detr_core.model.mask_rcnn.model import MaskRcnn, pasted
 from detr_core.structures import ImageRegions, RegionOutput, Target
 from tests.model import test_faster_rcnn as faster_rcnn
-from tests.model.test_faster_rcnn import images, target
+from tests.model.batches import images as random_images
+from tests.model.test_faster_rcnn import target
 
 TORCHVISION = MaskRcnnConfig(
     backbone=BackboneConfig("resnet50", dilation=False, weights=None, norm="frozen", frozen_stages=2),
@@ -38,6 +39,11 @@ TORCHVISION = MaskRcnnConfig(
 )
 SPREAD = 0.5  # of the weights of torchvision's class head, with which scores of objects are between 0 and 1
 LOSS = MaskRcnnLossConfig(objectness=1, proposals=1, classification=1, boxes=1, giou=0, masks=1)
+
+
+def images(count: int = 2) -> tuple[Tensor, Tensor]:
+    """Returns random images of 96 x 96 pixels and their padding, of which there is none."""
+    return random_images(count, 96, 96)
 
 
 def with_masks(config: Any) -> MaskRcnnConfig:
@@ -183,13 +189,13 @@ def test_the_mask_loss_of_an_image_is_torchvisions() -> None:
 
 def test_what_is_wanted_of_a_mask_is_the_objects_mask_in_the_box() -> None:
     samples = detector().train().samples(*images(), TARGETS)
-    assert samples.mask_logits.shape == samples.mask_wanted.shape == (len(samples.mask_image), 28, 28)
+    assert samples.mask_logits.shape == samples.mask_targets.shape == (len(samples.mask_image), 28, 28)
     assert len(samples.mask_image) == len(samples.regions.positive_image) > 0
     # Each object is a proposal itself. An ellipse covers pi / 4 of its box.
-    shares = samples.mask_wanted.mean((1, 2))
+    shares = samples.mask_targets.mean((1, 2))
     assert (shares - torch.pi / 4).abs().min() < 0.01
-    assert samples.mask_wanted[:, 14, 14].max() == 1
-    assert samples.mask_wanted[(shares - torch.pi / 4).abs() < 0.01][:, 0, 0].max() == 0
+    assert samples.mask_targets[:, 14, 14].max() == 1
+    assert samples.mask_targets[(shares - torch.pi / 4).abs() < 0.01][:, 0, 0].max() == 0
 
 
 def test_an_object_without_a_mask_teaches_boxes_but_no_mask() -> None:

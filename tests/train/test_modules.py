@@ -15,7 +15,7 @@ from detr_core.model.spec import build_detector, detector_config
 from detr_core.structures import Batch, SigmoidOutput, Target
 from detr_core.train.modules import DetectionTrainingModule
 from tests.kinds import DEFORMABLE_TWO_STAGE
-from tests.model.test_detr import SMALL
+from tests.model.small_detr import SMALL
 
 LOSS = SoftmaxLossConfig(classification=1, l1=5, giou=2, no_object=0.1, auxiliary=True)
 FLOAT = torch.float32
