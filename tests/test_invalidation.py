@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from detr_core.model.spec import KINDS
+from flows.profile.graphs import BUILDS_ON, with_kind
 
 ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "detr_core"
@@ -59,6 +60,7 @@ TABLE: dict[str, set[str]] = {
     "model/checkpoint.py": {T, P, E, A},
     "model/common": {T, P, E, A},
     **{f"model/{kind}": {T, P, E, A} for kind in KINDS},
+    "model/panoptic": {T, P, E, A},  # of the kinds that build on it
     "loss": {T, P},
     "train": {T, P},
     "train_mask_head": {P},
@@ -153,7 +155,7 @@ def decisive(stage: str, kind: str) -> set[str]:
     while pending:
         for path in imported(pending.pop()) - visited:
             name = path_of(path)
-            of_others = [f"model/{other}" for other in KINDS if other != kind]
+            of_others = [f"model/{other}" for other in KINDS if other not in (kind, *KINDS[kind].builds_on)]
             apart = [place for of, place in APART if of == stage]
             if within(name, [*of_others, *apart]) is not None:
                 continue
@@ -170,7 +172,7 @@ def named(stage: str, kind: str) -> list[str]:
     """Returns the paths below detr_core that dvc.yaml names as the code of the stage."""
     code = [name for name in STAGES[stage]["deps"] if "${profile}" not in name]
     assert all(name.startswith("detr_core/") for name in code), "no flow decides a result"
-    return [name.removeprefix("detr_core/").replace("${kind}", kind) for name in code]
+    return [with_kind(name.removeprefix("detr_core/"), kind) for name in code]
 
 
 def modules() -> list[str]:
@@ -185,7 +187,8 @@ def test_the_table_has_every_module_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("module", [module for module in modules() if not module.endswith("__init__.py")])
 def test_a_change_makes_stale_what_the_table_says(module: str) -> None:
-    kind = next((kind for kind in KINDS if module.startswith(f"model/{kind}/")), "detr")
+    folder = module.split("/")[1] if module.startswith("model/") else ""
+    kind = next((kind for kind in KINDS if folder in (kind, *KINDS[kind].builds_on)), "detr")
     row = within(module, TABLE)
     assert row is not None
     stale = {stage for stage in STAGES if within(module, named(stage, kind)) is not None}
@@ -233,3 +236,20 @@ def test_what_must_not_train_a_detector_again() -> None:
         assert within(module, code) is None, module
     for module in ("data/transforms.py", "loss/matcher.py", "model/common/transformer.py", "model/detr/model.py"):
         assert within(module, code) is not None, module
+
+
+def test_there_is_a_place_for_every_folder_that_a_kind_builds_on() -> None:
+    assert max(len(kind.builds_on) for kind in KINDS.values()) == BUILDS_ON
+    for stage in (T, P, E, A):
+        assert {f"detr_core/model/${{builds_on[{place}]}}" for place in range(BUILDS_ON)} <= set(STAGES[stage]["deps"])
+
+
+def test_a_change_of_a_kind_trains_only_the_kinds_again_that_build_on_it() -> None:
+    def retrained(module: str) -> set[str]:
+        assert (CORE / module).is_file()
+        return {kind for kind in KINDS if within(module, named(T, kind)) is not None}
+
+    assert retrained("model/panoptic_fpn/semantic.py") == {"panoptic_fpn"}
+    assert {"mask_rcnn", "panoptic_fpn"} <= retrained("model/mask_rcnn/model.py")
+    assert not {"detr", "deformable", "faster_rcnn"} & retrained("model/mask_rcnn/model.py")
+    assert {"faster_rcnn", "mask_rcnn", "panoptic_fpn"} <= retrained("model/faster_rcnn/model.py")

@@ -47,8 +47,12 @@ def scenes(folder: Path) -> Split:
     return read_dataset(folder)["val"]
 
 
-def dataset_of(split: Split) -> CocoDataset:
-    return CocoDataset(split, "panoptic", masks=False, transform=evaluation_transform(None), seed=0)
+def dataset_of(split: Split, masks: bool = False) -> CocoDataset:
+    return CocoDataset(split, "panoptic", masks=masks, transform=evaluation_transform(None), seed=0)
+
+
+def isthing_of(dataset: CocoDataset) -> list[bool]:
+    return [category.isthing for category in dataset.categories]
 
 
 def detector(categories: Sequence[Category], mask_head: bool, queries: int = 12) -> Detr:

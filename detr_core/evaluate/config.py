@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from detr_core.config import require
@@ -28,17 +28,37 @@ class MergingConfig:
 
 
 @dataclass(frozen=True)
+class PanopticFpnMergingConfig:
+    """Configures how Panoptic FPN merges its instances and its semantic segmentation into one panoptic map.
+
+    The values are those of Detectron2. score: instances below it are dropped. overlap: an instance is dropped if more than this
+    share of it is taken by instances of higher scores. stuff_area: stuff of a class with fewer free pixels than this is dropped.
+    """
+
+    score: float = 0.5
+    overlap: float = 0.5
+    stuff_area: int = 4096
+
+    def __post_init__(self) -> None:
+        require(0 <= self.score <= 1, "score", "a score between 0 and 1", self.score)
+        require(0 <= self.overlap <= 1, "overlap", "a share between 0 and 1", self.overlap)
+        require(self.stuff_area >= 0, "stuff_area", "0 or more pixels", self.stuff_area)
+
+
+@dataclass(frozen=True)
 class EvaluateConfig:
     """Configures the evaluation of the val split.
 
     batch_size: the number of images per forward pass, which have the same size. resize: null leaves images unchanged.
     empty_slot_override: for queries whose best class is no-object, score the second-best class (section 4.1 of the paper).
+    panoptic: the merging of the masks of DETR. panoptic_fpn: the merging of Panoptic FPN, as published if it is not given.
     """
 
     batch_size: int
     resize: ResizeConfig | None
     empty_slot_override: bool
     panoptic: MergingConfig
+    panoptic_fpn: PanopticFpnMergingConfig = field(default=PanopticFpnMergingConfig(), metadata={"optional": True})
 
     def __post_init__(self) -> None:
         require(self.batch_size >= 1, "batch_size", "1 or more", self.batch_size)

@@ -1,8 +1,8 @@
 """Writes the predictions of a detector for a split as COCO result files, and computes the metrics from these files.
 
 An evaluation folder contains `bbox.json` and `segm.json` (COCO results), `panoptic.json` with the PNGs in `panoptic/` (COCO
-panoptic) and, after `evaluate`, `metrics.json`, `per_class.json` and `errors.json`. `segm.json` exists only if the detector has a
-mask head, the panoptic files only if the mask head was not trained on masks of instances.
+panoptic) and, after `evaluate`, `metrics.json`, `per_class.json` and `errors.json`. `segm.json` exists only if the detector
+predicts masks, the panoptic files only if it predicts panoptic maps.
 """
 
 from __future__ import annotations
@@ -14,25 +14,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.fields import category_list, read_content
 from detr_core.data.splits import Split
 from detr_core.distributed import ProcessContext
 from detr_core.evaluate.average_precision import METRICS, Kind, coco_ap, error_breakdown
-from detr_core.evaluate.boxes import Detections, postprocess
+from detr_core.evaluate.boxes import postprocess
 from detr_core.evaluate.config import EvaluateConfig
 from detr_core.evaluate.ground_truth import has_masks, instances
-from detr_core.evaluate.inference import classes_in, forward_pass, query_masks
-from detr_core.evaluate.masks import instance_masks
-from detr_core.evaluate.panoptic import kept_queries, merge
+from detr_core.evaluate.inference import classes_in, forward_pass
 from detr_core.evaluate.panoptic_quality import panoptic_quality
 from detr_core.evaluate.results import box_results, mask_results, panoptic_result, result_rows, things_only
+from detr_core.evaluate.segmentation import Extent, segmentation
 from detr_core.model.checkpoint import Checkpoint
 from detr_core.model.common.detector import Detector
 from detr_core.reporter import Reporter
-from detr_core.structures import Category, SoftmaxOutput, category_labels
+from detr_core.structures import Category, Target, category_labels
 
 
 @torch.inference_mode()
@@ -45,13 +43,13 @@ def predict(
     workers: int,
     reporter: Reporter,
 ) -> None:
-    """Writes the detections of every image of `dataset` to `folder`, with a mask head their masks, and a panoptic map if it can.
+    """Writes the detections of every image of `dataset` to `folder`, with masks and a panoptic map if the detector predicts them.
 
     process: the process that runs this, one of several or the only one. Several processes divide the images and must all have
     access to the folder. The files are sorted by image and do not depend on the number of processes.
     The detector's categories are matched with the dataset's by id, and only detections of shared categories are written. Boxes
     and masks are written for things only. For panoptic maps the dataset's categories must be those of its panoptic file.
-    The mask head runs only on the queries whose masks are written: the queries kept by the panoptic merging and, for mask AP,
+    A mask head runs only on the queries whose masks are written: the queries kept by the panoptic merging and, for mask AP,
     with `empty_slot_override` every query whose best class is a thing, as in the published mask AP, without it the queries whose
     best class is not no-object.
     Raises DatasetError if the checkpoint's categories do not fit the dataset's.
@@ -62,29 +60,23 @@ def predict(
     panoptic: list[dict[str, Any]] = []
     if maps:
         (folder / "panoptic").mkdir(parents=True, exist_ok=True)
-    for targets, padded_size, output in forward_pass(model, dataset, config.batch_size, process, workers, reporter):
+    for targets, padded, output in forward_pass(model, dataset, config.batch_size, process, workers, reporter):
         sizes = [target.original_size for target in targets]
         things = [things_only(image, classes) for image in postprocess(output, sizes, config.empty_slot_override)]
         for target, image in zip(targets, things, strict=True):
             boxes += box_results(result_rows(image, target.image_id, classes))
-        if not model.has_mask_head:
+        if not trained.predicts_masks:
             continue
-        assert isinstance(output, SoftmaxOutput)
-        logits = output.logits[-1].cpu()
-        labels = logits.argmax(-1)
-        merging = kept_queries(logits, config.panoptic.threshold) & classes.known[labels] & maps
-        mask_logits, row = _masks_of(model, output, things, merging)
+        found = segmentation(model, output, things, _extents(targets, padded), classes, config if maps else None)
         for i, (target, image) in enumerate(zip(targets, things, strict=True)):
-            extent = (padded_size, target.size, target.original_size)
-            masks += mask_results(image, instance_masks(mask_logits[row[i, image.queries]], *extent), target.image_id, classes)
+            masks += mask_results(image, found.instances(i, image), target.image_id, classes)
             if maps:
-                merged = merge(labels[i, merging[i]], mask_logits[row[i, merging[i]]], *extent, classes.isthing, config.panoptic)
-                panoptic.append(panoptic_result(*merged, target.image_id, classes, folder / "panoptic"))
+                panoptic.append(panoptic_result(*found.panoptic(i), target.image_id, classes, folder / "panoptic"))
     boxes, masks, panoptic = (_of_all(entries, process) for entries in (boxes, masks, panoptic))
     if not process.first:
         return
     _write(folder / "bbox.json", boxes)
-    if model.has_mask_head:
+    if trained.predicts_masks:
         _write(folder / "segm.json", masks)
     if maps:
         _write(folder / "panoptic.json", {"annotations": panoptic})
@@ -133,26 +125,20 @@ def mask_average_precision_of(
     classes = classes_in(categories, dataset)
     boxes: list[dict[str, Any]] = []
     masks: list[dict[str, Any]] = []
-    for targets, padded_size, output in forward_pass(model, dataset, batch_size, process, workers, reporter):
-        assert isinstance(output, SoftmaxOutput)
+    for targets, padded, output in forward_pass(model, dataset, batch_size, process, workers, reporter):
         sizes = [target.original_size for target in targets]
         things = [things_only(image, classes) for image in postprocess(output, sizes, empty_slot_override=True)]
-        mask_logits, row = _masks_of(model, output, things, torch.zeros(output.logits.shape[1:3], dtype=torch.bool))
+        found = segmentation(model, output, things, _extents(targets, padded), classes, None)
         for i, (target, image) in enumerate(zip(targets, things, strict=True)):
-            of_image = instance_masks(mask_logits[row[i, image.queries]], padded_size, target.size, target.original_size)
             boxes += box_results(result_rows(image, target.image_id, classes))
-            masks += mask_results(image, of_image, target.image_id, classes)
+            masks += mask_results(image, found.instances(i, image), target.image_id, classes)
     truth = instances(dataset.split)
     of_masks = coco_ap(truth, _of_all(masks, process), "segm").metrics
     return coco_ap(truth, _of_all(boxes, process), "bbox").metrics | {f"mask/{name}": of_masks[name] for name in METRICS}
 
 
-def _masks_of(model: Detector, output: SoftmaxOutput, things: Sequence[Detections], kept: Tensor) -> tuple[Tensor, Tensor]:
-    # Returns the masks of the kept queries, bool [B, Q], and of the queries of the detections `things`, as `query_masks` does.
-    needed = kept.clone()
-    for i, image in enumerate(things):
-        needed[i, image.queries] = True
-    return query_masks(model, output, needed)
+def _extents(targets: Sequence[Target], padded: tuple[int, int]) -> list[Extent]:
+    return [Extent(padded, target.size, target.original_size) for target in targets]
 
 
 def evaluate(folder: Path, split: Split) -> dict[str, float]:

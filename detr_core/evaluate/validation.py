@@ -62,7 +62,7 @@ def validate_boxes(model: Detector, val: ValidationData) -> Validation:
     return Validation(_named(metrics), metrics["AP"])
 
 
-def validate_masks(model: Detr, val: ValidationData) -> Validation:
+def validate_masks(model: Detector, val: ValidationData) -> Validation:
     """Computes the average precision of boxes and masks; that of masks selects the best checkpoint."""
     metrics = mask_average_precision_of(model, val.dataset.categories, *_arguments(val), Silent())
     return Validation(_named(metrics), metrics["mask/AP"])

@@ -13,6 +13,7 @@ import torch
 
 from detr_core.config import ConfigError, build, require
 from detr_core.data.coco_dataset import CocoDataset
+from detr_core.data.mask_targets import MASK_HEAD, require_masks
 from detr_core.data.splits import Split
 from detr_core.data.transforms import evaluation_transform, training_transform
 from detr_core.distributed import ProcessContext
@@ -28,7 +29,6 @@ from detr_core.train.loop import TrainingSetup
 from detr_core.train.state import Progress
 from detr_core.train_mask_head.config import PanopticConfig
 from detr_core.train_mask_head.initial import mask_head_from, with_mask_head
-from detr_core.train_mask_head.targets import require_masks
 from detr_core.train_mask_head.training_module import FrozenTrainingModule, JointTrainingModule
 from detr_core.wording import counted
 
@@ -42,7 +42,7 @@ def prepare(job: Job, splits: dict[str, Split], process: ProcessContext, reporte
     """The detector of the job with a mask head, and its data. Raises ConfigError, DatasetError or CheckpointError."""
     assert job.init is not None, "a panoptic job names the detector's checkpoint"
     config = build(PanopticConfig, job.config, job.profile)
-    require_masks(splits, config.targets, job.data)
+    require_masks(splits, config.targets, job.data, MASK_HEAD)
     if config.targets == "instances":
         require_scorable(splits["val"])
     dataset = CocoDataset(

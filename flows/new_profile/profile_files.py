@@ -10,7 +10,7 @@ import yaml
 
 from detr_core.config import ConfigError
 from flows.profile import paths, places
-from flows.profile.graphs import graph_text
+from flows.profile.graphs import graph_text, kind_variables
 from flows.profile.paths import Paths, relative
 
 
@@ -37,7 +37,7 @@ def write_profile(new: Paths, text: str, studies: str, dataset: Path) -> None:
     Raises ConfigError if another command has made a profile of the same name at the same time.
     """
     folder = paths.PARAMS / new.profile
-    profile = {"profile": new.profile, "kind": yaml.safe_load(text)["detector"]["kind"], "wd": "../.."}
+    profile = {"profile": new.profile, **kind_variables(yaml.safe_load(text)["detector"]["kind"]), "wd": "../.."}
     files = {
         new.params: text,
         new.studies_params: studies,

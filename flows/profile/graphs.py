@@ -8,13 +8,39 @@ from __future__ import annotations
 import hashlib
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from detr_core.atomic import write_text
 from detr_core.directories import ForeignFileError
+from detr_core.model.spec import kind_of
 from flows.profile import paths
 from flows.profile.paths import Paths, relative
+
+BUILDS_ON = 3  # the number of places for folders of `Kind.builds_on` in dvc.yaml
+
+
+def kind_variables(kind: str) -> dict[str, Any]:
+    """Returns the variables of `profile.yaml` that say on which folders of detr_core/model the stages of a profile depend.
+
+    Every kind has as many folders as dvc.yaml has places for them: one that builds on fewer repeats its own.
+    """
+    builds_on = kind_of(kind).builds_on
+    return {"kind": kind, "builds_on": [*builds_on, *[kind] * (BUILDS_ON - len(builds_on))]}
+
+
+def with_kind(name: str, kind: str) -> str:
+    """Returns a path of dvc.yaml in which the variables of `kind_variables` are replaced by their values."""
+    variables = kind_variables(kind)
+    for place, folder in enumerate(variables["builds_on"]):
+        name = name.replace(f"${{builds_on[{place}]}}", folder)
+    return name.replace("${kind}", kind)
+
+
+def depends_on_kind(name: str) -> bool:
+    """Returns whether a path of dvc.yaml depends on the kind of detector."""
+    return "${kind}" in name or "${builds_on[" in name
 
 
 def graph_text() -> str:

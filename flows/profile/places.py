@@ -12,6 +12,7 @@ import yaml
 
 from detr_core.config import ConfigError
 from detr_core.directories import require_replaceable
+from detr_core.model.spec import KINDS
 from flows.profile import graphs, paths
 from flows.profile.paths import Paths, relative
 
@@ -87,12 +88,13 @@ def require_kind(profile: Paths, kind: str) -> None:
     file = profile.dvc_folder / "profile.yaml"
     if not file.is_file():
         return
-    actual = yaml.safe_load(file.read_text(encoding="utf-8")).get("kind")
-    if actual != kind:
-        raise ConfigError(
-            f"{relative(file)}: kind: expected {kind!r}, as detector.kind in {relative(profile.params)}, found {actual!r}; "
-            "dvc then watches the code of another detector"
-        )
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    for key, expected in graphs.kind_variables(kind).items():
+        if (actual := content.get(key)) != expected:
+            raise ConfigError(
+                f"{relative(file)}: {key}: expected {expected!r}, for detector.kind {kind!r} in {relative(profile.params)}, "
+                f"found {actual!r}; dvc then watches the code of another detector"
+            )
 
 
 def _named_profile(file: Path) -> str:
@@ -105,6 +107,11 @@ def _named_profile(file: Path) -> str:
     for key in ("profile", "kind", "wd"):
         if not isinstance(content, dict) or not isinstance(content.get(key), str):
             raise ConfigError(f"{relative(file)}: {key}: expected text, found {content!r:.80}")
+    folders = content.get("builds_on")
+    if not isinstance(folders, list) or len(folders) != graphs.BUILDS_ON or not all(isinstance(name, str) for name in folders):
+        kind = content["kind"]
+        expected = graphs.kind_variables(kind)["builds_on"] if kind in KINDS else f"{graphs.BUILDS_ON} names of folders"
+        raise ConfigError(f"{relative(file)}: builds_on: expected {expected}, found {folders!r:.80}")
     return str(content["profile"])
 
 

@@ -106,7 +106,8 @@ def test_another_kind_of_detector_goes_through_all_stages(trained: Trained) -> N
 def test_a_study_of_what_detr_alone_has_says_so(kind: str, study: str, copy: Paths) -> None:
     settings, file = tiny_settings(), artifacts.detector(copy)
     categories = load_checkpoint(file, torch.device("cpu")).categories
-    model = build_detector(detector_config(RECIPES[kind]["detector"], "tiny"), len(categories))
+    isthing = [category.isthing for category in categories]
+    model = build_detector(detector_config(RECIPES[kind]["detector"], "tiny"), len(categories), isthing=isthing)
     save_checkpoint(file, model, categories, {"profile": copy.profile})
     expected = f"the study {study} supports detectors of kind 'detr' only, found kind '{model.config.kind}'"
     with pytest.raises(CheckpointError, match=expected):

@@ -19,17 +19,17 @@ from detr_core.train.modules import detector_training_module
 from detr_core.train.optimizer import build_optimizer
 from tests.conftest import tiny_parameters
 from tests.kinds import RECIPES
-from tests.tiny_detector import CPU, dataset_of, scenes
+from tests.tiny_detector import CPU, dataset_of, isthing_of, scenes
 
 
 @pytest.mark.parametrize("kind", RECIPES)
 def test_a_handful_of_scenes_is_learned_by_heart(kind: str, tmp_path: Path) -> None:
-    dataset = dataset_of(scenes(tmp_path))
+    dataset = dataset_of(scenes(tmp_path), masks=True)
     recipe: dict[str, Any] = RECIPES[kind]
     content = tiny_parameters()["train_detection"] | {"loss": recipe["loss"], "optimizer": recipe["optimizer"]}
     config = build(DetectionConfig, content, "tiny")
     torch.manual_seed(0)
-    model = build_detector(detector_config(recipe["detector"], "tiny"), len(dataset.categories))
+    model = build_detector(detector_config(recipe["detector"], "tiny"), len(dataset.categories), isthing=isthing_of(dataset))
     module = detector_training_module(model, config.loss, torch.float32)
     optimizer = build_optimizer(module, config.optimizer)
     batch = collate([dataset[index] for index in range(len(dataset))])

@@ -1,7 +1,8 @@
-"""Configuration of Faster R-CNN and of its losses."""
+"""Configuration of Faster R-CNN and of its losses, and what the configurations of detectors that are built on it share."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,15 +12,17 @@ from detr_core.model.common.config import BackboneConfig, require_stages
 
 
 @dataclass(frozen=True)
-class FasterRcnnConfig:
-    """torchvision's Faster R-CNN, on a feature pyramid or on the map of one stage, such as the dilated last one (DC5).
+class RegionConfig:
+    """What the configurations of Faster R-CNN and of the detectors that are built on it share.
+
+    The detector is torchvision's, on a feature pyramid or on the map of one stage, such as the dilated last one (DC5).
 
     stages: the backbone's stages that the pyramid is built on, finest first; one more level has half the last resolution. width:
     the number of channels of the pyramid; null for no pyramid, with one stage. anchors: the anchor size of each level of the
     pyramid, or all anchor sizes on the map of the one stage, pixels. proposals: the number of proposals kept per image after NMS.
     candidates: the number of proposals per level before NMS. training_proposals, training_candidates: the same in training. Each
     of these three is `proposals` if it is null. sampled_anchors, sampled_proposals: the number per image that the losses are
-    computed on. head_width: the hidden width of the box head.
+    computed on. head_width: the hidden width of the box head. kind: the name of the kind, the only value in each subclass.
     """
 
     backbone: BackboneConfig
@@ -33,7 +36,7 @@ class FasterRcnnConfig:
     candidates: int | None = field(default=None, metadata={"optional": True})
     training_proposals: int | None = field(default=None, metadata={"optional": True})
     training_candidates: int | None = field(default=None, metadata={"optional": True})
-    kind: Literal["faster_rcnn"] = "faster_rcnn"
+    kind: str = ""
 
     def __post_init__(self) -> None:
         require_stages(self.stages)
@@ -73,12 +76,20 @@ class FasterRcnnConfig:
 
 
 @dataclass(frozen=True)
-class RegionLossConfig:
-    """Weights of Faster R-CNN's losses. A weight of 0 turns a loss off.
+class FasterRcnnConfig(RegionConfig):
+    """Faster R-CNN, which has no keys of its own."""
+
+    kind: Literal["faster_rcnn"] = "faster_rcnn"
+
+
+@dataclass(frozen=True)
+class RegionLossWeights:
+    """Weights of the losses of Faster R-CNN and of the detectors that are built on it. A weight of 0 turns a loss off.
 
     objectness, classification: the class losses of the anchors and of the proposals. proposals, boxes: the smooth L1 losses of
     the box deltas of the anchors and of the proposals. proposals_giou, giou: the GIoU losses of the same boxes. beta: the
     difference at which smooth L1 changes from quadratic to linear; 0 is plain L1, as in Detectron2, and 1/9 is torchvision's.
+    kind: the name of the losses, the only value in each subclass.
     """
 
     objectness: float
@@ -88,11 +99,10 @@ class RegionLossConfig:
     giou: float
     proposals_giou: float = field(default=0.0, metadata={"optional": True})
     beta: float = field(default=1 / 9, metadata={"optional": True})
-    kind: Literal["regions"] = "regions"
+    kind: str = ""
 
     def __post_init__(self) -> None:
-        names = ("objectness", "proposals", "proposals_giou", "classification", "boxes", "giou")
-        weights = {name: getattr(self, name) for name in names}
+        weights = self.weights
         for name, weight in weights.items():
             require(weight >= 0, name, "0 (off) or more", weight)
         require(self.beta >= 0, "beta", "0 (L1) or more", self.beta)
@@ -102,3 +112,15 @@ class RegionLossConfig:
             "at least one weight above 0, because nothing is learned otherwise",
             self.objectness,
         )
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Returns the weight of each loss by name."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name not in ("beta", "kind")}
+
+
+@dataclass(frozen=True)
+class RegionLossConfig(RegionLossWeights):
+    """The weights of Faster R-CNN's losses."""
+
+    kind: Literal["regions"] = "regions"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,25 +14,30 @@ from detr_core.model.faster_rcnn.model import Samples
 
 
 def region_losses(samples: Samples, images: float, config: RegionLossConfig) -> tuple[Tensor, dict[str, Tensor]]:
-    """Returns the weighted sum of the losses, with its gradient, and the unweighted parts by name.
+    """Returns the weighted sum of the losses, with its gradient, and the unweighted parts by name."""
+    return weighted_sum(parts_of(samples, images, config.beta), config.weights)
+
+
+def parts_of(samples: Samples, images: float, beta: float) -> dict[str, Tensor]:
+    """Returns the losses of the boxes and their classes by name, unweighted and with gradients.
 
     A GIoU loss compares the decoded boxes. Its sum over the positives is divided by the number of all samples, as that of smooth
     L1 is, and as in Detectron2, whose Faster R-CNN the paper trains.
 
-    images: the divisor, which is the number of images of an optimiser step over all processes and micro-batches. Each anchor and
-    proposal has the weight 1 / (number of samples in its image). If all images have the same number of samples, which is the
-    normal case, the result equals torchvision's mean over all samples; unlike that mean it never depends on how a step is divided
-    into processes and micro-batches.
+    beta: see `RegionLossWeights`. images: the divisor, which is the number of images of an optimiser step over all processes and
+    micro-batches. Each anchor and proposal has the weight 1 / (number of samples in its image). If all images have the same
+    number of samples, which is the normal case, the result equals torchvision's mean over all samples; unlike that mean it never
+    depends on how a step is divided into processes and micro-batches.
     """
-    of_anchor = _one_over_count(samples.anchor_image) / images
-    of_proposal = _one_over_count(samples.proposal_image) / images
+    of_anchor = one_over_count(samples.anchor_image) / images
+    of_proposal = one_over_count(samples.proposal_image) / images
     objectness = F.binary_cross_entropy_with_logits(samples.objectness, samples.is_object, reduction="none")
-    proposals = F.smooth_l1_loss(samples.anchor_deltas, samples.anchor_wanted, reduction="none", beta=config.beta).sum(1)
+    proposals = F.smooth_l1_loss(samples.anchor_deltas, samples.anchor_wanted, reduction="none", beta=beta).sum(1)
     classification = F.cross_entropy(samples.logits, samples.labels, reduction="none")
-    boxes = F.smooth_l1_loss(samples.deltas, samples.wanted, reduction="none", beta=config.beta).sum(1)
+    boxes = F.smooth_l1_loss(samples.deltas, samples.wanted, reduction="none", beta=beta).sum(1)
     proposals_giou = generalized_box_iou_loss(samples.anchor_boxes, samples.anchor_wanted_boxes, reduction="none")
     giou = generalized_box_iou_loss(samples.boxes, samples.wanted_boxes, reduction="none")
-    parts = {
+    return {
         "objectness": (objectness * of_anchor[samples.anchor_image]).sum(),
         "proposals": (proposals * of_anchor[samples.object_image]).sum(),
         "proposals_giou": (proposals_giou * of_anchor[samples.object_image]).sum(),
@@ -38,11 +45,14 @@ def region_losses(samples: Samples, images: float, config: RegionLossConfig) -> 
         "boxes": (boxes * of_proposal[samples.positive_image]).sum(),
         "giou": (giou * of_proposal[samples.positive_image]).sum(),
     }
-    weights = {name: getattr(config, name) for name in parts}
+
+
+def weighted_sum(parts: Mapping[str, Tensor], weights: Mapping[str, float]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Returns the weighted sum of the losses `parts`, with its gradient, and the losses without gradients."""
     total = torch.stack([weights[name] * part for name, part in parts.items() if weights[name] > 0]).sum()
     return total, {name: part.detach() for name, part in parts.items()}
 
 
-def _one_over_count(image: Tensor) -> Tensor:
-    # Returns one weight per image. The weight of an image without samples is never used.
+def one_over_count(image: Tensor) -> Tensor:
+    """Returns one weight per image, for the image index of each sample. The weight of an image without samples is never used."""
     return 1 / image.bincount().clamp(min=1)

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from detr_core.reporter import Memory
-from flows.profile.settings import ResourcesConfig
+from flows.profile.sections import ResourcesConfig
 from flows.runtime.launch import RankProcessError, process_count, run, stop_all
 
 TOY_JOB = """

@@ -1,0 +1,45 @@
+"""The sections of a profile that decide no result of the core: what the report shows, and the hardware to use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from detr_core.config import require
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """The settings of the report. pictures: the number of val images that it shows."""
+
+    pictures: int
+
+    def __post_init__(self) -> None:
+        require(self.pictures >= 0, "pictures", "0 or more", self.pictures)
+
+
+@dataclass(frozen=True)
+class ResourcesConfig:
+    """The settings that say on which hardware a profile runs; no result depends on them.
+
+    gpus: numbers of the GPUs to use; null for all. processes: number of rank processes of a training or an evaluation, or 'auto'.
+    workers: number of dataloader workers of each of them. side_by_side: number of variants of a study that are trained at the
+    same time, each on its share of the GPUs.
+    """
+
+    gpus: tuple[int, ...] | None
+    processes: str | int
+    workers: int
+    side_by_side: int
+
+    def __post_init__(self) -> None:
+        gpus = self.gpus
+        good = gpus is None or (len(set(gpus)) == len(gpus) > 0 and min(gpus) >= 0)
+        require(good, "gpus", "different numbers from 0 on, or null", gpus)
+        require(
+            self.processes == "auto" or (type(self.processes) is int and self.processes >= 1),
+            "processes",
+            "'auto' or 1 or more",
+            self.processes,
+        )
+        require(self.workers >= 0, "workers", "0 or more", self.workers)
+        require(self.side_by_side >= 1, "side_by_side", "1 or more", self.side_by_side)
