@@ -15,6 +15,8 @@ from detr_core.data.batching import evaluation_batches
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import DatasetError
 from detr_core.distributed import ProcessContext
+from detr_core.evaluate.config import MultiScaleConfig
+from detr_core.evaluate.multi_scale import detected
 from detr_core.model.common.detector import Detector
 from detr_core.model.common.normalisation import normalise
 from detr_core.reporter import Reporter
@@ -77,15 +79,27 @@ def forward_pass(
 ) -> Iterator[tuple[list[Target], tuple[int, int], SoftmaxOutput]]: ...
 @overload
 def forward_pass(
-    model: Detector, dataset: CocoDataset, batch_size: int, process: ProcessContext, workers: int, reporter: Reporter
+    model: Detector,
+    dataset: CocoDataset,
+    batch_size: int,
+    process: ProcessContext,
+    workers: int,
+    reporter: Reporter,
+    multi_scale: MultiScaleConfig | None = None,
 ) -> Iterator[tuple[list[Target], tuple[int, int], AnyOutput]]: ...
 def forward_pass(
-    model: Detector, dataset: CocoDataset, batch_size: int, process: ProcessContext, workers: int, reporter: Reporter
+    model: Detector,
+    dataset: CocoDataset,
+    batch_size: int,
+    process: ProcessContext,
+    workers: int,
+    reporter: Reporter,
+    multi_scale: MultiScaleConfig | None = None,
 ) -> Iterator[tuple[list[Target], tuple[int, int], AnyOutput]]:
     """Runs the detector over this process's share of the images. Yields targets, padded size (H, W) and output of each batch.
 
     process: the process that runs this, one of several or the only one. The batches do not depend on the number of processes,
-    and a process may have none.
+    and a process may have none. multi_scale: see EvaluateConfig.
     The model is in eval mode during the iteration; afterwards each module has its earlier mode. Iterate under
     `torch.inference_mode`.
     """
@@ -99,7 +113,7 @@ def forward_pass(
             images = batch.images.to(process.device, non_blocking=True)
             padding = batch.padding.to(process.device, non_blocking=True)
             height, width = images.shape[-2:]
-            yield batch.targets, (height, width), model(normalise(images, padding), padding)
+            yield batch.targets, (height, width), detected(model, normalise(images, padding), padding, multi_scale)
             done += len(batch.targets)
             all_done = len(dataset) * done // share  # the progress of all processes, estimated from this one
             reporter.progress(all_done, len(dataset), all_done / (time.perf_counter() - start), "")

@@ -22,6 +22,7 @@ from detr_core.distributed import ProcessContext
 from detr_core.evaluate.average_precision import METRICS, Kind, coco_ap, error_breakdown
 from detr_core.evaluate.boxes import postprocess
 from detr_core.evaluate.config import EvaluateConfig
+from detr_core.evaluate.fit import require_evaluation_fits
 from detr_core.evaluate.ground_truth import has_masks, instances
 from detr_core.evaluate.inference import classes_in, forward_pass
 from detr_core.evaluate.panoptic_quality import panoptic_quality
@@ -52,15 +53,18 @@ def predict(
     A mask head runs only on the queries whose masks are written: the queries kept by the panoptic merging and, for mask AP,
     with `empty_slot_override` every query whose best class is a thing, as in the published mask AP, without it the queries whose
     best class is not no-object.
-    Raises DatasetError if the checkpoint's categories do not fit the dataset's.
+    Raises DatasetError if the checkpoint's categories do not fit the dataset's, and ConfigError if its kind of detector does not
+    fit `config`.
     """
+    require_evaluation_fits(trained.model.config.kind, config)
     model, classes, maps = trained.model, classes_in(trained.categories, dataset), trained.predicts_panoptic_maps
     boxes: list[dict[str, Any]] = []
     masks: list[dict[str, Any]] = []
     panoptic: list[dict[str, Any]] = []
     if maps:
         (folder / "panoptic").mkdir(parents=True, exist_ok=True)
-    for targets, padded, output in forward_pass(model, dataset, config.batch_size, process, workers, reporter):
+    passes = forward_pass(model, dataset, config.batch_size, process, workers, reporter, config.multi_scale)
+    for targets, padded, output in passes:
         sizes = [target.original_size for target in targets]
         things = [things_only(image, classes) for image in postprocess(output, sizes, config.empty_slot_override)]
         for target, image in zip(targets, things, strict=True):

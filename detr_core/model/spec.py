@@ -19,6 +19,7 @@ from detr_core.model.detr.config import AttentionMaps, DetrConfig
 from detr_core.model.faster_rcnn.config import FasterRcnnConfig, RegionLossConfig
 from detr_core.model.mask_rcnn.config import MaskRcnnConfig, MaskRcnnLossConfig
 from detr_core.model.panoptic_fpn.config import PanopticFpnConfig, PanopticFpnLossConfig
+from detr_core.model.upsnet.config import UpsnetConfig, UpsnetLossConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,9 +28,12 @@ if TYPE_CHECKING:
     from detr_core.model.faster_rcnn.model import Samples
     from detr_core.model.mask_rcnn.model import MaskSamples
     from detr_core.model.panoptic_fpn.model import PanopticFpnSamples
+    from detr_core.model.upsnet.model import UpsnetSamples
 
-AnyDetectorConfig = DetrConfig | DeformableConfig | FasterRcnnConfig | MaskRcnnConfig | PanopticFpnConfig
-AnyLossConfig = SoftmaxLossConfig | FocalLossConfig | RegionLossConfig | MaskRcnnLossConfig | PanopticFpnLossConfig
+AnyDetectorConfig = DetrConfig | DeformableConfig | FasterRcnnConfig | MaskRcnnConfig | PanopticFpnConfig | UpsnetConfig
+AnyLossConfig = (
+    SoftmaxLossConfig | FocalLossConfig | RegionLossConfig | MaskRcnnLossConfig | PanopticFpnLossConfig | UpsnetLossConfig
+)
 
 Capability = Literal["mask_head", "init", "decoder_layers", "no_object", "attention_maps", "sampling_lr", "masks", "panoptic"]
 """What some kinds of detectors can do.
@@ -128,6 +132,18 @@ def _panoptic_fpn_losses(
     return panoptic_fpn_losses(samples, images, config)
 
 
+def _upsnet(config: UpsnetConfig, isthing: Sequence[bool]) -> Detector:
+    from detr_core.model.upsnet.model import Upsnet
+
+    return Upsnet(config, isthing)
+
+
+def _upsnet_losses(samples: UpsnetSamples, images: float, config: UpsnetLossConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    from detr_core.model.upsnet.loss import upsnet_losses
+
+    return upsnet_losses(samples, images, config)
+
+
 # DETR needs the longest schedule: 300 or 500 epochs on COCO, against 50 for Deformable DETR and 37 for Faster R-CNN.
 KINDS: dict[str, Kind] = {
     "detr": Kind(
@@ -187,6 +203,19 @@ KINDS: dict[str, Kind] = {
         losses=_panoptic_fpn_losses,
         schedule_divisor=6,
         merging="panoptic_fpn",
+        builds_on=("faster_rcnn", "mask_rcnn", "panoptic"),
+    ),
+    "upsnet": Kind(
+        config=UpsnetConfig,
+        build=_upsnet,
+        output="RegionOutput",
+        capabilities=frozenset({"masks", "panoptic"}),
+        objects="proposals",
+        loss=UpsnetLossConfig,
+        optimizers=("adamw", "sgd"),
+        losses=_upsnet_losses,
+        schedule_divisor=6,
+        merging="upsnet",
         builds_on=("faster_rcnn", "mask_rcnn", "panoptic"),
     ),
 }

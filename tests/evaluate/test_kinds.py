@@ -48,7 +48,8 @@ def sure(kind: str, dataset: CocoDataset) -> Detector:
 def test_files_hold_what_validation_measures(kind: str, dataset: CocoDataset, split: Split, tmp_path: Path) -> None:
     model = sure(kind, dataset)
     predict(Checkpoint(model, dataset.categories, {}), dataset, CONFIG, tmp_path, single_process(CPU), 0, Silent())
-    with_masks = {"mask_rcnn": {"segm.json"}, "panoptic_fpn": {"segm.json", "panoptic.json", "panoptic"}}
+    maps = {"segm.json", "panoptic.json", "panoptic"}
+    with_masks = {"mask_rcnn": {"segm.json"}, "panoptic_fpn": maps, "upsnet": maps}
     assert {path.name for path in tmp_path.iterdir()} == {"bbox.json"} | with_masks.get(kind, set())
     results = json.loads((tmp_path / "bbox.json").read_text())
     things = {category.id for category in dataset.categories if category.isthing}

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from detr_core.model.panoptic.loss import pixel_loss
+from detr_core.model.panoptic.targets import NO_CLASS
 from detr_core.model.upsnet.decision import decide
-from detr_core.model.upsnet.loss import panoptic_loss, pooled_semantic_loss, semantic_loss
-from detr_core.model.upsnet.panoptic_head import VOID, label_map, panoptic_logits
+from detr_core.model.upsnet.loss import panoptic_loss, pooled_semantic_loss
+from detr_core.model.upsnet.panoptic_head import label_map, panoptic_logits
 from detr_core.model.upsnet.placement import placed_masks, semantic_parts
 from detr_core.model.upsnet.removal import confident, not_overlapping
 from detr_core.model.upsnet.semantic_head import SemanticHead
@@ -18,6 +20,11 @@ from detr_core.model.upsnet.target import drawn_instances, panoptic_target
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def logits_of(semantic: list[list[int]], channels: int) -> Tensor:
+    """Returns semantic logits [channels, H, W] with the given argmax."""
+    return F.one_hot(torch.tensor(semantic), channels).permute(2, 0, 1).float()
 
 
 # The semantic head
@@ -102,9 +109,9 @@ def test_an_image_without_instances_has_stuff_and_unknown_pixels() -> None:
     semantic[2, 0] = 9
     nothing = torch.zeros(0, 4, 5)
     labels = label_map(panoptic_logits(semantic, nothing, nothing, num_stuff=2))
-    assert (labels[0] == VOID).all()
+    assert (labels[0] == NO_CLASS).all()
     assert (labels[1:] == 0).all()
-    classes, instances = decide(labels, semantic.argmax(0), torch.zeros(0, dtype=torch.int64), 2, smallest_stuff=1)
+    classes, instances = decide(labels, semantic, torch.zeros(0, dtype=torch.int64), 2, smallest_stuff=1)
     assert torch.equal(classes, labels)
     assert not instances.any()
 
@@ -116,8 +123,8 @@ def test_an_image_without_stuff_classes_has_instances_and_unknown_pixels() -> No
     labels = label_map(panoptic_logits(semantic, semantic_parts(semantic, channels, boxes), placed, num_stuff=0))
     assert (labels[1:4, 1:5] == 0).all()
     assert int((labels == 0).sum()) == 12
-    assert int((labels == VOID).sum()) == 36
-    classes, instances = decide(labels, semantic.argmax(0), channels, 0, smallest_stuff=1000)
+    assert int((labels == NO_CLASS).sum()) == 36
+    classes, instances = decide(labels, semantic, channels, 0, smallest_stuff=1000)
     assert (classes[1:4, 1:5] == 2).all()
     assert int(instances.sum()) == 12
 
@@ -160,17 +167,17 @@ def test_an_instance_with_an_empty_mask_is_dropped() -> None:
 
 def test_an_instance_becomes_stuff_where_the_semantic_head_sees_one_stuff_class_in_half_of_it() -> None:
     labels = torch.tensor([[2, 2, 2, 2, 3, 3, 3, 0]])  # two stuff classes, then two instances
-    semantic = torch.tensor([[1, 1, 4, 5, 1, 4, 4, 0]])  # channels 4 and 5 are things
+    semantic = logits_of([[1, 1, 4, 5, 1, 4, 4, 0]], channels=6)  # channels 4 and 5 are things
     classes, instances = decide(labels, semantic, torch.tensor([4, 5]), num_stuff=2, smallest_stuff=0)
     assert classes.tolist() == [[1, 1, 1, 1, 5, 5, 5, 0]]
     assert instances.tolist() == [[0, 0, 0, 0, 2, 2, 2, 0]]
 
 
 def test_stuff_with_fewer_pixels_than_the_limit_is_void() -> None:
-    labels = torch.tensor([[0, 0, 1, 1, 1, VOID]])
+    labels = torch.tensor([[0, 0, 1, 1, 1, NO_CLASS]])
     nothing = torch.zeros(0, dtype=torch.int64)
-    classes, _ = decide(labels, labels.clamp(min=0), nothing, num_stuff=2, smallest_stuff=3)
-    assert classes.tolist() == [[VOID, VOID, 1, 1, 1, VOID]]
+    classes, _ = decide(labels, logits_of([[0] * 6], channels=3), nothing, num_stuff=2, smallest_stuff=3)
+    assert classes.tolist() == [[NO_CLASS, NO_CLASS, 1, 1, 1, NO_CLASS]]
 
 
 # The target and the losses
@@ -183,17 +190,17 @@ def test_the_number_of_drawn_instances_is_seven_tenths_and_at_least_one() -> Non
 
 
 def test_pixels_of_objects_that_are_left_out_are_unknown() -> None:
-    semantic = torch.tensor([[0, 1, 2, 3, VOID]])  # channels 2 and 3 are things
+    semantic = torch.tensor([[0, 1, 2, 3, NO_CLASS]])  # channels 2 and 3 are things
     masks = torch.tensor([[[False, False, True, False, False]]])
-    assert panoptic_target(semantic, masks, num_stuff=2).tolist() == [[0, 1, 2, 3, VOID]]
-    assert panoptic_target(semantic, masks[:0], num_stuff=2).tolist() == [[0, 1, 2, 2, VOID]]
+    assert panoptic_target(semantic, masks, num_stuff=2).tolist() == [[0, 1, 2, 3, NO_CLASS]]
+    assert panoptic_target(semantic, masks[:0], num_stuff=2).tolist() == [[0, 1, 2, 2, NO_CLASS]]
 
 
 def test_losses_are_zero_with_a_gradient_if_no_pixel_counts() -> None:
     logits = drawn(4, 5, 6).requires_grad_()
-    void = torch.full((5, 6), VOID)
+    void = torch.full((5, 6), NO_CLASS)
     boxes = torch.tensor([[0.0, 0.0, 3.0, 3.0]])
-    losses = [semantic_loss(logits, void), pooled_semantic_loss(logits, void, boxes), panoptic_loss(logits, void)]
+    losses = [pixel_loss(logits, void), pooled_semantic_loss(logits, void, boxes), panoptic_loss(logits, void)]
     losses.append(pooled_semantic_loss(logits, torch.zeros(5, 6, dtype=torch.int64), boxes[:0]))
     assert [float(loss.detach()) for loss in losses] == [0, 0, 0, 0]
     torch.stack(losses).sum().backward()
@@ -203,9 +210,9 @@ def test_losses_are_zero_with_a_gradient_if_no_pixel_counts() -> None:
 
 def test_the_semantic_loss_is_the_mean_over_the_pixels_that_count() -> None:
     logits, target = drawn(3, 4, 5), torch.randint(0, 3, (4, 5), generator=torch.Generator().manual_seed(1))
-    target[0] = VOID
+    target[0] = NO_CLASS
     expected = F.cross_entropy(logits[None, :, 1:], target[None, 1:])
-    torch.testing.assert_close(semantic_loss(logits, target), expected)
+    torch.testing.assert_close(pixel_loss(logits, target), expected)
     torch.testing.assert_close(panoptic_loss(logits, target), expected * 15 / 20)
 
 

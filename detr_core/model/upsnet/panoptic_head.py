@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-VOID = -1  # a pixel without a class, or one that no loss counts; no channel has this number, whatever the number of channels
+from detr_core.model.panoptic.targets import NO_CLASS
 
 
 def panoptic_logits(semantic_logits: Tensor, parts: Tensor, placed: Tensor, num_stuff: int) -> Tensor:
@@ -27,6 +27,6 @@ def panoptic_logits(semantic_logits: Tensor, parts: Tensor, placed: Tensor, num_
 
 
 def label_map(logits: Tensor) -> Tensor:
-    """Returns the channel with the highest logit at each pixel, int64 [H, W], and VOID where that is the last one, 'unknown'."""
+    """Returns the channel with the highest logit at each pixel, int64 [H, W]; NO_CLASS where that is the last one, 'unknown'."""
     channels = logits.argmax(0)
-    return channels.masked_fill(channels == len(logits) - 1, VOID)
+    return channels.masked_fill(channels == len(logits) - 1, NO_CLASS)
