@@ -20,7 +20,7 @@ from pycocotools.cocoeval import COCOeval
 
 from detr_core.evaluate.average_precision import METRICS, Kind, coco_ap
 from detr_core.evaluate.boxes import postprocess_softmax
-from detr_core.evaluate.config import MergingConfig
+from detr_core.evaluate.config import MergingConfig, PanopticFpnMergingConfig
 from detr_core.evaluate.masks import instance_masks
 from detr_core.evaluate.panoptic import kept_queries, merge
 from detr_core.evaluate.panoptic_quality import panoptic_quality
@@ -31,6 +31,7 @@ from detr_core.model.common.config import BackboneConfig, PositionsConfig
 from detr_core.model.common.position import SinePositions
 from detr_core.model.detr.config import DetrConfig
 from detr_core.model.detr.model import Detr
+from detr_core.model.panoptic_fpn.merging import merged
 from detr_core.structures import Target
 from detr_core.train_mask_head.config import MaskLossConfig
 from detr_core.train_mask_head.loss import mask_loss, matched_masks
@@ -92,6 +93,21 @@ def test_panoptic_merging(path: Path) -> None:
         ours = merge(labels[i, kept[i]], masks[i, kept[i]], processed[i], processed[i], target[i], isthing, config)
         np.testing.assert_array_equal(ours[0], golden[f"id_map_{i}"])
         assert ours[1] == segments[i]
+
+
+@cases("panoptic_fpn_merge*.npz")
+def test_merging_of_panoptic_fpn(path: Path) -> None:
+    golden = np.load(path)
+    limits = [golden[name].item() for name in ("score_threshold", "overlap_threshold", "stuff_area_limit")]
+    for i, expected in enumerate(json.loads(str(golden["segments_info"]))):
+        scores, classes = golden[f"scores_{i}"], golden[f"classes_{i}"]
+        ids, segments = merged(golden[f"semantic_{i}"], golden[f"masks_{i}"], scores, classes, PanopticFpnMergingConfig(*limits))
+        np.testing.assert_array_equal(ids, golden[f"id_map_{i}"])
+        found = [(segment.id, segment.instance, segment.category) for segment in segments]
+        assert found == [(segment["id"], segment.get("instance_id"), segment["category_id"]) for segment in expected]
+        assert [segment.area for segment in segments] == [int((ids == segment.id).sum()) for segment in segments]
+        of_stuff = [segment.area for segment in segments if segment.instance is None]
+        assert of_stuff == [segment["area"] for segment in expected if not segment["isthing"]]
 
 
 # Metrics

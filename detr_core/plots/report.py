@@ -22,7 +22,7 @@ from detr_core.plots.detections import SHOWN_SCORE, detection_pictures
 from detr_core.plots.page import write_page
 from detr_core.plots.panoptic import panoptic_pictures
 from detr_core.plots.sections import Section, inline, jpeg, optional
-from detr_core.plots.study_sections import study_sections
+from detr_core.plots.study_sections import Shown, study_sections
 from detr_core.wording import counted
 
 _HERE = Path(__file__).parent
@@ -91,7 +91,7 @@ def write_report(results: Results, out: Path, pictures: int, links: Mapping[str,
         _errors(results.evaluation),
         _panoptic(results, val, plots, published_tables["panoptic"]),
         claims_section(results.studies, studies),
-        *study_sections(results.studies, plots, published, studies.commands),
+        *study_sections(results.studies, plots, published, studies.commands, Shown(split, pictures)),
     ]
     key_metrics = {name: tables.percent(val.metrics, key) for name, key in _KEY_METRICS.items() if val.metrics.get(key, -1) >= 0}
     shown = [section for section in sections if section is not None]

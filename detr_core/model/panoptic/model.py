@@ -29,10 +29,10 @@ class ThingsAndStuff(MaskRcnn):
     def __init__(self, config: MaskRegionConfig, isthing: Sequence[bool]) -> None:
         super().__init__(config, sum(isthing))
         self.num_classes = len(isthing)
-        flags = torch.tensor(list(isthing))
-        self.register_buffer("things", flags.nonzero()[:, 0], persistent=False)
-        self.register_buffer("stuff", (~flags).nonzero()[:, 0], persistent=False)
-        self.register_buffer("thing_of_class", (flags.cumsum(0) - 1).where(flags, -1), persistent=False)
+        things, stuff = ([number for number, flag in enumerate(isthing) if flag == sort] for sort in (True, False))
+        thing_of_class = [things.index(number) if flag else -1 for number, flag in enumerate(isthing)]
+        for name, numbers in (("things", things), ("stuff", stuff), ("thing_of_class", thing_of_class)):
+            self.register_buffer(name, torch.tensor(numbers), persistent=False)
 
     def forward(self, images: Tensor, padding: Tensor) -> RegionOutput:
         """Returns the detections with their masks, and the semantic logits; see `FasterRcnn.forward`."""

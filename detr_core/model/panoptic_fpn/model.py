@@ -45,9 +45,10 @@ class PanopticFpn(ThingsAndStuff):
 
     def __init__(self, config: PanopticFpnConfig, isthing: Sequence[bool]) -> None:
         super().__init__(config, isthing)
-        stuff = ~torch.tensor(list(isthing))
-        self.register_buffer("channel_of_class", stuff.cumsum(0).where(stuff, OTHER), persistent=False)
-        self.semantic = SemanticBranch(self.width, self.strides, config.semantic_width, 1 + len(self.stuff))
+        stuff = [number for number, flag in enumerate(isthing) if not flag]
+        channels = [OTHER if flag else 1 + stuff.index(number) for number, flag in enumerate(isthing)]
+        self.register_buffer("channel_of_class", torch.tensor(channels), persistent=False)
+        self.semantic = SemanticBranch(self.width, self.strides, config.semantic_width, 1 + len(stuff))
 
     def samples(self, images: Tensor, padding: Tensor, targets: list[Target]) -> PanopticFpnSamples:  # type: ignore[override]
         """Returns what the losses are computed on; see `FasterRcnn.samples`. The targets must be panoptic, with masks."""
