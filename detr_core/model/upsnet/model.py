@@ -62,9 +62,10 @@ class Upsnet(ThingsAndStuff):
 
     def __init__(self, config: UpsnetConfig, isthing: Sequence[bool]) -> None:
         super().__init__(config, isthing)
-        class_of_channel = torch.cat([self.stuff, self.things])
-        self.register_buffer("class_of_channel", class_of_channel, persistent=False)
-        self.register_buffer("channel_of_class", class_of_channel.argsort(), persistent=False)
+        class_of_channel = sorted(range(len(isthing)), key=lambda number: isthing[number])
+        channel_of_class = [class_of_channel.index(number) for number in range(len(isthing))]
+        self.register_buffer("class_of_channel", torch.tensor(class_of_channel), persistent=False)
+        self.register_buffer("channel_of_class", torch.tensor(channel_of_class), persistent=False)
         self.semantic = SemanticHead(self.width, config.semantic_width, len(config.stages), len(isthing))
 
     def samples(self, images: Tensor, padding: Tensor, targets: list[Target]) -> UpsnetSamples:  # type: ignore[override]
