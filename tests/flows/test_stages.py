@@ -33,6 +33,7 @@ from flows.profile.settings import Profile
 from flows.runtime import launch
 from flows.studies import evaluating, flow
 from flows.tracking import recorder
+from flows.tracking.detector_model import DetectorModel
 from tests.conftest import Trained, copy_data, tiny_parameters, tiny_settings
 from tests.kinds import DEFORMABLE, RECIPES
 
@@ -72,6 +73,27 @@ def test_a_mask_head_is_for_detr(trained: Trained) -> None:
     content["studies"] = {"evaluating": {}, "training": {}}
     with pytest.raises(ConfigError, match=r"detector\.kind: expected 'detr', which can have a mask head, found 'deformable'"):
         train_panoptic.run(build(Profile, content, "tiny.yaml"), trained.paths, Silent())
+
+
+@pytest.mark.usefixtures("trains_here")
+def test_panoptic_fpn_goes_through_all_stages(trained: Trained) -> None:
+    where, settings = Paths("tiny-fpn"), settings_of("panoptic_fpn")
+    settings = replace(settings, train_detection=replace(settings.train_detection, steps=2))
+    copy_data(trained.paths, where)
+    metrics = train_detection.run(settings, where, Silent())
+    assert {"train/masks", "train/semantic", "val/AP", "val/mask/AP"} <= metrics.keys()
+    for stage in (train_panoptic, evaluate, report):
+        stage.run(settings, where, Silent())
+    assert {"val/AP", "val/mask/AP", "val/PQ", "val/PQ_stuff"} <= read(where.evaluation / "metrics.json").keys()
+    assert 'id="panoptic"' in (where.report / "index.html").read_text(encoding="utf-8")
+    model = DetectorModel(
+        load_checkpoint(artifacts.whole_model(where), torch.device("cpu")), settings.evaluate, torch.device("cpu")
+    )
+    (image, *_) = sorted(artifacts.dataset(where)["val"].images.iterdir())
+    prediction = model.predict(str(image))
+    assert isinstance(prediction, dict)
+    assert prediction["panoptic"].shape == (64, 64)
+    assert set(prediction["panoptic"].ravel().tolist()) <= {0, *(segment["id"] for segment in prediction["segments"])}
 
 
 @pytest.mark.usefixtures("trains_here")
@@ -317,6 +339,41 @@ def test_masks_are_not_trained_without_panoptic_annotations(copy: Paths) -> None
     file.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(DatasetError, match=r"train\.panoptic: expected panoptic annotations"):
         train_panoptic.run(tiny_settings(), copy, Silent())
+
+
+@pytest.mark.parametrize("kind", ["mask_rcnn", "panoptic_fpn"])
+def test_a_detector_that_learns_masks_is_not_trained_on_a_dataset_without_them(kind: str, copy: Paths) -> None:
+    file = copy.dataset / "dataset.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content["train"] |= {"panoptic": None, "panoptic_masks": None}
+    file.write_text(json.dumps(content), encoding="utf-8")
+    said = rf"train\.panoptic: expected panoptic annotations for detector\.kind '{kind}', found null; add them, or set "
+    with pytest.raises(DatasetError, match=rf"{said}.*detector\.kind to one that learns no masks by itself \('detr', "):
+        train_detection.run(settings_of(kind), copy, Silent())
+    assert names(copy.detection) == {"checkpoint.pt", "best.pt", "metrics.json", "history.jsonl"}, "nothing was replaced"
+
+
+def test_panoptic_fpn_is_not_trained_on_a_dataset_without_stuff(copy: Paths) -> None:
+    dataset = json.loads((copy.dataset / "dataset.json").read_text(encoding="utf-8"))
+    shutil.copytree(copy.dataset / dataset["annotations"] / "annotations", copy.dataset / "own" / "annotations")
+    (copy.dataset / "dataset.json").write_text(json.dumps(dataset | {"annotations": "own"}), encoding="utf-8")
+    file = copy.dataset / "own" / dataset["train"]["panoptic"]
+    content = json.loads(file.read_text(encoding="utf-8"))
+    for category in content["categories"]:
+        category["isthing"] = 1
+    file.write_text(json.dumps(content), encoding="utf-8")
+    said = rf"train\.panoptic: {file}: categories\.isthing: expected categories of things and of stuff for detector\.kind "
+    with pytest.raises(DatasetError, match=rf"{said}'panoptic_fpn', found \d+ things and 0 of stuff; add the others, or set "):
+        train_detection.run(settings_of("panoptic_fpn"), copy, Silent())
+
+
+def settings_of(kind: str) -> Profile:
+    """Returns the tiny profile with another kind of detector."""
+    content, recipe = tiny_parameters(), RECIPES[kind]
+    content["detector"], content["train_panoptic"] = recipe["detector"], None
+    content["train_detection"] |= {"loss": recipe["loss"], "optimizer": recipe["optimizer"]}
+    content["studies"] = {"evaluating": {}, "training": {}}
+    return build(Profile, content, "tiny.yaml")
 
 
 PREDICT = """

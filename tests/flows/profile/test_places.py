@@ -6,13 +6,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from dvc.repo import Repo
 
 from detr_core.config import ConfigError, build
 from detr_core.reporter import Silent
 from flows import data
 from flows.new_profile import adoption
-from flows.profile import paths, places, settings
+from flows.profile import graphs, paths, places, settings
 from flows.profile.paths import PARAMS, Paths
 from flows.profile.settings import Profile
 from tests.check.datasets import write_whole
@@ -120,10 +121,11 @@ def test_a_profile_that_dvc_can_not_read_is_named(own: Path) -> None:
     shutil.copy(PARAMS.parent / "profile.yaml", own)
     assert places.dvc_errors() == []
     texts = {
-        "copy": "profile: smoke\nkind: detr\nwd: ../..\n",
+        "copy": of_detr("smoke"),
         "torn": "profile: [\n",
         "list": "- 1\n",
-        "good": "profile: good\nkind: detr\nwd: ../..\n",
+        "good": of_detr("good"),
+        "older": "profile: older\nkind: mask_rcnn\nwd: ../..\n",
     }
     for name, text in texts.items():
         (own / "params" / name).mkdir()
@@ -131,9 +133,12 @@ def test_a_profile_that_dvc_can_not_read_is_named(own: Path) -> None:
         (own / "params" / name / "dvc.yaml").write_text("")
     (own / "params" / "torn" / "profile.yaml").unlink()
     errors = places.dvc_errors()
-    assert [error.split(":")[0] for error in errors] == [f"params/{name}/profile.yaml" for name in ("list", "smoke", "torn")]
-    assert "expected another name than in params/copy/profile.yaml, found 'smoke'" in errors[1]
-    assert "No such file" in errors[2]
+    assert [error.split(":")[0] for error in errors] == [
+        f"params/{name}/profile.yaml" for name in ("list", "older", "smoke", "torn")
+    ]
+    assert "builds_on: expected ['faster_rcnn', 'mask_rcnn', 'mask_rcnn'], found None" in errors[1]
+    assert "expected another name than in params/copy/profile.yaml, found 'smoke'" in errors[2]
+    assert "No such file" in errors[3]
 
 
 def test_dvc_runs_the_other_profiles_whatever_the_dataset_of_one_is(own: Path) -> None:
@@ -148,7 +153,7 @@ def test_dvc_runs_the_other_profiles_whatever_the_dataset_of_one_is(own: Path) -
     }
     for name, target in places_of.items():
         (own / "params" / name).mkdir()
-        (own / "params" / name / "profile.yaml").write_text(f"profile: {name}\nkind: detr\nwd: ../..\n")
+        (own / "params" / name / "profile.yaml").write_text(of_detr(name))
         shutil.copy(PARAMS.parent / "dvc.yaml", own / "params" / name)
         Paths(name).source.symlink_to(Path("../..", target) if target != "self" else "source")
         (own / "params" / f"{name}.yaml").write_text("data: [")
@@ -163,8 +168,16 @@ def test_dvc_runs_the_other_profiles_whatever_the_dataset_of_one_is(own: Path) -
 def test_a_kind_of_detector_that_dvc_would_not_watch_is_told(own: Path) -> None:
     folder = own / "params" / "mine"
     folder.mkdir()
-    (folder / "profile.yaml").write_text("profile: mine\nkind: detr\nwd: ../..\n")
+    (folder / "profile.yaml").write_text(of_detr("mine"))
     places.require_kind(Paths("mine"), "detr")
-    message = r"params/mine/profile\.yaml: kind: expected 'deformable', as detector\.kind in params/mine\.yaml, found 'detr'"
+    message = r"params/mine/profile\.yaml: kind: expected 'deformable', for detector\.kind 'deformable' in params/mine\.yaml, found 'detr'"
     with pytest.raises(ConfigError, match=message):
         places.require_kind(Paths("mine"), "deformable")
+    (folder / "profile.yaml").write_text("profile: mine\nkind: mask_rcnn\nbuilds_on: [detr, detr, detr]\nwd: ../..\n")
+    with pytest.raises(ConfigError, match=r"builds_on: expected \['faster_rcnn', 'mask_rcnn', 'mask_rcnn'\], for detector\.kind"):
+        places.require_kind(Paths("mine"), "mask_rcnn")
+
+
+def of_detr(name: str) -> str:
+    """Returns the text of the `profile.yaml` of a profile with a DETR."""
+    return yaml.safe_dump({"profile": name, **graphs.kind_variables("detr"), "wd": "../.."})

@@ -239,14 +239,38 @@ def test_the_baselines_train_and_are_evaluated_as_detr_is(where: Paths) -> None:
         ("detr", "finished", "detr", "softmax"),
         ("deformable", "finished", "deformable", "focal"),
         ("faster-rcnn", "finished", "faster_rcnn", "regions"),
+        ("mask-rcnn", "finished", "mask_rcnn", "regions_and_masks"),
         ("faster-rcnn-dc5", "finished", "faster_rcnn", "regions"),
         ("faster-rcnn-plus", "finished", "faster_rcnn", "regions"),
     ]
     for run in runs:
         assert run.metrics is not None
         assert {"val/AP", "train/loss"} <= run.metrics.keys()
+        assert ("val/mask/AP" in run.metrics) == (run.variant == "mask-rcnn")
         assert run.cost is not None
         assert min(run.cost[name] for name in ("parameters", "gflops", "images_per_second")) > 0
+
+
+def test_panoptic_fpn_is_compared_with_a_mask_head(where: Paths) -> None:
+    content = tiny_parameters()
+    panoptic = content["studies"]["training"]["panoptic"]
+    chosen = {name: panoptic["variants"][name] for name in ("attention maps", "panoptic-fpn")}
+    steps = STEP | {"train_panoptic.epochs": 1, "train_panoptic.steps": 1}
+    content["studies"]["training"] = {"panoptic": panoptic | {"set": steps, "variants": chosen}}
+    study = Study("panoptic", build(Profile, content, "tiny.yaml"), where)
+    make_all(study)
+    study.write(intervals=True)
+    folder = where.training_studies / "panoptic"
+    runs = read_table(folder / "study.json").runs
+    assert [(run.variant, run.status, run.varied["detector"]) for run in runs] == [
+        ("attention maps", "finished", "detr"),
+        ("panoptic-fpn", "finished", "panoptic_fpn"),
+    ]
+    assert all(run.metrics is not None and {"val/AP", "val/mask/AP", "val/PQ"} <= run.metrics.keys() for run in runs)
+    of_detr, of_fpn = (folder / f"{run.variant}-seed0" for run in runs)
+    assert (of_detr / "panoptic").is_dir()
+    assert not (of_fpn / "panoptic").exists(), "no mask head is trained"
+    assert all((each / "evaluation" / "panoptic.json").is_file() for each in (of_detr, of_fpn))
 
 
 def test_a_study_that_is_stopped_begins_nothing(where: Paths) -> None:
