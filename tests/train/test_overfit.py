@@ -11,7 +11,7 @@ import torch
 from detr_core.config import build
 from detr_core.data.batching import collate
 from detr_core.distributed import single_process
-from detr_core.evaluate.config import EvaluateConfig, MergingConfig, PanopticFpnMergingConfig
+from detr_core.evaluate.config import EvaluateConfig, MergingConfig, PanopticFpnMergingConfig, UpsnetMergingConfig
 from detr_core.evaluate.predictions import average_precision_of, evaluate, predict
 from detr_core.model.checkpoint import Checkpoint
 from detr_core.model.spec import build_detector, detector_config
@@ -27,6 +27,7 @@ from tests.tiny_detector import CPU, dataset_of, isthing_of, scenes
 LEAST = {
     "mask_rcnn": {"val/mask/AP50": 0.6},
     "panoptic_fpn": {"val/mask/AP50": 0.6, "val/PQ": 0.4, "val/PQ_stuff": 0.4},
+    "upsnet": {"val/mask/AP50": 0.6, "val/PQ": 0.4, "val/PQ_stuff": 0.4},
 }
 
 
@@ -58,7 +59,9 @@ def test_a_handful_of_scenes_is_learned_by_heart(kind: str, tmp_path: Path) -> N
     assert metrics["AP50"] > 0.8, metrics
     if kind in LEAST:
         trained = Checkpoint(model, dataset.categories, {})
-        evaluation = EvaluateConfig(6, None, True, MergingConfig(0.85, 4, "published"), PanopticFpnMergingConfig(0.5, 0.5, 40))
+        of_upsnet = UpsnetMergingConfig(0.5, 0.3, 40)
+        of_fpn = PanopticFpnMergingConfig(0.5, 0.5, 40)
+        evaluation = EvaluateConfig(6, None, True, MergingConfig(0.85, 4, "published"), of_fpn, of_upsnet)
         predict(trained, dataset, evaluation, tmp_path / "evaluation", single_process(CPU), 0, Silent())
         found = evaluate(tmp_path / "evaluation", dataset.split)
         assert {name: found[name] > least for name, least in LEAST[kind].items()} == dict.fromkeys(LEAST[kind], True), found
