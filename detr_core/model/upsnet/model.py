@@ -77,7 +77,7 @@ class Upsnet(ThingsAndStuff):
         semantic = self._semantic_logits(maps)
         things = [things_of(target, self.thing_of_class) for target in targets]
         drawn = [drawn_instances(len(of.labels), (of.sampling_seed + PLACE) % 2**63).to(images.device) for of in things]
-        boxes = [truth_of(of, size)["boxes"] for of, size in zip(things, sizes, strict=True)]
+        boxes = [truth_of(of, size)["boxes"].to(maps[0].dtype) for of, size in zip(things, sizes, strict=True)]
         with torch.autocast(images.device.type, enabled=False):
             regions = self._mask_samples(maps, images, sizes, things)
             masks = self.mask_logits(
