@@ -26,6 +26,7 @@ from detr_core.data.config import ResizeConfig
 from detr_core.data.splits import Split, read_dataset
 from detr_core.data.transforms import evaluation_transform
 from detr_core.distributed import single_process
+from detr_core.evaluate.inference import EvaluationData
 from detr_core.evaluate.predictions import average_precision_of
 from detr_core.model.detr.model import Detr
 from detr_core.reporter import Silent
@@ -80,11 +81,11 @@ def timed(profile: str, split: Split, resize: ResizeConfig | None, repeats: int)
     torch.manual_seed(0)
     model = Detr(settings.detector, len(dataset.categories), mask_head=False).eval()
     batch_size = settings.evaluate.batch_size
-    common = (model, dataset.categories, dataset)
+    data = EvaluationData(dataset, batch_size, single_process(CPU), 0, Silent())
     inputs = StudyInputs(model, dataset.categories, Path("none.pt"), {"val": split}, CPU, 0, Silent())
     plain, study = [], []
     for _ in range(repeats + 1):
-        plain.append(seconds(lambda: average_precision_of(*common, batch_size, single_process(CPU), 0, Silent())))
+        plain.append(seconds(lambda: average_precision_of(model, dataset.categories, data)))
         study.append(seconds(lambda: decoder_nms(inputs, dataset, (None, 0.7, 0.5), batch_size, CLAIMS)))
     return len(dataset), median(plain[1:]), median(study[1:])
 

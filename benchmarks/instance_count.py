@@ -127,8 +127,8 @@ def mistakes(dataset: CocoDataset, study: InstanceCountConfig) -> tuple[int, int
             visible, wrong = seen(next(images), crop, study.fill)
             drawn_wrong += wrong + abs(len(visible) - number)
             detected = hit(next(outputs), crop, study) & visible
-            counted_wrong += len(detected) != counted.found[number - 1, repeat]
-    assert counted.found.sum() > 0
+            counted_wrong += len(detected) != counted.detected[number - 1, repeat]
+    assert counted.detected.sum() > 0
     return drawn_wrong, counted_wrong
 
 

@@ -1,4 +1,4 @@
-"""Atomic writes: a reader sees the earlier content of a file or the new one, never a part of either."""
+"""Writes files and folders atomically: a reader sees the earlier content of a file or the new one, never a part of either."""
 
 from __future__ import annotations
 

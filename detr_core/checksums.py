@@ -1,4 +1,4 @@
-"""Checksums of files."""
+"""Computes checksums of files."""
 
 from __future__ import annotations
 

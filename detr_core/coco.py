@@ -1,4 +1,4 @@
-"""The categories of COCO."""
+"""Provides the categories of COCO."""
 
 from __future__ import annotations
 

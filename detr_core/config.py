@@ -4,8 +4,8 @@ Each dataclass is defined beside the code that it configures; this module only b
 bool, int, float, str, Literal, `X | None`, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]`, nested dataclasses, and Any, which
 accepts every YAML value. In a union `A | B` of dataclasses each one has a field `kind`, a Literal of one value, which selects the
 dataclass. `Annotated[dict[str, X], choose]` is a mapping whose values have different types: each value is built as the dataclass
-that `choose(key, value)` returns, which raises ConfigError for an unknown key. Every field must be given, because values stand in
-the parameters file only. The exception is a field with the metadata `optional`, which older profiles do not have.
+that `choose(key, value)` returns, which raises ConfigError for an unknown key. Every field must be given, because only
+the parameters file holds values. The exception is a field with the metadata `optional`, which older profiles do not have.
 """
 
 from __future__ import annotations

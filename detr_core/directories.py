@@ -2,7 +2,7 @@
 if this project wrote every file in it.
 
 A folder that the project wrote holds a mark, the file `MARK`, which lists the folder's files with their sha256. A folder without
-a mark, a file that the mark does not list, and a file whose content has changed since belong to somebody else and are never
+a mark, a file that the mark does not list, and a file whose content has changed since do not belong to the project and are never
 removed.
 """
 
@@ -27,10 +27,10 @@ from detr_core.errors import ExpectedError
 from detr_core.wording import counted
 
 MARK = ".detr-results"
-LITTER = frozenset({".DS_Store", "Thumbs.db"})  # files that desktops write into every folder that somebody opens
+LITTER = frozenset({".DS_Store", "Thumbs.db"})  # files that desktops write into every folder that a user opens
 _WRITER = ".detr-writer.lock"  # a lock file in a temporary folder, held by the process that writes the folder
 _ADVICE = "nothing was changed; move it elsewhere, or delete it if you don't need it"
-_OURS = frozenset({MARK, _WRITER})
+_INTERNAL_FILES = frozenset({MARK, _WRITER})
 
 
 class ForeignFileError(ExpectedError, ValueError):
@@ -40,21 +40,21 @@ class ForeignFileError(ExpectedError, ValueError):
 def mark(folder: Path) -> None:
     """Writes the mark of a folder, which lists every other file that is now in the folder as written by the project.
 
-    A folder without files gets no mark, because there is nothing in it that anybody could lose.
+    A folder without files gets no mark, because it holds nothing that could be lost.
     """
-    files = {name: digest(folder / name) for name in sorted(_names(folder)) if name not in _OURS}
+    files = {name: digest(folder / name) for name in sorted(_names(folder)) if name not in _INTERNAL_FILES}
     if files:
         write_text(folder / MARK, json.dumps({"written by": "detr-workbench", "sha256": files}, indent=0) + "\n")
 
 
 def require_replaceable(folder: Path) -> None:
     """Raises ForeignFileError unless `folder` does not exist, is empty, or holds only files that the project wrote."""
-    _files_of_ours(folder)
+    _project_files(folder)
 
 
 def remove(folder: Path) -> None:
     """Removes a folder that the project wrote, if it exists. Raises ForeignFileError as `require_replaceable` does."""
-    _remove(folder, _files_of_ours(folder))
+    _remove(folder, _project_files(folder))
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def atomic_directory(folder: Path) -> Iterator[Path]:
     to finish wins. Temporary folders of writers that have died are removed first. The new folder gets a mark.
 
     Raises ForeignFileError before the block begins if `folder` holds a file that the project did not write, and after the block
-    if somebody has put such a file there in the meantime.
+    if such a file has appeared there in the meantime.
     """
     require_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -105,28 +105,28 @@ def _put_in_place(temporary: Path, folder: Path) -> None:
     """
     while True:
         _require_folder(folder, folder)  # a link must not be moved
-        aside = Path(tempfile.mkdtemp(prefix=_prefix(folder), suffix=".old", dir=folder.parent))
+        earlier = Path(tempfile.mkdtemp(prefix=_prefix(folder), suffix=".old", dir=folder.parent))
         with suppress(FileNotFoundError):
-            folder.rename(aside)
+            folder.rename(earlier)
         try:
-            ours = _files_of_ours(aside, folder)
+            earlier_files = _project_files(earlier, folder)
             temporary.rename(folder)
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another writer was faster; its result is replaced now
-                _remove(aside, ours)
+                _remove(earlier, earlier_files)
                 continue
-            _put_back(aside, folder)
+            _put_back(earlier, folder)
             raise
         except ForeignFileError:
-            _put_back(aside, folder)
+            _put_back(earlier, folder)
             raise
-        _remove(aside, ours)
+        _remove(earlier, earlier_files)
         return
 
 
-def _put_back(aside: Path, folder: Path) -> None:
+def _put_back(earlier: Path, folder: Path) -> None:
     with suppress(OSError):  # if another writer has created `folder` meanwhile, both remain
-        aside.rename(folder)
+        earlier.rename(folder)
 
 
 def _require_folder(folder: Path, where: Path) -> None:
@@ -139,11 +139,13 @@ def _require_folder(folder: Path, where: Path) -> None:
         raise ForeignFileError(f"{where}: expected a folder for results, found {kind} that no command made; {_ADVICE}")
 
 
-def _files_of_ours(folder: Path, where: Path | None = None) -> list[str]:
-    """Returns the names of all files in `folder` with its mark. Raises ForeignFileError if the project did not write one of them.
+def _project_files(folder: Path, where: Path | None = None) -> list[str]:
+    """Returns the names of all files in `folder`, including its mark.
 
-    Another process may replace or remove the folder while it is read here. What was read is then of two folders, so a folder that
-    has changed meanwhile is read again before anything is said about its files.
+    Raises ForeignFileError if the project did not write one of them.
+
+    Another process may replace or remove the folder while it is read here, so that the names and the contents come from two
+    different folders. Therefore a folder that has changed meanwhile is read again before an error is raised.
 
     where: the folder's name in an error, if it differs from `folder`.
     """
@@ -152,7 +154,7 @@ def _files_of_ours(folder: Path, where: Path | None = None) -> list[str]:
         if state is None:
             return []
         try:
-            return _read_files_of_ours(folder, where or folder)
+            return _read_project_files(folder, where or folder)
         except ForeignFileError:
             if _state(folder) == state:
                 raise
@@ -167,7 +169,7 @@ def _state(folder: Path) -> tuple[int, int] | None:
     return status.st_ino, status.st_ctime_ns
 
 
-def _read_files_of_ours(folder: Path, where: Path) -> list[str]:
+def _read_project_files(folder: Path, where: Path) -> list[str]:
     _require_folder(folder, where)
     names = sorted(_names(folder))
     if not names:
@@ -179,7 +181,7 @@ def _read_files_of_ours(folder: Path, where: Path) -> list[str]:
             f"{names[0]}; {_ADVICE}"
         )
     for name in names:
-        if name in _OURS or Path(name).name in LITTER:
+        if name in _INTERNAL_FILES or Path(name).name in LITTER:
             continue
         if name not in digests:
             raise ForeignFileError(

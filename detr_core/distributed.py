@@ -50,7 +50,7 @@ class ProcessContext:
 
 
 def single_process(device: torch.device) -> ProcessContext:
-    """Returns the group of a process that works by itself."""
+    """Returns the group of a process that works alone."""
     return ProcessContext(0, 1, device)
 
 
@@ -61,7 +61,7 @@ STORE_FILE = "DETR_STORE_FILE"  # environment variable: the file through which p
 def process_group() -> Iterator[ProcessContext]:
     """Joins this process to the others of its training or evaluation: with NCCL on GPUs, with gloo on CPUs.
 
-    RANK, WORLD_SIZE and LOCAL_RANK in the environment say which process this is; without them the process works by itself.
+    RANK, WORLD_SIZE and LOCAL_RANK in the environment say which process this is; without them the process works alone.
     The processes find each other through the file that DETR_STORE_FILE names. Where that is not set, they do so through the
     server at MASTER_ADDR and MASTER_PORT, as torchrun intends; that server listens on all network interfaces.
     """

@@ -1,4 +1,4 @@
-"""The base class of every error whose message is written for the person who started the command."""
+"""Defines the base class of every error whose message is written for the person who started the command."""
 
 from __future__ import annotations
 

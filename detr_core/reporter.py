@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -28,21 +27,3 @@ class Silent:
     def metrics(self, values: Mapping[str, float], step: int) -> None: ...
 
     def message(self, text: str) -> None: ...
-
-
-@dataclass
-class Memory:
-    """A reporter that stores everything it receives, for tests and notebooks."""
-
-    history: list[tuple[int, dict[str, float]]] = field(default_factory=list)
-    messages: list[str] = field(default_factory=list)
-    last_progress: tuple[int, int] = (0, 0)
-
-    def progress(self, done: int, total: int, images_per_second: float, note: str) -> None:
-        self.last_progress = (done, total)
-
-    def metrics(self, values: Mapping[str, float], step: int) -> None:
-        self.history.append((step, dict(values)))
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)

@@ -6,4 +6,4 @@ from __future__ import annotations
 def evenly_spaced(images: int, count: int) -> list[int]:
     """Returns the indices of `count` evenly spaced images, or of all images if there are fewer."""
     count = min(count, images)
-    return [place * images // count for place in range(count)]
+    return [index * images // count for index in range(count)]

@@ -1,4 +1,4 @@
-"""Errors of a file system that cannot store a result. Messages name the folder, the bytes needed and the bytes that are free."""
+"""Reports that a file system can't store a result: the messages name the folder, the bytes needed and the bytes that are free."""
 
 from __future__ import annotations
 
@@ -38,13 +38,15 @@ def as_storage_error(error: OSError, path: Path | None = None, needed: int | Non
     if number not in REFUSALS:
         return None
     path = Path(name) if name is not None else path
-    place = str(path) if path is not None else "a result"
+    name_in_message = str(path) if path is not None else "a result"
     if number not in ABOUT_SPACE:
-        return StorageError(f"{place}: it cannot be read or written, because {REFUSALS[number]}; change that, and {_AGAIN}")
+        return StorageError(
+            f"{name_in_message}: it cannot be read or written, because {REFUSALS[number]}; change that, and {_AGAIN}"
+        )
     size = "" if needed is None else f"it needs {readable(needed)}, "
     space = _space([_existing(path)] if path is not None else _file_systems())
     return StorageError(
-        f"{place}: it cannot be written, because {REFUSALS[number]}; {size}{space}; make room there, and {_AGAIN}"
+        f"{name_in_message}: it cannot be written, because {REFUSALS[number]}; {size}{space}; make room there, and {_AGAIN}"
     )
 
 
@@ -101,8 +103,8 @@ def _space(folders: list[Path]) -> str:
 
 def _file_systems() -> list[Path]:
     """Returns one folder on each file system of the temporary folder, the working folder and its subfolders."""
-    here = Path.cwd()
-    folders = [here, Path(os.environ.get("TMPDIR", "/tmp")), *here.glob("*/"), *here.glob("*/*/")]
+    working_folder = Path.cwd()
+    folders = [working_folder, Path(os.environ.get("TMPDIR", "/tmp")), *working_folder.glob("*/"), *working_folder.glob("*/*/")]
     by_device: dict[int, Path] = {}
     for folder in folders:
         with suppress(OSError):

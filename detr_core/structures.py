@@ -1,4 +1,4 @@
-"""The data structures that the packages exchange: categories, targets, batches, outputs of models, results of validations.
+"""Defines the data structures that the packages exchange: categories, targets, batches, outputs, results of validations.
 
 Shape letters, here and in every other file:
     B images in a batch      L decoder layers         Q object queries
@@ -44,11 +44,14 @@ def category_labels(names: Mapping[int, str]) -> dict[int, str]:
     names: id -> name. A name may be empty, have several lines, or be that of several categories. A label is the name on one
     line, followed by the id if the name is empty or ambiguous.
     """
-    plain = {number: " ".join(name.split()) for number, name in names.items()}
-    often = Counter(plain.values())
-    labels = {number: name if name and often[name] == 1 else f"{name} (id {number})".lstrip() for number, name in plain.items()}
+    one_line_names = {number: " ".join(name.split()) for number, name in names.items()}
+    name_counts = Counter(one_line_names.values())
+    labels = {
+        number: name if name and name_counts[name] == 1 else f"{name} (id {number})".lstrip()
+        for number, name in one_line_names.items()
+    }
     if len(set(labels.values())) < len(labels):  # a category's name equals another category's label
-        labels = {number: f"{name} (id {number})".lstrip() for number, name in plain.items()}
+        labels = {number: f"{name} (id {number})".lstrip() for number, name in one_line_names.items()}
     return labels
 
 

@@ -1,4 +1,4 @@
-"""An alias of the command `python -m flows.studies`."""
+"""This command is an alias of the command `python -m flows.studies`."""
 
 from flows.runtime import arguments as command_line
 

@@ -1,4 +1,4 @@
-"""The command that makes a profile for a dataset of one's own: `python -m flows.adopt FOLDER --name cells`
+"""This command makes a profile for a user's dataset: `python -m flows.adopt FOLDER --name cells`
 
 flows/new_profile/ does the work.
 """

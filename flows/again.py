@@ -1,4 +1,4 @@
-"""An alias of the command `python -m flows.rerun RUN_ID`."""
+"""This command is an alias of the command `python -m flows.rerun RUN_ID`."""
 
 from flows.runtime import arguments as command_line
 

@@ -94,7 +94,7 @@ def _checked_dataset(settings: Profile, paths: Paths, splits: dict[str, Split], 
             ground_truth.require_objects(split)
         ground_truth.instances(checked["val"])
         metrics |= accounts(splits, inspection.supplied, checked, findings)
-        artifacts.claim(folder, paths.profile)
+        artifacts.write_owner(folder, paths.profile)
     return metrics
 
 
@@ -139,12 +139,14 @@ def findings_table(findings: Sequence[Finding]) -> Table:
     """Returns a table of the findings, with one row for each kind and the first finding of that kind."""
     table = Table("finding", "train", "val", "the first", title="The data check", title_justify="left")
     for name, kind in KINDS.items():
-        own = [finding for finding in findings if finding.kind == name]
-        if own:
-            splits = Counter(finding.split for finding in own)
+        kind_findings = [finding for finding in findings if finding.kind == name]
+        if kind_findings:
+            splits = Counter(finding.split for finding in kind_findings)
             words = f"[red]{kind.words}[/red]" if kind.broken else kind.words
-            where = own[0].file or (f"{own[0].source} {own[0].place}" if own[0].place is not None else "")
-            first = escape(f"{where} {own[0].detail}".strip())  # a file's name may look like markup
+            where = kind_findings[0].file or (
+                f"{kind_findings[0].source} {kind_findings[0].place}" if kind_findings[0].place is not None else ""
+            )
+            first = escape(f"{where} {kind_findings[0].detail}".strip())  # a file's name may look like markup
             table.add_row(words, *(str(splits[split] or "") for split in ("train", "val")), first)
     if not findings:
         table.add_row("nothing", "", "", "")

@@ -63,7 +63,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
             yolo = yolo_set(root) if config.folder.format == "yolo" else None
             write_folder_dataset(config.folder, root, config.seed, yolo, folder)
             manifest.write_manifest(folder, root, read_dataset(folder))
-        artifacts.claim(folder, paths.profile)
+        artifacts.write_owner(folder, paths.profile)
         return {f"{name}/images": float(_images(split)) for name, split in read_dataset(folder).items()}
 
 
@@ -79,7 +79,7 @@ def _require_watched(root: str, paths: Paths) -> None:
 
 def _images(split: Split) -> int:
     file = split.panoptic or split.instances
-    assert file is not None  # a split has one of the two
+    assert file is not None  # every split has one of the two files
     return len(read_content(file)["images"])
 
 

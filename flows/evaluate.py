@@ -75,7 +75,7 @@ def evaluated(
 
     processes = launch.process_count(settings.resources)
     with building(out, reporter.message) as folder:
-        job = evaluation_job.Job(
+        job = evaluation_job.EvaluationJob(
             config=as_dict(settings.evaluate),
             checkpoint=str(checkpoint),
             dilation=dilation,
@@ -99,10 +99,10 @@ def require_headline(file: Path) -> None:
         return
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        own = isinstance(content, dict) and set(content) <= set(HEADLINE)
+        is_headline = isinstance(content, dict) and set(content) <= set(HEADLINE)
     except (OSError, ValueError):
-        own = False
-    if not own:
+        is_headline = False
+    if not is_headline:
         expected = "expected the metrics of an earlier evaluation"
         raise artifacts.StageError(f"{relative(file)}: {expected}, found another file; move it elsewhere")
 

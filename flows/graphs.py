@@ -1,4 +1,4 @@
-"""The command that writes the copies of dvc.yaml again after a change of dvc.yaml: `python -m flows.graphs`
+"""This command writes the copies of dvc.yaml again after a change of dvc.yaml: `python -m flows.graphs`
 
 It writes params/<profile>/dvc.yaml of every profile, adopted ones included.
 """
@@ -15,7 +15,7 @@ def main() -> None:
 
     with one_line_errors():
         for copy in write_copies():
-            print(f"{relative(copy)}: written again")
+            print(f"{relative(copy)} was written again")
 
 
 if __name__ == "__main__":

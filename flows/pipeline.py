@@ -44,7 +44,7 @@ class PipelineError(ExpectedError, RuntimeError):
     """A stage of the pipeline failed. The message is one line with the stage's error."""
 
 
-@flow(name="detr-pipeline", flow_run_name="pipeline {profile}", on_running=[dead_runs.claim])
+@flow(name="detr-pipeline", flow_run_name="pipeline {profile}", on_running=[dead_runs.tag_flow_run])
 def pipeline(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
     """Runs every stage of a profile that isn't up to date. Returns the metrics of the evaluation."""
     load(profile)

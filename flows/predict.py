@@ -1,8 +1,8 @@
 """This command runs a detector on images. `python -m flows.predict --checkpoint X --images PATH --out FOLDER`
 
 The checkpoint is one of this project or a published one; the images are a file, a folder or a glob. The output folder gets
-predictions.json in COCO's format, pictures of the predictions in pictures/, and with a mask head of panoptic segments
-panoptic/*.png.
+predictions.json in COCO's format, pictures of the predictions in pictures/ and, if the checkpoint predicts panoptic
+maps, these maps in panoptic/*.png.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ def run(
     from detr_core.data.images import upright_size
     from detr_core.data.transforms import evaluation_transform
     from detr_core.distributed import single_process
+    from detr_core.evaluate.inference import EvaluationData
     from detr_core.evaluate.predictions import predict
 
     root = Path(os.path.commonpath([image.parent for image in images]))
@@ -80,7 +81,8 @@ def run(
         results.mkdir()
         # Where `no object` wins, no class reaches 0.5, so with such a threshold the masks of these queries are not needed.
         filtered_config = replace(config, empty_slot_override=config.empty_slot_override and threshold < 0.5)
-        predict(trained, dataset, filtered_config, results, single_process(artifacts.device()), 0, reporter)
+        data = EvaluationData(dataset, config.batch_size, single_process(artifacts.device()), 0, reporter)
+        predict(trained, data, filtered_config, results)
         content["annotations"] = _annotations(results, threshold)
         if trained.predicts_panoptic_maps:
             content["panoptic"] = json.loads((results / "panoptic.json").read_text(encoding="utf-8"))["annotations"]
@@ -90,7 +92,7 @@ def run(
     return content
 
 
-def found_images(where: str) -> list[Path]:
+def images_at(where: str) -> list[Path]:
     """Returns the absolute paths, sorted, of the images that `where` names: a file, a folder with images in it, or a glob.
 
     Raises DatasetError if there is no image.
@@ -129,9 +131,9 @@ def _annotations(results: Path, threshold: float) -> list[dict[str, Any]]:
     masks = results / "segm.json"
     if masks.exists():  # the same detections in the same order
         segments = json.loads(masks.read_text(encoding="utf-8"))
-        boxes = [{**one, "segmentation": other["segmentation"]} for one, other in zip(boxes, segments, strict=True)]
-    sure = [result for result in boxes if result["score"] >= threshold]
-    return [{"id": number, **result} for number, result in enumerate(sure, start=1)]
+        boxes = [{**box, "segmentation": segment["segmentation"]} for box, segment in zip(boxes, segments, strict=True)]
+    confident = [result for result in boxes if result["score"] >= threshold]
+    return [{"id": number, **result} for number, result in enumerate(confident, start=1)]
 
 
 def _pictures(content: dict[str, Any], root: Path, folder: Path, ranges: Ranges | None) -> None:
@@ -140,9 +142,9 @@ def _pictures(content: dict[str, Any], root: Path, folder: Path, ranges: Ranges 
 
     names = {category["id"]: category["name"] for category in content["categories"]}
     colors = category_colors(names)
-    of_image = defaultdict(list)
+    detections_of = defaultdict(list)
     for annotation in content["annotations"]:
-        of_image[annotation["image_id"]].append(annotation)
+        detections_of[annotation["image_id"]].append(annotation)
     panoptic = {entry["image_id"]: entry for entry in content.get("panoptic", [])}
     (folder / "pictures").mkdir()
     for image in content["images"]:
@@ -151,13 +153,13 @@ def _pictures(content: dict[str, Any], root: Path, folder: Path, ranges: Ranges 
             segments = (folder / "panoptic" / panoptic[number]["file_name"], panoptic[number]["segments_info"])
         name = f"{number:04d}_{Path(image['file_name']).stem}.jpg"
         file = folder / "pictures" / name
-        prediction_picture(root / image["file_name"], of_image[number], segments, names, colors, file, ranges)
+        prediction_picture(root / image["file_name"], detections_of[number], segments, names, colors, file, ranges)
 
 
 def main() -> None:
     arguments = command_line.parser("predict").parse_args()
     with stage_runner.one_line_errors():
-        images, out = found_images(arguments.images), checkpoints.empty_folder(arguments.out)
+        images, out = images_at(arguments.images), checkpoints.empty_folder(arguments.out)
         trained = checkpoints.load_named(arguments, artifacts.device())
         config = evaluation(trained, arguments.short, arguments.longest)
         with reporter("prediction") as bar:

@@ -52,8 +52,8 @@ def run(settings: Profile, paths: Paths, reporter: Reporter, links: Mapping[str,
 def is_behind(paths: Paths) -> bool:
     """Returns whether a study has results that are newer than the page, or the page does not exist."""
     page = paths.report / "index.html"
-    drawn = page.stat().st_mtime if page.is_file() else 0.0
-    return any(file.stat().st_mtime > drawn for file in paths.studies.glob("*/*/*.json"))
+    page_time = page.stat().st_mtime if page.is_file() else 0.0
+    return any(file.stat().st_mtime > page_time for file in paths.studies.glob("*/*/*.json"))
 
 
 def _command(study: str, profile: str) -> str:

@@ -50,10 +50,10 @@ def serve(prefect_port: int, mlflow_port: int) -> None:
     If one of them is killed, its child processes become children of this process, which ends them. Raises ServerError.
     """
     guard.inherit_orphans()
-    elsewhere = tracking_address.server()  # an MLflow server has a UI of its own
-    for name, port in {"Prefect": prefect_port, **({} if elsewhere else {"MLflow": mlflow_port})}.items():
+    mlflow_server = tracking_address.server()  # an MLflow server has a UI of its own
+    for name, port in {"Prefect": prefect_port, **({} if mlflow_server else {"MLflow": mlflow_port})}.items():
         _require_free(name, port)
-    if elsewhere is None:
+    if mlflow_server is None:
         os.environ[ui_addresses.SERVED] = f"http://{HOST}:{mlflow_port}"  # runs of the Prefect worker print links to it
     url = os.environ["PREFECT_API_URL"] = address(prefect_port)  # all processes that are started below use this server
     with contextlib.ExitStack() as stack:
@@ -63,7 +63,7 @@ def serve(prefect_port: int, mlflow_port: int) -> None:
         server = start_server(prefect_port, log, {})
         stack.callback(stop, server, patience=5)
         print("starting the Prefect server, a Prefect worker and the MLflow UI ...", flush=True)
-        mlflow = None if elsewhere else _start_mlflow(mlflow_port)
+        mlflow = None if mlflow_server else _start_mlflow(mlflow_port)
         if mlflow is not None:
             stack.callback(stop, mlflow, patience=guard.SECONDS + 2)
         wait_until_ready("the Prefect server", lambda: answers(url), server.pid, log)
@@ -77,7 +77,7 @@ def serve(prefect_port: int, mlflow_port: int) -> None:
         if mlflow is not None:
             wait_until_ready("the MLflow UI", lambda: _mlflow_answers(mlflow_port), mlflow.pid, LOGS / "serve-mlflow.log")
         print(f"Prefect  http://{HOST}:{prefect_port}")
-        print(f"MLflow   {elsewhere or f'http://{HOST}:{mlflow_port}'}")
+        print(f"MLflow   {mlflow_server or f'http://{HOST}:{mlflow_port}'}")
         print("run      prefect deployment run detr-ablations      (or detr-pipeline; -p profile=coco for another profile)")
         if prefect_port != 4200:
             print(f"         with PREFECT_API_URL={url} set")

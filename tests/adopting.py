@@ -42,7 +42,7 @@ def write_recipe(params: Path) -> None:
     write_parameters(params / "plain.yaml", content)
 
 
-def carried(folder: Path, name: str, params: Path, mode: str = "strict", **options: Any) -> Outcome:
+def adopt_and_check(folder: Path, name: str, params: Path, mode: str = "strict", **options: Any) -> Outcome:
     """Runs `adopt`, the data stage and the check on a folder, with the recipe of `write_recipe`, and returns the outcome.
 
     An error that no user can cause is raised.

@@ -16,11 +16,13 @@ import yaml
 
 from detr_core import directories
 from detr_core.config import build
-from detr_core.reporter import Memory, Reporter
+from detr_core.download import resuming
+from detr_core.reporter import Reporter
 from flows.profile import artifacts, paths
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile
 from flows.runtime import launch
+from tests.recording_reporter import RecordingReporter
 
 ROOT = paths.ROOT
 
@@ -52,6 +54,12 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
+@pytest.fixture
+def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Removes the pauses between the tries of a download."""
+    monkeypatch.setattr(resuming, "PAUSES", (0.0, 0.0))
+
+
 @dataclass(frozen=True)
 class Trained:
     """A profile whose stages have all run.
@@ -62,7 +70,7 @@ class Trained:
     settings: Profile
     paths: Paths
     metrics: dict[str, dict[str, float]]
-    reporters: dict[str, Memory]
+    reporters: dict[str, RecordingReporter]
 
 
 def read_parameters(file: Path) -> dict[str, Any]:
@@ -132,12 +140,12 @@ def trainings_in_this_process() -> Iterator[None]:
     import torch  # seconds, only where it is asked for
 
     from detr_core.distributed import single_process
-    from detr_core.jobs.training import Job
+    from detr_core.jobs.training import TrainingJob
     from tests.jobs.training_process import carry_out
 
     def run(job: dict[str, Any], processes: int, reporter: Reporter, **_: Any) -> None:
         assert processes == 1
-        carry_out(Job(**job), single_process(torch.device("cpu")), reporter)
+        carry_out(TrainingJob(**job), single_process(torch.device("cpu")), reporter)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launch, "run", run)
@@ -160,12 +168,12 @@ def trained(project: Path) -> Trained:
 
     settings = tiny_settings()
     metrics: dict[str, dict[str, float]] = {}
-    reporters: dict[str, Memory] = {}
+    reporters: dict[str, RecordingReporter] = {}
     with in_place_of_the_project(project), trainings_in_this_process():
         where = Paths("tiny")
         for stage in (data, check, train_detection, train_panoptic, evaluate, evaluating, report):
             name = "studies" if stage is evaluating else stage.__name__.removeprefix("flows.")
-            reporters[name] = Memory()
+            reporters[name] = RecordingReporter()
             metrics[name] = stage.run(settings, where, reporters[name])
     return Trained(settings, where, metrics, reporters)
 
@@ -175,7 +183,7 @@ def copy_data(source: Paths, target: Paths) -> None:
     for earlier, folder in ((source.data, target.data), (source.dataset, target.dataset)):
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(earlier, folder)
-        artifacts.claim(folder, target.profile)
+        artifacts.write_owner(folder, target.profile)
     file = target.dataset / "dataset.json"
     text = file.read_text(encoding="utf-8").replace(f"data/{source.profile}", f"data/{target.profile}")
     file.write_text(text, encoding="utf-8")

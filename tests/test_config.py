@@ -52,7 +52,7 @@ def test_a_profile_of_every_kind(kind: str) -> None:
         ({"width": 48}, "a.yaml: width: expected a multiple of 32 with 4 heads, found 48"),
     ],
 )
-def test_a_deformable_detector_that_makes_no_sense(change: dict[str, Any], error: str) -> None:
+def test_an_invalid_deformable_detector_is_refused(change: dict[str, Any], error: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(error)):
         detector_config(DEFORMABLE["detector"] | change, "a.yaml")
 
@@ -89,7 +89,7 @@ DILATED = FASTER_RCNN_DC5["detector"]["backbone"]
         (FASTER_RCNN_DC5, {"training_proposals": 0}, "training_proposals: expected 1 or more, found 0"),
     ],
 )
-def test_a_faster_rcnn_that_makes_no_sense(recipe: dict[str, Any], change: dict[str, Any], error: str) -> None:
+def test_an_invalid_faster_rcnn_is_refused(recipe: dict[str, Any], change: dict[str, Any], error: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(f"a.yaml: {error}")):
         detector_config(recipe["detector"] | change, "a.yaml")
 

@@ -172,7 +172,7 @@ def test_writers_at_once_in_processes_of_their_own_never_mix(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["result"]
 
 
-def test_what_a_killed_writer_leaves_is_removed_and_what_a_living_one_has_is_not(tmp_path: Path) -> None:
+def test_files_of_a_killed_writer_are_removed_and_files_of_a_living_one_are_not(tmp_path: Path) -> None:
     folder = tmp_path / "result"
     killed, alive = writer(folder, "killed", 100, 60), writer(folder, "alive", 2, 1)
     for process in (killed, alive):

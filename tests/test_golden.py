@@ -1,14 +1,8 @@
-"""Golden cases: this project must compute the same numbers as the reference implementations.
-
-The environment variable GOLDEN_DIR names the folder of the cases (default: tests/golden), so the same tests run on any other
-folder of that format. The tolerance is 1e-4 relative + 1e-5 absolute; integers must be equal.
-"""
+"""Golden cases: this project must compute the same numbers as the reference implementations (`tests/golden_cases.py`)."""
 
 from __future__ import annotations
 
 import json
-import os
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +12,7 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detr_core.evaluate.average_precision import METRICS, Kind, coco_ap
+from detr_core.evaluate.average_precision import METRICS, ResultKind, coco_ap
 from detr_core.evaluate.boxes import postprocess_softmax
 from detr_core.evaluate.config import MergingConfig, PanopticFpnMergingConfig
 from detr_core.evaluate.masks import instance_masks
@@ -35,18 +29,7 @@ from detr_core.model.panoptic_fpn.merging import merged
 from detr_core.structures import Target
 from detr_core.train_mask_head.config import MaskLossConfig
 from detr_core.train_mask_head.loss import mask_loss, matched_masks
-
-GOLDEN = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parent / "golden"))
-
-
-def cases(pattern: str) -> Any:
-    """Returns a decorator that runs a test once for each golden file or folder of this name."""
-    paths = sorted(GOLDEN.glob(pattern))
-    return pytest.mark.parametrize("path", paths, ids=[path.name for path in paths])
-
-
-def close(ours: Any, golden: Any) -> None:
-    np.testing.assert_allclose(np.asarray(ours), np.asarray(golden), rtol=1e-4, atol=1e-5)
+from tests.golden_cases import cases, close, golden_images, golden_weight
 
 
 def sizes(array: np.ndarray) -> list[tuple[int, int]]:
@@ -115,7 +98,7 @@ def test_merging_of_panoptic_fpn(path: Path) -> None:
 
 @cases("ap_*/")
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
-def test_average_precision(path: Path, kind: Kind, capsys: pytest.CaptureFixture[str]) -> None:
+def test_average_precision(path: Path, kind: ResultKind, capsys: pytest.CaptureFixture[str]) -> None:
     expected = json.loads((path / "expected.json").read_text())
     if kind not in expected:
         pytest.skip(f"{path.name} has no metrics of {kind}")
@@ -133,7 +116,7 @@ def test_average_precision(path: Path, kind: Kind, capsys: pytest.CaptureFixture
             assert names[category] not in ours.per_class
 
 
-def pycocotools_eval(path: Path, kind: Kind) -> Any:
+def pycocotools_eval(path: Path, kind: ResultKind) -> Any:
     truth = COCO(str(path / "gt.json"))
     oracle = COCOeval(truth, truth.loadRes(str(path / f"{kind}.json")), kind)
     oracle.evaluate()
@@ -186,30 +169,6 @@ def published_names(model: Detr) -> list[tuple[str, str, torch.Tensor]]:
     own = ("bbox_attention.", "mask_head.")
     prefix = "detr." if model.has_mask_head else ""
     return [(key, key if key.startswith(own) else prefix + key, value) for key, value in model.state_dict().items()]
-
-
-def golden_weight(seed: int, key: str, like: torch.Tensor) -> torch.Tensor:
-    rng, shape = np.random.default_rng([seed, zlib.crc32(key.encode())]), tuple(like.shape)
-    if key.endswith("running_var"):
-        value = rng.uniform(0.5, 1.5, shape)
-    elif key.endswith(("running_mean", "bias")):
-        value = 0.1 * rng.standard_normal(shape)
-    elif len(shape) == 1:
-        value = rng.uniform(0.5, 1.0, shape)
-    else:
-        value = rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
-    return torch.from_numpy(np.asarray(value, dtype=np.float32))
-
-
-def golden_images(golden: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    rng = np.random.default_rng(int(golden["seed"]))
-    height, width = golden["sizes"].max(0)
-    images = torch.zeros(len(golden["sizes"]), 3, height, width)
-    padding = torch.ones(len(images), height, width, dtype=torch.bool)
-    for i, (h, w) in enumerate(golden["sizes"]):
-        images[i, :, :h, :w] = torch.from_numpy(rng.standard_normal((3, h, w)).astype(np.float32))
-        padding[i, :h, :w] = False
-    return images, padding
 
 
 @cases("detr_*.npz")

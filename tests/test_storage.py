@@ -62,7 +62,7 @@ def test_a_file_over_the_limit_of_the_user_is_an_expected_error(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_room_is_asked_for_before_the_work(disk: Path) -> None:
+def test_free_space_is_checked_before_the_work(disk: Path) -> None:
     require_space(disk / "not" / "yet", SIZE // 2, "the results")
     expected = rf"^{disk}/not/yet: expected 1.05 MB \(1,048,577 bytes\) free for the results, found .* bytes\); make room there$"
     with pytest.raises(StorageError, match=expected):

@@ -10,6 +10,8 @@ import torch
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split, read_dataset
 from detr_core.data.transforms import evaluation_transform
+from detr_core.distributed import single_process
+from detr_core.evaluate.inference import EvaluationData
 from detr_core.model.common.config import BackboneConfig, PositionsConfig
 from detr_core.model.common.detector import Detector
 from detr_core.model.detr.config import DetrConfig
@@ -53,6 +55,11 @@ def dataset_of(split: Split, masks: bool = False) -> CocoDataset:
 
 def isthing_of(dataset: CocoDataset) -> list[bool]:
     return [category.isthing for category in dataset.categories]
+
+
+def evaluation_data(dataset: CocoDataset, batch_size: int = 4, reporter: Reporter | None = None) -> EvaluationData:
+    """Returns the images as one process reads them that has no dataloader workers."""
+    return EvaluationData(dataset, batch_size, single_process(CPU), 0, Silent() if reporter is None else reporter)
 
 
 def detector(categories: Sequence[Category], mask_head: bool, queries: int = 12) -> Detr:

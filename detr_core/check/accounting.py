@@ -19,16 +19,16 @@ Source = Literal["instances", "panoptic"]
 
 
 @dataclass(frozen=True)
-class Listed:
+class EntryCounts:
     """How many images and objects an annotation file lists; the objects of a panoptic file are its segments."""
 
     images: int
     objects: int
 
 
-def listed(content: Mapping[str, Any], source: str) -> Listed:
+def count_entries(content: Mapping[str, Any], source: str) -> EntryCounts:
     """Returns how many images and objects an annotation file lists, including broken ones."""
-    return Listed(len(content["images"]), sum(_objects(entry, source) for entry in content["annotations"]))
+    return EntryCounts(len(content["images"]), sum(_objects(entry, source) for entry in content["annotations"]))
 
 
 def source_counted(split: Split) -> Source:
@@ -38,7 +38,7 @@ def source_counted(split: Split) -> Source:
 
 def accounts(
     supplied: Mapping[str, Split],
-    sizes: Mapping[tuple[str, str], Listed],
+    sizes: Mapping[tuple[str, str], EntryCounts],
     checked: Mapping[str, Split],
     findings: Sequence[Finding],
 ) -> dict[str, float]:
@@ -46,28 +46,33 @@ def accounts(
 
     'left_out/train/images' and so on repeat the numbers left out of the file that `source_counted` names.
 
-    supplied: the splits that the check read. sizes: (split, source) -> what that annotation file lists. checked: the splits that
-    later stages read; their objects are counted in the way in which these stages read them, including crowds. findings: the
-    findings of the check. Raises UnaccountedError if the number of supplied entries is not the number of used ones plus the
-    number that the findings leave out.
+    supplied: the splits that the check read. sizes: (split, source) -> the numbers of images and objects that this annotation
+    file lists. checked: the splits that later stages read; their objects are counted as these stages read them, including crowds.
+    findings: the findings of the check. Raises UnaccountedError if the number of supplied entries is not the number of used ones
+    plus the number that the findings leave out.
     """
     metrics: dict[str, float] = {}
-    for (name, source), own in sizes.items():
+    for (name, source), supplied_counts in sizes.items():
         broken = [finding for finding in findings if finding.split == name and finding.leaves is not None]
         file: Path = getattr(supplied[name], source)
-        without = left_out(read_content(file), source, broken) if broken else Listed(0, 0)
+        left_out_counts = left_out(read_content(file), source, broken) if broken else EntryCounts(0, 0)
         annotations = read_annotations(checked[name], "panoptic" if source == "panoptic" else "instances", masks=False)
-        used = Listed(len(annotations.image_ids), len(annotations.labels) + sum(annotations.left_out.values()))
+        used_counts = EntryCounts(len(annotations.image_ids), len(annotations.labels) + sum(annotations.left_out.values()))
         for entries in ("images", "objects"):
-            account = Account(f"{file}: {entries}", getattr(own, entries), getattr(used, entries), getattr(without, entries))
-            place = f"account/{name}/{source}/{entries}"
-            metrics |= {f"{place}/{part}": float(getattr(account, part)) for part in ("supplied", "used", "left_out")}
+            account = Account(
+                f"{file}: {entries}",
+                getattr(supplied_counts, entries),
+                getattr(used_counts, entries),
+                getattr(left_out_counts, entries),
+            )
+            prefix = f"account/{name}/{source}/{entries}"
+            metrics |= {f"{prefix}/{part}": float(getattr(account, part)) for part in ("supplied", "used", "left_out")}
             if source == source_counted(supplied[name]):
                 metrics[f"left_out/{name}/{entries}"] = float(account.left_out)
     return metrics
 
 
-def left_out(content: Mapping[str, Any], source: str, findings: Sequence[Finding]) -> Listed:
+def left_out(content: Mapping[str, Any], source: str, findings: Sequence[Finding]) -> EntryCounts:
     """Returns how many images and objects of an annotation file the findings of its split leave out.
 
     An image is left out together with its objects.
@@ -88,13 +93,13 @@ def left_out(content: Mapping[str, Any], source: str, findings: Sequence[Finding
         elif place in segments:
             objects += len(segments[place])
     images = sum(place in entries or id_in(entry, "id") in ids for place, entry in enumerate(content["images"]))
-    return Listed(images, objects)
+    return EntryCounts(images, objects)
 
 
 def images_left_out(findings: Iterable[Finding]) -> set[int]:
     """Returns the ids of the images that the findings of a split leave out, with their objects, from both annotation files.
 
-    An image entry that is broken itself need not have an id, so the finding's `place` says which entry of the one file it is.
+    Broken image entries are not included, because they need not have an id: the `place` of such a finding names the entry.
     """
     numbers = (finding.image_id for finding in findings if _leaves_image(finding) and finding.kind != "image_entry")
     return {number for number in numbers if number is not None}

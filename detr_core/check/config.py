@@ -1,4 +1,4 @@
-"""Configuration of the data check."""
+"""Defines the configuration of the data check."""
 
 from __future__ import annotations
 

@@ -14,10 +14,10 @@ def conversion_findings(content: dict[str, Any], findings: Sequence[Finding], sp
     """Returns the findings of an annotation file, completed by the notes of its conversion.
 
     An entry that could not be converted is a finding like any malformed entry; the note, which names the file and the line of
-    the label, becomes the finding's detail. An image entry is only malformed because of its labels, so its finding says that.
+    the label, becomes the finding's detail. A malformed image entry has no usable label file, and its finding names that cause.
     Objects whose label was converted only in part become findings too.
     """
-    worded = []
+    completed = []
     for finding in findings:
         entries = content["images" if finding.leaves == "image" else "annotations"]
         malformed = finding.leaves is not None  # the place of another finding may be in the other list
@@ -25,7 +25,7 @@ def conversion_findings(content: dict[str, Any], findings: Sequence[Finding], sp
         if reason is not None:
             kind = "image_labels" if finding.kind == "image_entry" else finding.kind
             finding = replace(finding, kind=kind, detail=reason)
-        worded.append(finding)
+        completed.append(finding)
     names = {
         entry.get("id"): str(entry.get("file_name", ""))
         for entry in content["images"]
@@ -33,8 +33,8 @@ def conversion_findings(content: dict[str, Any], findings: Sequence[Finding], sp
     }
     for place, entry in enumerate(content["annotations"]):
         if (note := _note(entry, DROPPED)) is not None and type(number := entry.get("image_id")) is int:
-            worded.append(Finding("columns_left_out", split, source, number, names.get(number, ""), place, detail=note))
-    return worded
+            completed.append(Finding("columns_left_out", split, source, number, names.get(number, ""), place, detail=note))
+    return completed
 
 
 def unreadable_images(content: dict[str, Any], split: str, source: str) -> list[Finding]:

@@ -63,17 +63,19 @@ def check_entries(content: dict[str, Any], split: str, source: str) -> Entries:
     categories = category_names(content, f"{split}.{source}")
     result = Entries({}, {}, {}, {}, [])
     _check_images(content["images"], result, split, source)
-    repeated = {finding.image_id for finding in result.findings if finding.kind == "image_id" and finding.image_id is not None}
-    seen: set[int | str] = set()
+    repeated_image_ids = {
+        finding.image_id for finding in result.findings if finding.kind == "image_id" and finding.image_id is not None
+    }
+    seen_ids: set[int | str] = set()
     for place, entry in enumerate(content["annotations"]):
-        blank = Finding("object_entry", split, source, place=place)
+        base_finding = Finding("object_entry", split, source, place=place)
         if not isinstance(entry, dict):
-            result.findings.append(replace(blank, detail=f"expected an object of JSON, found {str(entry)[:60]}"))
+            result.findings.append(replace(base_finding, detail=f"expected an object of JSON, found {str(entry)[:60]}"))
         elif source == "panoptic":
-            result.findings += _panoptic(entry, blank, result, categories)
+            result.findings += _panoptic(entry, base_finding, result, categories)
         else:
-            result.findings += _object(entry, blank, result, categories, seen)
-    result.leave_out(repeated)  # only now, because their annotations would be findings of an unknown image
+            result.findings += _object(entry, base_finding, result, categories, seen_ids)
+    result.leave_out(repeated_image_ids)  # only now, because their annotations would be findings of an unknown image
     result.findings += _repeated(result, split, source)
     if source == "instances":
         names = {number: image.name for number, image in result.images.items()}
@@ -84,19 +86,21 @@ def check_entries(content: dict[str, Any], split: str, source: str) -> Entries:
 
 def _check_images(entries: list[Any], result: Entries, split: str, source: str) -> None:
     """Adds valid images and the findings about all others to `result`. If several images have one id, the first one is added."""
-    often = Counter(_whole(entry, "id") for entry in entries if isinstance(entry, dict))
+    id_counts = Counter(_whole(entry, "id") for entry in entries if isinstance(entry, dict))
     for place, entry in enumerate(entries):
         image, fault = _image(entry, place)
         number, name = (_whole(entry, "id"), str(entry.get("file_name", ""))) if isinstance(entry, dict) else (None, "")
-        blank = Finding("image_entry", split, source, number, name, place)
+        base_finding = Finding("image_entry", split, source, number, name, place)
         if image is None:
-            result.findings.append(replace(blank, detail=fault))
+            result.findings.append(replace(base_finding, detail=fault))
             continue
-        if often[number] > 1:
-            result.findings.append(replace(blank, kind="image_id", detail=f"{often[number]} images have the id {number}"))
+        if id_counts[number] > 1:
+            result.findings.append(
+                replace(base_finding, kind="image_id", detail=f"{id_counts[number]} images have the id {number}")
+            )
         elif entry.get(SIZE_READ) is True:
             height, width = image.size
-            result.findings.append(replace(blank, kind="image_size_read", detail=f"{width} x {height} pixels"))
+            result.findings.append(replace(base_finding, kind="image_size_read", detail=f"{width} x {height} pixels"))
         result.images.setdefault(image.id, image)
 
 
@@ -116,9 +120,9 @@ def category_difference(splits: Mapping[str, Mapping[int, str]]) -> str:
     common = set.intersection(*(set(names.items()) for names in splits.values()))
     parts = []
     for split, names in splits.items():
-        alone = [f"{name!r} (id {number})" for number, name in sorted(names.items()) if (number, name) not in common]
-        more = f" and {len(alone) - 3} more" if len(alone) > 3 else ""
-        parts += [f"only {split} has {', '.join(alone[:3])}{more}"] if alone else []
+        unshared = [f"{name!r} (id {number})" for number, name in sorted(names.items()) if (number, name) not in common]
+        remainder = f" and {len(unshared) - 3} more" if len(unshared) > 3 else ""
+        parts += [f"only {split} has {', '.join(unshared[:3])}{remainder}"] if unshared else []
     return "; ".join(parts)
 
 
@@ -141,62 +145,64 @@ def _image(entry: Any, place: int) -> tuple[ImageEntry | None, str]:
     return ImageEntry(number, entry["file_name"], (height, width), place), ""
 
 
-def _panoptic(entry: dict[str, Any], blank: Finding, result: Entries, categories: dict[int, str]) -> Iterator[Finding]:
+def _panoptic(entry: dict[str, Any], base_finding: Finding, result: Entries, categories: dict[int, str]) -> Iterator[Finding]:
     image_id = _whole(entry, "image_id")
     image = None if image_id is None else result.images.get(image_id)
     if image is None:
-        yield replace(blank, kind="object_without_image", detail=f"image_id {str(entry.get('image_id'))[:40]}")
+        yield replace(base_finding, kind="object_without_image", detail=f"image_id {str(entry.get('image_id'))[:40]}")
         return
-    blank = replace(blank, image_id=image.id, file=image.name)
+    base_finding = replace(base_finding, image_id=image.id, file=image.name)
     segments, name = entry.get("segments_info"), entry.get("file_name")
     if not isinstance(segments, list) or not isinstance(name, str) or image.id in result.panoptic or Path(name).is_absolute():
-        yield replace(blank, detail="expected a list `segments_info`, a relative path `file_name`, and one entry per image")
+        yield replace(
+            base_finding, detail="expected a list `segments_info`, a relative path `file_name`, and one entry per image"
+        )
         return
     areas: dict[int, float] = {}
-    result.panoptic[image.id] = (blank.place or 0, name, areas)
-    seen: set[int | str] = set()
+    result.panoptic[image.id] = (base_finding.place or 0, name, areas)
+    seen_ids: set[int | str] = set()
     for segment in segments:
         number = _whole(segment, "id") if isinstance(segment, dict) else None
         if number is None or not 0 < number <= LARGEST_SEGMENT:
-            yield replace(blank, detail="a segment without an id from 1 to 256^3 - 1")
+            yield replace(base_finding, detail="a segment without an id from 1 to 256^3 - 1")
             continue
         # A segment that is left out stays known, so that its pixels do not count as an unknown segment.
         areas[number] = float(segment["area"]) if type(segment.get("area")) in (int, float) else math.nan
-        where = replace(blank, segment=number)
-        yield from _object(segment | {"image_id": image.id}, where, result, categories, seen)
+        where = replace(base_finding, segment=number)
+        yield from _object(segment | {"image_id": image.id}, where, result, categories, seen_ids)
 
 
 def _object(
-    entry: dict[str, Any], blank: Finding, result: Entries, categories: dict[int, str], seen: set[int | str]
+    entry: dict[str, Any], base_finding: Finding, result: Entries, categories: dict[int, str], seen_ids: set[int | str]
 ) -> Iterator[Finding]:
     number, image_id, category = _annotation_id(entry), *(_whole(entry, field) for field in ("image_id", "category_id"))
     image = None if image_id is None else result.images.get(image_id)
-    blank = replace(blank, image_id=image_id, file=image.name if image else "")
+    base_finding = replace(base_finding, image_id=image_id, file=image.name if image else "")
     box = _box(entry.get("bbox"))
     if image_id is None and entry.get("image_id") is not None:
         detail = f"image_id {str(entry['image_id'])[:40]!r}, which is not a whole number, as the ids of images are"
-        yield replace(blank, kind="object_without_image", detail=detail)
+        yield replace(base_finding, kind="object_without_image", detail=detail)
     elif number is None or image_id is None or category is None:
-        yield replace(blank, detail="expected an `id`, and whole numbers as `image_id` and `category_id`")
-    elif number in seen:
-        yield replace(blank, kind="object_id", box=_drawn(box), detail=f"an earlier annotation has the id {number} too")
+        yield replace(base_finding, detail="expected an `id`, and whole numbers as `image_id` and `category_id`")
+    elif number in seen_ids:
+        yield replace(base_finding, kind="object_id", box=_drawable(box), detail=f"an earlier annotation has the id {number} too")
     elif image is None:
-        yield replace(blank, kind="object_without_image", detail=f"image_id {image_id}")
+        yield replace(base_finding, kind="object_without_image", detail=f"image_id {image_id}")
     elif category not in categories:
-        yield replace(blank, kind="unknown_category", box=_drawn(box), detail=f"category_id {category}")
+        yield replace(base_finding, kind="unknown_category", box=_drawable(box), detail=f"category_id {category}")
     elif box is None:
-        yield replace(blank, detail=f"expected `bbox` of 4 numbers, found {str(entry.get('bbox'))[:60]}")
+        yield replace(base_finding, detail=f"expected `bbox` of 4 numbers, found {str(entry.get('bbox'))[:60]}")
     elif not _is_flag(entry.get("iscrowd", 0)):
-        yield replace(blank, box=_drawn(box), detail=f"expected `iscrowd` 0 or 1, found {entry['iscrowd']!r:.60}")
+        yield replace(base_finding, box=_drawable(box), detail=f"expected `iscrowd` 0 or 1, found {entry['iscrowd']!r:.60}")
     else:
-        faults = list(_box_faults(box, image.size, blank))
-        if blank.source == "instances" and (segmentation := entry.get("segmentation")) not in (None, []):
+        faults = list(_box_faults(box, image.size, base_finding))
+        if base_finding.source == "instances" and (segmentation := entry.get("segmentation")) not in (None, []):
             fault = outline_fault(segmentation, image.size)
             if fault is not None:
-                faults.append(replace(blank, kind=fault[0], box=_drawn(box), detail=fault[1]))
+                faults.append(replace(base_finding, kind=fault[0], box=_drawable(box), detail=fault[1]))
         if not faults and "area" in entry and not is_plausible(entry["area"], box):
             detail = f"area {str(entry['area'])[:40]}, box {box[2]:g} x {box[3]:g} pixels"
-            faults.append(replace(blank, kind="object_area", box=_drawn(box), detail=detail))
+            faults.append(replace(base_finding, kind="object_area", box=_drawable(box), detail=detail))
         yield from faults
         if all(fault.leaves is None for fault in faults):
             if entry.get("iscrowd", 0):
@@ -204,27 +210,29 @@ def _object(
             else:
                 result.objects.setdefault(image_id, {})[number] = (category, box)
     if number is not None:
-        seen.add(number)
+        seen_ids.add(number)
 
 
-def _box_faults(box: tuple[float, float, float, float], size: tuple[int, int], blank: Finding) -> Iterator[Finding]:
+def _box_faults(box: tuple[float, float, float, float], size: tuple[int, int], base_finding: Finding) -> Iterator[Finding]:
     x, y, w, h = box
     detail = f"x {x:g}, y {y:g}, w {w:g}, h {h:g} in {size[1]} x {size[0]} pixels"
     if not all(map(math.isfinite, box)) or w <= 0 or h <= 0:
-        yield replace(blank, kind="box_degenerate", box=_drawn(box), detail=detail)
+        yield replace(base_finding, kind="box_degenerate", box=_drawable(box), detail=detail)
     elif x >= size[1] or y >= size[0] or x + w <= 0 or y + h <= 0:
-        yield replace(blank, kind="box_outside", box=_drawn(box), detail=detail)
+        yield replace(base_finding, kind="box_outside", box=_drawable(box), detail=detail)
     elif min(x, y) < -1 or x + w > size[1] + 1 or y + h > size[0] + 1:
-        yield replace(blank, kind="box_clipped", box=_drawn(box), detail=detail)
+        yield replace(base_finding, kind="box_clipped", box=_drawable(box), detail=detail)
 
 
 def _repeated(result: Entries, split: str, source: str) -> Iterator[Finding]:
     for image_id, by_id in result.objects.items():
         objects = list(by_id.values())
         if len(set(objects)) < len(objects):
-            twice = next(item for place, item in enumerate(objects) if item in objects[:place])
+            repeated_object = next(item for index, item in enumerate(objects) if item in objects[:index])
             detail = f"{len(objects) - len(set(objects))} of {len(objects)}"
-            yield Finding("object_repeated", split, source, image_id, result.images[image_id].name, box=twice[1], detail=detail)
+            yield Finding(
+                "object_repeated", split, source, image_id, result.images[image_id].name, box=repeated_object[1], detail=detail
+            )
 
 
 def _whole(entry: Any, field: str) -> int | None:
@@ -256,6 +264,6 @@ def _box(value: Any) -> tuple[float, float, float, float] | None:
     return x, y, w, h
 
 
-def _drawn(box: tuple[float, float, float, float] | None) -> tuple[float, float, float, float] | None:
+def _drawable(box: tuple[float, float, float, float] | None) -> tuple[float, float, float, float] | None:
     """Returns the box if it can be drawn in a picture and written as JSON, else None."""
     return box if box is not None and all(map(math.isfinite, box)) else None

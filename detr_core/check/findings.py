@@ -1,4 +1,4 @@
-"""The kinds of faults that the data check can find, each with a description."""
+"""Defines the kinds of faults that the data check can find, each with a description."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class Kind:
+class FindingKind:
     """A kind of finding.
 
     words: the description. leaves: what a lenient check leaves out because of the finding: 'image', 'object', or None for
@@ -25,51 +25,53 @@ class Kind:
 
 
 KINDS = {
-    "nothing_to_learn": Kind(
+    "nothing_to_learn": FindingKind(
         "a split without any object to learn from (crowds, broken objects and broken images do not count)", None, stops=True
     ),
-    "image_entry": Kind("an image entry that lacks a field or names a file outside of the folder", "image"),
-    "image_labels": Kind("an image whose label file is missing, damaged or not clearly its own", "image"),
-    "image_id": Kind("an image with the id of another image, so that their annotations can't be distinguished", "image"),
-    "image_missing": Kind("an image that isn't there", "image"),
-    "image_link": Kind("an image that is a link to a file outside of its folder", "image"),
-    "image_empty": Kind("an image file of 0 bytes", "image"),
-    "image_truncated": Kind("an image file cut short", "image"),
-    "image_unreadable": Kind("a file that is damaged or is not an image", "image"),
-    "image_size": Kind("an image of another size than annotated", "image"),
-    "duplicate_across": Kind("a training image that is in val too", "image"),
-    "panoptic_png": Kind("a panoptic PNG that is missing, unreadable or of another size", "image"),
-    "panoptic_unknown_segment": Kind("a panoptic PNG with a segment that the JSON file does not list", "image"),
-    "panoptic_missing_segment": Kind("a panoptic segment without a pixel in its PNG", "object"),
-    "object_entry": Kind("an annotation that is malformed or lacks a field", "object"),
-    "object_id": Kind("an annotation with the id of another annotation", "object"),
-    "object_without_image": Kind("an annotation of an unknown image", "object"),
-    "unknown_category": Kind("an annotation of a category that isn't listed", "object"),
-    "box_degenerate": Kind("a box whose width or height is not positive, or whose values are not finite", "object"),
-    "box_outside": Kind("a box wholly outside its image", "object"),
-    "polygon_broken": Kind("polygons of fewer than 3 points, of odd length, not finite or without extent", "object"),
-    "rle_broken": Kind("run lengths that don't cover the image", "object"),
-    "image_size_read": Kind("an image without a width and height, which were read from its file", None),
-    "object_area": Kind(
+    "image_entry": FindingKind("an image entry that lacks a field or names a file outside of the folder", "image"),
+    "image_labels": FindingKind("an image whose label file is missing, damaged or may belong to another image", "image"),
+    "image_id": FindingKind("an image with the id of another image, so that their annotations can't be distinguished", "image"),
+    "image_missing": FindingKind("an image that isn't there", "image"),
+    "image_link": FindingKind("an image that is a link to a file outside of its folder", "image"),
+    "image_empty": FindingKind("an image file of 0 bytes", "image"),
+    "image_truncated": FindingKind("an image file cut short", "image"),
+    "image_unreadable": FindingKind("a file that is damaged or is not an image", "image"),
+    "image_size": FindingKind("an image of another size than annotated", "image"),
+    "duplicate_across": FindingKind("a training image that is in val too", "image"),
+    "panoptic_png": FindingKind("a panoptic PNG that is missing, unreadable or of another size", "image"),
+    "panoptic_unknown_segment": FindingKind("a panoptic PNG with a segment that the JSON file does not list", "image"),
+    "panoptic_missing_segment": FindingKind("a panoptic segment without a pixel in its PNG", "object"),
+    "object_entry": FindingKind("an annotation that is malformed or lacks a field", "object"),
+    "object_id": FindingKind("an annotation with the id of another annotation", "object"),
+    "object_without_image": FindingKind("an annotation of an unknown image", "object"),
+    "unknown_category": FindingKind("an annotation of a category that isn't listed", "object"),
+    "box_degenerate": FindingKind("a box whose width or height is not positive, or whose values are not finite", "object"),
+    "box_outside": FindingKind("a box wholly outside its image", "object"),
+    "polygon_broken": FindingKind("polygons of fewer than 3 points, of odd length, not finite or without extent", "object"),
+    "rle_broken": FindingKind("run lengths that don't cover the image", "object"),
+    "image_size_read": FindingKind("an image without a width and height, which were read from its file", None),
+    "object_area": FindingKind(
         "an annotation whose area contradicts its box, and which is scored with the area of its mask or box", None
     ),
-    "object_without_mask": Kind(
+    "object_without_mask": FindingKind(
         "an object without a mask although other objects have one; it is not used to train masks; if it is in val, no masks are "
         "scored",
         None,
     ),
-    "columns_left_out": Kind(
+    "columns_left_out": FindingKind(
         "an object whose label has more than a box (keypoints, a confidence, a track id), which is left out", None
     ),
-    "box_clipped": Kind("a box partly outside its image, by more than a pixel", None),
-    "object_repeated": Kind("an object annotated twice, with the same box and category", None),
-    "duplicate_within": Kind("an image that is in its split twice", None),
-    "panoptic_area": Kind("a panoptic segment whose area differs from its pixels in the PNG", None),
-    "category_repeated": Kind("a category with the same name as another one", None),
-    "category_unused": Kind("a category without an object in train", None),
-    "image_deep": Kind("an image of more than 8 bits per value, which is scaled to 8 bits by the range of the dataset", None),
-    "image_constant": Kind("an image of one colour, or of nearly one after it is scaled to 8 bits", None),
-    "many_objects": Kind("an image with more objects than the detector has queries", None),
+    "box_clipped": FindingKind("a box partly outside its image, by more than a pixel", None),
+    "object_repeated": FindingKind("an object annotated twice, with the same box and category", None),
+    "duplicate_within": FindingKind("an image that is in its split twice", None),
+    "panoptic_area": FindingKind("a panoptic segment whose area differs from its pixels in the PNG", None),
+    "category_repeated": FindingKind("a category with the same name as another one", None),
+    "category_unused": FindingKind("a category without an object in train", None),
+    "image_deep": FindingKind(
+        "an image of more than 8 bits per value, which is scaled to 8 bits by the range of the dataset", None
+    ),
+    "image_constant": FindingKind("an image of one colour, or of nearly one after it is scaled to 8 bits", None),
+    "many_objects": FindingKind("an image with more objects than the detector has queries", None),
 }
 
 
@@ -105,7 +107,7 @@ class Finding:
 
 def counts(findings: list[Finding]) -> dict[str, int]:
     """Returns the number of findings of every kind, including 0, in the order of KINDS."""
-    counted = dict.fromkeys(KINDS, 0)
+    numbers = dict.fromkeys(KINDS, 0)
     for finding in findings:
-        counted[finding.kind] += 1
-    return counted
+        numbers[finding.kind] += 1
+    return numbers

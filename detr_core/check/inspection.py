@@ -1,4 +1,4 @@
-"""The data check reads every annotation and every image of a dataset once, and reports all faults."""
+"""This module is the data check: it reads every annotation and every image of a dataset once, and reports all faults."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detr_core.check.accounting import Listed, images_left_out, listed
+from detr_core.check.accounting import EntryCounts, count_entries, images_left_out
 from detr_core.check.entries import Entries, ImageEntry, category_difference, category_names, check_entries
 from detr_core.check.findings import Finding
-from detr_core.check.pixels import Faults, Seen, check_image, check_panoptic
+from detr_core.check.pixels import CheckedImage, Faults, check_image, check_panoptic
 from detr_core.check.statistics import Statistics, count
 from detr_core.check.values import value_findings
 from detr_core.data.fields import read_content
@@ -31,13 +31,13 @@ class Inspection:
     """The result of a data check.
 
     findings: all faults, in the order of splits and images. statistics: split -> its statistics, which count panoptic segments
-    if the split has them. supplied: (split, source) -> what that annotation file lists before anything is left out.
+    if the split has them. supplied: (split, source) -> the numbers that this annotation file lists before anything is left out.
     value_ranges: sample type -> the values by which images of more than 8 bits per value are scaled; None without such images.
     """
 
     findings: list[Finding]
     statistics: dict[str, Statistics]
-    supplied: dict[tuple[str, str], Listed]
+    supplied: dict[tuple[str, str], EntryCounts]
     value_ranges: dict[str, Range] | None = None
 
 
@@ -51,7 +51,7 @@ def inspect(splits: Mapping[str, Split], queries: int, reporter: Reporter, value
     """
     findings: list[Finding] = []
     statistics: dict[str, Statistics] = {}
-    supplied: dict[tuple[str, str], Listed] = {}
+    supplied: dict[tuple[str, str], EntryCounts] = {}
     names: dict[str, dict[int, str]] = {}
     jobs: dict[str, dict[tuple[Path, tuple[int, int]], list[tuple[str, ImageEntry]]]] = {}
     entries: dict[tuple[str, str], Entries] = {}
@@ -63,30 +63,30 @@ def inspect(splits: Mapping[str, Split], queries: int, reporter: Reporter, value
                 continue
             reporter.message(f"{split.name}: reading {file.name}")
             content = read_content(file)
-            supplied[split.name, source] = listed(content, source)
+            supplied[split.name, source] = count_entries(content, source)
             _require_same_categories(names, split.name, source, content, file)
-            entries[split.name, source] = own = check_entries(content, split.name, source)
-            findings += own.findings
-            for image in own.images.values():
+            entries[split.name, source] = file_entries = check_entries(content, split.name, source)
+            findings += file_entries.findings
+            for image in file_entries.images.values():
                 jobs[split.name][split.images / image.name, image.size].append((source, image))
     contents = _read_images({job: split.images.resolve() for split in splits.values() for job in jobs[split.name]}, reporter)
     for split in splits.values():
-        for (path, size), entries_of in jobs[split.name].items():
+        for (path, size), image_entries in jobs[split.name].items():
             findings += [
                 Finding(kind, split.name, "", image.id, image.name, detail=detail)
-                for image in _once(entries_of)
+                for image in _once(image_entries)
                 for kind, detail in contents[path, size].faults
             ]
         if (split.name, "panoptic") in entries:
             findings += _panoptic_findings(split, entries[split.name, "panoptic"], reporter)
     findings += _duplicates(splits, jobs, contents)
-    ranges, of_values = value_findings(jobs, contents, value_range)
-    findings += of_values
-    for (name, source), own in entries.items():
-        _leave_out(own, source, [finding for finding in findings if finding.split == name])
-        statistics[name] = count(own, names[source])
-        findings += _many_objects(own, name, source, queries)
-        findings += _nothing_to_learn(own, name, source)
+    ranges, value_faults = value_findings(jobs, contents, value_range)
+    findings += value_faults
+    for (name, source), file_entries in entries.items():
+        _leave_out(file_entries, source, [finding for finding in findings if finding.split == name])
+        statistics[name] = count(file_entries, names[source])
+        findings += _many_objects(file_entries, name, source, queries)
+        findings += _nothing_to_learn(file_entries, name, source)
     without_objects = [name for name, objects in statistics["train"].classes.items() if objects == 0]
     findings += [Finding("category_unused", "train", detail=name) for name in without_objects]
     findings += _repeated_names(max(names.values(), key=len))
@@ -94,7 +94,7 @@ def inspect(splits: Mapping[str, Split], queries: int, reporter: Reporter, value
 
 
 def _once(entries: Iterable[tuple[str, ImageEntry]]) -> Iterable[ImageEntry]:
-    """Returns each image once, also if both annotation files of its split list it."""
+    """Returns each image once, even if both annotation files of its split list it."""
     return {image.id: image for _, image in entries}.values()
 
 
@@ -112,60 +112,63 @@ def _leave_out(entries: Entries, source: str, findings: Iterable[Finding]) -> No
 def _require_same_categories(
     names: dict[str, dict[int, str]], split: str, source: str, content: dict[str, Any], file: Path
 ) -> None:
-    own = category_names(content, str(file))
-    if source in names and (difference := category_difference({"train": names[source], split: own})):
+    file_names = category_names(content, str(file))
+    if source in names and (difference := category_difference({"train": names[source], split: file_names})):
         raise DatasetError(
             f"{file}: categories: expected the categories of the train split, but {difference}; write the same `categories` into "
             "both files, and use their ids in the annotations"
         )
-    names[source] = own
+    names[source] = file_names
 
 
 def _read_images(
     jobs: Mapping[tuple[Path, tuple[int, int]], Path], reporter: Reporter
-) -> dict[tuple[Path, tuple[int, int]], Seen]:
+) -> dict[tuple[Path, tuple[int, int]], CheckedImage]:
     # Threads are enough, because Pillow and hashlib release the interpreter's lock. Processes would take seconds to start.
-    contents: dict[tuple[Path, tuple[int, int]], Seen] = {}
+    contents: dict[tuple[Path, tuple[int, int]], CheckedImage] = {}
     start = time.monotonic()
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore")  # Pillow warns of damaged metadata and large images; the findings cover what matters
         running = {pool.submit(check_image, *job, jobs[job]): job for job in sorted(jobs)}
-        for done, future in enumerate(as_completed(running), start=1):
+        for number_read, future in enumerate(as_completed(running), start=1):
             contents[running[future]] = future.result()
-            if done % 50 == 0 or done == len(jobs):
-                reporter.progress(done, len(jobs), done / max(time.monotonic() - start, 1e-9), "")
+            if number_read % 50 == 0 or number_read == len(jobs):
+                reporter.progress(number_read, len(jobs), number_read / max(time.monotonic() - start, 1e-9), "")
     return contents
 
 
 def _panoptic_findings(split: Split, entries: Entries, reporter: Reporter) -> list[Finding]:
     folder = split.panoptic_masks
     assert folder is not None  # a split has both or none
-    real = folder.resolve()
+    resolved_folder = folder.resolve()
 
-    def look(image_id: int) -> tuple[Faults, list[tuple[str, int, str]]]:
+    def check(image_id: int) -> tuple[Faults, list[tuple[str, int, str]]]:
         _, name, segments = entries.panoptic[image_id]
         try:
             path = below_root(folder, name, "annotations.file_name")
         except DatasetError as error:
             return [("panoptic_png", str(error))], []
-        return check_panoptic(path, entries.images[image_id].size, segments, real)
+        return check_panoptic(path, entries.images[image_id].size, segments, resolved_folder)
 
     findings: list[Finding] = []
     start = time.monotonic()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, (image_id, (whole, of_segments)) in enumerate(
-            zip(entries.panoptic, pool.map(look, entries.panoptic), strict=True), start=1
+        for number_checked, (image_id, (file_faults, segment_faults)) in enumerate(
+            zip(entries.panoptic, pool.map(check, entries.panoptic), strict=True), start=1
         ):
             image, place = entries.images[image_id], entries.panoptic[image_id][0]
             findings += [
-                Finding(kind, split.name, "panoptic", image_id, image.name, image.place, detail=text) for kind, text in whole
+                Finding(kind, split.name, "panoptic", image_id, image.name, image.place, detail=text)
+                for kind, text in file_faults
             ]
             findings += [
                 Finding(kind, split.name, "panoptic", image_id, image.name, place, number, detail=text)
-                for kind, number, text in of_segments
+                for kind, number, text in segment_faults
             ]
-            if done % 50 == 0 or done == len(entries.panoptic):
-                reporter.progress(done, len(entries.panoptic), done / max(time.monotonic() - start, 1e-9), "panoptic PNGs")
+            if number_checked % 50 == 0 or number_checked == len(entries.panoptic):
+                reporter.progress(
+                    number_checked, len(entries.panoptic), number_checked / max(time.monotonic() - start, 1e-9), "panoptic PNGs"
+                )
     return findings
 
 
@@ -179,7 +182,7 @@ def _many_objects(entries: Entries, split: str, source: str, queries: int) -> It
 def _nothing_to_learn(entries: Entries, split: str, source: str) -> Iterable[Finding]:
     if not any(entries.objects.values()):
         crowds = counted(sum(map(len, entries.crowds.values())), "crowd")
-        detail = f"{counted(len(entries.images), 'image')}, {crowds}, no object that is neither a crowd nor left out"
+        detail = f"{counted(len(entries.images), 'image')}, {crowds}, no other object that is used"
         yield Finding("nothing_to_learn", split, source, detail=detail)
 
 
@@ -194,23 +197,23 @@ def _repeated_names(names: Mapping[int, str]) -> Iterable[Finding]:
 def _duplicates(
     splits: Mapping[str, Split],
     jobs: Mapping[str, Mapping[tuple[Path, tuple[int, int]], list[tuple[str, ImageEntry]]]],
-    contents: Mapping[tuple[Path, tuple[int, int]], Seen],
+    contents: Mapping[tuple[Path, tuple[int, int]], CheckedImage],
 ) -> Iterable[Finding]:
     """Yields findings for images of equal content: repetitions within a split, and training images that are in val too."""
-    first: dict[str, dict[bytes, str]] = {name: {} for name in splits}
+    first_names: dict[str, dict[bytes, str]] = {name: {} for name in splits}
     for name, part in jobs.items():
-        for job, entries_of in part.items():
-            digest, image = contents[job].digest, entries_of[0][1]
+        for job, image_entries in part.items():
+            digest, image = contents[job].digest, image_entries[0][1]
             if digest is None:
                 continue
-            other = first[name].setdefault(digest, image.name)
-            ids = {entry.id for _, entry in entries_of}
-            if other != image.name or len(ids) > 1:
-                yield Finding("duplicate_within", name, "", image.id, image.name, detail=f"the same as {other}")
+            first_name = first_names[name].setdefault(digest, image.name)
+            ids = {entry.id for _, entry in image_entries}
+            if first_name != image.name or len(ids) > 1:
+                yield Finding("duplicate_within", name, "", image.id, image.name, detail=f"the same as {first_name}")
     train, val = splits["train"], splits["val"]
     if (train.instances, train.panoptic) == (val.instances, val.panoptic):
         return  # a profile may use one set of images for both splits on purpose, to measure a published model
-    for job, entries_of in jobs["train"].items():
-        other = first["val"].get(contents[job].digest or b"", "")
-        for image in _once(entries_of) if other else ():
-            yield Finding("duplicate_across", "train", "", image.id, image.name, detail=f"the same as {other} of val")
+    for job, image_entries in jobs["train"].items():
+        first_name = first_names["val"].get(contents[job].digest or b"", "")
+        for image in _once(image_entries) if first_name else ():
+            yield Finding("duplicate_across", "train", "", image.id, image.name, detail=f"the same as {first_name} of val")

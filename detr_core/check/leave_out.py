@@ -35,8 +35,8 @@ def write_checked(dataset: Path, findings: Sequence[Finding], folder: Path, valu
         (folder / "annotations").mkdir()
         file = replace(file, annotations=".")
         for name, split in splits.items():
-            own = [finding for finding in broken if finding.split == name]
-            file = replace(file, **{name: replace(getattr(file, name), **_write_files(split, own, folder))})
+            split_findings = [finding for finding in broken if finding.split == name]
+            file = replace(file, **{name: replace(getattr(file, name), **_write_files(split, split_findings, folder))})
     write_dataset_file(folder, file)
 
 

@@ -26,9 +26,9 @@ def objects_without_mask(
         and id_in(entry, "image_id") in names
         and not entry.get("iscrowd")
     ]
-    bare = [(place, int(entry["image_id"])) for place, entry in objects if not entry.get("segmentation")]
-    if len(bare) == len(objects):
+    without_mask = [(place, int(entry["image_id"])) for place, entry in objects if not entry.get("segmentation")]
+    if len(without_mask) == len(objects):
         return
-    for place, image_id in bare:
-        detail = f"{len(bare)} of {len(objects)} objects have no mask"
+    for place, image_id in without_mask:
+        detail = f"{len(without_mask)} of {len(objects)} objects have no mask"
         yield Finding("object_without_mask", split, "instances", image_id, names[image_id], place, detail=detail)

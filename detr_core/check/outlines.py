@@ -24,7 +24,7 @@ def outline_fault(segmentation: Any, size: tuple[int, int]) -> tuple[str, str] |
 
 
 def _polygons_fault(polygons: list[Any], largest: int) -> str | None:
-    whole = 0
+    valid = 0
     for polygon in polygons:
         if not isinstance(polygon, list) or not all(type(value) in (int, float) for value in polygon):
             return "expected a list of numbers for each polygon"
@@ -34,8 +34,8 @@ def _polygons_fault(polygons: list[Any], largest: int) -> str | None:
             return "expected finite numbers"
         if any(abs(value) > largest for value in polygon):
             return f"expected points within {largest} pixels, found a point that lies further away"
-        whole += len(polygon) >= 6 and max(polygon[0::2]) > min(polygon[0::2]) and max(polygon[1::2]) > min(polygon[1::2])
-    return None if whole else "expected a polygon of at least 3 points with an extent, found none"
+        valid += len(polygon) >= 6 and max(polygon[0::2]) > min(polygon[0::2]) and max(polygon[1::2]) > min(polygon[1::2])
+    return None if valid else "expected a polygon of at least 3 points with an extent, found none"
 
 
 def _rle_fault(rle: dict[str, Any], size: tuple[int, int]) -> str | None:

@@ -14,17 +14,17 @@ from typing import cast
 from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base
 
-from detr_core.data.values import Spread, deep_values, spread
+from detr_core.data.values import ValueSpread, deep_values, spread
 
 Size = tuple[int, int]  # (h, w)
 Faults = list[tuple[str, str]]  # kind of finding, detail
 
-# A file that is named by the hash of its content, as in DVC's cache. A link into such a cache is as good as a copy.
+# The path of a file that is named by the hash of its content, as in DVC's cache. A link into such a cache is as good as a copy.
 _BY_CONTENT = re.compile(r"/[0-9a-f]{2}/[0-9a-f]{30}$")
 
 
 @dataclass(frozen=True)
-class Seen:
+class CheckedImage:
     """What the check read from one image file.
 
     digest: the hash of the file's content, None if the file is missing or empty. faults: at most one fault of the image.
@@ -33,29 +33,29 @@ class Seen:
 
     digest: bytes | None
     faults: Faults
-    spread: Spread | None = None
+    spread: ValueSpread | None = None
     constant: bool = False
 
 
-def check_image(path: Path, size: Size, folder: Path) -> Seen:
+def check_image(path: Path, size: Size, folder: Path) -> CheckedImage:
     """Reads and decodes an image.
 
     size: the annotated size (h, w). folder: the resolved folder of the images; a file that a link leads outside of it is a fault.
     """
     data, fault = _read(path, folder)
     if fault is not None:
-        return Seen(None, [fault])
+        return CheckedImage(None, [fault])
     digest = hashlib.blake2b(data, digest_size=16).digest()
     try:
         with Image.open(io.BytesIO(data)) as image:
-            turned = image.getexif().get(Base.Orientation, 1) >= 5
+            rotated = image.getexif().get(Base.Orientation, 1) >= 5
             actual = (image.height, image.width)
-            if size not in ({actual, actual[::-1]} if turned else {actual}):
+            if size not in ({actual, actual[::-1]} if rotated else {actual}):
                 # The pixels are not decoded, because a wrong header may request gigabytes of memory.
-                return Seen(digest, [("image_size", f"annotated as {size[1]} x {size[0]}, is {actual[1]} x {actual[0]}")])
+                return CheckedImage(digest, [("image_size", f"annotated as {size[1]} x {size[0]}, is {actual[1]} x {actual[0]}")])
             deep = deep_values(image, lambda: Image.open(io.BytesIO(data)))
             if deep is not None:
-                return Seen(digest, [], spread(*deep))
+                return CheckedImage(digest, [], spread(*deep))
             # A JPEG that is decoded at an eighth of its size is also read to its last byte, in half the time.
             reduced = image.draft(image.mode, (image.width // 8, image.height // 8)) is not None
             constant = _has_one_color(image)
@@ -63,11 +63,11 @@ def check_image(path: Path, size: Size, folder: Path) -> Seen:
             with Image.open(io.BytesIO(data)) as image:
                 constant = _has_one_color(image)
     except UnidentifiedImageError:
-        return Seen(digest, [("image_unreadable", "not an image")])
+        return CheckedImage(digest, [("image_unreadable", "not an image")])
     except (OSError, SyntaxError, ValueError, EOFError, OverflowError, MemoryError, Image.DecompressionBombError) as error:
         kind = "image_truncated" if "truncated" in str(error).lower() else "image_unreadable"
-        return Seen(digest, [(kind, str(error)[:120])])
-    return Seen(digest, [], constant=constant)
+        return CheckedImage(digest, [(kind, str(error)[:120])])
+    return CheckedImage(digest, [], constant=constant)
 
 
 def check_panoptic(
@@ -91,15 +91,15 @@ def check_panoptic(
         return [("panoptic_png", f"{path.name}: {str(error)[:120]}")], []
     areas = {r + 256 * g + 256**2 * b: count for count, (r, g, b) in cast(list[tuple[int, tuple[int, int, int]]], colors)}
     areas.pop(0, None)  # 0 marks pixels of no segment
-    strangers = sorted(set(areas) - set(segments))
-    whole: Faults = [("panoptic_unknown_segment", f"{path.name}: segment {strangers[0]}")] if strangers else []
-    of_segments = []
+    unknown = sorted(set(areas) - set(segments))
+    file_faults: Faults = [("panoptic_unknown_segment", f"{path.name}: segment {unknown[0]}")] if unknown else []
+    segment_faults = []
     for number, area in segments.items():
         if number not in areas:
-            of_segments.append(("panoptic_missing_segment", number, f"segment {number}"))
+            segment_faults.append(("panoptic_missing_segment", number, f"segment {number}"))
         elif area != areas[number]:
-            of_segments.append(("panoptic_area", number, f"segment {number}: area {area:g}, {areas[number]} pixels"))
-    return whole, of_segments
+            segment_faults.append(("panoptic_area", number, f"segment {number}: area {area:g}, {areas[number]} pixels"))
+    return file_faults, segment_faults
 
 
 def _has_one_color(image: Image.Image) -> bool:
@@ -109,10 +109,10 @@ def _has_one_color(image: Image.Image) -> bool:
 
 def _read(path: Path, folder: Path) -> tuple[bytes, tuple[str, str] | None]:
     try:
-        real = os.path.realpath(path)
-        if not real.startswith(f"{folder}{os.sep}") and not _BY_CONTENT.search(real):
-            return b"", ("image_link", f"a link to {real}")
-        if os.path.lexists(real) and not os.path.isfile(real):
+        resolved = os.path.realpath(path)
+        if not resolved.startswith(f"{folder}{os.sep}") and not _BY_CONTENT.search(resolved):
+            return b"", ("image_link", f"a link to {resolved}")
+        if os.path.lexists(resolved) and not os.path.isfile(resolved):
             return b"", ("image_unreadable", "not a file")  # reading a device or a pipe may never end
         data = path.read_bytes()
     except FileNotFoundError:

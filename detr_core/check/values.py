@@ -9,8 +9,8 @@ import numpy as np
 
 from detr_core.check.entries import ImageEntry
 from detr_core.check.findings import Finding
-from detr_core.check.pixels import Seen
-from detr_core.data.values import Range, Spread, ranges_of, scaled
+from detr_core.check.pixels import CheckedImage
+from detr_core.data.values import Range, ValueSpread, ranges_of, scaled
 
 Job = tuple[Path, tuple[int, int]]  # an image file, and the size that it is annotated with
 
@@ -18,7 +18,9 @@ _LEVELS = 4  # of 256: an image that spans fewer levels counts as one of a singl
 
 
 def value_findings(
-    jobs: Mapping[str, Mapping[Job, list[tuple[str, ImageEntry]]]], contents: Mapping[Job, Seen], value_range: Range | None
+    jobs: Mapping[str, Mapping[Job, list[tuple[str, ImageEntry]]]],
+    contents: Mapping[Job, CheckedImage],
+    value_range: Range | None,
 ) -> tuple[dict[str, Range] | None, list[Finding]]:
     """Returns the ranges of the dataset by sample type (None if no image has more than 8 bits per value), and the findings.
 
@@ -39,19 +41,19 @@ def value_findings(
     return ranges or None, findings
 
 
-def _shows_nothing(spread: Spread, ranges: Mapping[str, Range]) -> bool:
+def _shows_nothing(spread: ValueSpread, ranges: Mapping[str, Range]) -> bool:
     if spread.low == spread.high or spread.kind not in ranges:
         return True
     low, high = scaled(np.array([spread.low, spread.high]), ranges[spread.kind]).tolist()
     return int(high) - int(low) < _LEVELS
 
 
-def _scaling(spread: Spread, ranges: Mapping[str, Range]) -> str:
+def _scaling(spread: ValueSpread, ranges: Mapping[str, Range]) -> str:
     if spread.kind not in ranges:
         return _values(spread)
     low, high = ranges[spread.kind]
     return f"{_values(spread)}; {low:g} to {high:g} become 0 to 255"
 
 
-def _values(spread: Spread) -> str:
+def _values(spread: ValueSpread) -> str:
     return f"{spread.kind} values of {spread.low:g} to {spread.high:g}"

@@ -1,8 +1,9 @@
-"""Stores annotation files as arrays on disk, the index, which later stages map into memory instead of parsing JSON.
+"""Writes and reads the index: the content of annotation files as arrays on disk, which later stages map into memory.
 
-The index of an annotation file is a folder of `.npy` files with an `index.json`, which holds the checksums of these files and of
-the annotation file. All checksums are verified before the arrays are used; if one differs, the annotation file is parsed
-instead. Dataloader workers share the mapped memory pages, whether they are forked or spawned.
+Mapping the arrays takes less time and memory than parsing JSON. The index of an annotation file is a folder of `.npy` files with
+an `index.json`, which holds the checksums of these files and of the annotation file. All checksums are verified before the arrays
+are used; if one differs, the annotation file is parsed instead. Dataloader workers share the mapped memory pages, whether they
+are forked or spawned.
 """
 
 from __future__ import annotations
@@ -48,13 +49,13 @@ def write_index(splits: Mapping[str, Split]) -> Iterator[tuple[str, Targets, dic
             assert split.index is not None, "expected a split that read_dataset returned"
             file = annotation_file(split, targets)
             arrays = parsed(file, targets, masks=True)
-            place = split.index / targets
-            place.mkdir(parents=True)
+            folder = split.index / targets
+            folder.mkdir(parents=True)
             for array, content in arrays.items():
-                np.save(place / f"{array}.npy", content)
-            sums = {array: digest(place / f"{array}.npy") for array in arrays}
-            about = {"version": VERSION, "annotations": digest(file), "arrays": sums}
-            (place / "index.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+                np.save(folder / f"{array}.npy", content)
+            sums = {array: digest(folder / f"{array}.npy") for array in arrays}
+            description = {"version": VERSION, "annotations": digest(file), "arrays": sums}
+            (folder / "index.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
             yield name, targets, annotations_of(arrays, split, targets).left_out
 
 
@@ -62,18 +63,18 @@ def indexed(split: Split, targets: Targets, masks: bool) -> Annotations | None:
     """Returns the annotations from the split's index; None if it has no index, or one that does not fit the annotation file."""
     if split.index is None:
         return None
-    place = split.index / targets
+    folder = split.index / targets
     try:
-        about = json.loads((place / "index.json").read_bytes())
-        sums = about["arrays"]
+        description = json.loads((folder / "index.json").read_bytes())
+        sums = description["arrays"]
         names = set(_DTYPES) - (set() if masks else _OF_MASKS) - ({"segments"} if targets == "instances" else set())
-        if about["version"] != VERSION or not names <= set(sums):
+        if description["version"] != VERSION or not names <= set(sums):
             return None
-        if about["annotations"] != digest(annotation_file(split, targets)):
+        if description["annotations"] != digest(annotation_file(split, targets)):
             return None
-        if any(digest(place / f"{name}.npy") != sums[name] for name in names):
+        if any(digest(folder / f"{name}.npy") != sums[name] for name in names):
             return None
-        return Mapped.of(place, names, split, targets)
+        return Mapped.of(folder, names, split, targets)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -82,14 +83,14 @@ class Mapped(Annotations):
     """Annotations whose arrays are mapped from an index. Pickling stores the path of the index instead of the arrays."""
 
     @classmethod
-    def of(cls, place: Path, names: set[str], split: Split, targets: Targets) -> Mapped:
-        """Returns the annotations of the verified index in `place`. Raises ValueError if an array has the wrong dtype."""
-        arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names}
+    def of(cls, folder: Path, names: set[str], split: Split, targets: Targets) -> Mapped:
+        """Returns the annotations of the verified index in `folder`. Raises ValueError if an array has the wrong dtype."""
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names}
         if any(array.dtype != _DTYPES[name] for name, array in arrays.items()):
-            raise ValueError(f"{place}: expected the arrays of an index, found an array of another dtype")
+            raise ValueError(f"{folder}: expected the arrays of an index, found an array of another dtype")
         annotations = annotations_of(arrays, split, targets)
         mapped = cls(**{field: getattr(annotations, field) for field in annotations.__dataclass_fields__})
-        object.__setattr__(mapped, "_made_by", (place, names, split, targets))
+        object.__setattr__(mapped, "_made_by", (folder, names, split, targets))
         return mapped
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""Reads the annotations of a split: from its cache where there is one that fits, else from the annotation file."""
+"""Reads the annotations of a split: from its index if it has one that fits, else from the annotation file."""
 
 from __future__ import annotations
 

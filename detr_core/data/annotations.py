@@ -37,7 +37,7 @@ class Annotations:
 
     categories: tuple[Category, ...]
     image_ids: list[int]
-    files: Files
+    files: ImagePaths
     sizes: list[tuple[int, int]]
     first: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
@@ -47,7 +47,7 @@ class Annotations:
     value_ranges: Ranges | None
 
 
-class Files(Sequence[Path]):
+class ImagePaths(Sequence[Path]):
     """The paths of the files of a folder. A path is built when it is read, so that memory holds only the names."""
 
     def __init__(self, folder: Path, names: Texts) -> None:
@@ -84,7 +84,7 @@ def annotations_of(arrays: Arrays, split: Split, targets: Targets) -> Annotation
     return Annotations(
         tuple(Category(number, name, isthing) for number, name, isthing in categories),
         arrays["image_ids"].tolist(),
-        Files(split.images, Texts(arrays["names"], arrays["name_starts"])),
+        ImagePaths(split.images, Texts(arrays["names"], arrays["name_starts"])),
         [(height, width) for height, width in arrays["sizes"].tolist()],
         arrays["first"],
         arrays["labels"],
@@ -107,7 +107,7 @@ def parsed(file: Path, targets: Targets, masks: bool) -> dict[str, npt.NDArray[A
     image_ids = [fields.whole(image["id"]) for image in images]
     if len(set(image_ids)) < len(image_ids):
         raise DatasetError(f"{file}: images: expected every id once, found one twice")
-    known = fields.checked(file, "categories", lambda: fields.category_list(content["categories"]))
+    categories = fields.checked(file, "categories", lambda: fields.category_list(content["categories"]))
     names = fields.checked(file, "images.file_name", lambda: [fields.text(image["file_name"]) for image in images])
     for name in names:
         below_root(Path(), name, f"{file}: images.file_name")
@@ -115,21 +115,21 @@ def parsed(file: Path, targets: Targets, masks: bool) -> dict[str, npt.NDArray[A
         file, "images", lambda: [(fields.side(image["height"]), fields.side(image["width"])) for image in images]
     )
     entries = fields.checked(file, "annotations", lambda: _entries(content["annotations"], targets))
-    place = {image_id: position for position, image_id in enumerate(image_ids)}
-    classes = {number: index for index, (number, _, _) in enumerate(known)}
-    image_of = _numbers(file, "annotations.image_id", (entry.get("image_id") for entry in entries), place)
+    index_of = {image_id: position for position, image_id in enumerate(image_ids)}
+    classes = {number: index for index, (number, _, _) in enumerate(categories)}
+    image_of = _numbers(file, "annotations.image_id", (entry.get("image_id") for entry in entries), index_of)
     labels = _numbers(file, "annotations.category_id", (entry.get("category_id") for entry in entries), classes)
     boxes = _boxes(file, entries, np.asarray(sizes, dtype=np.float64)[image_of])
     crowd = fields.checked(
         file, "annotations.iscrowd", lambda: np.array([fields.flag(entry.get("iscrowd", 0)) for entry in entries], dtype=np.bool_)
     )
-    whole = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
-    trains = np.flatnonzero(whole & ~crowd)
-    order = trains[np.argsort(image_of[trains], kind="stable")]
+    has_extent = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
+    trained = np.flatnonzero(has_extent & ~crowd)
+    order = trained[np.argsort(image_of[trained], kind="stable")]
     counts = np.bincount(image_of[order], minlength=len(images))
     name_texts = Texts.of(names)
     arrays: dict[str, npt.NDArray[Any]] = {
-        "categories": np.frombuffer(json.dumps(known).encode(), dtype=np.uint8),
+        "categories": np.frombuffer(json.dumps(categories).encode(), dtype=np.uint8),
         "image_ids": np.array(image_ids, dtype=np.int64),
         "names": name_texts.content,
         "name_starts": name_texts.starts,
@@ -137,7 +137,7 @@ def parsed(file: Path, targets: Targets, masks: bool) -> dict[str, npt.NDArray[A
         "first": np.concatenate([[0], np.cumsum(counts)]),
         "labels": labels[order],
         "boxes": boxes[order].astype(np.float32),
-        "left_out": np.array([crowd.sum(), (~crowd & ~whole).sum()]),
+        "left_out": np.array([crowd.sum(), (~crowd & ~has_extent).sum()]),
     }
     if masks:
         arrays |= _masks(file, targets, content["annotations"], [entries[number] for number in order], image_ids)
@@ -147,8 +147,8 @@ def parsed(file: Path, targets: Targets, masks: bool) -> dict[str, npt.NDArray[A
 def _entries(entries: list[dict[str, Any]], targets: Targets) -> list[dict[str, Any]]:
     # A panoptic annotation is an image with its segments; an instance annotation is an object.
     if targets == "panoptic":
-        of = [fields.whole(entry["image_id"]) for entry in entries]
-        if len(set(of)) < len(of):
+        image_ids = [fields.whole(entry["image_id"]) for entry in entries]
+        if len(set(image_ids)) < len(image_ids):
             raise ValueError("expected one entry per image, found two of one image")
         for entry in entries:
             if type(entry["segments_info"]) is not list:
@@ -157,15 +157,15 @@ def _entries(entries: list[dict[str, Any]], targets: Targets) -> list[dict[str, 
             if len(set(ids)) < len(ids):
                 raise ValueError(f"expected every segment of an image once, found one twice in image {entry['image_id']}")
         return [{**segment, "image_id": entry["image_id"]} for entry in entries for segment in entry["segments_info"]]
-    own = [fields.annotation_id(entry["id"]) for entry in entries if "id" in entry]
-    if len(set(own)) < len(own):
+    annotation_ids = [fields.annotation_id(entry["id"]) for entry in entries if "id" in entry]
+    if len(set(annotation_ids)) < len(annotation_ids):
         raise ValueError("expected every id once, found one twice")
     return entries
 
 
-def _numbers(file: Path, field: str, ids: Iterable[Any], known: dict[int, int]) -> npt.NDArray[np.int64]:
+def _numbers(file: Path, field: str, ids: Iterable[Any], index_of: dict[int, int]) -> npt.NDArray[np.int64]:
     try:
-        return np.array([known[fields.whole(number)] for number in ids], dtype=np.int64)
+        return np.array([index_of[fields.whole(number)] for number in ids], dtype=np.int64)
     except KeyError as error:
         raise DatasetError(f"{file}: {field}: expected an id that the file defines, found {error}") from None
     except ValueError as error:

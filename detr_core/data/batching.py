@@ -28,10 +28,10 @@ def collate(samples: list[Sample]) -> Batch:
     # The memory layout stays channels-last, as decoding and resizing produce it. A conversion would take as long as decoding.
     images = torch.zeros(len(samples), height, width, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
     padding = torch.ones(len(samples), height, width, dtype=torch.bool)
-    for place, sample in enumerate(samples):
+    for index, sample in enumerate(samples):
         _, h, w = sample.image.shape
-        images[place, :, :h, :w] = sample.image
-        padding[place, :h, :w] = False
+        images[index, :, :h, :w] = sample.image
+        padding[index, :h, :w] = False
     return Batch(images, padding, [sample.target for sample in samples])
 
 
@@ -72,8 +72,8 @@ def training_batches(
     keys: list[list[Key]] = []
     for step in range(start_step, steps_in_epoch(len(order), batch_size)):
         batch = [(epoch, index) for index in order[step * batch_size : (step + 1) * batch_size]]
-        share = _dealt(batch, process.rank, process.size)
-        keys += [_dealt(share, micro, accumulation) for micro in range(accumulation)]
+        process_images = _contiguous_slice(batch, process.rank, process.size)
+        keys += [_contiguous_slice(process_images, micro, accumulation) for micro in range(accumulation)]
     return _loader(dataset, keys, workers)
 
 
@@ -95,7 +95,7 @@ def evaluation_batches(dataset: CocoDataset, batch_size: int, process: ProcessCo
     return _loader(dataset, [[(0, index) for index in batch] for batch in batches[process.rank :: process.size]], workers)
 
 
-def _dealt(items: Sequence[K], share: int, shares: int) -> list[K]:
+def _contiguous_slice(items: Sequence[K], share: int, shares: int) -> list[K]:
     # Divides the items into contiguous slices whose lengths differ by at most one.
     return list(items[len(items) * share // shares : len(items) * (share + 1) // shares])
 

@@ -1,4 +1,4 @@
-"""Configuration of the data stage and of the training's image augmentation."""
+"""Defines the configuration of the data stage and of the training's image augmentation."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def read_image(path: Path, size: tuple[int, int], ranges: Ranges | None = None) -> Tensor:
-    """Returns the image as a uint8 RGB tensor [3, h, w]; arguments and errors as `read_pixels`."""
+    """Returns the image as a uint8 RGB tensor [3, h, w]. The arguments and errors are those of `read_pixels`."""
     import torch  # this takes a second, and commands that need no tensors do without it
 
     return torch.from_numpy(read_pixels(path, size, ranges)).permute(2, 0, 1)
@@ -34,11 +34,11 @@ def read_pixels(path: Path, size: tuple[int, int], ranges: Ranges | None = None)
     scaled (see `eight_bits`). Raises DatasetError, which names the file, for a file that is missing, broken or of another size.
     """
     with _opened(path) as image:
-        turned = image.getexif().get(Base.Orientation, 1) != 1
-        if not turned:  # checked before decoding, because a wrong header may request gigabytes of memory
+        rotated = image.getexif().get(Base.Orientation, 1) != 1
+        if not rotated:  # checked before decoding, because a wrong header may request gigabytes of memory
             _require_size(path, image, size, "as annotated")
         image = eight_bits(image, lambda: Image.open(path), ranges or {})
-        if turned:
+        if rotated:
             upright = ImageOps.exif_transpose(image)
             image = upright if (upright.height, upright.width) == size else image
             _require_size(path, image, size, "as annotated")
@@ -50,8 +50,8 @@ def read_pixels(path: Path, size: tuple[int, int], ranges: Ranges | None = None)
 def upright_size(path: Path) -> tuple[int, int]:
     """Returns (h, w) of the image after its EXIF rotation. It reads only the header. Raises DatasetError as `read_image` does."""
     with _opened(path) as image:
-        turned = image.getexif().get(Base.Orientation, 1) >= 5  # orientations that rotate by 90 degrees
-        return (image.width, image.height) if turned else (image.height, image.width)
+        rotated = image.getexif().get(Base.Orientation, 1) >= 5  # orientations that rotate by 90 degrees
+        return (image.width, image.height) if rotated else (image.height, image.width)
 
 
 def read_segment_ids(path: Path, size: tuple[int, int]) -> npt.NDArray[np.int32]:
@@ -78,9 +78,9 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise DatasetError(f"{path}: expected an image, found a file that can't be read as one ({error})") from None
 
 
-def _require_size(path: Path, image: Image.Image, size: tuple[int, int], whose: str) -> None:
+def _require_size(path: Path, image: Image.Image, size: tuple[int, int], origin: str) -> None:
     if (image.height, image.width) != size:
-        expected = f"{size[1]} x {size[0]} pixels {whose}"
+        expected = f"{size[1]} x {size[0]} pixels {origin}"
         raise DatasetError(f"{path}: expected {expected}, found {image.width} x {image.height}")
 
 

@@ -49,9 +49,9 @@ class InstanceMasks:
         import torch  # this takes a second, and the check of a dataset needs no tensors
 
         masks = np.zeros((len(objects), *size), dtype=np.bool_)
-        for place, number in enumerate(objects):
+        for row, number in enumerate(objects):
             if (text := self.segmentations[number]) != NO_MASK:
-                masks[place] = self._decoded(json.loads(text), size)
+                masks[row] = self._decoded(json.loads(text), size)
         return torch.from_numpy(masks)
 
     def has_mask(self, objects: range) -> npt.NDArray[np.bool_]:
@@ -102,7 +102,7 @@ class PanopticMasks:
         self.ids = ids
 
     def of(self, image: int, objects: range, size: tuple[int, int]) -> Tensor:
-        import torch  # as above
+        import torch  # this takes a second, and the check of a dataset needs no tensors
 
         name = self.names[image]
         if name == "" or len(objects) == 0:

@@ -13,7 +13,7 @@ from detr_core.data.values import Range, Ranges
 from detr_core.errors import ExpectedError
 
 NAME = "dataset.json"
-INDEX = "index"  # below the folder of a dataset.json
+INDEX = "index"  # the name of the folder of the index, beside a dataset.json
 PARTS = {
     "images": "the folder of the images",
     "instances": "COCO's annotation file",
@@ -31,8 +31,8 @@ class Split:
     """The files and folders of one split of a dataset; all paths are absolute.
 
     images: the folder of images. instances: `instances_*.json`. panoptic: `panoptic_*.json`. panoptic_masks: the folder of the
-    panoptic PNGs, given exactly when `panoptic` is. At least one of instances and panoptic is given. index: a folder that may
-    hold the annotation files as arrays; two splits that differ only in it are equal. value_ranges: sample type -> the values by
+    panoptic PNGs, given exactly when `panoptic` is. At least one of instances and panoptic is given. index: the folder of
+    the index, which need not exist; two splits that differ only in it are equal. value_ranges: sample type -> the values by
     which images of more than 8 bits per value are scaled; None if the data check has not determined them.
     """
 
@@ -49,8 +49,8 @@ class Split:
 class DatasetFile:
     """The content of `dataset.json`.
 
-    root: the folder that the paths of images and panoptic PNGs start from. annotations: the same for annotation files. Both are
-    absolute, or relative to the folder of `dataset.json`. value_ranges: see Split.
+    root: the folder that the paths of images and panoptic PNGs start from. annotations: the folder that the paths of annotation
+    files start from. Both are absolute, or relative to the folder of `dataset.json`. value_ranges: see Split.
     """
 
     root: str
@@ -115,12 +115,12 @@ def read_dataset_file(folder: Path) -> DatasetFile:
 
 def _located(root: Path, annotations: Path, name: str, split: SplitConfig, where: str) -> Split:
     paths: dict[str, Path | None] = {}
-    for part, below in asdict(split).items():
-        place = f"{where}: {name}.{part}"
-        above = annotations if part in ("instances", "panoptic") else root
-        path = None if below is None else below_root(above, below, place)
+    for part, relative_path in asdict(split).items():
+        field_name = f"{where}: {name}.{part}"
+        base = annotations if part in ("instances", "panoptic") else root
+        path = None if relative_path is None else below_root(base, relative_path, field_name)
         if path is not None and not (path.is_dir() if part in ("images", "panoptic_masks") else path.is_file()):
-            raise DatasetError(f"{place}: expected {PARTS[part]}, found none at {path}")
+            raise DatasetError(f"{field_name}: expected {PARTS[part]}, found none at {path}")
         paths[part] = path
     images = paths.pop("images")
     assert images is not None  # SplitConfig requires it

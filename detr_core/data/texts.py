@@ -30,9 +30,9 @@ class Texts(Sequence[str]):
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        place = range(len(self))[index]
-        return self.content[self.starts[place] : self.starts[place + 1]].tobytes().decode()
+            return [self[position] for position in range(*index.indices(len(self)))]
+        position = range(len(self))[index]
+        return self.content[self.starts[position] : self.starts[position + 1]].tobytes().decode()
 
     def __iter__(self) -> Iterator[str]:
-        return (self[place] for place in range(len(self)))
+        return (self[position] for position in range(len(self)))

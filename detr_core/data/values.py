@@ -32,7 +32,7 @@ _SWAPPED = {
 
 
 @dataclass(frozen=True)
-class Spread:
+class ValueSpread:
     """The range of an image's values. kind: the sample type. low, high: the range without the tails; equal for a single value."""
 
     kind: str
@@ -77,24 +77,24 @@ def deep_values(image: Image.Image, reopen: Callable[[], Image.Image]) -> tuple[
         _reinterpret(image, "RGBA")
         pixels = np.asarray(image).astype(np.uint16)
         return kind, pixels[..., 0] << 8 | pixels[..., 1]
-    with reopen() as other:
-        _reinterpret(other, _SWAPPED[mode])
-        upper, lower = np.asarray(image)[..., :3].astype(np.uint16), np.asarray(other)[..., :3]
+    with reopen() as low_bytes_image:
+        _reinterpret(low_bytes_image, _SWAPPED[mode])
+        upper, lower = np.asarray(image)[..., :3].astype(np.uint16), np.asarray(low_bytes_image)[..., :3]
     return kind, upper << 8 | lower
 
 
-def spread(kind: str, values: npt.NDArray[Any]) -> Spread:
+def spread(kind: str, values: npt.NDArray[Any]) -> ValueSpread:
     """Returns the range of an image's values, without the thousandth part at either end unless only one value would remain."""
     finite = values[np.isfinite(values)]
     if finite.size == 0:
-        return Spread(kind, 0.0, 0.0)
+        return ValueSpread(kind, 0.0, 0.0)
     low, high = np.quantile(finite, [_TAIL, 1 - _TAIL], method="nearest")
     if low == high:
         low, high = finite.min(), finite.max()
-    return Spread(kind, float(low), float(high))
+    return ValueSpread(kind, float(low), float(high))
 
 
-def ranges_of(spreads: list[Spread]) -> dict[str, Range]:
+def ranges_of(spreads: list[ValueSpread]) -> dict[str, Range]:
     """Returns the ranges of a dataset: sample type -> (lowest, highest value) over all images, without images of one value."""
     ranges: dict[str, Range] = {}
     for spread in spreads:

@@ -1,4 +1,4 @@
-"""One file that is being downloaded: a record of the bytes that have arrived, and requests for the bytes that are missing.
+"""Downloads one file: records the bytes that have arrived, and requests the bytes that are missing.
 
 During the download of a file `x`, `.x.part` holds its bytes, and the journal `.x.part.json` lists which of them are complete.
 The file gets the name `x` when it is complete and verified.
@@ -25,7 +25,7 @@ from detr_core.atomic import write_text
 from detr_core.download.http import BROKEN, DownloadError, Remote, is_final, opened, starts_at, total_size, unreachable, version
 from detr_core.redaction import without_credentials
 
-PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before each further try of a connection that brought nothing
+PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before each further try of a connection that brought no bytes
 PIECE = 64 * 2**20  # bytes of one range request
 _BLOCK = 2**20
 _HASHED_AT_ONCE = 2**28  # bytes hashed between two checks of the download
@@ -63,8 +63,8 @@ class Part:
         self.path, self.remote, self.largest = path, remote, largest
         self.file_path = path.with_name(f".{path.name}.part")
         self.journal = path.with_name(f".{path.name}.part.json")
-        self.version, size, does_ranges = _first_answer(remote)
-        self.ranges = ranges and does_ranges
+        self.version, size, supports_ranges = _first_answer(remote)
+        self.ranges = ranges and supports_ranges
         if remote.size is not None and size is not None and size != remote.size:
             raise DownloadError(f"{remote.url}: expected {remote.size:,} bytes, found that the server announces {size:,}")
         self.size = remote.size if size is None else size
@@ -82,7 +82,7 @@ class Part:
         self.pieces = self._pieces()
 
     def close(self) -> None:
-        """Closes the file, and ends the exclusion of other processes."""
+        """Closes the file, and releases the lock on the download."""
         self.file.close()
         Path(self._lock.lock_file).unlink(missing_ok=True)  # while it is held; a waiting process then locks a new file
         self._lock.release()
@@ -94,7 +94,7 @@ class Part:
     def _pieces(self) -> list[Piece]:
         if self.ranges and self.size is not None:
             pieces = [Piece(start, min(start + PIECE, self.size)) for start in range(0, self.size, PIECE)]
-            done = self._noted(pieces)
+            done = self._stored_counts(pieces)
             if done is not None:
                 for piece, count in zip(pieces, done, strict=True):
                     piece.done = count
@@ -110,7 +110,7 @@ class Part:
         url = without_credentials(self.remote.url)
         return {"url": url, "size": self.size, "sha256": self.remote.sha256, "version": self.version, "piece": PIECE}
 
-    def _noted(self, pieces: list[Piece]) -> list[int] | None:
+    def _stored_counts(self, pieces: list[Piece]) -> list[int] | None:
         """Returns how many bytes of each piece an earlier call has stored; None if they may belong to another file."""
         if self.version is None and self.remote.sha256 is None:
             return None
@@ -124,7 +124,7 @@ class Part:
             pass  # no valid journal: the download starts from the beginning
         return None
 
-    def note(self) -> None:
+    def write_journal(self) -> None:
         """Writes the journal, which lists the bytes that are on the disk, so that a later call can continue the download."""
         if not self.ranges:
             return
@@ -241,7 +241,7 @@ def _first_answer(remote: Remote) -> tuple[str | None, int | None, bool]:
 
 
 @contextmanager
-def begun(path: Path, remote: Remote, ranges: bool, largest: int) -> Iterator[Part]:
+def open_part(path: Path, remote: Remote, ranges: bool, largest: int) -> Iterator[Part]:
     """Yields the Part of the download to `path`. If the block raises, bytes are kept only if a later call can continue them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = Part(path, remote, ranges, largest)
@@ -251,7 +251,7 @@ def begun(path: Path, remote: Remote, ranges: bool, largest: int) -> Iterator[Pa
         if not part.file_path.exists():
             pass  # the file was wrong and has been removed
         elif part.ranges and part.done > 0:
-            part.note()
+            part.write_journal()
         else:
             part.discard()
         raise

@@ -12,7 +12,7 @@ from threading import Event, Thread
 
 from detr_core.checksums import digest
 from detr_core.download.http import DownloadError, Remote
-from detr_core.download.resuming import Part, Piece, RangesRefused, begun
+from detr_core.download.resuming import Part, Piece, RangesRefused, open_part
 from detr_core.reporter import Reporter
 
 _TICK = 0.1  # seconds between two checks of a running download
@@ -33,28 +33,33 @@ def download(files: Mapping[Path, Remote], connections: int, largest: int, spare
     or if another process is downloading the file. A file with wrong content is removed; an incomplete one is kept, and the next
     call continues it.
     """
-    whole: dict[Path, Remote] = {}  # files whose server does not support range requests although it announced them
+    without_ranges: dict[Path, Remote] = {}  # files whose server does not support range requests although it announced them
     while True:
         try:
-            return _download(files, whole, connections, largest, spare, reporter)
+            return _download(files, without_ranges, connections, largest, spare, reporter)
         except RangesRefused as refusal:
-            whole[refusal.path] = files[refusal.path]
+            without_ranges[refusal.path] = files[refusal.path]
 
 
 def _download(
-    files: Mapping[Path, Remote], whole: Mapping[Path, Remote], connections: int, largest: int, spare: int, reporter: Reporter
+    files: Mapping[Path, Remote],
+    without_ranges: Mapping[Path, Remote],
+    connections: int,
+    largest: int,
+    spare: int,
+    reporter: Reporter,
 ) -> None:
     with ExitStack() as stack:
         parts: list[Part] = []
         for path, remote in files.items():
             if not _is_there(path, remote, reporter):
-                parts.append(stack.enter_context(begun(path, remote, path not in whole, largest)))
+                parts.append(stack.enter_context(open_part(path, remote, path not in without_ranges, largest)))
         if not parts:
             return
-        needed = sum(piece.left for part in parts for piece in part.pieces) + spare
+        bytes_needed = sum(piece.left for part in parts for piece in part.pieces) + spare
         for path in files:
-            if (free := shutil.disk_usage(path.parent).free) < needed:
-                raise DownloadError(f"{path.parent}: expected {needed:,} bytes free on the disk, found {free:,}; make room")
+            if (free := shutil.disk_usage(path.parent).free) < bytes_needed:
+                raise DownloadError(f"{path.parent}: expected {bytes_needed:,} bytes free on the disk, found {free:,}; make room")
         stop, queue = Event(), SimpleQueue[tuple[Part, Piece]]()
         errors: list[BaseException] = []
         for part in parts:
@@ -82,19 +87,19 @@ def _download(
 def _watch(parts: list[Part], threads: list[Thread], errors: list[BaseException], reporter: Reporter) -> None:
     """Reports progress, computes checksums and writes the journals until all files are complete or a thread fails."""
     total = sum(part.size or 0 for part in parts)
-    first, began, noted = sum(part.done for part in parts), time.monotonic(), 0.0
+    done_before, start, journals_written = sum(part.done for part in parts), time.monotonic(), 0.0
     alive = True
     while alive and not errors:
         alive = any(thread.is_alive() for thread in threads)
-        behind = max(part.hash_on() for part in parts)  # max() calls every part; any() would stop early
+        hashing_remains = max(part.hash_on() for part in parts)  # max() calls every part; any() would stop early
         done, now = sum(part.done for part in parts), time.monotonic()
-        rate = (done - first) / 1e6 / max(now - began, 1e-9)
+        rate = (done - done_before) / 1e6 / max(now - start, 1e-9)
         reporter.progress(done // 10**6, max(total, done) // 10**6, 0, f"MB, {rate:.1f} MB/s")
-        if now - noted > _SECONDS_BETWEEN_JOURNALS:
+        if now - journals_written > _SECONDS_BETWEEN_JOURNALS:
             for part in parts:
-                part.note()
-            noted = time.monotonic()
-        if alive and not behind:
+                part.write_journal()
+            journals_written = time.monotonic()
+        if alive and not hashing_remains:
             next(iter(thread for thread in threads if thread.is_alive()), threads[0]).join(timeout=_TICK)
     if errors:
         raise errors[0]

@@ -22,7 +22,7 @@ GroundTruth = Path | COCO
 Results = Path | list[dict[str, Any]] | np.ndarray
 """Detections: a COCO results file, its content, or rows [N, 7] of image id, x, y, w, h (pixels), score, category id."""
 
-Kind = Literal["bbox", "segm"]
+ResultKind = Literal["bbox", "segm"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class APResult:
     per_class: dict[str, float]
 
 
-def coco_ap(ground_truth: GroundTruth, results: Results, kind: Kind) -> APResult:
+def coco_ap(ground_truth: GroundTruth, results: Results, kind: ResultKind) -> APResult:
     """Returns average precision and recall of boxes ('bbox') or masks ('segm'), as pycocotools computes them.
 
     For masks, results must hold no boxes, because objects would be divided into small, medium and large by box area. Results of
@@ -58,7 +58,7 @@ def _per_class(evaluator: COCOeval) -> dict[str, float]:
     labels = category_labels({category["id"]: category["name"] for category in truth.load_cats(ids)})
     assert evaluator.eval is not None  # accumulate() has been called
     precision = np.asarray(evaluator.eval["precision"])[:, :, :, 0, -1]  # IoU, recall, category; any area, most detections
-    by_class = [(number, precision[:, :, place]) for place, number in enumerate(ids)]
+    by_class = [(number, precision[:, :, index]) for index, number in enumerate(ids)]
     return {labels[number]: float(values[values > -1].mean()) for number, values in by_class if (values > -1).any()}
 
 
@@ -75,7 +75,7 @@ class Difference:
 
 
 def bootstrap_differences(
-    ground_truth: GroundTruth, base: Results, other: Results, samples: int, kind: Kind = "bbox"
+    ground_truth: GroundTruth, base: Results, other: Results, samples: int, kind: ResultKind = "bbox"
 ) -> dict[str, Difference]:
     """Returns the difference of each of COCO's twelve metrics, `other` minus `base`, by the names in METRICS.
 
@@ -90,7 +90,7 @@ def bootstrap_differences(
     }
 
 
-def error_breakdown(ground_truth: GroundTruth, results: Results, kind: Kind) -> dict[str, Any]:
+def error_breakdown(ground_truth: GroundTruth, results: Results, kind: ResultKind) -> dict[str, Any]:
     """Returns the loss of AP50 by kind of error (TIDE, Bolya et al. 2020).
 
     The keys are 'AP50', 'gain' (kind -> the gain of AP50 if these errors were corrected) and 'count' (kind -> number of errors).
@@ -107,7 +107,7 @@ def error_breakdown(ground_truth: GroundTruth, results: Results, kind: Kind) -> 
 
 
 @dataclass(frozen=True)
-class Matched:
+class MatchedDetections:
     """Detections matched with the ground truth at one IoU, without detections that match crowds.
 
     scores [N]: the score of each detection. true [N]: whether it is a true positive. objects: the number of ground-truth objects.
@@ -118,7 +118,7 @@ class Matched:
     objects: int
 
 
-def matched(ground_truth: GroundTruth, results: Results, iou: float) -> Matched:
+def matched(ground_truth: GroundTruth, results: Results, iou: float) -> MatchedDetections:
     """Matches boxes with the ground truth as for average precision: per class and image, in descending order of the score."""
     truth = read_ground_truth(ground_truth)
     evaluator = COCOeval(truth, truth.load_res(str(results) if isinstance(results, Path) else results), "bbox")
@@ -135,7 +135,7 @@ def matched(ground_truth: GroundTruth, results: Results, iou: float) -> Matched:
         scores.append(np.asarray(part["dtScores"])[counts])
         true.append(np.asarray(part["dtMatched"][0], dtype=np.bool_)[counts])
         objects += int(np.sum(np.asarray(part["gtInDenominator"], dtype=np.bool_)))
-    return Matched(np.concatenate(scores), np.concatenate(true), objects)
+    return MatchedDetections(np.concatenate(scores), np.concatenate(true), objects)
 
 
 def read_ground_truth(ground_truth: GroundTruth) -> COCO:
@@ -143,7 +143,7 @@ def read_ground_truth(ground_truth: GroundTruth) -> COCO:
     return read_instances(ground_truth) if isinstance(ground_truth, Path) else ground_truth
 
 
-def _evaluator(ground_truth: GroundTruth, results: Results, kind: Kind) -> COCOeval:
+def _evaluator(ground_truth: GroundTruth, results: Results, kind: ResultKind) -> COCOeval:
     truth = read_ground_truth(ground_truth)
     detections = truth.load_res(str(results) if isinstance(results, Path) else results)
     evaluator = COCOeval(truth, detections, kind)

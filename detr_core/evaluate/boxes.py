@@ -25,9 +25,9 @@ class Detections:
     boxes: Tensor
     queries: Tensor
 
-    def chosen(self, which: Tensor) -> Detections:
-        """Returns the detections that `which` selects, in the same order. which [N]: bool."""
-        return Detections(self.scores[which], self.labels[which], self.boxes[which], self.queries[which])
+    def chosen(self, selection: Tensor) -> Detections:
+        """Returns the selected detections in the same order. selection [N]: bool."""
+        return Detections(self.scores[selection], self.labels[selection], self.boxes[selection], self.queries[selection])
 
 
 def postprocess(
@@ -60,14 +60,14 @@ def postprocess_softmax(
     empty_slot_override: every query gives a detection with its best class other than no-object, as in the published metrics;
     without it the queries whose best class is no-object are left out.
     """
-    scores, labels, nothing = _best_classes(logits)
+    scores, labels, no_object_scores = _best_classes(logits)
     pixels = _in_pixels(boxes, original_sizes)
-    counted = scores >= nothing
+    is_detection = scores >= no_object_scores
     if empty_slot_override:
-        counted.fill_(True)
+        is_detection.fill_(True)
     return [
         Detections(scores[i, queries], labels[i, queries], pixels[i, queries], queries)
-        for i, queries in enumerate(row.nonzero()[:, 0] for row in counted)
+        for i, queries in enumerate(row.nonzero()[:, 0] for row in is_detection)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Configuration of evaluation."""
+"""Defines the configuration of evaluation."""
 
 from __future__ import annotations
 

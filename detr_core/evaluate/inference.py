@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from detr_core.data.batching import evaluation_batches
 from detr_core.data.coco_dataset import CocoDataset
@@ -20,7 +21,7 @@ from detr_core.evaluate.multi_scale import detected
 from detr_core.model.common.detector import Detector
 from detr_core.model.common.normalisation import normalise
 from detr_core.reporter import Reporter
-from detr_core.structures import AnyOutput, Category, SoftmaxOutput, Target
+from detr_core.structures import AnyOutput, Batch, Category, SoftmaxOutput, Target
 
 if TYPE_CHECKING:
     from detr_core.model.detr.model import Detr
@@ -53,53 +54,57 @@ def classes_in(categories: Sequence[Category], dataset: CocoDataset) -> Classes:
     Raises DatasetError if no category is shared, or if an id has different names. A checkpoint may lack the names.
     """
     file = dataset.split.instances if dataset.split.panoptic is None else dataset.split.panoptic
-    theirs = {category.id: category for category in dataset.categories}
-    shared = [category for category in categories if category.id in theirs]
+    dataset_categories = {category.id: category for category in dataset.categories}
+    shared = [category for category in categories if category.id in dataset_categories]
     if not shared:
         raise DatasetError(
             f"{file}: categories: expected some of the checkpoint's categories, found none; evaluate the checkpoint on data with "
             "its classes"
         )
     for category in shared:
-        name = theirs[category.id].name
+        name = dataset_categories[category.id].name
         if category.name and name != category.name:
             raise DatasetError(
                 f"{file}: categories: expected id {category.id} to be {category.name!r}, as in the checkpoint, found {name!r}"
             )
-    known = [category.id in theirs for category in categories]
-    thing = [category.id in theirs and theirs[category.id].isthing for category in categories]
+    known = [category.id in dataset_categories for category in categories]
+    thing = [category.id in dataset_categories and dataset_categories[category.id].isthing for category in categories]
     return Classes(
         np.array([category.id for category in categories]), torch.tensor([*known, False]), torch.tensor([*thing, False])
     )
 
 
+@dataclass(frozen=True)
+class EvaluationData:
+    """The images that a detector is evaluated or validated on, and how they are read.
+
+    dataset: the images. batch_size: the number of images that a process reads at once. process: this process, one of several that
+    divide the images or the only one. workers: the number of dataloader workers. reporter: gets the progress.
+    """
+
+    dataset: CocoDataset
+    batch_size: int
+    process: ProcessContext
+    workers: int
+    reporter: Reporter
+
+    def batches(self) -> DataLoader[Batch]:
+        """Returns this process's batches, which do not depend on the number of processes. A process may have none."""
+        return evaluation_batches(self.dataset, self.batch_size, self.process, self.workers)
+
+
+@overload
+def forward_pass(model: Detr, data: EvaluationData) -> Iterator[tuple[list[Target], tuple[int, int], SoftmaxOutput]]: ...
 @overload
 def forward_pass(
-    model: Detr, dataset: CocoDataset, batch_size: int, process: ProcessContext, workers: int, reporter: Reporter
-) -> Iterator[tuple[list[Target], tuple[int, int], SoftmaxOutput]]: ...
-@overload
-def forward_pass(
-    model: Detector,
-    dataset: CocoDataset,
-    batch_size: int,
-    process: ProcessContext,
-    workers: int,
-    reporter: Reporter,
-    multi_scale: MultiScaleConfig | None = None,
+    model: Detector, data: EvaluationData, multi_scale: MultiScaleConfig | None = None
 ) -> Iterator[tuple[list[Target], tuple[int, int], AnyOutput]]: ...
 def forward_pass(
-    model: Detector,
-    dataset: CocoDataset,
-    batch_size: int,
-    process: ProcessContext,
-    workers: int,
-    reporter: Reporter,
-    multi_scale: MultiScaleConfig | None = None,
+    model: Detector, data: EvaluationData, multi_scale: MultiScaleConfig | None = None
 ) -> Iterator[tuple[list[Target], tuple[int, int], AnyOutput]]:
     """Runs the detector over this process's share of the images. Yields targets, padded size (H, W) and output of each batch.
 
-    process: the process that runs this, one of several or the only one. The batches do not depend on the number of processes,
-    and a process may have none. multi_scale: see EvaluateConfig.
+    multi_scale: see EvaluateConfig.
     The model is in eval mode during the iteration; afterwards each module has its earlier mode. Iterate under
     `torch.inference_mode`.
     """
@@ -107,16 +112,17 @@ def forward_pass(
     model.eval()
     done, start = 0, time.perf_counter()
     try:
-        batches = evaluation_batches(dataset, batch_size, process, workers)
+        batches = data.batches()
         share = sum(map(len, batches.batch_sampler or ()))
         for batch in batches:
-            images = batch.images.to(process.device, non_blocking=True)
-            padding = batch.padding.to(process.device, non_blocking=True)
+            images = batch.images.to(data.process.device, non_blocking=True)
+            padding = batch.padding.to(data.process.device, non_blocking=True)
             height, width = images.shape[-2:]
             yield batch.targets, (height, width), detected(model, normalise(images, padding), padding, multi_scale)
             done += len(batch.targets)
-            all_done = len(dataset) * done // share  # the progress of all processes, estimated from this one
-            reporter.progress(all_done, len(dataset), all_done / (time.perf_counter() - start), "")
+            images_in_all = len(data.dataset)
+            all_done = images_in_all * done // share  # the progress of all processes, estimated from this one
+            data.reporter.progress(all_done, images_in_all, all_done / (time.perf_counter() - start), "")
     finally:
         for module in training:
             module.training = True

@@ -15,69 +15,65 @@ from typing import Any
 import numpy as np
 import torch
 
-from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.fields import category_list, read_content
 from detr_core.data.splits import Split
 from detr_core.distributed import ProcessContext
-from detr_core.evaluate.average_precision import METRICS, Kind, coco_ap, error_breakdown
+from detr_core.evaluate.average_precision import METRICS, ResultKind, coco_ap, error_breakdown
 from detr_core.evaluate.boxes import postprocess
 from detr_core.evaluate.config import EvaluateConfig
 from detr_core.evaluate.fit import require_evaluation_fits
 from detr_core.evaluate.ground_truth import has_masks, instances
-from detr_core.evaluate.inference import classes_in, forward_pass
+from detr_core.evaluate.inference import EvaluationData, classes_in, forward_pass
 from detr_core.evaluate.panoptic_quality import panoptic_quality
 from detr_core.evaluate.results import box_results, mask_results, panoptic_result, result_rows, things_only
 from detr_core.evaluate.segmentation import Extent, segmentation
 from detr_core.model.checkpoint import Checkpoint
 from detr_core.model.common.detector import Detector
-from detr_core.reporter import Reporter
 from detr_core.structures import Category, Target, category_labels
 
 
 @torch.inference_mode()
 def predict(
     trained: Checkpoint,
-    dataset: CocoDataset,
+    data: EvaluationData,
     config: EvaluateConfig,
     folder: Path,
-    process: ProcessContext,
-    workers: int,
-    reporter: Reporter,
 ) -> None:
-    """Writes the detections of every image of `dataset` to `folder`, with masks and a panoptic map if the detector predicts them.
+    """Writes the detections of every image of `data` to `folder`.
 
-    process: the process that runs this, one of several or the only one. Several processes divide the images and must all have
-    access to the folder. The files are sorted by image and do not depend on the number of processes.
+    A detector that predicts masks adds the masks of the detections and, if it predicts panoptic maps, a panoptic map.
+
+    Several processes divide the images and must all have access to the folder. The files are sorted by image and do not depend
+    on the number of processes.
     The detector's categories are matched with the dataset's by id, and only detections of shared categories are written. Boxes
     and masks are written for things only. For panoptic maps the dataset's categories must be those of its panoptic file.
-    A mask head runs only on the queries whose masks are written: the queries kept by the panoptic merging and, for mask AP,
-    with `empty_slot_override` every query whose best class is a thing, as in the published mask AP, without it the queries whose
-    best class is not no-object.
+    A mask head runs only on the queries whose masks are written: those that the panoptic merging keeps and those of the written
+    detections. With `empty_slot_override` these are all queries whose best class other than no-object is a thing, as in the
+    published mask AP; without it, they are the queries whose best class of all is a thing.
     Raises DatasetError if the checkpoint's categories do not fit the dataset's, and ConfigError if its kind of detector does not
     fit `config`.
     """
     require_evaluation_fits(trained.model.config.kind, config)
-    model, classes, maps = trained.model, classes_in(trained.categories, dataset), trained.predicts_panoptic_maps
+    model, classes, maps = trained.model, classes_in(trained.categories, data.dataset), trained.predicts_panoptic_maps
     boxes: list[dict[str, Any]] = []
     masks: list[dict[str, Any]] = []
     panoptic: list[dict[str, Any]] = []
     if maps:
         (folder / "panoptic").mkdir(parents=True, exist_ok=True)
-    passes = forward_pass(model, dataset, config.batch_size, process, workers, reporter, config.multi_scale)
-    for targets, padded, output in passes:
+    for targets, padded_size, output in forward_pass(model, data, config.multi_scale):
         sizes = [target.original_size for target in targets]
         things = [things_only(image, classes) for image in postprocess(output, sizes, config.empty_slot_override)]
         for target, image in zip(targets, things, strict=True):
             boxes += box_results(result_rows(image, target.image_id, classes))
         if not trained.predicts_masks:
             continue
-        found = segmentation(model, output, things, _extents(targets, padded), classes, config if maps else None)
+        predicted = segmentation(model, output, things, _extents(targets, padded_size), classes, config if maps else None)
         for i, (target, image) in enumerate(zip(targets, things, strict=True)):
-            masks += mask_results(image, found.instances(i, image), target.image_id, classes)
+            masks += mask_results(image, predicted.instances(i, image), target.image_id, classes)
             if maps:
-                panoptic.append(panoptic_result(*found.panoptic(i), target.image_id, classes, folder / "panoptic"))
-    boxes, masks, panoptic = (_of_all(entries, process) for entries in (boxes, masks, panoptic))
-    if not process.first:
+                panoptic.append(panoptic_result(*predicted.panoptic(i), target.image_id, classes, folder / "panoptic"))
+    boxes, masks, panoptic = (_gathered(entries, data.process) for entries in (boxes, masks, panoptic))
+    if not data.process.first:
         return
     _write(folder / "bbox.json", boxes)
     if trained.predicts_masks:
@@ -87,62 +83,47 @@ def predict(
 
 
 @torch.inference_mode()
-def average_precision_of(
-    model: Detector,
-    categories: Sequence[Category],
-    dataset: CocoDataset,
-    batch_size: int,
-    process: ProcessContext,
-    workers: int,
-    reporter: Reporter,
-) -> dict[str, float]:
+def average_precision_of(model: Detector, categories: Sequence[Category], data: EvaluationData) -> dict[str, float]:
     """Returns COCO's twelve metrics for boxes of things ('AP', 'AP50', ...) without writing files, for validation in training.
 
     Every query gives a detection with its best class other than no-object, as in the published metrics. Several processes divide
     the images, and each of them returns the metrics of all images.
     """
-    classes = classes_in(categories, dataset)
+    classes = classes_in(categories, data.dataset)
     rows = []
-    for targets, _, output in forward_pass(model, dataset, batch_size, process, workers, reporter):
+    for targets, _, output in forward_pass(model, data):
         sizes = [target.original_size for target in targets]
         images = zip(targets, postprocess(output, sizes, empty_slot_override=True), strict=True)
         rows += [result_rows(things_only(image, classes), target.image_id, classes) for target, image in images]
-    everything = np.concatenate([np.empty((0, 7)), *(row for share in process.gather(rows) for row in share)])
-    by_image = everything[everything[:, 0].argsort(kind="stable")]
-    return coco_ap(instances(dataset.split), by_image, "bbox").metrics
+    all_rows = np.concatenate([np.empty((0, 7)), *(row for share in data.process.gather(rows) for row in share)])
+    by_image = all_rows[all_rows[:, 0].argsort(kind="stable")]
+    return coco_ap(instances(data.dataset.split), by_image, "bbox").metrics
 
 
 @torch.inference_mode()
-def mask_average_precision_of(
-    model: Detector,
-    categories: Sequence[Category],
-    dataset: CocoDataset,
-    batch_size: int,
-    process: ProcessContext,
-    workers: int,
-    reporter: Reporter,
-) -> dict[str, float]:
+def mask_average_precision_of(model: Detector, categories: Sequence[Category], data: EvaluationData) -> dict[str, float]:
     """Returns COCO's twelve metrics for boxes ('AP', ...) and for masks ('mask/AP', ...), as `average_precision_of` does.
 
     The instances of the dataset's split must have masks.
     """
-    classes = classes_in(categories, dataset)
+    classes = classes_in(categories, data.dataset)
     boxes: list[dict[str, Any]] = []
     masks: list[dict[str, Any]] = []
-    for targets, padded, output in forward_pass(model, dataset, batch_size, process, workers, reporter):
+    for targets, padded_size, output in forward_pass(model, data):
         sizes = [target.original_size for target in targets]
         things = [things_only(image, classes) for image in postprocess(output, sizes, empty_slot_override=True)]
-        found = segmentation(model, output, things, _extents(targets, padded), classes, None)
+        predicted = segmentation(model, output, things, _extents(targets, padded_size), classes, None)
         for i, (target, image) in enumerate(zip(targets, things, strict=True)):
             boxes += box_results(result_rows(image, target.image_id, classes))
-            masks += mask_results(image, found.instances(i, image), target.image_id, classes)
-    truth = instances(dataset.split)
-    of_masks = coco_ap(truth, _of_all(masks, process), "segm").metrics
-    return coco_ap(truth, _of_all(boxes, process), "bbox").metrics | {f"mask/{name}": of_masks[name] for name in METRICS}
+            masks += mask_results(image, predicted.instances(i, image), target.image_id, classes)
+    truth = instances(data.dataset.split)
+    mask_metrics = coco_ap(truth, _gathered(masks, data.process), "segm").metrics
+    box_metrics = coco_ap(truth, _gathered(boxes, data.process), "bbox").metrics
+    return box_metrics | {f"mask/{name}": mask_metrics[name] for name in METRICS}
 
 
-def _extents(targets: Sequence[Target], padded: tuple[int, int]) -> list[Extent]:
-    return [Extent(padded, target.size, target.original_size) for target in targets]
+def _extents(targets: Sequence[Target], padded_size: tuple[int, int]) -> list[Extent]:
+    return [Extent(padded_size, target.size, target.original_size) for target in targets]
 
 
 def evaluate(folder: Path, split: Split) -> dict[str, float]:
@@ -158,7 +139,7 @@ def evaluate(folder: Path, split: Split) -> dict[str, float]:
     per_class: dict[str, dict[str, Any]] = {}
     errors: dict[str, Any] = {}
     truth = instances(split)
-    kinds: list[tuple[Kind, str]] = [("bbox", ""), ("segm", "mask/")]
+    kinds: list[tuple[ResultKind, str]] = [("bbox", ""), ("segm", "mask/")]
     for kind, prefix in kinds:
         results = folder / f"{kind}.json"
         if not results.exists() or (kind == "segm" and not has_masks(truth)):
@@ -183,7 +164,7 @@ def evaluate(folder: Path, split: Split) -> dict[str, float]:
     return metrics
 
 
-def _of_all(entries: list[dict[str, Any]], process: ProcessContext) -> list[dict[str, Any]]:
+def _gathered(entries: list[dict[str, Any]], process: ProcessContext) -> list[dict[str, Any]]:
     # All entries of an image come from the same process and keep their order.
     return sorted((entry for share in process.gather(entries) for entry in share), key=lambda entry: int(entry["image_id"]))
 

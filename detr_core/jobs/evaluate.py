@@ -3,12 +3,12 @@ JOB.json`.
 
 JOB.json is an object with these fields:
 - "config": the fields of EvaluateConfig;
-- "checkpoint": the checkpoint's file; "dilation": whether it is a DC5 model, or null if the file shows that;
+- "checkpoint": the checkpoint's file; "dilation": whether it is a DC5 model, or null to take this from the file;
 - "owner": the profile that the checkpoint must belong to, or null for any checkpoint;
 - "data": the folder with dataset.json; "out": the folder of the results;
 - "workers": the number of dataloader workers; "stage" and "profile": names for errors and the log.
 
-The results in `out` are those of detr_core.evaluate.predictions.predict. detr_core/jobs/training.py describes the output on
+The results in `out` are those of detr_core.evaluate.predictions.predict. detr_core/jobs/events.py describes the output on
 stdout.
 """
 
@@ -29,6 +29,7 @@ from detr_core.data.splits import read_dataset, targets
 from detr_core.data.transforms import evaluation_transform
 from detr_core.distributed import ProcessContext
 from detr_core.evaluate.config import EvaluateConfig
+from detr_core.evaluate.inference import EvaluationData
 from detr_core.evaluate.predictions import predict
 from detr_core.jobs.events import main
 from detr_core.model.checkpoint import load_checkpoint, load_checkpoint_of
@@ -36,7 +37,7 @@ from detr_core.reporter import Reporter
 
 
 @dataclass(frozen=True)
-class Job:
+class EvaluationJob:
     """The content of JOB.json. The docstring of this module describes its fields."""
 
     config: dict[str, Any]
@@ -50,7 +51,7 @@ class Job:
     profile: str
 
 
-def run(job: Job, process: ProcessContext, reporter: Reporter) -> None:
+def run(job: EvaluationJob, process: ProcessContext, reporter: Reporter) -> None:
     """Runs the evaluation job in this process. Raises DatasetError or CheckpointError before work begins."""
     file, config = Path(job.checkpoint), build(EvaluateConfig, job.config, job.profile)
     if job.owner is None:
@@ -60,7 +61,7 @@ def run(job: Job, process: ProcessContext, reporter: Reporter) -> None:
     split = read_dataset(Path(job.data))["val"]
     dataset = CocoDataset(split, targets(split), masks=False, transform=evaluation_transform(config.resize), seed=0)
     with _sums_of_one_thread(process.device):
-        predict(trained, dataset, config, Path(job.out), process, job.workers, reporter)
+        predict(trained, EvaluationData(dataset, config.batch_size, process, job.workers, reporter), config, Path(job.out))
 
 
 @contextmanager
@@ -77,4 +78,4 @@ def _sums_of_one_thread(device: torch.device) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Job, run))
+    sys.exit(main(EvaluationJob, run))

@@ -1,7 +1,7 @@
-"""The protocol between a process that works on a job and the process that started it.
+"""Defines the protocol between a process that works on a job and the process that started it.
 
-An event is a JSON object after '@' on a line of its own on stdout; every other line is log. The first process reports its
-progress, metrics and messages, and every process reports its own failure.
+An event is a JSON object after '@' on a line of its own on stdout; every other line belongs to the log. The first process reports
+its progress, metrics and messages, and every process reports its own failure.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class Events:
     """A Reporter that prints each event as one line, which the process that started this one reads."""
 
     def progress(self, done: int, total: int, images_per_second: float, note: str) -> None:
-        _say(kind="progress", done=done, total=total, images_per_second=images_per_second, note=note)
+        _print_event(kind="progress", done=done, total=total, images_per_second=images_per_second, note=note)
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        _say(kind="metrics", step=step, values=dict(values))
+        _print_event(kind="metrics", step=step, values=dict(values))
 
     def message(self, text: str) -> None:
-        _say(kind="message", text=text)
+        _print_event(kind="message", text=text)
 
 
 def main(kind: type[J], run: Callable[[J, ProcessContext, Reporter], object]) -> int:
@@ -46,24 +46,24 @@ def main(kind: type[J], run: Callable[[J, ProcessContext, Reporter], object]) ->
         try:
             run(job, process, Events() if process.first else Silent())
         except Interrupted as interruption:
-            _say_error(interruption, str(interruption))
+            _print_error(interruption, str(interruption))
             return 128 + interruption.signal
         except Exception as error:  # it is reported before this process leaves the group and the others fail for that reason
             failure = (as_storage_error(error) if isinstance(error, OSError) else None) or error
             if isinstance(failure, ExpectedError):
-                _say_error(failure, str(failure))
+                _print_error(failure, str(failure))
             else:
                 traceback.print_exc()
-                _say_error(failure, f"{type(failure).__name__}: {failure}", expected=False)
+                _print_error(failure, f"{type(failure).__name__}: {failure}", expected=False)
             return 1
     return 0
 
 
-def _say_error(error: BaseException, text: str, expected: bool = True) -> None:
-    _say(kind="error", time=time.time(), expected=expected, text=" ".join(text.split()) or type(error).__name__)
+def _print_error(error: BaseException, text: str, expected: bool = True) -> None:
+    _print_event(kind="error", time=time.time(), expected=expected, text=" ".join(text.split()) or type(error).__name__)
 
 
-def _say(**event: object) -> None:
+def _print_event(**event: object) -> None:
     # Each line is one write. print() would make two, and the line of another process could come between them.
     sys.stdout.write(f"@{json.dumps(event)}\n")
     sys.stdout.flush()

@@ -1,6 +1,6 @@
-"""One process of the training of a detector: `python -m detr_core.jobs.train_detection JOB.json`, or the same under torchrun.
+"""Runs one process of the training of a detector: `python -m detr_core.jobs.train_detection JOB.json`, also under torchrun.
 
-`detr_core.jobs.training.Job` says what the file holds, and `detr_core.jobs.events` what the process prints.
+`detr_core.jobs.training.TrainingJob` describes the content of JOB.json, and `detr_core.jobs.events` the output of the process.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from detr_core.data.splits import Split
 from detr_core.data.transforms import evaluation_transform, training_transform
 from detr_core.distributed import ProcessContext
 from detr_core.evaluate.ground_truth import has_masks, instances, require_scorable
-from detr_core.evaluate.validation import ValidationData, validate_boxes, validate_masks
+from detr_core.evaluate.inference import EvaluationData
+from detr_core.evaluate.validation import validate_boxes, validate_masks
 from detr_core.jobs import events, training
-from detr_core.jobs.training import Job
+from detr_core.jobs.training import TrainingJob
 from detr_core.model.checkpoint import as_detr, load_checkpoint
 from detr_core.model.common.backbone import Backbone, load_imagenet_weights
 from detr_core.model.spec import build_detector, detector_config
-from detr_core.reporter import Reporter
+from detr_core.reporter import Reporter, Silent
 from detr_core.train.config import DetectionConfig, require_fit
 from detr_core.train.initial import draw_positions, start_from
 from detr_core.train.loop import TrainingSetup
@@ -32,13 +33,13 @@ from detr_core.train.modules import detector_training_module
 from detr_core.train.state import Progress
 
 
-def run(job: Job, process: ProcessContext, reporter: Reporter) -> Progress:
-    """Trains the detector in this process; errors as `detr_core.jobs.training.run`."""
+def run(job: TrainingJob, process: ProcessContext, reporter: Reporter) -> Progress:
+    """Trains the detector in this process. The errors are those of `detr_core.jobs.training.run`."""
     return training.run(job, prepare, process, reporter)
 
 
-def prepare(job: Job, splits: dict[str, Split], process: ProcessContext, reporter: Reporter) -> TrainingSetup:
-    """The detector of the job with its first weights, and its data. Raises ConfigError, DatasetError or CheckpointError."""
+def prepare(job: TrainingJob, splits: dict[str, Split], process: ProcessContext, reporter: Reporter) -> TrainingSetup:
+    """Returns the job's detector with its initial weights, and its data. Raises ConfigError, DatasetError or CheckpointError."""
     require_scorable(splits["val"])
     config = build(DetectionConfig, job.config, job.profile)
     architecture = detector_config(job.detector, job.profile)
@@ -63,10 +64,10 @@ def prepare(job: Job, splits: dict[str, Split], process: ProcessContext, reporte
         reporter.message(start_from(as_detr(model, "train_detection.init", Path(job.init)), dataset.categories, trained))
     module = detector_training_module(model, config.loss, training.precision(config.precision))
     val = CocoDataset(splits["val"], config.targets, masks=False, transform=evaluation_transform(config.resize), seed=config.seed)
-    data = ValidationData(val, training.batch_of_one_process(config, process), process, job.workers)
+    data = EvaluationData(val, training.batch_of_one_process(config, process), process, job.workers, Silent())
     validate = validate_masks if masks and has_masks(instances(splits["val"])) else validate_boxes
     return TrainingSetup(module, dataset, config, partial(validate, module.model, data))
 
 
 if __name__ == "__main__":
-    sys.exit(events.main(Job, run))
+    sys.exit(events.main(TrainingJob, run))

@@ -1,6 +1,6 @@
-"""One process of the training of a mask head: `python -m detr_core.jobs.train_panoptic JOB.json`, or the same under torchrun.
+"""Runs one process of the training of a mask head: `python -m detr_core.jobs.train_panoptic JOB.json`, also under torchrun.
 
-`detr_core.jobs.training.Job` says what the file holds, and `detr_core.jobs.events` what the process prints.
+`detr_core.jobs.training.TrainingJob` describes the content of JOB.json, and `detr_core.jobs.events` the output of the process.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from detr_core.data.splits import Split
 from detr_core.data.transforms import evaluation_transform, training_transform
 from detr_core.distributed import ProcessContext
 from detr_core.evaluate.ground_truth import require_scorable
-from detr_core.evaluate.validation import ValidationData, validate_mask_losses, validate_masks
+from detr_core.evaluate.inference import EvaluationData
+from detr_core.evaluate.validation import validate_mask_losses, validate_masks
 from detr_core.jobs import events, training
-from detr_core.jobs.training import Job
+from detr_core.jobs.training import TrainingJob
 from detr_core.loss.config import SoftmaxLossConfig
 from detr_core.model.checkpoint import Checkpoint, as_detr, load_checkpoint, load_checkpoint_of
 from detr_core.model.detr.model import Detr
-from detr_core.reporter import Reporter
+from detr_core.reporter import Reporter, Silent
 from detr_core.train.loop import TrainingSetup
 from detr_core.train.state import Progress
 from detr_core.train_mask_head.config import PanopticConfig
@@ -33,13 +34,13 @@ from detr_core.train_mask_head.training_module import FrozenTrainingModule, Join
 from detr_core.wording import counted
 
 
-def run(job: Job, process: ProcessContext, reporter: Reporter) -> Progress:
-    """Trains the mask head in this process; errors as `detr_core.jobs.training.run`."""
+def run(job: TrainingJob, process: ProcessContext, reporter: Reporter) -> Progress:
+    """Trains the mask head in this process. The errors are those of `detr_core.jobs.training.run`."""
     return training.run(job, prepare, process, reporter)
 
 
-def prepare(job: Job, splits: dict[str, Split], process: ProcessContext, reporter: Reporter) -> TrainingSetup:
-    """The detector of the job with a mask head, and its data. Raises ConfigError, DatasetError or CheckpointError."""
+def prepare(job: TrainingJob, splits: dict[str, Split], process: ProcessContext, reporter: Reporter) -> TrainingSetup:
+    """Returns the job's detector with a mask head, and its data. Raises ConfigError, DatasetError or CheckpointError."""
     assert job.init is not None, "a panoptic job names the detector's checkpoint"
     config = build(PanopticConfig, job.config, job.profile)
     require_masks(splits, config.targets, job.data, MASK_HEAD)
@@ -51,17 +52,17 @@ def prepare(job: Job, splits: dict[str, Split], process: ProcessContext, reporte
     torch.manual_seed(config.seed)
     detector = load_checkpoint_of(Path(job.init), job.profile, torch.device("cpu"))
     _require_categories(detector, dataset, config, job.init)
-    whole = with_mask_head(as_detr(detector.model, "the mask head", Path(job.init)), config)
+    model = with_mask_head(as_detr(detector.model, "the mask head", Path(job.init)), config)
     if job.mask_head is not None:
         file = Path(job.mask_head)
-        trained = load_checkpoint(file, torch.device("cpu"), whole.config.backbone.dilation)
-        reporter.message(mask_head_from(whole, as_detr(trained.model, "train_panoptic.init", file)))
-    module = _training_module(whole, config, job)
+        trained = load_checkpoint(file, torch.device("cpu"), model.config.backbone.dilation)
+        reporter.message(mask_head_from(model, as_detr(trained.model, "train_panoptic.init", file)))
+    module = _training_module(model, config, job)
     instances = config.targets == "instances"  # their masks are scored against the file, so that validation reads no masks
     val = CocoDataset(
         splits["val"], config.targets, masks=not instances, transform=evaluation_transform(config.resize), seed=config.seed
     )
-    data = ValidationData(val, training.batch_of_one_process(config, process), process, job.workers)
+    data = EvaluationData(val, training.batch_of_one_process(config, process), process, job.workers, Silent())
     if instances:
         return TrainingSetup(
             module, dataset, config, partial(validate_masks, module.model, data), {"mask_targets": config.targets}
@@ -81,7 +82,7 @@ def _require_categories(detector: Checkpoint, dataset: CocoDataset, config: Pano
         )
 
 
-def _training_module(model: Detr, config: PanopticConfig, job: Job) -> FrozenTrainingModule | JointTrainingModule:
+def _training_module(model: Detr, config: PanopticConfig, job: TrainingJob) -> FrozenTrainingModule | JointTrainingModule:
     precision = training.precision(config.precision)
     joint = config.detector == "joint"
     require((job.loss is not None) == joint, "loss", f"the detector's loss exactly with detector {'joint'!r}", job.loss)
@@ -91,4 +92,4 @@ def _training_module(model: Detr, config: PanopticConfig, job: Job) -> FrozenTra
 
 
 if __name__ == "__main__":
-    sys.exit(events.main(Job, run))
+    sys.exit(events.main(TrainingJob, run))

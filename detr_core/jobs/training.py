@@ -1,7 +1,8 @@
-"""Defines what the trainings of the detector and of the mask head share: the job, its only writer, and its results.
+"""Defines what the trainings of the detector and of the mask head share: the job, the lock on its state, and its results.
 
-The results in the folder `out` are checkpoint.pt (the last), best.pt, metrics.json (the last value of every scalar) and
-history.jsonl (all of them). SIGINT or SIGTERM during a training ends it between two steps, with its state saved.
+The results in the folder `out` are checkpoint.pt (the last checkpoint), best.pt (the best one), metrics.json (the last value of
+every scalar) and history.jsonl (all values). SIGINT or SIGTERM during a training ends it between two steps, after its state is
+saved.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from detr_core.evaluate.ground_truth import require_objects
 from detr_core.reporter import Reporter
 from detr_core.train.config import TrainConfig
 from detr_core.train.loop import TrainingSetup, train
-from detr_core.train.state import Files, Progress, fingerprint
+from detr_core.train.state import Progress, TrainingFiles, fingerprint
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """Describes one training: the content of the file JOB.json.
 
     - stage: `detection` or `panoptic`;
@@ -56,11 +57,11 @@ class Job:
     loss: dict[str, Any] | None = None
 
 
-Prepare = Callable[[Job, dict[str, Split], ProcessContext, Reporter], TrainingSetup]
+Prepare = Callable[[TrainingJob, dict[str, Split], ProcessContext, Reporter], TrainingSetup]
 
 
-def run(job: Job, prepare: Prepare, process: ProcessContext, reporter: Reporter) -> Progress:
-    """Carries `job` out in this process, with what `prepare` makes of it and of the splits of its data.
+def run(job: TrainingJob, prepare: Prepare, process: ProcessContext, reporter: Reporter) -> Progress:
+    """Runs in this process the training that `prepare` sets up from the job and the splits of its data.
 
     Raises ConfigError, DatasetError or CheckpointError before the training begins, and NonFiniteError during the training.
     """
@@ -70,7 +71,7 @@ def run(job: Job, prepare: Prepare, process: ProcessContext, reporter: Reporter)
 
 @contextmanager
 def _only_writer(work: Path, process: ProcessContext, reporter: Reporter) -> Iterator[None]:
-    """Holds the lock of the folder `work`; first waits for a process of an earlier, killed command that still writes there."""
+    """Holds the lock of the folder `work`. It first waits for a process of an earlier, killed command that still writes there."""
     lock = FileLock(work / "writer.lock")
     if process.first:
         work.mkdir(parents=True, exist_ok=True)
@@ -84,8 +85,8 @@ def _only_writer(work: Path, process: ProcessContext, reporter: Reporter) -> Ite
         yield
     finally:
         if lock.is_locked:
-            # A training that was refused before it began leaves no folder. Otherwise the lock stays: another process may wait
-            # for this very file, and one that came later would lock a new file beside it.
+            # A training that was refused before it began leaves no folder. Otherwise the lock file stays, because another
+            # process may wait for this file, and a later process would lock a new file of the same name.
             if {path.name for path in work.iterdir()} <= {"writer.lock"}:
                 Path(lock.lock_file).unlink(missing_ok=True)
                 with suppress(OSError):
@@ -93,9 +94,9 @@ def _only_writer(work: Path, process: ProcessContext, reporter: Reporter) -> Ite
             lock.release()
 
 
-def _train(job: Job, prepare: Prepare, process: ProcessContext, reporter: Reporter) -> Progress:
+def _train(job: TrainingJob, prepare: Prepare, process: ProcessContext, reporter: Reporter) -> Progress:
     splits = read_dataset(Path(job.data))
-    files = Files(Path(job.work) / "state.pt", Path(job.out) / "checkpoint.pt", Path(job.out) / "best.pt")
+    files = TrainingFiles(Path(job.work) / "state.pt", Path(job.out) / "checkpoint.pt", Path(job.out) / "best.pt")
     for split in splits.values():
         require_objects(split)
     meta: dict[str, Any] = {"profile": job.profile, "stage": job.stage}
@@ -106,8 +107,8 @@ def _train(job: Job, prepare: Prepare, process: ProcessContext, reporter: Report
     setup.module.to(process.device)
     annotations = [digest(file) for file in (splits["train"].instances, splits["train"].panoptic) if file is not None]
     initial = [file and digest(Path(file)) for file in (job.init, job.mask_head)]
-    further = ([] if ranges is None else [meta["value_ranges"]]) + ([] if job.loss is None else [job.loss])
-    digest_of_all = fingerprint(as_dict(setup.config), job.detector, annotations, *initial, *further)
+    optional_parts = ([] if ranges is None else [meta["value_ranges"]]) + ([] if job.loss is None else [job.loss])
+    digest_of_all = fingerprint(as_dict(setup.config), job.detector, annotations, *initial, *optional_parts)
     progress = train(setup, files, digest_of_all, meta | setup.meta, process, job.workers, reporter)
     if process.first:
         _write_history(progress, Path(job.out))

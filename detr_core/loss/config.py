@@ -1,4 +1,4 @@
-"""Configuration of the losses."""
+"""Defines the configuration of the losses."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ SetLossConfig = SoftmaxLossConfig | FocalLossConfig
 def _require_set_weights(classification: float, l1: float, giou: float) -> None:
     for name, weight in (("classification", classification), ("l1", l1), ("giou", giou)):
         require(weight >= 0, name, "0 (off) or more", weight)
-    anything = classification + l1 + giou > 0
-    require(anything, "classification", "`classification`, `l1` or `giou` above 0", classification)
+    has_weight = classification + l1 + giou > 0
+    require(has_weight, "classification", "`classification`, `l1` or `giou` above 0", classification)
 
 
 def require_focal(alpha: float, gamma: float) -> None:

@@ -63,10 +63,10 @@ def set_loss(
 
     classification = _class_loss(logits.float(), at, labels[matches.target], config) / normalizer.classes
 
-    predicted, wanted_boxes = boxes.float()[at], target_boxes[matches.target]
+    predicted, matched_boxes = boxes.float()[at], target_boxes[matches.target]
     zeros = torch.zeros(len(logits), device=logits.device)
-    l1 = zeros.index_add(0, matches.layer, (predicted - wanted_boxes).abs().sum(-1)) / normalizer.boxes
-    giou = zeros.index_add(0, matches.layer, 1 - generalized_iou(predicted, wanted_boxes)) / normalizer.boxes
+    l1 = zeros.index_add(0, matches.layer, (predicted - matched_boxes).abs().sum(-1)) / normalizer.boxes
+    giou = zeros.index_add(0, matches.layer, 1 - generalized_iou(predicted, matched_boxes)) / normalizer.boxes
 
     total = (config.classification * classification + config.l1 * l1 + config.giou * giou).sum()
     return Losses(classification.detach(), l1.detach(), giou.detach(), total)
@@ -76,9 +76,9 @@ def _class_loss(logits: Tensor, at: tuple[Tensor, Tensor, Tensor], labels: Tenso
     # Returns the class loss summed over images and queries, [L]. at: layer, image and query of every match. labels: its class.
     layers, images, queries, classes = logits.shape
     if isinstance(config, FocalLossConfig):
-        there = torch.zeros_like(logits)
-        there[(*at, labels)] = 1
-        focal: Tensor = sigmoid_focal_loss(logits, there, config.alpha, config.gamma, reduction="none")
+        one_hot = torch.zeros_like(logits)
+        one_hot[(*at, labels)] = 1
+        focal: Tensor = sigmoid_focal_loss(logits, one_hot, config.alpha, config.gamma, reduction="none")
         return focal.flatten(1).sum(1)
     no_object = classes - 1
     target_classes = torch.full((layers, images, queries), no_object, device=logits.device)

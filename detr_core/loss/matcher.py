@@ -44,10 +44,10 @@ def match(logits: Tensor, boxes: Tensor, targets: list[Target], config: SetLossC
     """
     layers, images, queries, _ = logits.shape
     counts = [len(target.labels) for target in targets]
-    most = max(counts, default=0)
+    largest_count = max(counts, default=0)
     # Targets are padded to the largest number of targets in an image, so that one cost tensor is copied to the host.
-    labels = torch.zeros(images, most, dtype=torch.int64, device=logits.device)
-    target_boxes = torch.zeros(images, most, 4, device=logits.device)
+    labels = torch.zeros(images, largest_count, dtype=torch.int64, device=logits.device)
+    target_boxes = torch.zeros(images, largest_count, 4, device=logits.device)
     for image, target in enumerate(targets):
         labels[image, : counts[image]] = target.labels
         target_boxes[image, : counts[image]] = target.boxes
@@ -62,7 +62,7 @@ def match(logits: Tensor, boxes: Tensor, targets: list[Target], config: SetLossC
     host = torch.cat([cost.flatten(), finite[None]]).cpu().numpy()
     if not host[-1]:
         raise NonFiniteError("the predictions or their matching cost are not finite")
-    costs = host[:-1].reshape(layers, images, queries, most)
+    costs = host[:-1].reshape(layers, images, queries, largest_count)
     rows = []
     offsets = [sum(counts[:image]) for image in range(images)]
     for layer in range(layers):
@@ -76,6 +76,6 @@ def match(logits: Tensor, boxes: Tensor, targets: list[Target], config: SetLossC
 def _focal_cost(logits: Tensor, config: FocalLossConfig) -> Tensor:
     # Returns the focal loss with label 1 minus the loss with label 0 for every query and class: torchvision's loss in two parts.
     probability = logits.sigmoid()
-    there = config.alpha * (1 - probability) ** config.gamma * F.softplus(-logits)
-    absent = (1 - config.alpha) * probability**config.gamma * F.softplus(logits)
-    return there - absent
+    positive_loss = config.alpha * (1 - probability) ** config.gamma * F.softplus(-logits)
+    negative_loss = (1 - config.alpha) * probability**config.gamma * F.softplus(logits)
+    return positive_loss - negative_loss

@@ -84,10 +84,12 @@ def load_checkpoint(path: Path, device: torch.device, dilation: bool | None = No
     """
     content = read_content(path, torch.device("cpu"))
     file_format = content.get("format") if isinstance(content, dict) else type(content).__name__
-    checkpoint = _from_ours(content, path) if file_format == FORMAT else _from_published(content, path, dilation, file_format)
-    has = checkpoint.model.config.backbone.dilation
-    if dilation is not None and dilation != has:
-        raise CheckpointError(f"{path}: detector.backbone.dilation: expected {dilation}, as requested, found {has}")
+    checkpoint = (
+        _from_project_format(content, path) if file_format == FORMAT else _from_published(content, path, dilation, file_format)
+    )
+    actual = checkpoint.model.config.backbone.dilation
+    if dilation is not None and dilation != actual:
+        raise CheckpointError(f"{path}: detector.backbone.dilation: expected {dilation}, as requested, found {actual}")
     checkpoint.model.to(device).eval()
     return checkpoint
 
@@ -114,7 +116,7 @@ def as_detr(model: Detector, operation: str, path: Path) -> Detr:
     return model
 
 
-def _from_ours(content: dict[str, Any], path: Path) -> Checkpoint:
+def _from_project_format(content: dict[str, Any], path: Path) -> Checkpoint:
     try:
         config = detector_config(_with_newer_keys(content["detector"]), f"{path}: detector")
         categories = tuple(Category(**category) for category in content["categories"])
@@ -129,7 +131,7 @@ def _from_ours(content: dict[str, Any], path: Path) -> Checkpoint:
 
 
 def _attention_maps(content: Mapping[str, Any]) -> Any:
-    """Returns the kind of attention maps in a checkpoint, as it is called now; None without a mask head."""
+    """Returns the kind of attention maps in a checkpoint, under its present name; None without a mask head."""
     if not content["mask_head"]:
         return None
     maps = content.get("attention_maps", "published")  # checkpoints older than this choice do not name it
@@ -156,7 +158,7 @@ def _from_published(content: Any, path: Path, dilation: bool | None, file_format
 
 
 def load_checkpoint_of(path: Path, profile: str, device: torch.device) -> Checkpoint:
-    """Returns the detector in `path`, on `device`. Raises CheckpointError if it can't be read or is another profile's."""
+    """Returns the detector in `path`, on `device`. Raises CheckpointError if it can't be read or belongs to another profile."""
     checkpoint = load_checkpoint(path, device)
     owner = checkpoint.meta.get("profile")
     if owner != profile:

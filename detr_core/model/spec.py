@@ -1,4 +1,4 @@
-"""The kinds of detectors. One row of `KINDS` holds all that the rest of the project has to know about a kind.
+"""Defines the kinds of detectors. One row of `KINDS` holds all that the rest of the project has to know about a kind.
 
 A new kind is a folder beside this file, a row, and its configuration (and that of its loss, if it has one of its own) in the two
 types of configurations. This module imports configurations only. The functions of a row import the code of their kind when they
@@ -50,7 +50,7 @@ panoptic: it also predicts panoptic maps, and needs targets of things and stuff.
 
 
 @dataclass(frozen=True)
-class Kind:
+class DetectorKind:
     """What the project has to know about a kind of detector.
 
     config: its configuration, whose field `kind` has the key of this row in `KINDS` as its only value. build: the constructor,
@@ -145,8 +145,8 @@ def _upsnet_losses(samples: UpsnetSamples, images: float, config: UpsnetLossConf
 
 
 # DETR needs the longest schedule: 300 or 500 epochs on COCO, against 50 for Deformable DETR and 37 for Faster R-CNN.
-KINDS: dict[str, Kind] = {
-    "detr": Kind(
+KINDS: dict[str, DetectorKind] = {
+    "detr": DetectorKind(
         config=DetrConfig,
         build=_detr,
         output="SoftmaxOutput",
@@ -158,7 +158,7 @@ KINDS: dict[str, Kind] = {
         schedule_divisor=1,
         merging="panoptic",
     ),
-    "deformable": Kind(
+    "deformable": DetectorKind(
         config=DeformableConfig,
         build=_deformable,
         output="SigmoidOutput",
@@ -169,7 +169,7 @@ KINDS: dict[str, Kind] = {
         losses=None,
         schedule_divisor=6,
     ),
-    "faster_rcnn": Kind(
+    "faster_rcnn": DetectorKind(
         config=FasterRcnnConfig,
         build=_faster_rcnn,
         output="RegionOutput",
@@ -180,7 +180,7 @@ KINDS: dict[str, Kind] = {
         losses=_region_losses,
         schedule_divisor=6,
     ),
-    "mask_rcnn": Kind(
+    "mask_rcnn": DetectorKind(
         config=MaskRcnnConfig,
         build=_mask_rcnn,
         output="RegionOutput",
@@ -192,7 +192,7 @@ KINDS: dict[str, Kind] = {
         schedule_divisor=6,
         builds_on=("faster_rcnn",),
     ),
-    "panoptic_fpn": Kind(
+    "panoptic_fpn": DetectorKind(
         config=PanopticFpnConfig,
         build=_panoptic_fpn,
         output="RegionOutput",
@@ -205,7 +205,7 @@ KINDS: dict[str, Kind] = {
         merging="panoptic_fpn",
         builds_on=("faster_rcnn", "mask_rcnn", "panoptic"),
     ),
-    "upsnet": Kind(
+    "upsnet": DetectorKind(
         config=UpsnetConfig,
         build=_upsnet,
         output="RegionOutput",
@@ -221,7 +221,7 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def kind_of(name: str) -> Kind:
+def kind_of(name: str) -> DetectorKind:
     """Returns the row of the kind with this name. Raises ConfigError, which lists the known kinds, if there is none."""
     if name not in KINDS:
         raise ConfigError(f"detector.kind: expected one of {', '.join(map(repr, KINDS))}, found {name!r}")
@@ -262,6 +262,6 @@ def build_detector(
         require(things > 0 and stuff > 0, "detector.kind", expected, f"{things} classes of things and {stuff} of stuff")
     if attention_maps is None:
         return kind.build(config, isthing if "panoptic" in kind.capabilities else num_classes)
-    can = "mask_head" in kind.capabilities
-    require(can, "detector.kind", f"{kinds_with('mask_head')}, which can have a mask head", config.kind)
+    supported = "mask_head" in kind.capabilities
+    require(supported, "detector.kind", f"{kinds_with('mask_head')}, which can have a mask head", config.kind)
     return kind.build(config, num_classes, attention_maps)

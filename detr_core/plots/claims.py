@@ -9,7 +9,7 @@ from pathlib import Path
 
 from detr_core.plots.sections import ClaimRow, Section
 from detr_core.studies.claims import Claim, MeasuredClaim, PaperClaim, decide_measured, read_measured
-from detr_core.studies.comparison import Table, finished, read_table
+from detr_core.studies.comparison import StudyTable, finished, read_table
 from detr_core.wording import counted
 
 _METHOD = (
@@ -42,9 +42,9 @@ def claims_section(studies: Path, profile: ProfileStudies) -> Section | None:
     """
     tables = [read_table(file) for file in sorted(studies.glob("training/*/study.json"))]
     rows: list[ClaimRow] = []
-    for study, stated in profile.claims.items():
+    for study, claims in profile.claims.items():
         decided = _of_evaluating_study(studies, study, tables) + _of_training_study(study, tables, profile.made_by)
-        rows += decided or [_row(study, _not_run(claim)) for claim in stated]
+        rows += decided or [_row(study, _not_run(claim)) for claim in claims]
     if not rows:
         return None
     counts = Counter(row.verdict for row in rows)
@@ -52,7 +52,7 @@ def claims_section(studies: Path, profile: ProfileStudies) -> Section | None:
     return Section("claims", "The paper's claims", [f"{counted(len(rows), 'claim')}: {verdicts}.", _METHOD], claims=rows)
 
 
-def _of_evaluating_study(studies: Path, study: str, tables: Sequence[Table]) -> list[ClaimRow]:
+def _of_evaluating_study(studies: Path, study: str, tables: Sequence[StudyTable]) -> list[ClaimRow]:
     """Returns the claims that an evaluating study has measured.
 
     The study measures its claims with the profile's detector, and also with the detectors that training studies have trained with
@@ -71,12 +71,12 @@ def _decided(name: str, detectors: Sequence[Sequence[MeasuredClaim]]) -> list[Cl
     return [_row(name, decide_measured(claims, seed_spread=None)) for claims in zip(*detectors, strict=True)]
 
 
-def _of_training_study(study: str, tables: Sequence[Table], made_by: str | None) -> list[ClaimRow]:
+def _of_training_study(study: str, tables: Sequence[StudyTable], made_by: str | None) -> list[ClaimRow]:
     table = next((table for table in tables if table.study == study), None)
     if table is None:
         return []
-    old = made_by is not None and any(run.made_by not in (None, made_by) for run in table.runs)
-    return [_row(study, _of_earlier_code(claim) if old else claim) for claim in table.claims]
+    outdated = made_by is not None and any(run.made_by not in (None, made_by) for run in table.runs)
+    return [_row(study, _of_earlier_code(claim) if outdated else claim) for claim in table.claims]
 
 
 def _row(study: str, claim: Claim) -> ClaimRow:
@@ -89,4 +89,4 @@ def _of_earlier_code(claim: Claim) -> Claim:
 
 
 def _not_run(claim: PaperClaim) -> Claim:
-    return Claim(claim.text, claim.published, "", "not measured", "the study was not run")
+    return claim.with_verdict("", "not measured", "the study was not run")

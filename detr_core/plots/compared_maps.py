@@ -10,7 +10,7 @@ from detr_core.data.splits import Split
 from detr_core.evaluate.panoptic_quality import quality_of_images
 from detr_core.plots.panoptic import PanopticTruth, Prediction
 from detr_core.plots.pictures import save, side_by_side
-from detr_core.studies.comparison import Run, Table, finished
+from detr_core.studies.comparison import Run, StudyTable, finished
 
 RULE = (
     "Each picture shows the ground truth and the maps of {other} and of {base}. The images are not selected by hand: sorted by "
@@ -34,7 +34,7 @@ class Pair:
         return RULE.format(base=self.base, other=self.other)
 
 
-def pair_of(table: Table, folder: Path) -> Pair | None:
+def pair_of(table: StudyTable, folder: Path) -> Pair | None:
     """Returns the base and the first variant of another kind of detector, if both are finished and have panoptic maps.
 
     folder: the folder of the study, with that of each variant. A variant whose maps are not on this machine is left out.

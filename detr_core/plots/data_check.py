@@ -35,7 +35,7 @@ def write_data_check(
     """
     broken = sum(KINDS[finding.kind].broken for finding in inspection.findings)
     account = _account(splits, inspection)
-    told = len(inspection.findings) - broken
+    warnings = len(inspection.findings) - broken
     stopped = any(KINDS[finding.kind].stops for finding in inspection.findings)
     left_out = "Broken data is left out." if lenient and not stopped else "The broken data must be corrected."
     verdict = left_out if broken else "No data is broken."
@@ -49,7 +49,7 @@ def write_data_check(
         return write_page(
             profile,
             f"The check has read all annotations and image files of {counted(supplied, 'image')}. {verdict}",
-            {"broken": broken, "warnings": told} | {f"{name} images used": account[f"{name} images"][1] for name in splits},
+            {"broken": broken, "warnings": warnings} | {f"{name} images used": account[f"{name} images"][1] for name in splits},
             [section for section in sections if section is not None],
             {},
             out,
@@ -59,50 +59,56 @@ def write_data_check(
 def _account(splits: Mapping[str, Split], inspection: Inspection) -> dict[str, tuple[int, int, int]]:
     """Returns 'train images', 'train objects' and so on -> the numbers supplied, used and left out. Objects include crowds."""
     account = {}
-    for name, found in inspection.statistics.items():
+    for name, counts in inspection.statistics.items():
         supplied = inspection.supplied[name, source_counted(splits[name])]
-        images, objects = sum(found.objects.values()), sum(found.sides.values()) + found.crowds
+        images, objects = sum(counts.objects.values()), sum(counts.sides.values()) + counts.crowds
         account[f"{name} images"] = (supplied.images, images, supplied.images - images)
         account[f"{name} objects"] = (supplied.objects, objects, supplied.objects - objects)
     return account
 
 
 def _findings(findings: Sequence[Finding], lenient: bool, stopped: bool) -> Section:
-    counted = Counter((finding.kind, finding.split) for finding in findings)
+    numbers = Counter((finding.kind, finding.split) for finding in findings)
     titles = {True: "Broken", False: "Warnings"}
-    shown = {}
+    tables = {}
     for broken, title in titles.items():
         rows: list[Row] = [
-            (kind.words, (counted[name, "train"], counted[name, "val"]))
+            (kind.words, (numbers[name, "train"], numbers[name, "val"]))
             for name, kind in KINDS.items()
-            if kind.broken == broken and (counted[name, "train"] or counted[name, "val"])
+            if kind.broken == broken and (numbers[name, "train"] or numbers[name, "val"])
         ]
-        shown[title] = Table("finding", ("train", "val"), rows)
-    what = "is left out of training and evaluation" if lenient else "stops later stages: correct it, or use the mode `lenient`"
-    what = "stops later stages and must be corrected, because nothing would be left to learn from" if stopped else what
-    text = f"Broken data {what}. Data with warnings is used. The numbers are counts; findings.json lists every finding."
-    return Section("findings", "Findings", [text if findings else "The check found no faults."], tables=shown)
+        tables[title] = Table("finding", ("train", "val"), rows)
+    consequence = (
+        "is left out of training and evaluation" if lenient else "stops later stages: correct it, or use the mode `lenient`"
+    )
+    consequence = (
+        "stops later stages and must be corrected, because nothing would be left to learn from" if stopped else consequence
+    )
+    text = f"Broken data {consequence}. Data with warnings is used. The numbers are counts; findings.json lists every finding."
+    return Section("findings", "Findings", [text if findings else "The check found no faults."], tables=tables)
 
 
 def _worst(splits: Mapping[str, Split], findings: Sequence[Finding], pictures: int, folder: Path) -> list[Section]:
     sections = []
     unread = {(finding.split, finding.file) for finding in findings if finding.kind in ("image_link", "image_unreadable")}
     for name, kind in KINDS.items():
-        own = [finding for finding in findings if finding.kind == name and finding.file]
-        images = Counter((finding.split, finding.file) for finding in own)
+        kind_findings = [finding for finding in findings if finding.kind == name and finding.file]
+        images = Counter((finding.split, finding.file) for finding in kind_findings)
         files = [file for file, _ in images.most_common(pictures)]
-        drawn = []
+        examples = []
         for number, (split, file) in enumerate(files):
-            here = [finding for finding in own if (finding.split, finding.file) == (split, file)]
-            picture = save(_picture(None if (split, file) in unread else splits[split], here), folder / f"{name}_{number}.jpg")
-            drawn.append((jpeg(picture), f"{split}, {file}: {here[0].detail}"))
-        if drawn:
+            image_findings = [finding for finding in kind_findings if (finding.split, finding.file) == (split, file)]
+            picture = save(
+                _picture(None if (split, file) in unread else splits[split], image_findings), folder / f"{name}_{number}.jpg"
+            )
+            examples.append((jpeg(picture), f"{split}, {file}: {image_findings[0].detail}"))
+        if examples:
             title = kind.words[0].upper() + kind.words[1:]
-            are = "is" if len(own) == 1 else "are"
-            text = f"There {are} {counted(len(own), 'such finding')} in {counted(len(images), 'image')}."
-            if len(drawn) < len(images):
+            verb = "is" if len(kind_findings) == 1 else "are"
+            text = f"There {verb} {counted(len(kind_findings), 'such finding')} in {counted(len(images), 'image')}."
+            if len(examples) < len(images):
                 text += " The pictures show the images with the most of them."
-            sections.append(Section(name, title, [], tables={}, pictures=drawn, pictures_text=text))
+            sections.append(Section(name, title, [], tables={}, pictures=examples, pictures_text=text))
     return sections
 
 
@@ -134,11 +140,11 @@ def _picture(split: Split | None, findings: Sequence[Finding]) -> Image.Image:
 
 def _fitting(text: str, width: int, size: int) -> str:
     """Returns the text; if it is wider than `width` pixels at this font size, with an ellipsis in place of its middle."""
-    kept, short = len(text), text
-    while kept and text_width(short, size) > width:
-        kept -= 1
-        short = f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
-    return short
+    length, shortened = len(text), text
+    while length and text_width(shortened, size) > width:
+        length -= 1
+        shortened = f"{text[: length - length // 2]}…{text[len(text) - length // 2 :]}"
+    return shortened
 
 
 def _with_margin(image: Image.Image, boxes: Sequence[tuple[float, float, float, float]]) -> tuple[Image.Image, int, int]:
@@ -148,24 +154,24 @@ def _with_margin(image: Image.Image, boxes: Sequence[tuple[float, float, float, 
     """
     width, height = image.size
 
-    def room(beyond: list[float], side: int) -> int:
-        return round(min(side / 2, max([0.0, *beyond])))
+    def margin(excess: list[float], side: int) -> int:
+        return round(min(side / 2, max([0.0, *excess])))
 
-    left, right = room([-x for x, _, _, _ in boxes], width), room([x + w - width for x, _, w, _ in boxes], width)
-    top, bottom = room([-y for _, y, _, _ in boxes], height), room([y + h - height for _, y, _, h in boxes], height)
+    left, right = margin([-x for x, _, _, _ in boxes], width), margin([x + w - width for x, _, w, _ in boxes], width)
+    top, bottom = margin([-y for _, y, _, _ in boxes], height), margin([y + h - height for _, y, _, h in boxes], height)
     if not any((left, right, top, bottom)):
         return image, 0, 0
-    ground = Image.new("RGB", (left + width + right, top + height + bottom), _CARD)
-    ground.paste(image, (left, top))
-    return ground, left, top
+    canvas = Image.new("RGB", (left + width + right, top + height + bottom), _CARD)
+    canvas.paste(image, (left, top))
+    return canvas, left, top
 
 
 def _opened(split: Split, name: str) -> Image.Image | None:
     try:
         file = below_root(split.images, name, "file_name")
         with Image.open(file) as image:
-            shallow = eight_bits(image, lambda: Image.open(file), split.value_ranges or {})
-            return ImageOps.exif_transpose(shallow).convert("RGB")
+            converted = eight_bits(image, lambda: Image.open(file), split.value_ranges or {})
+            return ImageOps.exif_transpose(converted).convert("RGB")
     except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError):
         return None
 
@@ -175,28 +181,30 @@ def _data(
 ) -> Section:
     names = tuple(statistics)
     classes = [(name, tuple(statistics[split].classes[name] for split in names)) for name in statistics["train"].classes]
-    sizes = [by_size(found.sides) for found in statistics.values()]
+    sizes = [by_size(counts.sides) for counts in statistics.values()]
     bounds = {"small": "below 32² px", "medium": "32² to 96² px", "large": "above 96² px"}
-    shown = {
+    tables = {
         "Images and objects": Table("entries", ("supplied", "used", "left out"), list(account.items())),
         "Objects by class": Table("class", names, classes),
         "Objects by size": Table("size", names, [(size, tuple(part[size] for part in sizes)) for size in bounds], notes=bounds),
     }
-    most = max(found.most_objects for found in statistics.values())
-    limit = f"An image has at most {counted(most, 'object')}, and the detector has {counted(queries, 'query', 'queries')}."
+    largest_number = max(counts.most_objects for counts in statistics.values())
+    limit = (
+        f"An image has at most {counted(largest_number, 'object')}, and the detector has {counted(queries, 'query', 'queries')}."
+    )
     text = f"{limit} Broken objects and all objects of broken images are left out of these numbers."
-    if crowds := sum(found.crowds for found in statistics.values()):
+    if crowds := sum(counts.crowds for counts in statistics.values()):
         text += f" Classes and sizes do not count {counted(crowds, 'crowd')}, because a detector is not trained on crowds."
     plots = [_objects_plot(statistics, queries, folder), _sides_plot(statistics, folder)]
-    return Section("data", "Statistics of the data", [text], [inline(path) for path in plots], shown)
+    return Section("data", "Statistics of the data", [text], [inline(path) for path in plots], tables)
 
 
 def _objects_plot(statistics: Mapping[str, Statistics], queries: int, folder: Path) -> Path:
     with plot(folder, "objects") as axes:
-        for color, (name, found) in zip(COLORS, statistics.items(), strict=False):
-            share = 1 / max(1, sum(found.objects.values()))
-            counts = [100 * share * found.objects[number] for number in range(found.most_objects + 1)]
-            edges = [number - 0.5 for number in range(found.most_objects + 2)]
+        for color, (name, split_statistics) in zip(COLORS, statistics.items(), strict=False):
+            share = 1 / max(1, sum(split_statistics.objects.values()))
+            counts = [100 * share * split_statistics.objects[number] for number in range(split_statistics.most_objects + 1)]
+            edges = [number - 0.5 for number in range(split_statistics.most_objects + 2)]
             axes.stairs(counts, edges, color=color, label=name, linewidth=1.9)
         axes.axvline(queries, color=INK, linestyle="--", linewidth=1, label=counted(queries, "query", "queries"))
         axes.set(title="Objects per image, % of images", xlabel="objects", ylim=(0, None))
@@ -205,13 +213,15 @@ def _objects_plot(statistics: Mapping[str, Statistics], queries: int, folder: Pa
 
 
 def _sides_plot(statistics: Mapping[str, Statistics], folder: Path) -> Path:
-    largest = max((max(found.sides, default=1) for found in statistics.values()), default=1)
-    edges = [largest * place / 40 for place in range(41)]
+    largest = max((max(split_statistics.sides, default=1) for split_statistics in statistics.values()), default=1)
+    edges = [largest * index / 40 for index in range(41)]
     with plot(folder, "sides") as axes:
-        for color, (name, found) in zip(COLORS, statistics.items(), strict=False):
-            total = max(1, sum(found.sides.values()))
-            weights = [100 * count / total for count in found.sides.values()]
-            axes.hist(list(found.sides), bins=edges, weights=weights, histtype="step", color=color, label=name, linewidth=1.9)
+        for color, (name, split_statistics) in zip(COLORS, statistics.items(), strict=False):
+            total = max(1, sum(split_statistics.sides.values()))
+            weights = [100 * count / total for count in split_statistics.sides.values()]
+            axes.hist(
+                list(split_statistics.sides), bins=edges, weights=weights, histtype="step", color=color, label=name, linewidth=1.9
+            )
         axes.set(title="Object size, % of objects", xlabel="square root of a box's area, pixels", ylim=(0, None))
         axes.legend()
     return folder / "sides.svg"

@@ -41,28 +41,28 @@ def detection_pictures(split: Split, evaluation: Path, folder: Path, count: int)
     truth = read_annotations(split, "panoptic" if split.instances is None else "instances", masks=False)
     things = {category.id: category.name for category in truth.categories if category.isthing}
     colors = category_colors(things)
-    found: dict[int, list[LabelledBox]] = defaultdict(list)
+    detections: dict[int, list[LabelledBox]] = defaultdict(list)
     results = json.loads((evaluation / "bbox.json").read_bytes())
     for result in sorted(results, key=lambda result: float(result["score"])):  # the highest score is drawn last, on top
         if result["score"] >= SHOWN_SCORE and (category := result["category_id"]) in things:
             x, y, width, height = result["bbox"]
             label = f"{things[category]} {result['score']:.2f}"
-            found[result["image_id"]].append(LabelledBox((x, y, x + width, y + height), label, colors[category], category))
+            detections[result["image_id"]].append(LabelledBox((x, y, x + width, y + height), label, colors[category], category))
     written = []
-    for position in evenly_spaced(len(truth.image_ids), count):
-        image_id = truth.image_ids[position]
-        image = Image.fromarray(read_pixels(truth.files[position], truth.sizes[position], truth.value_ranges))
-        actual = _actual(truth, position, colors)
-        panels = [_drawn(image, actual), _drawn(image, found[image_id])]
+    for index in evenly_spaced(len(truth.image_ids), count):
+        image_id = truth.image_ids[index]
+        image = Image.fromarray(read_pixels(truth.files[index], truth.sizes[index], truth.value_ranges))
+        truth_boxes = _truth_boxes(truth, index, colors)
+        panels = [_panel(image, truth_boxes), _panel(image, detections[image_id])]
         picture = side_by_side(("ground truth", f"prediction, score {SHOWN_SCORE:g} and above"), panels)
-        shown = {box.category for box in (*actual, *found[image_id])}
-        legend = {things[category]: colors[category] for category in sorted(shown)}
+        categories = {box.category for box in (*truth_boxes, *detections[image_id])}
+        legend = {things[category]: colors[category] for category in sorted(categories)}
         picture = with_legend(picture, legend, text_size(panels[0], panels=2))
         written.append(save(picture, folder / f"detection_{image_id}.jpg"))
     return written
 
 
-def _actual(truth: Annotations, position: int, colors: dict[int, Color]) -> list[LabelledBox]:
+def _truth_boxes(truth: Annotations, position: int, colors: dict[int, Color]) -> list[LabelledBox]:
     objects = slice(truth.first[position], truth.first[position + 1])
     categories = [truth.categories[label] for label in truth.labels[objects]]
     boxes = zip(truth.boxes[objects].tolist(), categories, strict=True)
@@ -71,7 +71,7 @@ def _actual(truth: Annotations, position: int, colors: dict[int, Color]) -> list
     ]
 
 
-def _drawn(image: Image.Image, boxes: Sequence[LabelledBox]) -> Image.Image:
+def _panel(image: Image.Image, boxes: Sequence[LabelledBox]) -> Image.Image:
     panel = enlarged(image, scale_of(image))
     draw_boxes(panel, boxes, scale_of(image), text_size(panel, panels=2))
     return panel

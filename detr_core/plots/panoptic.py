@@ -111,11 +111,11 @@ def overlay(
     enlarged_ids = np.asarray(Image.fromarray(ids).resize(panel.size, Image.Resampling.NEAREST))
     pixels = 0.4 * np.asarray(panel, dtype=np.float64)
     original = np.asarray(panel, dtype=np.float64)
-    seen: Counter[int] = Counter()
+    drawn_counts: Counter[int] = Counter()
     for segment in segments:
         mask, category = enlarged_ids == segment["id"], segment["category_id"]
-        pixels[mask] = (1 - _TINT) * original[mask] + _TINT * _shade(colors[category], seen[category])
-        seen[category] += 1
+        pixels[mask] = (1 - _TINT) * original[mask] + _TINT * _shade(colors[category], drawn_counts[category])
+        drawn_counts[category] += 1
     pixels[_edges(enlarged_ids)] = 255
     picture = Image.fromarray(pixels.round().astype(np.uint8))
     draw = ImageDraw.Draw(picture)

@@ -136,8 +136,8 @@ def tag_place(
         inside = top >= 0 and place[3] <= panel[1]
         if (
             inside
-            and not any(_covered(other, place) >= _HIDDEN for other in boxes)
-            and not any(_covered(other, place) > 0 for other in tags)
+            and not any(_covered(covered, place) >= _HIDDEN for covered in boxes)
+            and not any(_covered(covered, place) > 0 for covered in tags)
         ):
             return place
     return None
@@ -183,6 +183,6 @@ def caption(draw: ImageDraw.ImageDraw, center: tuple[float, float], text: str, s
 
 
 def save(picture: Image.Image, path: Path) -> Path:
-    """Saves a picture as JPEG, a tenth of a PNG's size, without colour subsampling, which would blur lines. Returns the path."""
+    """Saves a picture as JPEG, which has a tenth of a PNG's size, and returns the path. Colour subsampling would blur lines."""
     picture.save(path, quality=88, subsampling=0, optimize=True)
     return path

@@ -45,32 +45,32 @@ def prediction_picture(
     """
     size = upright_size(image)
     picture = Image.fromarray(read_pixels(image, size, ranges))
-    panels, titles = [_drawn(picture, detections, names, colors)], ["detections"]
+    panels, titles = [_panel(picture, detections, names, colors)], ["detections"]
     if segments is not None:
         png, infos = segments
         plain = enlarged(picture, scale_of(picture))
         panels.append(overlay(plain, read_segment_ids(png, size), infos, names, colors))
         titles.append("panoptic")
-    shown = sorted({result["category_id"] for result in detections})
-    legend = {names[category]: colors[category] for category in shown}
+    categories = sorted({result["category_id"] for result in detections})
+    legend = {names[category]: colors[category] for category in categories}
     return save(with_legend(side_by_side(titles, panels), legend, text_size(panels[0], panels=2)), file)
 
 
-def _drawn(
+def _panel(
     image: Image.Image, detections: Sequence[Mapping[str, Any]], names: Mapping[int, str], colors: Mapping[int, Color]
 ) -> Image.Image:
     pixels = np.array(image, dtype=np.float64)
-    surest_last = sorted(detections, key=lambda each: float(each["score"]))
-    for each in surest_last:
-        if "segmentation" in each:
-            mask = rle.decode(each["segmentation"]).astype(bool)
-            pixels[mask] = (1 - _TINT) * pixels[mask] + _TINT * np.asarray(colors[each["category_id"]])
+    by_score = sorted(detections, key=lambda detection: float(detection["score"]))
+    for detection in by_score:
+        if "segmentation" in detection:
+            mask = rle.decode(detection["segmentation"]).astype(bool)
+            pixels[mask] = (1 - _TINT) * pixels[mask] + _TINT * np.asarray(colors[detection["category_id"]])
     scale = scale_of(image)
     panel = enlarged(Image.fromarray(pixels.round().astype(np.uint8)), scale)
     boxes = []
-    for result in surest_last:
-        (x, y, width, height), category = result["bbox"], result["category_id"]
-        label = f"{names[category]} {result['score']:.2f}"
+    for detection in by_score:
+        (x, y, width, height), category = detection["bbox"], detection["category_id"]
+        label = f"{names[category]} {detection['score']:.2f}"
         boxes.append(LabelledBox((x, y, x + width, y + height), label, colors[category], category))
     draw_boxes(panel, boxes, scale, text_size(panel, panels=2))
     return panel

@@ -1,20 +1,57 @@
-"""The share of attention in regions of an image, as bars and as a table, for several studies of attention."""
+"""Shows the share of attention in regions of an image, as bars and as a table, for the studies of attention."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from detr_core.plots.sections import Section
+from detr_core.plots.study_section import StudyText, read_metrics, study_section
 from detr_core.plots.style import COLORS, INK, files, plot
 from detr_core.plots.tables import Row, Table
 
 
-def read_maps(maps: Path) -> list[dict[str, Any]]:
-    """Returns the content of a `maps.json`."""
-    content: list[dict[str, Any]] = json.loads(maps.read_text(encoding="utf-8"))
-    return content
+@dataclass(frozen=True)
+class AttentionPicture:
+    """An image and what a study of attention stored about it.
+
+    pixels: uint8 [height, width, 3]. title: the title of the picture. entries: the points or objects of the image in `maps.json`,
+    with their maps.
+    """
+
+    pixels: NDArray[np.uint8]
+    title: str
+    entries: list[dict[str, Any]]
+
+    @property
+    def grey(self) -> NDArray[np.float64]:
+        """The image without colour, in three equal channels, 0..255."""
+        return np.repeat(self.pixels.mean(axis=2, keepdims=True), 3, axis=2)
+
+
+def read_pictures(folder: Path, entries: str) -> list[AttentionPicture]:
+    """Returns the images of `maps.json` in a study's folder. entries: its key for what is shown, 'points' or 'objects'."""
+    rows = json.loads((folder / "maps.json").read_text(encoding="utf-8"))
+    return [
+        AttentionPicture(np.asarray(Image.open(folder / row["file"])), f"image {row['image_id']}", row[entries]) for row in rows
+    ]
+
+
+def attention_section(
+    study: str, text: StudyText, drawn: Sequence[Path], folder: Path, names: Mapping[str, str], published: Mapping[str, Any]
+) -> Section:
+    """Returns the report's section about a study of attention, with the table of its regions.
+
+    drawn: the files of the plots. folder: the study's results. names: see `region_bars`.
+    """
+    return study_section(study, text, drawn, {"Attention by region": region_table(read_metrics(folder), names)}, published)
 
 
 def region_bars(metrics: Mapping[str, float], names: Mapping[str, str], folder: Path, name: str, title: str) -> list[Path]:

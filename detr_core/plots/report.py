@@ -58,8 +58,8 @@ class Results:
 
 
 @dataclass(frozen=True)
-class _Val:
-    """What the val split was measured with: the split, the metrics, and the number of images to show."""
+class _Validation:
+    """The val split, the metrics that were measured on it, and the number of its images that the report shows."""
 
     split: Split
     metrics: Mapping[str, float]
@@ -80,7 +80,7 @@ def write_report(results: Results, out: Path, pictures: int, links: Mapping[str,
         raise ReportError(f"{file}: expected an evaluation's metrics, found no such file; run the stage evaluate first")
     plots = out / "plots"
     plots.mkdir(parents=True, exist_ok=True)
-    val = _Val(split, json.loads(file.read_bytes()), pictures)
+    val = _Validation(split, json.loads(file.read_bytes()), pictures)
     published = json.loads((_HERE / "published.json").read_bytes())
     truth = read_annotations(split, "instances" if split.panoptic is None else "panoptic", masks=False)
     # Published metrics were measured on COCO, so they can't be compared with those of a detector of other classes.
@@ -94,8 +94,10 @@ def write_report(results: Results, out: Path, pictures: int, links: Mapping[str,
         *study_sections(results.studies, plots, published, studies.commands, Shown(split, pictures)),
     ]
     key_metrics = {name: tables.percent(val.metrics, key) for name, key in _KEY_METRICS.items() if val.metrics.get(key, -1) >= 0}
-    shown = [section for section in sections if section is not None]
-    page = write_page(results.profile, _summary(truth, results.detection, results.panoptic), key_metrics, shown, links, out)
+    existing_sections = [section for section in sections if section is not None]
+    page = write_page(
+        results.profile, _summary(truth, results.detection, results.panoptic), key_metrics, existing_sections, links, out
+    )
     vectors = out / "vectors"
     vectors.mkdir(exist_ok=True)
     for file in plots.glob("*.svg"):  # in a folder of their own, so that `plots` has each plot once
@@ -119,22 +121,22 @@ def _summary(truth: Annotations, detection: Path, panoptic: Path) -> str:
     return (f"This run trained {', then '.join(trained)}. " if trained else "") + measured
 
 
-def _detection(results: Results, val: _Val, plots: Path, published: Mapping[str, Any] | None) -> Section:
-    shown = {"Average precision and recall": tables.average_precision(val.metrics)}
+def _detection(results: Results, val: _Validation, plots: Path, published: Mapping[str, Any] | None) -> Section:
+    section_tables = {"Average precision and recall": tables.average_precision(val.metrics)}
     per_class = optional(results.evaluation / "per_class.json")
     if per_class.get("bbox"):
-        shown["By class"] = tables.average_precision_per_class(per_class)
+        section_tables["By class"] = tables.average_precision_per_class(per_class)
     if published is not None:
-        shown["Comparison with published metrics"] = tables.beside_published(val.metrics, published, results.profile)
-    there = (results.evaluation / "bbox.json").is_file()
-    drawn = detection_pictures(val.split, results.evaluation, plots, val.pictures) if there else []
+        section_tables["Comparison with published metrics"] = tables.beside_published(val.metrics, published, results.profile)
+    exists = (results.evaluation / "bbox.json").is_file()
+    pictures = detection_pictures(val.split, results.evaluation, plots, val.pictures) if exists else []
     return Section(
         "detection",
         "Detection",
         ["COCO's metrics on the validation images, in percent."],
         _curves(results.detection, plots, "detection"),
-        shown,
-        _pictures(drawn, "Detections"),
+        section_tables,
+        _pictures(pictures, "Detections"),
         f"The left side shows the ground truth, the right side the detections with a score of {SHOWN_SCORE:g} and above. "
         "The images are evenly spaced over the validation set and not selected by hand.",
     )
@@ -148,25 +150,25 @@ def _errors(evaluation: Path) -> Section | None:
     return Section("errors", "Kinds of errors", [text], tables={"": tables.errors(breakdown)})
 
 
-def _panoptic(results: Results, val: _Val, plots: Path, published: Mapping[str, Any] | None) -> Section | None:
+def _panoptic(results: Results, val: _Validation, plots: Path, published: Mapping[str, Any] | None) -> Section | None:
     if "val/PQ" not in val.metrics:
         return _instance_masks(results.panoptic, plots)
-    shown = {"Panoptic quality": tables.panoptic_quality(val.metrics)}
+    section_tables = {"Panoptic quality": tables.panoptic_quality(val.metrics)}
     per_class = optional(results.evaluation / "per_class.json")
     if per_class.get("panoptic"):
-        shown["By class"] = tables.panoptic_quality_per_class(per_class["panoptic"])
+        section_tables["By class"] = tables.panoptic_quality_per_class(per_class["panoptic"])
     if published is not None:
-        shown["Comparison with published metrics"] = tables.beside_published(val.metrics, published, results.profile)
-    there = (results.evaluation / "panoptic.json").is_file()
-    drawn = panoptic_pictures(val.split, results.evaluation, plots, val.pictures) if there else []
+        section_tables["Comparison with published metrics"] = tables.beside_published(val.metrics, published, results.profile)
+    exists = (results.evaluation / "panoptic.json").is_file()
+    pictures = panoptic_pictures(val.split, results.evaluation, plots, val.pictures) if exists else []
     return Section(
         "panoptic",
         "Panoptic segmentation",
         ["Every pixel belongs to one object or one kind of stuff. For each class, PQ = SQ × RQ: SQ is the mean IoU of matched "
          "segments, RQ is the F1 score of the matching. All metrics are in percent."],
         _curves(results.panoptic, plots, "panoptic"),
-        shown,
-        _pictures(drawn, "Panoptic maps"),
+        section_tables,
+        _pictures(pictures, "Panoptic maps"),
         "Each picture shows the image, its ground truth and the prediction. Objects of a class have shades of its colour; "
         "pixels of no segment are dark.",
     )  # fmt: skip
@@ -189,5 +191,5 @@ def _curves(training: Path, plots: Path, name: str) -> list[Markup]:
     return [inline(path) for path in training_curves(training / "history.jsonl", plots, name) if path.suffix == ".svg"]
 
 
-def _pictures(files: Sequence[Path], what: str) -> list[tuple[str, str]]:
-    return [(jpeg(file), f"{what} of image {file.stem.rpartition('_')[2]}") for file in files]
+def _pictures(files: Sequence[Path], subject: str) -> list[tuple[str, str]]:
+    return [(jpeg(file), f"{subject} of image {file.stem.rpartition('_')[2]}") for file in files]

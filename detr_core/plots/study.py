@@ -48,12 +48,12 @@ def study_plots(table: Path, folder: Path) -> list[Path]:
     runs, metric, written = finished(content), _metric(content), []
     if runs:
         name = f"{content.study}_measured"
-        rows = {variant: _values(each, metric) for variant, each in runs.items()}
+        rows = {variant: _values(variant_runs, metric) for variant, variant_runs in runs.items()}
         with plot(folder, name) as axes:
             _dots(axes, {_label(variant, content): values for variant, values in rows.items()}, COLORS[0])
             axes.set_title(f"{metric}, percent: measured, profile {content.profile}")
         written += files(folder, name)
-    curves = {variant: each[0].curve for variant, each in runs.items() if len(each[0].curve) > 1}
+    curves = {variant: variant_runs[0].curve for variant, variant_runs in runs.items() if len(variant_runs[0].curve) > 1}
     if curves:
         name = f"{content.study}_curves"
         with plot(folder, name) as axes:
@@ -67,11 +67,11 @@ def study_plots(table: Path, folder: Path) -> list[Path]:
             axes.set_ylim(bottom=0)
             legend(axes, lines, loc="best")
         written += files(folder, name)
-    theirs = {row["model"]: [row[metric]] for row in published(content.study)["rows"] if row.get(metric) is not None}
-    if theirs:
+    published_values = {row["model"]: [row[metric]] for row in published(content.study)["rows"] if row.get(metric) is not None}
+    if published_values:
         name = f"{content.study}_published"
         with plot(folder, name) as axes:
-            _dots(axes, theirs, COLORS[1])
+            _dots(axes, published_values, COLORS[1])
             axes.set_title(f"{metric}, percent: published, COCO val")
         written += files(folder, name)
     return written
@@ -80,26 +80,30 @@ def study_plots(table: Path, folder: Path) -> list[Path]:
 def study_table(table: Path) -> Table:
     """Returns the table of the measured variants (means over seeds) and the published rows of the study, with costs."""
     content = read_table(table)
-    runs, theirs = finished(content), published(content.study)
-    names = [name for name in _COLUMNS if any(spread(each, f"val/{name}") for each in runs.values())]
+    runs, published_section = finished(content), published(content.study)
+    names = [name for name in _COLUMNS if any(spread(variant_runs, f"val/{name}") for variant_runs in runs.values())]
     rows: list[Row] = []
-    for variant, each in runs.items():
+    for variant, variant_runs in runs.items():
         values: list[float | None] = []
         for name in names:
-            found = spread(each, f"val/{name}")
-            values.append(None if found is None else 100 * found.mean)
-        apart = mean_difference(each)
-        values += [None, None, None] if apart is None else [100 * apart.value, 100 * apart.low, 100 * apart.high]
-        values += [_cost(each[0], name) for name in _COST]
-        rows.append((_label(variant, content), (*values, len(each))))
-    others: list[Row] = [
+            metric_spread = spread(variant_runs, f"val/{name}")
+            values.append(None if metric_spread is None else 100 * metric_spread.mean)
+        difference = mean_difference(variant_runs)
+        values += (
+            [None, None, None] if difference is None else [100 * difference.value, 100 * difference.low, 100 * difference.high]
+        )
+        values += [_cost(variant_runs[0], name) for name in _COST]
+        rows.append((_label(variant, content), (*values, len(variant_runs))))
+    published_rows: list[Row] = [
         (row["model"], (*(row.get(name) for name in names), None, None, None, *(row.get(name) for name in _COST), None))
-        for row in theirs["rows"]
+        for row in published_section["rows"]
     ]
     heads = tuple(name.replace("_", " ").replace("mask/", "mask ") for name in names)
-    apart_heads = ("AP minus base", "from", "to")
-    columns = (*heads, *apart_heads, *_COST.values(), "seeds")
-    return Table("variant", columns, rows, others, theirs["source"], decimals=dict.fromkeys(list(_COST.values())[:3], 2))
+    difference_heads = ("AP minus base", "from", "to")
+    columns = (*heads, *difference_heads, *_COST.values(), "seeds")
+    return Table(
+        "variant", columns, rows, published_rows, published_section["source"], decimals=dict.fromkeys(list(_COST.values())[:3], 2)
+    )
 
 
 def study_texts(table: Path, command: str) -> list[str]:
@@ -109,21 +113,27 @@ def study_texts(table: Path, command: str) -> list[str]:
     """
     content = read_table(table)
     runs, metric = finished(content), _metric(content)
-    measured = {variant: values[0] for variant, each in runs.items() if (values := _mean(each, metric))}
+    measured = {variant: values[0] for variant, variant_runs in runs.items() if (values := _mean(variant_runs, metric))}
     texts = [_finding(measured, metric, content, runs)] if len(measured) > 1 else []
-    theirs = {row["model"]: float(row[metric]) for row in published(content.study)["rows"] if row.get(metric) is not None}
-    if len(theirs) > 1:
-        best, worst = max(theirs, key=theirs.__getitem__), min(theirs, key=theirs.__getitem__)
-        texts.append(
-            f"Published ({content.paper}), on COCO: {metric} from {theirs[worst]:.1f} ({worst}) to {theirs[best]:.1f} ({best})."
+    published_values = {
+        row["model"]: float(row[metric]) for row in published(content.study)["rows"] if row.get(metric) is not None
+    }
+    if len(published_values) > 1:
+        best, worst = (
+            max(published_values, key=published_values.__getitem__),
+            min(published_values, key=published_values.__getitem__),
         )
-    left = [run for run in content.runs if run.status != "finished"]
-    if left:
-        names = ", ".join(f"{run.variant}, seed {run.seed} ({run.error or 'not finished'})" for run in left)
+        texts.append(
+            f"Published ({content.paper}), on COCO: {metric} from {published_values[worst]:.1f} ({worst}) to "
+            f"{published_values[best]:.1f} ({best})."
+        )
+    missing_runs = [run for run in content.runs if run.status != "finished"]
+    if missing_runs:
+        names = ", ".join(f"{run.variant}, seed {run.seed} ({run.error or 'not finished'})" for run in missing_runs)
         texts.append(f"The table lacks these runs: {names}." + (f" This command runs them: {command}" if command else ""))
     if runs:
         texts.append(_method(content))
-    machines = list(dict.fromkeys(str(run.cost["machine"]) for each in runs.values() for run in each if run.cost))
+    machines = list(dict.fromkeys(str(run.cost["machine"]) for variant_runs in runs.values() for run in variant_runs if run.cost))
     if machines:
         texts.append(
             "The difference from the base's AP has a 95% bootstrap interval over the validation images, averaged over seeds. "
@@ -133,18 +143,20 @@ def study_texts(table: Path, command: str) -> list[str]:
     return texts
 
 
-def _method(content: comparison.Table) -> str:
+def _method(content: comparison.StudyTable) -> str:
     """Returns the sentence that says which validations the metrics are from, and which runs have fewer than they should."""
     if content.median_of == 1:
         return "The metrics are those of the evaluation after the last epoch."
     text = f"Each metric of boxes is the median over the validations of the last {content.median_of} epochs, as in the paper."
-    few = [run for run in content.runs if run.status == "finished" and run.validations < content.median_of]
-    names = ", ".join(f"{run.variant}, seed {run.seed} ({run.validations})" for run in few)
-    return f"{text} These runs have fewer validations than that: {names}." if few else text
+    incomplete_runs = [run for run in content.runs if run.status == "finished" and run.validations < content.median_of]
+    names = ", ".join(f"{run.variant}, seed {run.seed} ({run.validations})" for run in incomplete_runs)
+    return f"{text} These runs have fewer validations than that: {names}." if incomplete_runs else text
 
 
 def _one_size(runs: Mapping[str, Sequence[Run]]) -> str:
-    sizes = dict.fromkeys(str(run.cost["size"]) for each in runs.values() for run in each if run.cost and "size" in run.cost)
+    sizes = dict.fromkeys(
+        str(run.cost["size"]) for variant_runs in runs.values() for run in variant_runs if run.cost and "size" in run.cost
+    )
     return f"; the GFLOPs of one size are those of an image of {', '.join(sizes)} pixels" if sizes else ""
 
 
@@ -153,7 +165,9 @@ def _cost(run: Run, name: str) -> float | None:
     return None if value is None else float(value)
 
 
-def _finding(measured: Mapping[str, float], metric: str, content: comparison.Table, runs: Mapping[str, Sequence[Run]]) -> str:
+def _finding(
+    measured: Mapping[str, float], metric: str, content: comparison.StudyTable, runs: Mapping[str, Sequence[Run]]
+) -> str:
     best, worst = max(measured, key=measured.__getitem__), min(measured, key=measured.__getitem__)
     text = f"{metric} is highest with {best!r} ({measured[best]:.1f}) and lowest with {worst!r} ({measured[worst]:.1f})"
     if round(measured[best], 1) == round(measured[worst], 1):
@@ -163,13 +177,17 @@ def _finding(measured: Mapping[str, float], metric: str, content: comparison.Tab
     parts = []
     for variant in measured:
         if variant != content.base:
-            apart = mean_difference(runs[variant])
-            sure = "" if metric != "AP" or apart is None or apart.low > 0 or apart.high < 0 else ", which may be chance"
-            parts.append(f"{variant!r} {signed(measured[variant] - measured[content.base])}{sure}")
+            difference = mean_difference(runs[variant])
+            doubt = (
+                ""
+                if metric != "AP" or difference is None or difference.low > 0 or difference.high < 0
+                else ", which may be chance"
+            )
+            parts.append(f"{variant!r} {signed(measured[variant] - measured[content.base])}{doubt}")
     return f"{text}; against {content.base!r}: {'; '.join(parts)}."
 
 
-def _metric(content: comparison.Table) -> str:
+def _metric(content: comparison.StudyTable) -> str:
     """Returns the main metric of a study: PQ if its variants have mask heads, else AP."""
     runs = [run for run in content.runs if run.metrics]
     return "PQ" if runs and all("val/PQ" in (run.metrics or {}) for run in runs) else "AP"
@@ -180,24 +198,24 @@ def _values(runs: Sequence[Run], metric: str) -> list[float]:
 
 
 def _mean(runs: Sequence[Run], metric: str) -> list[float]:
-    found = spread(runs, f"val/{metric}")
-    return [] if found is None else [100 * found.mean]
+    metric_spread = spread(runs, f"val/{metric}")
+    return [] if metric_spread is None else [100 * metric_spread.mean]
 
 
-def _label(variant: str, content: comparison.Table) -> str:
+def _label(variant: str, content: comparison.StudyTable) -> str:
     return f"{variant} (base)" if variant == content.base else variant
 
 
 def _dots(axes: Axes, rows: Mapping[str, Sequence[float]], color: str) -> None:
-    for place, values in enumerate(rows.values()):
+    for position, values in enumerate(rows.values()):
         if not values:
             continue
         mean = sum(values) / len(values)
-        axes.plot([min(values), max(values)], [place, place], color=color, linewidth=1.2, alpha=0.6)
+        axes.plot([min(values), max(values)], [position, position], color=color, linewidth=1.2, alpha=0.6)
         if len(values) > 1:
-            axes.plot(values, [place] * len(values), "o", ms=3.5, color=color, alpha=0.6)
-        axes.plot([mean], [place], "o", ms=7, color=color)
-        axes.annotate(f"{mean:.1f}", (mean, place), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=9)
+            axes.plot(values, [position] * len(values), "o", ms=3.5, color=color, alpha=0.6)
+        axes.plot([mean], [position], "o", ms=7, color=color)
+        axes.annotate(f"{mean:.1f}", (mean, position), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=9)
     axes.set_yticks(range(len(rows)), list(rows))
     axes.set_ylim(len(rows) - 0.5, -0.7)
     axes.margins(x=0.12)

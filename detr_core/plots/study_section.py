@@ -33,10 +33,10 @@ def study_section(
     study: its name. plots: files, of which the page shows those that end in .svg. published: the study's section of
     published.json.
     """
-    theirs = f"Published: {published['finding']} ({published['source']})." if "finding" in published else ""
-    sentences = [sentence for sentence in (text.finding, theirs, text.method) if sentence]
-    drawn = [inline(path) for path in plots if path.suffix == ".svg"]
-    return Section(f"study-{study}", text.title, sentences, drawn, tables)
+    published_sentence = f"Published: {published['finding']} ({published['source']})." if "finding" in published else ""
+    sentences = [sentence for sentence in (text.finding, published_sentence, text.method) if sentence]
+    drawings = [inline(path) for path in plots if path.suffix == ".svg"]
+    return Section(f"study-{study}", text.title, sentences, drawings, tables)
 
 
 def read_metrics(folder: Path) -> dict[str, float]:

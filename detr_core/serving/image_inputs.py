@@ -23,58 +23,59 @@ EXPECTED = "a path, base64 text of an image file, or RGB pixels [h, w, 3] from 0
 _SHOWN = 60  # number of characters of a wrong input that an error shows
 
 
-def images_of(given: Any, folder: Path | None = None, ranges: Ranges | None = None) -> tuple[list[Tensor], bool]:
-    """Returns the images in `given` as uint8 RGB [3, h, w], and whether `given` is a single image rather than a collection.
+def images_of(inputs: Any, folder: Path | None = None, ranges: Ranges | None = None) -> tuple[list[Tensor], bool]:
+    """Returns the images in `inputs` as uint8 RGB [3, h, w], and whether `inputs` is a single image and not a collection.
 
-    given: one image, or a list, an array or a table of images. An image is a path (text or Path), the base64 text of an image
+    inputs: one image, or a list, an array or a table of images. An image is a path (text or Path), the base64 text of an image
     file (also as a `data:` address), integer pixels [h, w, 3] as an array or as nested lists, or a mapping with such an image
     under 'image' or 'b64'. A table is a pandas DataFrame whose images are in its column 'image', or in its only column.
     folder: the folder that paths are relative to and must lie in; None allows any path. ranges: sample type -> the values by
     which files of more than 8 bits per value are scaled; None scales each file by its own range.
     Raises ValueError for other inputs and for a path outside of `folder`, DatasetError for a file that can't be read.
     """
-    if hasattr(given, "columns") and hasattr(given, "iloc"):
-        return [_image(item, folder, ranges) for item in _column(given)], False
-    if isinstance(given, Mapping):
-        return images_of(_of_mapping(given), folder, ranges)
-    if isinstance(given, np.ndarray) and given.dtype.kind in "OU":
-        given = given.tolist()
-    several = isinstance(given, (list, tuple, np.ndarray)) and _depth(given) != 3  # three levels are the pixels of one image
-    return ([_image(item, folder, ranges) for item in given], False) if several else ([_image(given, folder, ranges)], True)
+    if hasattr(inputs, "columns") and hasattr(inputs, "iloc"):
+        return [_image(item, folder, ranges) for item in _column(inputs)], False
+    if isinstance(inputs, Mapping):
+        return images_of(_of_mapping(inputs), folder, ranges)
+    if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "OU":
+        inputs = inputs.tolist()
+    # three nested levels are the pixels of one image
+    is_collection = isinstance(inputs, (list, tuple, np.ndarray)) and _depth(inputs) != 3
+    return (
+        ([_image(item, folder, ranges) for item in inputs], False) if is_collection else ([_image(inputs, folder, ranges)], True)
+    )
 
 
-def _image(given: Any, folder: Path | None, ranges: Ranges | None) -> Tensor:
-    if isinstance(given, Mapping):
-        given = _of_mapping(given)
-    if isinstance(given, np.ndarray) and given.ndim == 0:
-        given = given.item()
-    if isinstance(given, bytes):
-        return _decoded(given, ranges)
-    if isinstance(given, str):
-        content = _from_base64(given)
-        return _file(given, folder, ranges) if content is None else _decoded(content, ranges)
-    if isinstance(given, Path):
-        return _file(str(given), folder, ranges)
-    if isinstance(given, (np.ndarray, list, tuple)):
-        return _pixels(given)
-    raise _unexpected(given)
+def _image(image: Any, folder: Path | None, ranges: Ranges | None) -> Tensor:
+    if isinstance(image, Mapping):
+        image = _of_mapping(image)
+    if isinstance(image, np.ndarray) and image.ndim == 0:
+        image = image.item()
+    if isinstance(image, bytes):
+        return _decoded(image, ranges)
+    if isinstance(image, str):
+        content = _from_base64(image)
+        return _file(image, folder, ranges) if content is None else _decoded(content, ranges)
+    if isinstance(image, Path):
+        return _file(str(image), folder, ranges)
+    if isinstance(image, (np.ndarray, list, tuple)):
+        return _pixels(image)
+    raise _unexpected(image)
 
 
-def _file(given: str, folder: Path | None, ranges: Ranges | None) -> Tensor:
-    path = Path(given)
+def _file(text: str, folder: Path | None, ranges: Ranges | None) -> Tensor:
+    path = Path(text)
     if folder is not None:
         # Links are followed, because a request can't create one. `..` is resolved first, because it could lead out of the folder.
-        path = Path(os.path.normpath(folder / given))
+        path = Path(os.path.normpath(folder / text))
         if not path.is_relative_to(folder):
-            raise ValueError(
-                f"{_short(given)}: expected a path below {folder}, found one outside of it; send the image as base64"
-            )
+            raise ValueError(f"{_short(text)}: expected a path below {folder}, found one outside of it; send the image as base64")
     try:
-        there = path.is_file()
+        exists = path.is_file()
     except (OSError, ValueError):  # a text that can't be a path
-        there = False
-    if not there:
-        raise ValueError(f"{_short(given)}: expected {EXPECTED}, found text that is neither a file's path nor base64 of an image")
+        exists = False
+    if not exists:
+        raise ValueError(f"{_short(text)}: expected {EXPECTED}, found text that is neither a file's path nor base64 of an image")
     return read_image(path, upright_size(path), ranges)
 
 
@@ -105,11 +106,11 @@ def _decoded(content: bytes, ranges: Ranges | None) -> Tensor:
             ) from None
 
 
-def _pixels(given: Any) -> Tensor:
+def _pixels(pixels: Any) -> Tensor:
     try:
-        array = np.array(given.tolist() if isinstance(given, np.ndarray) and given.dtype == object else given)
+        array = np.array(pixels.tolist() if isinstance(pixels, np.ndarray) and pixels.dtype == object else pixels)
     except ValueError:  # rows of different lengths
-        raise _unexpected(given) from None
+        raise _unexpected(pixels) from None
     if array.dtype.kind not in "iu" or array.ndim != 3 or array.shape[2] != 3 or not array.size:
         raise _unexpected(array)
     if array.min() < 0 or array.max() > 255:
@@ -126,25 +127,25 @@ def _column(table: Any) -> Iterable[Any]:
     return [values] if values and _depth(values[0]) == 2 else values
 
 
-def _of_mapping(given: Mapping[str, Any]) -> Any:
+def _of_mapping(mapping: Mapping[str, Any]) -> Any:
     for name in (COLUMN, "b64"):
-        if name in given:
-            return given[name]
-    raise ValueError(f"expected an image under {COLUMN!r} or 'b64', found the keys {list(given)}")
+        if name in mapping:
+            return mapping[name]
+    raise ValueError(f"expected an image under {COLUMN!r} or 'b64', found the keys {list(mapping)}")
 
 
-def _depth(given: Any) -> int:
-    """Returns the nesting depth of the lists in `given`, including the dimensions of an array in them."""
+def _depth(value: Any) -> int:
+    """Returns the nesting depth of the lists in `value`, including the dimensions of an array in them."""
     depth = 0
-    while isinstance(given, (list, tuple)) and given:
-        depth, given = depth + 1, given[0]
-    return depth + (given.ndim if isinstance(given, np.ndarray) else 0)
+    while isinstance(value, (list, tuple)) and value:
+        depth, value = depth + 1, value[0]
+    return depth + (value.ndim if isinstance(value, np.ndarray) else 0)
 
 
-def _unexpected(given: Any) -> ValueError:
-    description = f"{given.dtype} {list(given.shape)}" if isinstance(given, np.ndarray) else type(given).__name__
-    if isinstance(given, np.ndarray) and given.dtype.kind in "iu" and given.size > 0:
-        description += f" from {given.min()} to {given.max()}"
+def _unexpected(value: Any) -> ValueError:
+    description = f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
+    if isinstance(value, np.ndarray) and value.dtype.kind in "iu" and value.size > 0:
+        description += f" from {value.min()} to {value.max()}"
     return ValueError(f"image: expected {EXPECTED}; found {description}")
 
 

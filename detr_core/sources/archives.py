@@ -22,8 +22,8 @@ LARGEST = 2**40  # the largest size that is accepted for an archive of unknown s
 def fill(root: Path, config: DownloadConfig, reporter: Reporter) -> None:
     """Downloads the archives and unpacks them into `root`, except archives whose files are all in `root` with their sizes.
 
-    Raises DatasetError if `root` holds other files, a
-    download fails, the disk has no room, or an archive can't be unpacked safely.
+    Raises DatasetError if `root` holds other files, a download fails, the disk has no room, or an archive can't be unpacked
+    safely.
     """
     notes = root / NOTES
     try:
@@ -56,15 +56,15 @@ def _fetch(archives: list[ArchiveConfig], notes: Path, connections: int, reporte
 
 
 def _unpack(archive: ArchiveConfig, root: Path, reporter: Reporter) -> None:
-    ours = _noted_files(root)
-    files = unpack(root / NOTES / archive.name, root, frozenset({NOTES}), reporter, ours)
+    unpacked_files = _unpacked_files(root)
+    files = unpack(root / NOTES / archive.name, root, frozenset({NOTES}), reporter, unpacked_files)
     for name in archive.inside:
         inner = below_root(root, name, f"archives.inside of {archive.url}")
         if name not in files:
             raise DatasetError(f"{archive.url}: expected that it contains the archive {name}, found no such file")
         del files[name]
         below = inner.parent.relative_to(root)
-        inside = frozenset(os.path.relpath(path, below) for path in ours if PurePosixPath(path).is_relative_to(below))
+        inside = frozenset(os.path.relpath(path, below) for path in unpacked_files if PurePosixPath(path).is_relative_to(below))
         inner_files = unpack(inner, inner.parent, frozenset({NOTES}), reporter, inside)
         files |= {(below / path).as_posix(): size for path, size in inner_files.items()}
         inner.unlink()
@@ -73,7 +73,7 @@ def _unpack(archive: ArchiveConfig, root: Path, reporter: Reporter) -> None:
     write_text(note, json.dumps(_about(archive) | {"files": files}))
 
 
-def _noted_files(root: Path) -> frozenset[str]:
+def _unpacked_files(root: Path) -> frozenset[str]:
     """Returns the files that earlier calls have unpacked below `root` from any archive."""
     files: set[str] = set()
     for note in (root / NOTES).glob("*.json"):

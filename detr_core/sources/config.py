@@ -1,4 +1,4 @@
-"""Configuration of the data stage: where the images and annotations of a profile come from."""
+"""Defines the configuration of the data stage: where the images and annotations of a profile come from."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class ScenesConfig:
     largest number of objects per image. object_size: the smallest and largest extent, pixels, drawn log-uniformly. beside: the
     share of objects that are placed next to an object of the same class, with `beside_size` times its size. visible: the part
     of every object that must stay unoccluded. color_noise: the standard deviation of a class colour. random_color: the share of
-    objects with a random colour. texture: the smallest and largest amplitude. rotation: the largest rotation in either direction,
-    radians. log_aspect: the largest absolute logarithm of the aspect ratio.
+    objects with a random colour. texture: the smallest and largest amplitude of its texture. rotation: the largest rotation in
+    either direction, radians. log_aspect: the largest absolute logarithm of the aspect ratio.
     """
 
     train: int

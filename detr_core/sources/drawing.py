@@ -92,7 +92,7 @@ def draw_scene(config: ScenesConfig, rng: np.random.Generator) -> Scene:
 
 
 def _propose(config: ScenesConfig, objects: list[_Object], rng: np.random.Generator) -> _Object:
-    alone = [other for other in objects if other.alone]
+    alone = [placed for placed in objects if placed.alone]
     beside = bool(alone) and rng.random() < config.beside
     if beside:
         partner = alone[rng.integers(len(alone))]
@@ -108,9 +108,9 @@ def _propose(config: ScenesConfig, objects: list[_Object], rng: np.random.Genera
         center = rng.uniform(extent / 2, config.size - extent / 2, size=2)
     stretch = math.exp(rng.uniform(-config.log_aspect, config.log_aspect) / 2)
     half_extent = (extent / 2 * stretch, extent / 2 / stretch)
-    place = (float(center[0]), float(center[1]))
-    mask = figure_mask(name, config.size, place, half_extent, rng.uniform(-config.rotation, config.rotation))
-    return _Object(name, place, extent, mask, not beside)
+    position = (float(center[0]), float(center[1]))
+    mask = figure_mask(name, config.size, position, half_extent, rng.uniform(-config.rotation, config.rotation))
+    return _Object(name, position, extent, mask, not beside)
 
 
 def _paint(canvas: _Canvas, thing: _Object, config: ScenesConfig, rng: np.random.Generator) -> None:
@@ -130,9 +130,9 @@ def _paint_background(canvas: _Canvas, size: int, rng: np.random.Generator) -> N
     if rng.random() < 0.5:  # no shore: a single kind of ground reaches the horizon
         pieces = {"sky": sky, near: ~sky}
     # (amplitude, wavelength in pixels, direction in radians) of the texture: blades of grass, ripples of water, a nearly even sky
-    look = {"sky": (4.0, 40.0, 1.4), "grass": (9.0, 4.0, 0.2), "water": (9.0, 8.0, math.pi / 2)}
+    textures = {"sky": (4.0, 40.0, 1.4), "grass": (9.0, 4.0, 0.2), "water": (9.0, 8.0, math.pi / 2)}
     for name, mask in pieces.items():
-        amplitude, wavelength, direction = look[name]
+        amplitude, wavelength, direction = textures[name]
         color = STUFF[name] + _STUFF_COLOR_NOISE * rng.standard_normal(3)
         canvas.add(name, mask, color, amplitude * _waves(size, wavelength, direction + rng.normal(0, 0.1), rng))
 

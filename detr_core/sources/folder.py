@@ -57,10 +57,10 @@ def _contents(config: FolderConfig, root: Path, yolo: YoloSet | None) -> dict[st
     if config.format == "yolo":
         if yolo is None:
             raise DatasetError(f"{root}: expected the description of a YOLO dataset, such as data.yaml, found none")
-        by_split = read_yolo(root, splits, yolo, config.labels)
+        content_of_split = read_yolo(root, splits, yolo, config.labels)
     else:
-        by_split = FORMATS[config.format].functions().read(root, splits)
-    return {name: {"instances": content} for name, content in by_split.items()}
+        content_of_split = FORMATS[config.format].functions().read(root, splits)
+    return {name: {"instances": content} for name, content in content_of_split.items()}
 
 
 def _needs_own_files(train: SplitConfig, val: SplitConfig, root: Path) -> bool:

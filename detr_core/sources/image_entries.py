@@ -24,14 +24,14 @@ def completed(entries: list[Any], folder: Path) -> list[Any]:
 
 def _completed(entry: dict[str, Any], folder: Path) -> dict[str, Any]:
     name = entry.get("file_name")
-    sized = _is_side(entry.get("width")) and _is_side(entry.get("height"))
-    if not isinstance(name, str) or (sized and name.isascii() and "\\" not in name):
+    has_size = _is_side(entry.get("width")) and _is_side(entry.get("height"))
+    if not isinstance(name, str) or (has_size and name.isascii() and "\\" not in name):
         return entry
-    present = present_name(folder, name)
-    if present is not None and present != name:
-        entry = entry | {"file_name": present}
-    file = None if present is None else folder / present
-    if sized or file is None:
+    spelling = present_name(folder, name)
+    if spelling is not None and spelling != name:
+        entry = entry | {"file_name": spelling}
+    file = None if spelling is None else folder / spelling
+    if has_size or file is None:
         return entry
     try:
         height, width = upright_size(file)

@@ -25,16 +25,16 @@ def write_manifest(folder: Path, root: Path, splits: dict[str, Split]) -> None:
     described by `bytes` and `sha256`; a folder by `files`, `bytes` and `digest`, a sha256 over its files' names, sizes and times.
     Raises DatasetError if a file or folder can't be read.
     """
-    known: dict[Path, dict[str, Any]] = {}
+    descriptions: dict[Path, dict[str, Any]] = {}
     content: dict[str, Any] = {"root": str(root)}
     for name, split in splits.items():
         content[name] = {}
         for field in ("images", "instances", "panoptic", "panoptic_masks"):
             path: Path | None = getattr(split, field)
             if path is not None:
-                if path not in known:
-                    known[path] = _described(path)
-                content[name][field] = known[path]
+                if path not in descriptions:
+                    descriptions[path] = _described(path)
+                content[name][field] = descriptions[path]
     (folder / NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

@@ -61,5 +61,5 @@ def below(root: Path, path: str) -> str | None:
 
 def missing_note(split: str, missing: Sequence[str], total: int) -> list[str]:
     """Returns a line if images are missing. missing: their paths below the dataset's folder. total: the number of all images."""
-    are = "is" if len(missing) == 1 else "are"
-    return [f"{split}: {len(missing):,} of {counted(total, 'image')} {are} missing, such as {missing[0]}"] if missing else []
+    verb = "is" if len(missing) == 1 else "are"
+    return [f"{split}: {len(missing):,} of {counted(total, 'image')} {verb} missing, such as {missing[0]}"] if missing else []

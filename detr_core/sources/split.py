@@ -34,11 +34,11 @@ def stratified(classes: Mapping[int, Sequence[int]], share: float, seed: int, co
     val: set[int] = set()
     remaining = dict.fromkeys(order)
 
-    def deal(image: int, rarest: int | None) -> None:
+    def assign(image: int, rarest: int | None) -> None:
         if image not in remaining:
             return  # it was assigned together with a copy
-        wish = room if rarest is None else need[rarest]
-        to_val = (wish[True], room[True]) > (wish[False], room[False])
+        demand = room if rarest is None else need[rarest]
+        to_val = (demand[True], room[True]) > (demand[False], room[False])
         for member in copies_of.get(image, [image]):
             if to_val:
                 val.add(member)
@@ -48,12 +48,12 @@ def stratified(classes: Mapping[int, Sequence[int]], share: float, seed: int, co
                 images_of[number].discard(member)
             del remaining[member]
 
-    while some := [number for number, images in images_of.items() if images]:
-        rarest = min(some, key=lambda number: (len(images_of[number]), number))
+    while remaining_classes := [number for number, images in images_of.items() if images]:
+        rarest = min(remaining_classes, key=lambda number: (len(images_of[number]), number))
         for image in [image for image in remaining if image in images_of[rarest]]:
-            deal(image, rarest)
+            assign(image, rarest)
     for image in list(remaining):
-        deal(image, None)
+        assign(image, None)
     first = set(copies_of.get(order[0], [order[0]])) if order else set()
     if len(first) < len(order):
         if not val:

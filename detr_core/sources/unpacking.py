@@ -40,15 +40,17 @@ def unpack(
         with zipfile.ZipFile(archive) as file:
             entries = {entry.filename: entry for entry in _checked(archive, file.infolist(), reserved)}
             total = sum(entry.file_size for entry in entries.values())
-            needed = sum(entry.file_size for entry in entries.values() if not _has_size(folder / entry.filename, entry))
-            if (free := shutil.disk_usage(folder).free) < needed:
-                raise DatasetError(f"{folder}: expected {needed:,} bytes free for {archive.name}, found {free:,}; make room")
-            there = {name for name, entry in entries.items() if _is_there(folder / name, entry, name in replaceable)}
-            done, safe = 0, {folder: folder.resolve()}
+            bytes_needed = sum(entry.file_size for entry in entries.values() if not _has_size(folder / entry.filename, entry))
+            if (free := shutil.disk_usage(folder).free) < bytes_needed:
+                raise DatasetError(
+                    f"{folder}: expected {bytes_needed:,} bytes free for {archive.name}, found {free:,}; make room"
+                )
+            existing = {name for name, entry in entries.items() if _is_there(folder / name, entry, name in replaceable)}
+            bytes_done, resolved = 0, {folder: folder.resolve()}
             for entry in entries.values():
-                _write(file, entry, folder, safe, entry.filename in there)
-                done += entry.file_size
-                reporter.progress(done // 10**6, total // 10**6, 0, f"MB of {archive.name} unpacked")
+                _write(file, entry, folder, resolved, entry.filename in existing)
+                bytes_done += entry.file_size
+                reporter.progress(bytes_done // 10**6, total // 10**6, 0, f"MB of {archive.name} unpacked")
     except DatasetError:
         raise
     except (*_DAMAGED, OSError) as error:
@@ -93,13 +95,13 @@ def _reason_against(entry: zipfile.ZipInfo, reserved: Collection[str]) -> str | 
     return None
 
 
-def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path, safe: dict[Path, Path], is_there: bool) -> None:
+def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path, resolved: dict[Path, Path], is_there: bool) -> None:
     target = folder / entry.filename
-    if target.parent not in safe:
+    if target.parent not in resolved:
         target.parent.mkdir(parents=True, exist_ok=True)
-        safe[target.parent] = target.parent.resolve()
-        if not safe[target.parent].is_relative_to(safe[folder]):
-            raise DatasetError(f"{target.parent}: expected a folder below {folder}, found a link to {safe[target.parent]}")
+        resolved[target.parent] = target.parent.resolve()
+        if not resolved[target.parent].is_relative_to(resolved[folder]):
+            raise DatasetError(f"{target.parent}: expected a folder below {folder}, found a link to {resolved[target.parent]}")
     if is_there:
         return
     with atomic_file(target, flush=False) as part:

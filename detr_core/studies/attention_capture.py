@@ -37,13 +37,13 @@ class AttentionCapture:
 @contextmanager
 def capture_attention(attention: Attention) -> Iterator[AttentionCapture]:
     """Stores the inputs of `attention` in the forward passes of this block, and yields the object that holds them."""
-    seen = AttentionCapture(attention)
+    capture = AttentionCapture(attention)
 
     def remember(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        seen.query, seen.key, _, seen.keep = inputs
+        capture.query, capture.key, _, capture.keep = inputs
 
     hook = attention.register_forward_pre_hook(remember)
     try:
-        yield seen
+        yield capture
     finally:
         hook.remove()

@@ -2,8 +2,8 @@
 
 A claim is a set of differences between variants that must be positive, or small. Two things can make a difference appear by
 chance: the choice of the validation images, which a bootstrap interval covers, and the seed of the training, which only repeated
-trainings show. A claim that differences are positive is decided only if they exceed both. A claim that they are
-small is decided only if both leave no doubt about the limit.
+trainings show. A claim that differences are positive is decided only if they exceed both effects. A claim that they are small is
+decided only if neither effect could move them across the limit.
 """
 
 from __future__ import annotations
@@ -31,15 +31,22 @@ class PaperClaim:
     text: str
     published: str
 
+    def with_measurements(self, metric: str, comparisons: Sequence[Comparison]) -> MeasuredClaim:
+        """Returns this claim with what an evaluating study measured about it. metric: of the comparisons."""
+        return MeasuredClaim(self.text, self.published, metric, comparisons)
+
+    def with_verdict(self, differences: str, verdict: Verdict, reason: str) -> Claim:
+        """Returns this claim with its verdict. differences: what was measured, in words."""
+        return Claim(self.text, self.published, differences, verdict, reason)
+
 
 @dataclass(frozen=True)
 class ClaimConfig(PaperClaim):
     """A claim of the paper about the variants of a training study.
 
-    metric: the metric that is compared, such as AP, APs
-    or PQ. Exactly one of the other keys says which differences the claim is about: `ascending` lists variants from the lowest to
-    the highest metric, `lowest` or `highest` names a variant that is below or above all others, and `similar` lists two variants
-    whose metrics differ by at most `within` (AP and PQ are between 0 and 1).
+    metric: the metric that is compared, such as AP, APs or PQ. Exactly one of the other keys says which differences the claim is
+    about: `ascending` lists variants from the lowest to the highest metric, `lowest` or `highest` names a variant that is below
+    or above all others, and `similar` lists two variants whose metrics differ by at most `within` (AP and PQ are in 0..1).
     """
 
     metric: str
@@ -54,8 +61,8 @@ class ClaimConfig(PaperClaim):
         require(len(forms) == 1, "claims", "one of ascending, lowest, highest, similar in each claim", forms or "none of them")
         require(self.ascending is None or len(set(self.ascending)) > 1, "ascending", "two variants or more", self.ascending)
         require(self.similar is None or len(set(self.similar)) == 2, "similar", "two different variants", self.similar)
-        fits = (self.within is not None and self.within > 0) == (self.similar is not None)
-        require(fits, "within", "a difference above 0 with `similar`, null without it", self.within)
+        consistent = (self.within is not None and self.within > 0) == (self.similar is not None)
+        require(consistent, "within", "a difference above 0 with `similar`, null without it", self.within)
 
     def named(self) -> tuple[str, ...]:
         """Returns the variants that the claim names."""
@@ -117,8 +124,8 @@ class MeasuredClaim(PaperClaim):
 class Claim(PaperClaim):
     """A claim with its verdict.
 
-    measured: the measured differences, in words. verdict: see Verdict. reason: why the claim is
-    undecided or not measured; empty for the other verdicts.
+    measured: the measured differences, in words. verdict: see Verdict. reason: why the claim is undecided or not measured; empty
+    for the other verdicts.
     """
 
     measured: str
@@ -203,7 +210,7 @@ def decide(
         verdicts.append(verdict)
         reasons[f"{second} against {first}"] = reason
         words.append(f"{second} {_in_words(pair)} than {first}" if pair else f"{second} against {first} not measured")
-    return Claim(config.text, config.published, f"{config.metric} {'; '.join(words)}", combined(verdicts), _grouped(reasons))
+    return config.with_verdict(f"{config.metric} {'; '.join(words)}", combined(verdicts), _grouped(reasons))
 
 
 def _grouped(reasons: Mapping[str, str]) -> str:
@@ -225,13 +232,13 @@ def decide_measured(detectors: Sequence[MeasuredClaim], seed_spread: float | Non
     verdicts: list[Verdict] = []
     reasons: dict[str, str] = {}
     words: list[str] = []
-    for place, comparison in enumerate(first.comparisons):
-        differences = [detector.comparisons[place].difference for detector in detectors]
+    for index, comparison in enumerate(first.comparisons):
+        differences = [detector.comparisons[index].difference for detector in detectors]
         verdict, reason = is_positive(differences, seed_spread, same_detector=True)
         verdicts.append(verdict)
         reasons[comparison.what] = reason
         words.append(f"{comparison.what}: {_in_words(differences)}")
-    return Claim(first.text, first.published, f"{first.metric}, {'; '.join(words)}", combined(verdicts), _grouped(reasons))
+    return first.with_verdict(f"{first.metric}, {'; '.join(words)}", combined(verdicts), _grouped(reasons))
 
 
 def write_measured(claims: Sequence[MeasuredClaim], folder: Path) -> None:
@@ -243,7 +250,10 @@ def read_measured(folder: Path) -> list[MeasuredClaim]:
     """Returns the content of the `claims.json` of an evaluating study's results; nothing if the study has no claims."""
     file = folder / "claims.json"
     content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
-    return [MeasuredClaim(**(claim | {"comparisons": [_comparison(each) for each in claim["comparisons"]]})) for claim in content]
+    return [
+        MeasuredClaim(**(claim | {"comparisons": [_comparison(comparison) for comparison in claim["comparisons"]]}))
+        for claim in content
+    ]
 
 
 def _comparison(content: Mapping[str, Any]) -> Comparison:
@@ -251,7 +261,7 @@ def _comparison(content: Mapping[str, Any]) -> Comparison:
 
 
 def combined(verdicts: Sequence[Verdict]) -> Verdict:
-    """Returns the verdict of a claim that is the conjunction of others."""
+    """Returns the verdict of a claim that consists of several comparisons with these verdicts."""
     for verdict in ("contradicted", "not measured", "undecided"):
         if verdict in verdicts:
             return verdict

@@ -1,6 +1,7 @@
-"""The table of a training study: the metrics of each run, and the confidence interval of its difference from the base variant.
+"""Writes and reads the table of a training study.
 
-`study.json` holds the whole table; plots, report and comparisons read only this file. `study.csv` has one row per run.
+The table has the metrics of each run, and the confidence interval of its difference from the base variant. `study.json` holds the
+whole table; plots, report and comparisons read only this file. `study.csv` has one row per run.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ SAMPLES = 1000  # number of bootstrap samples of the images for an interval
 class Run:
     """One variant with one seed.
 
-    overrides: dotted key of the profile -> value. varied: the overrides in which variants differ. status: `open` means not
-    finished. error: why the run failed. A finished run has metrics, named scalars such as 'val/AP'; curve, pairs (epoch, val/AP)
-    of the validations during training; and cost, the fields of `Cost`. difference: its AP minus that of the base with the same
-    seed. validations: the metrics of boxes are medians over this number of validations. made_by: a digest of the data and of the
-    code that all variants share; runs with different digests can't be compared.
+    overrides: dotted key of the profile -> value. varied: the overrides in which variants differ. status: `open` means that the
+    run is not finished. error: why the run failed. A finished run has metrics, named scalars such as 'val/AP'; curve, pairs
+    (epoch, val/AP) of the validations during training; and cost, the fields of `Cost`. difference: its AP minus that of the base
+    with the same seed. validations: the metrics of boxes are medians over this number of validations. made_by: a digest of the
+    data and of the code that all variants share; runs with different digests can't be compared.
     """
 
     variant: str
@@ -47,7 +48,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Table:
+class StudyTable:
     """All runs of a study with a profile.
 
     paper: the place of the study in the paper. base: the variant that the other variants are compared with. median_of: the
@@ -65,7 +66,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Spread:
+class SeedSpread:
     """A metric over seeds: its mean, smallest and largest value, and the number of seeds."""
 
     mean: float
@@ -79,7 +80,7 @@ def difference(ground_truth: GroundTruth, base: Path, other: Path) -> Difference
     return bootstrap_differences(ground_truth, base, other, SAMPLES)["AP"]
 
 
-def write_table(table: Table, folder: Path) -> Path:
+def write_table(table: StudyTable, folder: Path) -> Path:
     """Writes `study.json` and `study.csv` into `folder`, each atomically. Returns the path of `study.json`."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [_row(run) for run in table.runs]
@@ -93,29 +94,29 @@ def write_table(table: Table, folder: Path) -> Path:
     return folder / "study.json"
 
 
-def read_table(file: Path) -> Table:
+def read_table(file: Path) -> StudyTable:
     """Returns the table of a `study.json`."""
     content = json.loads(file.read_text(encoding="utf-8"))
     runs = [
         Run(**(run | {"difference": None if run["difference"] is None else Difference(**run["difference"])}))
         for run in content["runs"]
     ]
-    return Table(**(content | {"runs": runs, "claims": [Claim(**claim) for claim in content.get("claims", [])]}))
+    return StudyTable(**(content | {"runs": runs, "claims": [Claim(**claim) for claim in content.get("claims", [])]}))
 
 
-def finished(table: Table) -> dict[str, list[Run]]:
+def finished(table: StudyTable) -> dict[str, list[Run]]:
     """Returns variant -> its finished runs, in the study's order."""
-    found: dict[str, list[Run]] = {}
+    runs: dict[str, list[Run]] = {}
     for run in table.runs:
         if run.status == "finished":
-            found.setdefault(run.variant, []).append(run)
-    return found
+            runs.setdefault(run.variant, []).append(run)
+    return runs
 
 
-def spread(runs: Sequence[Run], metric: str) -> Spread | None:
+def spread(runs: Sequence[Run], metric: str) -> SeedSpread | None:
     """Returns a variant's metric over its seeds; None if it was not measured, which includes COCO's -1."""
     values = [run.metrics[metric] for run in runs if run.metrics and run.metrics.get(metric, -1.0) >= 0]
-    return Spread(statistics.fmean(values), min(values), max(values), len(values)) if values else None
+    return SeedSpread(statistics.fmean(values), min(values), max(values), len(values)) if values else None
 
 
 def mean_difference(runs: Sequence[Run]) -> Difference | None:
@@ -123,10 +124,10 @@ def mean_difference(runs: Sequence[Run]) -> Difference | None:
 
     The interval of the mean bounds is at least as wide as the interval of the mean difference.
     """
-    found = [run.difference for run in runs if run.difference is not None]
-    if not found:
+    differences = [run.difference for run in runs if run.difference is not None]
+    if not differences:
         return None
-    return Difference(*(statistics.fmean(getattr(each, name) for each in found) for name in ("value", "low", "high")))
+    return Difference(*(statistics.fmean(getattr(item, name) for item in differences) for name in ("value", "low", "high")))
 
 
 def _row(run: Run) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Configuration of all studies of a profile: the two sections of params/<profile>.studies.yaml."""
+"""Defines the configuration of all studies of a profile: the two sections of params/<profile>.studies.yaml."""
 
 from __future__ import annotations
 

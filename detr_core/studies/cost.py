@@ -53,14 +53,14 @@ def cost(model: nn.Module, dataset: CocoDataset, device: torch.device) -> Cost:
         if len(images) == IMAGES:
             break
     shapes = Counter(pixels.shape for pixels, _ in images)
-    counted = {shape: _flops(model, next(image for image in images if image[0].shape == shape)) for shape in shapes}
-    total = sum(counted[shape] * times for shape, times in shapes.items())
+    flops_of_shape = {shape: _flops(model, next(image for image in images if image[0].shape == shape)) for shape in shapes}
+    total = sum(flops_of_shape[shape] * times for shape, times in shapes.items())
     frequent = shapes.most_common(1)[0][0]
     rate = len(images) / sum(_seconds(model, images, device))
     return Cost(
         parameters(model),
         total / len(images) / 1e9,
-        counted[frequent] / 1e9,
+        flops_of_shape[frequent] / 1e9,
         f"{frequent[-2]} x {frequent[-1]}",
         rate,
         machine(device),
@@ -77,10 +77,10 @@ def _seconds(model: nn.Module, images: list[tuple[Tensor, Tensor]], device: torc
     try:
         for image in (*images[:WARM_UP], *images):
             _finish(device)
-            began = time.perf_counter()
+            start = time.perf_counter()
             model(*image)
             _finish(device)
-            seconds.append(time.perf_counter() - began)
+            seconds.append(time.perf_counter() - start)
     finally:
         torch.set_num_threads(threads)
     return seconds[-len(images) :]

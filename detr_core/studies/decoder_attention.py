@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from detr_core.data.coco_dataset import CocoDataset
-from detr_core.distributed import single_process
 from detr_core.evaluate.boxes import postprocess_softmax
 from detr_core.evaluate.inference import classes_in, forward_pass
 from detr_core.evaluate.results import things_only
@@ -27,7 +26,7 @@ REGIONS = ("extremities", "interior", "outside")
 
 
 @dataclass(frozen=True)
-class Seen:
+class DetectedObject:
     """A detected object.
 
     box: cxcywh, normalised to 0..1. category: its name. query: the index of its query. map [h, w]: the query's attention, sum 1.
@@ -50,7 +49,7 @@ class DecoderAttention:
     """
 
     metrics: dict[str, float]
-    pictures: dict[int, list[Seen]]
+    pictures: dict[int, list[DetectedObject]]
     boxes: np.ndarray
 
 
@@ -69,68 +68,74 @@ def decoder_attention(
     variance of box centres and sizes, over images and queries, that is variance between the queries: 1 if each query always
     predicts the same box, 0 if all queries have the same mean.
     """
-    model, process = inputs.detr("decoder-attention"), single_process(inputs.device)
+    model = inputs.detr("decoder-attention")
     classes = classes_in(inputs.categories, dataset)
     attention = cast(Attention, model.transformer.decoder.layers[-1].multihead_attn)
     name_of = {category.id: category.name for category in dataset.categories}
-    place_of = {image_id: place for place, image_id in enumerate(dataset.image_ids)}
-    kept = set(evenly_spaced(len(dataset), pictures))
+    index_of = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
+    stored = set(evenly_spaced(len(dataset), pictures))
     masses = {name: Mass() for name in REGIONS}
     count = 0
     boxes = np.zeros((len(dataset), model.config.queries, 4), dtype=np.float32)
-    seen_in: dict[int, list[Seen]] = {}
-    with capture_attention(attention) as seen:
-        for targets, _, output in forward_pass(model, dataset, batch_size, process, inputs.workers, inputs.reporter):
+    objects_in: dict[int, list[DetectedObject]] = {}
+    with capture_attention(attention) as capture:
+        for targets, _, output in forward_pass(model, inputs.evaluation_data(dataset, batch_size)):
             size = (output.memory.shape[-2], output.memory.shape[-1])
             last = output.boxes[-1].cpu()
-            found = postprocess_softmax(
+            detections = postprocess_softmax(
                 output.logits[-1].cpu(), last, [t.original_size for t in targets], empty_slot_override=False
             )
-            for i, (target, image) in enumerate(zip(targets, found, strict=True)):
-                place = place_of[target.image_id]
-                boxes[place] = last[i].numpy()
+            for i, (target, image) in enumerate(zip(targets, detections, strict=True)):
+                index = index_of[target.image_id]
+                boxes[index] = last[i].numpy()
                 things = things_only(image, classes)
-                sure = things.chosen(things.scores >= score)
-                maps = seen.weights(i, sure.queries.to(inputs.device)).mean(0).cpu().view(-1, *size)
-                for name, regions in _regions(last[i, sure.queries], border, size).items():
+                confident = things.chosen(things.scores >= score)
+                maps = capture.weights(i, confident.queries.to(inputs.device)).mean(0).cpu().view(-1, *size)
+                for name, regions in _regions(last[i, confident.queries], border, size).items():
                     masses[name].add(maps, regions)
-                count += len(sure.scores)
-                if place in kept:
-                    order = sure.scores.argsort(descending=True, stable=True).tolist()
-                    seen_in[place] = [
-                        Seen(
-                            tuple(last[i, sure.queries[j]].tolist()),
-                            name_of[inputs.categories[int(sure.labels[j])].id],
-                            float(sure.scores[j]),
-                            int(sure.queries[j]),
+                count += len(confident.scores)
+                if index in stored:
+                    order = confident.scores.argsort(descending=True, stable=True).tolist()
+                    objects_in[index] = [
+                        DetectedObject(
+                            tuple(last[i, confident.queries[j]].tolist()),
+                            name_of[inputs.categories[int(confident.labels[j])].id],
+                            float(confident.scores[j]),
+                            int(confident.queries[j]),
                             maps[j].clone(),
                         )
                         for j in order
                     ]
     metrics = {key: value for name, mass in masses.items() for key, value in mass.metrics(name, count).items()}
     metrics |= {"detections": float(count), "queries/center": _between(boxes[..., :2]), "queries/size": _between(boxes[..., 2:])}
-    return DecoderAttention(metrics, dict(sorted(seen_in.items())), boxes)
+    return DecoderAttention(metrics, dict(sorted(objects_in.items())), boxes)
 
 
-def write_decoder_attention(found: DecoderAttention, dataset: CocoDataset, folder: Path) -> None:
+def write_decoder_attention(result: DecoderAttention, dataset: CocoDataset, folder: Path) -> None:
     """Writes `metrics.json`, `regions.csv` (one row per region), `boxes.npy` and `maps.json` with its pictures into `folder`.
 
     maps.json: a list of {image_id, file, objects: [{box, category, score, query, map}]}. box: cxcywh in 0..1. map: rows of
     numbers that sum to 1.
     """
-    (folder / "metrics.json").write_text(json.dumps(found.metrics, indent=1), encoding="utf-8")
-    write_regions(found.metrics, REGIONS, folder / "regions.csv")
-    np.save(folder / "boxes.npy", found.boxes)
+    (folder / "metrics.json").write_text(json.dumps(result.metrics, indent=1), encoding="utf-8")
+    write_regions(result.metrics, REGIONS, folder / "regions.csv")
+    np.save(folder / "boxes.npy", result.boxes)
     content = [
         {
-            "image_id": dataset.image_ids[place],
-            "file": save_picture(dataset, place, folder),
+            "image_id": dataset.image_ids[index],
+            "file": save_picture(dataset, index, folder),
             "objects": [
-                {"box": each.box, "category": each.category, "score": each.score, "query": each.query, "map": as_rows(each.map)}
-                for each in objects
+                {
+                    "box": detected.box,
+                    "category": detected.category,
+                    "score": detected.score,
+                    "query": detected.query,
+                    "map": as_rows(detected.map),
+                }
+                for detected in objects
             ],
         }
-        for place, objects in found.pictures.items()
+        for index, objects in result.pictures.items()
     ]
     (folder / "maps.json").write_text(json.dumps(content), encoding="utf-8")
 
@@ -145,5 +150,5 @@ def _regions(boxes: Tensor, border: float, size: tuple[int, int]) -> dict[str, T
 
 def _between(values: np.ndarray) -> float:
     # Returns the variance of the queries' means divided by the total variance, summed over both coordinates, of [images, Q, 2].
-    whole = values.var(axis=(0, 1)).sum()
-    return float(values.mean(axis=0).var(axis=0).sum() / whole) if whole > 0 else 0.0
+    total = values.var(axis=(0, 1)).sum()
+    return float(values.mean(axis=0).var(axis=0).sum() / total) if total > 0 else 0.0

@@ -20,7 +20,6 @@ from torchvision import ops
 
 from detr_core.config import ConfigError
 from detr_core.data.coco_dataset import CocoDataset
-from detr_core.distributed import single_process
 from detr_core.evaluate.average_precision import METRICS, GroundTruth, bootstrap_differences, coco_ap
 from detr_core.evaluate.boxes import Detections, in_one_row
 from detr_core.evaluate.ground_truth import instances
@@ -77,20 +76,19 @@ def decoder_nms(
         raise ConfigError(f"study decoder-nms: expected a checkpoint of a detector with decoder layers, found kind {kind!r}")
     classes = classes_in(inputs.categories, dataset)
     rows: dict[tuple[int, float | None], list[np.ndarray]] = {}
-    process = single_process(inputs.device)
-    for targets, _, output in forward_pass(inputs.model, dataset, batch_size, process, inputs.workers, inputs.reporter):
+    for targets, _, output in forward_pass(inputs.model, inputs.evaluation_data(dataset, batch_size)):
         sizes = [target.original_size for target in targets]
         assert not isinstance(output, RegionOutput)
         # The detections of a batch are concatenated, because a separate pass per image would be slow for the table's many cells.
         for layer in range(len(output.logits)):
-            every = in_one_row(output, sizes, layer)
-            image_ids = np.repeat([target.image_id for target in targets], len(every.scores) // len(targets))
-            thing = classes.thing[every.labels]
-            found, of_image = every.chosen(thing), image_ids[thing.numpy()]
-            found_rows = result_rows(found, of_image, classes)
+            detections = in_one_row(output, sizes, layer)
+            image_ids = np.repeat([target.image_id for target in targets], len(detections.scores) // len(targets))
+            thing = classes.thing[detections.labels]
+            thing_detections, thing_image_ids = detections.chosen(thing), image_ids[thing.numpy()]
+            thing_rows = result_rows(thing_detections, thing_image_ids, classes)
             for nms in thresholds:
-                left = found_rows if nms is None else found_rows[kept_by_nms(found, of_image, nms)]
-                rows.setdefault((layer + 1, nms), []).append(left)
+                kept_rows = thing_rows if nms is None else thing_rows[kept_by_nms(thing_detections, thing_image_ids, nms)]
+                rows.setdefault((layer + 1, nms), []).append(kept_rows)
     truth = instances(dataset.split)
     results = {cell: np.concatenate(part) for cell, part in rows.items()}
     cells = [Cell(*cell, coco_ap(truth, detections, "bbox").metrics) for cell, detections in results.items()]
@@ -111,35 +109,35 @@ def measured_claims(
 
     def difference(first: tuple[int, float | None], second: tuple[int, float | None]) -> SeedDifference:
         key = (first, second)
-        if key not in known:
+        if key not in computed:
             gain = bootstrap_differences(truth, results[first], results[second], SAMPLES)["AP"]
             ap = coco_ap(truth, results[first], "bbox").metrics["AP"]
-            known[key] = SeedDifference(ap, ap + gain.value, gain.low, gain.high)
-        return known[key]
+            computed[key] = SeedDifference(ap, ap + gain.value, gain.low, gain.high)
+        return computed[key]
 
-    known: dict[tuple[tuple[int, float | None], tuple[int, float | None]], SeedDifference] = {}
+    computed: dict[tuple[tuple[int, float | None], tuple[int, float | None]], SeedDifference] = {}
     layers = sorted({layer for layer, nms in results if nms is None})
     measured = []
-    rises, helps, costs = claims
+    rising_claim, gain_claim, cost_claim = claims
     if len(layers) > 1:
         steps = [
             Comparison(f"layer {after} against layer {before}", difference((before, None), (after, None)))
             for before, after in itertools.pairwise(layers)
         ]
-        measured.append(MeasuredClaim(rises.text, rises.published, "AP", steps))
+        measured.append(rising_claim.with_measurements("AP", steps))
     thresholds = [nms for _, nms in results if nms is not None]
     if len(layers) > 1 and thresholds:
         first, last, nms = layers[0], layers[-1], max(thresholds)
-        gains = {layer: difference((layer, None), (layer, nms)) for layer in layers}
+        gain_of = {layer: difference((layer, None), (layer, nms)) for layer in layers}
         name = f"NMS {nms:g}"
-        shrinks = [
-            Comparison(f"gain by {name} after layer {first} against layer {after}", _less(gains[first], gains[after]))
+        gain_comparisons = [
+            Comparison(f"gain by {name} after layer {first} against layer {after}", _less(gain_of[first], gain_of[after]))
             for after in layers[1:]
         ]
-        gained = [Comparison(f"{name} after layer {first}", gains[first]), *shrinks]
-        measured.append(MeasuredClaim(helps.text, helps.published, "AP", gained))
-        without = [Comparison(f"no NMS after layer {last}", difference((last, nms), (last, None)))]
-        measured.append(MeasuredClaim(costs.text, costs.published, "AP", without))
+        all_gain_comparisons = [Comparison(f"{name} after layer {first}", gain_of[first]), *gain_comparisons]
+        measured.append(gain_claim.with_measurements("AP", all_gain_comparisons))
+        cost_comparisons = [Comparison(f"no NMS after layer {last}", difference((last, nms), (last, None)))]
+        measured.append(cost_claim.with_measurements("AP", cost_comparisons))
     return measured
 
 
@@ -162,7 +160,7 @@ def write_cells(cells: Sequence[Cell], folder: Path) -> None:
             table.writerow([cell.decoder_depth, "off" if cell.nms is None else cell.nms, *(cell.metrics[n] for n in METRICS)])
 
 
-def kept_by_nms(found: Detections, image: np.ndarray, threshold: float) -> np.ndarray:
+def kept_by_nms(detections: Detections, image: np.ndarray, threshold: float) -> np.ndarray:
     """Returns which detections NMS keeps, bool [N]. It compares detections of one class in one image only.
 
     image [N]: the image of each detection. threshold: IoU.
@@ -173,9 +171,9 @@ def kept_by_nms(found: Detections, image: np.ndarray, threshold: float) -> np.nd
     # The boxes of each image and class are shifted far from all others, so that one call of NMS handles the whole batch. The
     # shift needs float64, because float32 would lose fractions of pixels. torchvision's batched_nms shifts too little for boxes
     # that reach beyond the image.
-    boxes = found.boxes.double()
+    boxes = detections.boxes.double()
     images = torch.from_numpy(np.unique(image, return_inverse=True)[1])
-    group = images * (found.labels.max() + 1) + found.labels
-    apart = group * (boxes.max() - boxes.min() + 1)
-    kept[ops.nms(boxes + apart[:, None], found.scores.double(), threshold).numpy()] = True
+    group = images * (detections.labels.max() + 1) + detections.labels
+    shift = group * (boxes.max() - boxes.min() + 1)
+    kept[ops.nms(boxes + shift[:, None], detections.scores.double(), threshold).numpy()] = True
     return kept

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from detr_core.config import require
 from detr_core.data.coco_dataset import CocoDataset
-from detr_core.distributed import single_process
 from detr_core.evaluate.inference import forward_pass
 from detr_core.model.common.transformer import Attention
 from detr_core.sampling import evenly_spaced
@@ -61,54 +60,54 @@ def encoder_attention(inputs: StudyInputs, dataset: CocoDataset, pictures: int, 
     separated if 'own/times' is far above 'same_class/times'. Raises CheckpointError for a detector of another kind than DETR, and
     ConfigError for one without encoder layers.
     """
-    model, process = inputs.detr("encoder-attention"), single_process(inputs.device)
+    model = inputs.detr("encoder-attention")
     layers = model.transformer.encoder.layers
     require(len(layers) > 0, "detector.encoder_layers", "1 or more for encoder-attention", 0)
     attention = cast(Attention, layers[-1].self_attn)
     isthing = torch.tensor([category.isthing for category in dataset.categories])
-    place_of = {image_id: place for place, image_id in enumerate(dataset.image_ids)}
-    kept = set(evenly_spaced(len(dataset), pictures))
+    index_of = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
+    stored = set(evenly_spaced(len(dataset), pictures))
     masses = {name: Mass() for name in REGIONS}
     objects = dict.fromkeys(masses, 0)
     maps_of: dict[int, list[Point]] = {}
-    with capture_attention(attention) as seen:
-        for targets, _, output in forward_pass(model, dataset, batch_size, process, inputs.workers, inputs.reporter):
+    with capture_attention(attention) as capture:
+        for targets, _, output in forward_pass(model, inputs.evaluation_data(dataset, batch_size)):
             size = (output.memory.shape[-2], output.memory.shape[-1])
             for i, target in enumerate(targets):
                 thing = isthing[target.labels]
-                place = place_of[target.image_id]
-                if place in kept:
-                    maps_of[place] = []
+                index = index_of[target.image_id]
+                if index in stored:
+                    maps_of[index] = []
                 if not thing.any():
                     continue
                 centres = target.boxes[thing, :2]
-                maps = seen.weights(i, position_of(centres, size).to(inputs.device)).mean(0).cpu().view(-1, *size)
+                maps = capture.weights(i, position_of(centres, size).to(inputs.device)).mean(0).cpu().view(-1, *size)
                 for name, regions in _regions(target, thing, size).items():
-                    has = regions.flatten(1).any(1)
-                    masses[name].add(maps[has], regions[has])
-                    objects[name] += int(has.sum())
-                if place in kept:
-                    maps_of[place] = _points(target, thing, maps, dataset, points)
+                    present = regions.flatten(1).any(1)
+                    masses[name].add(maps[present], regions[present])
+                    objects[name] += int(present.sum())
+                if index in stored:
+                    maps_of[index] = _points(target, thing, maps, dataset, points)
     metrics = {key: value for name, mass in masses.items() for key, value in mass.metrics(name, objects[name]).items()}
     return EncoderAttention(metrics | {"things": float(objects["own"])}, dict(sorted(maps_of.items())))
 
 
-def write_encoder_attention(found: EncoderAttention, dataset: CocoDataset, folder: Path) -> None:
+def write_encoder_attention(result: EncoderAttention, dataset: CocoDataset, folder: Path) -> None:
     """Writes `metrics.json`, `regions.csv` (one row per region) and `maps.json` with its pictures into `folder`.
 
     maps.json: a list of {image_id, file, points: [{x, y, category, map}]}. map: rows of numbers that sum to 1.
     """
-    (folder / "metrics.json").write_text(json.dumps(found.metrics, indent=1), encoding="utf-8")
-    write_regions(found.metrics, REGIONS, folder / "regions.csv")
+    (folder / "metrics.json").write_text(json.dumps(result.metrics, indent=1), encoding="utf-8")
+    write_regions(result.metrics, REGIONS, folder / "regions.csv")
     content = [
         {
-            "image_id": dataset.image_ids[place],
-            "file": save_picture(dataset, place, folder),
+            "image_id": dataset.image_ids[index],
+            "file": save_picture(dataset, index, folder),
             "points": [
                 {"x": point.x, "y": point.y, "category": point.category, "map": as_rows(point.map)} for point in points
             ],
         }
-        for place, points in found.pictures.items()
+        for index, points in result.pictures.items()
     ]  # fmt: skip
     (folder / "maps.json").write_text(json.dumps(content), encoding="utf-8")
 
@@ -116,13 +115,17 @@ def write_encoder_attention(found: EncoderAttention, dataset: CocoDataset, folde
 def _regions(target: Target, thing: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
     # Returns for each thing the regions of its own mask, of the other things of its class, and of other classes, [K, h, w].
     masks = box_masks(target) if target.masks is None else target.masks
-    own = mask_regions(masks[thing], size)
+    own_regions = mask_regions(masks[thing], size)
     labels = target.labels[thing]
     same = (labels[:, None] == labels).float()
     different = 1 - same
-    flat = own.flatten(1)
+    flat = own_regions.flatten(1)
     same.fill_diagonal_(0)
-    return {"own": own, "same_class": (same @ flat).view_as(own), "others": (different @ flat).view_as(own)}
+    return {
+        "own": own_regions,
+        "same_class": (same @ flat).view_as(own_regions),
+        "others": (different @ flat).view_as(own_regions),
+    }
 
 
 def _points(target: Target, thing: Tensor, maps: Tensor, dataset: CocoDataset, count: int) -> list[Point]:

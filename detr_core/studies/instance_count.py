@@ -41,33 +41,33 @@ class Example:
     """One image of the study.
 
     image: uint8 RGB [3, H, W]. boxes [N, 4], scores [N]: the detections of the class, xyxy in pixels. visible: the number of
-    visible cells. found: the number of detected cells.
+    visible cells. detected: the number of detected cells.
     """
 
     image: Tensor
     boxes: Tensor
     scores: Tensor
     visible: int
-    found: int
+    detected: int
 
 
 @dataclass(frozen=True)
 class ClassCount:
     """The result for one class.
 
-    most_in_training: the largest number of its instances in a training image. found [cells, repeats]: int64, the number of
+    most_in_training: the largest number of its instances in a training image. detected [cells, repeats]: int64, the number of
     detected cells with 1, 2, ... visible cells. example: an image with `shown` visible cells.
     """
 
     name: str
     most_in_training: int
-    found: np.ndarray
+    detected: np.ndarray
     example: Example
 
     @property
     def missed(self) -> np.ndarray:
         """Returns the share of the visible cells that are missed, [cells, repeats]."""
-        return 1 - self.found / np.arange(1, len(self.found) + 1)[:, None]
+        return 1 - self.detected / np.arange(1, len(self.detected) + 1)[:, None]
 
 
 @torch.inference_mode()
@@ -80,33 +80,33 @@ def instance_count(inputs: StudyInputs, dataset: CocoDataset, config: InstanceCo
     such classes are left out.
     """
     model, categories = inputs.detr("instance-count"), inputs.categories
-    known = classes_in(categories, dataset)
+    shared_classes = classes_in(categories, dataset)
     annotations, trained_on = (_things(split) for split in (dataset.split, inputs.splits["train"]))
     # The names come from the dataset, because a published checkpoint may have no names.
-    label_of = {category.id: label for label, category in enumerate(categories) if known.thing[label]}
+    label_of = {category.id: label for label, category in enumerate(categories) if shared_classes.thing[label]}
     labels = category_labels({category.id: category.name for category in annotations.categories})
     id_of = {label: number for number, label in labels.items() if number in label_of}
     names = list(id_of)
-    wanted = names if config.classes is None else config.classes
-    for name in wanted:
+    requested = names if config.classes is None else config.classes
+    for name in requested:
         require(name in names, "instance_count.classes", f"things of checkpoint and dataset ({', '.join(names)})", name)
-    crops = {name: _crops(annotations, id_of[name], config) for name in wanted}
-    for name in [name for name, found in crops.items() if not found]:
+    crops = {name: _crops(annotations, id_of[name], config) for name in requested}
+    for name in [name for name, detected in crops.items() if not detected]:
         # Without `classes`, a class without such an object is left out; a class in `classes` must have one.
         require(config.classes is None, "instance_count.classes", "classes with an isolated object in an image", name)
         inputs.reporter.message(f"instance-count: the class {name!r} has no isolated object in an image and is left out")
         del crops[name]
     require(len(crops) > 0, "instance_count.classes", "at least one class with an isolated object in an image", names)
-    most = _most_at_once(trained_on)
+    largest_counts = _largest_counts(trained_on)
     training, results = model.training, []
     model.eval()
     try:
         progress = _Progress(inputs.reporter, len(crops) * config.grid**2 * config.repeats)
-        for place, name in enumerate(crops):
+        for index, name in enumerate(crops):
             category_id = id_of[name]
-            rng = np.random.default_rng([config.seed, place])
-            found, example = _count(model, label_of[category_id], crops[name], config, rng, inputs.device, progress)
-            results.append(ClassCount(name, most.get(category_id, 0), found, example))
+            rng = np.random.default_rng([config.seed, index])
+            detected, example = _count(model, label_of[category_id], crops[name], config, rng, inputs.device, progress)
+            results.append(ClassCount(name, largest_counts.get(category_id, 0), detected, example))
     finally:
         model.train(training)
     return results
@@ -120,24 +120,24 @@ def write_counts(results: Sequence[ClassCount], folder: Path) -> None:
     metrics.json: 'visible_<n>/missed', the mean over classes.
     """
     content: list[dict[str, Any]] = []
-    for place, each in enumerate(results):
-        picture = f"example_{place}.png"
-        Image.fromarray(each.example.image.permute(1, 2, 0).numpy()).save(folder / picture)
+    for index, result in enumerate(results):
+        picture = f"example_{index}.png"
+        Image.fromarray(result.example.image.permute(1, 2, 0).numpy()).save(folder / picture)
         content.append({
-            "name": each.name,
-            "most_in_training": each.most_in_training,
-            "visible": list(range(1, len(each.found) + 1)),
-            "missed": {"mean": each.missed.mean(1).tolist(), "std": each.missed.std(1).tolist()},
+            "name": result.name,
+            "most_in_training": result.most_in_training,
+            "visible": list(range(1, len(result.detected) + 1)),
+            "missed": {"mean": result.missed.mean(1).tolist(), "std": result.missed.std(1).tolist()},
             "example": {
                 "file": picture,
-                "visible": each.example.visible,
-                "found": each.example.found,
-                "boxes": each.example.boxes.tolist(),
-                "scores": each.example.scores.tolist(),
+                "visible": result.example.visible,
+                "found": result.example.detected,
+                "boxes": result.example.boxes.tolist(),
+                "scores": result.example.scores.tolist(),
             },
         })  # fmt: skip
     (folder / "counts.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
-    mean = np.mean([each.missed.mean(1) for each in results], axis=0)
+    mean = np.mean([result.missed.mean(1) for result in results], axis=0)
     metrics = {f"visible_{visible}/missed": value for visible, value in enumerate(mean.tolist(), start=1)}
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
     with (folder / "counts.csv").open("w", encoding="utf-8", newline="") as file:
@@ -148,7 +148,7 @@ def write_counts(results: Sequence[ClassCount], folder: Path) -> None:
                 table.writerow([entry["name"], *row])
 
 
-def found_cells(scores: Tensor, labels: Tensor, boxes: Tensor, cells: Tensor, label: int, score: float, iou: float) -> Tensor:
+def detected_cells(scores: Tensor, labels: Tensor, boxes: Tensor, cells: Tensor, label: int, score: float, iou: float) -> Tensor:
     """Returns which cells are detected by a detection of the class `label`, bool [B, N].
 
     scores, labels [B, Q], boxes [B, Q, 4]: the detections. cells [N, 4]: the objects' boxes. All boxes are xyxy in the same
@@ -157,10 +157,10 @@ def found_cells(scores: Tensor, labels: Tensor, boxes: Tensor, cells: Tensor, la
     """
     overlap, nearest = box_iou(boxes.flatten(0, 1), cells).view(*scores.shape, len(cells)).max(-1)
     counts = (labels == label) & (scores >= score) & (overlap >= iou)
-    found = torch.zeros(len(scores), len(cells), dtype=torch.bool)
+    detected = torch.zeros(len(scores), len(cells), dtype=torch.bool)
     image, query = counts.nonzero(as_tuple=True)
-    found[image, nearest[image, query]] = True
-    return found
+    detected[image, nearest[image, query]] = True
+    return detected
 
 
 def _count(
@@ -175,32 +175,34 @@ def _count(
     cells = config.grid**2
     order = torch.from_numpy(rng.random((cells, config.repeats, cells)).argsort(-1))
     visible = order < torch.arange(1, cells + 1)[:, None, None]  # [number, repeat, cell]
-    found = np.zeros((cells, config.repeats), dtype=np.int64)
+    detected = np.zeros((cells, config.repeats), dtype=np.int64)
     example: Example | None = None
     size = (config.canvas, config.canvas)
-    for turn, crop in enumerate(crops):
+    for start, crop in enumerate(crops):
         image, boxes = tiled(crop, config.grid)
-        repeats = torch.arange(turn, config.repeats, len(crops))
-        shown = visible[:, repeats].flatten(0, 1)
+        repeats = torch.arange(start, config.repeats, len(crops))
+        masks = visible[:, repeats].flatten(0, 1)
         counts = []
-        for part in torch.split(shown, config.batch_size):
+        for part in torch.split(masks, config.batch_size):
             images = masked(image, part, config.fill)
             padding = torch.zeros(len(part), *size, dtype=torch.bool, device=device)
             output = model(normalise(images.to(device), padding), padding)
-            every = in_one_row(output, [size] * len(part))
-            scores, labels = every.scores.view(len(part), -1), every.labels.view(len(part), -1)
-            where = every.boxes.view(len(part), -1, 4)
-            hits = found_cells(scores, labels, where, boxes, label, config.score, config.iou) & part
-            counts.append(hits.sum(1))
+            detections = in_one_row(output, [size] * len(part))
+            scores, labels = detections.scores.view(len(part), -1), detections.labels.view(len(part), -1)
+            detection_boxes = detections.boxes.view(len(part), -1, 4)
+            is_detected = detected_cells(scores, labels, detection_boxes, boxes, label, config.score, config.iou) & part
+            counts.append(is_detected.sum(1))
             number = part.sum(1)
             if example is None and config.shown in number:
                 i = int((number == config.shown).nonzero()[0])
-                sure = (labels[i] == label) & (scores[i] >= config.score)
-                example = Example(images[i], where[i, sure], scores[i, sure], config.shown, int(hits[i].sum()))
+                confident = (labels[i] == label) & (scores[i] >= config.score)
+                example = Example(
+                    images[i], detection_boxes[i, confident], scores[i, confident], config.shown, int(is_detected[i].sum())
+                )
             progress.add(len(part))
-        found[:, repeats.numpy()] = torch.cat(counts).view(cells, len(repeats)).numpy()
+        detected[:, repeats.numpy()] = torch.cat(counts).view(cells, len(repeats)).numpy()
     assert example is not None  # every number of visible cells occurs, so `shown` does too
-    return found, example
+    return detected, example
 
 
 def _crops(annotations: Annotations, category_id: int, config: InstanceCountConfig) -> list[Crop]:
@@ -213,14 +215,14 @@ def _things(split: Split) -> Annotations:
     return read_annotations(split, "panoptic" if split.instances is None else "instances", masks=False)
 
 
-def _most_at_once(annotations: Annotations) -> dict[int, int]:
+def _largest_counts(annotations: Annotations) -> dict[int, int]:
     # Returns category id -> the largest number of its objects in one image.
     counts = [
         np.bincount(annotations.labels[first:end], minlength=len(annotations.categories))
         for first, end in zip(annotations.first[:-1], annotations.first[1:], strict=True)
     ]
-    most = np.max(counts, axis=0).tolist()
-    return {category.id: most[label] for label, category in enumerate(annotations.categories)}
+    largest_counts = np.max(counts, axis=0).tolist()
+    return {category.id: largest_counts[label] for label, category in enumerate(annotations.categories)}
 
 
 class _Progress:

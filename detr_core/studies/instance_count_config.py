@@ -1,4 +1,4 @@
-"""Configuration of the study instance-count. It is read by every command, and its values are used all over instance_count.py."""
+"""Defines the configuration of the study instance-count, which every command reads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from detr_core.studies.study import StudyConfig
 
 @dataclass(frozen=True)
 class InstanceCountConfig(StudyConfig):
-    """Copies of one object in the cells of a grid with randomly masked cells (section 4.3 and appendix of the paper).
+    """Configures the images of the study: copies of one object on a grid with randomly masked cells (section 4.3, appendix).
 
     grid: the number of cells per side. canvas: the side of the square image, pixels, a multiple of grid. object_size: the longer
     side of the object as a share of the cell's side. fill: the RGB colour of a masked cell. classes: the names of things, null

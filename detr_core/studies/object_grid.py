@@ -37,11 +37,11 @@ def clear_objects(annotations: Annotations, label: int, count: int, cell: int, o
     for image, size in enumerate(annotations.sizes):
         objects = range(int(annotations.first[image]), int(annotations.first[image + 1]))
         boxes = annotations.boxes[objects.start : objects.stop].astype(np.float64)
-        for place in np.flatnonzero(annotations.labels[objects.start : objects.stop] == label).tolist():
-            square = _square(boxes[place], size, object_size)
+        for index in np.flatnonzero(annotations.labels[objects.start : objects.stop] == label).tolist():
+            square = _square(boxes[index], size, object_size)
             if square is not None:
-                crowd = round(_CROWDED * _covered(square, np.delete(boxes, place, axis=0)))
-                ranked.append((crowd, abs(math.log((square[2] - square[0]) / cell)), image, objects[place], square))
+                overlap = round(_CROWDED * _covered(square, np.delete(boxes, index, axis=0)))
+                ranked.append((overlap, abs(math.log((square[2] - square[0]) / cell)), image, objects[index], square))
     ranked.sort(key=lambda candidate: candidate[:4])
     return [_cut(annotations, image, number, square, cell) for _, _, image, number, square in ranked[:count]]
 
@@ -61,8 +61,8 @@ def masked(image: Tensor, visible: Tensor, fill: Sequence[int]) -> Tensor:
     """Returns a copy of a tiled image, [B, 3, s, s], for every row of `visible`, bool [B, cells], with hidden cells filled."""
     grid = math.isqrt(visible.shape[1])
     side = image.shape[-1] // grid
-    shown = visible.view(-1, 1, grid, grid).repeat_interleave(side, 2).repeat_interleave(side, 3)
-    return torch.where(shown, image, torch.tensor(fill, dtype=torch.uint8).view(3, 1, 1))
+    visible_pixels = visible.view(-1, 1, grid, grid).repeat_interleave(side, 2).repeat_interleave(side, 3)
+    return torch.where(visible_pixels, image, torch.tensor(fill, dtype=torch.uint8).view(3, 1, 1))
 
 
 def _square(box: npt.NDArray[np.float64], size: tuple[int, int], object_size: float) -> tuple[int, int, int, int] | None:
@@ -86,7 +86,7 @@ def _covered(square: tuple[int, int, int, int], boxes: npt.NDArray[np.float64]) 
 
 def _cut(annotations: Annotations, image: int, number: int, square: tuple[int, int, int, int], cell: int) -> Crop:
     left, top, right, bottom = square
-    whole = read_image(annotations.files[image], annotations.sizes[image], annotations.value_ranges)
-    pixels = whole[:, top:bottom, left:right]
+    whole_image = read_image(annotations.files[image], annotations.sizes[image], annotations.value_ranges)
+    pixels = whole_image[:, top:bottom, left:right]
     box = torch.from_numpy(annotations.boxes[number] - np.array([left, top, left, top], dtype=np.float32))
     return Crop(F.resize(pixels, [cell, cell], antialias=True), box * (cell / (right - left)))

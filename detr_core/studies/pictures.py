@@ -10,10 +10,10 @@ from torch import Tensor
 from detr_core.data.coco_dataset import CocoDataset
 
 
-def save_picture(dataset: CocoDataset, place: int, folder: Path) -> str:
+def save_picture(dataset: CocoDataset, index: int, folder: Path) -> str:
     """Writes the image with the index `place`, at the size of the network's input, as PNG to `folder`. Returns its name."""
-    name = f"image_{dataset.image_ids[place]}.png"
-    Image.fromarray(dataset[place].image.permute(1, 2, 0).numpy()).save(folder / name)
+    name = f"image_{dataset.image_ids[index]}.png"
+    Image.fromarray(dataset[index].image.permute(1, 2, 0).numpy()).save(folder / name)
     return name
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from detr_core.data.coco_dataset import CocoDataset
     from detr_core.data.config import ResizeConfig
     from detr_core.data.splits import Split
+    from detr_core.evaluate.inference import EvaluationData
     from detr_core.model.common.detector import Detector
     from detr_core.model.detr.model import Detr
     from detr_core.reporter import Reporter
@@ -63,6 +64,13 @@ class StudyInputs:
         split = self.splits["val"]
         return CocoDataset(split, targets(split), masks=masks, transform=evaluation_transform(resize), seed=0)
 
+    def evaluation_data(self, dataset: CocoDataset, batch_size: int) -> EvaluationData:
+        """Returns the images of `dataset` as this process alone reads them. batch_size: see EvaluateConfig."""
+        from detr_core.distributed import single_process  # torch takes seconds to import
+        from detr_core.evaluate.inference import EvaluationData
+
+        return EvaluationData(dataset, batch_size, single_process(self.device), self.workers, self.reporter)
+
     def detr(self, study: str) -> Detr:
         """Returns the detector for the study of this name, which supports only DETR. Raises CheckpointError for another kind."""
         from detr_core.model.checkpoint import as_detr
@@ -84,7 +92,7 @@ class Setting:
 
 
 def no_settings(folder: Path) -> list[Setting]:
-    """Returns no settings, for a study that measures one."""
+    """Returns no settings, for a study that measures only one setting."""
     return []
 
 
@@ -95,9 +103,9 @@ Config = TypeVar("Config", bound=StudyConfig)
 class EvaluatingStudy(Generic[Config]):
     """A study that only evaluates the trained detector.
 
-    claims: what the paper claims about it; `run` writes what it measured of them with `write_measured`. config: the dataclass of
-    its section in a profile. run: writes its results, with a flat `metrics.json`, to a folder; it imports torch when
-    it is called. settings: reads from such a folder the settings that MLflow compares.
+    config: the dataclass of its section in a profile. run: writes its results, with a flat `metrics.json`, to a folder; it
+    imports torch when it is called. settings: reads from such a folder the settings that MLflow compares. claims: what the paper
+    claims about the study; `run` writes the measured differences with `write_measured`.
     """
 
     config: type[Config]

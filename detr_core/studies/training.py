@@ -1,4 +1,4 @@
-"""Configuration of the studies that train: the overrides by which their variants differ from the profile."""
+"""Defines the configuration of the studies that train: the overrides by which their variants differ from the profile."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ class TrainingStudyConfig(StudyConfig):
         names = list(self.overrides())
         require(len(names) > 1, self._field, "two variants or more", names)
         for name in names:
-            good = re.fullmatch(r"[A-Za-z0-9][\w .,=+-]*", name) is not None
-            require(good, self._field, "names of letters, digits and ' .,=+-_', because they name folders", name)
+            valid = re.fullmatch(r"[A-Za-z0-9][\w .,=+-]*", name) is not None
+            require(valid, self._field, "names of letters, digits and ' .,=+-_', because they name folders", name)
         require(self.base in names, "base", f"one of the variants {', '.join(map(repr, names))}", self.base)
         require(len(self.seeds) > 0, "seeds", "one or more", list(self.seeds))
         require(min(self.seeds, default=0) >= 0, "seeds", "numbers of 0 or more", list(self.seeds))
         require(len(set(self.seeds)) == len(self.seeds), "seeds", "each seed once", list(self.seeds))
         require(self.median_of >= 1, "median_of", "1 (the last epoch) or more", self.median_of)
-        fits = self.median_of == 1 or not self.trains_masks
-        require(fits, "median_of", "1 in a study that trains mask heads, which are evaluated once", self.median_of)
-        for place, claim in enumerate(self.claims):
+        consistent = self.median_of == 1 or not self.trains_masks
+        require(consistent, "median_of", "1 in a study that trains mask heads, which are evaluated once", self.median_of)
+        for index, claim in enumerate(self.claims):
             unknown = [name for name in claim.named() if name not in names]
-            require(not unknown, f"claims[{place}]", f"names of variants ({', '.join(names)})", unknown)
+            require(not unknown, f"claims[{index}]", f"names of variants ({', '.join(names)})", unknown)
 
     def overrides(self) -> dict[str, dict[str, Any]]:
         """Returns variant -> its overrides (dotted key -> value) in addition to `set`."""

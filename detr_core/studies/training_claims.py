@@ -8,7 +8,7 @@ from pathlib import Path
 
 from detr_core.evaluate.average_precision import METRICS, Difference, GroundTruth, bootstrap_differences
 from detr_core.studies.claims import Claim, ClaimConfig, SeedDifference, decide
-from detr_core.studies.comparison import SAMPLES, Run, Table, finished
+from detr_core.studies.comparison import SAMPLES, Run, StudyTable, finished
 
 ResultsOf = Callable[[Run], Path]
 """Returns the COCO results file with the boxes of a finished run."""
@@ -16,7 +16,7 @@ ResultsOf = Callable[[Run], Path]
 
 def decide_claims(
     claims: Sequence[ClaimConfig],
-    table: Table,
+    table: StudyTable,
     variants: Sequence[str],
     results: ResultsOf,
     ground_truth: GroundTruth,
@@ -38,7 +38,7 @@ def decide_claims(
     return decided
 
 
-def known_seed_spreads(tables: Sequence[Table]) -> dict[str, float]:
+def known_seed_spreads(tables: Sequence[StudyTable]) -> dict[str, float]:
     """Returns the largest range of each metric over the seeds of one variant, such as {'AP': 0.01}, in these tables."""
     spreads: dict[str, float] = {}
     for table in tables:
@@ -69,7 +69,7 @@ class _Bootstrap:
         return self._known[key][metric]
 
 
-def _comparable(table: Table) -> dict[tuple[str, int], Run]:
+def _comparable(table: StudyTable) -> dict[tuple[str, int], Run]:
     """Returns the finished runs of a table by variant and seed, without those that can't be compared with the base."""
     runs = [run for variant in finished(table).values() for run in variant]
     made_by = next((run.made_by for run in runs if run.variant == table.base), None)
@@ -98,10 +98,10 @@ def _differences(
     return differences
 
 
-def _why_not(table: Table, claim: ClaimConfig, variants: Sequence[str]) -> str:
+def _why_not(table: StudyTable, claim: ClaimConfig, variants: Sequence[str]) -> str:
     """Returns why runs of the variants that the claim is about are not compared; '' if all are."""
-    about = {name for pair in claim.pairs(variants) for name in pair}
-    runs = [run for run in table.runs if run.variant in about]
+    claimed_variants = {name for pair in claim.pairs(variants) for name in pair}
+    runs = [run for run in table.runs if run.variant in claimed_variants]
     made_by = next((run.made_by for run in table.runs if run.variant == table.base and run.status == "finished"), None)
     reasons = {
         "not finished": [run for run in runs if run.status != "finished"],
@@ -111,7 +111,7 @@ def _why_not(table: Table, claim: ClaimConfig, variants: Sequence[str]) -> str:
         ],
     }
     texts = []
-    for reason, left in reasons.items():
-        if left:
-            texts.append(f"{', '.join(f'{run.variant} with seed {run.seed}' for run in left)}: {reason}")
+    for reason, excluded in reasons.items():
+        if excluded:
+            texts.append(f"{', '.join(f'{run.variant} with seed {run.seed}' for run in excluded)}: {reason}")
     return "; ".join(texts)

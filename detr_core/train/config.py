@@ -1,4 +1,4 @@
-"""Configuration of the trainings of the detector and of the mask head."""
+"""Defines the configuration of the trainings of the detector and of the mask head."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from detr_core.model.spec import AnyDetectorConfig, AnyLossConfig, kind_of
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW.
+    """Configures the optimiser AdamW.
 
     lr: the learning rate of all parameters except the backbone's. clip_norm: the largest norm of the whole gradient.
     sampling_lr: the learning rate of the parameters that determine the sampling points of a deformable detector; null for other
@@ -35,7 +35,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class SgdConfig:
-    """Gradient descent with momentum.
+    """Configures gradient descent with momentum.
 
     lr: the learning rate of all parameters except the backbone's. clip_norm: the largest norm of the gradient over all
     parameters; null does not clip gradients.
@@ -116,8 +116,8 @@ class TrainConfig:
             self.accumulation,
         )
         drops = self.schedule.drop_epochs
-        inside = all(0 < drop < self.epochs for drop in drops)
-        require(inside, "schedule.drop_epochs", f"epochs between 1 and {self.epochs - 1}", list(drops))
+        valid = all(0 < drop < self.epochs for drop in drops)
+        require(valid, "schedule.drop_epochs", f"epochs between 1 and {self.epochs - 1}", list(drops))
 
 
 @dataclass(frozen=True)
@@ -168,9 +168,9 @@ def require_fit(detector: AnyDetectorConfig, training: DetectionConfig) -> None:
     optimizer = training.optimizer
     fits(optimizer.kind in kind.optimizers, "optimizer.kind", " or ".join(map(repr, kind.optimizers)), optimizer.kind)
     if isinstance(optimizer, OptimizerConfig):
-        own = "sampling_lr" in kind.capabilities
-        expected = "a learning rate" if own else "null"
-        fits((optimizer.sampling_lr is not None) == own, "optimizer.sampling_lr", expected, optimizer.sampling_lr)
+        has_sampling_lr = "sampling_lr" in kind.capabilities
+        expected = "a learning rate" if has_sampling_lr else "null"
+        fits((optimizer.sampling_lr is not None) == has_sampling_lr, "optimizer.sampling_lr", expected, optimizer.sampling_lr)
     fits(training.init is None or "init" in kind.capabilities, "init", "null", training.init and training.init.checkpoint)
     panoptic = "panoptic" not in kind.capabilities or training.targets == "panoptic"
     fits(panoptic, "targets", "'panoptic', things and stuff,", training.targets)

@@ -33,7 +33,7 @@ def start_from(model: Detr, categories: tuple[Category, ...], checkpoint: Checkp
     of `model` keeps its initial weights. Returns a sentence for the log.
     Raises ConfigError, which names every differing field, if the two detectors have different architectures.
     """
-    from detr_core.model.detr.model import Detr  # only here, because trainings of other kinds do not need DETR's code
+    from detr_core.model.detr.model import Detr  # trainings of other kinds do not need DETR's code
 
     assert isinstance(checkpoint.model, Detr), "expected a DETR, which the caller has checked"
     _require_same_architecture(model, checkpoint.model)
@@ -45,26 +45,28 @@ def start_from(model: Detr, categories: tuple[Category, ...], checkpoint: Checkp
         else:
             state[name] = state[name][rows]
     model.load_state_dict(state, strict=False)
-    used = sum(category.used for category in checkpoint.categories)
+    class_count = sum(category.used for category in checkpoint.categories)
     if rows is None:
         classes = counted(len(categories), "class", "classes")
-        return f"the class head is new, for {classes}; all other weights come from the checkpoint, which had {used}"
-    return f"all weights come from the checkpoint; the class head keeps its {counted(used, 'class', 'classes')}"
+        return f"the class head is new, for {classes}; all other weights come from the checkpoint, which had {class_count}"
+    return f"all weights come from the checkpoint; the class head keeps its {counted(class_count, 'class', 'classes')}"
 
 
 def _class_rows(categories: tuple[Category, ...], checkpoint: Checkpoint) -> torch.Tensor | None:
-    theirs = {category: row for row, category in enumerate(checkpoint.categories) if category.used}
-    if set(categories) != set(theirs):
+    row_of = {category: row for row, category in enumerate(checkpoint.categories) if category.used}
+    if set(categories) != set(row_of):
         return None
-    return torch.tensor([*(theirs[category] for category in categories), len(checkpoint.categories)])  # no-object is last
+    # the class no-object comes last
+    return torch.tensor([*(row_of[category] for category in categories), len(checkpoint.categories)])
 
 
-def _require_same_architecture(model: Detr, other: Detr) -> None:
-    ours, theirs = architecture(model.config), architecture(other.config)
+def _require_same_architecture(model: Detr, checkpoint_model: Detr) -> None:
+    fields, checkpoint_fields = architecture(model.config), architecture(checkpoint_model.config)
     differing = [
-        f"detector.{field}: expected {theirs.get(field)!r}, the value of the checkpoint of init, found {ours.get(field)!r}"
-        for field in sorted(ours.keys() | theirs.keys())
-        if ours.get(field) != theirs.get(field)
+        f"detector.{field}: expected {checkpoint_fields.get(field)!r}, the value of the checkpoint of init, "
+        f"found {fields.get(field)!r}"
+        for field in sorted(fields.keys() | checkpoint_fields.keys())
+        if fields.get(field) != checkpoint_fields.get(field)
     ]
     if differing:
         raise ConfigError("; ".join(differing))

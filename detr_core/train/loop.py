@@ -1,4 +1,4 @@
-"""The training loop for the detector and for the mask head, with one or several processes."""
+"""Trains the detector or the mask head, with one or several processes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from detr_core.train.config import TrainConfig
 from detr_core.train.interruption import Interrupted, StopRequest, stop_request
 from detr_core.train.modules import TrainingModule
 from detr_core.train.optimizer import build_optimizer, build_schedule
-from detr_core.train.state import Files, Progress, load_state, require_room, save_state
+from detr_core.train.state import Progress, TrainingFiles, load_state, require_room, save_state
 from detr_core.train.step import take_step
 
 RECORDS = 200  # number of points on a training curve of any length
@@ -45,7 +45,7 @@ class TrainingSetup:
 
 def train(
     setup: TrainingSetup,
-    files: Files,
+    files: TrainingFiles,
     fingerprint: str,
     meta: dict[str, Any],
     process: ProcessContext,
@@ -54,9 +54,9 @@ def train(
 ) -> Progress:
     """Trains the module of `setup` on its dataset, from the state in `files` if that state has the same `fingerprint`.
 
-    The last and the best checkpoint are written after each validation. fingerprint: of `detr_core.train.state.fingerprint`.
-    meta: plain values that the checkpoints contain. process: this process, one of several that train together or the only one.
-    workers: the number of dataloader workers.
+    The last and the best checkpoint are written after each validation. fingerprint: the result of
+    `detr_core.train.state.fingerprint`. meta: plain values that the checkpoints contain. process: this process, one of several
+    that train together or the only one. workers: the number of dataloader workers.
     Raises NonFiniteError, which names the loss, the images, the step and the last good checkpoint, if a loss or a gradient is not
     finite; StorageError if the disk has no room, if possible before the first step; and Interrupted, after saving the state, if
     SIGINT or SIGTERM asks a process to stop.
@@ -91,7 +91,7 @@ class _Training:
     """The state of one call of `train`. saved: the step of the state that is on disk."""
 
     setup: TrainingSetup
-    files: Files
+    files: TrainingFiles
     fingerprint: str
     meta: dict[str, str]
     process: ProcessContext
@@ -140,8 +140,8 @@ class _Training:
     def validation_is_due(self) -> bool:
         """Returns whether the current step requires a validation that has not been done yet."""
         step, (epochs, into_epoch) = self.progress.step, divmod(self.progress.step, self.epoch_steps)
-        listed = epochs % self.config.validate_every == 0 or epochs > self.config.epochs - self.config.validate_last
-        due = step == self.total_steps or (step > 0 and into_epoch == 0 and listed)
+        is_listed = epochs % self.config.validate_every == 0 or epochs > self.config.epochs - self.config.validate_last
+        due = step == self.total_steps or (step > 0 and into_epoch == 0 and is_listed)
         return due and not self.progress.is_validated()
 
     def validate(self, stop: StopRequest) -> None:
@@ -157,15 +157,15 @@ class _Training:
         if better:
             progress.best = validation.score
         if self.process.first:
-            about = {**self.meta, "epoch": progress.step // self.epoch_steps, "step": progress.step}
+            checkpoint_meta = {**self.meta, "epoch": progress.step // self.epoch_steps, "step": progress.step}
             if better:
-                save_checkpoint(self.files.best, self.module.model, self.dataset.categories, about)
-            save_checkpoint(self.files.last, self.module.model, self.dataset.categories, about)
+                save_checkpoint(self.files.best, self.module.model, self.dataset.categories, checkpoint_meta)
+            save_checkpoint(self.files.last, self.module.model, self.dataset.categories, checkpoint_meta)
         self.process.wait()
         self.clock.restart(progress.step)
 
     def record(self, values: dict[str, float]) -> None:
-        """Adds scalars of the last step to the history, and reports them."""
+        """Adds scalars of the present step to the history, and reports them."""
         step = self.progress.step
         self.progress.history.append({"step": step, "epoch": step / self.epoch_steps, **values})
         self.reporter.metrics(values, step)
@@ -193,10 +193,10 @@ def _total_steps(config: TrainConfig, epoch_steps: int) -> int:
     return min(all_epochs, config.steps or all_epochs)
 
 
-def _what_remains(files: Files, saved: int, validated: bool) -> str:
+def _what_remains(files: TrainingFiles, saved_step: int, validated: bool) -> str:
     sentences = [f"{files.last} and {files.best} are from the last and the best validation"] if validated else []
-    if saved > 0:
-        sentences.append(f"{files.state} is from step {saved}")
+    if saved_step > 0:
+        sentences.append(f"{files.state} is from step {saved_step}")
     return "; ".join(sentences) or "no checkpoint was written yet"
 
 

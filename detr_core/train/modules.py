@@ -1,4 +1,4 @@
-"""Modules that map a batch to its loss, for the training of detectors."""
+"""Defines the modules that map a batch to its loss, for the training of detectors."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ class DetectionTrainingModule(TrainingModule):
         losses = set_loss(logits, boxes, batch.targets, matches, normalizer, self.loss)
         parts = {"classification": losses.classification[-1], "l1": losses.l1[-1], "giou": losses.giou[-1]}
         total = losses.total
-        if not self.loss.auxiliary:  # weight 0 for earlier layers' heads, because DDP needs gradients of all weights
+        if not self.loss.auxiliary:  # earlier layers get weight 0, because DDP needs gradients of all weights
             total = total + 0 * (output.logits[:-1].float().sum() + output.boxes[:-1].sum())
         return output, matches, total, parts
 
 
 class OwnLossTrainingModule(TrainingModule):
-    """Trains a detector by the losses of its kind. losses: see `detr_core.model.spec.Kind`."""
+    """Trains a detector by the losses of its kind. losses: see `detr_core.model.spec.DetectorKind`."""
 
     def __init__(
         self,

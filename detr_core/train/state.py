@@ -19,7 +19,7 @@ from detr_core.storage import require_space
 
 
 @dataclass(frozen=True)
-class Files:
+class TrainingFiles:
     """The files that a training writes. state: the state to resume from. last, best: checkpoints of the detector."""
 
     state: Path
@@ -113,7 +113,7 @@ def load_state(
     return progress, f"resuming after step {progress.step}"
 
 
-def require_room(files: Files, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def require_room(files: TrainingFiles, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Raises StorageError if the file system has no room for the files of a training.
 
     The files are the state and two checkpoints, and a second copy of each while it replaces an earlier file. Temporary files of a
@@ -125,8 +125,10 @@ def require_room(files: Files, model: nn.Module, optimizer: torch.optim.Optimize
     learned = sum(tensor_bytes(parameters["params"]) for parameters in optimizer.param_groups)
     moments = 1 if isinstance(optimizer, torch.optim.SGD) else 2  # values that the optimiser stores for every learned weight
     state = weights + moments * learned
-    there = sum(file.stat().st_size for file in (files.state, files.last, files.best) if file.is_file())
-    require_space(files.state.parent, max(0, 2 * state + 3 * weights - there), "the state and the checkpoints of the training")
+    existing_bytes = sum(file.stat().st_size for file in (files.state, files.last, files.best) if file.is_file())
+    require_space(
+        files.state.parent, max(0, 2 * state + 3 * weights - existing_bytes), "the state and the checkpoints of the training"
+    )
 
 
 def _generator_state(device: torch.device) -> list[torch.Tensor]:

@@ -31,14 +31,14 @@ def take_step(
     Raises NonFiniteError if the loss or the gradient is not finite. Raises Interrupted in all processes, before any computation,
     if one of them was asked to stop.
     """
-    # Each loss is a sum divided by a number of all processes and micro-batches together. DDP averages gradients over processes,
+    # Each loss is a sum divided by a count over all processes and micro-batches. DDP averages gradients over processes,
     # so each process multiplies its loss by their number.
     counts = [len(target.labels) for batch in micro_batches for target in batch.targets]
     gathered = process.gather((counts, stop.signal))
     signals = [number for _, number in gathered if number is not None]
     if signals:
         raise Interrupted("asked to stop", signals[0])
-    all_counts = [count for of_process, _ in gathered for count in of_process]
+    all_counts = [count for process_counts, _ in gathered for count in process_counts]
     normalizer = module.normalizer(all_counts)
     sums: dict[str, Tensor] = {}
     for index, batch in enumerate(micro_batches):
@@ -60,8 +60,8 @@ def take_step(
         reports = [(all(map(math.isfinite, values[:-1])), f"({terms}), image ids {_image_ids(micro_batches)}")]
         if not math.isfinite(values[-1]):  # the same in every process, because DDP shares the gradient
             reports = process.gather(reports[0])
-        guilty = [text for finite, text in reports if not finite] or [text for _, text in reports]
-        raise NonFiniteError(f"the loss is not finite {'; '.join(guilty)}")
+        causes = [text for finite, text in reports if not finite] or [text for _, text in reports]
+        raise NonFiniteError(f"the loss is not finite {'; '.join(causes)}")
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return dict(zip(sums, values, strict=False))

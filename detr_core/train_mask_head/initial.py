@@ -1,4 +1,4 @@
-"""What the training of a mask head starts from: a new mask head, or the one of a checkpoint."""
+"""Provides the mask head that a training starts from: a new one, or the one of a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from detr_core.model.detr.published import MASK_HEAD
 from detr_core.train_mask_head.config import PanopticConfig
 
 
-def mask_head_from(model: Detector, other: Detector) -> str:
+def mask_head_from(model: Detector, checkpoint_model: Detector) -> str:
     """Copies the mask head of `other`, which does not depend on the classes, into `model`. The detector is not changed.
 
     Returns a sentence for the log. Raises ConfigError, which names every weight that is missing or has another shape, or if the
     attention maps are of another kind.
     """
-    ours, theirs = (
+    weights, checkpoint_weights = (
         {name: value for name, value in detector.state_dict().items() if name.startswith(MASK_HEAD)}
-        for detector in (model, other)
+        for detector in (model, checkpoint_model)
     )
-    if not other.has_mask_head:
-        raise ConfigError(f"train_panoptic.init: expected a checkpoint with a mask head, found no weight of {', '.join(ours)}")
-    if other.attention_maps != model.attention_maps:
-        expected = f"{other.attention_maps!r}, the value of the checkpoint of init"
+    if not checkpoint_model.has_mask_head:
+        raise ConfigError(f"train_panoptic.init: expected a checkpoint with a mask head, found no weight of {', '.join(weights)}")
+    if checkpoint_model.attention_maps != model.attention_maps:
+        expected = f"{checkpoint_model.attention_maps!r}, the value of the checkpoint of init"
         raise ConfigError(f"train_panoptic.attention_maps: expected {expected}, found {model.attention_maps!r}")
     misshapen = [
-        f"{name}: expected shape {list(ours[name].shape)} for this detector, found {list(theirs[name].shape)}"
-        for name in ours
-        if ours[name].shape != theirs[name].shape
+        f"{name}: expected shape {list(weights[name].shape)} for this detector, found {list(checkpoint_weights[name].shape)}"
+        for name in weights
+        if weights[name].shape != checkpoint_weights[name].shape
     ]
     if misshapen:
         raise ConfigError(f"train_panoptic.init: the mask head does not fit this detector: {'; '.join(misshapen)}")
-    model.load_state_dict(theirs, strict=False)
-    return f"all {len(theirs)} weights of the mask head come from the checkpoint"
+    model.load_state_dict(checkpoint_weights, strict=False)
+    return f"all {len(checkpoint_weights)} weights of the mask head come from the checkpoint"
 
 
 def with_mask_head(detector: Detr, config: PanopticConfig) -> Detr:

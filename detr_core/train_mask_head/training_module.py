@@ -1,4 +1,4 @@
-"""Modules from a batch to its loss that train the mask head: on a frozen detector, or together with the detector."""
+"""Defines the modules that train the mask head: on a frozen detector, or together with the detector."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ class JointTrainingModule(DetectionTrainingModule):
         matches = with_masks(matches, batch.targets)
         with torch.autocast(batch.images.device.type, self.precision, enabled=self.precision != torch.float32):
             logits = _mask_logits(self.model, output, matches)
-        of_masks, mask_parts = _mask_losses(logits, matches, batch, normalizer.boxes, self.mask_loss)
-        return total + of_masks, parts | mask_parts
+        mask_total, mask_parts = _mask_losses(logits, matches, batch, normalizer.boxes, self.mask_loss)
+        return total + mask_total, parts | mask_parts
 
 
 def _mask_logits(model: Detr, output: SoftmaxOutput, matches: Matches) -> Tensor:
@@ -86,8 +86,8 @@ def _mask_losses(
     logits: Tensor, matches: Matches, batch: Batch, boxes: float, config: MaskLossConfig
 ) -> tuple[Tensor, dict[str, Tensor]]:
     if len(matches.image) == 0:
-        nothing = logits.float().sum() * 0
-        return nothing, {"focal": nothing.detach(), "dice": nothing.detach()}
+        zero = logits.float().sum() * 0
+        return zero, {"focal": zero.detach(), "dice": zero.detach()}
     masks = matched_masks(batch.targets, matches, (batch.images.shape[-2], batch.images.shape[-1]))
     focal, dice = mask_loss(logits, masks, boxes, config)
     return config.focal * focal + config.dice * dice, {"focal": focal.detach(), "dice": dice.detach()}

@@ -34,7 +34,7 @@ from flows.runtime.stage_runner import one_line_errors
 
 
 @dataclass(frozen=True)
-class Adopted:
+class NewProfile:
     """The new profile.
 
     content: the content of its first file. statistics: those of 'train' and 'val'. notes: messages about the dataset. deep: the
@@ -56,7 +56,7 @@ def adopt(
     start: Start | None = None,
     detector: str | None = None,
     labels: Labels | None = None,
-) -> Adopted:
+) -> NewProfile:
     """Makes the files of the profile <name> in params/ for the dataset in `folder`; existing files are never overwritten.
 
     like: the profile whose recipe is copied: `demo`, a small detector from scratch, or `coco`, a ResNet-50. detector: a variant
@@ -96,7 +96,7 @@ def adopt(
     profile_from(parsed(text), parsed(text_of_studies), relative(new.params))
     write_profile(new, text, text_of_studies, folder)
     notes = [*layout.notes, *dataset.notes, *finding_notes(dataset.findings)]
-    return Adopted(new, content, dataset.statistics, notes, dataset.deep)
+    return NewProfile(new, content, dataset.statistics, notes, dataset.deep)
 
 
 def main() -> None:

@@ -51,7 +51,7 @@ def find_layout(folder: Path, share: float, labels: Labels | None = None) -> Lay
 
 
 def _layout(folder: Path, share: float, labels: Labels | None) -> Layout:
-    more: dict[str, Any] = {}
+    yolo_keys: dict[str, Any] = {}
     if yolo_description(folder) is None:
         _require_one(folder)
     if yolo_description(folder) is not None:
@@ -59,13 +59,13 @@ def _layout(folder: Path, share: float, labels: Labels | None) -> Layout:
         yolo = yolo_set(folder)
         configs = {name: build(SplitConfig, entry, yolo.file) for name, entry in splits.items()}
         notes += [note for name, config in configs.items() for note in _yolo_notes(folder, name, config, yolo)]
-        more = {"labels": labels or yolo_labels(folder, configs, yolo)}
+        yolo_keys = {"labels": labels or yolo_labels(folder, configs, yolo)}
     elif converted := _converted_layout(folder):
         kind, splits, notes = converted
     else:
-        files, others = annotation_files(folder)
+        files, refused = annotation_files(folder)
         if not files:
-            raise DatasetError(no_dataset(folder, others))
+            raise DatasetError(no_dataset(folder, refused))
         kind, layout = "coco", coco_layout(folder, files)
         splits, notes = layout.splits, coco_notes(folder, layout)
     if labels is not None and kind != "yolo":
@@ -74,7 +74,7 @@ def _layout(folder: Path, share: float, labels: Labels | None) -> Layout:
         )
     val = splits.get("val") or splits.get("test")
     notes += [] if val else _sibling_splits(folder)
-    section = {"format": kind, "train": splits["train"], "val": val, "val_share": None if val else share, **more}
+    section = {"format": kind, "train": splits["train"], "val": val, "val_share": None if val else share, **yolo_keys}
     return Layout(section, notes)
 
 
@@ -136,16 +136,16 @@ def _is_complete(folder: Path, kind: str) -> bool:
 
 def _sibling_splits(folder: Path) -> list[str]:
     """Returns a line if the folder seems to be one split of a dataset, because folders beside it are named after other splits."""
-    own = split_named(folder.name)
+    split = split_named(folder.name)
     siblings = [
         path.name
-        for path in sorted(folder.parent.iterdir() if own else ())
-        if split_named(path.name) not in ("", own) and path.is_dir() and next(picture_files(path), None) is not None
+        for path in sorted(folder.parent.iterdir() if split else ())
+        if split_named(path.name) not in ("", split) and path.is_dir() and next(picture_files(path), None) is not None
     ]
     if not siblings:
         return []
-    look = "looks like another split" if len(siblings) == 1 else "look like other splits"
-    return [f"{' and '.join(siblings)} beside {folder.name} {look} of the dataset: give {folder.parent} to use all of them"]
+    predicate = "looks like another split" if len(siblings) == 1 else "look like other splits"
+    return [f"{' and '.join(siblings)} beside {folder.name} {predicate} of the dataset: give {folder.parent} to use all of them"]
 
 
 def _yolo_notes(folder: Path, name: str, config: SplitConfig, yolo: YoloSet) -> list[str]:
@@ -153,8 +153,10 @@ def _yolo_notes(folder: Path, name: str, config: SplitConfig, yolo: YoloSet) -> 
     pictures = split_pictures(folder, name, config, yolo)
     missing = [str(picture.file.relative_to(folder)) for picture in pictures if not is_file(picture.file)]
     notes = missing_note(name, missing, len(pictures))
-    without = sum(not is_file(picture.labels) for picture in pictures)
-    if without and without < len(pictures):  # a dataset without any label file is refused elsewhere
-        are = "has no label file: it is used as an image" if without == 1 else "have no label file: they are used as images"
-        notes.append(f"{name}: {without} of {len(pictures)} images {are} without objects")
+    without_labels = sum(not is_file(picture.labels) for picture in pictures)
+    if without_labels and without_labels < len(pictures):  # a dataset without any label file is refused elsewhere
+        predicate = (
+            "has no label file: it is used as an image" if without_labels == 1 else "have no label file: they are used as images"
+        )
+        notes.append(f"{name}: {without_labels} of {len(pictures)} images {predicate} without objects")
     return notes

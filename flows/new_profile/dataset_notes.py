@@ -23,12 +23,12 @@ def finding_notes(findings: Sequence[Finding]) -> list[str]:
     """Returns a line for each kind of finding, with the number of findings in each split and the first finding."""
     lines = []
     for name, kind in KINDS.items():
-        own = [finding for finding in findings if finding.kind == name]
-        if own:
-            splits = Counter(finding.split for finding in own)
+        kind_findings = [finding for finding in findings if finding.kind == name]
+        if kind_findings:
+            splits = Counter(finding.split for finding in kind_findings)
             numbers = ", ".join(f"{number:,} in {split}" for split, number in splits.items())
             strict = "" if kind.leaves is None else " (`check.mode: strict` stops at it, `lenient` leaves it out)"
-            lines.append(f"{kind.words}: {numbers}; the first: {where(own[0])}{strict}")
+            lines.append(f"{kind.words}: {numbers}; the first: {where(kind_findings[0])}{strict}")
     return lines
 
 
@@ -73,13 +73,15 @@ def _unlisted(folder: Path, layout: CocoLayout) -> list[str]:
         name for split, entry in layout.splits.items() for file in layout.files[split] for name in _places(entry["images"], file)
     }
     for place in dict.fromkeys(entry["images"] for entry in layout.splits.values()):
-        known = names_in_files.union(*(_places(place, file) for file in layout.unused))
+        known_paths = names_in_files.union(*(_places(place, file) for file in layout.unused))
         pictures = [_place(f"{place}/{name}") for name in picture_files(folder / place)]
         pictures = [name for name in pictures if not name.startswith(masks)]
-        others = [name for name in pictures if name not in known]
-        if others:
-            are = "is in no annotation file and is" if len(others) == 1 else "are in no annotation file and are"
-            notes.append(f"{place}: {len(others):,} of {counted(len(pictures), 'image')} {are} not used, such as {others[0]}")
+        unlisted = [name for name in pictures if name not in known_paths]
+        if unlisted:
+            predicate = "is in no annotation file and is" if len(unlisted) == 1 else "are in no annotation file and are"
+            notes.append(
+                f"{place}: {len(unlisted):,} of {counted(len(pictures), 'image')} {predicate} not used, such as {unlisted[0]}"
+            )
     return notes
 
 
@@ -96,9 +98,13 @@ def require_images(statistics: Mapping[str, Statistics], findings: Sequence[Find
     """Raises DatasetError if a split has no image that can be used; the message says why."""
     for name, split in statistics.items():
         if not split.sizes:
-            own = [finding for finding in findings if finding.split == name and finding.leaves == "image"]
-            why = f"{len(own)} x {KINDS[own[0].kind].words}; the first: {where(own[0])}" if own else "the split lists no image"
-            raise DatasetError(f"{folder}: {name}: expected an image that can be used, found none: {why}")
+            image_findings = [finding for finding in findings if finding.split == name and finding.leaves == "image"]
+            reason = (
+                f"{len(image_findings)} x {KINDS[image_findings[0].kind].words}; the first: {where(image_findings[0])}"
+                if image_findings
+                else "the split lists no image"
+            )
+            raise DatasetError(f"{folder}: {name}: expected an image that can be used, found none: {reason}")
 
 
 def where(finding: Finding) -> str:

@@ -26,11 +26,11 @@ CLASSES = ("_darknet.labels", "classes.txt", "obj.names", "labels.txt")  # files
 SHOWN = 20
 
 
-def no_dataset(folder: Path, others: Sequence[str]) -> str:
+def no_dataset(folder: Path, refused: Sequence[str]) -> str:
     """Returns the message for a folder without a dataset. others: its JSON files, and why they are not annotation files."""
     *first, last = ["COCO's annotation files", f"YOLO's {DESCRIPTION}", *(kind.files for kind in FORMATS.values())]
     expected = f"{folder}: expected {', '.join(first)} or {last}, found none"
-    examples = f" ({'; '.join(others[:3])})" if others else ""
+    examples = f" ({'; '.join(refused[:3])})" if refused else ""
     files = _files(folder)
     advice = _another_folder(folder, files) or _without_names(folder, files) or _description(folder, files) or _contents(files)
     return f"{expected}{examples}; {advice}"
@@ -38,10 +38,10 @@ def no_dataset(folder: Path, others: Sequence[str]) -> str:
 
 def _files(folder: Path) -> list[str]:
     """Lists the files in the folder and below it, relative to the folder."""
-    return sorted(os.path.relpath(path, folder).replace(os.sep, "/") for path in islice(_walked(folder), MOST_FILES))
+    return sorted(os.path.relpath(path, folder).replace(os.sep, "/") for path in islice(_paths_below(folder), MOST_FILES))
 
 
-def _walked(folder: Path) -> Iterator[str]:
+def _paths_below(folder: Path) -> Iterator[str]:
     for base, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not is_foreign(name))
         yield from (os.path.join(base, name) for name in names if not is_foreign(name))
@@ -100,12 +100,12 @@ def _description(folder: Path, files: Sequence[str]) -> str:
     rows = next((name for name in files if name.endswith(".txt") and _has_rows(folder / name)), None)
     if rows is None:
         return ""
-    of_split: dict[str, list[str]] = {}
+    folders_of_split: dict[str, list[str]] = {}
     for place in sorted({name.rpartition("/")[0] or "." for name in files if _is_picture(name)}):
-        of_split.setdefault(split_named(place), []).append(place)
-    if "train" not in of_split:
-        of_split["train"] = of_split.get("", ["..."])
-    keys = [f"`{split}: {_as_yaml_list(of_split[split])}`" for split in SPLITS if split in of_split]
+        folders_of_split.setdefault(split_named(place), []).append(place)
+    if "train" not in folders_of_split:
+        folders_of_split["train"] = folders_of_split.get("", ["..."])
+    keys = [f"`{split}: {_as_yaml_list(folders_of_split[split])}`" for split in SPLITS if split in folders_of_split]
     class_list = next((name for name in files if name.rpartition("/")[2] in CLASSES and name != rows), None)
     classes, origin = (["..."], "") if class_list is None else (_class_names(folder / class_list), f" (from {class_list})")
     keys.append(f"`names: {json.dumps(classes, ensure_ascii=False)}`{origin}")

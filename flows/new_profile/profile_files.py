@@ -24,8 +24,8 @@ def require_new(new: Paths, dataset: Path) -> None:
     if not re.fullmatch("[a-z0-9][a-z0-9_-]*", name):
         raise ConfigError(f"--name: expected a name of lower-case letters, digits, - and _, found {name!r}")
     if existing := [relative(path) for path in (new.params, new.studies_params, paths.PARAMS / name) if path.exists()]:
-        exist, which = ("exists", existing[0]) if len(existing) == 1 else ("exist", "them")
-        raise ConfigError(f"--name: {' and '.join(existing)} {exist}; choose another name, or remove {which}")
+        verb, remedy = ("exists", existing[0]) if len(existing) == 1 else ("exist", "them")
+        raise ConfigError(f"--name: {' and '.join(existing)} {verb}; choose another name, or remove {remedy}")
     places.require_room(new, dataset)
 
 
@@ -42,7 +42,7 @@ def write_profile(new: Paths, text: str, studies: str, dataset: Path) -> None:
         new.params: text,
         new.studies_params: studies,
         folder / "profile.yaml": yaml.safe_dump(profile, sort_keys=False, allow_unicode=True),
-        folder / "dvc.yaml": graph_text(),  # the last file: with it DVC reads the folder
+        folder / "dvc.yaml": graph_text(),  # written last, because DVC reads the folder once it exists
     }
     written: list[Path] = []
     try:

@@ -59,7 +59,7 @@ def _text(content: Any, comment: str) -> str:
     text = io.StringIO()
     _YAML.dump(content, text)
     lines = [line for line in text.getvalue().splitlines() if line.strip()]
-    return "\n".join(f"\n{line}" if place > 1 and line[0].isalpha() else line for place, line in enumerate(lines)) + "\n"
+    return "\n".join(f"\n{line}" if index > 1 and line[0].isalpha() else line for index, line in enumerate(lines)) + "\n"
 
 
 def _in_lines(value: dict[str, Any]) -> CommentedMap:

@@ -53,8 +53,8 @@ def _with_detector(content: Any, studies: Any, name: str, where: str) -> Any:
     """
     variants = studies["training"].get("baselines", {}).get("variants", {})
     if name not in variants:
-        known = ", ".join(variants) or "none"
-        raise ConfigError(f"--detector: expected a variant of training.baselines in {where} ({known}), found {name!r}")
+        known_variants = ", ".join(variants) or "none"
+        raise ConfigError(f"--detector: expected a variant of training.baselines in {where} ({known_variants}), found {name!r}")
     overrides = json.loads(json.dumps(variants[name]))  # this removes anchors and comments
     content = overridden(content, overrides, f"{where}: training.baselines.variants.{name}")
     for key in overrides:

@@ -27,8 +27,8 @@ GRAY = (124, 116, 104)  # ImageNet's mean color, with which the study `instance-
 
 def queries(statistics: Mapping[str, Statistics]) -> int:
     """Returns a number of queries: 1.5 times the largest number of objects in an image, rounded up to a multiple of 10."""
-    most = max(split.most_objects for split in statistics.values())
-    return max(10, 10 * ceil(1.5 * most / 10))
+    largest_number = max(split.most_objects for split in statistics.values())
+    return max(10, 10 * ceil(1.5 * largest_number / 10))
 
 
 def fit(
@@ -41,7 +41,8 @@ def fit(
     """Sets the sizes in a profile's content: resize, crop, epochs, batch, positions, the grid of `instance-count`.
 
     content, studies: the contents of the profile's two files. statistics: of 'train' and 'val'. masks: the targets of the mask
-    head, None without one. tuned: training starts from a trained detector, at the sizes that it was trained on.
+    head, None without one. tuned: whether training starts from a trained detector, which then keeps the image sizes of its
+    training.
     """
     train = statistics["train"]
     images = sum(train.objects.values())
@@ -51,20 +52,20 @@ def fit(
     detection["targets"] = masks or "instances"
     detection["batch_size"], detection["accumulation"] = max(1, min(16 if small else 8, images // 8)), 1
     if small:
-        samples, fewest, most = 120_000, 12, 600  # as in the demo, which trains on 10,000 images for 12 epochs
+        samples, fewest_epochs, most_epochs = 120_000, 12, 600  # as in the demo, which trains on 10,000 images for 12 epochs
     elif tuned:
-        samples, fewest, most = 40_000, 12, 100
+        samples, fewest_epochs, most_epochs = 40_000, 12, 100
     else:
-        samples, fewest, most = 1_000_000, 150, 500
+        samples, fewest_epochs, most_epochs = 1_000_000, 150, 500
     # On few images a schedule that is too long is slow, and the detector overfits.
     divisor = kind_of(content["detector"]["kind"]).schedule_divisor
-    samples, fewest, most = samples // divisor, max(12, fewest // divisor), most // divisor
-    _schedule(detection, images, min(most, max(fewest, samples // images)), drop=0.8)
-    stages = [detection]
+    samples, fewest_epochs, most_epochs = samples // divisor, max(12, fewest_epochs // divisor), most_epochs // divisor
+    _schedule(detection, images, min(most_epochs, max(fewest_epochs, samples // images)), drop=0.8)
+    sections = [detection]
     mask_head = content["train_panoptic"] if masks is not None else None
     content["train_panoptic"] = mask_head
     if mask_head is not None:
-        stages.append(mask_head)
+        sections.append(mask_head)
         mask_head["targets"] = masks
         mask_head["batch_size"], mask_head["accumulation"] = detection["batch_size"], 1
         _schedule(mask_head, images, max(2, min(25, detection["epochs"] // 4)), drop=0.6)
@@ -73,8 +74,8 @@ def fit(
     if "instance-count" in studies["evaluating"]:
         count = studies["evaluating"]["instance-count"]
         _fit_grid(count, content["detector"].get("queries"), longest if small else short)
-    for stage in stages:
-        stage["augmentation"] = _augmentation(short, longest, small)
+    for section in sections:
+        section["augmentation"] = _augmentation(short, longest, small)
     for file in (content, studies):
         _set_resize(file, {"short": [short], "longest": longest})
 

@@ -115,11 +115,11 @@ def _in_both(folder: Path, yolo: YoloSet, splits: Mapping[str, dict[str, Any]]) 
         {picture.file for picture in split_pictures(folder, name, build(SplitConfig, entry, yolo.file), yolo)}
         for name, entry in splits.items()
     ]
-    both = len(files[0] & files[1])
-    if not both:
+    shared = len(files[0] & files[1])
+    if not shared:
         return ""
     return (
-        f"{yolo.file}: train and val have {counted(both, 'image')} in common, and the check stops at such a dataset; set "
+        f"{yolo.file}: train and val have {counted(shared, 'image')} in common, and the check stops at such a dataset; set "
         "`val: null` and `val_share: 0.2` in the profile's `data.folder` to validate on a share of the training images"
     )
 
@@ -135,11 +135,11 @@ def _require_apart(folder: Path, yolo: YoloSet, splits: Mapping[str, dict[str, A
             if name != "test":
                 raise
             return  # a test set without images has no image in common with another split
-    both = files["train"] & files["test"]
-    if both:
-        first = min(both).relative_to(folder)
+    shared = files["train"] & files["test"]
+    if shared:
+        first = min(shared).relative_to(folder)
         raise DatasetError(
-            f"{folder / yolo.file}: train and test: expected no image in both, found {len(both)}, such as {first}; "
+            f"{folder / yolo.file}: train and test: expected no image in both, found {len(shared)}, such as {first}; "
             "remove the images from one of the two"
         )
 
@@ -161,7 +161,7 @@ def read_description(path: Path) -> dict[str, Any]:
 def _names(content: dict[str, Any], path: Path) -> tuple[str, ...]:
     names, number = content.get("names"), content.get("nc")
     if names is None and type(number) is int and 0 < number <= 100_000:
-        return tuple(f"class_{place}" for place in range(number))
+        return tuple(f"class_{index}" for index in range(number))
     by_number: dict[Any, Any] | None = None
     if isinstance(names, dict):
         by_number = {
@@ -179,7 +179,7 @@ def _names(content: dict[str, Any], path: Path) -> tuple[str, ...]:
             raise DatasetError(f"{path}: names: expected a name for each class, found {type(name).__name__}")
     if number is not None and number != len(by_number):
         raise DatasetError(f"{path}: nc: expected {len(by_number)}, as many as there are names, found {str(number)[:40]}")
-    return tuple(str(by_number[place]) for place in range(len(by_number)))
+    return tuple(str(by_number[index]) for index in range(len(by_number)))
 
 
 def _keypoints(content: dict[str, Any], path: Path) -> tuple[int, int] | None:

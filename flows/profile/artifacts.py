@@ -25,7 +25,7 @@ class StageError(ExpectedError, ValueError):
     """A stage can't begin, because a result of an earlier stage is missing. The message names it and the command to run."""
 
 
-def claim(folder: Path, profile: str) -> None:
+def write_owner(folder: Path, profile: str) -> None:
     """Writes into a dataset folder which profile it belongs to."""
     (folder / OWNER).write_text(json.dumps({"profile": profile}) + "\n", encoding="utf-8")
 

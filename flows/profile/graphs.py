@@ -1,4 +1,4 @@
-"""The copies of dvc.yaml: DVC runs a profile other than the default one by the copy in the profile's folder.
+"""Writes the copies of dvc.yaml: DVC runs a profile other than the default one by the copy in the profile's folder.
 
 They are copies and not links, because DVC reads earlier commits from git, where it does not follow links.
 """
@@ -64,12 +64,12 @@ def write_copies() -> list[Path]:
     """Writes the copies that differ from dvc.yaml again, each atomically, and returns them.
 
     Raises ForeignFileError, and writes nothing, if one of them is a link or a folder, or has a content that no committed version
-    of dvc.yaml had: then somebody has edited it.
+    of dvc.yaml had, which means that a user has edited it.
     """
     outdated = outdated_copies()
-    known = _committed_versions() if outdated else frozenset()
+    committed = _committed_versions() if outdated else frozenset()
     for copy in outdated:
-        if copy.is_symlink() or not copy.is_file() or _git_blob(copy.read_bytes()) not in known:
+        if copy.is_symlink() or not copy.is_file() or _git_blob(copy.read_bytes()) not in committed:
             raise ForeignFileError(
                 f"{relative(copy)}: expected a copy of dvc.yaml, as it is or as an earlier commit has it, found another content, "
                 "a link or a folder; nothing was changed; move it elsewhere, or delete it if you don't need it, and try again"
@@ -80,7 +80,7 @@ def write_copies() -> list[Path]:
 
 
 def _copies() -> list[Path]:
-    """Returns the copies of the profiles, also those that are links or folders; a folder without a profile is somebody else's."""
+    """Returns the copies of the profiles, including links and folders in their place. Folders without a profile are ignored."""
     copies = [paths.PARAMS / file.stem / "dvc.yaml" for file in sorted(paths.PARAMS.glob("*.yaml"))]
     return [copy for copy in copies if copy.is_symlink() or copy.exists()]
 

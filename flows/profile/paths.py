@@ -135,5 +135,5 @@ def profile_names() -> list[str]:
 
 
 def relative(path: Path) -> str:
-    """Returns the path for a message: relative to the project if it is inside of the project, else as it is."""
+    """Returns the path for a message: relative to the project if it is inside of the project, else unchanged."""
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

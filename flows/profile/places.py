@@ -55,13 +55,13 @@ def require_room(new: Paths, dataset: Path) -> None:
 
 def outputs(profiles: Iterable[str]) -> list[Path]:
     """Returns the folders that commands write for these profiles, and the folders that all profiles share."""
-    own = [output for profile in sorted(profiles) for output in Paths(profile).outputs]
+    profile_outputs = [output for profile in sorted(profiles) for output in Paths(profile).outputs]
     shared = dict.fromkeys((paths.STATE, paths.SHARED, paths.ROOT / ".dvc", paths.MAIN / ".dvc"))
-    return [*own, *shared]
+    return [*profile_outputs, *shared]
 
 
 def known_profiles() -> set[str]:
-    """Returns the names of all profiles of the project, also of those of which only the file or only the folder exists."""
+    """Returns the names of all profiles of the project, including those that lack either the file or the folder."""
     return set(paths.profile_names()) | {path.parent.name for path in paths.PARAMS.glob("*/dvc.yaml")}
 
 
@@ -118,13 +118,13 @@ def _named_profile(file: Path) -> str:
 def _relation(dataset: Path, output: Path) -> str | None:
     """Returns how a dataset lies relative to an output: 'inside', 'the same as' or 'a parent of'; None if they lie apart."""
     relation = None
-    for one in _forms(dataset):
-        for other in _forms(output):
-            if one == other:
+    for dataset_parts in _forms(dataset):
+        for output_parts in _forms(output):
+            if dataset_parts == output_parts:
                 return "the same as"
-            if one[: len(other)] == other:
+            if dataset_parts[: len(output_parts)] == output_parts:
                 relation = "inside"
-            elif other[: len(one)] == one:
+            elif output_parts[: len(dataset_parts)] == dataset_parts:
                 relation = "a parent of"
     return relation
 

@@ -33,8 +33,8 @@ class ResourcesConfig:
 
     def __post_init__(self) -> None:
         gpus = self.gpus
-        good = gpus is None or (len(set(gpus)) == len(gpus) > 0 and min(gpus) >= 0)
-        require(good, "gpus", "different numbers from 0 on, or null", gpus)
+        valid = gpus is None or (len(set(gpus)) == len(gpus) > 0 and min(gpus) >= 0)
+        require(valid, "gpus", "different numbers from 0 on, or null", gpus)
         require(
             self.processes == "auto" or (type(self.processes) is int and self.processes >= 1),
             "processes",

@@ -68,7 +68,7 @@ class Profile:
         return "panoptic" if "panoptic" in kind_of(self.detector.kind).capabilities else "instances"
 
     def flat(self, *sections: str) -> dict[str, Any]:
-        """Returns the parameters of these sections as `section.key: value`, for MLflow."""
+        """Returns the parameters of these sections for MLflow, as a flat mapping `section.key` -> value."""
         configs = {section: getattr(self, section) for section in sections}
         return flatten({section: None if config is None else as_dict(config) for section, config in configs.items()})
 
@@ -133,9 +133,9 @@ def overridden(content: dict[str, Any], overrides: Mapping[str, Any], where: str
     for key, value in overrides.items():
         require(key.split(".")[0] in VARIED, where, f"keys of {', '.join(VARIED)}", key)
         require(not key.endswith(".seed"), where, "seeds in the study's `seeds`", key)
-        known = [other for other in _keys(content) if other.split(".")[0] in VARIED]
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
+        known_keys = [candidate for candidate in _keys(content) if candidate.split(".")[0] in VARIED]
+        if key not in known_keys:
+            near = difflib.get_close_matches(key, known_keys, n=1)
             raise ConfigError(f"{where}: {key}: unknown key{f'; did you mean {near[0]!r}?' if near else ''}")
         *path, last = key.split(".")
         section = content
@@ -174,10 +174,10 @@ def load(profile: str) -> Profile:
     Raises ConfigError, which names the file and the key, if a file is missing or is not YAML, if a key is unknown, missing or
     invalid, or if the dataset that the profile names lies among the results of a profile.
     """
-    known = profile_names()
-    if profile not in known:
-        near = difflib.get_close_matches(profile, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known profiles: {', '.join(known)}"
+    known_profiles = profile_names()
+    if profile not in known_profiles:
+        near = difflib.get_close_matches(profile, known_profiles, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known profiles: {', '.join(known_profiles)}"
         raise ConfigError(f"profile {profile!r}: there is no {relative(PARAMS)}/{profile}.yaml; {hint}")
     settings = read(Paths(profile).params)
     if settings.data.folder is not None:

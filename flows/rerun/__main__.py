@@ -1,4 +1,4 @@
-"""The command that repeats a recorded run and compares the results: `python -m flows.rerun RUN_ID`"""
+"""This command repeats a recorded run and compares the results: `python -m flows.rerun RUN_ID`"""
 
 from flows.runtime import arguments as command_line
 

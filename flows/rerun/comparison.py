@@ -10,7 +10,7 @@ from flows.tracking.reader import RecordedRun
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """The result of a comparison.
 
     values, files: the numbers of values and files that were compared. differences: a line for each of them that is not the same.
@@ -26,7 +26,7 @@ class Comparison:
         return self.values + self.files > 0 and not self.differences
 
 
-def bit_for_bit(before: RecordedRun, after: RecordedRun) -> Comparison:
+def bit_for_bit(before: RecordedRun, after: RecordedRun) -> RunComparison:
     """Compares every metric at every step that the first run recorded, and every result file; all of them must be equal."""
     values = {(name, step): value for name, steps in before.metrics.items() for step, value in steps.items()}
     differences = []
@@ -34,17 +34,17 @@ def bit_for_bit(before: RecordedRun, after: RecordedRun) -> Comparison:
         repeat = after.metrics.get(name, {}).get(step)
         if not _equal(value, repeat):
             differences.append(f"{name} at step {step}: the run has {value!r}, its repetition {_value_text(repeat)}")
-    return Comparison(len(values), len(before.results), (*differences, *_files(before.results, after.results)))
+    return RunComparison(len(values), len(before.results), (*differences, *_files(before.results, after.results)))
 
 
-def within(before: RecordedRun, after: RecordedRun, tolerance: float) -> Comparison:
+def within(before: RecordedRun, after: RecordedRun, tolerance: float) -> RunComparison:
     """Compares the last value of each metric, which may differ by `tolerance`, relative for values above 1; files may differ."""
     differences = []
     for name, steps in before.metrics.items():
         value, repeat = steps[max(steps)], after.metrics.get(name, {}).get(max(steps))
         if not _equal(value, repeat) and not (repeat is not None and abs(repeat - value) <= tolerance * max(1.0, abs(value))):
             differences.append(f"{name}: the run has {value:.4g}, its repetition {_value_text(repeat)}")
-    return Comparison(len(before.metrics), 0, tuple(differences))
+    return RunComparison(len(before.metrics), 0, tuple(differences))
 
 
 def _equal(value: float, repeat: float | None) -> bool:

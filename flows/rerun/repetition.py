@@ -16,7 +16,7 @@ from pathlib import Path
 from detr_core.wording import counted
 from flows.profile.paths import Paths, relative
 from flows.rerun import comparison, worktree
-from flows.rerun.comparison import Comparison
+from flows.rerun.comparison import RunComparison
 from flows.rerun.worktree import RerunError
 from flows.runtime import arguments as command_line
 from flows.runtime import launch, stage_runner
@@ -54,9 +54,9 @@ def rerun(run_id: str, tolerance: float = TOLERANCE, keep: bool = False) -> bool
     after = reader.recorded(_carried_out(run, tree))
     gpus = int(run.tags.get("machine.gpus", 0)) + int(after.tags.get("machine.gpus", 0))
     result = comparison.within(run, after, tolerance) if gpus else comparison.bit_for_bit(run, after)
-    how = f"within {tolerance:g}" if gpus else "bit for bit"
-    _say(result, how)
-    reader.tag(run_id, "rerun", f"{'the same' if result.same else 'different'}, {how}: run {after.run_id}")
+    condition = f"within {tolerance:g}" if gpus else "bit for bit"
+    _print_result(result, condition)
+    reader.tag(run_id, "rerun", f"{'the same' if result.same else 'different'}, {condition}: run {after.run_id}")
     page = ui_addresses.compare_page([run_id, after.run_id], run.experiment_id)
     print(f"the page that compares both runs in MLflow: {ui_addresses.to_open(page)}")
     if result.same and not keep:
@@ -133,9 +133,9 @@ def _carried_out(run: RecordedRun, tree: Path) -> str:
 
 def _threads(run: RecordedRun) -> dict[str, str]:
     """Returns the variable that sets the run's number of threads, because it decides the order and last bits of sums."""
-    then = run.tags.get("machine.threads")
+    recorded_threads = run.tags.get("machine.threads")
     by_default = str(launch.threads(int(run.tags.get("machine.processes", 1))))
-    return {} if then is None or then == by_default else {"OMP_NUM_THREADS": then}
+    return {} if recorded_threads is None or recorded_threads == by_default else {"OMP_NUM_THREADS": recorded_threads}
 
 
 def _run(command: list[str], folder: Path, environment: dict[str, str]) -> int:
@@ -144,14 +144,14 @@ def _run(command: list[str], folder: Path, environment: dict[str, str]) -> int:
         return process.wait()
 
 
-def _say(result: Comparison, how: str) -> None:
+def _print_result(result: RunComparison, condition: str) -> None:
     compared = " and ".join([counted(result.values, "value"), *([counted(result.files, "file")] if result.files else [])])
     if not result.values + result.files:
         print("there is nothing to compare: the run recorded neither metrics nor digests of its results")
     elif result.same:
-        print(f"the results are the same, {how}: {compared}")
+        print(f"the results are the same, {condition}: {compared}")
     else:
-        print(f"the results are not the same, {how}: {len(result.differences)} of {compared} differ")
+        print(f"the results are not the same, {condition}: {len(result.differences)} of {compared} differ")
         for line in result.differences[:SHOWN]:
             print(f"  {line}")
         if len(result.differences) > SHOWN:

@@ -64,12 +64,12 @@ def remove(tree: Path) -> None:
 
 
 def other_packages(tree: Path) -> list[str]:
-    """Lists the packages whose version in the tree's requirements.lock is not this checkout's: 'torch 2.14 (here 2.15)'."""
-    then, now = (_versions(folder / LOCK) for folder in (tree, MAIN))
+    """Lists the packages whose version in the tree's requirements.lock differs from this checkout's: 'torch 2.14 (here 2.15)'."""
+    recorded, present = (_versions(folder / LOCK) for folder in (tree, MAIN))
     return [
-        f"{name} {then.get(name, 'not there')} (here {now.get(name, 'not there')})"
-        for name in sorted(then.keys() | now.keys())
-        if then.get(name) != now.get(name)
+        f"{name} {recorded.get(name, 'not there')} (here {present.get(name, 'not there')})"
+        for name in sorted(recorded.keys() | present.keys())
+        if recorded.get(name) != present.get(name)
     ]
 
 
@@ -82,8 +82,8 @@ def _code(run: RecordedRun, tree: Path) -> None:
             f"run {run.run_id}: commit {commit} is not in this clone; `git fetch` it from the repository that it was pushed to"
         )
     if run.tags.get("git.dirty") == "true" and run.patch is None:
-        why = run.tags.get(snapshot.NO_PATCH, "an earlier version of the project recorded the run, and did not keep changes")
-        raise RerunError(f"run {run.run_id}: its code was not committed and its changes were not kept: {why}")
+        reason = run.tags.get(snapshot.NO_PATCH, "an earlier version of the project recorded the run, and did not keep changes")
+        raise RerunError(f"run {run.run_id}: its code was not committed and its changes were not kept: {reason}")
     # Hooks are switched off, because dvc's hook would check out the data that the commit's dvc.lock names.
     _require(*_git(MAIN, "-c", "core.hooksPath=/dev/null", "worktree", "add", "--quiet", "--detach", str(tree), commit))
     if run.patch:
@@ -133,22 +133,23 @@ def _data(run: RecordedRun, tree: Path) -> None:
         for name, digest in digests.items():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             if _missing(cache, digest) and (MAIN / name).is_dir() and lineage.folder_hash(MAIN / name) == digest:
-                shutil.copytree(MAIN / name, tree / name)  # a stage that was started without dvc made it: DVC doesn't know it
+                # a stage that was started without dvc has made the folder, so DVC's cache does not have it
+                shutil.copytree(MAIN / name, tree / name)
                 continue
             try:
                 _pull(repo, digest)
             except DvcException as error:  # there is no remote, or it does not answer
-                why = " ".join(str(error).split("\n")[0].split())
-                raise RerunError(_lacking(run, name, digest, f"it could not be pulled from a remote: {why}")) from None
+                reason = " ".join(str(error).split("\n")[0].split())
+                raise RerunError(_missing_message(run, name, digest, f"it could not be pulled from a remote: {reason}")) from None
             if _missing(cache, digest):
-                why = "the remote lacks files of it, too; run `dvc push` where the files exist"
-                raise RerunError(_lacking(run, name, digest, why))
+                reason = "the remote lacks files of it, too; run `dvc push` where the files exist"
+                raise RerunError(_missing_message(run, name, digest, reason))
             content = load(cache, HashInfo("md5", digest))
             checkout(str(tree / name), cache.fs, content, cache, force=True, state=repo.state, quiet=True)
 
 
-def _lacking(run: RecordedRun, name: str, digest: str, why: str) -> str:
-    return f"run {run.run_id} read {name} with the DVC hash {digest}, but DVC's cache lacks files of it, and {why}"
+def _missing_message(run: RecordedRun, name: str, digest: str, reason: str) -> str:
+    return f"run {run.run_id} read {name} with the DVC hash {digest}, but DVC's cache lacks files of it, and {reason}"
 
 
 def _pull(repo: Any, digest: str) -> None:
@@ -186,6 +187,6 @@ def _git(where: Path, *arguments: str) -> tuple[bool, str]:
     return process.returncode == 0, " ".join(process.stderr.split())
 
 
-def _require(well: bool, reason: str) -> None:
-    if not well:
+def _require(succeeded: bool, reason: str) -> None:
+    if not succeeded:
         raise RerunError(f"git can't make the work tree: {reason}")

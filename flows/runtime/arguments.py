@@ -41,7 +41,7 @@ def check() -> None:
     arguments = parser(spec.name.removeprefix("flows.").removesuffix(".__main__")).parse_args()
     if "profile" not in arguments:
         return
-    from flows.profile.settings import load  # which help does not need
+    from flows.profile.settings import load  # imported only here, because a request for help does not need it
 
     try:
         settings = load(arguments.profile)
@@ -67,7 +67,7 @@ def _checkpoint(parser: argparse.ArgumentParser, required: bool) -> None:
     parser.add_argument(
         "--checkpoint", required=required, help="a checkpoint of this project or a published .pth file: its path, or its address"
     )
-    parser.add_argument("--sha256", help="checksum of the checkpoint's file; required with an address")
+    parser.add_argument("--sha256", help="SHA-256 checksum of the checkpoint's file; required with an address")
     parser.add_argument(
         "--dilation",
         action=argparse.BooleanOptionalAction,
@@ -119,11 +119,11 @@ def _adopt(parser: argparse.ArgumentParser) -> None:
         help="another detector: a variant of `baselines` in the copied profile's studies, such as deformable or faster-rcnn",
     )
     parser.add_argument("--checkpoint", help="the checkpoint to fine-tune: a path, or an address with --sha256")
-    parser.add_argument("--sha256", help="checksum of the checkpoint's file")
+    parser.add_argument("--sha256", help="SHA-256 checksum of the checkpoint's file")
     parser.add_argument(
         "--labels",
         choices=("boxes", "polygons", "keypoints"),
-        help="how to read the rows of YOLO's label files (default: decided from all label files, or an error if it is not clear)",
+        help="how to read the rows of YOLO's label files (default: all label files decide; it is an error if they are ambiguous)",
     )
 
 

@@ -18,8 +18,8 @@ from prefect.plugins import HookContext, register_hook
 @register_hook
 async def setup_environment(*, ctx: HookContext) -> None:
     """Replaces the name in `prefect deployment run NAME` by `FLOW/NAME` where exactly one deployment has that name."""
-    place = bare_name(sys.argv)
-    if place is None or ctx.api_url is None:
+    position = bare_name(sys.argv)
+    if position is None or ctx.api_url is None:
         return
     # These imports take seconds, and no other command needs them.
     import httpx
@@ -29,13 +29,13 @@ async def setup_environment(*, ctx: HookContext) -> None:
 
     from detr_core.redaction import without_credentials
 
-    by_name = DeploymentFilter(name=DeploymentFilterName(any_=[sys.argv[place]]))
+    by_name = DeploymentFilter(name=DeploymentFilterName(any_=[sys.argv[position]]))
     try:
         async with get_client() as client:
             deployments = current(await client.read_deployments(deployment_filter=by_name))
             if len(deployments) == 1:
                 flow = await client.read_flow(deployments[0].flow_id)
-                sys.argv[place] = f"{flow.name}/{deployments[0].name}"
+                sys.argv[position] = f"{flow.name}/{deployments[0].name}"
     except (httpx.HTTPError, PrefectException, RuntimeError):
         # Without this line Prefect would only say that the form of the name is wrong.
         print(f"no Prefect server answers at {without_credentials(ctx.api_url)}; `make serve` starts one", file=sys.stderr)
@@ -48,8 +48,8 @@ def current(deployments: list[Any]) -> list[Any]:
         return deployments
     import yaml
 
-    named = {entry["entrypoint"] for entry in yaml.safe_load(file.read_text(encoding="utf-8"))["deployments"]}
-    return [deployment for deployment in deployments if deployment.entrypoint in named]
+    entrypoints = {entry["entrypoint"] for entry in yaml.safe_load(file.read_text(encoding="utf-8"))["deployments"]}
+    return [deployment for deployment in deployments if deployment.entrypoint in entrypoints]
 
 
 def bare_name(arguments: list[str]) -> int | None:
@@ -59,9 +59,9 @@ def bare_name(arguments: list[str]) -> int | None:
             break
     else:
         return None
-    for place in range(start + 2, len(arguments)):
-        before, argument = arguments[place - 1], arguments[place]
-        value_of_option = before.startswith("-") and "=" not in before and before != "--watch"
+    for position in range(start + 2, len(arguments)):
+        previous, argument = arguments[position - 1], arguments[position]
+        value_of_option = previous.startswith("-") and "=" not in previous and previous != "--watch"
         if not argument.startswith("-") and not value_of_option:
-            return None if "/" in argument else place
+            return None if "/" in argument else position
     return None

@@ -1,7 +1,7 @@
-"""The console command `detr`, whose subcommands are the commands of the project: `detr evaluate` is `python -m flows.evaluate`.
+"""Defines the console command `detr`, whose subcommands are the commands of the project.
 
-A subcommand passes its arguments on to the command's module, which reads them with the definitions of arguments.py. This module
-imports nothing that takes long to import.
+`detr evaluate` does the same as `python -m flows.evaluate`: a subcommand passes its arguments on to the command's module,
+which reads them with the definitions of arguments.py. This module imports nothing that takes long to import.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def main() -> None:
 
 def _run(context: typer.Context) -> None:
     """Runs the module of a command as `python -m` does."""
-    typed = str(context.info_name)
-    command = arguments.ALIASES.get(typed, typed).replace("-", "_")
-    arguments.started_as = f"detr {typed}"
+    name = str(context.info_name)
+    command = arguments.ALIASES.get(name, name).replace("-", "_")
+    arguments.started_as = f"detr {name}"
     sys.argv = [command, *context.args]
     runpy.run_module(f"flows.{command}", run_name="__main__", alter_sys=True)

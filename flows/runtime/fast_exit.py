@@ -11,18 +11,18 @@ import atexit
 import os
 import sys
 
-_well = False
+_succeeded = False
 
 
 def work_is_done() -> None:
     """Makes this process exit quickly with code 0 when it ends. Call it only when nothing can fail any more."""
-    global _well
-    _well = True
+    global _succeeded
+    _succeeded = True
 
 
 @atexit.register
-def _leave() -> None:
-    if _well:
+def _exit() -> None:
+    if _succeeded:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)

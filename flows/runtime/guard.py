@@ -1,4 +1,6 @@
-"""Runs a Python module, and ends every process that it started when the module ends, is stopped, or its starter ends.
+"""Runs a Python module, and then ends every process that the module started.
+
+It does so when the module ends, when the guard is asked to end, and when the process that started the guard ends.
 
 The command is `python -m flows.runtime.guard --parent=PID MODULE ARGUMENT...`. `mlflow ui` and a Prefect worker start processes
 that would live on when `mlflow ui` or the worker is killed, and would keep a port or go on training. The guard starts the module
@@ -39,12 +41,13 @@ def descendants() -> list[psutil.Process]:
     return psutil.Process().children(recursive=True)
 
 
-def end_descendants(patience: float, known: list[psutil.Process] | None = None) -> None:
+def end_descendants(patience: float, others: list[psutil.Process] | None = None) -> None:
     """Ends all descendants and the processes in `known`: with SIGTERM, and after `patience` seconds with SIGKILL."""
-    remaining = {*descendants(), *(known or [])}
+    remaining = {*descendants(), *(others or [])}
     _signal(remaining, signal.SIGTERM)
     _, alive = psutil.wait_procs(remaining, timeout=patience)
-    while alive := [process for process in {*alive, *descendants()} if _is_alive(process)]:  # some start others in the meantime
+    # some processes start others in the meantime
+    while alive := [process for process in {*alive, *descendants()} if _is_alive(process)]:
         _signal(alive, signal.SIGKILL)
         psutil.wait_procs(alive, timeout=1)
 
@@ -56,7 +59,7 @@ def main() -> None:
     parent = parent_of_command_line()
     inherit_orphans()
     child: subprocess.Popen[bytes] | None = None
-    known: list[psutil.Process] = []
+    remaining: list[psutil.Process] = []
     try:
         end_with_parent(parent, signal.SIGTERM)
         child = subprocess.Popen(command_ending_with_parent(*sys.argv[1:]))
@@ -64,13 +67,13 @@ def main() -> None:
     except Stopped:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        known = descendants()
+        remaining = descendants()
         if child is not None:
             child.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(PATIENCE[0])
     finally:
-        end_descendants(PATIENCE[1], known)
+        end_descendants(PATIENCE[1], remaining)
     code = child.returncode if child is not None else None
     sys.exit(143 if code is None else code if code >= 0 else 128 - code)
 

@@ -96,11 +96,11 @@ def run(
         finally:
             ranks.kill()
             _running.discard(ranks)
-    failed = ranks.cause()
-    if failed is not None:
-        reason = failure(failed, processes, relative(log))
-        foreseen = failed.error is not None and failed.error.get("expected", True)
-        raise RankProcessError(reason if foreseen else f"{job['stage']} failed: {reason}")
+    failed_rank = ranks.cause()
+    if failed_rank is not None:
+        reason = failure(failed_rank, processes, relative(log))
+        expected = failed_rank.error is not None and failed_rank.error.get("expected", True)
+        raise RankProcessError(reason if expected else f"{job['stage']} failed: {reason}")
 
 
 def _listen(ranks: Ranks, reporter: Reporter, stream: BinaryIO) -> None:
@@ -114,12 +114,12 @@ def _listen(ranks: Ranks, reporter: Reporter, stream: BinaryIO) -> None:
         elif message["kind"] == "error":
             rank.error = rank.error or message  # later errors of the same process follow from its first error
         else:
-            _tell(message, reporter)
+            _pass_on(message, reporter)
 
 
 def _end_in_order(ranks: Ranks, reporter: Reporter, stream: BinaryIO) -> None:
     """Ends the processes of an interrupted job in order, and reports whether they saved their state."""
-    began = time.monotonic()
+    start = time.monotonic()
     ranks.stop(SECONDS_TO_SAVE)
     with suppress(ExpectedError):  # the reporter may raise the error with which it ends the job
         reporter.message(
@@ -130,7 +130,7 @@ def _end_in_order(ranks: Ranks, reporter: Reporter, stream: BinaryIO) -> None:
     with suppress(ExpectedError):
         if cause is not None and cause.error is not None:
             reporter.message(str(cause.error["text"]))
-        elif time.monotonic() - began >= SECONDS_TO_SAVE:
+        elif time.monotonic() - start >= SECONDS_TO_SAVE:
             reporter.message(
                 f"the processes were ended by force after {SECONDS_TO_SAVE:.0f} s; the steps since the last saved state are lost"
             )
@@ -150,12 +150,12 @@ def _visible(gpus: tuple[int, ...] | None) -> dict[str, str]:
     """Returns the environment variable that restricts a process to these of the GPUs that this process sees."""
     if gpus is None:
         return {}
-    ours = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    names = ours if ours != [""] else [str(gpu) for gpu in range(max(gpus) + 1)]
+    visible_names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    names = visible_names if visible_names != [""] else [str(gpu) for gpu in range(max(gpus) + 1)]
     return {"CUDA_VISIBLE_DEVICES": ",".join(names[gpu] for gpu in gpus)}
 
 
-def _tell(event: dict[str, Any], reporter: Reporter) -> None:
+def _pass_on(event: dict[str, Any], reporter: Reporter) -> None:
     if event["kind"] == "progress":
         reporter.progress(event["done"], event["total"], event["images_per_second"], event["note"])
     elif event["kind"] == "metrics":

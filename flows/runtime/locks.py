@@ -1,4 +1,4 @@
-"""Locks between the commands of one checkout: only one command at a time builds a result, and the others wait for it."""
+"""Provides the locks between the commands of one checkout: only one command at a time builds a result, and others wait."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from detr_core.directories import atomic_directory
 from flows.profile import paths
 
-SECONDS_BEFORE_MESSAGE = 0.5  # by then a process that has just taken the lock has written its number
+SECONDS_BEFORE_MESSAGE = 0.5  # by then a process that has just taken the lock has written its process id
 SECONDS_BETWEEN_MESSAGES = 15.0
 
 
@@ -23,7 +23,8 @@ def exclusive(*results: Path | str, tell: Callable[[str], None]) -> Iterator[Non
 
     results: the folders that are built, or names for results that are no folders. Locks are taken in the order of their names, so
     that two commands never wait for each other. A thread that holds a lock may take it again. The operating system releases the
-    locks of a process that ends, however it ends. tell: called with a message while this one waits for another holder of a lock.
+    locks of a process that ends, however it ends. tell: called with a message while this process waits for another holder of a
+    lock.
     """
     names = {str(_resolved(result)) if isinstance(result, Path) else result: result for result in results}
     with ExitStack() as stack:
@@ -31,7 +32,7 @@ def exclusive(*results: Path | str, tell: Callable[[str], None]) -> Iterator[Non
             lock = _lock(name)
             _acquire(lock, names[name], tell)
             stack.callback(lock.release)
-            # Some versions of filelock empty the file while they wait; then the waiting message leaves the number out.
+            # Some versions of filelock empty the file while they wait; then the waiting message leaves the process id out.
             Path(lock.lock_file).write_text(str(os.getpid()), encoding="ascii")
         yield
 

@@ -35,7 +35,7 @@ def follow_worker() -> None:
 
     parent = os.getppid()
     try:
-        if not _may_have_started_us(psutil.Process(parent).cmdline(), "prefect"):
+        if not _may_have_started_this(psutil.Process(parent).cmdline(), "prefect"):
             os._exit(1)
     except psutil.Error:
         os._exit(1)
@@ -45,7 +45,7 @@ def follow_worker() -> None:
 def _starter() -> int | None:
     """Returns the process id of the dvc that started this stage, perhaps through a shell; None if that dvc has ended.
 
-    It looks at the nearest ancestor that is not part of the stage. After an end of dvc this is another process, such as init.
+    It looks at the nearest ancestor that is not part of the stage. If dvc has ended, this is another process, such as init.
     """
     import psutil
 
@@ -53,12 +53,12 @@ def _starter() -> int | None:
     try:
         while process is not None and "DVC_STAGE" in process.environ():
             process = process.parent()
-        return process.pid if process is not None and _may_have_started_us(process.cmdline(), "dvc") else None
+        return process.pid if process is not None and _may_have_started_this(process.cmdline(), "dvc") else None
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return None
 
 
-def _may_have_started_us(command: list[str], program: str) -> bool:
+def _may_have_started_this(command: list[str], program: str) -> bool:
     """Returns whether a command line is that of `program`, or of a Python program that may use it as a library.
 
     The result is False for init and for this project's own modules, because orphaned processes get them as a new parent.

@@ -34,11 +34,11 @@ def identity(pid: int | None = None) -> str:
     return f"{machine()}-{number}-{_start(number)}"
 
 
-def lives(known: str) -> bool | None:
+def lives(identity_text: str) -> bool | None:
     """Returns whether the process with this identity is alive; None if it is on another machine or the text is no identity."""
-    where, _, rest = known.partition("-")
+    machine_id, _, rest = identity_text.partition("-")
     pid, _, start = rest.partition("-")
-    if where != machine() or not pid.isdigit():
+    if machine_id != machine() or not pid.isdigit():
         return None
     try:
         return _start(int(pid)) == start and psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE

@@ -39,38 +39,38 @@ class Tee:
 class Lines:
     """A Reporter for logs. It prints progress every SECONDS_BETWEEN_LINES, and validation metrics and messages at once."""
 
-    def __init__(self, label: str, say: Callable[[str], None]) -> None:
+    def __init__(self, label: str, write: Callable[[str], None]) -> None:
         self._label = label
-        self._say = say
+        self._print = write
         self._total = self._done = -1
-        self._begun = self._said = (0, 0.0)  # how many were done at the start and at the last line, and the times of both
+        self._start = self._last_line = (0, 0.0)  # each is the number of finished images and the time
 
     def progress(self, done: int, total: int, images_per_second: float, note: str) -> None:
         now = time.monotonic()
         if total != self._total or done < self._done:  # a new pass over images begins
-            self._begun, self._said = (done, now), (done, float("-inf"))
+            self._start, self._last_line = (done, now), (done, float("-inf"))
         self._total, self._done = total, done
-        if now - self._said[1] >= SECONDS_BETWEEN_LINES or done == total != self._said[0]:
-            self._said = (done, now)
-            speed = (done - self._begun[0]) / max(now - self._begun[1], 1e-9)
+        if now - self._last_line[1] >= SECONDS_BETWEEN_LINES or done == total != self._last_line[0]:
+            self._last_line = (done, now)
+            speed = (done - self._start[0]) / max(now - self._start[1], 1e-9)
             time_left = f", {_clock((total - done) / speed)} left" if speed > 0 and done < total else ""
             rate = f", {images_per_second:.0f} images/s" if images_per_second > 0 else ""
-            self._say(f"{self._label}: {done}/{total}{rate}{f', {note}' if note else ''}{time_left}")
+            self._print(f"{self._label}: {done}/{total}{rate}{f', {note}' if note else ''}{time_left}")
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         if metrics := _validation(values):
-            self._say(f"{self._label}: step {step}: {metrics}")
+            self._print(f"{self._label}: step {step}: {metrics}")
 
     def message(self, text: str) -> None:
-        self._say(f"{self._label}: {text}")
+        self._print(f"{self._label}: {text}")
 
 
 class Bar:
     """A Reporter for terminals: one live bar with images/s, a note such as the loss, and the time left."""
 
-    def __init__(self, label: str, display: Progress, say: Callable[[str], None]) -> None:
+    def __init__(self, label: str, display: Progress, write: Callable[[str], None]) -> None:
         self._display = display
-        self._say = say
+        self._print = write
         self._task = display.add_task(label, total=None, rate="", note="")
         self._total = self._done = -1
 
@@ -83,18 +83,18 @@ class Bar:
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         if metrics := _validation(values):
-            self._say(f"step {step}: {metrics}")
+            self._print(f"step {step}: {metrics}")
 
     def message(self, text: str) -> None:
-        self._say(text)
+        self._print(text)
 
 
 @contextmanager
 def reporter(label: str) -> Iterator[Reporter]:
     """Yields the Reporter that shows the progress of the block: a Bar if stdout is a terminal, else Lines."""
-    say = _log()
+    write = _log()
     if not sys.stdout.isatty():
-        yield Lines(label, say)
+        yield Lines(label, write)
         return
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[rate]}", "{task.fields[note]}")
     display = Progress(
@@ -104,7 +104,7 @@ def reporter(label: str) -> Iterator[Reporter]:
         TimeRemainingColumn(),
     )
     with display, _logging_above(display):
-        yield Bar(label, display, say)
+        yield Bar(label, display, write)
 
 
 def _log() -> Callable[[str], None]:

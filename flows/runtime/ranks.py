@@ -28,18 +28,22 @@ POLL = 0.2
 
 @dataclass(eq=False)
 class Rank:
-    """One rank process. lines: the last lines of its log, without events. error: its first 'error' event."""
+    """One rank process.
+
+    lines: the last lines of its log, without events. error: its first 'error' event. was_signalled: whether this project has sent
+    it a signal to end it.
+    """
 
     number: int
     process: subprocess.Popen[str]
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=200))
     error: dict[str, Any] | None = None
-    told_to_end: bool = False
+    was_signalled: bool = False
 
     def killed_by(self) -> signal.Signals | None:
         """Returns the signal that killed the process, if this project did not send it; None if it works or ended otherwise."""
         code = self.process.poll()
-        return signal.Signals(-code) if code is not None and code < 0 and not self.told_to_end else None
+        return signal.Signals(-code) if code is not None and code < 0 and not self.was_signalled else None
 
     def failed(self) -> bool:
         """Returns whether the process has ended with an exit code other than 0."""
@@ -48,7 +52,7 @@ class Rank:
     def end(self, number: signal.Signals) -> None:
         """Sends the process this signal, to end it, if it still works."""
         if self.process.poll() is None:
-            self.told_to_end = True
+            self.was_signalled = True
             self.process.send_signal(number)
 
 
@@ -93,7 +97,7 @@ class Ranks:
         self._lines.put((rank, None))
 
     def lines(self) -> Iterator[tuple[Rank, str]]:
-        """Yields every line that the processes print, until all have ended; ends all once one has failed or `stop` was called."""
+        """Yields every line that the processes print until all have ended. It ends all of them once one has failed."""
         drained_at = float("inf")
         while self._reading > 0 and time.monotonic() < drained_at:
             with suppress(queue.Empty):
@@ -102,12 +106,12 @@ class Ranks:
                     self._reading -= 1
                 else:
                     yield rank, line
-            if self._at_work() == 0 and drained_at == float("inf"):
+            if self._working_count() == 0 and drained_at == float("inf"):
                 drained_at = time.monotonic() + SECONDS_TO_DRAIN
-        while self._at_work() > 0:  # a process that has closed its output may still work
+        while self._working_count() > 0:  # a process that has closed its output may still work
             time.sleep(POLL)
 
-    def _at_work(self) -> int:
+    def _working_count(self) -> int:
         """Returns how many processes still work. It ends processes after a failure, and kills them when their time is over."""
         for rank in self.ranks:
             if rank.failed() and rank not in self._failed:
@@ -161,19 +165,19 @@ def failure(rank: Rank, size: int, log: str) -> str:
     error = rank.error
     if error is not None and error.get("expected", True):
         return str(error["text"])
-    who = f"process {rank.number + 1} of {size} (rank {rank.number})" if size > 1 else "its process"
+    subject = f"process {rank.number + 1} of {size} (rank {rank.number})" if size > 1 else "its process"
     number, code = rank.killed_by(), rank.process.poll()
     if number is signal.SIGKILL:
-        how = f"{who} was killed by signal {int(number)} (SIGKILL), perhaps because the memory ran out"
+        ending = f"{subject} was killed by signal {int(number)} (SIGKILL), perhaps because the memory ran out"
     elif number is not None:
-        how = f"{who} was killed by signal {int(number)} ({number.name})"
-    elif rank.told_to_end:
-        how = f"{who} was ended"
+        ending = f"{subject} was killed by signal {int(number)} ({number.name})"
+    elif rank.was_signalled:
+        ending = f"{subject} was ended"
     else:
-        how = f"{who} ended with exit code {code}"
-    by_signal = number is not None or rank.told_to_end
+        ending = f"{subject} ended with exit code {code}"
+    by_signal = number is not None or rank.was_signalled
     reason = str(error["text"]) if error is not None else "" if by_signal else _last_error(rank.lines)
-    return f"{how}{f': {reason}' if reason else ''}; its log is {log}"
+    return f"{ending}{f': {reason}' if reason else ''}; its log is {log}"
 
 
 def _last_error(lines: Sequence[str]) -> str:

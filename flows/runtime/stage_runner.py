@@ -65,7 +65,7 @@ def run(stage_flow: Flow[Any, Any], profile: str, **parameters: Any) -> None:
         url = ensure_server()
         with temporary_settings(_prefect_settings(url)), tags(*dead_runs.prefect_tags()):
             dead_runs.mark_in_prefect(url)
-            _errors_told_once()
+            _hide_prefect_errors()
             _carry_out(stage_flow, url, {"profile": profile, **parameters})
     work_is_done()
 
@@ -76,8 +76,10 @@ def _prefect_settings(url: str) -> dict[Any, Any]:
     The project's own server ends with its last command, so the pages that Prefect's log names are those of `make serve`. Nothing
     listens to heartbeats there (dead_runs.py finds runs whose process has ended), and their thread delays the end of a command.
     """
-    own = {PREFECT_UI_URL: ui_addresses.OWN_PREFECT, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None} if url == own_address() else {}
-    return {PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: RETRIES, **own}
+    own_server_settings = (
+        {PREFECT_UI_URL: ui_addresses.OWN_PREFECT, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None} if url == own_address() else {}
+    )
+    return {PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: RETRIES, **own_server_settings}
 
 
 def _carry_out(stage_flow: Flow[Any, Any], url: str, parameters: dict[str, Any], tries: int = 2) -> None:
@@ -85,13 +87,13 @@ def _carry_out(stage_flow: Flow[Any, Any], url: str, parameters: dict[str, Any],
 
     If the server ends before the function begins, and a restarted server answers, the flow is tried again.
     """
-    begun = complete = False
+    started = complete = False
     observed, without_server = copy(stage_flow), ExitStack()
 
     @functools.wraps(stage_flow.fn)
     def function(*arguments: Any, **keywords: Any) -> Any:
-        nonlocal begun, complete
-        begun = True
+        nonlocal started, complete
+        started = True
         _take_signals()  # this replaces Prefect's handler, which would end the cleaning up when a second signal comes
         result = stage_flow.fn(*arguments, **keywords)
         complete = True
@@ -105,7 +107,7 @@ def _carry_out(stage_flow: Flow[Any, Any], url: str, parameters: dict[str, Any],
         with without_server:
             observed(**parameters)
     except httpx.HTTPError as error:
-        if not begun and tries > 1 and came_back(url):
+        if not started and tries > 1 and came_back(url):
             _carry_out(stage_flow, url, parameters, tries - 1)
             return
         if not complete and isinstance(error, httpx.TransportError):
@@ -152,7 +154,10 @@ def _line(error: Exception) -> str:
     return f"error: {' '.join(str(error).split())}"
 
 
-def _errors_told_once() -> None:
-    """Hides the error with a traceback that Prefect prints for a failing flow, because `run` prints it; the server gets it."""
+def _hide_prefect_errors() -> None:
+    """Hides the error and traceback that Prefect would print for a failing flow, because `run` prints the error itself.
+
+    The Prefect server still receives them.
+    """
     for handler in logging.getLogger().handlers:
         handler.addFilter(lambda record: not (record.name.startswith("prefect.") and record.levelno >= logging.ERROR))

@@ -23,38 +23,38 @@ class ServerError(ExpectedError, RuntimeError):
 
 
 def wait_until_ready(name: str, ready: Callable[[], bool], pid: int, log: Path) -> None:
-    """Waits until `ready()` is true, and prints a message about that every few seconds. name: the server's name in messages.
+    """Waits until `ready()` is true, and prints a message every few seconds while it waits. name: the server's name in messages.
 
     pid: the server's process. Raises ServerError if that process has ended, makes no progress, or takes longer than LONGEST.
     """
-    began = last_message = moved = time.monotonic()
-    progress = _progress(pid, log)
+    start = last_message = last_progress = time.monotonic()
+    state = _state(pid, log)
     while not ready():
-        now, earlier, progress = time.monotonic(), progress, _progress(pid, log)
-        if progress is None:
+        now, earlier_state, state = time.monotonic(), state, _state(pid, log)
+        if state is None:
             raise ServerError(f"expected {name} to start, found that its process has ended; see its log {relative(log)}")
-        if progress != earlier:
-            moved = now
-        if now - moved > WITHOUT_PROGRESS or now - began > LONGEST:
+        if state != earlier_state:
+            last_progress = now
+        if now - last_progress > WITHOUT_PROGRESS or now - start > LONGEST:
             raise ServerError(
-                f"expected an answer from {name}, found none {now - began:.0f} s after its start; see its log {relative(log)}"
+                f"expected an answer from {name}, found none {now - start:.0f} s after its start; see its log {relative(log)}"
             )
         if now - last_message > SECONDS_BETWEEN_MESSAGES:
             last_message = now
-            print(f"waiting for {name} to start ({now - began:.0f} s so far); its log is {relative(log)}", file=sys.stderr)
+            print(f"waiting for {name} to start ({now - start:.0f} s so far); its log is {relative(log)}", file=sys.stderr)
         time.sleep(0.2)
 
 
-def _progress(pid: int, log: Path) -> tuple[int, float] | None:
+def _state(pid: int, log: Path) -> tuple[int, float] | None:
     """Returns the size of the log and the processor time of the process and its children; None if the process has ended."""
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:
             return None
         seconds = 0.0
-        for one in [process, *process.children(recursive=True)]:
+        for member in [process, *process.children(recursive=True)]:
             with suppress(psutil.NoSuchProcess):
-                seconds += sum(one.cpu_times()[:2])
+                seconds += sum(member.cpu_times()[:2])
     except psutil.NoSuchProcess:
         return None
     return log.stat().st_size if log.exists() else 0, round(seconds, 1)

@@ -29,8 +29,8 @@ def run(
 ) -> dict[str, float]:
     """Trains, writes the results to runs/<profile>/<stage>/, and returns the content of metrics.json.
 
-    An interrupted training continues from its state in .state/. `detr_core.jobs.training.Job` describes init and mask_head.
-    Raises RankProcessError if a rank process fails.
+    An interrupted training continues from its state in .state/. `detr_core.jobs.training.TrainingJob` describes init and
+    mask_head. Raises RankProcessError if a rank process fails.
     """
     result, work = paths.result(stage), paths.unfinished(f"train_{stage}")
     with exclusive(result, tell=reporter.message):

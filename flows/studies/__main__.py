@@ -1,4 +1,4 @@
-"""The command that carries out studies of a profile: `python -m flows.studies [STUDY ...|all] [--profile demo]`"""
+"""This command carries out studies of a profile: `python -m flows.studies [STUDY ...|all] [--profile demo]`"""
 
 from flows.runtime import arguments as command_line
 

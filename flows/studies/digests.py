@@ -13,7 +13,7 @@ from flows.profile import artifacts
 from flows.profile.graphs import depends_on_kind, with_kind
 from flows.profile.paths import ROOT, Paths
 
-STAGES = {"detection": "train_detection", "panoptic": "train_panoptic", "evaluation": "evaluate"}  # folder -> stage
+STAGES = {"detection": "train_detection", "panoptic": "train_panoptic", "evaluation": "evaluate"}  # maps result folders to stages
 
 
 def shared_digest(paths: Paths) -> str:
@@ -27,13 +27,13 @@ def code_digest(stage: str, kind: str | None) -> str:
 
     kind: the kind of detector whose code is included; None for the code that all kinds share.
     """
-    listed = [name for name in _graph()["stages"][stage]["deps"] if "${profile}" not in name]
+    names = [name for name in _graph()["stages"][stage]["deps"] if "${profile}" not in name]
     if kind is None:
-        named = [ROOT / name for name in listed if not depends_on_kind(name)]
+        paths = [ROOT / name for name in names if not depends_on_kind(name)]
     else:
-        named = [ROOT / with_kind(name, kind) for name in listed]
-    found = {file for path in named for file in (path, *path.rglob("*")) if file.is_file() and file.suffix != ".pyc"}
-    return combined_digest([(str(file.relative_to(ROOT)), digest(file)) for file in sorted(found)])
+        paths = [ROOT / with_kind(name, kind) for name in names]
+    files = {file for path in paths for file in (path, *path.rglob("*")) if file.is_file() and file.suffix != ".pyc"}
+    return combined_digest([(str(file.relative_to(ROOT)), digest(file)) for file in sorted(files)])
 
 
 def _graph() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The stage `studies`: it carries out the studies of a profile that only evaluate the trained detector."""
+"""Defines the stage `studies`, which carries out the studies of a profile that only evaluate the trained detector."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flows.runtime import launch
 from flows.runtime.locks import building, exclusive
 from flows.studies.selection import selected
 
-INDEX = "studies.json"  # lists the carried-out studies; with it the folder of a profile without such studies is not empty
+STUDIES_LIST = "studies.json"  # lists the carried-out studies; with it the folder of a profile without such studies is not empty
 
 
 def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]:
@@ -55,38 +55,38 @@ def run_study(study: str, settings: Profile, paths: Paths, results: Path, report
     return metrics
 
 
-def remove_outdated(settings: Profile, paths: Paths, say: Callable[[str], None]) -> None:
+def remove_outdated(settings: Profile, paths: Paths, report: Callable[[str], None]) -> None:
     """Reports the studies that do not support the profile's detector, and removes results of studies that are not carried out.
 
     Such a study is not, or no longer, in the profile, or does not support its detector. Raises ForeignFileError or StageError,
     and removes nothing more, if there is a file that no command wrote.
     """
     for study in unsupported_studies(settings):
-        say(f"study {study}: it is left out, because it does not support detectors of kind {settings.detector.kind!r}")
-    _require_index(paths.evaluating_studies / INDEX)
-    kept = {*selected(settings, paths.profile, []), INDEX}
-    there = sorted(paths.evaluating_studies.iterdir()) if paths.evaluating_studies.is_dir() else []
-    for folder in there:
-        if folder.name not in kept and not folder.name.startswith("."):  # temporary folders start with a dot
-            with exclusive(folder, tell=say):
+        report(f"study {study}: it is left out, because it does not support detectors of kind {settings.detector.kind!r}")
+    _require_list(paths.evaluating_studies / STUDIES_LIST)
+    names_to_keep = {*selected(settings, paths.profile, []), STUDIES_LIST}
+    existing = sorted(paths.evaluating_studies.iterdir()) if paths.evaluating_studies.is_dir() else []
+    for folder in existing:
+        if folder.name not in names_to_keep and not folder.name.startswith("."):  # temporary folders start with a dot
+            with exclusive(folder, tell=report):
                 directories.remove(folder)
-            say(f"{relative(folder)}: removed, because the profile has no such study for its detector")
+            report(f"{relative(folder)}: removed, because the profile has no such study for its detector")
 
 
 def write_list_of_studies(settings: Profile, paths: Paths) -> None:
     """Lists the profile's evaluating studies that support its detector in a file, so that DVC finds a folder with content."""
     paths.evaluating_studies.mkdir(parents=True, exist_ok=True)
-    write_text(paths.evaluating_studies / INDEX, json.dumps(selected(settings, paths.profile, [])) + "\n")
+    write_text(paths.evaluating_studies / STUDIES_LIST, json.dumps(selected(settings, paths.profile, [])) + "\n")
 
 
-def _require_index(file: Path) -> None:
+def _require_list(file: Path) -> None:
     """Raises StageError if `file` exists and was not written by `write_list_of_studies`, because it would be replaced."""
     if not file.exists():
         return
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        own = isinstance(content, list) and all(isinstance(name, str) for name in content)
+        is_list = isinstance(content, list) and all(isinstance(name, str) for name in content)
     except (OSError, ValueError):
-        own = False
-    if not own:
+        is_list = False
+    if not is_list:
         raise artifacts.StageError(f"{relative(file)}: expected a list of studies, found another file; move it elsewhere")

@@ -1,4 +1,4 @@
-"""The Prefect flow `studies`, which carries out studies of a profile and records them in MLflow.
+"""Defines the Prefect flow `studies`, which carries out studies of a profile and records them in MLflow.
 
 Each study has a section in params/<profile>.studies.yaml. `python -m flows.studies [STUDY ...|all] [--profile demo]` carries
 out the named studies. With `all` it carries out every study; without a name, those that only evaluate the trained model. If
@@ -32,21 +32,21 @@ from flows.tracking.prefect_summary import publish
 
 
 def _flow_run_name() -> str:
-    asked = flow_run.parameters.get("study")
-    names = [asked] if isinstance(asked, str) else asked or ["studies"]
+    requested = flow_run.parameters.get("study")
+    names = [requested] if isinstance(requested, str) else requested or ["studies"]
     return f"{', '.join(names)} {flow_run.parameters.get('profile', DEFAULT_PROFILE)}"
 
 
-@flow(name="studies", flow_run_name=_flow_run_name, on_running=[dead_runs.claim])
+@flow(name="studies", flow_run_name=_flow_run_name, on_running=[dead_runs.tag_flow_run])
 def studies(profile: str = DEFAULT_PROFILE, study: str | list[str] | None = None) -> dict[str, float]:
-    """Carries out studies of a profile, one after the other. If one fails, the others are carried out all the same.
+    """Carries out studies of a profile, one after the other. If one fails, the others are still carried out.
 
     study: a name, several names, or `all`; without it, the studies that only evaluate the trained model are carried out.
     """
     settings = load(profile)
-    asked = [study] if isinstance(study, str) else study or []
-    names, paths, logger = selected(settings, profile, asked), Paths(profile), get_run_logger()
-    whole_stage = not asked or ALL in asked
+    requested = [study] if isinstance(study, str) else study or []
+    names, paths, logger = selected(settings, profile, requested), Paths(profile), get_run_logger()
+    whole_stage = not requested or ALL in requested
     if whole_stage:
         evaluating.remove_outdated(settings, paths, logger.info)
     results: dict[str, float] = {}
@@ -65,7 +65,7 @@ def studies(profile: str = DEFAULT_PROFILE, study: str | list[str] | None = None
             results |= {f"{name}/{key}": value for key, value in metrics.items()}
     if whole_stage:
         evaluating.write_list_of_studies(settings, paths)
-    if asked and report.is_behind(paths):
+    if requested and report.is_behind(paths):
         _draw_report(paths)
     if failed and len(names) == 1:
         raise failed[0]
@@ -100,8 +100,8 @@ def _evaluated(name: str, settings: Profile, paths: Paths) -> dict[str, float]:
             links = record_settings(record, EVALUATING[name].settings(folder))
             if not links:
                 record.metrics(metrics, step=0)
-            for what, address in links.items():
-                bar.message(f"{what}: {ui_addresses.to_open(address)}")
+            for title, address in links.items():
+                bar.message(f"{title}: {ui_addresses.to_open(address)}")
         for file in sorted(folder.iterdir()):
             if file.suffix in (".json", ".csv"):
                 record.artifact(file)

@@ -21,7 +21,7 @@ from flows.studies.variants import Variant
 if TYPE_CHECKING:
     from detr_core.evaluate.average_precision import GroundTruth
     from detr_core.studies.claims import Claim
-    from detr_core.studies.comparison import Table
+    from detr_core.studies.comparison import StudyTable
 
 
 def varied(variant: Variant, keys: list[str]) -> dict[str, Any]:
@@ -29,13 +29,13 @@ def varied(variant: Variant, keys: list[str]) -> dict[str, Any]:
 
     A mapping, such as a whole detector, is represented by its `kind`. A key that the variant does not have is null.
     """
-    found = {}
+    values = {}
     for key in keys:
         value: Any = as_dict(variant.settings)
         for part in key.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
-        found[key] = value.get("kind", json.dumps(value)) if isinstance(value, Mapping) else value
-    return found
+        values[key] = value.get("kind", json.dumps(value)) if isinstance(value, Mapping) else value
+    return values
 
 
 def short_names(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,115 +48,124 @@ def write(
     paths: Paths,
     study: str,
     runs: Mapping[str, Variant],
-    made: set[str],
+    finished: set[str],
     failed: Mapping[str, str],
     intervals: bool,
 ) -> Path:
     """Writes the table of a study and returns its file.
 
-    runs: every variant under every seed, by label. made: labels of the finished variants. failed: errors by label. intervals:
+    runs: every variant under every seed, by label. finished: labels of the finished variants. failed: errors by label. intervals:
     whether to compute confidence intervals of the differences from the base, which takes a while.
     """
     from detr_core.evaluate.ground_truth import instances  # torch takes seconds to import
-    from detr_core.studies.comparison import Run, Table, difference, write_table
+    from detr_core.studies.comparison import Run, StudyTable, difference, write_table
 
     config = settings.studies.training[study]
     truth = instances(artifacts.dataset(paths)["val"]) if intervals else None
     made_by = shared_digest(paths)
     rows = []
     for label, variant in runs.items():
-        own = variant.paths(paths.profile)
-        about = (variant.name, variant.seed, variant.overrides, varied(variant, config.varied))
-        if label not in made:
-            rows.append(Run(*about, "failed" if label in failed else "open", failed.get(label)))
+        variant_paths = variant.paths(paths.profile)
+        description = (variant.name, variant.seed, variant.overrides, varied(variant, config.varied))
+        if label not in finished:
+            rows.append(Run(*description, "failed" if label in failed else "open", failed.get(label)))
             continue
-        base = next(each for each in runs.values() if (each.name, each.seed) == (config.base, variant.seed))
-        apart = None
-        if truth is not None and base.label in made and base.label != label:
-            apart = difference(truth, base.paths(paths.profile).evaluation / "bbox.json", own.evaluation / "bbox.json")
-        cost = json.loads((own.runs / "cost" / "cost.json").read_text(encoding="utf-8"))
-        last, validations = _last_validations(own, variant.settings.train_detection.epochs, config.median_of)
-        if config.median_of > 1 and not variants.is_measured_by_present_code(own, variant.settings.detector.kind):
+        base = next(candidate for candidate in runs.values() if (candidate.name, candidate.seed) == (config.base, variant.seed))
+        ap_difference = None
+        if truth is not None and base.label in finished and base.label != label:
+            ap_difference = difference(
+                truth, base.paths(paths.profile).evaluation / "bbox.json", variant_paths.evaluation / "bbox.json"
+            )
+        cost = json.loads((variant_paths.runs / "cost" / "cost.json").read_text(encoding="utf-8"))
+        last, validations = _last_validations(variant_paths, variant.settings.train_detection.epochs, config.median_of)
+        if config.median_of > 1 and not variants.is_measured_by_present_code(variant_paths, variant.settings.detector.kind):
             last, validations = {}, 0  # the metrics of this variant are those of the evaluation, which is up to date
-        metrics = variants.metrics(own) | last
-        rows.append(Run(*about, "finished", None, metrics, _curve(own), cost, apart, validations, made_by))
-    table = Table(study, paths.profile, config.paper, config.base, rows, config.median_of)
+        metrics = variants.metrics(variant_paths) | last
+        rows.append(
+            Run(*description, "finished", None, metrics, _curve(variant_paths), cost, ap_difference, validations, made_by)
+        )
+    table = StudyTable(study, paths.profile, config.paper, config.base, rows, config.median_of)
     if truth is not None:
         table = dataclasses.replace(table, claims=_claims(settings, paths, table, runs, truth))
     return write_table(table, paths.training_studies / study)
 
 
-def _claims(settings: Profile, paths: Paths, table: Table, runs: Mapping[str, Variant], truth: GroundTruth) -> list[Claim]:
+def _claims(settings: Profile, paths: Paths, table: StudyTable, runs: Mapping[str, Variant], truth: GroundTruth) -> list[Claim]:
     """Returns the verdicts on the claims of a study, with what the profile's other studies say about the effect of a seed."""
     from detr_core.studies.comparison import read_table
     from detr_core.studies.training_claims import decide_claims, known_seed_spreads
 
     config = settings.studies.training[table.study]
-    others = [read_table(file) for file in paths.training_studies.glob("*/study.json") if file.parent.name != table.study]
-    made = {(variant.name, variant.seed): variant.paths(paths.profile).evaluation / "bbox.json" for variant in runs.values()}
+    other_tables = [read_table(file) for file in paths.training_studies.glob("*/study.json") if file.parent.name != table.study]
+    result_files = {
+        (variant.name, variant.seed): variant.paths(paths.profile).evaluation / "bbox.json" for variant in runs.values()
+    }
     return decide_claims(
         config.claims,
         table,
         list(config.overrides()),
-        lambda run: made[run.variant, run.seed],
+        lambda run: result_files[run.variant, run.seed],
         truth,
-        known_seed_spreads([table, *others]),
+        known_seed_spreads([table, *other_tables]),
     )
 
 
-def _last_validations(own: Paths, epochs: int, median_of: int) -> tuple[dict[str, float], int]:
+def _last_validations(variant_paths: Paths, epochs: int, median_of: int) -> tuple[dict[str, float], int]:
     """Returns the medians of the metrics over the validations of the last epochs, and the number of these validations.
 
     The medians are empty if `median_of` is 1, or if none of the last `median_of` epochs was validated.
     """
     if median_of == 1:
         return {}, 1
-    last = [record for record in _history(own) if "val/AP" in record and record["epoch"] > epochs - median_of]
+    last = [record for record in _history(variant_paths) if "val/AP" in record and record["epoch"] > epochs - median_of]
     names = [name for record in last[-1:] for name in record if name.startswith("val/")]
     return {name: statistics.median(record[name] for record in last) for name in names}, len(last)
 
 
 def is_complete(table: Path, runs: Mapping[str, Variant], config: TrainingStudyConfig) -> bool:
-    """Returns whether the table exists, has exactly these runs, all finished and with their differences from the base, and
-    decides the claims of the study's present configuration."""
+    """Returns whether the table is complete.
+
+    A complete table exists, has exactly these runs, which are all finished and have their differences from the base, and decides
+    the claims of the study's present configuration.
+    """
     if not table.is_file():
         return False
     from detr_core.studies.comparison import read_table
 
     content = read_table(table)
-    there = [(run.variant, run.seed, run.status, run.difference is not None) for run in content.runs]
-    decided = (content.base, content.median_of, [claim.text for claim in content.claims])
-    expected = (config.base, config.median_of, [claim.text for claim in config.claims])
-    complete = [(run.name, run.seed, "finished", run.name != content.base) for run in runs.values()]
-    return there == complete and decided == expected
+    actual = [(run.variant, run.seed, run.status, run.difference is not None) for run in content.runs]
+    actual_claims = (content.base, content.median_of, [claim.text for claim in content.claims])
+    expected_claims = (config.base, config.median_of, [claim.text for claim in config.claims])
+    expected = [(run.name, run.seed, "finished", run.name != content.base) for run in runs.values()]
+    return actual == expected and actual_claims == expected_claims
 
 
 def key_metrics(table: Path) -> dict[str, float]:
     """Returns val/PQ, or val/AP if there is no PQ, of each finished run of a table."""
     from detr_core.studies.comparison import read_table
 
-    found = {}
+    metrics = {}
     for run in read_table(table).runs:
         if run.metrics is not None:
             name = "val/PQ" if "val/PQ" in run.metrics else "val/AP"
-            found[f"{run.variant}-seed{run.seed}/{name}"] = run.metrics[name]
-    return found
+            metrics[f"{run.variant}-seed{run.seed}/{name}"] = run.metrics[name]
+    return metrics
 
 
-def cost_metrics(own: Paths) -> dict[str, float]:
+def cost_metrics(variant_paths: Paths) -> dict[str, float]:
     """Returns the costs of a finished variant: 'cost/parameters' (millions), 'cost/gflops', 'cost/images_per_second'."""
-    content = json.loads((own.runs / "cost" / "cost.json").read_text(encoding="utf-8"))
+    content = json.loads((variant_paths.runs / "cost" / "cost.json").read_text(encoding="utf-8"))
     return {f"cost/{name}": value for name, value in content.items() if name not in ("machine", "size")}
 
 
-def last_step(own: Paths) -> int:
+def last_step(variant_paths: Paths) -> int:
     """Returns the optimiser step after which a finished variant's detector was evaluated."""
-    return int(_history(own)[-1]["step"])
+    return int(_history(variant_paths)[-1]["step"])
 
 
-def _curve(own: Paths) -> list[tuple[float, float]]:
-    return [(record["epoch"], record["val/AP"]) for record in _history(own) if "val/AP" in record]
+def _curve(variant_paths: Paths) -> list[tuple[float, float]]:
+    return [(record["epoch"], record["val/AP"]) for record in _history(variant_paths) if "val/AP" in record]
 
 
-def _history(own: Paths) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (own.detection / "history.jsonl").read_text(encoding="utf-8").splitlines()]
+def _history(variant_paths: Paths) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (variant_paths.detection / "history.jsonl").read_text(encoding="utf-8").splitlines()]

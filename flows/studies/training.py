@@ -71,14 +71,14 @@ class Study:
             return variants.run(variant, self.paths, self.digests[label], listeners, run_id)
 
     def stop(self) -> None:
-        """Ends the variants that are at work; no further variant begins."""
+        """Ends the variants that are running; no further variant begins."""
         self._stopped.set()
         launch.stop_all()
 
     def write(self, intervals: bool) -> dict[str, float]:
         """Writes study.json and study.csv with the finished variants; returns val/AP (or val/PQ) by variant and seed."""
-        made = {label for label in self.variants if self.is_up_to_date(label)}
-        file = results.write(self.settings, self.paths, self.name, self.variants, made, self.failed, intervals)
+        finished = {label for label in self.variants if self.is_up_to_date(label)}
+        file = results.write(self.settings, self.paths, self.name, self.variants, finished, self.failed, intervals)
         return results.key_metrics(file)
 
     @contextmanager
@@ -130,13 +130,13 @@ def study(name: str, profile: str) -> dict[str, float]:
     settings, paths = load(profile), Paths(profile)
     work, logger = Study(name, settings, paths), get_run_logger()
     table = paths.training_studies / name / "study.json"
-    open_ones = [label for label in work.variants if not work.is_up_to_date(label)]
-    if not open_ones and results.is_complete(table, work.variants, work.config):
+    unfinished = [label for label in work.variants if not work.is_up_to_date(label)]
+    if not unfinished and results.is_complete(table, work.variants, work.config):
         logger.info(
             "%s: all %d variants are up to date, and nothing is done; the table is %s", name, len(work.variants), relative(table)
         )
         return results.key_metrics(table)
-    logger.info("%s: %d of %d variants are to be trained or evaluated", name, len(open_ones), len(work.variants))
+    logger.info("%s: %d of %d variants are to be trained or evaluated", name, len(unfinished), len(work.variants))
     params = settings.flat("data", *VARIED, "resources")
     # Mappings are recorded as one value, because a variant's name may hold characters that MLflow forbids in a parameter's name.
     params |= {f"studies.{name}.{key}": value for key, value in as_dict(work.config).items()}
@@ -169,25 +169,29 @@ def _make_all(work: Study, record: recorder.RunRecorder) -> dict[str, str]:
     children: dict[str, str] = {}
 
     def variant(label: str) -> None:
-        about, keys = work.variants[label], results.varied(work.variants[label], work.config.varied)
-        params = about.settings.flat(*VARIED) | results.short_names(keys) | {"variant": about.name, "seed": about.seed}
+        variant_of_label, keys = work.variants[label], results.varied(work.variants[label], work.config.varied)
+        params = (
+            variant_of_label.settings.flat(*VARIED)
+            | results.short_names(keys)
+            | {"variant": variant_of_label.name, "seed": variant_of_label.seed}
+        )
         with record.child(f"{work.name} {label}", params) as child:
             children[label] = child.run_id
             child.tag("study", work.name)
             metrics = work.make(label, Tee(Lines(label, get_run_logger().info), child), child.run_id)
-            own = about.paths(work.paths.profile)
-            for name, run_id in variants.makers(own, work.digests[label]).items():
+            variant_paths = variant_of_label.paths(work.paths.profile)
+            for name, run_id in variants.makers(variant_paths, work.digests[label]).items():
                 if run_id != child.run_id:
                     child.tag(f"reused.{name}", run_id)
-            child.metrics(metrics | results.cost_metrics(own), step=results.last_step(own))
+            child.metrics(metrics | results.cost_metrics(variant_paths), step=results.last_step(variant_paths))
 
-    once_more = task(retries=TRIES - 1, cache_policy=NO_CACHE)(variant)  # digests, not Prefect, show what is up to date
+    retried_task = task(retries=TRIES - 1, cache_policy=NO_CACHE)(variant)  # digests, not Prefect, show what is up to date
     try:
         futures = {}
         for label in work.variants:
             name = f"{work.name} {label}"
-            named = once_more.with_options(name=name, task_run_name=f"{name} {work.paths.profile}")
-            futures[named.submit(label)] = label
+            variant_task = retried_task.with_options(name=name, task_run_name=f"{name} {work.paths.profile}")
+            futures[variant_task.submit(label)] = label
         for future in as_completed(list(futures)):
             label, outcome = futures[future], future.result(raise_on_failure=False)
             if isinstance(outcome, BaseException):

@@ -60,14 +60,14 @@ class Variant:
 def variants_of(study: str, settings: Profile) -> list[Variant]:
     """Returns the variants of a training study of this profile, each under each seed."""
     config = settings.studies.training[study]
-    whole, overrides = variants(settings, study), config.overrides()
+    profiles, overrides = variants(settings, study), config.overrides()
 
     def trains_head(profile: Profile) -> bool:
         return config.trains_masks and profile.train_panoptic is not None
 
     return [
-        Variant(study, name, seed, config.set | overrides[name], _seeded(whole[name], seed), trains_head(whole[name]))
-        for name in whole
+        Variant(study, name, seed, config.set | overrides[name], _seeded(profiles[name], seed), trains_head(profiles[name]))
+        for name in profiles
         for seed in config.seeds
     ]
 
@@ -80,20 +80,20 @@ def build_digests(variant: Variant, paths: Paths) -> dict[str, str]:
     settings, digests = variant.settings, {}
     masks = settings.train_panoptic
     inits = {"detection": settings.train_detection.init, "panoptic": masks and masks.init}
-    before = combined_digest(
+    previous = combined_digest(
         [digest(file) for split in artifacts.dataset(paths).values() for file in (split.instances, split.panoptic) if file],
         as_dict(settings.detector),
     )
     for folder, stage in STAGES.items():
         if folder != "panoptic" or variant.trains_mask_head:
             init = inits.get(folder)
-            given = init and ROOT.joinpath(init.checkpoint).is_file() and digest(ROOT / init.checkpoint)
-            before = digests[folder] = combined_digest(
-                before, given, as_dict(getattr(settings, stage)), code_digest(stage, settings.detector.kind)
+            init_digest = init and ROOT.joinpath(init.checkpoint).is_file() and digest(ROOT / init.checkpoint)
+            previous = digests[folder] = combined_digest(
+                previous, init_digest, as_dict(getattr(settings, stage)), code_digest(stage, settings.detector.kind)
             )
     code = code_digest("studies", settings.detector.kind)
-    measured = {study: combined_digest(before, as_dict(config), code) for study, config in settings.studies.evaluating.items()}
-    return digests | {"cost": combined_digest(before, code)} | measured
+    measured = {study: combined_digest(previous, as_dict(config), code) for study, config in settings.studies.evaluating.items()}
+    return digests | {"cost": combined_digest(previous, code)} | measured
 
 
 def is_up_to_date(variant: Variant, paths: Paths, digests: dict[str, str]) -> bool:
@@ -102,7 +102,7 @@ def is_up_to_date(variant: Variant, paths: Paths, digests: dict[str, str]) -> bo
     paths: the paths of the profile.
     """
     folder = variant.paths(paths.profile).runs
-    return all(_is_of(folder / name, digest) for name, digest in digests.items())
+    return all(_has_digest(folder / name, digest) for name, digest in digests.items())
 
 
 def run(variant: Variant, paths: Paths, digests: dict[str, str], reporter: Reporter, run_id: str) -> dict[str, float]:
@@ -113,7 +113,7 @@ def run(variant: Variant, paths: Paths, digests: dict[str, str], reporter: Repor
     result with the same digest, it is copied. Where training and evaluation have a metric of the same name, the evaluation's
     value is returned. Raises the errors of the stages.
     """
-    own = variant.paths(paths.profile)
+    variant_paths = variant.paths(paths.profile)
     work: dict[str, Callable[[Profile, Paths, Reporter], dict[str, float]]] = {
         "detection": train_detection.run,
         "panoptic": train_panoptic.run,
@@ -122,76 +122,80 @@ def run(variant: Variant, paths: Paths, digests: dict[str, str], reporter: Repor
     }
     for study in variant.settings.studies.evaluating:
         work[study] = partial(_measure, study)
-    with exclusive(own.runs, tell=reporter.message):
+    with exclusive(variant_paths.runs, tell=reporter.message):
         if "panoptic" not in digests:
-            directories.remove(own.panoptic)  # a mask head of an earlier version of the study would be evaluated
+            directories.remove(variant_paths.panoptic)  # a mask head of an earlier version of the study would be evaluated
         for name, digest in digests.items():
             with exclusive(digest, tell=reporter.message):
-                if not _is_there(own.runs / name, digest, reporter):
+                if not _is_there(variant_paths.runs / name, digest, reporter):
                     with nullcontext() if name in ("detection", "panoptic") else _evaluating:
-                        work[name](variant.settings, own, reporter)
+                        work[name](variant.settings, variant_paths, reporter)
                     # The validations during a training are measured by code on which the training does not depend.
                     measured_by = code_digest("evaluate", variant.settings.detector.kind)
                     note = {"build_digest": digest, "mlflow_run": run_id, "measured_by": measured_by}
-                    write_text(_note(own.runs / name), json.dumps(note) + "\n")
-        return metrics(own)
+                    write_text(_note(variant_paths.runs / name), json.dumps(note) + "\n")
+        return metrics(variant_paths)
 
 
-def makers(own: Paths, names: Iterable[str]) -> dict[str, str]:
+def makers(variant_paths: Paths, names: Iterable[str]) -> dict[str, str]:
     """Returns the MLflow runs that made these result folders of a finished variant, from the JSON files beside the folders."""
-    notes = {name: json.loads(_note(own.runs / name).read_text(encoding="utf-8")) for name in names}
+    notes = {name: json.loads(_note(variant_paths.runs / name).read_text(encoding="utf-8")) for name in names}
     return {name: note["mlflow_run"] for name, note in notes.items() if "mlflow_run" in note}
 
 
-def is_measured_by_present_code(own: Paths, kind: str) -> bool:
+def is_measured_by_present_code(variant_paths: Paths, kind: str) -> bool:
     """Returns whether the validations of a variant's training were measured by the present code of the evaluation.
 
     kind: the kind of its detector.
     """
-    note = json.loads(_note(own.detection).read_text(encoding="utf-8"))
+    note = json.loads(_note(variant_paths.detection).read_text(encoding="utf-8"))
     return bool(note.get("measured_by") == code_digest("evaluate", kind))
 
 
-def metrics(own: Paths) -> dict[str, float]:
+def metrics(variant_paths: Paths) -> dict[str, float]:
     """Returns the metrics of a finished variant's stages; if two stages have a metric of the same name, the later stage's."""
-    found: dict[str, float] = {}
-    for folder in (own.detection, own.panoptic, own.evaluation):
+    merged: dict[str, float] = {}
+    for folder in (variant_paths.detection, variant_paths.panoptic, variant_paths.evaluation):
         if (folder / "metrics.json").is_file():
-            found |= json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    return found
+            merged |= json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return merged
 
 
 def _is_there(folder: Path, digest: str, reporter: Reporter) -> bool:
     """Returns whether a result folder with this digest exists, after copying it from another variant if only that has it."""
-    if _is_of(folder, digest):
+    if _has_digest(folder, digest):
         reporter.message(f"{folder.name}: the result is up to date; settings, data and code are unchanged")
         return True
     _note(folder).unlink(missing_ok=True)
     studies = folder.parents[2]  # the folder of all training studies
-    like = sorted(other for other in studies.glob(f"*/*/{folder.name}") if _is_of(other, digest))
-    if like:
-        reporter.message(f"{folder.name}: copying the result of {like[0].parent.relative_to(studies)}, which has the same inputs")
+    equal_results = sorted(candidate for candidate in studies.glob(f"*/*/{folder.name}") if _has_digest(candidate, digest))
+    if equal_results:
+        reporter.message(
+            f"{folder.name}: copying the result of {equal_results[0].parent.relative_to(studies)}, which has the same inputs"
+        )
         with building(folder, reporter.message) as copy:
-            shutil.copytree(like[0], copy, dirs_exist_ok=True)
-        write_text(_note(folder), _note(like[0]).read_text(encoding="utf-8"))
-    return bool(like)
+            shutil.copytree(equal_results[0], copy, dirs_exist_ok=True)
+        write_text(_note(folder), _note(equal_results[0]).read_text(encoding="utf-8"))
+    return bool(equal_results)
 
 
-def _measure(study: str, settings: Profile, own: Paths, reporter: Reporter) -> dict[str, float]:
-    return evaluating.run_study(study, settings, own, own.runs / study, reporter)
+def _measure(study: str, settings: Profile, variant_paths: Paths, reporter: Reporter) -> dict[str, float]:
+    return evaluating.run_study(study, settings, variant_paths, variant_paths.runs / study, reporter)
 
 
-def _measure_cost(settings: Profile, own: Paths, reporter: Reporter) -> dict[str, float]:
+def _measure_cost(settings: Profile, variant_paths: Paths, reporter: Reporter) -> dict[str, float]:
     from detr_core.data.coco_dataset import CocoDataset  # torch takes seconds to import
     from detr_core.data.transforms import evaluation_transform
     from detr_core.studies.cost import cost
 
-    split, device = artifacts.dataset(own)["val"], artifacts.device(settings.resources.gpus)
+    split, device = artifacts.dataset(variant_paths)["val"], artifacts.device(settings.resources.gpus)
     transform = evaluation_transform(settings.evaluate.resize)
     dataset = CocoDataset(split, targets(split), masks=False, transform=transform, seed=0)
-    found = cost(artifacts.checkpoint(artifacts.whole_model(own), own.profile, device).model, dataset, device)
-    with building(own.runs / "cost", reporter.message) as folder:
-        (folder / "cost.json").write_text(json.dumps(dataclasses.asdict(found), indent=1), encoding="utf-8")
+    result = cost(
+        artifacts.checkpoint(artifacts.whole_model(variant_paths), variant_paths.profile, device).model, dataset, device
+    )
+    with building(variant_paths.runs / "cost", reporter.message) as folder:
+        (folder / "cost.json").write_text(json.dumps(dataclasses.asdict(result), indent=1), encoding="utf-8")
     return {}
 
 
@@ -208,6 +212,6 @@ def _note(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.json")
 
 
-def _is_of(folder: Path, digest: str) -> bool:
+def _has_digest(folder: Path, digest: str) -> bool:
     note = _note(folder)
     return folder.is_dir() and note.is_file() and json.loads(note.read_text(encoding="utf-8"))["build_digest"] == digest

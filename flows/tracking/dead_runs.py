@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def mark_in_mlflow(client: Any) -> None:
-    """Marks the running runs of this machine whose process has ended as KILLED. client: an MlflowClient. Errors are MLflow's."""
+    """Marks the running runs of this machine whose process has ended as KILLED. client: an MlflowClient."""
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     query = f"attributes.status = 'RUNNING' and tags.process LIKE '{processes.machine()}-%'"
     for run in client.search_runs(experiments, query, max_results=MANY) if experiments else []:
@@ -38,7 +38,7 @@ def prefect_tags() -> list[str]:
     return [f"host:{socket.gethostname()}", f"{PREFIX}{processes.identity()}"]
 
 
-def claim(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+def tag_flow_run(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Gives the tags of `prefect_tags` to a flow run that a Prefect worker has begun; it is a flow's hook `on_running`."""
     from prefect.client.orchestration import get_client
 
@@ -66,8 +66,12 @@ def mark_in_prefect(url: str) -> None:
             dead = [run.id for run in runs if any(_is_dead(tag) for tag in run.tags)]
             # A killed flow may have recorded its own end, but not yet the ends of its tasks.
             tasks = client.read_task_runs(task_run_filter=TaskRunFilter.model_validate(running), limit=MANY)
-            of_tasks = [task.flow_run_id for task in tasks if task.flow_run_id is not None]
-            flows = client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=of_tasks))) if of_tasks else []
+            flow_run_ids = [task.flow_run_id for task in tasks if task.flow_run_id is not None]
+            flows = (
+                client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=flow_run_ids)))
+                if flow_run_ids
+                else []
+            )
             ended = {run.id for run in flows if any(_is_dead(tag) for tag in run.tags)}
             for task in (task for task in tasks if task.flow_run_id in ended):
                 client.set_task_run_state(task.id, Crashed(message=ENDED), force=True)

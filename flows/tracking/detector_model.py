@@ -80,25 +80,24 @@ class DetectorModel:
         padding = torch.zeros(1, *size, dtype=torch.bool, device=self.device)
         model = self.checkpoint.model
         output = detected(model, normalise(images, padding), padding, self.config.multi_scale)
-        (all_found,) = postprocess(output, [original_size], self.config.empty_slot_override)
-        order = all_found.scores.argsort(descending=True)
-        order = order[all_found.scores[order] >= threshold]
-        shown = all_found.chosen(order)
-        prediction = self._described(shown)
+        (detections,) = postprocess(output, [original_size], self.config.empty_slot_override)
+        order = detections.scores.argsort(descending=True)
+        detections = detections.chosen(order[detections.scores[order] >= threshold])
+        prediction = self._described(detections)
         maps = self.checkpoint.predicts_panoptic_maps
         if self.checkpoint.predicts_masks:
             extents, config = [Extent(size, size, original_size)], self.config if maps else None
-            masks = segmentation(model, output, [] if maps else [shown], extents, self._classes(), config)
-            prediction |= self._panoptic(masks) if maps else {"masks": run_lengths_of(masks.instances(0, shown))}
+            masks = segmentation(model, output, [] if maps else [detections], extents, self._classes(), config)
+            prediction |= self._panoptic(masks) if maps else {"masks": run_lengths_of(masks.instances(0, detections))}
         return prediction
 
-    def _described(self, shown: Detections) -> dict[str, Any]:
-        categories = [self.checkpoint.categories[label] for label in shown.labels.tolist()]
+    def _described(self, detections: Detections) -> dict[str, Any]:
+        categories = [self.checkpoint.categories[label] for label in detections.labels.tolist()]
         return {
-            "scores": shown.scores.numpy(),
+            "scores": detections.scores.numpy(),
             "labels": np.array([category.id for category in categories], dtype=np.int64),
             "names": [category.name for category in categories],
-            "boxes": shown.boxes.numpy(),
+            "boxes": detections.boxes.numpy(),
         }
 
     def _classes(self) -> Classes:

@@ -24,9 +24,11 @@ NOT_DVCS = (".", ":(exclude,glob)**/dvc.lock", ":(exclude).dvc")  # git's pathsp
 
 def tags(paths: Paths, inputs: Iterable[Path]) -> dict[str, str]:
     """Returns the tags `git.*`, `dvc.<path>` for each of `inputs` that exists, and, inside a flow run, `prefect.*`."""
-    known = dvc_hashes(paths.dvc_folder / "dvc.lock") if "DVC_STAGE" in os.environ else {}
+    recorded_hashes = dvc_hashes(paths.dvc_folder / "dvc.lock") if "DVC_STAGE" in os.environ else {}
     build_digests = {
-        f"dvc.{relative(folder)}": known.get(relative(folder)) or folder_hash(folder) for folder in inputs if folder.is_dir()
+        f"dvc.{relative(folder)}": recorded_hashes.get(relative(folder)) or folder_hash(folder)
+        for folder in inputs
+        if folder.is_dir()
     }
     return git(ROOT) | build_digests | prefect()
 
@@ -74,12 +76,12 @@ def _seen_by_dvc(folder: Path) -> Any:
 
 
 def prefect() -> dict[str, str]:
-    """Returns the id, name and address of the current Prefect flow run as tags; none outside of a flow run."""
+    """Returns the id, name and address of the current Prefect flow run as tags; no tags outside of a flow run."""
     if flow_run.id is None:
         return {}
     # The project's own server ends with the run. Later, `make serve` shows the run, because it uses the same database.
-    own = server.ADDRESS.read_text(encoding="utf-8") if server.ADDRESS.is_file() else None
-    temporary = own is not None and os.environ.get("PREFECT_API_URL") == own
+    own_address = server.ADDRESS.read_text(encoding="utf-8") if server.ADDRESS.is_file() else None
+    temporary = own_address is not None and os.environ.get("PREFECT_API_URL") == own_address
     page = ui_addresses.to_open(ui_addresses.flow_run_page(flow_run.id)) if temporary else flow_run.ui_url
     return {"prefect.flow_run.id": flow_run.id, "prefect.flow_run.name": flow_run.name, "prefect.flow_run.url": page}
 

@@ -46,7 +46,7 @@ def log_model(checkpoint: Path, evaluate: Mapping[str, object], masks: Targets |
 
 
 class _Flavor:
-    """MLflow's flavor `pyfunc` for `Model.log`, which accepts that the example isn't validated.
+    """MLflow's flavor `pyfunc` as `Model.log` expects it, but without the validation of the example.
 
     `mlflow.pyfunc.log_model` always imports torch and loads the model to validate the example, and ends with a warning if that
     fails. This takes seconds, in stages that don't import torch themselves.

@@ -58,11 +58,11 @@ def recorded(run_id: str) -> RecordedRun:
     client = mlflow.MlflowClient()
     try:
         run = client.get_run(run_id)
-        below = client.search_runs([run.info.experiment_id], f"tags.`{PARENT}` = '{run_id}'", max_results=1000)
+        children = client.search_runs([run.info.experiment_id], f"tags.`{PARENT}` = '{run_id}'", max_results=1000)
         metrics = _metrics(client, run_id, run.data.metrics)
-        for child in below:
-            own = _metrics(client, child.info.run_id, child.data.metrics)
-            metrics |= {f"{child.info.run_name}: {name}": values for name, values in own.items()}
+        for child in children:
+            child_metrics = _metrics(client, child.info.run_id, child.data.metrics)
+            metrics |= {f"{child.info.run_name}: {name}": values for name, values in child_metrics.items()}
         with TemporaryDirectory() as folder:
             names = {Path(file.path).name for file in client.list_artifacts(run_id, snapshot.ORIGIN)}
             if names:

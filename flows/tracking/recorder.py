@@ -74,14 +74,15 @@ def prepare(experiment: str) -> str:
     try:
         with FileLock(folder / "prepare.lock"):
             client = mlflow.MlflowClient()
-            known = client.get_experiment_by_name(experiment)
-            if known is not None:
+            existing = client.get_experiment_by_name(experiment)
+            if existing is not None:
                 for name, value in (KIND | ui_addresses.VIEW).items():
-                    if known.tags.get(name) != value:  # an earlier version of the project created the experiment
-                        client.set_experiment_tag(known.experiment_id, name, value)
-                return str(known.experiment_id)
-            place = None if uri.startswith("http") else (folder / "artifacts").as_uri()  # a server has its own place for them
-            return str(client.create_experiment(experiment, place, tags=KIND | ui_addresses.VIEW))
+                    if existing.tags.get(name) != value:  # an earlier version of the project created the experiment
+                        client.set_experiment_tag(existing.experiment_id, name, value)
+                return str(existing.experiment_id)
+            # a server has its own place for artifacts
+            location = None if uri.startswith("http") else (folder / "artifacts").as_uri()
+            return str(client.create_experiment(experiment, location, tags=KIND | ui_addresses.VIEW))
     except (MlflowException, OSError) as error:
         raise TrackingError(
             f"MLflow at {public_uri()}: {reason(error)}; start the server, or unset MLFLOW_TRACKING_URI to record in the project"
@@ -138,11 +139,11 @@ class RunRecorder:
         with _warning_only(f"record the tag {name}"):
             self._client.set_tag(self.run_id, name, without_credentials(value))
 
-    def describe(self, name: str, about: str) -> None:
+    def describe(self, name: str, description: str) -> None:
         """Sets the run's name and description for the list of runs, with the last values of its main metrics."""
         reached = [f"{label} {value:.3f}" for label, value in self._reached.items()]
         self.tag("mlflow.runName", f"{name}, {reached[0]}" if reached else name)
-        self.tag("mlflow.note.content", f"{about}{': ' if reached else ''}{', '.join(reached)}.")
+        self.tag("mlflow.note.content", f"{description}{': ' if reached else ''}{', '.join(reached)}.")
 
     def dataset(self, folder: Path, digest: str | None, context: str) -> None:
         """Records a dataset folder as the run's input. digest: its DVC hash, if DVC has one; context: the dataset's use.
@@ -150,12 +151,12 @@ class RunRecorder:
         For a dataset that is read in place, the recorded source is the folder with the images, and the recorded profile has the
         dataset's manifest.
         """
-        known = read_manifest(folder)
-        where = folder if known is None else Path(known["root"])
-        source = json.dumps({"uri": relative(where)})
-        profile = json.dumps({"dvc": digest, **({} if known is None else {"manifest": known})})
-        own = None if known is None else hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:32]
-        entity = Dataset(folder.name, digest or own or "not-in-dvc", "local", source, profile=profile)
+        manifest = read_manifest(folder)
+        source_folder = folder if manifest is None else Path(manifest["root"])
+        source = json.dumps({"uri": relative(source_folder)})
+        profile = json.dumps({"dvc": digest, **({} if manifest is None else {"manifest": manifest})})
+        manifest_digest = manifest and hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:32]
+        entity = Dataset(folder.name, digest or manifest_digest or "not-in-dvc", "local", source, profile=profile)
         self._client.log_inputs(self.run_id, datasets=[DatasetInput(entity, [InputTag("mlflow.data.context", context)])])
 
     def plots(self, files: Sequence[Path], folder: str = "plots") -> None:
@@ -227,8 +228,8 @@ def stage_run(
     The results of the stage are locked during the block, so that the recorded results are those of this command.
     Raises TrackingError before any work if MLflow can't be reached.
     """
-    own = [ROOT / output for output in snapshot.outputs(stage, paths, name)]
-    with exclusive(*own, tell=log.warning), _recorded(stage, paths, params, inputs, sample_seconds, name) as record:
+    outputs = [ROOT / output for output in snapshot.outputs(stage, paths, name)]
+    with exclusive(*outputs, tell=log.warning), _recorded(stage, paths, params, inputs, sample_seconds, name) as record:
         yield record
 
 

@@ -39,7 +39,7 @@ LARGEST_FILE = 1_000_000
 LARGEST_PATCH = 5_000_000
 
 
-class Tagged(Protocol):
+class ActiveRun(Protocol):
     """A run that is being recorded, as far as this module needs it."""
 
     def tag(self, name: str, value: str) -> None: ...
@@ -60,8 +60,8 @@ class Changes:
     too_large: tuple[str, ...]
 
 
-def keep(record: Tagged, paths: Paths) -> None:
-    """Records the profile, the changes of the code and the machine, when a run starts."""
+def keep(record: ActiveRun, paths: Paths) -> None:
+    """Records the profile, the uncommitted changes of the code, and the machine, when a run starts."""
     for name, value in machine(paths).items():
         record.tag(name, value)
     with TemporaryDirectory() as folder:
@@ -83,7 +83,7 @@ def keep(record: Tagged, paths: Paths) -> None:
             record.artifact(file, ORIGIN)
 
 
-def keep_results(record: Tagged, stage: str, paths: Paths, name: str | None) -> None:
+def keep_results(record: ActiveRun, stage: str, paths: Paths, name: str | None) -> None:
     """Records the digests of a run's result files when the run has succeeded. name: the study, in the stage `studies`."""
     folders = [ROOT / out for out in outputs(stage, paths, name)]
     with TemporaryDirectory() as folder:
@@ -152,14 +152,14 @@ def changes(root: Path) -> Changes | None:
         # New files are added to a copy of git's index: then the difference contains them, and git's own index stays as it is.
         index_copy = Path(folder) / "index"
         shutil.copyfile(root / os.fsdecode(index).strip(), index_copy)
-        own = {"GIT_INDEX_FILE": str(index_copy)}
-        if code and lineage.git_output(root, "add", "--intent-to-add", "--", *code, environment=own) is None:
+        environment = {"GIT_INDEX_FILE": str(index_copy)}
+        if code and lineage.git_output(root, "add", "--intent-to-add", "--", *code, environment=environment) is None:
             return None
         form = ("--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--src-prefix=a/", "--dst-prefix=b/")
-        patch = lineage.git_output(root, "diff", *form, "HEAD", "--", *lineage.NOT_DVCS, environment=own)
+        patch = lineage.git_output(root, "diff", *form, "HEAD", "--", *lineage.NOT_DVCS, environment=environment)
     others = tuple(name for name in new if not name.startswith(CODE))
     return None if patch is None else Changes(patch, others, tuple(too_large))
 
 
-def _names_text(names: tuple[str, ...], most: int = 20) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _names_text(names: tuple[str, ...], limit: int = 20) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

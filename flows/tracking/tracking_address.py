@@ -43,8 +43,8 @@ def separate_credentials(environment: MutableMapping[str, str]) -> None:
     scheme, _, rest = uri.partition("://")
     if scheme.lower() not in ("http", "https") or (address := without_user_information(uri)) == uri:
         return
-    place = address.partition("://")[2]
-    name, colon, password = rest.removesuffix(place).removesuffix("@").partition(":")
+    host_and_path = address.partition("://")[2]
+    name, colon, password = rest.removesuffix(host_and_path).removesuffix("@").partition(":")
     if colon:
         environment["MLFLOW_TRACKING_USERNAME"] = unquote(name)
         environment["MLFLOW_TRACKING_PASSWORD"] = unquote(password)

@@ -46,9 +46,9 @@ def compare_page(run_ids: Sequence[str], experiment_id: str) -> str:
 def chart_page(run_id: str, experiment_id: str, metrics: Sequence[str]) -> str:
     """Returns the address of a chart of these metrics of one run by step, with one line for each metric."""
     keys = f"metric={_json(metrics[0])}&plot_metric_keys={_json(list(metrics))}"
-    look = f"x_axis=step&y_axis_scale=linear&line_smoothness=1&show_point=true&plot_layout={_json({'autosize': True})}"
-    nothing_hidden = f"deselected_curves={_json([])}&last_linear_y_axis_range={_json([])}"
-    return f"{_ui()}/#/metric?runs={_json([run_id])}&experiments={_json([experiment_id])}&{keys}&{look}&{nothing_hidden}"
+    appearance = f"x_axis=step&y_axis_scale=linear&line_smoothness=1&show_point=true&plot_layout={_json({'autosize': True})}"
+    visibility = f"deselected_curves={_json([])}&last_linear_y_axis_range={_json([])}"
+    return f"{_ui()}/#/metric?runs={_json([run_id])}&experiments={_json([experiment_id])}&{keys}&{appearance}&{visibility}"
 
 
 def flow_run_page(flow_run_id: str) -> str:

@@ -51,7 +51,7 @@ def readable(folder: Path, targets: Targets) -> bool:
     ("targets", "section"),
     [("instances", section) for section in FIELDS] + [("panoptic", section) for section in PANOPTIC_FIELDS],
 )
-def test_what_training_stops_at_is_found_and_what_is_left_can_be_read(folder: Path, targets: Targets, section: str) -> None:
+def test_damage_that_stops_a_training_is_found_and_the_rest_can_be_read(folder: Path, targets: Targets, section: str) -> None:
     panoptic = targets == "panoptic"
     split = SplitConfig(
         "images", None if panoptic else "a.json", "a.json" if panoptic else None, "segments" if panoptic else None

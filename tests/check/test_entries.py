@@ -83,9 +83,7 @@ INSTANCE_FAULTS: dict[str, list[Callable[[dict[str, Any]], object]]] = {
     [(kind, edit) for kind, edits in INSTANCE_FAULTS.items() for edit in edits],
     ids=lambda value: str(value)[:24],
 )
-def test_an_entry_of_the_instances_that_is_not_as_it_should_be(
-    tmp_path: Path, kind: str, edit: Callable[[dict[str, Any]], object]
-) -> None:
+def test_a_faulty_entry_of_the_instances_is_reported(tmp_path: Path, kind: str, edit: Callable[[dict[str, Any]], object]) -> None:
     folder = write_whole(tmp_path / "data", panoptic=False)
     change(folder, "train", "instances", edit)
     findings = [finding for finding in inspected(folder).findings if finding.kind == kind]
@@ -134,7 +132,7 @@ def test_panoptic_pngs_that_are_cut_short_or_of_another_size(whole: Path) -> Non
 
 
 @given(st.lists(st.booleans(), min_size=12, max_size=12))
-def test_run_lengths_that_pycocotools_writes_are_well(pixels: list[bool]) -> None:
+def test_run_lengths_of_pycocotools_are_no_finding(pixels: list[bool]) -> None:
     from pycocotools import mask
 
     encoded = mask.encode(np.asfortranarray(np.array(pixels, dtype=np.uint8).reshape(3, 4)))

@@ -28,7 +28,7 @@ IMAGE_FAULTS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("kind", IMAGE_FAULTS)
-def test_an_image_that_is_not_as_it_should_be(whole: Path, kind: str) -> None:
+def test_a_faulty_image_is_reported(whole: Path, kind: str) -> None:
     IMAGE_FAULTS[kind](whole / "train" / "2.jpg")
     findings = inspected(whole).findings
     once = [(finding.kind, finding.split, finding.image_id, finding.file) for finding in findings]
@@ -44,7 +44,7 @@ def test_what_is_no_file_is_not_read(whole: Path) -> None:
     assert findings == [("image_unreadable", "not a file"), ("image_link", "a link to /dev/zero")]
 
 
-def test_a_link_within_its_folder_or_into_a_cache_is_as_good_as_a_copy(whole: Path, tmp_path: Path) -> None:
+def test_a_link_within_its_folder_or_into_a_cache_counts_as_a_copy(whole: Path, tmp_path: Path) -> None:
     linked(whole / "train" / "2.jpg", whole / "train" / "more" / "2.jpg")
     linked(whole / "train" / "3.jpg", tmp_path / "cache" / "files" / "md5" / "0a" / ("1b" * 15))
     linked(whole / "val", tmp_path / "disk" / "val")  # a folder that a profile names may be a link itself

@@ -12,14 +12,14 @@ import pytest
 from detr_core.check.findings import KINDS, Finding
 from detr_core.check.inspection import inspect
 from detr_core.data.splits import DatasetError, read_dataset
-from detr_core.reporter import Memory
 from tests.check.datasets import HEIGHT, WIDTH, change, cut, inspected, kinds, write_whole
 from tests.check.test_entries import INSTANCE_FAULTS
 from tests.check.test_images import IMAGE_FAULTS
+from tests.recording_reporter import RecordingReporter
 
 
 def test_nothing_is_wrong_with_a_whole_dataset(whole: Path) -> None:
-    reporter = Memory()
+    reporter = RecordingReporter()
     inspection = inspect(read_dataset(whole), 2, reporter)
     assert inspection.findings == []
     assert reporter.last_progress == (4, 4), "the val split's panoptic PNGs come last"
@@ -30,7 +30,7 @@ def test_nothing_is_wrong_with_a_whole_dataset(whole: Path) -> None:
     assert dict(train.sizes) == {(HEIGHT, WIDTH): 4}
 
 
-def test_one_set_for_both_splits_is_meant_so(whole: Path) -> None:
+def test_one_set_for_both_splits_is_no_finding(whole: Path) -> None:
     file = whole / "dataset.json"
     dataset = json.loads(file.read_text())
     file.write_text(json.dumps(dataset | {"val": dataset["train"]}))
@@ -46,7 +46,7 @@ def test_more_objects_than_queries_and_categories_that_nothing_has(whole: Path) 
     assert sum(finding.kind == "many_objects" for finding in findings) == 8, "two segments each, in eight images"
 
 
-def test_what_can_not_be_read_at_all_is_an_error(whole: Path) -> None:
+def test_an_unreadable_file_is_an_error(whole: Path) -> None:
     change(whole, "val", "instances", lambda coco: coco["categories"][0].update(name="dog"))
     with pytest.raises(DatasetError, match=r"instances_val\.json: categories: expected the categories of the train split"):
         inspected(whole)
@@ -67,11 +67,11 @@ def test_a_split_whose_images_with_objects_are_all_left_out_has_nothing_to_learn
     assert (finding.split, finding.source, finding.detail) == (
         "val",
         "instances",
-        "1 image, 0 crowds, no object that is neither a crowd nor left out",
+        "1 image, 0 crowds, no other object that is used",
     )
 
 
-def test_categories_of_one_name_are_told_apart(whole: Path) -> None:
+def test_categories_of_one_name_are_distinguished(whole: Path) -> None:
     for split in ("train", "val"):
         for source in ("instances", "panoptic"):
             change(whole, split, source, lambda coco: coco["categories"].append({"id": 9, "name": "cat", "isthing": 1}))

@@ -109,7 +109,9 @@ FIELDS = st.sampled_from(
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(PLACES, FIELDS, VALUES), min_size=1, max_size=4))
-def test_whatever_is_in_a_file_what_is_left_can_be_read(faults: list[tuple[tuple[str, str, int], str, Any]]) -> None:
+def test_the_dataset_without_broken_entries_can_be_read_for_any_file_content(
+    faults: list[tuple[tuple[str, str, int], str, Any]],
+) -> None:
     with TemporaryDirectory() as temporary:
         folder = write_whole(Path(temporary) / "data")
         for (source, part, place), field, value in faults:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from PIL import Image
 
 from detr_core.data.splits import Split
+from tests.real_data import REAL
 
 Writer = Callable[..., Split]
 
@@ -65,11 +65,9 @@ def write_split(tmp_path: Path) -> Writer:
 @pytest.fixture
 def real_data() -> Path:
     """Returns the folder of real images; skips the test if there is none."""
-    default = Path(__file__).parents[2].parent / "shared" / "data"
-    folder = Path(os.environ.get("DETR_REAL_DATA", default))
-    if not folder.is_dir():
-        pytest.skip(f"no real images at {folder}; set DETR_REAL_DATA to a folder that has them")
-    return folder
+    if not REAL.is_dir():
+        pytest.skip(f"no real images at {REAL}; set DETR_REAL_DATA to a folder that has them")
+    return REAL
 
 
 @pytest.fixture

@@ -111,7 +111,7 @@ def spoil(place: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["boxes.npy", "first.npy", "names.npy", "gone", "torn", "list", "version"])
-def test_a_spoilt_index_is_not_believed(split: Split, name: str) -> None:
+def test_a_damaged_index_is_ignored(split: Split, name: str) -> None:
     assert split.index is not None
     spoil(split.index / "instances", name)
     annotations = read_annotations(split, "instances", False)

@@ -180,7 +180,7 @@ def annotated(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., CocoDat
     batch_size=st.integers(1, 9),
     world_size=st.integers(1, 5),
 )
-def test_whatever_the_images_evaluation_never_pads_and_counts_each_once(
+def test_evaluation_pads_nothing_and_reads_each_image_once_for_any_images(
     annotated: Callable[..., CocoDataset], sizes: list[tuple[int, int]], short: int | None, batch_size: int, world_size: int
 ) -> None:
     resize = None if short is None else ResizeConfig((short,), short + 30)

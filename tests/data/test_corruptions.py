@@ -265,7 +265,7 @@ Corruption = Callable[[Path], None]
         (lambda file: Image.new("RGB", (30, 30)).save(file), "expected 16 x 12 pixels"),
     ],
 )
-def test_image_files_that_are_not_what_they_should_be(tmp_path: Path, corrupt: Corruption, message: str) -> None:
+def test_faulty_image_files_are_reported(tmp_path: Path, corrupt: Corruption, message: str) -> None:
     (tmp_path / "images").mkdir()
     for number in (1, 2):
         Image.new("RGB", (16, 12)).save(tmp_path / "images" / f"{number}.png")

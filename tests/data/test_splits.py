@@ -48,13 +48,13 @@ def test_a_dataset_inside_its_folder_can_be_moved(source: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["missing", "/etc", "../source/images"])
-def test_what_is_not_there_is_refused(source: Path, name: str) -> None:
+def test_missing_files_are_refused(source: Path, name: str) -> None:
     with pytest.raises(DatasetError, match=r"source: val\.images: expected"):
         write_dataset(source, source, SPLIT, SplitConfig(name, "instances.json", None, None))
     assert not (source / "dataset.json").exists()
 
 
-def test_a_missing_dataset_says_what_to_do(tmp_path: Path) -> None:
+def test_the_error_of_a_missing_dataset_names_the_command_to_run(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"dataset\.json: expected a dataset, found no such file; run the data stage first"):
         read_dataset(tmp_path)
 

@@ -62,7 +62,7 @@ def test_no_results_at_all(truth: Path, nothing: Any) -> None:
     assert errors["count"] == {"Cls": 0, "Loc": 0, "Both": 0, "Dupe": 0, "Bkg": 0, "Miss": 3}
 
 
-def test_each_kind_of_error_is_told_apart(truth: Path) -> None:
+def test_the_kinds_of_errors_are_distinguished(truth: Path) -> None:
     results = [
         result(1, 10, [0, 0, 50, 50], 0.9),  # right
         result(1, 10, [1, 0, 50, 50], 0.8),  # found before

@@ -102,7 +102,7 @@ def test_masks_are_scored_where_every_object_has_one(file: Path, segmentations: 
         ({"area": 0, "segmentation": [[1, 2, 3, 4, 5, 1e9]]}, "expected polygons within"),
     ],
 )
-def test_what_can_not_be_scored_against_is_told_with_the_file(file: Path, edit: dict[str, Any], message: str) -> None:
+def test_the_error_of_missing_ground_truth_names_the_file(file: Path, edit: dict[str, Any], message: str) -> None:
     file.write_text(json.dumps(content(edit)))
     with pytest.raises(DatasetError, match=rf"instances\.json: .*{message}"):
         read_instances(file)

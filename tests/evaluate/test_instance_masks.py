@@ -18,13 +18,11 @@ from pycocotools.cocoeval import COCOeval
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split
 from detr_core.data.transforms import evaluation_transform
-from detr_core.distributed import single_process
 from detr_core.evaluate.average_precision import METRICS, coco_ap
 from detr_core.evaluate.predictions import evaluate, mask_average_precision_of, predict
 from detr_core.model.checkpoint import Checkpoint
-from detr_core.reporter import Silent
 from tests.evaluate.test_predictions import CONFIG
-from tests.tiny_detector import CPU, detector, scenes
+from tests.tiny_detector import detector, evaluation_data, scenes
 
 SIZE = (100, 100)
 
@@ -89,7 +87,7 @@ def test_a_mask_head_of_instances_has_mask_ap_as_pycocotools_and_no_panoptic_qua
     dataset = CocoDataset(split, "instances", masks=False, transform=evaluation_transform(None), seed=0)
     model = detector(dataset.categories, mask_head=True)
     trained = Checkpoint(model, dataset.categories, {"mask_targets": "instances"})
-    predict(trained, dataset, CONFIG, tmp_path, single_process(CPU), 0, Silent())
+    predict(trained, evaluation_data(dataset), CONFIG, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"bbox.json", "segm.json"}
     results = json.loads((tmp_path / "segm.json").read_text())
     assert len(results) == len(dataset) * model.config.queries
@@ -99,7 +97,7 @@ def test_a_mask_head_of_instances_has_mask_ap_as_pycocotools_and_no_panoptic_qua
     assert split.instances is not None
     theirs = by_pycocotools(split.instances, results)
     assert {name: metrics[f"val/mask/{name}"] for name in METRICS} == pytest.approx(theirs)
-    in_memory = mask_average_precision_of(model, dataset.categories, dataset, 4, single_process(CPU), 0, Silent())
+    in_memory = mask_average_precision_of(model, dataset.categories, evaluation_data(dataset))
     assert {f"val/{name}": value for name, value in in_memory.items()} == pytest.approx(metrics)
 
 
@@ -113,7 +111,7 @@ def test_on_data_with_panoptic_annotations_it_claims_no_panoptic_quality_either(
     metrics = {}
     for name, dataset in (("things", things), ("both", both)):
         (tmp_path / name).mkdir()
-        predict(trained, dataset, CONFIG, tmp_path / name, single_process(CPU), 0, Silent())
+        predict(trained, evaluation_data(dataset), CONFIG, tmp_path / name)
         metrics[name] = evaluate(tmp_path / name, dataset.split)
     assert metrics["both"] == metrics["things"]
     assert "val/mask/AP" in metrics["both"]
@@ -125,7 +123,7 @@ def test_masks_are_those_of_the_detections_whichever_else_are_computed(split: Sp
     masks = {}
     for name, meta in (("instances", {"mask_targets": "instances"}), ("panoptic", {})):
         (tmp_path / name).mkdir()
-        predict(Checkpoint(model, dataset.categories, meta), dataset, CONFIG, tmp_path / name, single_process(CPU), 0, Silent())
+        predict(Checkpoint(model, dataset.categories, meta), evaluation_data(dataset), CONFIG, tmp_path / name)
         masks[name] = [rle.decode(entry["segmentation"]) for entry in json.loads((tmp_path / name / "segm.json").read_text())]
     assert len(masks["instances"]) == len(masks["panoptic"]) > 0
     differing = np.mean([np.mean(a != b) for a, b in zip(masks["instances"], masks["panoptic"], strict=True)])

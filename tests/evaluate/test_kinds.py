@@ -12,7 +12,6 @@ import torch
 
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split
-from detr_core.distributed import single_process
 from detr_core.evaluate.boxes import in_one_row, postprocess
 from detr_core.evaluate.config import EvaluateConfig, MergingConfig
 from detr_core.evaluate.predictions import average_precision_of, evaluate, predict
@@ -26,7 +25,7 @@ from detr_core.studies.decoder_nms import decoder_nms
 from detr_core.studies.evaluating.decoder_nms import CLAIMS
 from flows.tracking.detector_model import DetectorModel
 from tests.kinds import RECIPES
-from tests.tiny_detector import CPU, detector, isthing_of, study_inputs
+from tests.tiny_detector import CPU, detector, evaluation_data, isthing_of, study_inputs
 
 CONFIG = EvaluateConfig(4, None, True, MergingConfig(threshold=0.6, smallest=4, mode="published"))
 
@@ -47,16 +46,16 @@ def sure(kind: str, dataset: CocoDataset) -> Detector:
 @pytest.mark.parametrize("kind", RECIPES)
 def test_files_hold_what_validation_measures(kind: str, dataset: CocoDataset, split: Split, tmp_path: Path) -> None:
     model = sure(kind, dataset)
-    predict(Checkpoint(model, dataset.categories, {}), dataset, CONFIG, tmp_path, single_process(CPU), 0, Silent())
+    predict(Checkpoint(model, dataset.categories, {}), evaluation_data(dataset), CONFIG, tmp_path)
     maps = {"segm.json", "panoptic.json", "panoptic"}
-    with_masks = {"mask_rcnn": {"segm.json"}, "panoptic_fpn": maps, "upsnet": maps}
-    assert {path.name for path in tmp_path.iterdir()} == {"bbox.json"} | with_masks.get(kind, set())
+    masks = {"mask_rcnn": {"segm.json"}, "panoptic_fpn": maps, "upsnet": maps}
+    assert {path.name for path in tmp_path.iterdir()} == {"bbox.json"} | masks.get(kind, set())
     results = json.loads((tmp_path / "bbox.json").read_text())
     things = {category.id for category in dataset.categories if category.isthing}
     assert len(results) > 0
     assert {result["category_id"] for result in results} <= things
     metrics = evaluate(tmp_path, split)
-    in_memory = average_precision_of(model, dataset.categories, dataset, 4, single_process(CPU), 0, Silent())
+    in_memory = average_precision_of(model, dataset.categories, evaluation_data(dataset))
     assert {name: metrics[f"val/{name}"] for name in in_memory} == pytest.approx(in_memory)
 
 
@@ -123,7 +122,7 @@ def test_decoder_nms_asks_for_decoder_layers(dataset: CocoDataset, split: Split)
     model = sure("deformable", dataset)
     cells = decoder_nms(study_inputs(model, split, Silent()), dataset, (None, 0.5), batch_size=4, claims=CLAIMS).cells
     assert [(cell.decoder_depth, cell.nms) for cell in cells] == [(1, None), (1, 0.5), (2, None), (2, 0.5)]
-    metrics = average_precision_of(model, dataset.categories, dataset, 4, single_process(CPU), 0, Silent())
+    metrics = average_precision_of(model, dataset.categories, evaluation_data(dataset))
     assert cells[2].metrics == pytest.approx(metrics)
     with pytest.raises(ValueError, match=re.escape("expected a checkpoint of a detector with decoder layers, found kind")):
         decoder_nms(

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from detr_core.config import ConfigError, build
 from detr_core.data.coco_dataset import CocoDataset
-from detr_core.distributed import single_process
 from detr_core.evaluate.config import (
     EvaluateConfig,
     MergingConfig,
@@ -22,13 +21,12 @@ from detr_core.evaluate.multi_scale import detected
 from detr_core.evaluate.predictions import predict
 from detr_core.model.checkpoint import Checkpoint
 from detr_core.model.common.detector import Detector
-from detr_core.reporter import Silent
 from detr_core.structures import RegionOutput
 from flows.profile.settings import Profile
 from flows.tracking.detector_model import DetectorModel
 from tests.conftest import tiny_parameters
 from tests.evaluate.test_kinds import sure
-from tests.tiny_detector import CPU, detector
+from tests.tiny_detector import CPU, detector, evaluation_data
 
 SEVERAL = MultiScaleConfig((0.75, 1.0, 1.25), flip=True)
 KINDS = ["panoptic_fpn", "upsnet"]
@@ -57,7 +55,7 @@ def test_only_the_panoptic_maps_change(kind: str, dataset: CocoDataset, tmp_path
     torch.nn.init.normal_(trained.model.semantic.get_parameter(_last(trained.model)))  # type: ignore[union-attr,operator]
     for name, multi_scale in (("one", None), ("several", SEVERAL)):
         (tmp_path / name).mkdir()
-        predict(trained, dataset, config(multi_scale), tmp_path / name, single_process(CPU), 0, Silent())
+        predict(trained, evaluation_data(dataset), config(multi_scale), tmp_path / name)
     for name in ("bbox.json", "segm.json"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "several" / name).read_bytes()
     assert (tmp_path / "one" / "panoptic.json").read_bytes() != (tmp_path / "several" / "panoptic.json").read_bytes()
@@ -103,7 +101,7 @@ def test_a_detector_without_a_semantic_segmentation_is_refused(dataset: CocoData
     said = "evaluate.multi_scale: expected null with detector.kind 'detr', because only 'panoptic_fpn' or 'upsnet' segment"
     trained = Checkpoint(detector(dataset.categories, mask_head=True), dataset.categories, {})
     with pytest.raises(ConfigError, match=said):
-        predict(trained, dataset, config(SEVERAL), tmp_path, single_process(CPU), 0, Silent())
+        predict(trained, evaluation_data(dataset), config(SEVERAL), tmp_path)
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ConfigError, match=said):
         DetectorModel(trained, config(SEVERAL), CPU)

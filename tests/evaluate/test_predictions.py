@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.config import ResizeConfig
 from detr_core.data.splits import Split
 from detr_core.data.transforms import evaluation_transform
-from detr_core.distributed import single_process
 from detr_core.evaluate import inference
 from detr_core.evaluate.average_precision import METRICS
 from detr_core.evaluate.boxes import postprocess_softmax
@@ -29,10 +27,10 @@ from detr_core.evaluate.predictions import average_precision_of, evaluate, predi
 from detr_core.model.checkpoint import Checkpoint
 from detr_core.model.common.normalisation import normalise
 from detr_core.model.detr.model import Detr
-from detr_core.reporter import Memory, Silent
-from tests.tiny_detector import CPU, dataset_of, detector
+from tests.real_data import REAL, needs_real_data
+from tests.recording_reporter import RecordingReporter
+from tests.tiny_detector import dataset_of, detector, evaluation_data
 
-REAL_DATA = Path(os.environ.get("DETR_REAL_DATA", "../shared/data"))
 CONFIG = EvaluateConfig(
     batch_size=4, resize=None, empty_slot_override=True, panoptic=MergingConfig(threshold=0.6, smallest=4, mode="published")
 )
@@ -46,13 +44,13 @@ def model(dataset: CocoDataset) -> Detr:
 
 def predicted(model: Detr, dataset: CocoDataset, folder: Path, config: EvaluateConfig = CONFIG) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
-    predict(Checkpoint(model, dataset.categories, {}), dataset, config, folder, single_process(CPU), 0, Silent())
+    predict(Checkpoint(model, dataset.categories, {}), evaluation_data(dataset, config.batch_size), config, folder)
     return {file.stem: json.loads(file.read_text()) for file in folder.glob("*.json")}
 
 
 def test_files_of_a_pass(model: Detr, dataset: CocoDataset, tmp_path: Path) -> None:
-    reporter = Memory()
-    predict(Checkpoint(model, dataset.categories, {}), dataset, CONFIG, tmp_path, single_process(CPU), 0, reporter)
+    reporter = RecordingReporter()
+    predict(Checkpoint(model, dataset.categories, {}), evaluation_data(dataset, reporter=reporter), CONFIG, tmp_path)
     assert reporter.last_progress == (6, 6)
     things = {category.id for category in dataset.categories if category.isthing}
     boxes, masks, panoptic = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("bbox", "segm", "panoptic"))
@@ -152,23 +150,21 @@ def test_validation_in_memory_gives_what_the_files_give(model: Detr, dataset: Co
     model.train()
     model.backbone.eval()
     before = [module.training for module in model.modules()]
-    in_memory = average_precision_of(model, dataset.categories, dataset, 4, single_process(CPU), 0, Silent())
+    in_memory = average_precision_of(model, dataset.categories, evaluation_data(dataset))
     assert [module.training for module in model.modules()] == before
     assert {f"val/{name}": value for name, value in in_memory.items()} == pytest.approx(
         {name: value for name, value in metrics.items() if name.removeprefix("val/") in METRICS}
     )
     # With the panoptic file alone the boxes are the same, so the metrics computed in memory are too.
     panoptic_only = replace(split, instances=None)
-    assert average_precision_of(
-        model, dataset.categories, dataset_of(panoptic_only), 4, single_process(CPU), 0, Silent()
-    ) == pytest.approx(in_memory)
+    assert average_precision_of(model, dataset.categories, evaluation_data(dataset_of(panoptic_only))) == pytest.approx(in_memory)
     assert {name for name in evaluate(tmp_path, panoptic_only) if "mask" in name} == set()
 
 
-@pytest.mark.skipif(not (REAL_DATA / "coco_panoptic").is_dir(), reason=f"no real images in {REAL_DATA} (DETR_REAL_DATA)")
+@needs_real_data
 @pytest.mark.parametrize("mode", ["published", "paper"])
 def test_real_images(tmp_path: Path, mode: Any) -> None:
-    root = (REAL_DATA / "coco_panoptic").resolve()
+    root = (REAL / "coco_panoptic").resolve()
     split = Split("val", root / "images", root / "instances.json", root / "panoptic.json", root / "panoptic")
     resize = ResizeConfig(short=(128,), longest=213)
     dataset = CocoDataset(split, "panoptic", masks=False, transform=evaluation_transform(resize), seed=0)

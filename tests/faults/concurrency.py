@@ -16,7 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.faults.kills import PROFILE, SECONDS_TO_END, SLOW, Trials, wait_for
+from tests.child_processes import wait_for
+from tests.faults.kills import PROFILE, SECONDS_TO_END, SLOW, Trials
 
 GRAPH = f"params/{PROFILE}/dvc.yaml"
 STUDY = "losses"  # a study that trains variants

@@ -28,6 +28,7 @@ from pathlib import Path
 import psutil
 
 from flows.runtime.processes import identity
+from tests.child_processes import wait_for
 from tests.conftest import tiny_parameters, write_parameters
 from tests.flows.conftest import committed, git
 
@@ -212,13 +213,6 @@ def results_in(project: Path) -> dict[str, str]:
     folder = project / "runs" / PROFILE / "detection"
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-
-
-def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not (holds := condition()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return holds
 
 
 def _marked(mark: str) -> Iterator[psutil.Process]:

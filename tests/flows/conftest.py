@@ -1,4 +1,4 @@
-"""Fixtures that copy the checkout, so that tests can run commands like a user without changing the project."""
+"""Fixtures that copy the checkout or the results of the tiny profile, so that tests can change them, and write checkpoints."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from flows.profile.paths import ROOT
+from flows.profile import paths, settings
+from flows.profile.paths import ROOT, Paths
 from flows.runtime import processes
 from flows.tracking import recorder
+from tests.adopting import write_recipe
+from tests.conftest import Trained, copy_data
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +156,48 @@ def environment() -> dict[str, str]:
     """Returns the environment for commands in a checkout: this Python's, without variables of Prefect, MLflow and DVC."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_", "DVC_"))}
     return own | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
+
+
+@pytest.fixture
+def tiny_copy(trained: Trained) -> Paths:
+    """Returns the paths of a copy of the tiny profile's data and trained models, without evaluations, which tests may damage."""
+    import torch  # seconds, only where it is asked for
+
+    where = Paths("tiny-copy")
+    shutil.rmtree(where.runs, ignore_errors=True)
+    shutil.copytree(trained.paths.runs, where.runs)
+    copy_data(trained.paths, where)
+    shutil.rmtree(where.evaluation)
+    shutil.rmtree(where.runs / "studies")
+    for folder in (where.detection, where.panoptic):
+        content = torch.load(folder / "checkpoint.pt", weights_only=True)
+        content["meta"]["profile"] = where.profile
+        torch.save(content, folder / "checkpoint.pt")
+    return where
+
+
+@pytest.fixture(scope="module")
+def published_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the file of a small detector in the published format, whose scores are near 0 or 1."""
+    from tests.published_checkpoints import write_published  # torch takes seconds
+
+    return write_published(tmp_path_factory.mktemp("published") / "detector.pth", mask_head=False)
+
+
+@pytest.fixture(scope="module")
+def published_panoptic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the file of a small detector with a mask head in the published format."""
+    from tests.published_checkpoints import write_published  # torch takes seconds
+
+    return write_published(tmp_path_factory.mktemp("published") / "panoptic.pth", mask_head=True)
+
+
+@pytest.fixture
+def params(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Returns a folder for new profiles, with a copy of the profiles of this project and the recipe of `write_recipe`."""
+    folder = tmp_path / "params"
+    shutil.copytree(paths.PARAMS, folder)
+    write_recipe(folder)
+    for module in (paths, settings):
+        monkeypatch.setattr(module, "PARAMS", folder)
+    return folder

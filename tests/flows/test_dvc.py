@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from detr_core.studies.comparison import Run, Table, write_table
+from detr_core.studies.comparison import Run, StudyTable, write_table
 from flows.profile.paths import DEFAULT_PROFILE, PARAMS, ROOT, Paths, profile_names, relative
 from flows.profile.settings import load
 from flows.tracking import lineage
@@ -117,7 +117,7 @@ def test_what_dvc_does_again_and_what_it_leaves(clone: Path, server: dict[str, s
     (study / "with-seed0/detection/checkpoint.pt").write_bytes(b"weights")
     assert json.loads(run("dvc", "status", "--json", graph)) == {}
     run_of = Run("with", 0, {}, {}, "finished", None, {"val/AP": 0.25}, [], None)
-    write_table(Table("feed-forward", "smoke", "section 4.2", "with", [run_of]), study)
+    write_table(StudyTable("feed-forward", "smoke", "section 4.2", "with", [run_of]), study)
     status = json.loads(run("dvc", "status", "--json", graph))
     assert {name.rpartition(":")[2] for name in status} == {"report"}
     page = clone / "reports/smoke/index.html"

@@ -20,25 +20,14 @@ from detr_core.evaluate.config import EvaluateConfig
 from detr_core.model.checkpoint import Checkpoint, load_checkpoint
 from detr_core.reporter import Silent
 from flows import evaluate, predict, report, train_detection, train_panoptic
-from flows.profile import artifacts, paths, settings
-from flows.profile.paths import PARAMS, Paths
+from flows.profile import artifacts
+from flows.profile.paths import Paths
 from flows.profile.settings import load
 from flows.tracking.detector_model import DetectorModel
-from tests.adopting import carried, write_recipe
+from tests.adopting import adopt_and_check
 from tests.conftest import Trained
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def params(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of profiles of its own."""
-    folder = tmp_path / "params"
-    shutil.copytree(PARAMS, folder)
-    write_recipe(folder)
-    for module in (paths, settings):
-        monkeypatch.setattr(module, "PARAMS", folder)
-    return folder
 
 
 @pytest.fixture
@@ -65,8 +54,8 @@ def shorten(file: Path, **changes: Any) -> None:
 @pytest.mark.parametrize("detector", ["frozen", "joint"])
 def test_instance_masks_from_adopt_to_the_report(detector: str, folder: Path, params: Path) -> None:
     name = f"masks-{detector}"
-    made = carried(folder, name, params)
-    assert made.error == ""
+    outcome = adopt_and_check(folder, name, params)
+    assert outcome.error == ""
     shorten(params / f"{name}.yaml", detector=detector)
     profile, where = load(name), Paths(name)
     assert profile.train_panoptic is not None
@@ -121,7 +110,7 @@ def without_val_masks(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("targets", "spoil", "said"),
+    ("targets", "spoil", "message"),
     [
         (
             "panoptic",
@@ -132,19 +121,19 @@ def without_val_masks(root: Path) -> None:
     ],
 )
 def test_masks_that_a_dataset_does_not_have_are_refused_before_the_detector_is_trained(
-    targets: str, spoil: Callable[[Path], None] | None, said: str, folder: Path, params: Path
+    targets: str, spoil: Callable[[Path], None] | None, message: str, folder: Path, params: Path
 ) -> None:
     if spoil is not None:
         spoil(folder)
     shutil.rmtree(Paths("refused").runs, ignore_errors=True)
     shutil.rmtree(Paths("refused").data, ignore_errors=True)
-    assert carried(folder, "refused", params).error == ""
+    assert adopt_and_check(folder, "refused", params).error == ""
     section = yaml.safe_load((params / "smoke.yaml").read_text())["train_panoptic"]
     content = yaml.safe_load((params / "refused.yaml").read_text())
     content["train_panoptic"], content["train_detection"]["targets"] = section | {"targets": targets}, targets
     (params / "refused.yaml").write_text(yaml.safe_dump(content))
     where = Paths("refused")
-    with pytest.raises(DatasetError, match=said):
+    with pytest.raises(DatasetError, match=message):
         train_detection.run(load("refused"), where, Silent())
     assert not where.detection.exists()
 

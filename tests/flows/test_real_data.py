@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,7 @@ from flows.profile.paths import Paths
 from flows.profile.settings import Profile
 from flows.studies import evaluating
 from tests.conftest import ROOT, read_parameters
-
-REAL = Path(os.environ.get("DETR_REAL_DATA", ROOT.parent / "shared" / "data")).resolve()
-needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason=f"DETR_REAL_DATA: no real images at {REAL}")
+from tests.real_data import REAL, needs_real_data
 
 PANOPTIC = {"images": "images", "instances": "instances.json", "panoptic": "panoptic.json", "panoptic_masks": "panoptic"}
 INSTANCES = {"images": "images", "instances": "instances.json", "panoptic": None, "panoptic_masks": None}

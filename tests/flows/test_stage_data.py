@@ -18,14 +18,15 @@ from detr_core.data.annotation_reader import read_annotations
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import DatasetError, read_dataset
 from detr_core.directories import MARK
-from detr_core.download import resuming
-from detr_core.reporter import Memory, Silent
+from detr_core.reporter import Silent
 from detr_core.sources.manifest import read_manifest
 from flows import check, data
 from flows.profile import paths
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile
-from tests.conftest import tiny_parameters
+from tests.conftest import Trained, tiny_parameters
+from tests.flows.results import file_names
+from tests.recording_reporter import RecordingReporter
 from tests.unreliable_server import Site, serving
 
 SPLIT = {"images": "images", "instances": "instances.json", "panoptic": None, "panoptic_masks": None}
@@ -53,9 +54,9 @@ def profile(root: Path, download: dict[str, Any] | None) -> Profile:
     return build(Profile, content, "tiny.yaml")
 
 
-def test_from_nothing_to_a_dataset(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resuming, "PAUSES", (0.0, 0.0))
-    content, reporter, where = archive(), Memory(), Paths("tiny-download")
+@pytest.mark.usefixtures("without_pauses")
+def test_from_nothing_to_a_dataset(project: Path, tmp_path: Path) -> None:
+    content, reporter, where = archive(), RecordingReporter(), Paths("tiny-download")
     with serving(Site({"/tiny.zip": content}, cut_after=300, broken=1)) as site:
         one = {
             "url": f"{site.url}/tiny.zip",
@@ -94,3 +95,12 @@ def test_a_folder_that_dvc_does_not_watch_is_refused(project: Path, tmp_path: Pa
     where.source.symlink_to(tmp_path / "tiny")
     with pytest.raises(DatasetError, match="found no such file"):  # of the dataset, which is read now
         data.run(profile(tmp_path / "tiny", None), where, Silent())
+
+
+def test_a_folder_that_is_no_dataset_leaves_nothing(trained: Trained) -> None:
+    where = Paths("tiny-nowhere")
+    with pytest.raises(DatasetError, match=r"data\.folder\.root of .*: expected a folder, found none at .*no/such"):
+        data.run(profile(Path("no/such"), None), where, Silent())
+    data_folders = where.data.parent
+    assert file_names(data_folders) == {path.name for path in data_folders.iterdir() if not path.name.startswith(".")}
+    assert not where.data.exists()

@@ -51,7 +51,7 @@ NAMES = (
 class Tree:
     """A user's files in a project. files: place, name, content. linked: outputs that are links to a folder of the user."""
 
-    made: bool  # whether the profile's own results are there first
+    has_results: bool  # whether the profile's own results are there first
     files: list[tuple[str, str, bytes]]
     linked: list[str]
     empty_files: list[str]  # outputs in whose place a file lies
@@ -134,8 +134,8 @@ SLOW: dict[str, Callable[[Path], Any]] = {
 
 
 @contextmanager
-def project_of(trained: Trained, made: bool) -> Iterator[Path]:
-    """Yields a temporary project; with `made`, it has the results of the tiny profile as those of the profile `mine`."""
+def project_of(trained: Trained, has_results: bool) -> Iterator[Path]:
+    """Yields a temporary project; with `has_results`, it has the results of the tiny profile as those of the profile `mine`."""
     theirs = {name: getattr(trained.paths, name) for name in OWN}
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         root = Path(folder).resolve()
@@ -149,18 +149,18 @@ def project_of(trained: Trained, made: bool) -> Iterator[Path]:
             patch.setattr(module, "STATE", root / ".state")
         patch.setattr(paths, "SHARED", root / ".state")
         patch.setattr(paths, "MAIN", root)
-        if made:
+        if has_results:
             for name in OWN:
                 made_one: Path = getattr(Paths("mine"), name)
                 shutil.copytree(theirs[name], made_one)
                 if name in ("data", "dataset"):
-                    artifacts.claim(made_one, "mine")
+                    artifacts.write_owner(made_one, "mine")
                     directories.mark(made_one)
         yield root
 
 
 def require_untouched(trained: Trained, tree: Tree, command: Callable[[Path], Any]) -> None:
-    with project_of(trained, tree.made) as root:
+    with project_of(trained, tree.has_results) as root:
         before = lay(root, tree)
         with suppress(ExpectedError):
             command(root)

@@ -9,30 +9,30 @@ import pytest
 import torch
 
 from detr_core.directories import MARK
-from detr_core.reporter import Memory
 from flows import evaluate
 from flows.runtime import launch
 from flows.runtime.launch import RankProcessError
 from tests.conftest import Trained
+from tests.recording_reporter import RecordingReporter
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def evaluated(trained: Trained, processes: int, batch_size: int, out: Path) -> tuple[dict[str, float], Memory]:
+def evaluated(trained: Trained, processes: int, batch_size: int, out: Path) -> tuple[dict[str, float], RecordingReporter]:
     settings = replace(
         trained.settings,
         evaluate=replace(trained.settings.evaluate, batch_size=batch_size),
         resources=replace(trained.settings.resources, processes=processes),
     )
-    reporter, checkpoint = Memory(), trained.paths.panoptic / "checkpoint.pt"
+    reporter, checkpoint = RecordingReporter(), trained.paths.panoptic / "checkpoint.pt"
     return evaluate.evaluated(checkpoint, None, "tiny", settings, trained.paths, out, reporter), reporter
 
 
 # Six images: batches of four and two; and one batch, with which a process stays without any image.
 @pytest.mark.parametrize("batch_size", [4, 6])
-def test_two_processes_leave_what_one_leaves(trained: Trained, tmp_path: Path, batch_size: int) -> None:
+def test_two_processes_write_the_same_files_as_one(trained: Trained, tmp_path: Path, batch_size: int) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)  # of this process; two have a core each
     one, _ = evaluated(trained, 1, batch_size, tmp_path / "one")
@@ -51,6 +51,6 @@ def test_an_error_in_a_process_is_the_stages_and_leaves_nothing(trained: Trained
     settings = replace(trained.settings, resources=replace(trained.settings.resources, processes=2))
     checkpoint = trained.paths.panoptic / "checkpoint.pt"
     with pytest.raises(RankProcessError, match="expected a checkpoint of profile 'other', found one of 'tiny'"):
-        evaluate.evaluated(checkpoint, None, "other", settings, trained.paths, tmp_path / "out", Memory())
+        evaluate.evaluated(checkpoint, None, "other", settings, trained.paths, tmp_path / "out", RecordingReporter())
     assert list(tmp_path.iterdir()) == []
     assert (launch.STATE / "log" / "tiny-evaluation.log").is_file()

@@ -10,8 +10,8 @@ import sys
 from tests.conftest import ROOT
 
 
-def test_what_two_processes_say_at_once_stays_whole_lines() -> None:
-    code = "from detr_core.jobs.events import _say\nfor i in range(2000): _say(kind='message', text=str(i))"
+def test_lines_of_two_processes_are_not_mixed() -> None:
+    code = "from detr_core.jobs.events import _print_event\nfor i in range(2000): _print_event(kind='message', text=str(i))"
     reading, writing = os.pipe()
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}  # as torchrun's processes are started
     talkers = [subprocess.Popen([sys.executable, "-c", code], stdout=writing, cwd=ROOT, env=environment) for _ in range(2)]

@@ -44,7 +44,7 @@ def test_a_training_without_room_for_its_files_is_refused_before_the_first_step(
     assert [path.name for path in disk.iterdir()] == ["full"]
 
 
-def test_a_disk_that_is_full_during_a_training_is_told_of(
+def test_a_full_disk_during_a_training_is_reported(
     dataset: Path, disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("detr_core.train.loop.require_room", lambda *_: None)  # something else fills the disk meanwhile
@@ -61,7 +61,7 @@ def test_a_loss_that_is_not_finite_names_where(dataset: Path, tmp_path: Path) ->
     assert not (tmp_path / "out").exists()
 
 
-def test_what_was_good_before_a_loss_that_is_not_finite_is_named_and_kept(dataset: Path, tmp_path: Path) -> None:
+def test_the_last_good_state_before_a_loss_that_is_not_finite_is_kept_and_named(dataset: Path, tmp_path: Path) -> None:
     runaway = OptimizerConfig(lr=1e37, backbone_lr=1e37, weight_decay=0, clip_norm=1)
     changes: dict[str, Any] = {"optimizer": runaway, "schedule": ScheduleConfig("step", 0, (1,)), "checkpoint_every": 1}
     with pytest.raises(NonFiniteError) as error:

@@ -14,9 +14,9 @@ import torch
 
 from detr_core.config import ConfigError, as_dict
 from detr_core.data.splits import DatasetError
-from detr_core.jobs.training import Job
+from detr_core.jobs.training import TrainingJob
 from detr_core.model.checkpoint import load_checkpoint
-from detr_core.reporter import Memory, Silent
+from detr_core.reporter import Silent
 from detr_core.sources.scenes import generate_scenes
 from flows.runtime import launch
 from tests.conftest import tiny_settings
@@ -32,6 +32,7 @@ from tests.jobs.training_jobs import (
     weights,
 )
 from tests.jobs.training_process import carry_out, float64
+from tests.recording_reporter import RecordingReporter
 
 WAYS = [("panoptic", "joint"), ("instances", "frozen"), ("instances", "joint")]  # test_train_mask_head.py has panoptic and frozen
 
@@ -76,8 +77,8 @@ def detectors(datasets: dict[str, Path], tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture
-def of_masks(datasets: dict[str, Path], detectors: dict[str, Path]) -> Callable[..., Job]:
-    def make(folder: Path, targets: str, detector: str, **changes: Any) -> Job:
+def of_masks(datasets: dict[str, Path], detectors: dict[str, Path]) -> Callable[..., TrainingJob]:
+    def make(folder: Path, targets: str, detector: str, **changes: Any) -> TrainingJob:
         plain = mask_job(datasets[targets], folder, detectors[targets], targets=targets, detector=detector, **changes)
         return replace(plain, loss=as_dict(tiny_settings().train_detection.loss) if detector == "joint" else None)
 
@@ -85,7 +86,7 @@ def of_masks(datasets: dict[str, Path], detectors: dict[str, Path]) -> Callable[
 
 
 def test_only_a_joint_training_changes_the_detector(
-    detectors: dict[str, Path], of_masks: Callable[..., Job], tmp_path: Path
+    detectors: dict[str, Path], of_masks: Callable[..., TrainingJob], tmp_path: Path
 ) -> None:
     for targets, detector in WAYS:
         folder = tmp_path / f"{targets}-{detector}"
@@ -104,10 +105,10 @@ def test_only_a_joint_training_changes_the_detector(
 
 
 @pytest.mark.parametrize(("targets", "detector"), WAYS)
-def test_an_interrupted_training_goes_on_bit_for_bit(
-    targets: str, detector: str, of_masks: Callable[..., Job], detectors: dict[str, Path], tmp_path: Path
+def test_an_interrupted_training_resumes_bit_for_bit(
+    targets: str, detector: str, of_masks: Callable[..., TrainingJob], detectors: dict[str, Path], tmp_path: Path
 ) -> None:
-    def with_dropout(folder: Path) -> Job:
+    def with_dropout(folder: Path) -> TrainingJob:
         """The job on a copy of the detector with dropout, which a joint training draws and a frozen detector does not."""
         plain = of_masks(folder, targets, detector, accumulation=2)
         assert plain.init is not None
@@ -117,7 +118,7 @@ def test_an_interrupted_training_goes_on_bit_for_bit(
         return replace(plain, init=str(tmp_path / "detector.pt"))
 
     carry_out(with_dropout(tmp_path / "whole"), ALONE, Silent())
-    interrupted, reporter = with_dropout(tmp_path / "interrupted"), Memory()
+    interrupted, reporter = with_dropout(tmp_path / "interrupted"), RecordingReporter()
     for step in (1, 3):
         with pytest.raises(KeyboardInterrupt):
             carry_out(interrupted, ALONE, InterruptedAt(step))
@@ -128,7 +129,7 @@ def test_an_interrupted_training_goes_on_bit_for_bit(
 
 @pytest.mark.parametrize(("targets", "detector"), WAYS)
 def test_two_processes_and_micro_batches_train_as_one(
-    targets: str, detector: str, of_masks: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    targets: str, detector: str, of_masks: Callable[..., TrainingJob], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launch, "STATE", tmp_path / "state")
     monkeypatch.setenv("FLOAT64", "1")
@@ -140,11 +141,11 @@ def test_two_processes_and_micro_batches_train_as_one(
             assert_same_training(tmp_path / "one", tmp_path / other, relative=1e-9, weight=1e-9)
 
 
-def test_another_loss_of_the_detector_starts_a_joint_training_anew(of_masks: Callable[..., Job], tmp_path: Path) -> None:
+def test_another_loss_of_the_detector_restarts_a_joint_training(of_masks: Callable[..., TrainingJob], tmp_path: Path) -> None:
     whole = of_masks(tmp_path, "panoptic", "joint")
     with pytest.raises(KeyboardInterrupt):
         carry_out(whole, ALONE, InterruptedAt(3))
-    reporter = Memory()
+    reporter = RecordingReporter()
     assert whole.loss is not None
     carry_out(replace(whole, loss=whole.loss | {"giou": 0.5}), ALONE, reporter)
     assert reporter.messages == [
@@ -153,14 +154,14 @@ def test_another_loss_of_the_detector_starts_a_joint_training_anew(of_masks: Cal
 
 
 def test_masks_of_instances_need_a_detector_of_instances(
-    of_masks: Callable[..., Job], detectors: dict[str, Path], tmp_path: Path
+    of_masks: Callable[..., TrainingJob], detectors: dict[str, Path], tmp_path: Path
 ) -> None:
     wrong = replace(of_masks(tmp_path, "instances", "frozen"), init=str(detectors["panoptic"] / "out/checkpoint.pt"))
     with pytest.raises(ConfigError, match=r"train_detection\.targets: expected a detector trained on the instances file's 4 cat"):
         carry_out(wrong, ALONE, Silent())
 
 
-def test_a_joint_training_needs_the_loss_of_the_detector(of_masks: Callable[..., Job], tmp_path: Path) -> None:
+def test_a_joint_training_needs_the_loss_of_the_detector(of_masks: Callable[..., TrainingJob], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="loss: expected the detector's loss exactly with detector 'joint', found None"):
         carry_out(replace(of_masks(tmp_path, "panoptic", "joint"), loss=None), ALONE, Silent())
 
@@ -169,7 +170,7 @@ def some(content: dict[str, Any]) -> None:
     del content["annotations"][1]["segmentation"]
 
 
-def every(content: dict[str, Any]) -> None:
+def without_masks(content: dict[str, Any]) -> None:
     for annotation in content["annotations"]:
         annotation["segmentation"] = []
 
@@ -178,7 +179,11 @@ def every(content: dict[str, Any]) -> None:
     ("split", "change", "message"),
     [
         ("val", some, r"instances_val\.json: annotations\.segmentation: expected a mask of every object that is not a crowd"),
-        ("train", every, r"instances_train\.json: annotations\.segmentation: expected a mask of an object .* found 0 masks of"),
+        (
+            "train",
+            without_masks,
+            r"instances_train\.json: annotations\.segmentation: expected a mask of an object .* found 0 masks of",
+        ),
     ],
 )
 def test_instances_without_masks_are_refused_before_the_first_step(
@@ -186,7 +191,7 @@ def test_instances_without_masks_are_refused_before_the_first_step(
     change: Callable[[Any], None],
     message: str,
     datasets: dict[str, Path],
-    of_masks: Callable[..., Job],
+    of_masks: Callable[..., TrainingJob],
     tmp_path: Path,
 ) -> None:
     copy = tmp_path / "data"
@@ -199,7 +204,7 @@ def test_instances_without_masks_are_refused_before_the_first_step(
 
 
 def test_a_dataset_of_instances_has_no_panoptic_masks(
-    datasets: dict[str, Path], of_masks: Callable[..., Job], tmp_path: Path
+    datasets: dict[str, Path], of_masks: Callable[..., TrainingJob], tmp_path: Path
 ) -> None:
     masks = replace(of_masks(tmp_path, "panoptic", "frozen"), data=str(datasets["instances"]))
     with pytest.raises(DatasetError, match=r"train\.panoptic: expected panoptic annotations for the mask head, found null; add"):

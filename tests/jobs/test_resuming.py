@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import torch
 
-from detr_core.jobs.training import Job
-from detr_core.reporter import Memory, Silent
+from detr_core.jobs.training import TrainingJob
+from detr_core.reporter import Silent
 from detr_core.train.config import OptimizerConfig, ScheduleConfig
 from detr_core.train.interruption import Interrupted
 from flows.runtime import launch
@@ -35,6 +35,7 @@ from tests.jobs.training_jobs import (
 )
 from tests.jobs.training_process import carry_out
 from tests.kinds import RECIPES
+from tests.recording_reporter import RecordingReporter
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -42,7 +43,7 @@ def test_a_seed_fixes_a_run_bit_for_bit_whatever_interrupts_it(dataset: Path, tm
     # All that has a state: dropout, augmentation, micro-batches, the optimiser.
     everything: dict[str, Any] = {"dropout": 0.3, "accumulation": 2, "precision": precision}
     carry_out(job(dataset, tmp_path / "whole", **everything), ALONE, Silent())
-    interrupted, reporter = job(dataset, tmp_path / "interrupted", **everything), Memory()
+    interrupted, reporter = job(dataset, tmp_path / "interrupted", **everything), RecordingReporter()
     for step in (1, 3, 6):  # before the first checkpoint, within an epoch, at the last step
         with pytest.raises(KeyboardInterrupt):
             carry_out(interrupted, ALONE, InterruptedAt(step))
@@ -62,7 +63,7 @@ def test_a_signal_at_any_step_loses_no_step(dataset: Path, tmp_path: Path) -> No
     interrupted, state, reporter = (
         job(dataset, tmp_path / "interrupted", **everything),
         tmp_path / "interrupted/work/state.pt",
-        Memory(),
+        RecordingReporter(),
     )
     for step, number in ((1, signal.SIGINT), (2, signal.SIGTERM), (4, signal.SIGTERM), (5, signal.SIGINT)):
         with pytest.raises(
@@ -85,7 +86,7 @@ def test_a_signal_during_the_validation_ends_it_at_once_and_loses_no_step(
         raise AssertionError("the validation goes on")
 
     carry_out(job(dataset, tmp_path / "whole", checkpoint_every=100), ALONE, Silent())
-    interrupted, reporter = job(dataset, tmp_path / "interrupted", checkpoint_every=100), Memory()
+    interrupted, reporter = job(dataset, tmp_path / "interrupted", checkpoint_every=100), RecordingReporter()
     leftover = tmp_path / "interrupted/work/.state.pt.k1ll3d_0.tmp"
     leftover.parent.mkdir(parents=True)
     leftover.write_bytes(b"part of a state, whose writer was killed")
@@ -100,13 +101,13 @@ def test_a_signal_during_the_validation_ends_it_at_once_and_loses_no_step(
     assert_identical(tmp_path / "whole", tmp_path / "interrupted")
 
 
-def test_two_processes_go_on_bit_for_bit_too_whoever_starts_them(
+def test_two_processes_resume_bit_for_bit_whether_started_by_the_project_or_torchrun(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launch, "STATE", tmp_path / "state")
     everything: dict[str, Any] = {"dropout": 0.3, "accumulation": 2}
     run_by_torchrun(job(dataset, tmp_path / "whole", **everything), tmp_path / "job.json")
-    interrupted, reporter = asdict(job(dataset, tmp_path / "interrupted", **everything)), Memory()
+    interrupted, reporter = asdict(job(dataset, tmp_path / "interrupted", **everything)), RecordingReporter()
     monkeypatch.setenv("SIGNAL_AT", f"{int(signal.SIGTERM)}:1")  # of 6 steps in 2 epochs; one of two processes gets it
     with pytest.raises(launch.RankProcessError, match=r"^interrupted after step 1 of 6; run the same command again to continue$"):
         launch.run(interrupted, 2, Silent(), module="tests.jobs.training_process")
@@ -119,7 +120,7 @@ def test_two_processes_go_on_bit_for_bit_too_whoever_starts_them(
     assert_identical(tmp_path / "whole", tmp_path / "interrupted")
 
 
-def run_by_torchrun(job: Job, file: Path) -> None:
+def run_by_torchrun(job: TrainingJob, file: Path) -> None:
     """Runs a job in two processes on this machine, as torchrun starts them."""
     file.write_text(json.dumps(asdict(job)))
     with socket.socket() as probe:
@@ -141,9 +142,9 @@ def run_by_torchrun(job: Job, file: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", RECIPES)
-def test_every_kind_of_detector_goes_on_bit_for_bit(kind: str, dataset: Path, tmp_path: Path) -> None:
+def test_every_kind_of_detector_resumes_bit_for_bit(kind: str, dataset: Path, tmp_path: Path) -> None:
     carry_out(job_of(kind, dataset, tmp_path / "whole"), ALONE, Silent())
-    interrupted, reporter = job_of(kind, dataset, tmp_path / "interrupted"), Memory()
+    interrupted, reporter = job_of(kind, dataset, tmp_path / "interrupted"), RecordingReporter()
     with pytest.raises(KeyboardInterrupt):
         carry_out(interrupted, ALONE, InterruptedAt(3))
     carry_out(interrupted, ALONE, reporter)
@@ -153,32 +154,32 @@ def test_every_kind_of_detector_goes_on_bit_for_bit(kind: str, dataset: Path, tm
     assert history(tmp_path / "whole") == history(tmp_path / "interrupted")
 
 
-def test_a_training_goes_on_at_a_drop_and_in_the_warm_up_bit_for_bit(dataset: Path, tmp_path: Path) -> None:
+def test_a_training_resumes_bit_for_bit_at_a_drop_and_in_the_warm_up(dataset: Path, tmp_path: Path) -> None:
     # Three steps in an epoch. The warm-up ends at the first drop, after which the second follows.
     everything: dict[str, Any] = {"epochs": 3, "checkpoint_every": 1, "schedule": ScheduleConfig("step", 3, (1, 2))}
     carry_out(job(dataset, tmp_path / "whole", **everything), ALONE, Silent())
-    interrupted, memory = job(dataset, tmp_path / "interrupted", **everything), Memory()
+    interrupted, reporter = job(dataset, tmp_path / "interrupted", **everything), RecordingReporter()
     for step in (2, 4, 7):  # the state is of the step before: in the warm-up, at the first drop, at the second
         with pytest.raises(KeyboardInterrupt):
             carry_out(interrupted, ALONE, InterruptedAt(step))
-    carry_out(interrupted, ALONE, memory)
-    assert memory.messages == ["resuming after step 6"]
+    carry_out(interrupted, ALONE, reporter)
+    assert reporter.messages == ["resuming after step 6"]
     assert_identical(tmp_path / "whole", tmp_path / "interrupted")
     lr = tiny_settings().train_detection.optimizer.lr
     rates = [record["train/lr"] / lr for record in history(tmp_path / "whole") if "train/lr" in record]
     assert rates == pytest.approx([1 / 3, 2 / 3, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01], rel=1e-14)
 
 
-def test_changed_parameters_start_anew_and_say_so(dataset: Path, tmp_path: Path) -> None:
+def test_changed_parameters_restart_the_training_with_a_message(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         carry_out(job(dataset, tmp_path), ALONE, InterruptedAt(3))
-    reporter = Memory()
+    reporter = RecordingReporter()
     optimizer = OptimizerConfig(lr=1e-5, backbone_lr=1e-5, weight_decay=0, clip_norm=1)
     carry_out(job(dataset, tmp_path, optimizer=optimizer), ALONE, reporter)
     assert reporter.messages == [ANEW]
 
 
-def test_changed_annotations_start_anew_and_say_so(dataset: Path, tmp_path: Path) -> None:
+def test_changed_annotations_restart_the_training_with_a_message(dataset: Path, tmp_path: Path) -> None:
     copy = tmp_path / "data"
     shutil.copytree(dataset, copy)
     with pytest.raises(KeyboardInterrupt):
@@ -187,6 +188,6 @@ def test_changed_annotations_start_anew_and_say_so(dataset: Path, tmp_path: Path
     content = json.loads(file.read_text())
     content["annotations"][0]["bbox"][0] += 1  # as many images, objects and classes as before
     file.write_text(json.dumps(content))
-    reporter = Memory()
+    reporter = RecordingReporter()
     carry_out(job(copy, tmp_path), ALONE, reporter)
     assert reporter.messages == [ANEW]

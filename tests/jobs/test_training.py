@@ -53,7 +53,7 @@ def test_a_head_whose_loss_is_off_stays_as_it_is(dataset: Path, tmp_path: Path, 
     assert {name for name in heads if torch.equal(early[name], late[name])} == {name for name in heads if name.startswith(head)}
 
 
-def test_bfloat16_trains_what_float32_trains(dataset: Path, tmp_path: Path) -> None:
+def test_bfloat16_trains_the_same_parameters_as_float32(dataset: Path, tmp_path: Path) -> None:
     for precision in ("float32", "bfloat16"):
         carry_out(job(dataset, tmp_path / precision, precision=precision), ALONE, Silent())
     losses = [

@@ -13,12 +13,13 @@ import torch
 
 from detr_core.config import as_dict
 from detr_core.distributed import ProcessContext
-from detr_core.jobs.training import Job
+from detr_core.jobs.training import TrainingJob
 from detr_core.model.checkpoint import load_checkpoint
 from detr_core.model.spec import kind_of
-from detr_core.reporter import Memory, Silent
+from detr_core.reporter import Silent
 from tests.conftest import tiny_settings
 from tests.kinds import RECIPES
+from tests.recording_reporter import RecordingReporter
 
 CPU = torch.device("cpu")
 
@@ -29,17 +30,17 @@ ANEW = "starting from the first step, because the interrupted training had other
 ALONE = ProcessContext(rank=0, size=1, device=CPU)
 
 
-def job(dataset: Path, folder: Path, dropout: float = 0.0, **changes: Any) -> Job:
+def job(dataset: Path, folder: Path, dropout: float = 0.0, **changes: Any) -> TrainingJob:
     settings = tiny_settings()
     assert settings.train_detection.augmentation.flip > 0
     detector = replace(settings.detector, dropout=dropout)
     usual: dict[str, Any] = {"targets": "instances", "epochs": 2, "batch_size": 8, "checkpoint_every": 2}
     config = replace(settings.train_detection, **usual | changes)
     work, out = str(folder / "work"), str(folder / "out")
-    return Job("detection", as_dict(config), as_dict(detector), None, str(dataset), work, out, 0, "tiny")
+    return TrainingJob("detection", as_dict(config), as_dict(detector), None, str(dataset), work, out, 0, "tiny")
 
 
-def job_of(kind: str, dataset: Path, folder: Path, **changes: Any) -> Job:
+def job_of(kind: str, dataset: Path, folder: Path, **changes: Any) -> TrainingJob:
     """Returns the same training of another kind of detector."""
     plain, recipe = job(dataset, folder, **changes), RECIPES[kind]
     config = plain.config | {"loss": recipe["loss"], "optimizer": recipe["optimizer"]}
@@ -48,11 +49,11 @@ def job_of(kind: str, dataset: Path, folder: Path, **changes: Any) -> Job:
     return replace(plain, config=config, detector=recipe["detector"])
 
 
-def mask_job(dataset: Path, folder: Path, trained: Path, **changes: Any) -> Job:
+def mask_job(dataset: Path, folder: Path, trained: Path, **changes: Any) -> TrainingJob:
     """Returns the training of the mask head on the detector that another job has trained in the folder `trained`."""
     config = as_dict(replace(tiny_settings().train_panoptic, **{"epochs": 2, "batch_size": 8, "checkpoint_every": 2} | changes))
     work, out = str(folder / "work"), str(folder / "out")
-    return Job("panoptic", config, None, str(trained / "out" / "checkpoint.pt"), str(dataset), work, out, 0, "tiny")
+    return TrainingJob("panoptic", config, None, str(trained / "out" / "checkpoint.pt"), str(dataset), work, out, 0, "tiny")
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -84,7 +85,7 @@ def assert_same_training(one: Path, other: Path, relative: float = 1e-5, weight:
 class SignalledAt(Silent):
     """A reporter that sends this process a signal when a step is recorded."""
 
-    def __init__(self, step: int, number: int, reporter: Memory) -> None:
+    def __init__(self, step: int, number: int, reporter: RecordingReporter) -> None:
         self.step, self.number, self.message = step, number, reporter.message  # type: ignore[method-assign]
 
     def metrics(self, values: Any, step: int) -> None:

@@ -42,12 +42,12 @@ class SignalAt(Events):
             os.kill(os.getpid(), self.number)
 
 
-def carry_out(job: training.Job, process: ProcessContext, reporter: Reporter) -> Progress:
+def carry_out(job: training.TrainingJob, process: ProcessContext, reporter: Reporter) -> Progress:
     """Runs a training of either stage in this process."""
     return (train_detection if job.stage == "detection" else train_panoptic).run(job, process, reporter)
 
 
-def run(job: training.Job, process: ProcessContext, reporter: Reporter) -> Any:
+def run(job: training.TrainingJob, process: ProcessContext, reporter: Reporter) -> Any:
     """Runs a training as `carry_out` does. SIGNAL_AT: `NUMBER:STEP`, the signal for the first process, and its step."""
     if process.first and "SIGNAL_AT" in os.environ:
         number, step = os.environ["SIGNAL_AT"].split(":")
@@ -57,4 +57,4 @@ def run(job: training.Job, process: ProcessContext, reporter: Reporter) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main(training.Job, run))
+    sys.exit(main(training.TrainingJob, run))

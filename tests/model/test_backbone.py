@@ -18,6 +18,7 @@ from detr_core.config import ConfigError
 from detr_core.model.common.backbone import Backbone, FrozenBatchNorm, load_imagenet_weights
 from detr_core.model.common.config import BackboneConfig
 from detr_core.model.common.files import CheckpointError
+from tests.hostile import Hostile
 
 R18 = BackboneConfig("resnet18", dilation=False, weights="imagenet", norm="frozen", frozen_stages=2)
 PUBLISHED = "resnet18-f37072fd.pth"  # the name under which torchvision keeps the file
@@ -60,7 +61,7 @@ def test_weights_come_from_torchvision_or_a_file(hub: Path, tmp_path: Path, loca
     assert all(torch.equal(value, state[name]) for name, value in backbone.items())
 
 
-def test_weights_that_can_not_be_had_are_one_line(hub: Path, tmp_path: Path) -> None:
+def test_unavailable_weights_are_reported_in_one_line(hub: Path, tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"torchvision's ImageNet weights of resnet18 can't be downloaded .*no network.*give the path"
     ):
@@ -79,16 +80,8 @@ def test_weights_that_can_not_be_had_are_one_line(hub: Path, tmp_path: Path) -> 
         loaded(replace(R18, weights=str(tmp_path / "list.pth")))
 
 
-class Hostile:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (str(self.path),)
-
-
 def test_a_hostile_file_runs_nothing(tmp_path: Path) -> None:
-    torch.save({"conv1.weight": Hostile(tmp_path / "ran")}, tmp_path / "hostile.pth")
+    torch.save({"conv1.weight": Hostile(os.mkdir, str(tmp_path / "ran"))}, tmp_path / "hostile.pth")
     with pytest.raises(CheckpointError, match="without running code"):
         loaded(replace(R18, weights=str(tmp_path / "hostile.pth")))
     assert not (tmp_path / "ran").exists()

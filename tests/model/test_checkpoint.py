@@ -12,7 +12,9 @@ import torch
 from detr_core.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from detr_core.model.detr.model import Detr
 from detr_core.structures import Category
-from tests.model.test_detr import SMALL, detector, images
+from tests.hostile import Hostile
+from tests.model.batches import images
+from tests.model.small_detr import SMALL, detector
 
 CATEGORIES = (Category(1, "cat", True), Category(5, "dog", True), Category(9, "sky", False))
 CPU = torch.device("cpu")
@@ -58,7 +60,7 @@ def test_attention_maps_under_their_former_name_are_read_as_published(tmp_path: 
     assert loaded.attention_maps == loaded.bbox_attention.softmax == "published"
     query = torch.zeros(1, dtype=torch.int64)
     with torch.inference_mode():
-        ours, theirs = (each.masks(each(*images()), query, query) for each in (model, loaded))
+        ours, theirs = (network.masks(network(*images()), query, query) for network in (model, loaded))
     assert torch.equal(ours, theirs)
 
 
@@ -73,7 +75,7 @@ def test_a_checkpoint_from_before_object_queries_could_enter_at_the_input(tmp_pa
     assert load_checkpoint(path, CPU).model.config == model.config
 
 
-def test_a_mask_head_without_attention_maps_comes_back(tmp_path: Path) -> None:
+def test_a_mask_head_without_attention_maps_is_restored(tmp_path: Path) -> None:
     path, model = tmp_path / "a.pt", Detr(SMALL, 3, True, "none").eval()
     save_checkpoint(path, model, CATEGORIES, {})
     loaded = load_checkpoint(path, CPU).model
@@ -106,20 +108,12 @@ def test_cut_short(tmp_path: Path) -> None:
         load_checkpoint(path, CPU)
 
 
-class Hostile:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (str(self.path),)
-
-
 @pytest.mark.parametrize(
     "save", [lambda thing, path: torch.save(thing, path), lambda thing, path: path.write_bytes(pickle.dumps(thing))]
 )
 def test_a_hostile_pickle_runs_nothing(tmp_path: Path, save) -> None:  # type: ignore[no-untyped-def]
     proof = tmp_path / "ran"
-    save({"model": Hostile(proof)}, tmp_path / "hostile.pt")
+    save({"model": Hostile(os.mkdir, str(proof))}, tmp_path / "hostile.pt")
     with pytest.raises(CheckpointError, match="without running code"):
         load_checkpoint(tmp_path / "hostile.pt", CPU)
     assert not proof.exists()

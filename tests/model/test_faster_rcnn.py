@@ -19,7 +19,9 @@ from detr_core.model.faster_rcnn.loss import region_losses
 from detr_core.model.faster_rcnn.model import CELLS, FasterRcnn, Samples
 from detr_core.model.faster_rcnn.parts import Anchors, Pooling, Sampler, truth_of
 from detr_core.structures import Target
+from tests.model.batches import images
 
+SIZE = (96, 96)  # of the images
 SMALL = FasterRcnnConfig(
     backbone=BackboneConfig("small", dilation=False, weights=None, norm="group", frozen_stages=0),
     stages=(1, 2, 4),
@@ -57,11 +59,6 @@ def target(labels: list[int], boxes: list[list[float]], sampling_seed: int = 5, 
     return Target(0, torch.tensor(labels, dtype=torch.int64), torch.tensor(boxes).reshape(-1, 4), None, size, size, sampling_seed)
 
 
-def images(count: int = 2, height: int = 96, width: int = 96) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(count, 3, height, width, generator=generator), torch.zeros(count, height, width, dtype=torch.bool)
-
-
 TARGETS = [
     target([2, 0], [[0.3, 0.3, 0.3, 0.4], [0.7, 0.6, 0.5, 0.5]], 11),
     target([1], [[0.5, 0.5, 0.6, 0.6]], 12),
@@ -74,7 +71,7 @@ def loss_of(samples: Samples, count: int, config: RegionLossConfig = LOSS) -> tu
 
 def test_losses_are_torchvisions() -> None:
     model = detector(RESNET).train()
-    x, padding = images()
+    x, padding = images(2, *SIZE)
     total, parts = loss_of(model.samples(x, padding, TARGETS), 2)
     maps = OrderedDict(enumerate(model._maps(x)))
     shapes = [(96, 96), (96, 96)]
@@ -158,9 +155,9 @@ def test_a_dc5_has_all_anchors_at_each_cell_of_its_one_map() -> None:
     assert model.eval()(x, padding).boxes[0].shape[1] == 4
 
 
-def test_more_proposals_are_kept_in_training_where_it_is_asked_for() -> None:
+def test_more_proposals_are_kept_in_training_if_the_configuration_says_so() -> None:
     model = detector(replace(DC5, proposals=20, candidates=200, training_proposals=40, training_candidates=400))
-    x, _ = images(1)
+    x, _ = images(1, *SIZE)
     counts = []
     for training in (True, False):
         model.train(training)
@@ -180,20 +177,20 @@ def test_the_strides_of_the_small_backbones_are_those_of_their_maps(name: str, d
 
 def test_a_class_is_one_higher_inside_and_itself_outside() -> None:
     model = detector().train()
-    samples = model.samples(*images(), TARGETS)
+    samples = model.samples(*images(2, *SIZE), TARGETS)
     assert set(samples.labels.tolist()) <= {0, 1, 2, 3}
     assert set(samples.labels[samples.proposal_image == 0].tolist()) == {0, 1, 3}, "targets 2 and 0; each is a proposal too"
     assert set(samples.labels[samples.proposal_image == 1].tolist()) == {0, 2}
     with torch.no_grad():  # sure that everything is of torchvision's class 3
         model.roi_heads.box_predictor.cls_score.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 9.0]))
-    output = model.eval()(*images())
+    output = model.eval()(*images(2, *SIZE))
     assert all(len(labels) > 0 and set(labels.tolist()) == {2} for labels in output.labels)
 
 
-def test_what_is_wanted_of_a_box_is_the_targets_box() -> None:
-    samples = detector().train().samples(*images(), TARGETS)
+def test_the_regression_target_of_a_box_is_the_targets_box() -> None:
+    samples = detector().train().samples(*images(2, *SIZE), TARGETS)
     wanted = torch.tensor([[14.4, 9.6, 43.2, 48.0], [43.2, 33.6, 91.2, 81.6]])
-    of_first = samples.wanted_boxes[samples.positive_image == 0]
+    of_first = samples.target_boxes[samples.positive_image == 0]
     assert len(of_first) > 0
     assert (torch.cdist(of_first, wanted).amin(1) < 1e-3).all()
 
@@ -205,7 +202,7 @@ def test_images_without_objects_and_tiny_objects_leave_a_finite_loss_for_every_w
 ) -> None:
     model = detector(config).train()
     targets = [target([], []), target([1], [[0.5, 0.5, 1e-6, 1e-6]])]
-    samples = model.samples(*images(), targets)
+    samples = model.samples(*images(2, *SIZE), targets)
     assert (samples.labels[samples.proposal_image == 0] == 0).all()
     assert not (samples.object_image == 0).any()
     total, parts = loss_of(samples, 2, loss)
@@ -218,7 +215,7 @@ def test_images_without_objects_and_tiny_objects_leave_a_finite_loss_for_every_w
 
 def test_a_batch_of_nothing_still_has_gradients_for_every_weight() -> None:
     model = detector().train()
-    total, parts = loss_of(model.samples(*images(), [target([], []), target([], [])]), 2)
+    total, parts = loss_of(model.samples(*images(2, *SIZE), [target([], []), target([], [])]), 2)
     total.backward()
     assert parts["boxes"] == 0
     assert parts["proposals"] == 0
@@ -226,8 +223,8 @@ def test_a_batch_of_nothing_still_has_gradients_for_every_weight() -> None:
     assert all(weight.grad is not None for weight in model.parameters())
 
 
-def test_giou_is_added_where_it_is_asked_for() -> None:
-    samples = detector().train().samples(*images(), TARGETS)
+def test_giou_is_added_if_the_configuration_has_it() -> None:
+    samples = detector().train().samples(*images(2, *SIZE), TARGETS)
     plain, parts = loss_of(samples, 2)
     with_giou, _ = loss_of(samples, 2, replace(LOSS, giou=3))
     torch.testing.assert_close(with_giou, plain + 3 * parts["giou"])
@@ -238,14 +235,14 @@ def test_the_giou_of_anchors_is_that_of_their_decoded_boxes(config: FasterRcnnCo
     model = detector(config).train()
     torch.nn.init.zeros_(model.rpn.head.bbox_pred.weight)  # then every anchor predicts its own box, moved by a tenth of its width
     model.rpn.head.bbox_pred.bias.data.copy_(torch.tensor([0.1, 0, 0, 0]).repeat(len(model.rpn.head.bbox_pred.bias) // 4))
-    samples = model.samples(*images(), TARGETS)
+    samples = model.samples(*images(2, *SIZE), TARGETS)
     of_first = samples.object_image == 0
     wanted = torch.tensor([[14.4, 9.6, 43.2, 48.0], [43.2, 33.6, 91.2, 81.6]])
-    assert (torch.cdist(samples.anchor_wanted_boxes[of_first], wanted).amin(1) < 1e-3).all()
-    (anchors, _) = model.rpn.anchor_generator(ImageList(images()[0], [(96, 96)] * 2), model._maps(images()[0]))
+    assert (torch.cdist(samples.anchor_target_boxes[of_first], wanted).amin(1) < 1e-3).all()
+    (anchors, _) = model.rpn.anchor_generator(ImageList(images(2, *SIZE)[0], [SIZE] * 2), model._maps(images(2, *SIZE)[0]))
     moved = anchors + 0.1 * (anchors[:, 2:3] - anchors[:, :1]) * torch.tensor([1.0, 0, 1, 0])
     assert (torch.cdist(samples.anchor_boxes, moved).amin(1) < 1e-3).all()
-    loss = 1 - generalized_box_iou(samples.anchor_boxes, samples.anchor_wanted_boxes).diagonal()
+    loss = 1 - generalized_box_iou(samples.anchor_boxes, samples.anchor_target_boxes).diagonal()
     counts = samples.anchor_image.bincount()
     expected = sum(loss[samples.object_image == image].sum() / counts[image] for image in (0, 1)) / 2
     torch.testing.assert_close(loss_of(samples, 2, PLUS)[1]["proposals_giou"], expected.detach())
@@ -253,7 +250,7 @@ def test_the_giou_of_anchors_is_that_of_their_decoded_boxes(config: FasterRcnnCo
 
 def test_the_loss_of_a_step_is_the_sum_over_its_parts() -> None:
     model = detector().train()
-    x, padding = images()
+    x, padding = images(2, *SIZE)
     whole, _ = loss_of(model.samples(x, padding, TARGETS), 2)
     halves = [loss_of(model.samples(x[i : i + 1], padding[i : i + 1], TARGETS[i : i + 1]), 2)[0] for i in range(2)]
     torch.testing.assert_close(halves[0] + halves[1], whole, rtol=1e-4, atol=1e-5)
@@ -261,7 +258,7 @@ def test_the_loss_of_a_step_is_the_sum_over_its_parts() -> None:
 
 def test_proposals_sampled_for_an_image_depend_only_on_its_sampling_seed() -> None:
     model = detector().train()
-    x, padding = images()
+    x, padding = images(2, *SIZE)
 
     def drawn(sampling_seed: int) -> list[float]:
         samples = model.samples(x, padding, [TARGETS[0], replace(TARGETS[1], sampling_seed=sampling_seed)])
@@ -284,7 +281,7 @@ def test_proposals_sampled_for_an_image_depend_only_on_its_sampling_seed() -> No
 def test_nothing_is_found_on_padding() -> None:
     model = detector()
     model.roi_heads.box_predictor.cls_score.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 9.0]))
-    x, padding = images()
+    x, padding = images(2, *SIZE)
     padding[1, :, 60:] = True
     padding[1, 72:] = True
     output = model(x.masked_fill(padding[:, None], 0), padding)

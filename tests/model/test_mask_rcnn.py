@@ -183,13 +183,13 @@ def test_the_mask_loss_of_an_image_is_torchvisions() -> None:
 
 def test_what_is_wanted_of_a_mask_is_the_objects_mask_in_the_box() -> None:
     samples = detector().train().samples(*images(), TARGETS)
-    assert samples.mask_logits.shape == samples.mask_wanted.shape == (len(samples.mask_image), 28, 28)
+    assert samples.mask_logits.shape == samples.mask_targets.shape == (len(samples.mask_image), 28, 28)
     assert len(samples.mask_image) == len(samples.regions.positive_image) > 0
     # Each object is a proposal itself. An ellipse covers pi / 4 of its box.
-    shares = samples.mask_wanted.mean((1, 2))
+    shares = samples.mask_targets.mean((1, 2))
     assert (shares - torch.pi / 4).abs().min() < 0.01
-    assert samples.mask_wanted[:, 14, 14].max() == 1
-    assert samples.mask_wanted[(shares - torch.pi / 4).abs() < 0.01][:, 0, 0].max() == 0
+    assert samples.mask_targets[:, 14, 14].max() == 1
+    assert samples.mask_targets[(shares - torch.pi / 4).abs() < 0.01][:, 0, 0].max() == 0
 
 
 def test_an_object_without_a_mask_teaches_boxes_but_no_mask() -> None:

@@ -81,7 +81,7 @@ def test_the_class_map_has_the_class_of_each_segment_and_none_between_them() -> 
 
 
 def test_the_semantic_target_calls_all_things_other_and_ignores_pixels_of_no_segment() -> None:
-    (wanted,) = detector().train().samples(*images(1), [BOTH]).semantic_wanted
+    (wanted,) = detector().train().samples(*images(1), [BOTH]).semantic_targets
     assert (wanted[20:60, 10:50] == 0).all()
     assert (wanted[10:50, 60:90] == 0).all()
     assert (wanted[70:] == 1).all(), "class 1 is the first stuff"
@@ -164,7 +164,7 @@ def test_padding_takes_no_part_in_the_semantic_loss() -> None:
     small = target([(3, (0, 0, 60, 96))], size=(96, 60))
     samples = model.samples(x.masked_fill(padding[:, None], 0), padding, [BOTH, small])
     assert [logits.shape[1:] for logits in samples.semantic_logits] == [(96, 96), (96, 60)]
-    assert (samples.semantic_wanted[1] == 2).all()
+    assert (samples.semantic_targets[1] == 2).all()
 
 
 # Panoptic maps

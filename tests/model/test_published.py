@@ -7,9 +7,7 @@ import json
 import os
 import pathlib
 import pickle
-from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,60 +16,17 @@ import pytest
 import torch
 
 from detr_core.model.checkpoint import Checkpoint, CheckpointError, export_published, load_checkpoint
-from detr_core.model.common.config import BackboneConfig, PositionsConfig
+from detr_core.model.common.config import PositionsConfig
 from detr_core.model.detr.config import DetrConfig
 from detr_core.model.detr.model import Detr
 from detr_core.model.detr.published import from_published, published_state, to_published
 from detr_core.structures import Category
-from tests.model.test_detr import detector
-from tests.test_golden import cases, close, golden_images, golden_weight
+from tests.golden_cases import cases, close, golden_images
+from tests.hostile import Hostile
+from tests.model.small_detr import detector
+from tests.published_checkpoints import TINY, published_state_dict, reference_arguments, tiny_config
 
 CPU = torch.device("cpu")
-TINY = DetrConfig(
-    BackboneConfig("resnet18", dilation=False, weights=None, norm="frozen", frozen_stages=2),
-    PositionsConfig("sine", "attention", cells=50, queries="attention", factor=1),
-    width=32,
-    heads=8,
-    feed_forward=48,
-    encoder_layers=1,
-    decoder_layers=2,
-    queries=7,
-    dropout=0.1,
-    pre_norm=False,
-    shared_heads=True,
-)
-
-
-def changed(backbone: str = "resnet18", dilation: bool = False, **changes: Any) -> DetrConfig:
-    return replace(TINY, backbone=replace(TINY.backbone, name=backbone, dilation=dilation), **changes)
-
-
-def published(config: DetrConfig = TINY, classes: int = 91, mask_head: bool = False, seed: int = 3) -> dict[str, torch.Tensor]:
-    """A state dict as the reference writes it, its values by the golden rule. Only the tensors are shared between calls."""
-    return dict(_weights(config, classes, mask_head, seed))
-
-
-@lru_cache(maxsize=2)  # the values of a ResNet take longer to draw than most tests need them for
-def _weights(config: DetrConfig, classes: int, mask_head: bool, seed: int) -> dict[str, torch.Tensor]:
-    with torch.device("meta"):
-        model = Detr(config, classes, mask_head)
-    return {name: golden_weight(seed, name, value) for name, value in published_state(model).items()}
-
-
-def arguments(**changes: Any) -> argparse.Namespace:
-    """Returns the namespace that the reference implementation stores beside the weights.
-
-    If the training ran on a cluster, the output folder in it is a path.
-    """
-    values = {
-        "lr": 1e-4,
-        "dilation": False,
-        "nheads": 8,
-        "dropout": 0.1,
-        "output_dir": pathlib.PosixPath("/runs/1"),
-        "masks": None,
-    }
-    return argparse.Namespace(**values | changes)
 
 
 @cases("detr_*.npz")
@@ -79,11 +34,16 @@ def arguments(**changes: Any) -> argparse.Namespace:
 def test_a_published_file_gives_golden_outputs(path: Path, tmp_path: Path) -> None:
     golden = np.load(path)
     backbone = str(golden["backbone"])
-    config = replace(changed(backbone, bool(golden["dilation"])), width=256, feed_forward=2048, queries=100)
+    config = replace(tiny_config(backbone, bool(golden["dilation"])), width=256, feed_forward=2048, queries=100)
     config = replace(config, encoder_layers=6, decoder_layers=6)
-    state = published(config, int(golden["num_classes"]), bool(golden["panoptic"]), int(golden["seed"]))
+    state = published_state_dict(config, int(golden["num_classes"]), bool(golden["panoptic"]), int(golden["seed"]))
     file = tmp_path / "published.pth"
-    content = {"model": state, "optimizer": {"state": {}}, "epoch": 299, "args": arguments(dilation=bool(golden["dilation"]))}
+    content = {
+        "model": state,
+        "optimizer": {"state": {}},
+        "epoch": 299,
+        "args": reference_arguments(dilation=bool(golden["dilation"])),
+    }
     torch.save(content, file, _use_new_zipfile_serialization=False)  # as the torch of that time
     loaded = load_checkpoint(file, CPU)
     assert loaded.model.config == config
@@ -100,17 +60,17 @@ def test_a_published_file_gives_golden_outputs(path: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "config",
     [
-        changed("resnet34", encoder_layers=0),
-        changed("resnet50", dilation=True, width=64, heads=4),
-        changed("resnet101", pre_norm=True, decoder_layers=3),
-        changed(
+        tiny_config("resnet34", encoder_layers=0),
+        tiny_config("resnet50", dilation=True, width=64, heads=4),
+        tiny_config("resnet101", pre_norm=True, decoder_layers=3),
+        tiny_config(
             positions=PositionsConfig("learned", "attention", cells=20, queries="attention", factor=1), dropout=0.0, queries=300
         ),
     ],
     ids=lambda config: config.backbone.name,
 )
 def test_the_architecture_is_inferred(config: DetrConfig, mask_head: bool) -> None:
-    content = {"model": published(config, 12, mask_head)}
+    content = {"model": published_state_dict(config, 12, mask_head)}
     content["args"] = {"dilation": config.backbone.dilation, "nheads": config.heads, "dropout": config.dropout}  # type: ignore[assignment]
     model, _ = from_published(content, "a.pth", None)
     assert model.config == config
@@ -122,14 +82,14 @@ def test_the_architecture_is_inferred(config: DetrConfig, mask_head: bool) -> No
 
 
 def test_the_mask_head_shows_the_heads_without_arguments() -> None:
-    config = changed(width=64, heads=4)
-    model, _ = from_published(published(config, 250, mask_head=True), "state_dict_alone.pth", None)
+    config = tiny_config(width=64, heads=4)
+    model, _ = from_published(published_state_dict(config, 250, mask_head=True), "state_dict_alone.pth", None)
     assert model.config == config
 
 
-def test_dilation_is_told_or_asked_for(tmp_path: Path) -> None:
-    config = changed("resnet50")
-    alone = {"model": published(config)}
+def test_dilation_comes_from_the_file_or_must_be_given(tmp_path: Path) -> None:
+    config = tiny_config("resnet50")
+    alone = {"model": published_state_dict(config)}
     assert not from_published(alone, "detr-r50.pth", None)[0].config.backbone.dilation
     assert from_published(alone, "detr-r50.pth", True)[0].config.backbone.dilation
     with pytest.raises(CheckpointError, match=r"detr-r50-dc5-f0fb7ef5.pth: its name contains DC5.*--dilation"):
@@ -143,7 +103,7 @@ def test_dilation_is_told_or_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("classes", "things", "stuff"), [(91, 80, 0), (250, 80, 53)])
 def test_a_class_index_is_a_coco_id(classes: int, things: int, stuff: int) -> None:
-    _, categories = from_published(published(classes=classes), "a.pth", None)
+    _, categories = from_published(published_state_dict(classes=classes), "a.pth", None)
     assert [category.id for category in categories] == list(range(classes))
     assert (categories[1].name, categories[90].name, categories[12].name) == ("person", "toothbrush", "unused 12")
     used = [category for category in categories if category.used]
@@ -151,12 +111,12 @@ def test_a_class_index_is_a_coco_id(classes: int, things: int, stuff: int) -> No
 
 
 def test_classes_of_other_data_have_no_names() -> None:
-    _, categories = from_published(published(classes=4), "a.pth", None)
+    _, categories = from_published(published_state_dict(classes=4), "a.pth", None)
     assert categories == tuple(Category(index, "", True) for index in range(4))
 
 
 def test_every_wrong_weight_is_named() -> None:
-    state = published(mask_head=True)
+    state = published_state_dict(mask_head=True)
     del state["detr.query_embed.weight"], state["mask_head.out_lay.bias"], state["detr.backbone.0.body.layer4.1.bn2.running_var"]
     state["detr.transformer.decoder.norm.weight"] = torch.ones(31)
     state["detr.class_embed.weight"] = torch.ones(50, 32)
@@ -180,7 +140,7 @@ def test_every_wrong_weight_is_named() -> None:
 @pytest.mark.parametrize("name", ["input_proj.weight", "class_embed.bias", "query_embed.weight", "transformer.decoder.norm.bias"])
 @pytest.mark.parametrize("how", ["missing", "misshapen", "text"])
 def test_one_wrong_weight_is_named_alone(name: str, how: str) -> None:
-    state: dict[str, Any] = published()
+    state: dict[str, Any] = published_state_dict()
     if how == "missing":
         del state[name]
     else:
@@ -192,20 +152,10 @@ def test_one_wrong_weight_is_named_alone(name: str, how: str) -> None:
 
 
 def test_an_unknown_backbone() -> None:
-    state = published()
+    state = published_state_dict()
     extra = {name.replace("layer3.1", "layer3.2"): value for name, value in state.items() if ".layer3.1." in name}
     with pytest.raises(CheckpointError, match=r"unknown backbone.0.body.layer3.2.conv1.weight"):
         from_published(state | extra, "a.pth", None)
-
-
-class Hostile:
-    """An object whose unpickling calls a function."""
-
-    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
-        self.call = function, arguments
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return self.call
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -219,7 +169,7 @@ def test_a_hostile_pickle_runs_nothing(tmp_path: Path, function: str, place: str
         "exec": Hostile(exec, f"open({str(proof)!r}, 'w')"),
         "pathlib.Path.touch": Hostile(pathlib.Path.touch, proof),
     }[function]
-    content: Any = {"model": published(), "args": arguments()}
+    content: Any = {"model": published_state_dict(), "args": reference_arguments()}
     if place == "top":
         content = [content, thing]
     elif place == "model":
@@ -227,7 +177,7 @@ def test_a_hostile_pickle_runs_nothing(tmp_path: Path, function: str, place: str
     elif place == "args":
         content["args"] = thing
     elif place == "deep in args":
-        content["args"] = arguments(more=argparse.Namespace(here=[(thing,)]))
+        content["args"] = reference_arguments(more=argparse.Namespace(here=[(thing,)]))
     elif place == "optimizer":
         content["optimizer"] = {"state": {0: thing}}
     else:  # the namespace's own state asks to be called back
@@ -240,7 +190,7 @@ def test_a_hostile_pickle_runs_nothing(tmp_path: Path, function: str, place: str
 
 
 def test_a_namespace_is_never_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.save({"model": published(), "args": arguments(dilation=False)}, tmp_path / "a.pth")
+    torch.save({"model": published_state_dict(), "args": reference_arguments(dilation=False)}, tmp_path / "a.pth")
     touched = []
     for kind in (argparse.Namespace, pathlib.PosixPath):
         monkeypatch.setattr(kind, "__setstate__", lambda *_: touched.append("made"), raising=False)
@@ -257,9 +207,9 @@ def test_files_of_other_kinds(tmp_path: Path, content: bytes) -> None:
 
 @pytest.mark.parametrize("mask_head", [False, True])
 def test_the_round_trip_is_exact(tmp_path: Path, mask_head: bool) -> None:
-    config = changed("resnet50", dilation=True, width=64, heads=4)
-    state = published(config, 250 if mask_head else 91, mask_head)
-    torch.save({"model": state, "args": arguments(dilation=True, nheads=4)}, tmp_path / "in.pth")
+    config = tiny_config("resnet50", dilation=True, width=64, heads=4)
+    state = published_state_dict(config, 250 if mask_head else 91, mask_head)
+    torch.save({"model": state, "args": reference_arguments(dilation=True, nheads=4)}, tmp_path / "in.pth")
     loaded = load_checkpoint(tmp_path / "in.pth", CPU)
     export_published(loaded, tmp_path / "out.pth")
     exported = torch.load(tmp_path / "out.pth", weights_only=True)["model"]
@@ -286,7 +236,7 @@ def test_an_export_says_that_the_masks_are_those_of_instances(tmp_path: Path) ->
         assert reloaded.predicts_panoptic_maps == panoptic
 
 
-def test_what_the_format_can_not_hold_is_refused() -> None:
+def test_a_detector_that_the_published_format_cannot_store_is_refused() -> None:
     categories = (Category(1, "cell", True),)
     with pytest.raises(CheckpointError, match=r"a\.pth: positions.where 'decoder' would be lost; the published format supports"):
         to_published(

@@ -25,17 +25,17 @@ def by_hand() -> Samples:
         is_object=torch.tensor([1.0, 1, 0, 0]),
         object_image=image["O"],
         anchor_deltas=torch.tensor([[0.0, 0, 0, 0], [0.5, 0, 0, -0.1]]),
-        anchor_wanted=torch.tensor([[0.0, 0, 0, 0.05], [0.0, 0, 1, 0]]),
+        anchor_targets=torch.tensor([[0.0, 0, 0, 0.05], [0.0, 0, 1, 0]]),
         anchor_boxes=torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10]]),
-        anchor_wanted_boxes=torch.tensor([[0.0, 0, 10, 10], [20, 0, 30, 10]]),
+        anchor_target_boxes=torch.tensor([[0.0, 0, 10, 10], [20, 0, 30, 10]]),
         proposal_image=image["R"],
         logits=torch.zeros(8, 4),
         labels=torch.tensor([1, 3, 0, 0, 0, 0, 0, 0]),
         positive_image=image["P"],
         deltas=torch.tensor([[0.0, 0, 0, 0], [0.0, 0, 0, 2]]),
-        wanted=torch.tensor([[0.1, 0, 0, 0], [0.0, -1, 0, 0]]),
+        targets=torch.tensor([[0.1, 0, 0, 0], [0.0, -1, 0, 0]]),
         boxes=torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10]]),
-        wanted_boxes=torch.tensor([[0.0, 0, 10, 20], [5, 5, 15, 15]]),
+        target_boxes=torch.tensor([[0.0, 0, 10, 20], [5, 5, 15, 15]]),
     )
 
 

@@ -55,7 +55,7 @@ def test_every_capability_is_one_of_a_kind() -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_row_says_what_the_detector_is(name: str) -> None:
+def test_a_row_agrees_with_its_detector(name: str) -> None:
     kind, config = KINDS[name], detector_config(section(name), "tiny")
     model = build_detector(config, 3, isthing=[True, False, True]).eval()
     with torch.inference_mode():

@@ -8,7 +8,7 @@ import pytest
 
 from detr_core.plots.claims import ProfileStudies, claims_section
 from detr_core.studies.claims import Claim, Comparison, MeasuredClaim, PaperClaim, SeedDifference, write_measured
-from detr_core.studies.comparison import Run, Table, write_table
+from detr_core.studies.comparison import Run, StudyTable, write_table
 
 STATED = {
     "decoder-nms": [PaperClaim("AP rises with every layer", "+8.2")],
@@ -31,7 +31,7 @@ def studies(tmp_path: Path) -> Path:
         (tmp_path / folder / "decoder-nms").mkdir(parents=True)
         write_measured(measured(0.05), tmp_path / folder / "decoder-nms")
     runs = [Run("all", seed, {}, {}, "finished", made_by="now") for seed in (0, 1)]
-    write_table(Table("losses", "tiny", "Table 4", "all", runs, claims=[DECIDED]), tmp_path / "training" / "losses")
+    write_table(StudyTable("losses", "tiny", "Table 4", "all", runs, claims=[DECIDED]), tmp_path / "training" / "losses")
     return tmp_path
 
 

@@ -15,13 +15,13 @@ from detr_core.evaluate.panoptic_quality import panoptic_quality, quality_of_ima
 from detr_core.plots.compared_maps import chosen, compared_pictures, pair_of
 from detr_core.plots.report import Results
 from detr_core.plots.study_sections import Shown, study_sections
-from detr_core.studies.comparison import Run, Table, write_table
+from detr_core.studies.comparison import Run, StudyTable, write_table
 from tests.plots.stage_results import split_of
 
 DETR = Run("maps", 0, {}, {"detector": "detr"}, "finished", metrics={"val/PQ": 1.0, "val/AP": 0.5})
 OTHER = Run("panoptic-fpn", 0, {}, {"detector": "panoptic_fpn"}, "finished", metrics={"val/PQ": 0.5, "val/AP": 0.5})
 SAME_KIND = Run("no maps", 0, {}, {"detector": "detr"}, "finished", metrics={"val/PQ": 1.0, "val/AP": 0.5})
-TABLE = Table("panoptic", "tiny", "Table 5", "maps", [DETR, SAME_KIND, OTHER])
+TABLE = StudyTable("panoptic", "tiny", "Table 5", "maps", [DETR, SAME_KIND, OTHER])
 
 
 @pytest.fixture

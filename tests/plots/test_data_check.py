@@ -45,7 +45,7 @@ def test_supplied_is_used_and_left_out(tmp_path: Path) -> None:
     assert "do not count 1 crowd, because" in text
 
 
-def test_the_number_of_findings_and_of_their_images_is_told(tmp_path: Path) -> None:
+def test_the_number_of_findings_and_of_their_images_is_shown(tmp_path: Path) -> None:
     whole = write_whole(tmp_path / "data", panoptic=False)
     (whole / "val" / "101.jpg").write_bytes(b"")
     for place in (0, 1, 2):

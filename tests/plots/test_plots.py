@@ -13,7 +13,7 @@ def write_history(path: Path, records: list[dict[str, float]]) -> Path:
     return path
 
 
-def test_curves_hold_what_was_recorded_and_come_out_the_same_each_time(tmp_path: Path) -> None:
+def test_curves_show_the_history_and_are_reproducible(tmp_path: Path) -> None:
     records = [{"step": step, "train/loss": 1 / step, "val/AP": 0.1, "val/AP50": -1} for step in (1, 2, 3)]
     history = write_history(tmp_path / "history.jsonl", records)
     runs = []

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from detr_core.plots.study import published, study_plots, study_table, study_texts
-from detr_core.studies.comparison import Table, write_table
+from detr_core.studies.comparison import StudyTable, write_table
 from tests.studies.test_comparison import TABLE
 
 
@@ -60,7 +60,7 @@ def test_the_sentence_says_what_the_metrics_say_and_what_is_missing(tmp_path: Pa
 
 
 def test_a_study_that_nobody_published_and_nothing_finished_has_no_picture(tmp_path: Path) -> None:
-    table = write_table(Table("my own", "tiny", "none", "1", TABLE.runs[4:]), tmp_path)
+    table = write_table(StudyTable("my own", "tiny", "none", "1", TABLE.runs[4:]), tmp_path)
     assert study_plots(table, tmp_path) == []
     assert study_table(table).rows == []
     assert study_texts(table, "") == ["The table lacks these runs: 2, seed 0 (out of luck)."]

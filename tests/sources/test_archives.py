@@ -19,12 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detr_core.data.splits import DatasetError
-from detr_core.download import resuming
-from detr_core.reporter import Memory, Silent
+from detr_core.reporter import Silent
 from detr_core.sources import unpacking
 from detr_core.sources.archives import fill
 from detr_core.sources.config import ArchiveConfig, DownloadConfig
 from detr_core.sources.unpacking import unpack
+from tests.recording_reporter import RecordingReporter
 from tests.unreliable_server import Site, serving
 
 
@@ -41,15 +41,11 @@ def zipped(files: dict[str, bytes], **entry: Any) -> bytes:
     return content.getvalue()
 
 
+pytestmark = pytest.mark.usefixtures("without_pauses")
+
 IMAGES = {f"train/{number}.jpg": bytes([number]) * 3000 for number in range(20)}
 MAPS = {f"panoptic/{number}.png": bytes([number]) * 300 for number in range(20)}
 OUTER = {"annotations/panoptic.json": b"{}", "annotations/panoptic.zip": zipped(MAPS | {"__MACOSX/panoptic/._0.png": b"fork"})}
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Removes the pauses between the tries of a download."""
-    monkeypatch.setattr(resuming, "PAUSES", (0.0, 0.0))
 
 
 @pytest.fixture
@@ -79,7 +75,7 @@ WHOLE = IMAGES | {"annotations/panoptic.json": b"{}"} | {f"annotations/{name}": 
 
 
 def test_a_folder_from_archives(site: Site, tmp_path: Path) -> None:
-    reporter, root = Memory(), tmp_path / "coco"
+    reporter, root = RecordingReporter(), tmp_path / "coco"
     fill(root, config(site), reporter)
     assert files_below(root) == WHOLE
     assert sorted(path.name for path in (root / ".archives").iterdir()) == ["panoptic.zip.json", "train.zip.json"]
@@ -90,7 +86,7 @@ def test_a_folder_from_archives(site: Site, tmp_path: Path) -> None:
     assert len(site.asked) == asked
 
 
-def test_what_was_lost_comes_again(site: Site, tmp_path: Path) -> None:
+def test_deleted_files_are_unpacked_again(site: Site, tmp_path: Path) -> None:
     fill(tmp_path, config(site), Silent())
     (tmp_path / "train/7.jpg").unlink()
     (tmp_path / "train/8.jpg").write_bytes(b"x" * 3000)
@@ -133,7 +129,7 @@ def test_an_interruption_at_any_file_leaves_nothing_that_is_taken_for_whole(
     assert files_below(tmp_path) == WHOLE
 
 
-def test_a_folder_of_something_else_is_left_alone(site: Site, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_not_changed(site: Site, tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"mine")
     with pytest.raises(DatasetError, match=r"expected a new folder for the download.*or set `source: folder`"):
         fill(tmp_path, config(site), Silent())
@@ -141,8 +137,8 @@ def test_a_folder_of_something_else_is_left_alone(site: Site, tmp_path: Path) ->
     assert site.asked == []
 
 
-def test_what_is_not_verified_is_said(site: Site, tmp_path: Path) -> None:
-    reporter = Memory()
+def test_an_archive_without_a_checksum_is_reported(site: Site, tmp_path: Path) -> None:
+    reporter = RecordingReporter()
     known = config(site)
     fill(tmp_path, replace(known, archives=(replace(known.archives[1], size=None, sha256=None),)), reporter)
     assert reporter.messages == [f"{site.url}/train.zip: the profile gives no checksum, so the archive is not verified"]
@@ -222,7 +218,7 @@ def test_a_file_that_the_archive_did_not_bring_is_neither_replaced_nor_followed(
     assert content == {"a": b"x", "b": b"x", ".b.part": b"mine"}
 
 
-def test_a_size_that_is_a_lie_is_found_out(tmp_path: Path) -> None:
+def test_a_wrong_size_in_an_archive_is_detected(tmp_path: Path) -> None:
     content = bytearray(zipped({"a": b"x" * 1000}))
     at = content.rindex(b"PK\x01\x02") + 24
     for size in (10, 900_000):
@@ -278,7 +274,7 @@ def test_a_name_stays_in_the_folder_or_is_refused(name: str) -> None:
         assert {path.name for path in place.iterdir()} == {"folder", "a.zip"}
 
 
-def test_the_disk_is_asked_for_room_before_unpacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_free_space_is_checked_before_unpacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.zip").write_bytes(zipped(IMAGES))
     usage: Callable[[Any], Any] = lambda _: type("Usage", (), {"free": 59_999})  # noqa: E731
     monkeypatch.setattr(unpacking.shutil, "disk_usage", usage)
@@ -291,7 +287,7 @@ def test_the_disk_is_asked_for_room_before_unpacking(tmp_path: Path, monkeypatch
     assert len(unpack(tmp_path / "a.zip", tmp_path, (), Silent())) == 20
 
 
-def test_notes_that_make_no_sense_are_not_believed(site: Site, tmp_path: Path) -> None:
+def test_invalid_notes_are_ignored(site: Site, tmp_path: Path) -> None:
     for note in (b"", b"[]", b"{}", json.dumps({"files": []}).encode()):
         (tmp_path / ".archives").mkdir(exist_ok=True)
         (tmp_path / ".archives" / "train.zip.json").write_bytes(note)

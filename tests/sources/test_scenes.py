@@ -13,10 +13,11 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from detr_core.data.splits import read_dataset
-from detr_core.reporter import Memory, Silent
+from detr_core.reporter import Silent
 from detr_core.sources.drawing import STUFF, THINGS, draw_scene
 from detr_core.sources.scenes import generate_scenes
 from detr_core.sources.shapes import FIGURES, figure_mask
+from tests.recording_reporter import RecordingReporter
 from tests.tiny_detector import SCENES
 
 CONFIG = replace(SCENES, train=6, val=3, objects=(1, 6), object_size=(14, 34))
@@ -34,7 +35,7 @@ def files_below(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_same_files_whatever_the_processes(scenes: Path, tmp_path: Path) -> None:
+def test_the_files_do_not_depend_on_the_number_of_processes(scenes: Path, tmp_path: Path) -> None:
     generate_scenes(replace(CONFIG, train=6, val=3), 3, tmp_path, 2, Silent())
     names = files_below(scenes)
     assert files_below(tmp_path) == names
@@ -72,8 +73,8 @@ def test_annotations_agree_with_the_pixels(scenes: Path) -> None:
                 assert item["category_id"] == segment["category_id"]
 
 
-def test_progress_is_told(tmp_path: Path) -> None:
-    listener = Memory()
+def test_progress_is_reported(tmp_path: Path) -> None:
+    listener = RecordingReporter()
     generate_scenes(CONFIG, 0, tmp_path, 1, listener)
     assert listener.last_progress == (9, 9)
 

@@ -19,7 +19,7 @@ def test_a_rare_class_is_in_both_splits() -> None:
         assert len(val & set(range(5))) == 1
 
 
-def test_the_seed_alone_says_which() -> None:
+def test_the_split_depends_on_the_seed_alone() -> None:
     classes = {image: [image % 3] for image in range(60)}
     shuffled = list(classes.items())
     random.Random(1).shuffle(shuffled)
@@ -72,7 +72,7 @@ def test_copies_are_in_one_split(classes: dict[int, list[int]], share: float, se
         assert len(val) in (0, len(classes)), "images of one content can't be divided"
 
 
-def test_copies_are_told_by_their_bytes(tmp_path: Path) -> None:
+def test_copies_are_recognised_by_their_bytes(tmp_path: Path) -> None:
     contents = {1: b"one", 2: b"two", 3: b"one", 4: b"", 5: b"", 6: b"longer", 7: b"two"}
     files = {number: tmp_path / f"{number}.jpg" for number in contents}
     for number, content in contents.items():

@@ -17,31 +17,26 @@ from PIL import Image
 from detr_core.config import ConfigError, build
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split
-from detr_core.data.transforms import evaluation_transform
-from detr_core.reporter import Memory
 from detr_core.sampling import evenly_spaced
 from detr_core.structures import Target
 from detr_core.studies.attention_mass import Mass, box_masks, box_regions, mask_regions, position_of
 from detr_core.studies.decoder_attention import decoder_attention, write_decoder_attention
 from detr_core.studies.encoder_attention import encoder_attention, write_encoder_attention
 from detr_core.studies.evaluating.decoder_attention import DecoderAttentionConfig
-from tests.tiny_detector import detector, scenes, study_inputs
+from tests.recording_reporter import RecordingReporter
+from tests.tiny_detector import dataset_of, detector, study_inputs
 
 DECODER: dict[str, Any] = {"paper": "Figure 6", "pictures": 2, "score": 0.1, "border": 0.1, "batch_size": 4, "resize": None}
 
 
 @pytest.fixture(scope="module")
-def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
-    return scenes(tmp_path_factory.mktemp("scenes"))
-
-
-@pytest.fixture(scope="module")
 def dataset(split: Split) -> CocoDataset:
-    return CocoDataset(split, "panoptic", masks=True, transform=evaluation_transform(None), seed=0)
+    """Returns the generated scenes with their masks."""
+    return dataset_of(split, masks=True)
 
 
 @pytest.mark.parametrize("changed", [{"border": 0.5}, {"border": 0}, {"score": 1.1}, {"pictures": 0}])
-def test_a_study_that_makes_no_sense_is_refused(changed: dict[str, Any]) -> None:
+def test_an_invalid_study_is_refused(changed: dict[str, Any]) -> None:
     (field,) = changed
     with pytest.raises(ConfigError, match=f"{field}: expected"):
         build(DecoderAttentionConfig, DECODER | changed, "a.yaml")
@@ -83,14 +78,14 @@ def test_encoder_attention(dataset: CocoDataset, split: Split, tmp_path: Path) -
     model = detector(dataset.categories, mask_head=False)
     with torch.no_grad():  # without queries and keys attention is the same everywhere
         model.transformer.encoder.layers[-1].self_attn.in_proj_weight[: 2 * 32] = 0
-    reporter = Memory()
-    found = encoder_attention(study_inputs(model, split, reporter), dataset, pictures=2, points=2, batch_size=4)
+    reporter = RecordingReporter()
+    result = encoder_attention(study_inputs(model, split, reporter), dataset, pictures=2, points=2, batch_size=4)
     assert reporter.last_progress == (6, 6)
     categories = [[dataset.categories[label] for label in dataset[i].target.labels] for i in range(6)]
     things = [[category.name for category in of_image if category.isthing] for of_image in categories]
-    assert found.metrics["things"] == sum(map(len, things))
+    assert result.metrics["things"] == sum(map(len, things))
     for region in ("own", "same_class", "others"):
-        assert found.metrics[f"{region}/times"] == pytest.approx(1, abs=1e-4)
+        assert result.metrics[f"{region}/times"] == pytest.approx(1, abs=1e-4)
     own = [dataset[i].target for i in range(6)]
     areas = [
         float(mask.float().mean())
@@ -99,9 +94,9 @@ def test_encoder_attention(dataset: CocoDataset, split: Split, tmp_path: Path) -
         for mask, label in zip(target.masks, target.labels, strict=True)
         if dataset.categories[label].isthing
     ]
-    assert found.metrics["own/area"] == pytest.approx(float(np.mean(areas)), rel=0.05)
-    assert list(found.pictures) == [0, 3]
-    write_encoder_attention(found, dataset, tmp_path)
+    assert result.metrics["own/area"] == pytest.approx(float(np.mean(areas)), rel=0.05)
+    assert list(result.pictures) == [0, 3]
+    write_encoder_attention(result, dataset, tmp_path)
     content = json.loads((tmp_path / "maps.json").read_text())
     for place, picture in zip((0, 3), content, strict=True):
         assert picture["image_id"] == dataset.image_ids[place]
@@ -110,7 +105,7 @@ def test_encoder_attention(dataset: CocoDataset, split: Split, tmp_path: Path) -
         for point in picture["points"]:
             assert point["category"] in things[place]
             assert np.sum(point["map"]) == pytest.approx(1, abs=1e-3)
-    assert json.loads((tmp_path / "metrics.json").read_text()) == found.metrics
+    assert json.loads((tmp_path / "metrics.json").read_text()) == result.metrics
     rows = list(csv.DictReader((tmp_path / "regions.csv").open()))
     assert [row["region"] for row in rows] == ["own", "same_class", "others"]
 
@@ -119,33 +114,33 @@ def test_an_encoder_without_layers_has_no_attention(dataset: CocoDataset, split:
     model = detector(dataset.categories, mask_head=False)
     model.transformer.encoder.layers = torch.nn.ModuleList()
     with pytest.raises(ConfigError, match=r"detector\.encoder_layers: expected 1 or more for encoder-attention, found 0"):
-        encoder_attention(study_inputs(model, split, Memory()), dataset, pictures=2, points=2, batch_size=4)
+        encoder_attention(study_inputs(model, split, RecordingReporter()), dataset, pictures=2, points=2, batch_size=4)
 
 
 def test_decoder_attention(dataset: CocoDataset, split: Split, tmp_path: Path) -> None:
     model = detector(dataset.categories, mask_head=False)
     with torch.no_grad():
         model.transformer.decoder.layers[-1].multihead_attn.in_proj_weight[: 2 * 32] = 0
-    inputs = study_inputs(model, split, Memory())
-    found = decoder_attention(inputs, dataset, pictures=2, score=0.1, border=0.1, batch_size=4)
-    shares = [found.metrics[f"{region}/mass"] for region in ("extremities", "interior", "outside")]
+    inputs = study_inputs(model, split, RecordingReporter())
+    result = decoder_attention(inputs, dataset, pictures=2, score=0.1, border=0.1, batch_size=4)
+    shares = [result.metrics[f"{region}/mass"] for region in ("extremities", "interior", "outside")]
     assert sum(shares) == pytest.approx(1, abs=1e-4)
-    assert found.metrics["extremities/times"] == pytest.approx(1, abs=1e-4)
-    assert found.metrics["detections"] > 0
-    assert 0 < found.metrics["queries/center"] <= 1
-    assert found.boxes.shape == (6, 12, 4)
-    write_decoder_attention(found, dataset, tmp_path)
+    assert result.metrics["extremities/times"] == pytest.approx(1, abs=1e-4)
+    assert result.metrics["detections"] > 0
+    assert 0 < result.metrics["queries/center"] <= 1
+    assert result.boxes.shape == (6, 12, 4)
+    write_decoder_attention(result, dataset, tmp_path)
     content = json.loads((tmp_path / "maps.json").read_text())
     assert [picture["image_id"] for picture in content] == [dataset.image_ids[0], dataset.image_ids[3]]
     boxes = np.load(tmp_path / "boxes.npy")
     things = {category.name for category in dataset.categories if category.isthing}
     for place, picture in zip((0, 3), content, strict=True):
-        scores = [each["score"] for each in picture["objects"]]
+        scores = [entry["score"] for entry in picture["objects"]]
         assert scores == sorted(scores, reverse=True)
-        for each in picture["objects"]:
-            assert each["score"] >= 0.1
-            assert each["category"] in things
-            assert boxes[place, each["query"]].tolist() == pytest.approx(each["box"])
+        for entry in picture["objects"]:
+            assert entry["score"] >= 0.1
+            assert entry["category"] in things
+            assert boxes[place, entry["query"]].tolist() == pytest.approx(entry["box"])
     none = decoder_attention(inputs, dataset, pictures=2, score=1.0, border=0.1, batch_size=4)
     assert none.metrics["detections"] == 0
     assert "extremities/mass" not in none.metrics

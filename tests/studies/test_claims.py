@@ -51,8 +51,8 @@ CHANCE = SeedDifference(0.30, 0.31, -0.01, 0.03)
 def test_a_difference_is_positive(
     differences: list[SeedDifference], seed_spread: float | None, verdict: Verdict, reason: str
 ) -> None:
-    found, why = is_positive(differences, seed_spread)
-    assert found == verdict
+    decision, why = is_positive(differences, seed_spread)
+    assert decision == verdict
     assert reason in why
     assert (why == "") == (verdict in ("supported", "contradicted"))
 

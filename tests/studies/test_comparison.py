@@ -8,8 +8,8 @@ import pytest
 from detr_core.evaluate.average_precision import METRICS, Difference, bootstrap_differences, coco_ap
 from detr_core.studies.comparison import (  # fmt: skip
     Run,
-    Spread,
-    Table,
+    SeedSpread,
+    StudyTable,
     finished,
     mean_difference,
     read_table,
@@ -35,7 +35,7 @@ def run(variant: str, seed: int, ap: float, apart: Difference | None = None) -> 
     )
 
 
-TABLE = Table(
+TABLE = StudyTable(
     "encoder-depth", "tiny", "Table 2", "1",
     [
         run("0", 0, 0.30, Difference(-0.10, -0.12, -0.08)), run("0", 1, 0.34, Difference(-0.08, -0.10, -0.06)),
@@ -46,7 +46,7 @@ TABLE = Table(
 
 
 def test_a_table_is_read_as_it_was_written_and_replaces_the_former_whole(tmp_path: Path) -> None:
-    write_table(Table("encoder-depth", "tiny", "Table 2", "1", []), tmp_path)
+    write_table(StudyTable("encoder-depth", "tiny", "Table 2", "1", []), tmp_path)
     file = write_table(TABLE, tmp_path)
     again = read_table(file)
     assert json.loads(json.dumps(again, default=vars)) == json.loads(json.dumps(TABLE, default=vars))
@@ -64,7 +64,7 @@ def test_a_table_is_read_as_it_was_written_and_replaces_the_former_whole(tmp_pat
 def test_metrics_over_seeds() -> None:
     runs = finished(TABLE)
     assert list(runs) == ["0", "1"]
-    assert spread(runs["0"], "val/AP") == Spread(pytest.approx(0.32), 0.30, 0.34, 2)
+    assert spread(runs["0"], "val/AP") == SeedSpread(pytest.approx(0.32), 0.30, 0.34, 2)
     assert spread(runs["0"], "val/APl") is None, "-1 was never measured"
     assert spread(runs["0"], "val/PQ") is None
     apart = mean_difference(runs["0"])

@@ -27,12 +27,12 @@ class Convolution(nn.Module):
 
 def test_a_multiply_add_is_one_and_frozen_parameters_do_not_count(tmp_path: Path) -> None:
     model = Convolution()
-    found = cost(model, dataset_of(scenes(tmp_path)), CPU)
-    assert found.gflops == pytest.approx(63 * 63 * 2 * 3 * 4 / 1e9)
-    assert (found.gflops_of_size, found.size) == (pytest.approx(found.gflops), "64 x 64")
-    assert found.parameters == pytest.approx(24 / 1e6)
-    assert found.images_per_second > 0
-    assert found.machine.endswith(", 1 thread")
+    result = cost(model, dataset_of(scenes(tmp_path)), CPU)
+    assert result.gflops == pytest.approx(63 * 63 * 2 * 3 * 4 / 1e9)
+    assert (result.gflops_of_size, result.size) == (pytest.approx(result.gflops), "64 x 64")
+    assert result.parameters == pytest.approx(24 / 1e6)
+    assert result.images_per_second > 0
+    assert result.machine.endswith(", 1 thread")
     assert model.convolution.weight.requires_grad, "counting changes nothing"
 
 
@@ -54,5 +54,5 @@ class Samples(nn.Module):
 
 
 def test_what_is_sampled_of_a_map_is_counted(tmp_path: Path) -> None:
-    found = cost(Samples(), dataset_of(scenes(tmp_path)), CPU)
-    assert found.gflops == pytest.approx((3 * 5 * 7 * 4 + 2 * 3 * 4 * 4 * 2 * 2 * 4) / 1e9)
+    result = cost(Samples(), dataset_of(scenes(tmp_path)), CPU)
+    assert result.gflops == pytest.approx((3 * 5 * 7 * 4 + 2 * 3 * 4 * 4 * 2 * 2 * 4) / 1e9)

@@ -13,31 +13,29 @@ from torchvision.ops import nms
 
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split
-from detr_core.distributed import single_process
 from detr_core.evaluate.average_precision import METRICS
 from detr_core.evaluate.boxes import Detections
 from detr_core.evaluate.predictions import average_precision_of
-from detr_core.reporter import Memory, Silent
+from detr_core.reporter import Silent
 from detr_core.studies.claims import read_measured, write_measured
 from detr_core.studies.decoder_nms import Cell, decoder_nms, kept_by_nms, write_cells
 from detr_core.studies.evaluating.decoder_nms import CLAIMS
-from tests.tiny_detector import CPU, detector, study_inputs
+from tests.recording_reporter import RecordingReporter
+from tests.tiny_detector import detector, evaluation_data, study_inputs
 
 
 def test_cells(dataset: CocoDataset, split: Split) -> None:
     model = detector(dataset.categories, mask_head=False)
     seen: list[int] = []
     model.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
-    reporter = Memory()
+    reporter = RecordingReporter()
     result = decoder_nms(study_inputs(model, split, reporter), dataset, (None, 0.7, 0.01), batch_size=4, claims=CLAIMS)
     cells = result.cells
     assert sum(seen) == len(dataset) == reporter.last_progress[0]
     assert [(cell.decoder_depth, cell.nms) for cell in cells] == [(d, n) for d in (1, 2, 3) for n in (None, 0.7, 0.01)]
     assert all(tuple(cell.metrics) == METRICS for cell in cells)
     last = next(cell for cell in cells if (cell.decoder_depth, cell.nms) == (3, None))
-    assert last.metrics == pytest.approx(
-        average_precision_of(model, dataset.categories, dataset, 4, single_process(CPU), 0, Silent())
-    )
+    assert last.metrics == pytest.approx(average_precision_of(model, dataset.categories, evaluation_data(dataset)))
 
 
 def test_the_claims_are_differences_of_the_cells(dataset: CocoDataset, split: Split, tmp_path: Path) -> None:
@@ -72,17 +70,17 @@ def test_nms_stays_within_a_class_of_an_image() -> None:
     corner = torch.rand(count, 2, generator=generator) * 400 - 200  # some boxes reach far out of the image
     boxes = torch.cat([corner, corner + 100 + 50 * torch.rand(count, 2, generator=generator)], dim=1)
     labels = torch.randint(0, 3, (count,), generator=generator)
-    found = Detections(torch.rand(count, generator=generator), labels, boxes, torch.arange(count))
+    detections = Detections(torch.rand(count, generator=generator), labels, boxes, torch.arange(count))
     image = np.repeat([7, 900], [40, 20])
-    kept = kept_by_nms(found, image, 0.3)
+    kept = kept_by_nms(detections, image, 0.3)
     expected: list[int] = []
     for image_id in (7, 900):
         for label in range(3):
             members = ((labels == label) & (torch.from_numpy(image) == image_id)).nonzero()[:, 0]
-            expected += members[nms(boxes[members], found.scores[members], 0.3)].tolist()
+            expected += members[nms(boxes[members], detections.scores[members], 0.3)].tolist()
     assert kept.nonzero()[0].tolist() == sorted(expected)
     assert len(expected) < count
-    assert kept_by_nms(found.chosen(labels > 5), image[:0], 0.3).tolist() == []
+    assert kept_by_nms(detections.chosen(labels > 5), image[:0], 0.3).tolist() == []
 
 
 def test_written_table(tmp_path: Path) -> None:

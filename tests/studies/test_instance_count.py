@@ -19,10 +19,10 @@ from detr_core.config import ConfigError, build
 from detr_core.data.annotation_reader import read_annotations
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split
-from detr_core.reporter import Memory
-from detr_core.studies.instance_count import ClassCount, Example, found_cells, instance_count, write_counts
+from detr_core.studies.instance_count import ClassCount, Example, detected_cells, instance_count, write_counts
 from detr_core.studies.instance_count_config import InstanceCountConfig
 from detr_core.studies.object_grid import Crop, clear_objects, masked, tiled
+from tests.recording_reporter import RecordingReporter
 from tests.tiny_detector import detector, study_inputs
 
 VALUES: dict[str, Any] = {
@@ -47,7 +47,7 @@ def config(**changed: Any) -> InstanceCountConfig:
         ({"repeats": 0}, "repeats: expected 1 or more"),
     ],
 )  # fmt: skip
-def test_a_study_that_makes_no_sense_is_refused(changed: dict[str, Any], error: str) -> None:
+def test_an_invalid_study_is_refused(changed: dict[str, Any], error: str) -> None:
     with pytest.raises(ConfigError, match=error):
         config(**changed)
 
@@ -62,9 +62,9 @@ def test_masks_are_drawn_cell_by_cell(data: st.DataObject) -> None:
     drawn = masked(whole, visible, (1, 2, 3))
     for image, row, column in itertools.product(range(images), range(grid), range(grid)):
         cell = row * grid + column
-        found = drawn[image, :, row * side : (row + 1) * side, column * side : (column + 1) * side]
+        pixels = drawn[image, :, row * side : (row + 1) * side, column * side : (column + 1) * side]
         expected = crop.image if visible[image, cell] else torch.tensor([1, 2, 3], dtype=torch.uint8).view(3, 1, 1)
-        assert torch.equal(found, expected.expand(3, side, side))
+        assert torch.equal(pixels, expected.expand(3, side, side))
         assert boxes[cell].tolist() == [column * side, row * side + 0.5, column * side + 1, row * side + 1]
 
 
@@ -84,7 +84,7 @@ def test_counts_are_those_of_brute_force(threshold: float) -> None:
     boxes[..., 2:] = torch.maximum(boxes[..., 2:], boxes[..., :2] + 0.5)
     scores = torch.rand(images, queries, generator=generator)
     labels = torch.randint(0, 2, (images, queries), generator=generator)
-    found = found_cells(scores, labels, boxes, cells, 1, 0.4, threshold)
+    detected = detected_cells(scores, labels, boxes, cells, 1, 0.4, threshold)
     for image in range(images):
         expected = set()
         for query in range(queries):
@@ -92,8 +92,8 @@ def test_counts_are_those_of_brute_force(threshold: float) -> None:
             best = int(np.argmax(overlaps))
             if labels[image, query] == 1 and scores[image, query] >= 0.4 and overlaps[best] >= threshold:
                 expected.add(best)
-        assert set(found[image].nonzero()[:, 0].tolist()) == expected
-    assert 0 < found.float().mean() < 1
+        assert set(detected[image].nonzero()[:, 0].tolist()) == expected
+    assert 0 < detected.float().mean() < 1
 
 
 def test_clear_objects_lie_whole_in_their_squares(split: Split) -> None:
@@ -115,24 +115,24 @@ def test_every_number_of_cells_is_counted(dataset: CocoDataset, split: Split) ->
     model = detector(dataset.categories, mask_head=False)
     sizes: list[torch.Size] = []
     model.register_forward_hook(lambda module, inputs, output: sizes.append(inputs[0].shape))
-    reporter = Memory()
+    reporter = RecordingReporter()
     results = instance_count(study_inputs(model, split, reporter), dataset, config())
     things = [category.name for category in dataset.categories if category.isthing]
-    assert [each.name for each in results] == things
+    assert [count.name for count in results] == things
     images = len(things) * 9 * 5
     assert sum(size[0] for size in sizes) == images == reporter.last_progress[0]
     assert {size[2:] for size in sizes} == {(60, 60)}
     truth = read_annotations(split, "instances", masks=False)
-    for each in results:
-        assert each.found.shape == (9, 5)
-        assert (each.found <= np.arange(1, 10)[:, None]).all()
-        label = things.index(each.name)
+    for count in results:
+        assert count.detected.shape == (9, 5)
+        assert (count.detected <= np.arange(1, 10)[:, None]).all()
+        label = things.index(count.name)
         counts = [(truth.labels[truth.first[i] : truth.first[i + 1]] == label).sum() for i in range(len(dataset))]
-        assert each.most_in_training == max(counts)
-        fill = (each.example.image == torch.tensor([10, 20, 30], dtype=torch.uint8).view(3, 1, 1)).all(0).view(3, 20, 3, 20)
-        assert fill.all(3).all(1).sum() == 9 - 4 == 9 - each.example.visible
-    again = instance_count(study_inputs(model, split, Memory()), dataset, config(batch_size=7))
-    assert all((a.found == b.found).all() for a, b in zip(results, again, strict=True))
+        assert count.most_in_training == max(counts)
+        fill = (count.example.image == torch.tensor([10, 20, 30], dtype=torch.uint8).view(3, 1, 1)).all(0).view(3, 20, 3, 20)
+        assert fill.all(3).all(1).sum() == 9 - 4 == 9 - count.example.visible
+    again = instance_count(study_inputs(model, split, RecordingReporter()), dataset, config(batch_size=7))
+    assert all((a.detected == b.detected).all() for a, b in zip(results, again, strict=True))
 
 
 def test_a_class_that_nobody_knows_is_refused(dataset: CocoDataset, split: Split) -> None:
@@ -141,13 +141,13 @@ def test_a_class_that_nobody_knows_is_refused(dataset: CocoDataset, split: Split
         with pytest.raises(
             ConfigError, match=rf"classes: expected things of checkpoint and dataset \(.*circle.*\), found '{name}'"
         ):
-            instance_count(study_inputs(model, split, Memory()), dataset, config(classes=[name]))
+            instance_count(study_inputs(model, split, RecordingReporter()), dataset, config(classes=[name]))
 
 
 def test_classes_without_an_object_that_stands_free_are_left_out_or_refused(dataset: CocoDataset, split: Split) -> None:
-    model, reporter = detector(dataset.categories, mask_head=False), Memory()
+    model, reporter = detector(dataset.categories, mask_head=False), RecordingReporter()
     few = config(object_size=0.35, canvas=12, repeats=1)  # so small in their squares that few squares fit into an image
-    names = [each.name for each in instance_count(study_inputs(model, split, reporter), dataset, few)]
+    names = [count.name for count in instance_count(study_inputs(model, split, reporter), dataset, few)]
     left_out = {category.name for category in dataset.categories if category.isthing} - set(names)
     assert names
     assert left_out

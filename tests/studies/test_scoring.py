@@ -14,13 +14,12 @@ from hotcoco import COCO
 from detr_core.config import ConfigError, build
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split
-from detr_core.distributed import single_process
 from detr_core.evaluate.average_precision import METRICS, matched
 from detr_core.evaluate.predictions import average_precision_of
-from detr_core.reporter import Memory, Silent
 from detr_core.studies.evaluating.scoring import ScoringConfig
-from detr_core.studies.scoring import Scored, scoring, write_scores
-from tests.tiny_detector import CPU, detector, study_inputs
+from detr_core.studies.scoring import Selection, scoring, write_scores
+from tests.recording_reporter import RecordingReporter
+from tests.tiny_detector import detector, evaluation_data, study_inputs
 
 VALUES: dict[str, Any] = {"paper": "section 4.1", "scores": [0, 0.2, 0.6], "batch_size": 4, "resize": None}
 
@@ -35,16 +34,16 @@ def test_scores(dataset: CocoDataset, split: Split) -> None:
     model = detector(dataset.categories, mask_head=False)
     seen: list[int] = []
     model.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
-    results = scoring(study_inputs(model, split, Memory()), dataset, VALUES["scores"], 4).selections
+    results = scoring(study_inputs(model, split, RecordingReporter()), dataset, VALUES["scores"], 4).selections
     assert sum(seen) == len(dataset)
-    assert [(each.empty_slot_override, each.threshold) for each in results] == [
+    assert [(scored.empty_slot_override, scored.threshold) for scored in results] == [
         (override, score) for override in (True, False) for score in (0, 0.2, 0.6)
     ]
     everything, *_ = results
-    plain = average_precision_of(model, dataset.categories, dataset, 4, single_process(CPU), 0, Silent())
+    plain = average_precision_of(model, dataset.categories, evaluation_data(dataset))
     assert {name: everything.metrics[name] for name in METRICS} == pytest.approx(plain)
-    for each in results[:3], results[3:]:
-        recalls = [scored.metrics["recall"] for scored in each]
+    for selections in results[:3], results[3:]:
+        recalls = [scored.metrics["recall"] for scored in selections]
         assert recalls == sorted(recalls, reverse=True)
     assert results[0].metrics["recall"] >= results[3].metrics["recall"]
 
@@ -67,9 +66,14 @@ def test_detections_are_matched_once_and_crowds_do_not_count() -> None:
         [1, 70, 0, 10, 10, 0.6, 1],  # in a crowd
         [1, 20, 0, 10, 10, 0.5, 1],  # nothing there
     ])  # fmt: skip
-    found = matched(truth, rows, iou=0.5)
-    assert found.objects == 3
-    assert dict(zip(found.scores.tolist(), found.true.tolist(), strict=True)) == {0.9: True, 0.8: False, 0.7: True, 0.5: False}
+    matches = matched(truth, rows, iou=0.5)
+    assert matches.objects == 3
+    assert dict(zip(matches.scores.tolist(), matches.true.tolist(), strict=True)) == {
+        0.9: True,
+        0.8: False,
+        0.7: True,
+        0.5: False,
+    }
     nothing = matched(truth, rows[:0], iou=0.5)
     assert (len(nothing.scores), nothing.objects) == (0, 3)
 
@@ -77,13 +81,13 @@ def test_detections_are_matched_once_and_crowds_do_not_count() -> None:
 def test_nothing_found_is_all_zeros(dataset: CocoDataset, split: Split) -> None:
     model = detector(dataset.categories, mask_head=False)
     model.class_embed.bias.data[-1] = 1e4  # every query says no-object
-    results = scoring(study_inputs(model, split, Memory()), dataset, VALUES["scores"], 4).selections
-    assert {each.metrics[name] for each in results[3:] for name in ("AP", "precision", "recall", "F1")} == {0.0}
+    results = scoring(study_inputs(model, split, RecordingReporter()), dataset, VALUES["scores"], 4).selections
+    assert {scored.metrics[name] for scored in results[3:] for name in ("AP", "precision", "recall", "F1")} == {0.0}
 
 
 def test_written_scores(tmp_path: Path) -> None:
     metrics = dict.fromkeys((*METRICS, "precision", "recall", "F1"), 0.5)
-    write_scores([Scored(True, 0.0, metrics), Scored(False, 0.5, metrics | {"F1": 0.25})], tmp_path)
+    write_scores([Selection(True, 0.0, metrics), Selection(False, 0.5, metrics | {"F1": 0.25})], tmp_path)
     assert json.loads((tmp_path / "scores.json").read_text())[1]["threshold"] == 0.5
     assert json.loads((tmp_path / "metrics.json").read_text())["override_off/score_0.5/F1"] == 0.25
     rows = list(csv.DictReader((tmp_path / "scores.csv").open()))

@@ -36,7 +36,7 @@ def test_the_mask_head_belongs_to_a_study_that_touches_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"base": "2"}, "p.yaml: base: expected one of the variants '0', '1', found '2'"),
         ({"seeds": []}, "p.yaml: seeds: expected one or more, found []"),
@@ -47,10 +47,10 @@ def test_the_mask_head_belongs_to_a_study_that_touches_it() -> None:
         ({"sett": {}}, "p.yaml: sett: unknown key; did you mean 'set'?"),
     ],
 )
-def test_a_study_that_makes_no_sense_is_refused(changes: dict[str, object], said: str) -> None:
+def test_an_invalid_study_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError) as raised:
         grid(**changes)
-    assert str(raised.value).startswith(said)
+    assert str(raised.value).startswith(message)
 
 
 def test_a_study_is_a_grid_or_has_named_variants() -> None:

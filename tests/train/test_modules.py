@@ -11,7 +11,7 @@ from detr_core.loss.config import SoftmaxLossConfig
 from detr_core.model.detr.model import Detr
 from detr_core.structures import Batch, Target
 from detr_core.train.modules import DetectionTrainingModule
-from tests.model.test_detr import SMALL
+from tests.model.small_detr import SMALL
 
 LOSS = SoftmaxLossConfig(classification=1, l1=5, giou=2, no_object=0.1, auxiliary=True)
 FLOAT = torch.float32

@@ -15,7 +15,7 @@ from detr_core.structures import Batch, Target
 from detr_core.train.modules import DetectionTrainingModule, TrainingModule
 from detr_core.train_mask_head.config import MaskLossConfig
 from detr_core.train_mask_head.training_module import FrozenTrainingModule, JointTrainingModule
-from tests.model.test_detr import SMALL
+from tests.model.small_detr import SMALL
 
 SET_LOSS = SoftmaxLossConfig(classification=1, l1=5, giou=2, no_object=0.1, auxiliary=True)
 LOSS = MaskLossConfig(focal=1, dice=1, alpha=0.25, gamma=2)

@@ -1,4 +1,4 @@
-"""Convolutional backbones (section 3.2 of the paper): torchvision's ResNets, and a small network for small images."""
+"""Defines the convolutional backbones (section 3.2 of the paper): torchvision's ResNets, and a small network for small images."""
 
 from __future__ import annotations
 

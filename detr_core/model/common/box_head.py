@@ -1,4 +1,4 @@
-"""The box head that DETR and Deformable DETR share."""
+"""Defines the box head that DETR and Deformable DETR share."""
 
 from __future__ import annotations
 

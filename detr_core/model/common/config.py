@@ -1,4 +1,4 @@
-"""Configuration of the parts that several kinds of detector have."""
+"""Defines the configuration of the parts that several kinds of detector have."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class PositionsConfig:
     """Positional encodings of the image and of the object queries (Table 3 of the paper).
 
     kind: the encodings of the image are `sine` (fixed), `learned` or `none`. where: they are added to queries and keys in every
-    `attention`, in the attention of the `decoder` only, or once at the `input` of the transformer. factor: what they are
-    multiplied by at the input; the paper names no factor. cells: the number of rows and columns of the learned tables, which
-    larger maps interpolate; the published tables have 50.
+    `attention`, in the attention of the `decoder` only, or once at the `input` of the transformer. factor: the factor by
+    which they are multiplied at the input; the paper names none. cells: the number of rows and columns of the learned tables,
+    which larger maps interpolate; the published tables have 50.
     queries: the object queries, which are always learned, are added to queries and keys in every `attention` of the decoder,
     whose input is zero, or they are the decoder's `input` and are added nowhere.
     """
@@ -102,7 +102,7 @@ class TransformerConfig(QueryConfig, LayerConfig, Protocol):
 
 
 def require_transformer(config: TransformerConfig, multiple: int) -> None:
-    """Raises ConfigError, which names the key, for a transformer that can't be built. multiple: its width must be one of this."""
+    """Raises ConfigError, which names the key, for a transformer that can't be built. multiple: must divide the width."""
     width, heads = config.width, config.heads
     require(heads > 0, "heads", "at least 1", heads)
     require(width > 0 and width % multiple == 0, "width", f"a multiple of {multiple} with {heads} heads", width)

@@ -1,4 +1,4 @@
-"""The base class of the detectors of every kind."""
+"""Defines the base class of the detectors of every kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spatial positional encodings (section A.4 of the paper, Table 3)."""
+"""Computes spatial positional encodings (section A.4 of the paper, Table 3)."""
 
 from __future__ import annotations
 

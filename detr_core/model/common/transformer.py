@@ -1,4 +1,4 @@
-"""The transformer (paper, sections 3.2 and A.3, Figure 10). Attention adds positions to queries and keys, not to values.
+"""Defines the transformer (paper, sections 3.2 and A.3, Figure 10). Attention adds positions to queries and keys, not to values.
 
 In shapes, N = H * W is the number of positions of the feature map. Names of modules and weights are those of the published
 checkpoints.
@@ -117,8 +117,8 @@ class EncoderLayer(Layer):
 
     def forward(self, x: Tensor, position: Tensor | None, keep: Tensor | None) -> Tensor:
         def attend(y: Tensor) -> Tensor:
-            placed = _with(y, position)
-            return cast(Tensor, self.self_attn(placed, placed, y, keep))
+            with_position = _with(y, position)
+            return cast(Tensor, self.self_attn(with_position, with_position, y, keep))
 
         x = self.residual(x, self.norm1, attend)
         return self.residual(x, self.norm2, self.feed_forward) if self.has_feed_forward else x
@@ -139,8 +139,8 @@ class DecoderLayer(Layer):
         """
 
         def attend_to_queries(y: Tensor) -> Tensor:
-            placed = _with(y, query_position)
-            return cast(Tensor, self.self_attn(placed, placed, y, None))
+            with_position = _with(y, query_position)
+            return cast(Tensor, self.self_attn(with_position, with_position, y, None))
 
         def attend_to_memory(y: Tensor) -> Tensor:
             return cast(Tensor, self.multihead_attn(_with(y, query_position), keys, memory, keep))

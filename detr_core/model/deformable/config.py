@@ -1,4 +1,4 @@
-"""Configuration of Deformable DETR."""
+"""Defines the configuration of Deformable DETR."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deformable DETR (arXiv 2010.04159), whose encoder and decoder attend to a few points of several feature maps.
+"""Defines Deformable DETR (arXiv 2010.04159), whose encoder and decoder attend to a few points of several feature maps.
 
 In shapes, N is the number of positions of all levels together, and K the number of coordinates of a reference: 2 for a point
 (x, y), 4 for a box (cxcywh). References are normalised to 0..1 of the unpadded image, and converted to 0..1 of each padded level
@@ -67,12 +67,12 @@ class DeformableDetr(Detector):
         nn.init.normal_(self.level_embed)
         nn.init.xavier_uniform_(self.reference_points.weight)
         nn.init.zeros_(self.reference_points.bias)
-        for place, (classes, boxes) in enumerate(zip(self.class_embed, self.bbox_embed, strict=True)):
+        for index, (classes, boxes) in enumerate(zip(self.class_embed, self.bbox_embed, strict=True)):
             nn.init.constant_(cast(Tensor, classes.bias), -math.log((1 - PRIOR) / PRIOR))
             last = cast(BoxHead, boxes).layers[-1]
             nn.init.zeros_(cast(Tensor, last.weight))
             nn.init.zeros_(cast(Tensor, last.bias))
-            if place == 0:  # initial boxes are an eighth of the image; later heads predict corrections
+            if index == 0:  # initial boxes are an eighth of the image; later heads predict corrections
                 nn.init.constant_(cast(Tensor, last.bias)[2:], -2.0)
 
     def forward(self, images: Tensor, padding: Tensor) -> SigmoidOutput:
@@ -166,8 +166,8 @@ class DecoderLayer(Layer):
         """
 
         def attend_to_queries(y: Tensor) -> Tensor:
-            placed = y + position
-            return cast(Tensor, self.self_attn(placed, placed, y, None))
+            with_position = y + position
+            return cast(Tensor, self.self_attn(with_position, with_position, y, None))
 
         def attend_to_memory(y: Tensor) -> Tensor:
             return cast(Tensor, self.cross_attn(y + position, references, memory, levels.sizes, levels.padding))

@@ -1,4 +1,4 @@
-"""Configuration of DETR."""
+"""Defines the configuration of DETR."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mask head (section 4.4 and Figure 8 of the paper): attention maps of queries, refined by an FPN-style network.
+"""Defines the mask head (section 4.4 and Figure 8 of the paper): attention maps of queries, refined by an FPN-style network.
 
 A mask depends only on its own query, so the head runs only on the queries whose masks are needed. In shapes, K is the number of
 these (image, query) pairs. Names of modules and weights are those of the published checkpoints.
@@ -93,8 +93,8 @@ class MaskHead(nn.Module):
         # The first convolution takes the image's features and the query's maps. Because it is linear, its image part is computed
         # once per image instead of once per query.
         weight = self.lay1.weight
-        of_image = F.conv2d(projected, weight[:, : self.width], self.lay1.bias, padding=1)
-        x = _of_queries(of_image, image) + F.conv2d(maps, weight[:, self.width :], padding=1)
+        image_part = F.conv2d(projected, weight[:, : self.width], self.lay1.bias, padding=1)
+        x = _for_queries(image_part, image) + F.conv2d(maps, weight[:, self.width :], padding=1)
         x = F.relu(self.gn1(x))
         x = F.relu(self.gn2(self.lay2(x)))
         x = _join(x, self.adapter1(pyramid[0]), image)
@@ -108,10 +108,10 @@ class MaskHead(nn.Module):
 
 
 def _join(x: Tensor, features: Tensor, image: Tensor) -> Tensor:
-    return _of_queries(features, image) + F.interpolate(x, size=features.shape[-2:], mode="nearest")
+    return _for_queries(features, image) + F.interpolate(x, size=features.shape[-2:], mode="nearest")
 
 
-def _of_queries(features: Tensor, image: Tensor) -> Tensor:
+def _for_queries(features: Tensor, image: Tensor) -> Tensor:
     # features[image] would not be deterministic: threads would add the gradients of an image's queries in varying order.
     return features.index_select(0, image)
 

@@ -1,4 +1,4 @@
-"""DETR: backbone, transformer, prediction heads and an optional mask head (sections 3.2 and 4.4 of the paper).
+"""Defines DETR: its backbone, transformer, prediction heads and an optional mask head (sections 3.2 and 4.4 of the paper).
 
 Parameter names are those of the published checkpoints, so that their state dicts load without conversion.
 """

@@ -74,7 +74,7 @@ def from_published(content: Mapping[str, Any], file: str, dilation: bool | None)
     except (ConfigError, KeyError, TypeError) as error:
         raise CheckpointError(f"{file}: expected a detector that this version supports: {error}") from None
     names = zip(model.state_dict(), published_state(model), strict=True)
-    model.load_state_dict({ours: state[published].float() for ours, published in names}, assign=True)
+    model.load_state_dict({own_name: state[published_name].float() for own_name, published_name in names}, assign=True)
     return model, categories
 
 
@@ -97,13 +97,13 @@ def to_published(model: Detr, categories: Sequence[Category], file: str) -> dict
     if model.has_mask_head and model.attention_maps != "published":
         raise CheckpointError(f"{file}: attention_maps {model.attention_maps!r} would be lost; {hint}")
     try:
-        back, _ = from_published(content, file, None)
+        restored, _ = from_published(content, file, None)
     except CheckpointError as error:
         raise CheckpointError(f"{error}; {hint}") from None
-    ours, theirs = architecture(config), architecture(back.config)
-    lost = [field for field in ours if ours[field] != theirs.get(field)]
+    fields, restored_fields = architecture(config), architecture(restored.config)
+    lost = [field for field in fields if fields[field] != restored_fields.get(field)]
     if lost:
-        raise CheckpointError(f"{file}: {', '.join(f'{field} {ours[field]!r}' for field in lost)} would be lost; {hint}")
+        raise CheckpointError(f"{file}: {', '.join(f'{field} {fields[field]!r}' for field in lost)} would be lost; {hint}")
     return content
 
 

@@ -1,4 +1,4 @@
-"""Configuration of Faster R-CNN and of its losses, and what the configurations of detectors that are built on it share."""
+"""Defines the configuration of Faster R-CNN and of its losses, and what those of detectors that are built on it share."""
 
 from __future__ import annotations
 

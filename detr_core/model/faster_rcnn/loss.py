@@ -29,21 +29,21 @@ def parts_of(samples: Samples, images: float, beta: float) -> dict[str, Tensor]:
     number of samples, which is the normal case, the result equals torchvision's mean over all samples; unlike that mean it never
     depends on how a step is divided into processes and micro-batches.
     """
-    of_anchor = one_over_count(samples.anchor_image) / images
-    of_proposal = one_over_count(samples.proposal_image) / images
+    anchor_weight = one_over_count(samples.anchor_image) / images
+    proposal_weight = one_over_count(samples.proposal_image) / images
     objectness = F.binary_cross_entropy_with_logits(samples.objectness, samples.is_object, reduction="none")
-    proposals = F.smooth_l1_loss(samples.anchor_deltas, samples.anchor_wanted, reduction="none", beta=beta).sum(1)
+    proposals = F.smooth_l1_loss(samples.anchor_deltas, samples.anchor_targets, reduction="none", beta=beta).sum(1)
     classification = F.cross_entropy(samples.logits, samples.labels, reduction="none")
-    boxes = F.smooth_l1_loss(samples.deltas, samples.wanted, reduction="none", beta=beta).sum(1)
-    proposals_giou = generalized_box_iou_loss(samples.anchor_boxes, samples.anchor_wanted_boxes, reduction="none")
-    giou = generalized_box_iou_loss(samples.boxes, samples.wanted_boxes, reduction="none")
+    boxes = F.smooth_l1_loss(samples.deltas, samples.targets, reduction="none", beta=beta).sum(1)
+    proposals_giou = generalized_box_iou_loss(samples.anchor_boxes, samples.anchor_target_boxes, reduction="none")
+    giou = generalized_box_iou_loss(samples.boxes, samples.target_boxes, reduction="none")
     return {
-        "objectness": (objectness * of_anchor[samples.anchor_image]).sum(),
-        "proposals": (proposals * of_anchor[samples.object_image]).sum(),
-        "proposals_giou": (proposals_giou * of_anchor[samples.object_image]).sum(),
-        "classification": (classification * of_proposal[samples.proposal_image]).sum(),
-        "boxes": (boxes * of_proposal[samples.positive_image]).sum(),
-        "giou": (giou * of_proposal[samples.positive_image]).sum(),
+        "objectness": (objectness * anchor_weight[samples.anchor_image]).sum(),
+        "proposals": (proposals * anchor_weight[samples.object_image]).sum(),
+        "proposals_giou": (proposals_giou * anchor_weight[samples.object_image]).sum(),
+        "classification": (classification * proposal_weight[samples.proposal_image]).sum(),
+        "boxes": (boxes * proposal_weight[samples.positive_image]).sum(),
+        "giou": (giou * proposal_weight[samples.positive_image]).sum(),
     }
 
 

@@ -1,4 +1,4 @@
-"""Faster R-CNN: torchvision's parts on this project's backbones, with anchors and pooling for any stride.
+"""Defines Faster R-CNN: torchvision's parts on this project's backbones, with anchors and pooling for any stride.
 
 In shapes, A and R are the numbers of anchors and proposals that are sampled for the losses, over all images of a batch.
 torchvision's label 0 is the background, so a class index of this project is one lower than torchvision's label.
@@ -22,7 +22,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from detr_core.model.common.backbone import Backbone
 from detr_core.model.common.detector import Detector
 from detr_core.model.faster_rcnn.config import RegionConfig
-from detr_core.model.faster_rcnn.parts import Anchors, Pooling, Sampler, places, sizes_of, truth_of
+from detr_core.model.faster_rcnn.parts import Anchors, Pooling, Sampler, image_indices, sizes_of, truth_of
 from detr_core.structures import MAX_DETECTIONS, RegionOutput, Target
 
 CELLS = 7  # height and width of a proposal's pooled features
@@ -32,10 +32,10 @@ CELLS = 7  # height and width of a proposal's pooled features
 class Samples:
     """The sampled anchors and proposals of a batch with their targets, as the losses need them.
 
-    Of the A anchors, O are objects: objectness [A]: logits. is_object [A]: 0 or 1. anchor_deltas, anchor_wanted [O, 4]:
-    predicted and target box deltas of the objects. anchor_boxes, anchor_wanted_boxes [O, 4]: the same boxes as xyxy in
-    pixels. Of the R proposals, P are positive: logits [R, C+1]. labels [R]: 0 for background. deltas, wanted [P, 4]:
-    predicted and target box deltas of the positive proposals for their class. boxes, wanted_boxes [P, 4]: the same boxes as
+    Of the A anchors, O are objects: objectness [A]: logits. is_object [A]: 0 or 1. anchor_deltas, anchor_targets [O, 4]:
+    predicted and target box deltas of the objects. anchor_boxes, anchor_target_boxes [O, 4]: the same boxes as xyxy in
+    pixels. Of the R proposals, P are positive: logits [R, C+1]. labels [R]: 0 for background. deltas, targets [P, 4]:
+    predicted and target box deltas of the positive proposals for their class. boxes, target_boxes [P, 4]: the same boxes as
     xyxy in pixels. anchor_image [A], object_image [O], proposal_image [R], positive_image [P]: the index of the image in the
     batch.
     """
@@ -45,17 +45,17 @@ class Samples:
     is_object: Tensor
     object_image: Tensor
     anchor_deltas: Tensor
-    anchor_wanted: Tensor
+    anchor_targets: Tensor
     anchor_boxes: Tensor
-    anchor_wanted_boxes: Tensor
+    anchor_target_boxes: Tensor
     proposal_image: Tensor
     logits: Tensor
     labels: Tensor
     positive_image: Tensor
     deltas: Tensor
-    wanted: Tensor
+    targets: Tensor
     boxes: Tensor
-    wanted_boxes: Tensor
+    target_boxes: Tensor
 
 
 @dataclass
@@ -151,53 +151,53 @@ class FasterRcnn(Detector):
     def _samples(
         self, maps: list[Tensor], images: Tensor, sizes: list[tuple[int, int]], targets: list[Target]
     ) -> tuple[Samples, Positives]:
-        for place, sampler in enumerate((self.rpn.fg_bg_sampler, self.roi_heads.fg_bg_sampler)):
-            sampler.seeds = [(target.sampling_seed + place) % 2**63 for target in targets]
+        for offset, sampler in enumerate((self.rpn.fg_bg_sampler, self.roi_heads.fg_bg_sampler)):
+            sampler.seeds = [(target.sampling_seed + offset) % 2**63 for target in targets]
         truth = [truth_of(target, size) for target, size in zip(targets, sizes, strict=True)]
         anchors, objectness, anchor_deltas, proposals = self._proposals(maps, images, sizes)
         labels, matched = self.rpn.assign_targets_to_anchors(anchors, truth)
-        wanted = torch.cat(self.rpn.box_coder.encode(matched, anchors))
+        anchor_targets = torch.cat(self.rpn.box_coder.encode(matched, anchors))
         positive, negative = self.rpn.fg_bg_sampler(labels)
         objects = torch.cat(positive).nonzero()[:, 0]
         sampled = torch.cat([objects, torch.cat(negative).nonzero()[:, 0]])
-        of_anchor = places([len(boxes_of_image) for boxes_of_image in anchors], images.device)
+        image_of_anchor = image_indices([len(boxes_of_image) for boxes_of_image in anchors], images.device)
 
-        proposals, matched_targets, classes, proposal_wanted = self.roi_heads.select_training_samples(proposals, truth)
+        proposals, matched_targets, classes, proposal_targets = self.roi_heads.select_training_samples(proposals, truth)
         logits, deltas = self._read(maps, proposals)
         label, boxes = torch.cat(classes), torch.cat(proposals)
-        kept = label.nonzero()[:, 0]
-        of_class = deltas.view(len(label), -1, 4)[kept, label[kept]]
-        wanted_deltas = torch.cat(proposal_wanted)[kept]
+        positives = label.nonzero()[:, 0]
+        class_deltas = deltas.view(len(label), -1, 4)[positives, label[positives]]
+        target_deltas = torch.cat(proposal_targets)[positives]
         decode = self.roi_heads.box_coder.decode_single
-        of_proposal = places([len(boxes_of_image) for boxes_of_image in proposals], images.device)
+        image_of_proposal = image_indices([len(boxes_of_image) for boxes_of_image in proposals], images.device)
         samples = Samples(
-            of_anchor[sampled],
+            image_of_anchor[sampled],
             objectness.flatten()[sampled],
             torch.cat(labels)[sampled],
-            of_anchor[objects],
+            image_of_anchor[objects],
             anchor_deltas[objects],
-            wanted[objects],
+            anchor_targets[objects],
             self.rpn.box_coder.decode_single(anchor_deltas[objects], torch.cat(anchors)[objects]),
             torch.cat(matched)[objects],
-            of_proposal,
+            image_of_proposal,
             logits,
             label,
-            of_proposal[kept],
-            of_class,
-            wanted_deltas,
-            decode(of_class, boxes[kept]),
-            decode(wanted_deltas, boxes[kept]),
+            image_of_proposal[positives],
+            class_deltas,
+            target_deltas,
+            decode(class_deltas, boxes[positives]),
+            decode(target_deltas, boxes[positives]),
         )
-        chosen = [of_image > 0 for of_image in classes]
-        of_positives = (
-            [part[which] for part, which in zip(parts, chosen, strict=True)] for parts in (proposals, classes, matched_targets)
+        positive = [class_indices > 0 for class_indices in classes]
+        lists = (
+            [part[mask] for part, mask in zip(parts, positive, strict=True)] for parts in (proposals, classes, matched_targets)
         )
-        return samples, Positives(*of_positives)
+        return samples, Positives(*lists)
 
     def _maps(self, images: Tensor) -> list[Tensor]:
         stages = self.backbone[0](images)
-        named = {str(stage): stages[stage - 1] for stage in self.config.stages}
-        return [level.float() for level in self.backbone[1](named).values()]
+        maps = {str(stage): stages[stage - 1] for stage in self.config.stages}
+        return [level.float() for level in self.backbone[1](maps).values()]
 
     def _proposals(
         self, maps: list[Tensor], images: Tensor, sizes: list[tuple[int, int]]
@@ -205,10 +205,10 @@ class FasterRcnn(Detector):
         # Returns the anchors of each image, the objectness and deltas of all anchors, and the resulting proposals of each image.
         objectness, deltas = self.rpn.head(maps)
         anchors = self.rpn.anchor_generator(ImageList(images, sizes), maps)
-        of_level = [math.prod(level.shape[1:]) for level in objectness]
+        anchors_per_level = [math.prod(level.shape[1:]) for level in objectness]
         objectness, deltas = concat_box_prediction_layers(objectness, deltas)
         boxes = self.rpn.box_coder.decode(deltas.detach(), anchors).view(len(images), -1, 4)
-        proposals, _ = self.rpn.filter_proposals(boxes, objectness, sizes, of_level)
+        proposals, _ = self.rpn.filter_proposals(boxes, objectness, sizes, anchors_per_level)
         return anchors, objectness, deltas, proposals
 
     def _read(self, maps: list[Tensor], proposals: list[Tensor]) -> tuple[Tensor, Tensor]:

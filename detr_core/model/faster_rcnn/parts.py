@@ -52,7 +52,7 @@ class Pooling(nn.Module):
         """
         side = torch.cat([((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])).sqrt() for box in boxes])
         level = (side / (FINEST * self.strides[0]) + 1e-6).log2().floor().clamp(0, len(maps) - 1)
-        image = places([len(box) for box in boxes], side.device)
+        image = image_indices([len(box) for box in boxes], side.device)
         rows = torch.cat([image[:, None].to(side.dtype), torch.cat(boxes)], 1)
         pooled = maps[0].new_zeros(len(rows), maps[0].shape[1], self.cells, self.cells)
         for number, (part, stride) in enumerate(zip(maps, self.strides, strict=True)):
@@ -79,16 +79,16 @@ class Sampler:
         positive, negative = [], []
         for label, seed in zip(labels, self.seeds, strict=True):
             order = torch.rand(len(label), generator=torch.Generator().manual_seed(seed)).to(label.device)
-            some = _some(label > 0, order, self.positive)
-            positive.append(some)
-            negative.append(_some(label == 0, order, self.count - int(some.sum())))
+            sampled_positives = _first_marked(label > 0, order, self.positive)
+            positive.append(sampled_positives)
+            negative.append(_first_marked(label == 0, order, self.count - int(sampled_positives.sum())))
         return positive, negative
 
 
-def _some(which: Tensor, order: Tensor, count: int) -> Tensor:
-    # Returns `which` reduced to the first `count` marked elements in the order `order`.
-    chosen = torch.zeros_like(which)
-    candidates = which.nonzero()[:, 0]
+def _first_marked(marked: Tensor, order: Tensor, count: int) -> Tensor:
+    # Returns `marked` reduced to the first `count` marked elements in the order `order`.
+    chosen = torch.zeros_like(marked)
+    candidates = marked.nonzero()[:, 0]
     chosen[candidates[order[candidates].argsort()[:count]]] = True
     return chosen
 
@@ -109,6 +109,6 @@ def sizes_of(padding: Tensor) -> list[tuple[int, int]]:
     return list(zip(heights.tolist(), widths.tolist(), strict=True))
 
 
-def places(counts: list[int], device: torch.device) -> Tensor:
+def image_indices(counts: list[int], device: torch.device) -> Tensor:
     """Returns the image index of each row, for the number of rows of each image: [2, 1] -> [0, 0, 1]."""
     return torch.arange(len(counts), device=device).repeat_interleave(torch.tensor(counts, device=device))

@@ -26,7 +26,7 @@ def parts_of(samples: MaskSamples, images: float, beta: float) -> dict[str, Tens
     torchvision's; for several images torchvision takes the mean over all their masks, which would depend on how a step is divided
     into processes and micro-batches. images, beta: see `detr_core.model.faster_rcnn.loss.parts_of`.
     """
-    each = F.binary_cross_entropy_with_logits(samples.mask_logits, samples.mask_wanted, reduction="none").flatten(1).mean(1)
-    of_mask = one_over_count(samples.mask_image) / images
+    losses = F.binary_cross_entropy_with_logits(samples.mask_logits, samples.mask_targets, reduction="none").flatten(1).mean(1)
+    mask_weight = one_over_count(samples.mask_image) / images
     parts = faster_rcnn.parts_of(samples.regions, images, beta)
-    return parts | {"masks": (each * of_mask[samples.mask_image]).sum()}
+    return parts | {"masks": (losses * mask_weight[samples.mask_image]).sum()}

@@ -13,7 +13,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.roi_heads import paste_masks_in_image, project_masks_on_boxes
 
 from detr_core.model.faster_rcnn.model import FasterRcnn, Samples
-from detr_core.model.faster_rcnn.parts import Pooling, places, sizes_of
+from detr_core.model.faster_rcnn.parts import Pooling, image_indices, sizes_of
 from detr_core.model.mask_rcnn.config import MaskRegionConfig
 from detr_core.structures import ImageRegions, RegionOutput, Target
 
@@ -27,13 +27,13 @@ class MaskSamples:
     """The samples of Faster R-CNN's losses, and the masks of the positive proposals with their targets.
 
     mask_image [M]: the index of the image in the batch. mask_logits [M, 28, 28]: logits in the proposal's box, for the class of
-    its object. mask_wanted [M, 28, 28]: the part of the object's mask inside the box, 0..1.
+    its object. mask_targets [M, 28, 28]: the part of the object's mask inside the box, 0..1.
     """
 
     regions: Samples
     mask_image: Tensor
     mask_logits: Tensor
-    mask_wanted: Tensor
+    mask_targets: Tensor
 
 
 class MaskRcnn(FasterRcnn):
@@ -104,7 +104,7 @@ class MaskRcnn(FasterRcnn):
             project_masks_on_boxes(target.masks, boxes_of_image, chosen, 2 * CELLS)
             for target, boxes_of_image, chosen in zip(targets, boxes, matched, strict=True)
         ]
-        image = places([len(boxes_of_image) for boxes_of_image in boxes], images.device)
+        image = image_indices([len(boxes_of_image) for boxes_of_image in boxes], images.device)
         return MaskSamples(samples, image, self.mask_logits(maps, boxes, labels), torch.cat(wanted))
 
 

@@ -26,12 +26,12 @@ class PanopticFpnSamples:
     """What Panoptic FPN's losses are computed on.
 
     things: the samples of Mask R-CNN. semantic_logits: [1 + S, H, W] per image, where S is the number of stuff classes, at the
-    size of the image. semantic_wanted: [H, W] per image, the channel of each pixel, NO_CLASS where it has none.
+    size of the image. semantic_targets: [H, W] per image, the channel of each pixel, NO_CLASS where it has none.
     """
 
     things: MaskSamples
     semantic_logits: list[Tensor]
-    semantic_wanted: list[Tensor]
+    semantic_targets: list[Tensor]
 
 
 class PanopticFpn(ThingsAndStuff):

@@ -1,8 +1,8 @@
-"""The plots and report sections of the evaluating studies: one module for each, with the name of the study's own module.
+"""Draws the plots and report sections of the evaluating studies: one module for each, with the name of the study's own module.
 
 Such a module has two functions. `plots(folder, out)` draws the results in `folder`, as `run` of the study writes them, into `out`
 as SVG and PNG, and returns the files. `section(folder, out, published)` returns the study's section of the report, whose plots go
-to `out`. published: the study's section of published.json, which is empty if nobody has published results.
+to `out`. published: the study's section of published.json, which is empty if there are no published results.
 """
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from detr_core.plots.pictures import category_colors
-from detr_core.plots.regions import read_maps, region_bars, region_table
+from detr_core.plots.regions import AttentionPicture, attention_section, read_pictures, region_bars
 from detr_core.plots.sections import Section
-from detr_core.plots.study_section import StudyText, read_metrics, study_section
+from detr_core.plots.study_section import StudyText, read_metrics
 from detr_core.plots.style import COLORS, INK, cased, drawing, files, picture
 
 REGIONS = {"extremities": "along the box", "interior": "inside the box", "outside": "elsewhere"}
@@ -35,8 +35,7 @@ def plots(folder: Path, out: Path) -> list[Path]:
     blue for large and tall ones. Returns the files written.
     """
     metrics = read_metrics(folder)
-    rows = read_maps(folder / "maps.json")
-    _maps(rows, folder, out)
+    _maps(read_pictures(folder, "objects"), out)
     _queries(np.load(folder / "boxes.npy"), out)
     title = "Attention of a detected object's query"
     return [
@@ -48,14 +47,12 @@ def plots(folder: Path, out: Path) -> list[Path]:
 
 def section(folder: Path, out: Path, published: Mapping[str, Any]) -> Section:
     """Returns the report's section about the study."""
-    metrics = read_metrics(folder)
     text = StudyText(
         "Attention of the decoder",
-        finding(metrics),
+        finding(read_metrics(folder)),
         "The last decoder layer's attention for every detected object, and the boxes that each query predicts.",
     )
-    tables = {"Attention by region": region_table(metrics, REGIONS)}
-    return study_section("decoder-attention", text, plots(folder, out), tables, published)
+    return attention_section("decoder-attention", text, plots(folder, out), folder, REGIONS, published)
 
 
 def finding(metrics: Mapping[str, float]) -> str:
@@ -70,30 +67,29 @@ def finding(metrics: Mapping[str, float]) -> str:
     )
 
 
-def _maps(rows: Sequence[Mapping[str, Any]], folder: Path, out: Path) -> None:
-    columns = min(3, len(rows))
-    lines = -(-len(rows) // columns)
+def _maps(shown: Sequence[AttentionPicture], out: Path) -> None:
+    columns = min(3, len(shown))
+    lines = -(-len(shown) // columns)
     with drawing(out, "decoder_attention_maps", (2.5 * columns, 2.75 * lines)) as figure:
-        for place, row in enumerate(rows, start=1):
-            objects = row["objects"]
+        for position, image in enumerate(shown, start=1):
+            objects = image.entries
             colors = [np.asarray(color) / 255 for color in category_colors(range(len(objects))).values()]
-            pixels = np.asarray(Image.open(folder / row["file"]))
-            axes = figure.add_subplot(lines, columns, place)
-            maps = [np.asarray(each["map"]) for each in objects]
-            picture(axes, _overlaid(pixels, maps, colors), f"image {row['image_id']}")
-            height, width = pixels.shape[:2]
-            for each, color in zip(objects, colors, strict=True):
-                cx, cy, w, h = each["box"]
+            axes = figure.add_subplot(lines, columns, position)
+            maps = [np.asarray(detected["map"]) for detected in objects]
+            picture(axes, _overlaid(image, maps, colors), image.title)
+            height, width = image.pixels.shape[:2]
+            for detected, color in zip(objects, colors, strict=True):
+                cx, cy, w, h = detected["box"]
                 corner = ((cx - w / 2) * width - 0.5, (cy - h / 2) * height - 0.5)
                 box = Rectangle(corner, w * width, h * height, fill=False, linewidth=1.3, edgecolor=color)
                 box.set_path_effects(cased(2.3))
                 axes.add_patch(box)
 
 
-def _overlaid(pixels: NDArray[np.uint8], maps: Sequence[NDArray[Any]], colors: Sequence[NDArray[Any]]) -> NDArray[np.uint8]:
+def _overlaid(image: AttentionPicture, maps: Sequence[NDArray[Any]], colors: Sequence[NDArray[Any]]) -> NDArray[np.uint8]:
     """Returns the image in dimmed grey with each map over it in its own colour, which is strongest at the map's maximum."""
-    height, width = pixels.shape[:2]
-    result = np.repeat(_DIM * pixels.mean(axis=2, keepdims=True) / 255, 3, axis=2)
+    height, width = image.pixels.shape[:2]
+    result = _DIM * image.grey / 255
     for attention, color in zip(maps, colors, strict=True):
         share = Image.fromarray((attention / attention.max()).astype(np.float32)).resize(
             (width, height), Image.Resampling.BICUBIC
@@ -105,17 +101,17 @@ def _overlaid(pixels: NDArray[np.uint8], maps: Sequence[NDArray[Any]], colors: S
 
 def _queries(boxes: NDArray[np.float32], out: Path) -> None:
     queries = boxes.shape[1]
-    shown = [place * queries // min(SLOTS, queries) for place in range(min(SLOTS, queries))]
-    columns = min(8 if len(shown) <= 16 else 10, len(shown))
-    lines = -(-len(shown) // columns)
+    indices = [position * queries // min(SLOTS, queries) for position in range(min(SLOTS, queries))]
+    columns = min(8 if len(indices) <= 16 else 10, len(indices))
+    lines = -(-len(indices) // columns)
     with drawing(out, "decoder_attention_queries", (1.05 * columns, 1.22 * lines + 0.25)) as figure:
         marks = [
             Line2D([], [], color=tuple(color.tolist()), marker="o", ms=5, linewidth=0, label=label)
             for label, color in (("small boxes", _SMALL_COLOR), ("large and wide", _WIDE_COLOR), ("large and tall", _TALL_COLOR))
         ]
         figure.legend(handles=marks, loc="outside lower center", ncols=3)
-        for place, query in enumerate(shown, start=1):
-            axes = figure.add_subplot(lines, columns, place)
+        for position, query in enumerate(indices, start=1):
+            axes = figure.add_subplot(lines, columns, position)
             x, y, width, height = boxes[:, query].T
             # The points are rasterized, because an SVG with the points of thousands of images would be megabytes large.
             axes.scatter(x, y, s=2.2, c=box_colors(width, height), alpha=0.5, linewidths=0, rasterized=True)

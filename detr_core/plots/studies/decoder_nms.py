@@ -1,4 +1,4 @@
-"""Plots and tables of AP after each decoder layer with and without NMS (Figure 4 of the paper)."""
+"""Makes plots and tables of AP after each decoder layer with and without NMS (Figure 4 of the paper)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def plots(folder: Path, out: Path) -> list[Path]:
         name = f"decoder_nms_{metric}"
         with plot(out, name) as axes:
             for (nms, row), color in zip(grid.items(), COLORS, strict=False):
-                axes.plot(list(row), [100 * each[metric] for each in row.values()], "o-", ms=4, color=color, label=label(nms))
+                axes.plot(
+                    list(row), [100 * metrics[metric] for metrics in row.values()], "o-", ms=4, color=color, label=label(nms)
+                )
             _finish(axes, f"{metric}, percent")
         written += files(out, name)
     if None in grid and len(grid) > 1:
@@ -102,9 +104,9 @@ def finding(grid: Grid) -> str:
     if not thresholds:
         return f"{text}."
     nms = max(thresholds)  # the highest threshold removes hardly more than duplicates
-    early, late = gain(grid, nms, first), gain(grid, nms, last)
-    text += f"; {label(nms)} changes it by {signed(early)} after layer {first} and by {signed(late)} after layer {last}"
-    if round(early, 1) > round(late, 1):
+    first_gain, last_gain = gain(grid, nms, first), gain(grid, nms, last)
+    text += f"; {label(nms)} changes it by {signed(first_gain)} after layer {first} and by {signed(last_gain)} after layer {last}"
+    if round(first_gain, 1) > round(last_gain, 1):
         return f"{text}: the gain by NMS shrinks with depth."
     return f"{text}: the gain by NMS does not shrink with depth."
 

@@ -35,19 +35,19 @@ def plots(folder: Path, out: Path) -> list[Path]:
     """
     content = read_counts(folder / "counts.json")[: len(COLORS)]
     with plot(out, "instance_count_missed") as axes:
-        most = max(each["most_in_training"] for each in content)
-        if most < content[0]["visible"][-1]:
-            axes.axvline(most, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
-            side = 1 if most < content[0]["visible"][-1] / 2 else -1  # the side of the line that has room for the text
+        largest_number = max(count["most_in_training"] for count in content)
+        if largest_number < content[0]["visible"][-1]:
+            axes.axvline(largest_number, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+            side = 1 if largest_number < content[0]["visible"][-1] / 2 else -1  # the side of the line that has room for the text
             axes.annotate(
-                f"most in a training image: {most}", (most, 1), xycoords=axes.get_xaxis_transform(), xytext=(4 * side, -2),
-                textcoords="offset points", va="top", ha="left" if side > 0 else "right", fontsize=9,
+                f"most in a training image: {largest_number}", (largest_number, 1), xycoords=axes.get_xaxis_transform(),
+                xytext=(4 * side, -2), textcoords="offset points", va="top", ha="left" if side > 0 else "right", fontsize=9,
             )  # fmt: skip
         highest, lines = 0.0, []
-        for each, color in zip(content, COLORS, strict=False):
-            mean, std = (100 * np.asarray(each["missed"][name]) for name in ("mean", "std"))
-            lines += axes.plot(each["visible"], mean, color=color, label=each["name"])
-            axes.fill_between(each["visible"], np.maximum(mean - std, 0), mean + std, color=color, alpha=0.08, linewidth=0)
+        for count, color in zip(content, COLORS, strict=False):
+            mean, std = (100 * np.asarray(count["missed"][name]) for name in ("mean", "std"))
+            lines += axes.plot(count["visible"], mean, color=color, label=count["name"])
+            axes.fill_between(count["visible"], np.maximum(mean - std, 0), mean + std, color=color, alpha=0.08, linewidth=0)
             highest = max(highest, float(mean.max()))
         axes.set_title("Missed objects, percent of the visible objects")
         axes.set_xlabel("visible objects")
@@ -58,9 +58,9 @@ def plots(folder: Path, out: Path) -> list[Path]:
     columns = min(4, len(content))
     rows = -(-len(content) // columns)
     with drawing(out, "instance_count_examples", (2.05 * columns, 2.4 * rows)) as figure:
-        for place, (each, color) in enumerate(zip(content, COLORS, strict=False), start=1):
-            axes, example = figure.add_subplot(rows, columns, place), each["example"]
-            title = f"{each['name']}: {example['found']} of {example['visible']} found"
+        for position, (count, color) in enumerate(zip(content, COLORS, strict=False), start=1):
+            axes, example = figure.add_subplot(rows, columns, position), count["example"]
+            title = f"{count['name']}: {example['found']} of {example['visible']} found"
             picture(axes, np.asarray(Image.open(folder / example["file"])), title)
             for x1, y1, x2, y2 in example["boxes"]:
                 # In matplotlib whole numbers are the centres of pixels, in boxes they are the borders.
@@ -74,10 +74,10 @@ def section(folder: Path, out: Path, published: Mapping[str, Any]) -> Section:
     """Returns the report's section about the study."""
     content = read_counts(folder / "counts.json")
     cells = content[0]["visible"][-1]
-    shown = sorted({round(cells * part / 4) for part in (1, 2, 3, 4)} - {0})
+    numbers = sorted({round(cells * part / 4) for part in (1, 2, 3, 4)} - {0})
     rows: list[Row] = [
-        (each["name"], (int(each["most_in_training"]), *(100 * each["missed"]["mean"][visible - 1] for visible in shown)))
-        for each in content
+        (count["name"], (int(count["most_in_training"]), *(100 * count["missed"]["mean"][visible - 1] for visible in numbers)))
+        for count in content
     ]
     text = StudyText(
         "Number of instances in an image",
@@ -85,21 +85,21 @@ def section(folder: Path, out: Path, published: Mapping[str, Any]) -> Section:
         "The images show copies of one object on a grid whose cells are masked at random. Missed objects are visible copies "
         "without a detection.",
     )
-    columns = ("most in a training image", *(f"missed of {visible}, percent" for visible in shown))
+    columns = ("most in a training image", *(f"missed of {visible}, percent" for visible in numbers))
     tables = {"Missed objects": Table("class", columns, rows)}
     return study_section("instance-count", text, plots(folder, out), tables, published)
 
 
 def finding(content: Counts) -> str:
     """Returns the result of the study in one sentence computed from its metrics."""
-    mean = 100 * np.mean([each["missed"]["mean"] for each in content], axis=0)
+    mean = 100 * np.mean([count["missed"]["mean"] for count in content], axis=0)
     least, total = float(mean.min()), len(mean)
-    good = int(np.flatnonzero(mean <= least + NEAR).max()) + 1
-    most = max(each["most_in_training"] for each in content)
-    training = f"a training image contains at most {most} objects of a class"
-    if good == total:
+    good_number = int(np.flatnonzero(mean <= least + NEAR).max()) + 1
+    largest_number = max(count["most_in_training"] for count in content)
+    training = f"a training image contains at most {largest_number} objects of a class"
+    if good_number == total:
         return f"The smallest share of missed objects is {least:.0f} percent; it hardly rises up to {total} objects; {training}."
     return (
         f"The smallest share of missed objects is {least:.0f} percent, with {int(mean.argmin()) + 1} visible objects; "
-        f"up to {good} it is at most {NEAR:.0f} points higher, with all {total} it is {mean[-1]:.0f} percent; {training}."
+        f"up to {good_number} it is at most {NEAR:.0f} points higher, with all {total} it is {mean[-1]:.0f} percent; {training}."
     )

@@ -21,8 +21,8 @@ def read_scores(scores: Path) -> Curves:
     """Returns the content of a `scores.json` as {empty_slot_override: {threshold: metrics}}, in ascending order of thresholds."""
     content: list[dict[str, Any]] = json.loads(scores.read_text(encoding="utf-8"))
     curves: Curves = {True: {}, False: {}}
-    for each in sorted(content, key=lambda each: float(each["threshold"])):
-        curves[each["empty_slot_override"]][each["threshold"]] = each["metrics"]
+    for selection in sorted(content, key=lambda selection: float(selection["threshold"])):
+        curves[selection["empty_slot_override"]][selection["threshold"]] = selection["metrics"]
     return curves
 
 
@@ -38,7 +38,7 @@ def plots(folder: Path, out: Path) -> list[Path]:
             for override, line in ((True, "-"), (False, (0, (2, 2)))):
                 row = curves[override]
                 label = name if override else f"{name}, without empty slots"
-                axes.plot(list(row), [100 * each[name] for each in row.values()], linestyle=line, color=color, label=label)
+                axes.plot(list(row), [100 * metrics[name] for metrics in row.values()], linestyle=line, color=color, label=label)
         axes.set_title("AP of detections above a score threshold, percent")
         axes.set_xlabel("score threshold")
         axes.set_ylim(bottom=0)
@@ -47,7 +47,7 @@ def plots(folder: Path, out: Path) -> list[Path]:
     with plot(out, "scoring_precision") as axes:
         row = curves[True]
         for name, color in zip(SHARES, COLORS, strict=False):
-            axes.plot(list(row), [100 * each[name] for each in row.values()], color=color, label=name)
+            axes.plot(list(row), [100 * metrics[name] for metrics in row.values()], color=color, label=name)
         axes.set_title("Precision and recall at IoU 0.5, percent")
         axes.set_xlabel("score threshold")
         axes.set_ylim(0, 100)
@@ -61,8 +61,8 @@ def section(folder: Path, out: Path, published: Mapping[str, Any]) -> Section:
     curves = read_scores(folder / "scores.json")
     rows: list[Row] = [
         (f"{threshold:g}", (*(percent(curves[override][threshold], "AP") for override in (True, False)),
-         *(percent(on, name) for name in SHARES)))
-        for threshold, on in curves[True].items()
+         *(percent(metrics, name) for name in SHARES)))
+        for threshold, metrics in curves[True].items()
     ]  # fmt: skip
     text = StudyText(
         "Score threshold and empty slots",

@@ -56,15 +56,17 @@ def coco_layout(folder: Path, candidates: Sequence[AnnotationFile]) -> CocoLayou
     for key in dict.fromkeys((file.split, file.source) for file in candidates):
         same = [file for file in candidates if (file.split, file.source) == key]
         # Keypoints have the same boxes as the instances.
-        files_of[key] = _one([file for file in same if "keypoints" not in file.path.name] or same)
-    parts = {split: {source: file for (own, source), file in files_of.items() if own == split} for split in (*SPLITS, "")}
+        files_of[key] = _only_file([file for file in same if "keypoints" not in file.path.name] or same)
+    parts = {
+        split: {source: file for (file_split, source), file in files_of.items() if file_split == split} for split in (*SPLITS, "")
+    }
     unnamed = parts.pop("")
     parts["train"] = parts["train"] or unnamed
     if not parts["train"]:
         names = ", ".join(str(file.path.relative_to(folder)) for file in files_of.values())
         raise DatasetError(f"{folder}: expected an annotation file of a train split, found only {names}")
     files = {split: list(part.values()) for split, part in parts.items() if part}
-    used = {file.path for own in files.values() for file in own}
+    used = {file.path for file_split in files.values() for file in file_split}
     unused = [file for file in candidates if file.path not in used]
     splits = {}
     for split in files:
@@ -88,14 +90,14 @@ def annotation_files(folder: Path) -> tuple[list[AnnotationFile], list[str]]:
 
     System files are ignored. Raises DatasetError if a file that belongs to the dataset can't be read.
     """
-    files, others = [], []
+    files, refused = [], []
     for path in _json_files(folder):
         file = _described(path, folder)
         if isinstance(file, str):
-            others.append(f"{path.relative_to(folder)}: {file}")
+            refused.append(f"{path.relative_to(folder)}: {file}")
         else:
             files.append(file)
-    return files, others
+    return files, refused
 
 
 def coco_folders(folder: Path) -> list[Path]:
@@ -104,8 +106,8 @@ def coco_folders(folder: Path) -> list[Path]:
 
 
 def _json_files(folder: Path) -> Iterator[Path]:
-    for place in (folder, *_folders(folder, DEPTH)):
-        for path in sorted(place.iterdir()):
+    for subfolder in (folder, *_folders(folder, DEPTH)):
+        for path in sorted(subfolder.iterdir()):
             # macOS makes files whose names begin with `._`; the annotation file of an export may be `.annotations.coco.json`.
             if path.suffix.lower() == ".json" and not path.name.startswith("._") and path.is_file():
                 yield path
@@ -168,32 +170,32 @@ def _sample(names: list[str]) -> list[str]:
 def _split(folder: Path, part: dict[str, AnnotationFile]) -> dict[str, Any]:
     file = next(iter(part.values()))
     word = next((name for name in file.path.stem.split("_")[::-1] if name.startswith(WORDS)), "")
-    of_split = [f"images/{word}", word, f"{word}/images"] if word else []
-    images = _holding(folder, file.path, "images", _sample(file.names), ["images", *of_split, "."])
+    likely = [f"images/{word}", word, f"{word}/images"] if word else []
+    images = _folder_with(folder, file.path, "images", _sample(file.names), ["images", *likely, "."])
     panoptic, masks = part.get("panoptic"), None
     if panoptic is not None:
-        beside = (panoptic.path.parent / panoptic.path.stem).relative_to(folder).as_posix()
-        masks = _holding(
-            folder, panoptic.path, "annotations", panoptic.pngs, [beside, "panoptic", f"annotations/{panoptic.path.stem}"]
+        png_folder = (panoptic.path.parent / panoptic.path.stem).relative_to(folder).as_posix()
+        masks = _folder_with(
+            folder, panoptic.path, "annotations", panoptic.pngs, [png_folder, "panoptic", f"annotations/{panoptic.path.stem}"]
         )
-    below = {source: own.path.relative_to(folder).as_posix() for source, own in part.items()}
-    return split_entry(images, below.get("instances"), below.get("panoptic"), masks)
+    paths = {source: file.path.relative_to(folder).as_posix() for source, file in part.items()}
+    return split_entry(images, paths.get("instances"), paths.get("panoptic"), masks)
 
 
-def _holding(folder: Path, file: Path, field: str, names: list[str], likely: list[str]) -> str:
+def _folder_with(folder: Path, file: Path, field: str, names: list[str], likely: list[str]) -> str:
     """Returns the folder below `folder` that holds most of the files with these names. The likely folders are tried first."""
     if not names:
         raise DatasetError(f"{file}: {field}: expected entries with a `file_name`, found none")
-    others = (path.relative_to(folder).as_posix() for path in [file.parent, *_folders(folder, DEPTH)])
-    best, most = "", 0
-    for place in [*likely, *others]:
-        there = sum(image_file(folder / place, name) is not None for name in names)
-        there = there or sum(present_name(folder / place, name) is not None for name in names)
-        if there > most:
-            best, most = place, there
-        if most == len(names):
+    other_folders = (path.relative_to(folder).as_posix() for path in [file.parent, *_folders(folder, DEPTH)])
+    best, largest_count = "", 0
+    for path_below in [*likely, *other_folders]:
+        count = sum(image_file(folder / path_below, name) is not None for name in names)
+        count = count or sum(present_name(folder / path_below, name) is not None for name in names)
+        if count > largest_count:
+            best, largest_count = path_below, count
+        if largest_count == len(names):
             break
-    if not most:
+    if not largest_count:
         raise DatasetError(f"{file}: {field}.file_name: expected files below {folder}, found none such as {names[0]!r}")
     return best
 
@@ -209,7 +211,7 @@ def _folders(folder: Path, depth: int) -> Iterator[Path]:
             yield from _folders(path, depth - 1)
 
 
-def _one(files: list[AnnotationFile]) -> AnnotationFile:
+def _only_file(files: list[AnnotationFile]) -> AnnotationFile:
     if len(files) > 1:
         names = ", ".join(str(file.path) for file in files)
         raise DatasetError(

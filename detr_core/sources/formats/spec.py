@@ -1,4 +1,4 @@
-"""The formats of annotations that are converted to COCO's. A row of `FORMATS` holds what the project has to know about one.
+"""Lists the formats of annotations that are converted to COCO's. A row of `FORMATS` holds what the project has to know about one.
 
 A new format is a module beside this file and a row. This module imports none of them: the function of a row imports the code of
 its format when it is called, because that takes seconds. COCO and YOLO have no row. COCO's files are used as they are, and a YOLO

@@ -59,8 +59,8 @@ def read_voc(root: Path, splits: Mapping[str, SplitConfig]) -> dict[str, dict[st
     """
     folders = {name: xml_folder(root, split) for name, split in splits.items()}
     files: dict[Path, Files] = {folder: _read_all(folder, root) for folder in set(folders.values())}
-    every = [file for by_stem in files.values() for file in by_stem.values() if isinstance(file, VocFile)]
-    names = sorted({voc_object.name for file in every for voc_object in file.objects if voc_object.name})
+    all_files = [file for by_stem in files.values() for file in by_stem.values() if isinstance(file, VocFile)]
+    names = sorted({voc_object.name for file in all_files for voc_object in file.objects if voc_object.name})
     if not names:
         raise DatasetError(f"{' and '.join(map(str, sorted(files)))}: expected objects with names in the XML files, found none")
     return {name: _content(root, split, files[folders[name]], names) for name, split in splits.items()}
@@ -75,8 +75,8 @@ def voc_images(root: Path, split: SplitConfig) -> list[str]:
         return sorted(stems)
     if not source.is_file():
         raise DatasetError(f"{source}: expected a folder of XML files or a list of image names, found no file or folder")
-    known = stems | {os.path.splitext(name)[0] for name in picture_files(below_root(root, split.images, "images"))}
-    names = list(dict.fromkeys(_name_in_line(line, known) for line in read_lines(source)))
+    known_names = stems | {os.path.splitext(name)[0] for name in picture_files(below_root(root, split.images, "images"))}
+    names = list(dict.fromkeys(_name_in_line(line, known_names) for line in read_lines(source)))
     if not names:
         raise DatasetError(f"{source}: expected image names, one per line, found none")
     return names
@@ -123,21 +123,21 @@ def xml_folder(root: Path, split: SplitConfig) -> Path:
         return source
     for above in source.parents:
         if above.is_dir():
-            for place in sorted(above.iterdir()):
-                if place.name.lower() == "annotations" and place.is_dir():
-                    return place
+            for subfolder in sorted(above.iterdir()):
+                if subfolder.name.lower() == "annotations" and subfolder.is_dir():
+                    return subfolder
         if above == root:
             break
     raise DatasetError(f"{source}: expected a folder `Annotations` with XML files above this list, below {root}, found none")
 
 
-def _name_in_line(line: str, known: set[str]) -> str:
+def _name_in_line(line: str, known_names: set[str]) -> str:
     """Returns the image name in a line of a list: the line if it is a known name, else without ending, folder or flag."""
     line = line.replace("\\", "/")
     without_flag = re.sub(r"\s+-?[01]$", "", line)
     for text in (line, without_flag):
         for name in (text, os.path.splitext(text)[0], text.rpartition("/")[2], os.path.splitext(text.rpartition("/")[2])[0]):
-            if name in known:
+            if name in known_names:
                 return name
     return without_flag
 

@@ -65,7 +65,7 @@ def _folder_by_split(folder: Path, places: list[Path]) -> dict[str, dict[str, An
     folders: dict[str, list[Path]] = {}
     for place in places:
         folders.setdefault(split_named(place.relative_to(folder).as_posix()), []).append(place)
-    if "" in folders or "train" not in folders or any(len(of_split) > 1 for of_split in folders.values()):
+    if "" in folders or "train" not in folders or any(len(split_folders) > 1 for split_folders in folders.values()):
         names = ", ".join(str(place.relative_to(folder)) for place in places)
         raise DatasetError(
             f"{folder}: expected XML files in one folder, or in a folder for each of train, val and test, found them in {names}"
@@ -90,39 +90,42 @@ def _one_folder(folder: Path, place: Path) -> tuple[dict[str, dict[str, Any]], l
     lists = {} if main is None else _lists(main)
     if main is None or not lists:
         return {"train": split_entry(images, below)}, []
-    known: dict[str, Path] = {}
+    list_of_kind: dict[str, Path] = {}
     for name, path in lists.items():
         kind = LISTS.get(name)
         if kind is not None:
-            if kind in known:
-                raise DatasetError(f"{main}: expected one list for {kind}, found {known[kind].name} and {path.name}")
-            known[kind] = path
-    others = [name for name in lists if name not in LISTS and name.rpartition("_")[2] not in LISTS]
-    if not known:
+            if kind in list_of_kind:
+                raise DatasetError(f"{main}: expected one list for {kind}, found {list_of_kind[kind].name} and {path.name}")
+            list_of_kind[kind] = path
+    unused = [name for name in lists if name not in LISTS and name.rpartition("_")[2] not in LISTS]
+    if not list_of_kind:
         raise DatasetError(
             f"{main}: expected lists called train, val, trainval or test, found {', '.join(sorted(lists)[:5])}; "
             "rename the list of the training images to train.txt"
         )
-    notes = [f"{main.relative_to(folder)}: not used: {', '.join(f'{name}.txt' for name in others[:5])}"] if others else []
-    return _by_lists(folder, images, known, main, notes), notes
+    notes = [f"{main.relative_to(folder)}: not used: {', '.join(f'{name}.txt' for name in unused[:5])}"] if unused else []
+    return _by_lists(folder, images, list_of_kind, main, notes), notes
 
 
-def _by_lists(folder: Path, images: str, known: dict[str, Path], main: Path, notes: list[str]) -> dict[str, dict[str, Any]]:
-    list_of = {split: known[split] for split in SPLITS if split in known}
+def _by_lists(
+    folder: Path, images: str, list_of_kind: dict[str, Path], main: Path, notes: list[str]
+) -> dict[str, dict[str, Any]]:
+    list_of = {split: list_of_kind[split] for split in SPLITS if split in list_of_kind}
     if "train" not in list_of:
-        train = known.get("trainval") or known.get("default")
+        train = list_of_kind.get("trainval") or list_of_kind.get("default")
         if train is None:
             raise DatasetError(
-                f"{main}: expected a list train.txt or trainval.txt, found only {', '.join(path.name for path in known.values())}"
+                f"{main}: expected a list train.txt or trainval.txt, found only "
+                f"{', '.join(path.name for path in list_of_kind.values())}"
             )
         list_of["train"] = train
-        if train is known.get("trainval") and "val" in list_of:
+        if train is list_of_kind.get("trainval") and "val" in list_of:
             raise DatasetError(f"{main}: expected train.txt beside val.txt, found trainval.txt, which has the images of both")
-    elif "trainval" in known and "val" not in list_of:
+    elif "trainval" in list_of_kind and "val" not in list_of:
         raise DatasetError(
             f"{main}: expected val.txt beside train.txt and trainval.txt, found none; write it, or remove one of the two"
         )
-    elif "trainval" in known:
+    elif "trainval" in list_of_kind:
         notes.append(f"{main.relative_to(folder)}: trainval.txt is not used, because train.txt and val.txt exist")
     return {split: split_entry(images, list_of[split].relative_to(folder).as_posix()) for split in SPLITS if split in list_of}
 
@@ -131,11 +134,11 @@ def _without_xml(folder: Path, entry: dict[str, Any]) -> str:
     if not (folder / entry["instances"]).is_dir():
         return ""  # a list says which images are used
     pictures = {os.path.splitext(name)[0] for name in picture_files(folder / entry["images"])}
-    without = pictures - set(voc_images(folder, build(SplitConfig, entry, str(folder))))
-    if not without or without == pictures:  # if all are without, the XML files name their images by <filename>
+    without_file = pictures - set(voc_images(folder, build(SplitConfig, entry, str(folder))))
+    if not without_file or without_file == pictures:  # if all are without, the XML files name their images by <filename>
         return ""
-    are = "has no XML file in {}, and is not used" if len(without) == 1 else "have no XML file in {}, and are not used"
-    return f"{entry['images']}: {len(without)} of {len(pictures)} images {are.format(entry['instances'])}"
+    predicate = "has no XML file in {}, and is not used" if len(without_file) == 1 else "have no XML file in {}, and are not used"
+    return f"{entry['images']}: {len(without_file)} of {len(pictures)} images {predicate.format(entry['instances'])}"
 
 
 def _require_apart(folder: Path, splits: dict[str, dict[str, Any]]) -> None:
@@ -146,11 +149,11 @@ def _require_apart(folder: Path, splits: dict[str, dict[str, Any]]) -> None:
         except DatasetError:
             if name != "test":
                 raise
-    for other in ("val", "test"):
-        both = stems["train"] & stems.get(other, set())
-        if both and splits[other]["images"] == splits["train"]["images"]:
-            lists = f"{splits['train']['instances']} and {splits[other]['instances']}"
-            raise DatasetError(f"{folder}: {lists}: expected no image in both, found {len(both)}, such as {min(both)!r}")
+    for split in ("val", "test"):
+        shared = stems["train"] & stems.get(split, set())
+        if shared and splits[split]["images"] == splits["train"]["images"]:
+            lists = f"{splits['train']['instances']} and {splits[split]['instances']}"
+            raise DatasetError(f"{folder}: {lists}: expected no image in both, found {len(shared)}, such as {min(shared)!r}")
 
 
 def _images(folder: Path, place: Path) -> str:
@@ -160,32 +163,34 @@ def _images(folder: Path, place: Path) -> str:
     above it, or the only other folder beside Annotations or directly below `folder` that has an image of an XML file.
     """
     parts = place.relative_to(folder).parts
-    turn = next((number for number, part in enumerate(parts) if part.lower() == "annotations"), max(0, len(parts) - 1))
-    above, inner = folder.joinpath(*parts[:turn]), parts[turn + 1 :]
-    usual = [beside.joinpath(*inner) for name in IMAGES if (beside := _child(above, (name,))) is not None]
-    for images in [*usual, place, above]:
+    depth = next((number for number, part in enumerate(parts) if part.lower() == "annotations"), max(0, len(parts) - 1))
+    above, inner = folder.joinpath(*parts[:depth]), parts[depth + 1 :]
+    usual_folders = [beside.joinpath(*inner) for name in IMAGES if (beside := _child(above, (name,))) is not None]
+    for images in [*usual_folders, place, above]:
         if has_images(images, place):
             return images.relative_to(folder).as_posix()
     for parent in dict.fromkeys([above, folder]):
         children = (child for child in sorted(parent.iterdir()) if child.is_dir() and child.name.lower() not in MASKS)
-        holding = [child.joinpath(*inner) for child in children if has_images(child.joinpath(*inner), place)]
-        if len(holding) == 1:
-            return holding[0].relative_to(folder).as_posix()
-        if holding:
-            names = ", ".join(images.relative_to(folder).as_posix() for images in holding)
+        folders = [child.joinpath(*inner) for child in children if has_images(child.joinpath(*inner), place)]
+        if len(folders) == 1:
+            return folders[0].relative_to(folder).as_posix()
+        if folders:
+            names = ", ".join(images.relative_to(folder).as_posix() for images in folders)
             raise DatasetError(
                 f"{folder}: expected one folder with the images of the XML files in {place.relative_to(folder)}, found {names}; "
                 "rename the right one to JPEGImages"
             )
-    for images in usual:
+    for images in usual_folders:
         if next(picture_files(images), None) is not None:
             return images.relative_to(folder).as_posix()
     raise DatasetError(_no_images(folder, place, above))
 
 
 def _no_images(folder: Path, place: Path, above: Path) -> str:
-    known = Counter((folder / name).parent for name in picture_files(folder))
-    examples = ", ".join(f"{path.relative_to(folder)} ({counted(number, 'image')})" for path, number in known.most_common(5))
+    image_counts = Counter((folder / name).parent for name in picture_files(folder))
+    examples = ", ".join(
+        f"{path.relative_to(folder)} ({counted(number, 'image')})" for path, number in image_counts.most_common(5)
+    )
     xml_file = next(_xml_files(place), place)
     return (
         f"{folder}: expected the images of the XML files, such as that of {xml_file.relative_to(folder)}, in "

@@ -53,23 +53,24 @@ def read_yolo(root: Path, splits: Mapping[str, SplitConfig], yolo: YoloSet, labe
     Raises DatasetError for a split without images, and for rows with an ambiguous meaning.
     """
     pictures = {name: split_pictures(root, name, split, yolo) for name, split in splits.items()}
-    for name, of_split in pictures.items():
-        if not any(is_file(picture.labels) for picture in of_split):
-            expected = f"a label file such as {of_split[0].labels.relative_to(root)}"
+    for name, split_images in pictures.items():
+        if not any(is_file(picture.labels) for picture in split_images):
+            expected = f"a label file such as {split_images[0].labels.relative_to(root)}"
             raise DatasetError(
-                f"{root}: {name}: expected {expected} for an image, found none for any of {len(of_split)} images; {LABELS_PLACE}"
+                f"{root}: {name}: expected {expected} for an image, found none for any of "
+                f"{len(split_images)} images; {LABELS_PLACE}"
             )
     rows: dict[Path, list[Row] | str] = {}
-    for of_split in pictures.values():
-        for picture in of_split:
+    for split_images in pictures.values():
+        for picture in split_images:
             if picture.labels not in rows:
                 rows[picture.labels] = label_rows(picture.labels, root)
     if labels is None:
         labels = decided_labels(
-            [row for of_file in rows.values() if isinstance(of_file, list) for row in of_file], yolo.keypoints
+            [row for file_rows in rows.values() if isinstance(file_rows, list) for row in file_rows], yolo.keypoints
         )
     converter = _Converter(root, yolo, labels, rows)
-    return {name: converter.content(pictures[name], _strangers(root, splits[name], pictures[name])) for name in splits}
+    return {name: converter.content(pictures[name], _orphaned_label_files(root, splits[name], pictures[name])) for name in splits}
 
 
 def yolo_labels(root: Path, splits: Mapping[str, SplitConfig], yolo: YoloSet) -> Labels:
@@ -106,9 +107,9 @@ def labels_of(image: str) -> str:
     The last folder `images` of the path becomes `labels`; without such a folder the label file lies beside the image.
     """
     *folders, name = image.split("/")
-    for place in range(len(folders) - 1, -1, -1):
-        if folders[place].lower() == "images":
-            folders[place] = {"Images": "Labels", "IMAGES": "LABELS"}.get(folders[place], "labels")
+    for index in range(len(folders) - 1, -1, -1):
+        if folders[index].lower() == "images":
+            folders[index] = {"Images": "Labels", "IMAGES": "LABELS"}.get(folders[index], "labels")
             break
     return "/".join([*folders, f"{os.path.splitext(name)[0]}.txt"])
 
@@ -163,22 +164,22 @@ def _listed_image(root: Path, path: Path, line: str, base: str) -> str:
     return next((name for name in inside if is_file(root / name)), inside[0])
 
 
-def _strangers(root: Path, split: SplitConfig, pictures: Sequence[Picture]) -> list[tuple[Path, list[Row]]]:
+def _orphaned_label_files(root: Path, split: SplitConfig, pictures: Sequence[Picture]) -> list[tuple[Path, list[Row]]]:
     """Returns the label files that belong to no image, with their rows, from the folders of the split's label files."""
-    known = {picture.labels for picture in pictures}
-    strangers = []
+    known_files = {picture.labels for picture in pictures}
+    orphans = []
     for labels, images in sorted({(picture.labels.parent, picture.file.parent) for picture in pictures}):
         if labels == images or not labels.is_dir() or not images.is_dir():
             continue  # a text file beside the images may be no label file
         stems = {os.path.splitext(name)[0] for name in os.listdir(images)}
         for name in sorted(os.listdir(labels)):
             stem, ending = os.path.splitext(name)
-            if ending.lower() != ".txt" or stem in stems or labels / name in known or is_foreign(name):
+            if ending.lower() != ".txt" or stem in stems or labels / name in known_files or is_foreign(name):
                 continue
             rows = label_rows(labels / name, root)
             if isinstance(rows, list) and rows and len(rows[0].columns) >= BOX and _is_number(rows[0].columns[0]):
-                strangers.append((labels / name, rows))
-    return strangers
+                orphans.append((labels / name, rows))
+    return orphans
 
 
 def _is_number(text: str) -> bool:
@@ -196,28 +197,28 @@ class _Converter:
     labels: Labels
     rows: Mapping[Path, list[Row] | str]
 
-    def content(self, pictures: Sequence[Picture], strangers: Sequence[tuple[Path, list[Row]]]) -> dict[str, Any]:
+    def content(self, pictures: Sequence[Picture], orphans: Sequence[tuple[Path, list[Row]]]) -> dict[str, Any]:
         images: list[dict[str, Any]] = []
         objects: list[dict[str, Any]] = []
-        owners: dict[Path, str] = {}
+        first_names: dict[Path, str] = {}
         for number, picture in enumerate(pictures, start=1):
             entry, size = _image(number, picture, self.root)
             rows = self.rows[picture.labels]
-            owner = owners.setdefault(picture.labels, picture.name)
-            if owner != picture.name:
+            first_name = first_names.setdefault(picture.labels, picture.name)
+            if first_name != picture.name:
                 entry |= _unusable(
-                    f"{picture.name} and {owner} have the same label file, so it is unclear which image the labels describe"
+                    f"{picture.name} and {first_name} have the same label file, so it is unclear which image the labels describe"
                 )
                 rows = []
             elif isinstance(rows, str):
                 entry |= _unusable(rows)
                 rows = []
             images.append(entry)
-            own_objects = [self._object(row, number, size) for row in rows]
-            for own_object in own_objects if FAULT in entry else ():
-                own_object.pop("area", None)  # an image without a valid size has no area in pixels
-            objects += own_objects
-        for file, rows in strangers:
+            image_objects = [self._object(row, number, size) for row in rows]
+            for image_object in image_objects if FAULT in entry else ():
+                image_object.pop("area", None)  # an image without a valid size has no area in pixels
+            objects += image_objects
+        for file, rows in orphans:
             reason = f"no image has this name, {file.stem!r}"
             objects += [_object(0, self._object(row, 0, (1, 1)) | {FAULT: f"{row.where}: {reason}"}) for row in rows]
         for number, entry in enumerate(objects, start=1):

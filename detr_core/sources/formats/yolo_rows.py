@@ -54,21 +54,21 @@ def decided_labels(rows: Sequence[Row], keypoints: tuple[int, int] | None) -> La
                 )
                 raise DatasetError(f"{row.where}: expected {expected}, found {len(row.columns)} columns; {OPTION} the rows")
         return "keypoints"
-    long = [row for row in rows if len(row.columns) > BOX]
-    if not long:
+    long_rows = [row for row in rows if len(row.columns) > BOX]
+    if not long_rows:
         return "boxes"
-    odd_one = next((row for row in long if not fits(len(row.columns), "polygons", None)), None)
-    if odd_one is not None or all(len(row.columns) <= TRACKED for row in long):
-        _refuse(odd_one or long[0], "which could be a confidence, a track id or keypoints")
-    if len({len(row.columns) for row in long}) == 1 and not _all_parallelograms(long) and _mostly_keypoints(long):
-        _refuse(long[0], "which look like a box with keypoints, and kpt_shape is not given")
+    unclear_row = next((row for row in long_rows if not fits(len(row.columns), "polygons", None)), None)
+    if unclear_row is not None or all(len(row.columns) <= TRACKED for row in long_rows):
+        _refuse(unclear_row or long_rows[0], "which could be a confidence, a track id or keypoints")
+    if len({len(row.columns) for row in long_rows}) == 1 and not _all_parallelograms(long_rows) and _mostly_keypoints(long_rows):
+        _refuse(long_rows[0], "which look like a box with keypoints, and kpt_shape is not given")
     return "polygons"
 
 
-def _refuse(row: Row, why: str) -> None:
+def _refuse(row: Row, reason: str) -> None:
     raise DatasetError(
         f"{row.where}: expected a box (`class cx cy w h`) or a polygon (`class x1 y1 x2 y2 x3 y3 ...`), found "
-        f"{len(row.columns)} columns, {why}; {OPTION} the rows"
+        f"{len(row.columns)} columns, {reason}; {OPTION} the rows"
     )
 
 
@@ -95,15 +95,15 @@ def row_object(
         raise RowError(f"expected a class and coordinates as numbers, found {_shown(row)}") from None
     if not fits(len(row.columns), labels, keypoints):
         raise RowError(f"expected {_expected(labels, keypoints)}, found {len(row.columns)} columns: {_shown(row)}")
-    used = values if labels == "polygons" else values[: BOX - 1]
-    if not all(map(math.isfinite, used)):
+    coordinates = values if labels == "polygons" else values[: BOX - 1]
+    if not all(map(math.isfinite, coordinates)):
         raise RowError(f"expected finite numbers, found {_shown(row)}")
     if not label.is_integer() or not 0 <= label < classes:
         raise RowError(f"expected a class from 0 to {classes - 1}, found {row.columns[0][:40]}", unknown_class=True)
-    outline = _polygon(used, size) if len(used) >= BOX else _box(used, size)
+    outline = _polygon(coordinates, size) if len(coordinates) >= BOX else _box(coordinates, size)
     if not all(map(math.isfinite, (*outline["bbox"], outline["area"]))):
         raise RowError(f"expected coordinates from 0 to 1, found {_shown(row)}")
-    return {"category_id": int(label) + 1, **outline}, len(values) - len(used)
+    return {"category_id": int(label) + 1, **outline}, len(values) - len(coordinates)
 
 
 def _polygon(values: list[float], size: tuple[int, int]) -> dict[str, Any]:
@@ -148,10 +148,10 @@ def _all_parallelograms(rows: Sequence[Row]) -> bool:
 
 def _mostly_keypoints(rows: Sequence[Row]) -> bool:
     """Returns whether most rows can be a box inside the image followed by points inside the box, or at 0 if not labelled."""
-    return sum(any(_pointed(row, dimensions) for dimensions in (2, 3)) for row in rows) > POINTED * len(rows)
+    return sum(any(_has_keypoints(row, dimensions) for dimensions in (2, 3)) for row in rows) > POINTED * len(rows)
 
 
-def _pointed(row: Row, dimensions: int) -> bool:
+def _has_keypoints(row: Row, dimensions: int) -> bool:
     values = _numbers(row)
     if values is None or (len(values) - 4) % dimensions:
         return False

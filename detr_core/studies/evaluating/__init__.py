@@ -1,4 +1,4 @@
-"""The evaluating studies: each module of this package is one, and its constant `STUDY` says what it is.
+"""Holds the evaluating studies: each module of this package is one, and its constant `STUDY` says what it is.
 
 A study has the name of its module with hyphens: the module decoder_nms.py is the study `decoder-nms`.
 """

@@ -1,4 +1,4 @@
-"""The study decoder-attention, Figures 6 and 7 of the paper: the last decoder layer's attention, and the boxes of every query."""
+"""Defines the study decoder-attention, Figures 6 and 7 of the paper: the decoder's attention, and the boxes of every query."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from detr_core.config import require
 from detr_core.data.config import ResizeConfig
-from detr_core.studies.claims import Comparison, MeasuredClaim, PaperClaim, SeedDifference, write_measured
+from detr_core.studies.claims import Comparison, PaperClaim, SeedDifference, write_measured
 from detr_core.studies.study import EvaluatingStudy, StudyConfig, StudyInputs
 
 
@@ -44,7 +44,7 @@ def run(inputs: StudyInputs, config: DecoderAttentionConfig, folder: Path) -> No
     if "extremities/times" in attention.metrics and "interior/times" in attention.metrics:
         extremities, interior = attention.metrics["extremities/times"], attention.metrics["interior/times"]
         comparison = Comparison("extremities against the interior", SeedDifference(interior, extremities, None, None))
-        write_measured([MeasuredClaim(CLAIM.text, CLAIM.published, "attention relative to the area", [comparison])], folder)
+        write_measured([CLAIM.with_measurements("attention relative to the area", [comparison])], folder)
 
 
 CLAIM = PaperClaim("The decoder attends mostly to the extremities of objects", "pictures, without numbers")

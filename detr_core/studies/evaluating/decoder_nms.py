@@ -1,4 +1,4 @@
-"""The study decoder-nms, Figure 4 of the paper: AP of every decoder layer with and without NMS."""
+"""Defines the study decoder-nms, Figure 4 of the paper: AP of every decoder layer with and without NMS."""
 
 from __future__ import annotations
 

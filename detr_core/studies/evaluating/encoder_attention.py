@@ -1,4 +1,4 @@
-"""The study encoder-attention, Figure 3 of the paper: the last encoder layer's self-attention from the centres of objects."""
+"""Defines the study encoder-attention, Figure 3 of the paper: the encoder's self-attention from the centres of objects."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from detr_core.config import require
 from detr_core.data.config import ResizeConfig
-from detr_core.studies.claims import Comparison, MeasuredClaim, PaperClaim, SeedDifference, write_measured
+from detr_core.studies.claims import Comparison, PaperClaim, SeedDifference, write_measured
 from detr_core.studies.study import EvaluatingStudy, StudyConfig, StudyInputs
 
 
@@ -40,9 +40,9 @@ def run(inputs: StudyInputs, config: EncoderAttentionConfig, folder: Path) -> No
     attention = encoder_attention(inputs, dataset, config.pictures, config.points, config.batch_size)
     write_encoder_attention(attention, dataset, folder)
     if "same_class/times" in attention.metrics:
-        own, others = attention.metrics["own/times"], attention.metrics["same_class/times"]
-        comparison = Comparison("its own object against others of its class", SeedDifference(others, own, None, None))
-        write_measured([MeasuredClaim(CLAIM.text, CLAIM.published, "attention relative to the area", [comparison])], folder)
+        own_times, class_times = attention.metrics["own/times"], attention.metrics["same_class/times"]
+        comparison = Comparison("its own object against others of its class", SeedDifference(class_times, own_times, None, None))
+        write_measured([CLAIM.with_measurements("attention relative to the area", [comparison])], folder)
 
 
 CLAIM = PaperClaim("The encoder separates instances", "pictures, without numbers")

@@ -1,11 +1,11 @@
-"""The study instance-count, section 4.3 and appendix of the paper: copies of one object on a grid with masked cells."""
+"""Defines the study instance-count, section 4.3 and appendix of the paper: copies of one object on a grid with masked cells."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from detr_core.studies.claims import Comparison, MeasuredClaim, PaperClaim, SeedDifference, write_measured
+from detr_core.studies.claims import Comparison, PaperClaim, SeedDifference, write_measured
 from detr_core.studies.instance_count_config import InstanceCountConfig
 from detr_core.studies.study import EvaluatingStudy, Setting, StudyInputs
 
@@ -25,7 +25,7 @@ def run(inputs: StudyInputs, config: InstanceCountConfig, folder: Path) -> None:
         difference = SeedDifference(float(missed[trained - 1]), float(missed[-1]), None, None)
         comparisons.append(Comparison(f"{count.name}: {len(missed)} copies against {trained}", difference))
     if comparisons:
-        write_measured([MeasuredClaim(CLAIM.text, CLAIM.published, "missed share", comparisons)], folder)
+        write_measured([CLAIM.with_measurements("missed share", comparisons)], folder)
 
 
 def settings(folder: Path) -> list[Setting]:
@@ -40,7 +40,7 @@ def settings(folder: Path) -> list[Setting]:
 
 CLAIM = PaperClaim(
     "More copies than in any training image are missed",
-    "all found up to about 50 copies, 30 of 100; at most 63 instances in a training image",
+    "all of up to about 50 copies are found, and 30 of 100; a training image has at most 63 instances",
 )
 
 STUDY = EvaluatingStudy(InstanceCountConfig, run, settings, (CLAIM,))

@@ -1,4 +1,4 @@
-"""The study scoring, section 4.1 of the paper: AP with and without empty-slot override, and without detections below a score."""
+"""Defines the study scoring, section 4.1 of the paper: AP with and without empty-slot override, and by score threshold."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from detr_core.config import require
 from detr_core.data.config import ResizeConfig
-from detr_core.studies.claims import Comparison, MeasuredClaim, PaperClaim, write_measured
+from detr_core.studies.claims import Comparison, PaperClaim, write_measured
 from detr_core.studies.study import EvaluatingStudy, Setting, StudyConfig, StudyInputs
 
 
@@ -39,7 +39,7 @@ def run(inputs: StudyInputs, config: ScoringConfig, folder: Path) -> None:
     result = scoring(inputs, inputs.dataset(config.resize), config.scores, config.batch_size)
     write_scores(result.selections, folder)
     comparison = Comparison("with the second-best class for empty slots", result.override)
-    write_measured([MeasuredClaim(CLAIM.text, CLAIM.published, "AP", [comparison])], folder)
+    write_measured([CLAIM.with_measurements("AP", [comparison])], folder)
 
 
 def settings(folder: Path) -> list[Setting]:

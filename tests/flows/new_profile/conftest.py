@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.profile import paths, settings
-from flows.profile.paths import PARAMS
-from tests.adopting import Outcome, carried, write_recipe
+from tests.adopting import Outcome, adopt_and_check
 
 
 @pytest.fixture(scope="session")
@@ -24,17 +21,6 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def params(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Returns a folder for new profiles, with a copy of the profiles of this project."""
-    folder = tmp_path / "params"
-    shutil.copytree(PARAMS, folder)
-    write_recipe(folder)
-    for module in (paths, settings):
-        monkeypatch.setattr(module, "PARAMS", folder)
-    return folder
-
-
-@pytest.fixture
 def outcome(params: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
     """Returns a function that runs `adopt`, the data stage and the check on a folder.
 
@@ -42,7 +28,7 @@ def outcome(params: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
     """
     monkeypatch.setattr("detr_core.plots.data_check.write_data_check", lambda *_: None)
     number = iter(range(100))
-    return lambda folder, mode="strict": carried(
+    return lambda folder, mode="strict": adopt_and_check(
         folder, f"{tmp_path.name.replace('_', '-').strip('-')}{next(number)}", params, mode
     )
 

@@ -4,45 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from PIL import Image
 from rich.console import Console
 
 from detr_core.config import ConfigError
 from detr_core.data.splits import DatasetError
 from detr_core.model.deformable.config import DeformableConfig
 from detr_core.studies.instance_count_config import InstanceCountConfig
-from flows.new_profile import adoption, dataset_layout, yolo_layout
+from flows.new_profile import adoption
 from flows.new_profile.recipe import Start
 from flows.new_profile.summary import summary_table
-from flows.profile import paths, settings
-from flows.profile.paths import PARAMS, ROOT
+from flows.profile import settings
+from flows.profile.paths import ROOT
 from flows.profile.settings import load
 from tests.check.datasets import change, write_whole
 from tests.conftest import read_parameters
+from tests.flows.new_profile.test_layouts import picture
 
 NAME = "adopted-by-a-test"
 
 
-@pytest.fixture
-def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Returns a folder for new profiles, with a copy of the profiles of this project."""
-    folder = tmp_path / "params"
-    shutil.copytree(PARAMS, folder)
-    for module in (paths, settings):
-        monkeypatch.setattr(module, "PARAMS", folder)
-    return folder
-
-
-def made(folder: Path, **options: object) -> adoption.Adopted:
+def adopt(folder: Path, **options: object) -> adoption.NewProfile:
     arguments = {"like": "demo", "val_share": 0.25} | options
     return adoption.adopt(folder, NAME, **arguments)  # type: ignore[arg-type]
 
@@ -53,7 +41,7 @@ def test_boxes_only_without_val(tmp_path: Path, params: Path) -> None:
         (root / name).unlink()
     change(root, "train", "instances", without_masks)
     (root / "instances_train.json").rename(root / "annotations.json")
-    adopted = made(root)
+    adopted = adopt(root)
     profile = load(NAME)
     assert profile.data.folder is not None
     assert profile.data.folder.train.instances == "annotations.json"
@@ -83,7 +71,7 @@ def test_instance_masks_train_a_mask_head_for_every_recipe(tmp_path: Path, param
     for name in ("panoptic_val.json", "panoptic_train.json", "dataset.json"):
         (root / name).unlink()
     change(root, "train", "instances", without_a_mask)  # a training object may have only a box
-    adopted = made(root, like=like)
+    adopted = adopt(root, like=like)
     profile = load(NAME)
     assert profile.train_panoptic is not None
     assert (profile.train_panoptic.targets, profile.train_panoptic.detector) == ("instances", "frozen")
@@ -102,7 +90,7 @@ def test_without_masks_in_both_splits_only_boxes_are_trained(
     for name in ("panoptic_val.json", "panoptic_train.json", "dataset.json"):
         (root / name).unlink()
     change(root, split, "instances", edit)
-    made(root)
+    adopt(root)
     assert load(NAME).train_panoptic is None
 
 
@@ -110,7 +98,7 @@ def test_instance_masks_of_another_kind_of_detector_are_not_trained(tmp_path: Pa
     root = write_whole(tmp_path / "data")
     for name in ("panoptic_val.json", "panoptic_train.json", "dataset.json"):
         (root / name).unlink()
-    made(root, detector="deformable")
+    adopt(root, detector="deformable")
     assert load(NAME).train_panoptic is None
 
 
@@ -118,7 +106,7 @@ def test_instance_masks_of_another_kind_of_detector_are_not_trained(tmp_path: Pa
 def test_panoptic_with_val_for_every_recipe(tmp_path: Path, params: Path, like: str) -> None:
     root = write_whole(tmp_path / "data")
     (root / "dataset.json").unlink()
-    made(root, like=like)
+    adopt(root, like=like)
     profile = load(NAME)
     assert profile.data.folder is not None
     assert profile.data.folder.val is not None
@@ -138,7 +126,7 @@ def test_panoptic_with_val_for_every_recipe(tmp_path: Path, params: Path, like: 
 def test_another_detector_than_the_recipes_own(tmp_path: Path, params: Path, detector: str, like: str) -> None:
     root = write_whole(tmp_path / "data")
     (root / "dataset.json").unlink()
-    adopted = made(root, like=like, detector=detector)
+    adopted = adopt(root, like=like, detector=detector)
     shown = io.StringIO()
     Console(file=shown, width=100).print(summary_table(adopted.paths.profile, adopted.content, adopted.statistics, adopted.deep))
     summary = "deformable, 10 queries" if detector == "deformable" else "faster_rcnn "
@@ -164,15 +152,15 @@ def test_a_detector_that_is_not_known_or_is_the_checkpoints(tmp_path: Path, para
     with pytest.raises(
         ConfigError, match=rf"a variant of training\.baselines in .*demo\.studies\.yaml \({known}\), found 'yolo'"
     ):
-        made(root, detector="yolo")
+        adopt(root, detector="yolo")
     with pytest.raises(ConfigError, match="--detector: expected no --checkpoint, because a checkpoint has its own detector"):
-        made(root, detector="deformable", start=Start("x.pth", None))
-    made(root)
+        adopt(root, detector="deformable", start=Start("x.pth", None))
+    adopt(root)
     with pytest.raises(ConfigError, match=r"training\.baselines in .* \(none\), found 'deformable'"):
         adoption.adopt(root, "another", like=NAME, val_share=0.25, detector="deformable")
 
 
-def test_a_recipe_that_makes_no_sense_is_told_before_any_work(tmp_path: Path, params: Path) -> None:
+def test_an_invalid_recipe_is_refused_before_any_work(tmp_path: Path, params: Path) -> None:
     recipe, studies = ((params / f"demo{end}").read_text() for end in (".yaml", ".studies.yaml"))
     for name, texts in {
         "torn": (recipe[: len(recipe) // 2], studies),
@@ -187,21 +175,21 @@ def test_a_recipe_that_makes_no_sense_is_told_before_any_work(tmp_path: Path, pa
         ("other", r"other\.studies\.yaml: training\.baselines\.variants\.deformable: train_detection\.los"),
     ):
         with pytest.raises(ConfigError, match=message):
-            made(tmp_path / "no such folder", like=like, detector="deformable")
+            adopt(tmp_path / "no such folder", like=like, detector="deformable")
     assert not (params / NAME).exists()
 
 
 def test_a_profile_is_never_overwritten(tmp_path: Path, params: Path) -> None:
     root = write_whole(tmp_path / "data")
     (root / "dataset.json").unlink()
-    made(root)
+    adopt(root)
     before = (params / f"{NAME}.yaml").read_bytes()
     with pytest.raises(ConfigError, match=rf"--name: .*{NAME}\.yaml and .*{NAME} exist; choose another name, or remove them"):
-        made(root, like="coco")
+        adopt(root, like="coco")
     for end in (".yaml", ".studies.yaml"):
         (params / f"{NAME}{end}").unlink()
     with pytest.raises(ConfigError, match=rf"--name: .*{NAME} exists; choose another name, or remove .*{NAME}"):
-        made(root)
+        adopt(root)
     assert not (params / f"{NAME}.yaml").exists()
     assert before
 
@@ -209,7 +197,7 @@ def test_a_profile_is_never_overwritten(tmp_path: Path, params: Path) -> None:
 def test_the_studies_are_copied_with_new_sizes(tmp_path: Path, params: Path) -> None:
     root = write_whole(tmp_path / "data")
     (root / "dataset.json").unlink()
-    made(root)
+    adopt(root)
     studies = (params / f"{NAME}.studies.yaml").read_text()
     assert studies.startswith(f"# The studies of the profile {NAME}, copied from those of demo.yaml with new sizes.\nevaluating:")
     assert studies.endswith("\n\ntraining: {} # docs/studies.md says how to write a study of your own\n")
@@ -224,13 +212,13 @@ def test_a_profile_is_written_whole_or_not_at_all(tmp_path: Path, params: Path, 
     monkeypatch.setattr("flows.new_profile.adoption.require_new", lambda new, dataset: None)
     (params / f"{NAME}.studies.yaml").write_text("mine")
     with pytest.raises(ConfigError, match=rf"--name: .*{NAME}\.studies\.yaml exists; choose another name"):
-        made(root)
+        adopt(root)
     assert set(params.rglob("*")) == before | {params / f"{NAME}.studies.yaml"}
     assert (params / f"{NAME}.studies.yaml").read_text() == "mine"
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "A", ".x"])
-def test_a_name_that_is_none_is_refused(tmp_path: Path, params: Path, name: str) -> None:
+def test_an_invalid_profile_name_is_refused(tmp_path: Path, params: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="--name"):
         adoption.adopt(tmp_path, name, "demo", 0.2)
 
@@ -240,43 +228,10 @@ def test_a_folder_that_is_no_dataset_leaves_nothing(tmp_path: Path, params: Path
     with pytest.raises(
         DatasetError, match=r"expected COCO's annotation files, YOLO's data\.yaml.* Pascal VOC's Annotations.*, found none"
     ):
-        made(tmp_path / "empty")
+        adopt(tmp_path / "empty")
     with pytest.raises(DatasetError, match="expected a dataset folder"):
-        made(tmp_path / "nowhere")
+        adopt(tmp_path / "nowhere")
     assert not (params / NAME).exists()
-
-
-def picture(path: Path, shade: int = 0) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (40, 20), (shade, 0, 0)).save(path)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Returns an empty folder for a dataset."""
-    (tmp_path / "data").mkdir()
-    return tmp_path / "data"
-
-
-@pytest.mark.parametrize(
-    ("train", "description", "expected"),
-    [
-        ("images/train", "train: images/train\n", ("images/train", "labels/train")),
-        ("train/images", "train: ../train/images\n", ("train/images", "train/labels")),
-        ("images/train", "", ("images/train", "labels/train")),
-    ],
-)
-def test_yolo_layouts(folder: Path, train: str, description: str, expected: tuple[str, str]) -> None:
-    picture(folder / train / "a.jpg")
-    (folder / expected[1]).mkdir(parents=True)
-    (folder / "data.yaml").write_text(description + "names:\n  0: cat\n  1: dog\n")
-    section = dataset_layout.find_layout(folder, 0.3).section
-    assert (section["train"]["images"], section["train"]["instances"]) == expected
-    assert (section["format"], section["val"], section["val_share"]) == ("yolo", None, 0.3)
-    assert yolo_layout.yolo_set(folder).names == ("cat", "dog")
-    for place in expected:
-        picture(folder / place.replace("train", "val" if "images/" in train else "valid") / "b.jpg")
-    assert dataset_layout.find_layout(folder, 0.3).section["val_share"] is None
 
 
 def test_yolo_to_a_profile(folder: Path, params: Path) -> None:
@@ -285,51 +240,6 @@ def test_yolo_to_a_profile(folder: Path, params: Path) -> None:
         (folder / "labels" / "train").mkdir(parents=True, exist_ok=True)
         (folder / "labels" / "train" / f"{name}.txt").write_text("1 .5 .5 .2 .2\n")
     (folder / "data.yaml").write_text("names: [cat, dog]\n")
-    train, val = (statistics.classes for statistics in made(folder).statistics.values())
+    train, val = (statistics.classes for statistics in adopt(folder).statistics.values())
     assert train["cat"] == val["cat"] == 0
     assert (train["dog"] + val["dog"], val["dog"]) in ((6, 1), (6, 2))
-
-
-def test_voc_layouts(folder: Path) -> None:
-    picture(folder / "JPEGImages" / "a.jpg")
-    (folder / "Annotations").mkdir()
-    (folder / "Annotations" / "a.xml").write_text("<annotation/>")
-    section = dataset_layout.find_layout(folder, 0.2).section
-    assert (section["format"], section["train"]["instances"], section["val"]) == ("voc", "Annotations", None)
-    for split in ("train", "val"):
-        (folder / "ImageSets" / "Main").mkdir(parents=True, exist_ok=True)
-        (folder / "ImageSets" / "Main" / f"{split}.txt").write_text("a\n" if split == "train" else "b\n")
-    assert dataset_layout.find_layout(folder, 0.2).section["val"]["instances"] == "ImageSets/Main/val.txt"
-
-
-@pytest.mark.parametrize(
-    ("train", "val", "images"),
-    [
-        ("annotations/instances_train2017.json", "annotations/instances_val2017.json", ("train2017", "val2017")),
-        ("train/_annotations.coco.json", "valid/_annotations.coco.json", ("train", "valid")),
-        ("train.json", "val.json", ("pictures/all", "pictures/all")),
-    ],
-)
-def test_coco_layouts(folder: Path, train: str, val: str, images: tuple[str, str]) -> None:
-    for file, place in ((train, images[0]), (val, images[1])):
-        picture(folder / place / "1.jpg")
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        (folder / file).write_text(json.dumps({"images": [{"file_name": "1.jpg"}], "annotations": [], "categories": []}))
-    for other in ("captions_train2017.json", "person_keypoints_train2017.json", "instances_test.json"):
-        (folder / "annotations").mkdir(exist_ok=True)
-        lists = {"images": [{"file_name": "1.jpg"}], "annotations": []}
-        content = lists if "captions" in other else lists | {"categories": []}
-        (folder / "annotations" / other).write_text(json.dumps(content))
-    if not train.startswith("annotations"):
-        (folder / "annotations" / "person_keypoints_train2017.json").unlink()
-    section = dataset_layout.find_layout(folder, 0.2).section
-    assert (section["train"]["instances"], section["val"]["instances"]) == (train, val)
-    assert (section["train"]["images"], section["val"]["images"]) == images
-
-
-def test_two_files_for_one_split_are_not_guessed_between(folder: Path) -> None:
-    picture(folder / "1.jpg")
-    for name in ("train_a.json", "train_b.json"):
-        (folder / name).write_text(json.dumps({"images": [{"file_name": "1.jpg"}], "annotations": [], "categories": []}))
-    with pytest.raises(DatasetError, match=r"expected one annotation file for each split, .*train_a\.json, .*train_b\.json"):
-        dataset_layout.find_layout(folder, 0.2)

@@ -42,7 +42,7 @@ def test_the_exports_of_annotation_tools(
     assert (metrics["APs"], metrics["APm"]) == (pytest.approx(1), pytest.approx(1)), "900 and 2,400 pixels"
 
 
-def test_images_and_annotations_that_nothing_is_made_of_are_told(tmp_path: Path, outcome: Callable[..., Outcome]) -> None:
+def test_unused_images_and_annotations_are_reported(tmp_path: Path, outcome: Callable[..., Outcome]) -> None:
     root = tmp_path / "export"
     root.mkdir()
     roboflow(root)
@@ -97,7 +97,7 @@ def test_names_that_a_mac_has_spelled_with_other_accents_are_found(tmp_path: Pat
     assert sums(result, "objects") == {"supplied": 16, "used": 16, "left_out": 0}
 
 
-def test_categories_that_differ_between_the_splits_are_told(tmp_path: Path, outcome: Callable[..., Outcome]) -> None:
+def test_categories_that_differ_between_the_splits_are_reported(tmp_path: Path, outcome: Callable[..., Outcome]) -> None:
     root = tmp_path / "export"
     root.mkdir()
     roboflow(root)

@@ -58,7 +58,7 @@ def test_lenient_leaves_orphans_out_and_counts_them(tmp_path: Path, field: Path,
     assert sums(result, "images") == {"supplied": 32, "used": 32, "left_out": 0}
 
 
-def test_sizes_are_read_from_the_files_and_told(tmp_path: Path, field: Path, outcome: Callable[..., Outcome]) -> None:
+def test_missing_sizes_are_read_from_the_files_and_reported(tmp_path: Path, field: Path, outcome: Callable[..., Outcome]) -> None:
     result = outcome(field / "06-no-size" / "set")
     assert (result.error, result.findings) == ("", {"image_size_read": 32})
     note = "without a width and height, which were read from its file: 24 in train, 8 in val"
@@ -103,7 +103,7 @@ def test_two_images_with_one_id(tmp_path: Path, field: Path, outcome: Callable[.
     assert sums(result, "objects") == {"supplied": 65, "used": 65 - len(shared), "left_out": len(shared)}
 
 
-def test_areas_of_zero_are_told_and_replaced(field: Path, outcome: Callable[..., Outcome]) -> None:
+def test_areas_of_zero_are_reported_and_replaced(field: Path, outcome: Callable[..., Outcome]) -> None:
     result = outcome(field / "14b-zero-area" / "set")
     assert (result.error, result.findings) == ("", {"object_area": 65})
     truth = instances(read_dataset(result.paths.dataset)["val"])
@@ -141,7 +141,7 @@ def test_copies_of_an_image_stay_on_one_side(tmp_path: Path, field: Path, outcom
         ([{"id": "x", "file_name": "img001.jpg"}] * 3, r"expected two images of different content or more"),
     ],
 )
-def test_files_that_make_no_sense_are_told_in_a_line(
+def test_invalid_files_are_reported_in_one_line(
     tmp_path: Path, field: Path, outcome: Callable[..., Outcome], images: Any, message: str
 ) -> None:
     root = Path(shutil.copytree(field / "05-str-image-id" / "set", tmp_path / "set"))
@@ -160,7 +160,7 @@ def test_a_damaged_file_of_the_set_is_not_passed_over(
     assert f"instances_val.json: {message}" in outcome(root).error
 
 
-def test_annotation_files_of_no_split_are_told(tmp_path: Path, field: Path, outcome: Callable[..., Outcome]) -> None:
+def test_annotation_files_of_no_split_are_reported(tmp_path: Path, field: Path, outcome: Callable[..., Outcome]) -> None:
     root = Path(shutil.copytree(field / "00-plain" / "set", tmp_path / "set"))
     shutil.copy(root / "instances_train.json", root / "all.json")
     assert outcome(root).notes == ["all.json is not used: 24 images, 48 annotations"]

@@ -16,24 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from detr_core.check.accounting import accounts
-from detr_core.check.inspection import inspect
-from detr_core.check.leave_out import write_checked
-from detr_core.config import build
-from detr_core.data.annotation_cache import write_index
-from detr_core.data.splits import read_dataset
 from detr_core.errors import ExpectedError
-from detr_core.evaluate.ground_truth import instances
-from detr_core.reporter import Silent
-from detr_core.sources.config import FolderConfig
-from detr_core.sources.folder import write_folder_dataset
-from flows.new_profile import sizes
-from flows.new_profile.dataset_contents import read_contents
 from flows.new_profile.dataset_layout import find_layout
-from flows.new_profile.dataset_notes import finding_notes, require_images
-from flows.profile.paths import PARAMS
-from tests.adopting import carried
-from tests.conftest import read_parameters
+from tests.adopting import adopt_and_check
+from tests.flows.new_profile.core_steps import through_the_core
 
 NAMES = count()
 ODD: list[Any] = [
@@ -147,38 +133,14 @@ def require_balance(folder: Path, layout: dict[str, Any], metrics: dict[str, flo
         assert parts["supplied"] == numbers[name] == parts["used"] + parts["left_out"]
 
 
-def through_the_core(folder: Path, out: Path) -> None:
-    """Reads and checks a folder as `adopt`, the data stage and the check do, but without a profile."""
-    layout = find_layout(folder, 0.25).section
-    config = build(FolderConfig, {"root": str(folder), **layout}, str(folder))
-    read_data = read_contents(config, 0)
-    statistics, findings, masks = read_data.statistics, read_data.findings, read_data.masks
-    require_images(statistics, findings, folder)
-    assert all(line.encode() and "\n" not in line for line in finding_notes(findings))
-    content = copy.deepcopy(SMOKE)
-    sizes.fit(content, content["studies"], statistics, masks, tuned=False)
-    (out / "data").mkdir(parents=True)
-    (out / "dataset").mkdir()
-    write_folder_dataset(config, folder, 0, None, out / "data")
-    splits = read_dataset(out / "data")
-    inspection = inspect(splits, 10, Silent())
-    write_checked(out / "data", inspection.findings, out / "dataset")
-    checked = read_dataset(out / "dataset")
-    list(write_index(checked))
-    instances(checked["val"])
-    require_balance(folder, layout, accounts(splits, inspection.supplied, checked, inspection.findings))
-
-
-SMOKE = read_parameters(PARAMS / "smoke.yaml")
-
-
 @settings(max_examples=25, deadline=None)
 @given(folders())
-def test_damaged_folders_are_read_or_refused_and_nothing_is_lost(made: tuple[dict[str, bytes], set[int]]) -> None:
+def test_damaged_folders_are_read_or_refused_and_nothing_is_lost(drawn: tuple[dict[str, bytes], set[int]]) -> None:
     with TemporaryDirectory() as place:
-        write(Path(place) / "set", *made)
+        write(Path(place) / "set", *drawn)
         with suppress(ExpectedError):
-            through_the_core(Path(place) / "set", Path(place) / "out")
+            layout, account = through_the_core(Path(place) / "set", Path(place) / "out")
+            require_balance(Path(place) / "set", layout, account)
 
 
 @pytest.mark.long
@@ -188,13 +150,13 @@ def test_damaged_folders_are_read_or_refused_and_nothing_is_lost(made: tuple[dic
 def test_500_damaged_folders_through_the_commands(
     params: Path,
     monkeypatch: pytest.MonkeyPatch,
-    made: tuple[dict[str, bytes], set[int]],
+    drawn: tuple[dict[str, bytes], set[int]],
     mode: str,
 ) -> None:
     monkeypatch.setattr("detr_core.plots.data_check.write_data_check", lambda *_: None)  # it takes seconds
     with TemporaryDirectory() as place:
         folder = Path(place) / "set"
-        write(folder, *made)
-        outcome = carried(folder, f"damaged-{next(NAMES)}", params, mode)
+        write(folder, *drawn)
+        outcome = adopt_and_check(folder, f"damaged-{next(NAMES)}", params, mode)
         if not outcome.error:
             require_balance(folder, find_layout(folder, 0.25).section, outcome.metrics)

@@ -17,7 +17,7 @@ from detr_core.config import as_dict, build
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import DatasetError, read_dataset
 from detr_core.distributed import ProcessContext
-from detr_core.jobs.training import Job
+from detr_core.jobs.training import TrainingJob
 from detr_core.model.checkpoint import load_checkpoint
 from detr_core.reporter import Silent
 from flows import check, data, predict
@@ -56,7 +56,7 @@ def checked(root: Path, name: str, mode: str = "strict") -> tuple[Profile, Paths
 
 def trained(settings: Profile, dataset: Path, folder: Path) -> Path:
     config, detector = as_dict(settings.train_detection), as_dict(settings.detector)
-    job = Job("detection", config, detector, None, str(dataset), str(folder / "work"), str(folder / "out"), 0, "tiny")
+    job = TrainingJob("detection", config, detector, None, str(dataset), str(folder / "work"), str(folder / "out"), 0, "tiny")
     carry_out(job, ALONE, Silent())
     return folder / "out" / "checkpoint.pt"
 
@@ -149,7 +149,7 @@ def test_eight_bit_checkpoints_and_datasets_say_nothing_of_ranges(field: Path, p
     assert {entry["category_id"] for entry in predictions["annotations"]} == {1}
 
 
-def test_two_categories_of_one_name_are_told(field: Path, project: Path) -> None:
+def test_two_categories_of_one_name_are_reported(field: Path, project: Path) -> None:
     _, _, metrics = checked(field / "12-one-name-twice" / "set", "twice")
     assert metrics["found/category_repeated"] == 2
 

@@ -62,7 +62,7 @@ def test_the_folder_of_the_dataset_is_named_where_another_was_given(tmp_path: Pa
         (["a/train", "b/train"], ["a/train", "b/train"], None, '`train: ["a/train", "b/train"]`, `names: ["..."]`'),
     ],
 )
-def test_labels_without_a_description_are_told_with_the_lines_that_describe_them(
+def test_the_error_of_labels_without_a_description_has_the_missing_lines(
     tmp_path: Path, images: list[str], labels: list[str], names: str | None, lines: str
 ) -> None:
     for place, own in zip(images, labels, strict=True):

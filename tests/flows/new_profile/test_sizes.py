@@ -54,7 +54,7 @@ def test_detr_has_the_longest_schedule(like: str, images: int, detr: int, others
 @pytest.mark.parametrize("size", [(20, 20), (480, 640), (3000, 500), (4000, 6000)])
 @pytest.mark.parametrize("side", [1, 30, 2000])
 @pytest.mark.parametrize("tuned", [False, True])
-def test_sizes_make_sense_whatever_the_data(
+def test_sizes_are_valid_for_any_data(
     tmp_path: Path, like: str, images: int, size: tuple[int, int], side: int, tuned: bool
 ) -> None:
     content = read_parameters(PARAMS / f"{like}.yaml")

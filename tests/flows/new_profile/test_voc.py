@@ -103,7 +103,7 @@ def test_image_sets_that_cannot_be_obeyed_are_refused(folder: Path, lists: dict[
         splits(folder)
 
 
-def test_xml_files_with_an_ending_in_capitals_are_read_and_two_of_one_name_are_told(folder: Path) -> None:
+def test_xml_files_with_an_ending_in_capitals_are_read_and_two_of_one_name_are_reported(folder: Path) -> None:
     write_voc(folder, "Annotations", "JPEGImages")
     (folder / "Annotations/2.xml").rename(folder / "Annotations/2.XML")
     split = SplitConfig("JPEGImages", "Annotations", None, None)

@@ -97,13 +97,13 @@ def test_names_are_a_list_or_a_mapping(folder: Path, names: str) -> None:
 
 
 @pytest.mark.parametrize("names", ["{0: red, 2: blue}", "[]", "red", "[[red]]", "[red, null]", "{a: red}"])
-def test_names_that_are_none_are_refused(folder: Path, names: str) -> None:
+def test_invalid_names_are_refused(folder: Path, names: str) -> None:
     (folder / "data.yaml").write_text(f"train: images/train\nnames: {names}\n")
     with pytest.raises(DatasetError, match=r"data\.yaml: names: expected"):
         yolo_set(folder)
 
 
-def test_images_that_train_and_validate_are_told(folder: Path) -> None:
+def test_images_in_both_splits_are_reported(folder: Path) -> None:
     write_yolo(folder, "train: images/a\nval: images/a", "images/a")
     [note] = find_layout(folder, 0.2).notes
     assert note.startswith("data.yaml: train and val have 3 images in common, and the check stops at such a dataset; set ")

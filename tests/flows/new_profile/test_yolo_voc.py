@@ -15,7 +15,7 @@ from detr_core.sources.config import FolderConfig
 from detr_core.sources.folder import write_folder_dataset
 from flows.new_profile.dataset_layout import find_layout
 from flows.new_profile.yolo_layout import yolo_set
-from tests.adopting import Outcome, carried, sums
+from tests.adopting import Outcome, adopt_and_check, sums
 from tests.flows.new_profile.annotated_folders import splits, write_pictures, write_voc, write_yolo
 
 Carry = Callable[..., Outcome]
@@ -45,14 +45,14 @@ def test_an_image_without_an_ending_in_its_xml_is_found_by_the_stem(field: Path,
     assert (result.error, result.findings, sums(result, "objects")["used"]) == ("", {}, 65)
 
 
-def test_tracker_output_is_refused_unless_someone_says_how_to_read_it(field: Path, outcome: Carry, params: Path) -> None:
+def test_tracker_output_is_refused_without_the_option_labels(field: Path, outcome: Carry, params: Path) -> None:
     root = field / "03-yolo-conf-id" / "set"
     refused = outcome(root)
     assert refused.error.startswith("labels/train/img001.txt: line 1: expected a box")
     assert "found 7 columns" in refused.error
     assert "`--labels boxes`, `--labels polygons` or `--labels keypoints`" in refused.error
     assert not refused.paths.data.exists()
-    boxes = carried(root, "tracked-boxes", params, labels="boxes")
+    boxes = adopt_and_check(root, "tracked-boxes", params, labels="boxes")
     assert (boxes.error, boxes.findings, sums(boxes, "objects")["used"]) == ("", {"columns_left_out": 65}, 65)
 
 
@@ -125,7 +125,7 @@ def test_labels_are_for_yolo_alone(folder: Path) -> None:
         find_layout(folder, 0.2, "boxes")
 
 
-def test_missing_images_are_told(folder: Path) -> None:
+def test_missing_images_are_reported(folder: Path) -> None:
     write_voc(folder, "Annotations", "JPEGImages")
     (folder / "JPEGImages/2.png").unlink()
     assert "train: 1 of 3 images is missing, such as JPEGImages/2.png" in find_layout(folder, 0.2).notes
@@ -135,7 +135,7 @@ def test_missing_images_are_told(folder: Path) -> None:
     assert "train: 2 of 3 images are missing, such as images/a/7.png" in find_layout(folder, 0.2).notes
 
 
-def test_images_without_labels_are_told(folder: Path) -> None:
+def test_images_without_labels_are_reported(folder: Path) -> None:
     write_yolo(folder, "train: images/a\nval: images/b", "images/a", "images/b")
     (folder / "labels/a/2.txt").unlink()
     assert find_layout(folder, 0.2).notes == ["train: 1 of 3 images has no label file: it is used as an image without objects"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import warnings
 from contextlib import suppress
@@ -16,25 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from detr_core.check.accounting import accounts
-from detr_core.check.inspection import inspect
-from detr_core.check.leave_out import write_checked
-from detr_core.config import build
-from detr_core.data.annotation_cache import write_index
-from detr_core.data.splits import read_dataset
 from detr_core.errors import ExpectedError
-from detr_core.evaluate.ground_truth import instances
-from detr_core.reporter import Silent
-from detr_core.sources.config import FolderConfig
-from detr_core.sources.folder import write_folder_dataset
-from flows.new_profile import sizes
-from flows.new_profile.dataset_contents import read_contents
-from flows.new_profile.dataset_layout import find_layout
-from flows.new_profile.dataset_notes import finding_notes, require_images
-from flows.new_profile.yolo_layout import yolo_set
-from flows.profile.paths import PARAMS
-from tests.adopting import carried
-from tests.conftest import read_parameters
+from tests.adopting import adopt_and_check
+from tests.flows.new_profile.core_steps import through_the_core
 
 NAMES = count()
 Files = dict[str, "bytes | None"]  # None: a folder of this name
@@ -144,37 +127,10 @@ def write(folder: Path, files: Files) -> None:
             path.write_bytes(content)
 
 
-def rows_of(out: Path) -> tuple[int, int]:
+def converted(out: Path) -> tuple[int, int]:
+    """Returns the numbers of images and annotations in the annotation files that the project wrote."""
     contents = [json.loads(file.read_bytes()) for file in (out / "annotations").glob("instances_*.json")]
     return sum(len(content["images"]) for content in contents), sum(len(content["annotations"]) for content in contents)
-
-
-def through_the_core(folder: Path, out: Path) -> None:
-    """Reads and checks a folder as `adopt`, the data stage and the check do, but without a profile."""
-    layout = find_layout(folder, 0.25)
-    assert all("\n" not in note for note in layout.notes)
-    config = build(FolderConfig, {"root": str(folder), **layout.section}, str(folder))
-    read_data = read_contents(config, 0)
-    statistics, findings, masks = read_data.statistics, read_data.findings, read_data.masks
-    require_images(statistics, findings, folder)
-    assert all(line.encode() for line in finding_notes(findings))
-    content = copy.deepcopy(SMOKE)
-    sizes.fit(content, content["studies"], statistics, masks, tuned=False)
-    (out / "data").mkdir(parents=True)
-    (out / "dataset").mkdir()
-    write_folder_dataset(config, folder, 0, yolo_set(folder) if config.format == "yolo" else None, out / "data")
-    splits = read_dataset(out / "data")
-    inspection = inspect(splits, 10, Silent())
-    write_checked(out / "data", inspection.findings, out / "dataset")
-    checked = read_dataset(out / "dataset")
-    list(write_index(checked))
-    instances(checked["val"])
-    metrics = accounts(splits, inspection.supplied, checked, inspection.findings)
-    for entries, converted in zip(("images", "objects"), rows_of(out / "data"), strict=True):
-        assert converted == sum(value for key, value in metrics.items() if key.endswith(f"instances/{entries}/supplied"))
-
-
-SMOKE = read_parameters(PARAMS / "smoke.yaml")
 
 
 @settings(max_examples=25, deadline=None)
@@ -183,7 +139,9 @@ def test_damaged_folders_are_read_or_refused(files: Files) -> None:
     with TemporaryDirectory() as place, warnings.catch_warnings():
         write(Path(place) / "set", files)
         with suppress(ExpectedError):
-            through_the_core(Path(place) / "set", Path(place) / "out")
+            _, account = through_the_core(Path(place) / "set", Path(place) / "out")
+            for entries, number in zip(("images", "objects"), converted(Path(place) / "out" / "data"), strict=True):
+                assert number == sum(value for key, value in account.items() if key.endswith(f"instances/{entries}/supplied"))
 
 
 @pytest.mark.long
@@ -199,4 +157,4 @@ def test_500_damaged_folders_through_the_commands(
     with TemporaryDirectory() as place:
         folder = Path(place) / "set"
         write(folder, files)
-        carried(folder, f"damaged-other-{next(NAMES)}", params, mode)
+        adopt_and_check(folder, f"damaged-other-{next(NAMES)}", params, mode)

@@ -65,7 +65,7 @@ def test_what_somebody_else_wrote_stays(project: Path, spoil: str) -> None:
 
 
 def test_the_message_names_the_copy_and_the_command(project: Path) -> None:
-    said = "params/cells/dvc.yaml differs from dvc.yaml, of which it is a copy; `python -m flows.graphs` writes it again"
-    assert graphs.outdated_message(Paths("cells")) == said
+    message = "params/cells/dvc.yaml differs from dvc.yaml, of which it is a copy; `python -m flows.graphs` writes it again"
+    assert graphs.outdated_message(Paths("cells")) == message
     for profile in ("smoke", "demo", "without-a-folder"):
         assert graphs.outdated_message(Paths(profile)) is None

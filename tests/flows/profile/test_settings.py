@@ -97,7 +97,7 @@ def test_a_whole_section_can_be_overridden() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         (
             {"vary": {"detector.encoder_layer": [0, 1]}},
@@ -130,10 +130,10 @@ def test_a_whole_section_can_be_overridden() -> None:
         ),
     ],
 )  # fmt: skip
-def test_a_variant_that_makes_no_sense_is_refused_with_file_and_key(changes: dict[str, Any], said: str) -> None:
+def test_an_invalid_variant_is_refused_with_file_and_key(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as raised:
         with_study(**changes)
-    assert str(raised.value).startswith(said) or "names of letters" in str(raised.value)
+    assert str(raised.value).startswith(message) or "names of letters" in str(raised.value)
 
 
 def test_two_variants_of_the_same_content_are_refused() -> None:
@@ -147,8 +147,8 @@ def test_a_study_of_masks_is_for_detr() -> None:
     deformable = {"detector": DEFORMABLE["detector"]}
     deformable |= {f"train_detection.{name}": DEFORMABLE[name] for name in ("loss", "optimizer")}
     assert variants(named(other=deformable), "depth")["other"].detector.kind == "deformable"
-    said = r"tiny\.studies\.yaml: training\.depth\.variants\.other: expected detector\.kind 'detr', which can have a mask head"
-    with pytest.raises(ConfigError, match=rf"{said}, or 'mask_rcnn' or .*, which learn masks, found 'deformable'"):
+    message = r"tiny\.studies\.yaml: training\.depth\.variants\.other: expected detector\.kind 'detr', which can have a mask head"
+    with pytest.raises(ConfigError, match=rf"{message}, or 'mask_rcnn' or .*, which learn masks, found 'deformable'"):
         with_study(vary=None, variants={"base": {}, "other": deformable}, base="base", set={"train_panoptic.epochs": 1})
 
 
@@ -162,8 +162,8 @@ def test_studies_that_a_kind_of_detector_cannot_do_are_left_out_or_refused(kind:
     settings = build(Profile, content, "tiny.yaml")
     assert selected(settings, "tiny", []) == selected(settings, "tiny", ["all"]) == possible
     assert unsupported_studies(settings) == [name for name in settings.studies.evaluating if name not in possible]
-    said = f"study 'scoring': expected a detector of kind 'detr', found \"'{kind}' in profile 'tiny'\""
-    with pytest.raises(ConfigError, match=re.escape(said)):
+    message = f"study 'scoring': expected a detector of kind 'detr', found \"'{kind}' in profile 'tiny'\""
+    with pytest.raises(ConfigError, match=re.escape(message)):
         selected(settings, "tiny", ["scoring"])
 
 
@@ -233,7 +233,7 @@ def test_studies_are_in_a_file_of_their_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("section", "study", "said"),
+    ("section", "study", "message"),
     [
         ("evaluating", "scorin", "tiny.studies.yaml: evaluating.scorin: unknown study; did you mean 'scoring'?"),
         ("evaluating", "losses", "tiny.studies.yaml: evaluating.losses: unknown study; known studies: "),
@@ -241,11 +241,11 @@ def test_studies_are_in_a_file_of_their_own(tmp_path: Path) -> None:
         ("training", "scoring", "tiny.studies.yaml: training: expected names other than those of evaluating studies"),
     ],
 )
-def test_an_unknown_study_is_refused_with_file_and_key(section: str, study: str, said: str) -> None:
+def test_an_unknown_study_is_refused_with_file_and_key(section: str, study: str, message: str) -> None:
     depth = {"paper": "Table 2", "base": "1", "seeds": [0], "median_of": 1, "set": {}, "vary": DEPTHS}
     studies: dict[str, Any] = {"evaluating": {}, "training": {}}
     studies[section] = {study: depth if section == "training" else {}}
-    with pytest.raises(ConfigError, match=re.escape(said)):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         profile_of(tiny_parameters() | {"studies": studies})
 
 

@@ -79,7 +79,7 @@ NO_DATA = {"dvc.data/smoke": f"{'0' * 32}.dir"}
 
 
 @pytest.mark.parametrize(
-    ("tags", "patch", "said"),
+    ("tags", "patch", "message"),
     [
         ({"git.commit": "1" * 40}, None, "commit 1111111111111111111111111111111111111111 is not in this clone"),
         ({"git.dirty": "true"}, None, "its changes were not kept: an earlier version of the project recorded the run"),
@@ -95,23 +95,25 @@ NO_DATA = {"dvc.data/smoke": f"{'0' * 32}.dir"}
         ),
     ],
 )
-def test_what_can_not_be_had_is_named_and_leaves_nothing(at: Path, tags: dict[str, str], patch: bytes | None, said: str) -> None:
+def test_an_unavailable_file_is_named_and_nothing_is_left_behind(
+    at: Path, tags: dict[str, str], patch: bytes | None, message: str
+) -> None:
     run = dataclasses.replace(run_of(at, **tags), patch=patch)
     with pytest.raises(RerunError) as raised:
         worktree.make(run)
-    assert said in str(raised.value)
+    assert message in str(raised.value)
     assert "\n" not in str(raised.value)
     assert not worktree.folder_of(run).exists()
     assert git(at, "worktree", "list").count("\n") == 0
 
 
-def test_without_a_remote_that_is_said(at: Path) -> None:
+def test_a_missing_remote_is_reported(at: Path) -> None:
     (at / ".dvc/config.local").unlink()
     with pytest.raises(RerunError, match="DVC's cache lacks files of it, and it could not be pulled from a remote: "):
         worktree.make(run_of(at, **NO_DATA))
 
 
-def test_what_no_run_of_a_stage_is_is_refused() -> None:
+def test_runs_that_belong_to_no_stage_are_refused() -> None:
     run = RecordedRun("0a1b", "1", "FINISHED", {"stage": "evaluate", "profile": "smoke"}, {}, None, None, {})
     for other, message in (
         (dataclasses.replace(run, status="KILLED"), "expected a run with the status FINISHED, found KILLED"),
@@ -154,7 +156,7 @@ def test_bit_for_bit_is_every_value_and_every_file() -> None:
     nan = float("nan")
     before = RecordedRun("1", "1", "FINISHED", {}, {"loss": {1: 0.5, 2: 0.25}, "val": {2: nan}}, None, None, {"a": "1", "b": "2"})
     same = dataclasses.replace(before, run_id="2", metrics={"loss": {1: 0.5, 2: 0.25, 3: 9.0}, "val": {2: nan}})
-    assert comparison.bit_for_bit(before, same) == comparison.Comparison(3, 2, ())
+    assert comparison.bit_for_bit(before, same) == comparison.RunComparison(3, 2, ())
     other = dataclasses.replace(before, metrics={"loss": {1: 0.5, 2: 0.25 + 2**-54}}, results={"a": "3", "c": "4"})
     assert comparison.bit_for_bit(before, other).differences == (
         "loss at step 2: the run has 0.25, its repetition 0.25000000000000006",

@@ -27,14 +27,14 @@ MODULE = f"{SPY}module = sys.argv[1]; del sys.argv[0]; runpy.run_module(module, 
 DETR = f"{SPY}from flows.runtime.detr_command import main; main()"
 
 
-def said(*arguments: str, program: str = MODULE) -> tuple[int, str]:
+def exit_code_and_output(*arguments: str, program: str = MODULE) -> tuple[int, str]:
     done = subprocess.run([sys.executable, "-c", program, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "again"])
 def test_help_imports_nothing_that_takes_seconds(command: str) -> None:
-    code, text = said(f"flows.{command}", "--help")
+    code, text = exit_code_and_output(f"flows.{command}", "--help")
     assert code == 0, text
     assert text.startswith(f"usage: python -m flows.{command}")
     assert "imported []" in text
@@ -43,7 +43,7 @@ def test_help_imports_nothing_that_takes_seconds(command: str) -> None:
 @pytest.mark.parametrize("command", WITH_PROFILE)
 def test_a_wrong_profile_is_reported_at_once(command: str) -> None:
     before = sum(os.times()[2:4])
-    code, text = said(f"flows.{command}", "--profile", "smokee")
+    code, text = exit_code_and_output(f"flows.{command}", "--profile", "smokee")
     assert code == 1
     assert "error: profile 'smokee': there is no params/smokee.yaml; did you mean 'smoke'?" in text
     assert "imported []" in text
@@ -52,7 +52,7 @@ def test_a_wrong_profile_is_reported_at_once(command: str) -> None:
 
 @pytest.mark.parametrize("command", ["flows.studies", "flows.ablations"])
 def test_a_wrong_study_is_reported_at_once(command: str) -> None:
-    code, text = said(command, "decodernms", "--profile", "smoke")
+    code, text = exit_code_and_output(command, "decodernms", "--profile", "smoke")
     assert code == 1
     assert "error: study 'decodernms': profile 'smoke' has no such study; did you mean 'decoder-nms'?" in text
     assert "imported []" in text
@@ -66,7 +66,7 @@ def test_detr_is_installed_with_the_project() -> None:
 
 @pytest.mark.parametrize("arguments", [(), ("--help",)])
 def test_detr_lists_its_commands(arguments: tuple[str, ...]) -> None:
-    code, text = said(*arguments, program=DETR)
+    code, text = exit_code_and_output(*arguments, program=DETR)
     assert code == (0 if arguments else 2)
     commands = [
         line.split()[0] for line in text.partition("Commands:\n")[2].splitlines() if line.startswith("  ") and line[2] != " "
@@ -79,7 +79,7 @@ def test_detr_lists_its_commands(arguments: tuple[str, ...]) -> None:
 def test_detr_has_the_options_of_the_modules(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     typed = command.replace("_", "-")
-    code, text = said(typed, "--help", program=DETR)
+    code, text = exit_code_and_output(typed, "--help", program=DETR)
     assert code == 0, text
     assert text.startswith(f"usage: detr {typed} [-h]")
     # The options follow the usage, whose lines are broken elsewhere for another program's name.
@@ -88,7 +88,7 @@ def test_detr_has_the_options_of_the_modules(command: str, monkeypatch: pytest.M
 
 
 def test_detr_reports_a_wrong_profile_at_once() -> None:
-    code, text = said("train-panoptic", "--profile", "smokee", program=DETR)
+    code, text = exit_code_and_output("train-panoptic", "--profile", "smokee", program=DETR)
     assert code == 1
     assert text.startswith("imported []\nerror: profile 'smokee': there is no params/smokee.yaml; did you mean 'smoke'?")
 
@@ -104,13 +104,13 @@ def test_detr_reports_a_wrong_profile_at_once() -> None:
     ],
 )
 def test_detr_reports_wrong_arguments_at_once(arguments: tuple[str, ...], message: str) -> None:
-    code, text = said(*arguments, program=DETR)
+    code, text = exit_code_and_output(*arguments, program=DETR)
     assert code == 2
     assert text.endswith(f"{message}\n")
     assert "imported []" in text
 
 
 def test_detr_passes_the_arguments_on() -> None:
-    code, text = said("studies", "decodernms", "--profile", "smoke", program=DETR)
+    code, text = exit_code_and_output("studies", "decodernms", "--profile", "smoke", program=DETR)
     assert code == 1
     assert "error: study 'decodernms': profile 'smoke' has no such study; did you mean 'decoder-nms'?" in text

@@ -108,10 +108,10 @@ def test_serving_from_start_to_stop(
 
     # A bare name and a full one; a run that is not to begin while the test lasts.
     for name in ("detr-pipeline", "detr-ablations", "studies/detr-ablations"):
-        code, said = prefect(f"deployment run {name} -p profile=smoke --start-in 1hour", checkout, at_server)
-        assert code == 0, said
-        assert f"deployment '{'detr-pipeline' if 'pipeline' in name else 'studies'}/{name.split('/')[-1]}'" in said
-        assert "'profile': 'smoke'" in said
+        code, output = prefect(f"deployment run {name} -p profile=smoke --start-in 1hour", checkout, at_server)
+        assert code == 0, output
+        assert f"deployment '{'detr-pipeline' if 'pipeline' in name else 'studies'}/{name.split('/')[-1]}'" in output
+        assert "'profile': 'smoke'" in output
 
     # A name that no deployment has is Prefect's to refuse, and other commands are as ever.
     code, output = prefect("deployment run detr-nothing", checkout, at_server)

@@ -7,16 +7,14 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
-from detr_core.reporter import Memory
 from flows.profile.sections import ResourcesConfig
 from flows.runtime.launch import RankProcessError, process_count, run, stop_all
+from tests.child_processes import has_ended, wait_for
+from tests.recording_reporter import RecordingReporter
 
 TOY_JOB = """
 import json, os, psutil, signal, sys, time
@@ -77,64 +75,50 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     return {"stage": "detection", "profile": "toy", "work": str(tmp_path), "then": "end"}
 
 
-def wait_for(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 60
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return condition()
-
-
 def pid_of(folder: Path, rank: int) -> int | None:
     file = folder / f"pid.{rank}"
     return int(file.read_text()) if file.exists() and file.read_text() else None
 
 
-def gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
 def test_events_of_the_first_of_two_processes_arrive_and_nothing_stays(
     job: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    memory, temporary = Memory(), tmp_path / "temporary"
+    reporter, temporary = RecordingReporter(), tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.setattr("tempfile.tempdir", None)
-    run(job, 2, memory, module="toy_job")
+    run(job, 2, reporter, module="toy_job")
     assert list(temporary.iterdir()) == []
-    assert memory.last_progress == (3, 9)
-    assert memory.history == [(3, {"val/AP": 0.25})]
+    assert reporter.last_progress == (3, 9)
+    assert reporter.history == [(3, {"val/AP": 0.25})]
     cores = len(os.sched_getaffinity(0))
-    assert memory.messages == [f"threads {max(1, cores // 2)}"]
+    assert reporter.messages == [f"threads {max(1, cores // 2)}"]
     assert (tmp_path / "pid.1").exists()
     assert "@ not an event" in (tmp_path / "log" / "toy-detection.log").read_text()
 
 
 def test_what_runs_side_by_side_shares_the_cores(job: dict[str, object]) -> None:
-    memory = Memory()
-    run(job, 1, memory, module="toy_job", side_by_side=2)
-    assert memory.messages == [f"threads {max(1, len(os.sched_getaffinity(0)) // 2)}"]
+    reporter = RecordingReporter()
+    run(job, 1, reporter, module="toy_job", side_by_side=2)
+    assert reporter.messages == [f"threads {max(1, len(os.sched_getaffinity(0)) // 2)}"]
 
 
 def test_the_error_that_a_rank_process_reports_is_raised(job: dict[str, object]) -> None:
     with pytest.raises(RankProcessError, match=r"^the loss is not finite$"):
-        run(job | {"then": "error"}, 1, Memory(), module="toy_job")
+        run(job | {"then": "error"}, 1, RecordingReporter(), module="toy_job")
 
 
 def test_an_unexpected_error_of_a_rank_process_names_itself_and_the_log(job: dict[str, object]) -> None:
     with pytest.raises(RankProcessError, match=r"RuntimeError: out of luck; its log is .*toy-detection\.log$"):
-        run(job | {"then": "raise"}, 1, Memory(), module="toy_job")
+        run(job | {"then": "raise"}, 1, RecordingReporter(), module="toy_job")
 
 
 KILLED = [(9, r"9 \(SIGKILL\), perhaps because the memory ran out"), (11, r"11 \(SIGSEGV\)")]
 
 
-@pytest.mark.parametrize(("number", "said"), KILLED)
+@pytest.mark.parametrize(("number", "message"), KILLED)
 def test_of_two_processes_the_one_that_a_signal_killed_is_named(
-    job: dict[str, object], tmp_path: Path, number: int, said: str
+    job: dict[str, object], tmp_path: Path, number: int, message: str
 ) -> None:
     def kill() -> None:
         if wait_for(lambda: None not in (pid_of(tmp_path, 0), pid_of(tmp_path, 1))):
@@ -142,28 +126,28 @@ def test_of_two_processes_the_one_that_a_signal_killed_is_named(
 
     killer = threading.Thread(target=kill)
     killer.start()
-    with pytest.raises(RankProcessError, match=rf"process 2 of 2 \(rank 1\) was killed by signal {said}; its log is .*\.log$"):
-        run(job | {"then": "fail with the other"}, 2, Memory(), module="toy_job")
+    with pytest.raises(RankProcessError, match=rf"process 2 of 2 \(rank 1\) was killed by signal {message}; its log is .*\.log$"):
+        run(job | {"then": "fail with the other"}, 2, RecordingReporter(), module="toy_job")
     killer.join()
-    assert all(gone(pid_of(tmp_path, rank) or 0) for rank in (0, 1))
+    assert all(has_ended(pid_of(tmp_path, rank) or 0) for rank in (0, 1))
 
 
 def test_of_two_processes_that_fail_the_first_one_is_the_cause(job: dict[str, object]) -> None:
     with pytest.raises(RankProcessError, match=r"^rank 1 was first$"):
-        run(job | {"then": "error of both"}, 2, Memory(), module="toy_job")
+        run(job | {"then": "error of both"}, 2, RecordingReporter(), module="toy_job")
 
 
 def test_a_traceback_in_any_process_is_the_cause(job: dict[str, object]) -> None:
     message = r"process 2 of 2 \(rank 1\) ended with exit code 1: RuntimeError: out of luck; its log is"
     with pytest.raises(RankProcessError, match=message):
-        run(job | {"then": "raise in rank 1"}, 2, Memory(), module="toy_job")
+        run(job | {"then": "raise in rank 1"}, 2, RecordingReporter(), module="toy_job")
 
 
-def test_a_process_that_fails_without_a_word_is_told_of(job: dict[str, object]) -> None:
+def test_a_process_that_fails_without_output_is_reported(job: dict[str, object]) -> None:
     with pytest.raises(
         RankProcessError, match="detection failed: its process ended with exit code 3: it printed nothing; its log"
     ):
-        run(job | {"then": "exit", "quiet": True}, 1, Memory(), module="toy_job")
+        run(job | {"then": "exit", "quiet": True}, 1, RecordingReporter(), module="toy_job")
 
 
 def test_another_thread_can_end_what_runs(job: dict[str, object], tmp_path: Path) -> None:
@@ -174,12 +158,12 @@ def test_another_thread_can_end_what_runs(job: dict[str, object], tmp_path: Path
     ender = threading.Thread(target=end)
     ender.start()
     with pytest.raises(RankProcessError, match=r"its log is .*toy-depth-2-seed0-detection\.log$"):
-        run(job | {"then": "sleep"}, 1, Memory(), module="toy_job", variant="depth/2-seed0")
+        run(job | {"then": "sleep"}, 1, RecordingReporter(), module="toy_job", variant="depth/2-seed0")
     ender.join()
-    assert wait_for(lambda: gone(int((tmp_path / "pid.0").read_text())))
+    assert wait_for(lambda: has_ended(int((tmp_path / "pid.0").read_text())))
 
 
-class Impatient(Memory):
+class Impatient(RecordingReporter):
     """Interrupts the stage, as ctrl-c does, once its processes are ready."""
 
     def message(self, text: str) -> None:
@@ -195,7 +179,7 @@ def test_processes_of_an_interrupted_stage_save_their_state_and_say_how_far_they
     with pytest.raises(KeyboardInterrupt):
         run(job | {"then": "save"}, 2, reporter, module="toy_job")
     assert reporter.messages[-1] == "interrupted after step 7"
-    assert all(gone(pid_of(tmp_path, rank) or 0) for rank in (0, 1))
+    assert all(has_ended(pid_of(tmp_path, rank) or 0) for rank in (0, 1))
 
 
 def test_processes_that_do_not_end_when_asked_are_ended_by_force(
@@ -206,7 +190,7 @@ def test_processes_that_do_not_end_when_asked_are_ended_by_force(
     with pytest.raises(KeyboardInterrupt):
         run(job | {"then": "stay"}, 1, reporter, module="toy_job")
     assert "ended by force" in reporter.messages[-1]
-    assert gone(pid_of(tmp_path, 0) or 0)
+    assert has_ended(pid_of(tmp_path, 0) or 0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
@@ -220,7 +204,7 @@ def test_no_process_outlives_the_one_that_trains(job: dict[str, object], tmp_pat
     assert wait_for(lambda: pid.exists() and pid.read_text() != "")
     stage.send_signal(number)
     assert stage.wait(30) != 0
-    assert wait_for(lambda: gone(int(pid.read_text())))
+    assert wait_for(lambda: has_ended(int(pid.read_text())))
 
 
 def test_a_profile_says_how_many_processes() -> None:

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from detr_core import directories
-from detr_core.reporter import Memory
 from flows.profile import paths
 from flows.profile.paths import Paths
 from flows.runtime.locks import exclusive
+from tests.child_processes import first_line
 from tests.conftest import ROOT
+from tests.recording_reporter import RecordingReporter
 
 # A stage of the tiny profile in the project argv[1]; it says when its work is under way, and goes on when stdin ends.
 STAGE = """
@@ -50,11 +51,6 @@ print(sorted(metrics.items()), flush=True)
 def begun(project: Path, stage: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", STAGE, str(project), stage]
     return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def first_line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
 
 
 def test_two_processes_make_the_data_of_a_profile_one_after_the_other(tmp_path: Path) -> None:
@@ -103,7 +99,7 @@ def test_two_trainings_of_a_profile_train_one_after_the_other(tmp_path: Path) ->
 def test_a_thread_may_take_a_lock_again_and_another_thread_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "STATE", tmp_path / ".state")
     monkeypatch.setattr(paths, "ROOT", tmp_path)
-    result, order, reporter, held = Paths("x").data, list[str](), Memory(), threading.Event()
+    result, order, reporter, held = Paths("x").data, list[str](), RecordingReporter(), threading.Event()
 
     def other() -> None:
         held.wait()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -14,6 +12,7 @@ import pytest
 
 from flows.profile.paths import ROOT
 from flows.runtime.child_process import guarded
+from tests.child_processes import has_ended, wait_for
 
 # As dvc does: a command in a shell, with a variable. The shell has more to do afterwards, so it stays between the two.
 DVC = """
@@ -34,20 +33,6 @@ child = subprocess.Popen(["sleep", "100"], start_new_session=True)
 pathlib.Path("begun").write_text(str(child.pid))
 time.sleep(100)
 """
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> bool:
-    deadline = time.monotonic() + seconds
-    while not (holds := condition()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return holds
-
-
-def gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 @pytest.fixture
@@ -72,7 +57,7 @@ def test_a_stage_is_asked_to_end_when_its_dvc_is_killed_and_is_killed_when_it_do
     dvc.kill()
     dvc.wait()
     assert wait_for((folder / "asked").exists, 3)
-    assert wait_for(lambda: gone(int(text(folder / "begun"))), 10)
+    assert wait_for(lambda: has_ended(int(text(folder / "begun"))), 10)
 
 
 def test_a_stage_whose_dvc_was_killed_before_it_looked_does_not_begin(folder: Path) -> None:
@@ -82,7 +67,7 @@ def test_a_stage_whose_dvc_was_killed_before_it_looked_does_not_begin(folder: Pa
     dvc.kill()
     dvc.wait()
     (folder / "killed").touch()
-    assert wait_for(lambda: gone(int(text(folder / "shell"))))
+    assert wait_for(lambda: has_ended(int(text(folder / "shell"))))
     assert (folder / "said").read_text() == "error: the dvc that started this stage has ended; run the command again\n"
     assert not (folder / "begun").exists()
 
@@ -101,7 +86,7 @@ def test_a_guarded_module_and_what_it_started_end_together(folder: Path, killed:
     else:
         starter.kill()
     processes = [guard.pid, module.pid, int(text(folder / "begun"))]
-    assert wait_for(lambda: all(gone(pid) for pid in processes), 10)
+    assert wait_for(lambda: all(has_ended(pid) for pid in processes), 10)
     starter.wait(10)
 
 

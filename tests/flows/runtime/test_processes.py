@@ -40,7 +40,7 @@ def test_a_process_that_nobody_has_waited_for_has_ended() -> None:
 
 
 @pytest.mark.parametrize("text", ["00000000-1-5", "", "nonsense", "a-b-c"])
-def test_nothing_is_said_of_a_process_of_another_machine(text: str) -> None:
+def test_a_process_of_another_machine_is_not_reported(text: str) -> None:
     assert processes.lives(text) is None
 
 

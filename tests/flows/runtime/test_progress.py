@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from detr_core.reporter import Memory
 from flows.runtime.progress import Bar, Lines, Tee, reporter
+from tests.recording_reporter import RecordingReporter
 
 
 def test_lines_are_few_and_the_first_and_last_are_among_them() -> None:
@@ -28,7 +28,7 @@ def test_another_pass_has_a_line_of_its_own() -> None:
     assert printed_lines == ["data: 1/2", "data: 2/2", "data: 1/2", "data: 2/2"]
 
 
-def test_validation_is_told_and_training_metrics_are_not() -> None:
+def test_validation_is_printed_and_training_metrics_are_not() -> None:
     printed_lines: list[str] = []
     lines = Lines("detector", printed_lines.append)
     lines.metrics({"train/loss": 3.0}, 10)
@@ -48,12 +48,12 @@ def test_a_bar_shows_rate_and_note() -> None:
 
 
 def test_a_tee_tells_everybody() -> None:
-    first, second = Memory(), Memory()
+    first, second = RecordingReporter(), RecordingReporter()
     tee = Tee(first, second)
     tee.progress(1, 2, 3.0, "")
     tee.metrics({"val/AP": 0.5}, 4)
     tee.message("done")
-    assert first == second == Memory(history=[(4, {"val/AP": 0.5})], messages=["done"], last_progress=(1, 2))
+    assert first == second == RecordingReporter(history=[(4, {"val/AP": 0.5})], messages=["done"], last_progress=(1, 2))
 
 
 def test_outside_of_a_terminal_and_a_flow_run_lines_are_printed(capsys: pytest.CaptureFixture[str]) -> None:

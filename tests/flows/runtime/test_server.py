@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from flows.runtime.server import answers
+from tests.child_processes import first_line
 
 STAGE = """
 import time
@@ -22,11 +23,6 @@ time.sleep(200)
 
 def start(checkout: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", STAGE], cwd=checkout, env=environment, stdout=subprocess.PIPE, text=True)
-
-
-def address_of(stage: subprocess.Popen[str]) -> str:
-    assert stage.stdout is not None
-    return stage.stdout.readline().strip()
 
 
 def processes_in(folder: Path) -> list[psutil.Process]:
@@ -49,8 +45,8 @@ def test_two_at_once_share_one_which_is_started_again_when_killed_and_the_last_e
 ) -> None:
     first, second = start(checkout, nowhere), start(checkout, nowhere)
     try:
-        url = address_of(first)
-        assert address_of(second) == url
+        url = first_line(first)
+        assert first_line(second) == url
         assert url.startswith("http://127.0.0.1:")
         first.kill()
         first.wait()

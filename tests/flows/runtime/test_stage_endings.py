@@ -89,7 +89,7 @@ def test_sigterm_unwinds_the_work_once_and_ends_with_143() -> None:
     assert tidied == [True]
 
 
-def test_a_slow_start_is_waited_for_and_told_of(
+def test_a_slow_start_is_awaited_and_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(starting, "WITHOUT_PROGRESS", 1.5)
@@ -134,7 +134,7 @@ class LosesItsServerOnce:
         self.fn(**parameters)
 
 
-def test_a_server_that_is_lost_before_the_work_and_comes_back_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_lost_before_the_work_and_returns_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage_runner, "came_back", lambda _url: True)
     worked: list[str] = []
 

@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
+
+from flows.profile.paths import Paths
+from tests.conftest import Trained, copy_data
 
 
 @pytest.fixture(autouse=True)
 def _trains_here(trains_here: None) -> None: ...
+
+
+@pytest.fixture
+def where(trained: Trained) -> Paths:
+    """The tiny profile's data under another name, without any models."""
+    paths = Paths("tiny-studies")
+    shutil.rmtree(paths.runs, ignore_errors=True)
+    copy_data(trained.paths, paths)
+    return paths

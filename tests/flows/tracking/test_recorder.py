@@ -97,7 +97,7 @@ def test_a_run_names_the_checksum_of_the_checkpoint_that_it_started_from(databas
 
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError("no such split"), "FAILED"), (KeyboardInterrupt(), "KILLED")])
-def test_a_run_that_does_not_end_well_says_so(database: Path, error: BaseException, status: str) -> None:
+def test_a_failed_run_is_marked_as_failed(database: Path, error: BaseException, status: str) -> None:
     records = []
 
     def stage() -> None:

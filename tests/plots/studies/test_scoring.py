@@ -4,7 +4,7 @@ from pathlib import Path
 
 from detr_core.evaluate.average_precision import METRICS
 from detr_core.plots.studies.scoring import finding, plots, read_scores
-from detr_core.studies.scoring import Scored, write_scores
+from detr_core.studies.scoring import Selection, write_scores
 
 
 def write(folder: Path) -> Path:
@@ -12,7 +12,7 @@ def write(folder: Path) -> Path:
     for override, ap in ((True, 0.42), (False, 0.40)):
         for threshold, f1 in ((0.5, 0.6), (0.0, 0.3), (0.9, 0.5)):
             metrics = dict.fromkeys((*METRICS, "precision", "recall", "F1"), 0.5)
-            results.append(Scored(override, threshold, metrics | {"AP": ap - threshold / 10, "F1": f1}))
+            results.append(Selection(override, threshold, metrics | {"AP": ap - threshold / 10, "F1": f1}))
     write_scores(results, folder)
     return folder / "scores.json"
 
