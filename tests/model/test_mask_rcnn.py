@@ -23,7 +23,8 @@ from detr_core.model.mask_rcnn.loss import mask_rcnn_losses
 from detr_core.model.mask_rcnn.model import MaskRcnn, pasted
 from detr_core.structures import ImageRegions, RegionOutput, Target
 from tests.model import test_faster_rcnn as faster_rcnn
-from tests.model.test_faster_rcnn import images, target
+from tests.model.batches import images as random_images
+from tests.model.test_faster_rcnn import target
 
 TORCHVISION = MaskRcnnConfig(
     backbone=BackboneConfig("resnet50", dilation=False, weights=None, norm="frozen", frozen_stages=2),
@@ -38,6 +39,11 @@ TORCHVISION = MaskRcnnConfig(
 )
 SPREAD = 0.5  # of the weights of torchvision's class head, with which scores of objects are between 0 and 1
 LOSS = MaskRcnnLossConfig(objectness=1, proposals=1, classification=1, boxes=1, giou=0, masks=1)
+
+
+def images(count: int = 2) -> tuple[Tensor, Tensor]:
+    """Returns random images of 96 x 96 pixels and their padding, of which there is none."""
+    return random_images(count, 96, 96)
 
 
 def with_masks(config: Any) -> MaskRcnnConfig:

@@ -19,8 +19,7 @@ from detr_core.model.panoptic_fpn.model import PanopticFpn
 from detr_core.model.panoptic_fpn.semantic import SemanticBranch
 from detr_core.model.spec import build_detector
 from detr_core.structures import ImageRegions, Target
-from tests.model.test_faster_rcnn import images
-from tests.model.test_mask_rcnn import SMALL, TORCHVISION
+from tests.model.test_mask_rcnn import SMALL, TORCHVISION, images
 
 ISTHING = (True, False, True, False, True)  # the classes 0, 2 and 4 are things, 1 and 3 are stuff
 LOSS = PanopticFpnLossConfig(objectness=1, proposals=1, classification=1, boxes=1, giou=0, masks=1, semantic=0.5)
