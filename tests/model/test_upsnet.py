@@ -18,8 +18,7 @@ from detr_core.model.upsnet.loss import upsnet_losses
 from detr_core.model.upsnet.model import Upsnet, _centres
 from detr_core.structures import ImageRegions, Target
 from tests.kinds import UPSNET
-from tests.model.test_faster_rcnn import images
-from tests.model.test_mask_rcnn import SMALL, TORCHVISION
+from tests.model.test_mask_rcnn import SMALL, TORCHVISION, images
 from tests.model.test_panoptic_fpn import BOTH, ISTHING, NOTHING, STUFF, THINGS, target
 from tests.tiny_detector import CPU
 
