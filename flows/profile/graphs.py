@@ -43,6 +43,8 @@ def write_copies() -> list[Path]:
     outdated = outdated_copies()
     committed = _committed_versions() if outdated else frozenset()
     for copy in outdated:
+        if not copy.is_symlink() and not copy.exists():
+            continue  # nothing is replaced
         if copy.is_symlink() or not copy.is_file() or _git_blob(copy.read_bytes()) not in committed:
             raise ForeignFileError(
                 f"{relative(copy)}: expected a copy of dvc.yaml, as it is or as an earlier commit has it, found another content, "
@@ -54,9 +56,12 @@ def write_copies() -> list[Path]:
 
 
 def _copies() -> list[Path]:
-    """Returns the copies of the profiles, including links and folders in their place. Folders without a profile are ignored."""
+    """Returns the copies of the profiles, including links and folders in their place, and missing ones.
+
+    A copy is missing if the profile's folder has a profile.yaml, which only a copy reads. Folders without a profile are ignored.
+    """
     copies = [paths.PARAMS / file.stem / "dvc.yaml" for file in sorted(paths.PARAMS.glob("*.yaml"))]
-    return [copy for copy in copies if copy.is_symlink() or copy.exists()]
+    return [copy for copy in copies if copy.is_symlink() or copy.exists() or copy.with_name("profile.yaml").is_file()]
 
 
 def _committed_versions() -> frozenset[str]:

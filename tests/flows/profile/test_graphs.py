@@ -45,6 +45,15 @@ def test_only_outdated_copies_are_written_again(project: Path) -> None:
     assert (project / "params/notes/dvc.yaml").read_text() == "mine", "there is no profile of this name"
 
 
+def test_a_copy_that_was_deleted_is_written_again(project: Path) -> None:
+    copy = project / "params/smoke/dvc.yaml"
+    copy.with_name("profile.yaml").write_text("profile: smoke\n")
+    graphs.write_copies()
+    copy.unlink()
+    assert graphs.outdated_copies() == graphs.write_copies() == [copy]
+    assert copy.read_text() == "new"
+
+
 @pytest.mark.parametrize("spoil", ["edited", "link", "dangling link", "folder"])
 def test_what_somebody_else_wrote_stays(project: Path, spoil: str) -> None:
     (project / "params/cells/dvc.yaml").write_text("old")
