@@ -85,6 +85,9 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
 def _studies(parser: argparse.ArgumentParser) -> None:
     _profile(parser)
     parser.add_argument("study", nargs="*", help="names of studies, or `all` (default: the studies that only evaluate)")
+    parser.add_argument(
+        "--plan", action="store_true", help="print the variants, their sizes and which results exist, and train nothing"
+    )
 
 
 def _predict(parser: argparse.ArgumentParser) -> None:

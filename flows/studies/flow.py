@@ -24,7 +24,7 @@ from flows.profile.settings import Profile, load
 from flows.runtime import arguments as command_line
 from flows.runtime import stage_runner
 from flows.runtime.progress import Tee, reporter
-from flows.studies import evaluating, training
+from flows.studies import evaluating, plan, training
 from flows.studies.selection import ALL, selected
 from flows.studies.training import StudyError
 from flows.tracking import dead_runs, recorder, ui_addresses
@@ -134,4 +134,8 @@ def record_settings(record: recorder.RunRecorder, settings: Sequence[Setting]) -
 
 def main() -> None:
     arguments = command_line.parser("studies").parse_args()
+    if arguments.plan:
+        with stage_runner.one_line_errors():
+            plan.show(arguments.profile, arguments.study)
+        return
     stage_runner.run(studies, arguments.profile, study=arguments.study)
