@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,16 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from detr_core.evaluate.metric_names import PANOPTIC_METRICS
 from detr_core.numbers import signed
 from detr_core.plots.style import COLORS, files, legend, plot
-from detr_core.plots.tables import Row, Table
+from detr_core.plots.tables import TIDE_ERRORS, Row, Table
 from detr_core.studies import comparison
 from detr_core.studies.comparison import Run, finished, mean_difference, read_table, spread
 
 _PUBLISHED = Path(__file__).parent / "published.json"
-_COLUMNS = ("AP", "AP50", "APs", "APm", "APl", "PQ", "PQ_things", "PQ_stuff", "mask/AP")
+_COLUMNS = ("AP", "AP50", "APs", "APm", "APl", "PQ", "PQ_things", "PQ_stuff", "mask/AP")  # of every study that measured them
+_ALL_COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl", *PANOPTIC_METRICS, "mask/AP")  # the others only if they are published
 _COST = {
     "parameters": "M parameters",
     "gflops": "GFLOPs",
@@ -81,7 +84,12 @@ def study_table(table: Path) -> Table:
     """Returns the table of the measured variants (means over seeds) and the published rows of the study, with costs."""
     content = read_table(table)
     runs, published_section = finished(content), published(content.study)
-    names = [name for name in _COLUMNS if any(spread(variant_runs, f"val/{name}") for variant_runs in runs.values())]
+    shown = {*_COLUMNS, *(name for row in published_section["rows"] for name in row)}
+    names = [
+        name
+        for name in _ALL_COLUMNS
+        if name in shown and any(spread(variant_runs, f"val/{name}") for variant_runs in runs.values())
+    ]
     has_pq = any(mean_difference(variant_runs, "PQ") for variant_runs in runs.values())
     compared = ("AP", "PQ") if has_pq else ("AP",)
     rows: list[Row] = []
@@ -107,6 +115,21 @@ def study_table(table: Path) -> Table:
     return Table(
         "variant", columns, rows, published_rows, published_section["source"], decimals=dict.fromkeys(list(_COST.values())[:3], 2)
     )
+
+
+def errors_table(table: Path) -> Table | None:
+    """Returns the loss of AP50 of each variant by kind of error of its boxes (TIDE, Bolya et al. 2020), as a mean over seeds.
+
+    Returns None for a table without errors, which earlier versions wrote.
+    """
+    content = read_table(table)
+    rows: list[Row] = []
+    for variant, variant_runs in finished(content).items():
+        errors = [run.errors for run in variant_runs if run.errors]
+        if errors:
+            values = [100 * statistics.fmean(of_run[error] for of_run in errors) for error in TIDE_ERRORS]
+            rows.append((_label(variant, content), (*values, len(errors))))
+    return Table("AP50 lost by errors of this kind", (*TIDE_ERRORS, "seeds"), rows) if rows else None
 
 
 def study_texts(table: Path, command: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from detr_core.plots.sections import Section, inline
 from detr_core.plots.studies import plots_by_study
-from detr_core.plots.study import study_plots, study_table, study_texts
+from detr_core.plots.study import errors_table, study_plots, study_table, study_texts
 
 
 def study_sections(studies: Path, out: Path, published: Mapping[str, Any], commands: Mapping[str, str]) -> list[Section]:
@@ -45,6 +45,8 @@ def _training_section(table: Path, out: Path, command: str) -> Section:
     name = table.parent.name
     plots = [inline(path) for path in study_plots(table, out) if path.suffix == ".svg"]
     tables = {"Measured and published metrics": study_table(table)}
+    if (errors := errors_table(table)) is not None:
+        tables["Errors of the boxes, by kind (TIDE)"] = errors
     return Section(f"study-{name}", _title(name), study_texts(table, command), plots, tables)
 
 

@@ -31,7 +31,7 @@ class Run:
     (epoch, val/AP) of the validations during training; and cost, the fields of `Cost`. differences: metric -> its value minus
     that of the base with the same seed, for the metrics of COMPARED that both have; empty for the base. validations: the metrics
     of boxes are medians over this number of validations. made_by: a digest of the data and of the code that all variants share;
-    runs with different digests can't be compared.
+    runs with different digests can't be compared. errors: the loss of AP50 by kind of error of the boxes, 0..1, as in TIDE.
     """
 
     variant: str
@@ -46,6 +46,7 @@ class Run:
     differences: Mapping[str, Difference] = field(default_factory=dict)
     validations: int = 1
     made_by: str | None = None
+    errors: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,8 @@ def write(
         if config.median_of > 1 and not variants.is_measured_by_present_code(variant_paths, variant.settings.detector.kind):
             last, validations = {}, 0  # the metrics of this variant are those of the evaluation, which is up to date
         metrics = variants.metrics(variant_paths) | last
-        rows.append(Run(*description, "finished", None, metrics, _curve(variant_paths), cost, differences, validations, made_by))
+        curve, errors = _curve(variant_paths), _errors(variant_paths)
+        rows.append(Run(*description, "finished", None, metrics, curve, cost, differences, validations, made_by, errors))
     table = StudyTable(study, paths.profile, config.paper, config.base, rows, config.median_of)
     if val_intervals is not None:
         table = dataclasses.replace(table, claims=_claims(settings, paths, table, runs, val_intervals))
@@ -176,6 +177,13 @@ def last_step(variant_paths: Paths) -> int:
 
 def _curve(variant_paths: Paths) -> list[tuple[float, float]]:
     return [(record["epoch"], record["val/AP"]) for record in _history(variant_paths) if "val/AP" in record]
+
+
+def _errors(variant_paths: Paths) -> dict[str, float]:
+    """Returns the loss of AP50 by kind of error of the boxes; empty if the evaluation has none."""
+    content = json.loads((variant_paths.evaluation / "errors.json").read_text(encoding="utf-8"))
+    errors: dict[str, float] = content.get("bbox", {}).get("gain", {})
+    return errors
 
 
 def _history(variant_paths: Paths) -> list[dict[str, float]]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from detr_core.evaluate.average_precision import Difference
-from detr_core.plots.study import published, study_plots, study_table, study_texts
+from detr_core.plots.study import errors_table, published, study_plots, study_table, study_texts
 from detr_core.studies.comparison import Run, StudyTable, write_table
 from tests.studies.test_comparison import TABLE
 
@@ -92,3 +92,34 @@ def test_every_tables_rows_are_in_the_one_file_with_their_source() -> None:
     for study in ("encoder-depth", "positions", "losses", "feed-forward", "schedule", "backbones", "baselines", "panoptic"):
         assert "2005.12872" in published(study)["source"]
     assert published("no such study") == {"source": "", "rows": []}
+
+
+def test_the_kinds_of_errors_of_the_variants_stand_side_by_side(tmp_path: Path) -> None:
+    gains = {"Cls": 0.01, "Loc": 0.1, "Both": 0.0, "Dupe": 0.04, "Bkg": 0.0, "Miss": 0.05}
+    runs = [
+        Run("few", 0, {}, {}, "finished", metrics={"val/AP": 0.2}, errors=gains),
+        Run("few", 1, {}, {}, "finished", metrics={"val/AP": 0.2}, errors=gains | {"Loc": 0.2}),
+        Run("many", 0, {}, {}, "finished", metrics={"val/AP": 0.2}, errors=gains | {"Dupe": 0.0}),
+    ]
+    table = errors_table(write_table(StudyTable("my own", "tiny", "none", "few", runs), tmp_path))
+    assert table is not None
+    assert table.columns == ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss", "seeds")
+    assert [(name, tuple(round(value, 6) for value in row if value is not None)) for name, row in table.rows] == [
+        ("few (base)", (1.0, 15.0, 0.0, 4.0, 0.0, 5.0, 2)),
+        ("many", (1.0, 10.0, 0.0, 0.0, 0.0, 5.0, 1)),
+    ]
+    assert errors_table(write_table(TABLE, tmp_path)) is None, "a table of an earlier version has no errors"
+
+
+def test_a_metric_that_is_published_is_shown_beside_it(tmp_path: Path) -> None:
+    metrics = {"val/AP": 0.2, "val/AP75": 0.15, "val/SQ": 0.7}
+    columns = {
+        name: study_table(
+            write_table(StudyTable(name, "tiny", "none", "a", [Run("a", 0, {}, {}, "finished", metrics=metrics)]), tmp_path)
+        ).columns
+        for name in ("baselines", "panoptic", "losses")
+    }
+    assert columns["baselines"][:2] == ("AP", "AP75")
+    assert columns["panoptic"][:2] == ("AP", "SQ")
+    assert columns["losses"][:1] == ("AP",)
+    assert columns["losses"][1] == "AP minus base"
