@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:  # torch takes a second to import, and the check of a dataset and the report use no tensors
     import torch
@@ -157,18 +157,63 @@ class Proposals:
 
 @dataclass
 class RegionOutput:
-    """The detections of Faster R-CNN in each image of a batch, after its non-maximum suppression.
+    """The detections of Faster R-CNN, and of the detectors that are built on it, in each image of a batch, after their
+    non-maximum suppression.
 
     boxes: one tensor [N, 4] per image, xyxy, normalised to 0..1 by the unpadded image. scores, labels: one tensor [N] per image,
     probabilities and class indices, in descending order of the score.
+    mask_logits: one tensor [N, 28, 28] per image, the mask of each detection inside its box; None if the detector predicts no
+    masks. semantic [B, K, h, w]: logits of a semantic segmentation of the padded images, at the resolution of the finest map; the
+    kind of detector defines the K channels; None if the detector predicts no panoptic maps.
     """
 
     boxes: list[Tensor]
     scores: list[Tensor]
     labels: list[Tensor]
+    mask_logits: list[Tensor] | None = None
+    semantic: Tensor | None = None
 
 
 AnyOutput = SoftmaxOutput | SigmoidOutput | RegionOutput
+
+
+@dataclass
+class ImageRegions:
+    """What a detector with masks of its own (`RegionOutput`) found in one image, at the size of the image on disk.
+
+    size: (H, W) of the image. boxes [N, 4]: xyxy in pixels. scores, labels [N]: probabilities and class indices. mask_logits [N,
+    28, 28]: the mask of each detection inside its box. semantic [K, H, W]: logits of the semantic segmentation, None without one.
+    """
+
+    size: tuple[int, int]
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    mask_logits: Tensor
+    semantic: Tensor | None
+
+    def chosen(self, which: Tensor) -> ImageRegions:
+        """Returns the same with the detections that `which`, an index or bool [N], selects."""
+        return replace(
+            self,
+            boxes=self.boxes[which],
+            scores=self.scores[which],
+            labels=self.labels[which],
+            mask_logits=self.mask_logits[which],
+        )
+
+
+class Segment(TypedDict):
+    """One segment of a panoptic map.
+
+    id: the value of its pixels in the map. isthing: whether its class is a thing. category_id: class index. area: number of
+    pixels in the original image.
+    """
+
+    id: int
+    isthing: bool
+    category_id: int
+    area: int
 
 
 @dataclass(frozen=True)

@@ -120,8 +120,7 @@ def evaluate(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
             record.artifact(paths.evaluation / name)
         with TemporaryDirectory() as folder:
             record.plots(_pictures(paths, Path(folder)))
-        masks = None if settings.train_panoptic is None else settings.train_panoptic.targets
-        record.model(artifacts.whole_model(paths), as_dict(settings.evaluate), masks)
+        record.model(artifacts.whole_model(paths), as_dict(settings.evaluate), settings.masks)
     publish("evaluate", profile, metrics, {"MLflow run": record.url()})
     return metrics
 

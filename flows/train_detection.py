@@ -28,8 +28,8 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     """
     splits = artifacts.dataset(paths)
     init, masks = checkpoints.initial(settings.train_detection.init), settings.train_panoptic
-    if masks is not None and can_have_mask_head(settings):  # report missing masks before the long training
-        artifacts.require_masks(splits, masks.targets, paths)
+    artifacts.require_masks(splits, settings, paths)  # also for the mask head: before the long training of its detector
+    if masks is not None and can_have_mask_head(settings):
         checkpoints.initial_mask_head(masks, settings.detector)
     return training_run.run("detection", init, None, settings, paths, reporter)
 

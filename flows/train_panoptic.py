@@ -42,7 +42,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     if not can_have_mask_head(settings):
         expected = f"{kinds_with('mask_head')}, which can have a mask head"
         raise ConfigError(f"{relative(paths.params)}: detector.kind: expected {expected}, found {settings.detector.kind!r}")
-    artifacts.require_masks(splits, settings.train_panoptic.targets, paths)
+    artifacts.require_masks(splits, settings, paths)
     detector, mask_head = artifacts.detector(paths), checkpoints.initial_mask_head(settings.train_panoptic, settings.detector)
     return training_run.run("panoptic", detector, mask_head, settings, paths, reporter)
 

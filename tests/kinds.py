@@ -84,9 +84,25 @@ FASTER_RCNN_DC5: dict[str, Any] = {
     "steps": 240,
 }
 
+MASK_RCNN: dict[str, Any] = {
+    "detector": {**FASTER_RCNN["detector"], "kind": "mask_rcnn", "mask_width": 32},
+    "loss": {**FASTER_RCNN["loss"], "kind": "regions_and_masks", "masks": 1},
+    "optimizer": FASTER_RCNN["optimizer"],
+    "steps": 80,
+}
+
+PANOPTIC_FPN: dict[str, Any] = {
+    "detector": {**MASK_RCNN["detector"], "kind": "panoptic_fpn", "semantic_width": 32},
+    "loss": {**MASK_RCNN["loss"], "kind": "panoptic_fpn", "semantic": 0.5},
+    "optimizer": FASTER_RCNN["optimizer"],
+    "steps": 80,
+}
+
 RECIPES = {
     "deformable": DEFORMABLE,
     "deformable_two_stage": DEFORMABLE_TWO_STAGE,
     "faster_rcnn": FASTER_RCNN,
     "faster_rcnn_dc5": FASTER_RCNN_DC5,
+    "mask_rcnn": MASK_RCNN,
+    "panoptic_fpn": PANOPTIC_FPN,
 }

@@ -25,6 +25,8 @@ from detr_core.loss.matcher import Matches, match
 from detr_core.model.common.config import BackboneConfig
 from detr_core.model.detr.config import DetrConfig
 from detr_core.model.detr.model import Detr
+from detr_core.model.panoptic_fpn.config import PanopticFpnMergingConfig
+from detr_core.model.panoptic_fpn.merging import merged
 from detr_core.model.transformer.config import PositionsConfig
 from detr_core.model.transformer.position import SinePositions
 from detr_core.structures import Target
@@ -77,6 +79,21 @@ def test_panoptic_merging(path: Path) -> None:
         ours = merge(labels[i, kept[i]], masks[i, kept[i]], processed[i], processed[i], target[i], isthing, config)
         np.testing.assert_array_equal(ours[0], golden[f"id_map_{i}"])
         assert ours[1] == segments[i]
+
+
+@cases("panoptic_fpn_merge*.npz")
+def test_merging_of_panoptic_fpn(path: Path) -> None:
+    golden = np.load(path)
+    limits = [golden[name].item() for name in ("score_threshold", "overlap_threshold", "stuff_area_limit")]
+    for i, expected in enumerate(json.loads(str(golden["segments_info"]))):
+        scores, classes = golden[f"scores_{i}"], golden[f"classes_{i}"]
+        ids, segments = merged(golden[f"semantic_{i}"], golden[f"masks_{i}"], scores, classes, PanopticFpnMergingConfig(*limits))
+        np.testing.assert_array_equal(ids, golden[f"id_map_{i}"])
+        found = [(segment.id, segment.instance, segment.category) for segment in segments]
+        assert found == [(segment["id"], segment.get("instance_id"), segment["category_id"]) for segment in expected]
+        assert [segment.area for segment in segments] == [int((ids == segment.id).sum()) for segment in segments]
+        of_stuff = [segment.area for segment in segments if segment.instance is None]
+        assert of_stuff == [segment["area"] for segment in expected if not segment["isthing"]]
 
 
 # Metrics

@@ -62,17 +62,21 @@ TABLE: dict[str, set[str]] = {
     "model/common": {T, P, E, A},
     "model/transformer": {T, P, E, A},
     **{f"model/{kind}": {T, P, E, A} for kind in KINDS},
+    "model/regions": {T, P, E, A},
     "loss": {T, P},
     "train": {T, P},
     "train/initial.py": {T},
+    "train/masks.py": {T},
     "train_mask_head": {P},
-    "evaluate": {E, A},
+    "evaluate": {E},
     "evaluate/areas.py": {C, E, A, R},
     "evaluate/average_precision.py": {E, A, R},
+    "evaluate/boxes.py": {E, A},
     "evaluate/ground_truth.py": {C, E, A, R},
+    "evaluate/inference.py": {E, A},
     "evaluate/metric_names.py": {E, A, R},
-    "evaluate/panoptic_quality.py": {E},
-    "evaluate/predictions.py": {E},
+    "evaluate/panoptic_quality.py": {E, R},
+    "evaluate/results.py": {E, A},
     "studies": set(),  # training studies are no stage
     "studies/claims.py": {A, R},
     "studies/verdicts.py": {R},
@@ -176,7 +180,8 @@ def imported(file: Path) -> frozenset[Path]:
 def reached(start: Path, kind: str, apart: Sequence[str]) -> set[str]:
     """Returns the modules that decide the result of this file's work for a kind of detector: all that it imports, and itself."""
     of_others = {f"model/{other}" for other in KINDS} | {f"model/{other.builds_on}" for other in KINDS.values()}
-    of_others -= {f"model/{kind}", f"model/{KINDS[kind].builds_on}", "model/common"}
+    of_kind = {f"model/{kind}", f"model/{KINDS[kind].builds_on}"}
+    of_others -= of_kind | {"model/common"}
     visited: set[Path] = set()
     pending = [start]
     while pending:
@@ -185,7 +190,7 @@ def reached(start: Path, kind: str, apart: Sequence[str]) -> set[str]:
             if within(name, [*of_others, *apart]) is not None:
                 continue
             if name == SPEC:
-                visited |= (picked := {file for file in imported(path) if within(path_of(file), [f"model/{kind}"])} - visited)
+                visited |= (picked := {file for file in imported(path) if within(path_of(file), of_kind)} - visited)
                 pending += picked
             elif within(name, NO_RESULT) is None:
                 visited.add(path)
@@ -222,7 +227,7 @@ def test_the_table_has_every_module_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("module", [module for module in modules() if not module.endswith("__init__.py")])
 def test_a_change_makes_stale_what_the_table_says(module: str) -> None:
-    kind = next((kind for kind in KINDS if module.startswith(f"model/{kind}/")), "detr")
+    kind = next((kind for kind, row in KINDS.items() if within(module, [f"model/{kind}", f"model/{row.builds_on}"])), "detr")
     row = within(module, TABLE)
     assert row is not None
     stale = {stage for stage in STAGES if within(module, named(stage, kind)) is not None}
@@ -240,6 +245,9 @@ def test_a_stage_depends_on_all_code_that_decides_its_result(stage: str, kind: s
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_no_code_that_does_not_decide_its_result(stage: str, kind: str) -> None:
     needed = decisive(stage, kind)
+    shared = KINDS[kind].builds_on  # named as a whole, although a kind may use only a part of it
+    of_sharing = {module for other in KINDS if KINDS[other].builds_on == shared for module in decisive(stage, other)}
+    needed |= {module for module in of_sharing if within(module, [f"model/{shared}"]) is not None}
     needed |= {file for file, reader in DATA_FILES.items() if reader in needed}
     files = [*modules(), *DATA_FILES]
     idle = {file for file in files if within(file, named(stage, kind)) is not None and not file.endswith("__init__.py")} - needed
@@ -283,3 +291,9 @@ def test_what_must_not_train_a_detector_again() -> None:
         assert within(module, code) is None, module
     for module in ("data/transforms.py", "loss/matcher.py", "model/transformer/transformer.py", "model/detr/model.py"):
         assert within(module, code) is not None, module
+
+
+def test_a_change_of_a_kind_trains_no_other_kind_and_one_of_a_shared_folder_those_that_build_on_it() -> None:
+    for folder in {*KINDS, *(row.builds_on for row in KINDS.values())}:
+        trained = {kind for kind in KINDS if within(f"model/{folder}/config.py", named(T, kind)) is not None}
+        assert trained == {kind for kind, row in KINDS.items() if folder in (kind, row.builds_on)}

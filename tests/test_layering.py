@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from detr_core.model.spec import KINDS
 from flows.runtime.arguments import ALIASES, COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,6 +63,7 @@ OUTSIDE = {
     "jinja2",
     "markupsafe",
 }
+ANNOTATIONS = {"transformer": "detr_core.model.detr.config"}  # imported for annotations alone
 
 
 def imports(file: Path) -> set[str]:
@@ -87,6 +89,17 @@ def test_packages_import_only_from_those_below_them(package: str) -> None:
                 other = name.split(".")[1]
                 allowed = other in PACKAGES[package] | {package} | TOP or name.endswith(".config")
                 assert allowed, f"{file.relative_to(ROOT)} imports {name}"
+
+
+def test_a_kind_of_detector_imports_only_its_own_folder_and_those_that_it_builds_on() -> None:
+    allowed = {kind: {kind, row.builds_on, "common"} for kind, row in KINDS.items()}
+    allowed |= {"common": {"common"}} | {row.builds_on: {row.builds_on, "common"} for row in KINDS.values()}
+    assert {path.name for path in (CORE / "model").iterdir() if path.is_dir() and path.name != "__pycache__"} == set(allowed)
+    for folder, others in allowed.items():
+        for file in files(CORE / "model" / folder):
+            for name in imports(file) - {ANNOTATIONS.get(folder, "")}:
+                other = name.removeprefix("detr_core.model.").split(".")[0]
+                assert other not in allowed.keys() - others, f"{file.relative_to(ROOT)} imports {name}"
 
 
 def test_the_modules_at_the_top_of_flows_are_the_commands() -> None:

@@ -54,6 +54,10 @@ def dataset_of(split: Split, masks: bool = False) -> CocoDataset:
     return CocoDataset(split, "panoptic", masks=masks, transform=evaluation_transform(None), seed=0)
 
 
+def isthing_of(dataset: CocoDataset) -> list[bool]:
+    return [category.isthing for category in dataset.categories]
+
+
 def evaluation_data(dataset: CocoDataset, batch_size: int = 4, reporter: Reporter | None = None) -> EvaluationData:
     """Returns the images as one process reads them that has no dataloader workers."""
     return EvaluationData(dataset, batch_size, single_process(CPU), 0, Silent() if reporter is None else reporter)

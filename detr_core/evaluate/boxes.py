@@ -41,7 +41,7 @@ def postprocess(
     if isinstance(output, RegionOutput):
         images = zip(output.scores, output.labels, output.boxes, original_sizes, strict=True)
         return [
-            Detections(scores.cpu(), labels.cpu(), _pixels(boxes.cpu(), size), torch.arange(len(scores)))
+            Detections(scores.cpu(), labels.cpu(), scaled_to(size, boxes.cpu()), torch.arange(len(scores)))
             for scores, labels, boxes, size in images
         ]
     logits, boxes = output.logits[layer].cpu(), output.boxes[layer].cpu()
@@ -109,6 +109,7 @@ def _in_pixels(boxes: Tensor, original_sizes: list[tuple[int, int]]) -> Tensor:
     return pixels
 
 
-def _pixels(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+def scaled_to(size: tuple[int, int], boxes: Tensor) -> Tensor:
+    """Returns xyxy boxes [N, 4], normalised to 0..1, in pixels of an image of `size` (h, w)."""
     height, width = size
-    return boxes.float() * torch.tensor([width, height, width, height])
+    return boxes.float() * torch.tensor([width, height, width, height], device=boxes.device)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from detr_core.config import require, require_between
 from detr_core.data.config import LARGEST_BATCH, ResizeConfig
+from detr_core.model.panoptic_fpn.config import PanopticFpnMergingConfig
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,14 @@ class EvaluateConfig:
 
     batch_size: the number of images per forward pass, which have the same size. resize: null leaves images unchanged.
     empty_slot_override: for queries whose best class is no-object, score the second-best class (section 4.1 of the paper).
+    panoptic: the merging of the masks of DETR. panoptic_fpn: the merging of Panoptic FPN, as published if it is not given.
     """
 
     batch_size: int
     resize: ResizeConfig | None
     empty_slot_override: bool
     panoptic: MergingConfig
+    panoptic_fpn: PanopticFpnMergingConfig = field(default=PanopticFpnMergingConfig(), metadata={"optional": True})
 
     def __post_init__(self) -> None:
         require_between(1, LARGEST_BATCH, "batch_size", self.batch_size)

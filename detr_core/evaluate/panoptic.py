@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict
 
 import numpy as np
 import torch
@@ -12,19 +11,7 @@ from torch import Tensor
 
 from detr_core.evaluate.config import MergingConfig
 from detr_core.evaluate.masks import over_image
-
-
-class Segment(TypedDict):
-    """One segment of a panoptic map.
-
-    id: the value of its pixels in the map. isthing: whether its class is a thing. category_id: class index. area: number of
-    pixels in the original image.
-    """
-
-    id: int
-    isthing: bool
-    category_id: int
-    area: int
+from detr_core.structures import Segment
 
 
 def kept_queries(logits: Tensor, threshold: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TypedDict
 
@@ -50,6 +51,25 @@ def panoptic_quality(gt_json: Path, gt_folder: Path, pred_json: Path, pred_folde
             if row["tp"] + row["fp"] + row["fn"] > 0
         },
     }
+
+
+def quality_of_images(gt_json: Path, gt_folder: Path, pred_json: Path, pred_folder: Path) -> dict[int, float]:
+    """Returns the PQ of each image that both files have, by image id: the mean over the classes that occur in that image.
+
+    The arguments are those of `panoptic_quality`.
+    """
+    truth = read_panoptic(gt_json)
+    images = {image["id"]: image for image in truth["images"]}
+    actual = {entry["image_id"]: entry for entry in truth["annotations"]}
+    predicted = {entry["image_id"]: entry for entry in json.loads(pred_json.read_bytes())["annotations"]}
+    found = {}
+    for number in sorted(images.keys() & actual.keys() & predicted.keys()):
+        one = {"images": [images[number]], "annotations": [actual[number]], "categories": truth["categories"]}
+        folders = {"gt_folder": str(gt_folder), "pred_folder": str(pred_folder)}
+        evaluator = PanopticEval(one, {"annotations": [predicted[number]]}, **folders)
+        evaluator.evaluate()
+        found[number] = float(evaluator.results()["All"]["pq"])
+    return found
 
 
 def _mean(row: dict[str, float]) -> MeanQuality:

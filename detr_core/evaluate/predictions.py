@@ -1,8 +1,8 @@
 """Writes the predictions of a detector for a split as COCO result files, and computes the metrics from these files.
 
 An evaluation folder contains `bbox.json` and `segm.json` (COCO results), `panoptic.json` with the PNGs in `panoptic/` (COCO
-panoptic) and, after `evaluate`, `metrics.json`, `per_class.json` and `errors.json`. `segm.json` exists only if the detector has a
-mask head, the panoptic files only if the mask head was not trained on masks of instances.
+panoptic) and, after `evaluate`, `metrics.json`, `per_class.json` and `errors.json`. `segm.json` exists only if the detector
+predicts masks, the panoptic files only if it predicts panoptic maps.
 """
 
 from __future__ import annotations
@@ -14,24 +14,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from detr_core.data.fields import category_list, read_content
 from detr_core.data.splits import Split
 from detr_core.distributed import ProcessContext
 from detr_core.evaluate.average_precision import ResultKind, coco_ap, error_breakdown
-from detr_core.evaluate.boxes import Detections, postprocess
+from detr_core.evaluate.boxes import postprocess
 from detr_core.evaluate.config import EvaluateConfig
 from detr_core.evaluate.ground_truth import has_masks, instances
-from detr_core.evaluate.inference import EvaluationData, classes_in, forward_pass, query_masks
-from detr_core.evaluate.masks import instance_masks
+from detr_core.evaluate.inference import EvaluationData, classes_in, forward_pass
 from detr_core.evaluate.metric_names import METRICS
-from detr_core.evaluate.panoptic import kept_queries, merge
 from detr_core.evaluate.panoptic_quality import panoptic_quality
 from detr_core.evaluate.results import box_results, mask_results, panoptic_result, result_rows, things_only
+from detr_core.evaluate.segmentation import Extent, segmentation
 from detr_core.model.checkpoint import Checkpoint
 from detr_core.model.common.detector import Detector
-from detr_core.structures import Category, SoftmaxOutput, category_labels
+from detr_core.structures import Category, Target, category_labels
 
 
 @torch.inference_mode()
@@ -43,13 +41,13 @@ def predict(
 ) -> None:
     """Writes the detections of every image of `data` to `folder`.
 
-    A detector with a mask head adds the masks of the detections and, unless it has learned only instances, a panoptic map.
+    A detector that predicts masks adds the masks of the detections and, if it predicts panoptic maps, a panoptic map.
 
     Several processes divide the images and must all have access to the folder. The files are sorted by image and do not depend
     on the number of processes.
     The detector's categories are matched with the dataset's by id, and only detections of shared categories are written. Boxes
     and masks are written for things only. For panoptic maps the dataset's categories must be those of its panoptic file.
-    The mask head runs only on the queries whose masks are written: those that the panoptic merging keeps and those of the written
+    A mask head runs only on the queries whose masks are written: those that the panoptic merging keeps and those of the written
     detections. With `empty_slot_override` these are all queries whose best class other than no-object is a thing, as in the
     published mask AP; without it, they are the queries whose best class of all is a thing.
     Raises DatasetError if the checkpoint's categories do not fit the dataset's.
@@ -65,24 +63,18 @@ def predict(
         things = [things_only(image, classes) for image in postprocess(output, sizes, config.empty_slot_override)]
         for target, image in zip(targets, things, strict=True):
             boxes += box_results(result_rows(image, target.image_id, classes))
-        if not model.has_mask_head:
+        if not trained.predicts_masks:
             continue
-        assert isinstance(output, SoftmaxOutput)
-        logits = output.logits[-1].cpu()
-        labels = logits.argmax(-1)
-        merging = kept_queries(logits, config.panoptic.threshold) & classes.known[labels] & maps
-        mask_logits, row = _masks_of(model, output, things, merging)
+        predicted = segmentation(model, output, things, _extents(targets, padded_size), classes, config if maps else None)
         for i, (target, image) in enumerate(zip(targets, things, strict=True)):
-            extent = (padded_size, target.size, target.original_size)
-            masks += mask_results(image, instance_masks(mask_logits[row[i, image.queries]], *extent), target.image_id, classes)
+            masks += mask_results(image, predicted.instances(i, image), target.image_id, classes)
             if maps:
-                merged = merge(labels[i, merging[i]], mask_logits[row[i, merging[i]]], *extent, classes.isthing, config.panoptic)
-                panoptic.append(panoptic_result(*merged, target.image_id, classes, folder / "panoptic"))
+                panoptic.append(panoptic_result(*predicted.panoptic(i), target.image_id, classes, folder / "panoptic"))
     boxes, masks, panoptic = (_gathered(entries, data.process) for entries in (boxes, masks, panoptic))
     if not data.process.first:
         return
     _write(folder / "bbox.json", boxes)
-    if model.has_mask_head:
+    if trained.predicts_masks:
         _write(folder / "segm.json", masks)
     if maps:
         _write(folder / "panoptic.json", {"annotations": panoptic})
@@ -116,26 +108,20 @@ def mask_average_precision_of(model: Detector, categories: Sequence[Category], d
     boxes: list[dict[str, Any]] = []
     masks: list[dict[str, Any]] = []
     for targets, padded_size, output in forward_pass(model, data):
-        assert isinstance(output, SoftmaxOutput)
         sizes = [target.original_size for target in targets]
         things = [things_only(image, classes) for image in postprocess(output, sizes, empty_slot_override=True)]
-        mask_logits, row = _masks_of(model, output, things, torch.zeros(output.logits.shape[1:3], dtype=torch.bool))
+        predicted = segmentation(model, output, things, _extents(targets, padded_size), classes, None)
         for i, (target, image) in enumerate(zip(targets, things, strict=True)):
-            image_masks = instance_masks(mask_logits[row[i, image.queries]], padded_size, target.size, target.original_size)
             boxes += box_results(result_rows(image, target.image_id, classes))
-            masks += mask_results(image, image_masks, target.image_id, classes)
+            masks += mask_results(image, predicted.instances(i, image), target.image_id, classes)
     truth = instances(data.dataset.split)
     mask_metrics = coco_ap(truth, _gathered(masks, data.process), "segm").metrics
     box_metrics = coco_ap(truth, _gathered(boxes, data.process), "bbox").metrics
     return box_metrics | {f"mask/{name}": mask_metrics[name] for name in METRICS}
 
 
-def _masks_of(model: Detector, output: SoftmaxOutput, things: Sequence[Detections], kept: Tensor) -> tuple[Tensor, Tensor]:
-    # Returns the masks of the kept queries, bool [B, Q], and of the queries of the detections `things`, as `query_masks` does.
-    needed = kept.clone()
-    for i, image in enumerate(things):
-        needed[i, image.queries] = True
-    return query_masks(model, output, needed)
+def _extents(targets: Sequence[Target], padded_size: tuple[int, int]) -> list[Extent]:
+    return [Extent(padded_size, target.size, target.original_size) for target in targets]
 
 
 def evaluate(folder: Path, split: Split) -> dict[str, float]:

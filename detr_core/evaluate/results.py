@@ -13,7 +13,7 @@ from torch import Tensor
 
 from detr_core.evaluate.boxes import Detections
 from detr_core.evaluate.inference import Classes
-from detr_core.evaluate.panoptic import Segment
+from detr_core.structures import Segment
 
 
 def things_only(detections: Detections, classes: Classes) -> Detections:
@@ -67,9 +67,10 @@ def panoptic_result(
 ) -> dict[str, Any]:
     """Writes the PNG of a panoptic map to `folder` and returns its annotation.
 
+    id_map: the id of the segment of each pixel, -1 for a pixel of no segment; without segments its values have no meaning.
     In the file ids start at 1, because 0 means that a pixel belongs to no segment.
     """
-    file_ids = (id_map + 1 if segments else id_map).astype("<u4")
+    file_ids = (id_map + 1 if segments else np.zeros_like(id_map)).astype("<u4")
     colors = file_ids.view(np.uint8).reshape(*id_map.shape, 4)[..., :3]  # red is the lowest byte of an id
     name = f"{image_id:012d}.png"
     Image.fromarray(np.ascontiguousarray(colors)).save(folder / name, compress_level=1)

@@ -16,11 +16,11 @@ from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.splits import Split
 from detr_core.data.transforms import evaluation_transform, training_transform
 from detr_core.distributed import ProcessContext
-from detr_core.evaluate.ground_truth import require_scorable
+from detr_core.evaluate.ground_truth import has_masks, instances, require_scorable
 from detr_core.evaluate.inference import EvaluationData
 from detr_core.jobs import events, training
 from detr_core.jobs.training import TrainingJob
-from detr_core.jobs.validation import validate_boxes
+from detr_core.jobs.validation import validate_boxes, validate_masks
 from detr_core.model.checkpoint import load_checkpoint
 from detr_core.model.common.backbone import Backbone, load_imagenet_weights
 from detr_core.model.spec import build_detector, detector_config
@@ -28,6 +28,7 @@ from detr_core.reporter import Reporter, Silent
 from detr_core.train.config import DetectionConfig, require_fit
 from detr_core.train.initial import draw_positions, start_from
 from detr_core.train.loop import TrainingSetup
+from detr_core.train.masks import learns_masks, require_targets
 from detr_core.train.modules import detector_training_module
 from detr_core.train.state import Progress
 
@@ -43,11 +44,14 @@ def prepare(job: TrainingJob, splits: dict[str, Split], process: ProcessContext,
     config = build(DetectionConfig, job.config, job.profile)
     architecture = detector_config(job.detector, job.profile)
     require_fit(architecture, config)
+    require_targets(splits, architecture.kind, config.targets, job.data)
+    masks = learns_masks(architecture.kind)
     dataset = CocoDataset(
-        splits["train"], config.targets, masks=False, transform=training_transform(config.augmentation), seed=config.seed
+        splits["train"], config.targets, masks=masks, transform=training_transform(config.augmentation), seed=config.seed
     )
     torch.manual_seed(config.seed)
-    model = build_detector(architecture, len(dataset.categories))
+    isthing = [category.isthing for category in dataset.categories]
+    model = build_detector(architecture, len(dataset.categories), isthing=isthing)
     if job.init is None:
         if config.positions_std is not None:
             draw_positions(model, config.positions_std)
@@ -60,7 +64,8 @@ def prepare(job: TrainingJob, splits: dict[str, Split], process: ProcessContext,
     module = detector_training_module(model, config.loss, training.precision(config.precision))
     val = CocoDataset(splits["val"], config.targets, masks=False, transform=evaluation_transform(config.resize), seed=config.seed)
     data = EvaluationData(val, training.batch_of_one_process(config, process), process, job.workers, Silent())
-    return TrainingSetup(module, dataset, config, partial(validate_boxes, module.model, data))
+    validate = validate_masks if masks and has_masks(instances(splits["val"])) else validate_boxes
+    return TrainingSetup(module, dataset, config, partial(validate, module.model, data))
 
 
 if __name__ == "__main__":

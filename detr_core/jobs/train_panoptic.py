@@ -26,10 +26,10 @@ from detr_core.model.checkpoint import Checkpoint, as_detr, load_checkpoint, loa
 from detr_core.model.detr.model import Detr
 from detr_core.reporter import Reporter, Silent
 from detr_core.train.loop import TrainingSetup
+from detr_core.train.mask_targets import MASK_HEAD, require_masks
 from detr_core.train.state import Progress
 from detr_core.train_mask_head.config import PanopticConfig
 from detr_core.train_mask_head.initial import mask_head_from, with_mask_head
-from detr_core.train_mask_head.targets import require_masks
 from detr_core.train_mask_head.training_module import FrozenTrainingModule, JointTrainingModule
 from detr_core.wording import counted
 
@@ -43,7 +43,7 @@ def prepare(job: TrainingJob, splits: dict[str, Split], process: ProcessContext,
     """Returns the job's detector with a mask head, and its data. Raises ConfigError, DatasetError or CheckpointError."""
     assert job.init is not None, "a panoptic job names the detector's checkpoint"
     config = build(PanopticConfig, job.config, job.profile)
-    require_masks(splits, config.targets, job.data)
+    require_masks(splits, config.targets, job.data, MASK_HEAD)
     if config.targets == "instances":
         require_scorable(splits["val"])
     dataset = CocoDataset(

@@ -44,7 +44,7 @@ def validate_boxes(model: Detector, val: EvaluationData) -> Validation:
     return Validation(_with_prefix(metrics), metrics["AP"])
 
 
-def validate_masks(model: Detr, val: EvaluationData) -> Validation:
+def validate_masks(model: Detector, val: EvaluationData) -> Validation:
     """Computes the average precision of boxes and masks; that of masks selects the best checkpoint."""
     metrics = mask_average_precision_of(model, val.dataset.categories, val)
     return Validation(_with_prefix(metrics), metrics["mask/AP"])

@@ -16,7 +16,7 @@ from detr_core.config import ConfigError, as_dict
 from detr_core.model.common.detector import Detector
 from detr_core.model.common.files import CheckpointError, read_content, write_atomically
 from detr_core.model.detr.config import AttentionMaps
-from detr_core.model.spec import build_detector, detector_config
+from detr_core.model.spec import build_detector, detector_config, kind_of
 from detr_core.structures import Category
 
 if TYPE_CHECKING:
@@ -48,10 +48,18 @@ class Checkpoint:
         return None if ranges is None else {str(kind): (float(low), float(high)) for kind, (low, high) in ranges.items()}
 
     @property
+    def predicts_masks(self) -> bool:
+        """Whether the detector predicts masks, with a mask head or by itself."""
+        return self.model.has_mask_head or "masks" in kind_of(self.model.config.kind).capabilities
+
+    @property
     def predicts_panoptic_maps(self) -> bool:
-        """Whether the masks can be merged into panoptic maps. A mask head that has learned only instances has no masks of stuff,
-        to which the pixels between the instances would belong."""
-        return self.model.has_mask_head and self.meta.get("mask_targets") != "instances"
+        """Whether the detector predicts panoptic maps, with a mask head or by itself.
+
+        A mask head that has learned only instances has no masks of stuff, to which the pixels between the instances would belong.
+        """
+        by_itself = "panoptic" in kind_of(self.model.config.kind).capabilities
+        return by_itself or (self.model.has_mask_head and self.meta.get("mask_targets") != "instances")
 
 
 def save_checkpoint(path: Path, model: Detector, categories: tuple[Category, ...], meta: Mapping[str, Any]) -> None:
@@ -115,7 +123,7 @@ def _from_project_format(content: dict[str, Any], path: Path) -> Checkpoint:
         maps = _attention_maps(content)
         if maps not in (None, *get_args(AttentionMaps)):
             raise ConfigError(f"attention_maps: expected one of {get_args(AttentionMaps)}, found {maps!r}")
-        model = build_detector(config, len(categories), maps)
+        model = build_detector(config, len(categories), maps, [category.isthing for category in categories])
         model.load_state_dict(content["model"])
         return Checkpoint(model, categories, content["meta"])
     except (ConfigError, KeyError, TypeError, RuntimeError) as error:

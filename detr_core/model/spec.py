@@ -7,7 +7,7 @@ are called, so that a process which trains or evaluates one kind never imports t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -17,17 +17,21 @@ from detr_core.model.common.config import KindConfig
 from detr_core.model.deformable.config import DeformableConfig
 from detr_core.model.detr.config import AttentionMaps, DetrConfig
 from detr_core.model.faster_rcnn.config import FasterRcnnConfig, RegionLossConfig
+from detr_core.model.mask_rcnn.config import MaskRcnnConfig, MaskRcnnLossConfig
+from detr_core.model.panoptic_fpn.config import PanopticFpnConfig, PanopticFpnLossConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from detr_core.model.common.detector import Detector
-    from detr_core.model.faster_rcnn.model import Samples
+    from detr_core.model.panoptic_fpn.model import PanopticFpnSamples
+    from detr_core.model.regions.detector import Samples
+    from detr_core.model.regions.masks import MaskSamples
 
-AnyDetectorConfig = DetrConfig | DeformableConfig | FasterRcnnConfig
-AnyLossConfig = SoftmaxLossConfig | FocalLossConfig | RegionLossConfig
+AnyDetectorConfig = DetrConfig | DeformableConfig | FasterRcnnConfig | MaskRcnnConfig | PanopticFpnConfig
+AnyLossConfig = SoftmaxLossConfig | FocalLossConfig | RegionLossConfig | MaskRcnnLossConfig | PanopticFpnLossConfig
 
-Capability = Literal["mask_head", "init", "decoder_layers", "no_object", "attention_maps", "sampling_lr"]
+Capability = Literal["mask_head", "init", "decoder_layers", "no_object", "attention_maps", "sampling_lr", "masks", "panoptic"]
 """What some kinds of detectors can do.
 
 mask_head: a mask head can be trained on the detector. no_object: one class of the output is no-object, and every query gives at
@@ -37,6 +41,8 @@ modules of `Detr`.
 init: the training can start from a checkpoint of the detector; the model has the methods `architecture` and `class_weight`.
 decoder_layers: the output has the predictions of every decoder layer. sampling_lr: some parameters determine sampling points, and
 have their own learning rate.
+masks: the detector itself learns and predicts masks, so that it needs no mask head; its output is a `RegionOutput` with masks.
+panoptic: it also predicts panoptic maps, and needs targets of things and stuff.
 """
 
 
@@ -77,18 +83,19 @@ class DetectorKind:
     config: its configuration, whose field `kind` has the key of this row in `KINDS` as its only value. builds_on: the folder
     beside this file whose modules the kind uses in addition to its own folder and `common`; `common` if there is no other.
     build: the constructor, which is called with the configuration and the number of classes, and for a detector with a mask head
-    also with the kind of attention maps. output: the name of the class in structures.py that the detector returns. capabilities:
-    what it can do.
+    also with the kind of attention maps; a kind with the capability `panoptic` gets, instead of the number, for each class
+    whether it is a thing. output: the name of the class in structures.py that the detector returns. capabilities: what it can do.
     objects: the field of the configuration that says how many objects of an image the detector can find.
     loss: the configuration of its loss. optimizers: the kinds of optimisers that fit, as in the configuration of the training.
     losses: computes the losses of a kind that has losses of its own; called with the result of `Detector.samples`, the number of
     images of an optimiser step and the configuration of the loss, it returns the loss, with its gradient, and its parts. None
     for a kind whose predictions are matched with the objects, and which is trained by the set loss.
     schedule: how long a new profile trains it.
+    merging: the field of EvaluateConfig that says how its results are merged into a panoptic map; None if it makes no such map.
     """
 
     config: type[AnyDetectorConfig]
-    builds_on: Literal["common", "transformer"]
+    builds_on: Literal["common", "transformer", "regions"]
     build: Callable[..., Detector]
     output: Literal["SoftmaxOutput", "SigmoidOutput", "RegionOutput"]
     capabilities: frozenset[Capability]
@@ -97,6 +104,7 @@ class DetectorKind:
     optimizers: tuple[str, ...]
     losses: Callable[[Any, float, Any], tuple[Tensor, dict[str, Tensor]]] | None
     schedule: DefaultSchedule
+    merging: str | None = None
 
 
 def _detr(config: DetrConfig, num_classes: int, attention_maps: AttentionMaps | None = None) -> Detector:
@@ -114,15 +122,41 @@ def _deformable(config: DeformableConfig, num_classes: int) -> Detector:
 
 
 def _faster_rcnn(config: FasterRcnnConfig, num_classes: int) -> Detector:
-    from detr_core.model.faster_rcnn.model import FasterRcnn
+    from detr_core.model.regions.detector import FasterRcnn
 
     return FasterRcnn(config, num_classes)
 
 
 def _region_losses(samples: Samples, images: float, config: RegionLossConfig) -> tuple[Tensor, dict[str, Tensor]]:
-    from detr_core.model.faster_rcnn.loss import region_losses
+    from detr_core.model.regions.losses import region_losses
 
     return region_losses(samples, images, config)
+
+
+def _mask_rcnn(config: MaskRcnnConfig, num_classes: int) -> Detector:
+    from detr_core.model.regions.masks import MaskRcnn
+
+    return MaskRcnn(config, num_classes)
+
+
+def _mask_rcnn_losses(samples: MaskSamples, images: float, config: MaskRcnnLossConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    from detr_core.model.regions.mask_losses import mask_rcnn_losses
+
+    return mask_rcnn_losses(samples, images, config)
+
+
+def _panoptic_fpn(config: PanopticFpnConfig, isthing: Sequence[bool]) -> Detector:
+    from detr_core.model.panoptic_fpn.model import PanopticFpn
+
+    return PanopticFpn(config, isthing)
+
+
+def _panoptic_fpn_losses(
+    samples: PanopticFpnSamples, images: float, config: PanopticFpnLossConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
+    from detr_core.model.panoptic_fpn.loss import panoptic_fpn_losses
+
+    return panoptic_fpn_losses(samples, images, config)
 
 
 # DETR needs the longest schedule: 300 or 500 epochs on COCO, against 50 for Deformable DETR and 37 for Faster R-CNN. Here it is
@@ -145,6 +179,7 @@ KINDS: dict[str, DetectorKind] = {
         optimizers=("adamw",),
         losses=None,
         schedule=_LONG,
+        merging="panoptic",
     ),
     "deformable": DetectorKind(
         config=DeformableConfig,
@@ -160,7 +195,7 @@ KINDS: dict[str, DetectorKind] = {
     ),
     "faster_rcnn": DetectorKind(
         config=FasterRcnnConfig,
-        builds_on="common",
+        builds_on="regions",
         build=_faster_rcnn,
         output="RegionOutput",
         capabilities=frozenset(),
@@ -169,6 +204,31 @@ KINDS: dict[str, DetectorKind] = {
         optimizers=("adamw", "sgd"),
         losses=_region_losses,
         schedule=_SHORT,
+    ),
+    "mask_rcnn": DetectorKind(
+        config=MaskRcnnConfig,
+        builds_on="regions",
+        build=_mask_rcnn,
+        output="RegionOutput",
+        capabilities=frozenset({"masks"}),
+        objects="proposals",
+        loss=MaskRcnnLossConfig,
+        optimizers=("adamw", "sgd"),
+        losses=_mask_rcnn_losses,
+        schedule=_SHORT,
+    ),
+    "panoptic_fpn": DetectorKind(
+        config=PanopticFpnConfig,
+        builds_on="regions",
+        build=_panoptic_fpn,
+        output="RegionOutput",
+        capabilities=frozenset({"masks", "panoptic"}),
+        objects="proposals",
+        loss=PanopticFpnLossConfig,
+        optimizers=("adamw", "sgd"),
+        losses=_panoptic_fpn_losses,
+        schedule=_SHORT,
+        merging="panoptic_fpn",
     ),
 }
 
@@ -195,15 +255,25 @@ def object_count(config: KindConfig) -> int:
     return cast(int, getattr(config, kind_of(config.kind).objects))
 
 
-def build_detector(config: KindConfig, num_classes: int, attention_maps: AttentionMaps | None = None) -> Detector:
+def build_detector(
+    config: KindConfig,
+    num_classes: int,
+    attention_maps: AttentionMaps | None = None,
+    isthing: Sequence[bool] | None = None,
+) -> Detector:
     """Returns a new detector for `num_classes` classes.
 
-    attention_maps: the kind of attention maps of its mask head; None builds a detector without a mask head. Raises ConfigError
-    for an unknown kind, or if the kind can't have a mask head.
+    attention_maps: the kind of attention maps of its mask head; None builds a detector without a mask head. isthing: whether each
+    class is a thing, which only kinds with the capability `panoptic` need. Raises ConfigError for an unknown kind, if the kind
+    can't have a mask head, or if it needs classes of both things and stuff, and one of the two is missing.
     """
     kind = kind_of(config.kind)
+    if "panoptic" in kind.capabilities:
+        things, stuff = (0, 0) if isthing is None else (sum(isthing), len(isthing) - sum(isthing))
+        expected = f"a kind that needs no stuff, or classes of things and of stuff for {config.kind!r}"
+        require(things > 0 and stuff > 0, "detector.kind", expected, f"{things} classes of things and {stuff} of stuff")
     if attention_maps is None:
-        return kind.build(config, num_classes)
+        return kind.build(config, isthing if "panoptic" in kind.capabilities else num_classes)
     supported = "mask_head" in kind.capabilities
     require(supported, "detector.kind", f"{kinds_with('mask_head')}, which can have a mask head", config.kind)
     return kind.build(config, num_classes, attention_maps)

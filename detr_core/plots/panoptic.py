@@ -31,6 +31,52 @@ _NAMED = 0.012  # share of the image from which a segment is labelled with its n
 _SHADES = (0.0, 0.35, -0.3, 0.55, -0.5, 0.18, -0.15)  # objects of a class are lighter (above 0) or darker
 
 
+class PanopticTruth:
+    """The panoptic ground truth of a split, and the panels of its images.
+
+    names, colors: category id -> name and colour. The split must have panoptic ground truth.
+    """
+
+    def __init__(self, split: Split) -> None:
+        assert split.panoptic is not None
+        assert split.panoptic_masks is not None
+        self.split, self.file, self.masks = split, split.panoptic, split.panoptic_masks
+        truth = json.loads(self.file.read_bytes())
+        self.names = {category["id"]: category["name"] for category in truth["categories"]}
+        self.colors = category_colors(self.names)
+        self.images = {image["id"]: image for image in truth["images"]}
+        self.annotations = {entry["image_id"]: entry for entry in truth["annotations"]}
+
+    def image(self, image_id: int) -> Image.Image:
+        """Returns the image as a panel. Raises DatasetError if it can't be read."""
+        entry = self.images[image_id]
+        file = below_root(self.split.images, entry["file_name"], f"{self.file}: images.file_name")
+        image = Image.fromarray(read_pixels(file, self._size(image_id), self.split.value_ranges))
+        return enlarged(image, scale_of(image))
+
+    def map(self, panel: Image.Image, image_id: int, predicted: Prediction | None = None) -> Image.Image:
+        """Returns a panel of the image with the segments of its ground truth, or of a prediction.
+
+        Raises DatasetError if their PNG can't be read.
+        """
+        folder = self.masks if predicted is None else predicted.folder
+        annotation = (self.annotations if predicted is None else predicted.annotations)[image_id]
+        file = below_root(folder, annotation["file_name"], f"{folder}.json: annotations.file_name")
+        ids = np.asarray(read_segment_ids(file, self._size(image_id)))
+        return overlay(panel, ids, annotation["segments_info"], self.names, self.colors)
+
+    def _size(self, image_id: int) -> tuple[int, int]:
+        return self.images[image_id]["height"], self.images[image_id]["width"]
+
+
+class Prediction:
+    """The panoptic maps of an evaluation. evaluation: its folder, with `panoptic.json` and `panoptic/*.png`."""
+
+    def __init__(self, evaluation: Path) -> None:
+        self.file, self.folder = evaluation / "panoptic.json", evaluation / "panoptic"
+        self.annotations = {entry["image_id"]: entry for entry in json.loads(self.file.read_bytes())["annotations"]}
+
+
 def panoptic_pictures(split: Split, evaluation: Path, folder: Path, count: int) -> list[Path]:
     """Draws `count` images of the split, evenly spaced by id, into `folder` as panoptic_<image id>.jpg.
 
@@ -38,34 +84,16 @@ def panoptic_pictures(split: Split, evaluation: Path, folder: Path, count: int) 
     objects have shades of that colour; void pixels show the dimmed image. Returns the files written, in the order of image ids,
     or an empty list for a split without panoptic ground truth. Raises DatasetError for an image or PNG that can't be read.
     """
-    if split.panoptic is None or split.panoptic_masks is None:
+    if split.panoptic is None:
         return []
-    truth = json.loads(split.panoptic.read_bytes())
-    names = {category["id"]: category["name"] for category in truth["categories"]}
-    colors = category_colors(names)
-    images = {image["id"]: image for image in truth["images"]}
-    true_annotations = {annotation["image_id"]: annotation for annotation in truth["annotations"]}
-    predicted_annotations = {
-        annotation["image_id"]: annotation
-        for annotation in json.loads((evaluation / "panoptic.json").read_bytes())["annotations"]
-    }
-    image_ids = sorted(images.keys() & true_annotations.keys() & predicted_annotations.keys())
+    truth, predicted = PanopticTruth(split), Prediction(evaluation)
+    image_ids = sorted(truth.images.keys() & truth.annotations.keys() & predicted.annotations.keys())
     written = []
     for position in evenly_spaced(len(image_ids), count):
         image_id = image_ids[position]
-        size = (images[image_id]["height"], images[image_id]["width"])
-        file = below_root(split.images, images[image_id]["file_name"], f"{split.panoptic}: images.file_name")
-        image = Image.fromarray(read_pixels(file, size, split.value_ranges))
-        panels = [enlarged(image, scale_of(image))]
-        for masks, annotation in (
-            (split.panoptic_masks, true_annotations[image_id]),
-            (evaluation / "panoptic", predicted_annotations[image_id]),
-        ):
-            file = below_root(masks, annotation["file_name"], f"{masks}.json: annotations.file_name")
-            ids = np.asarray(read_segment_ids(file, size))
-            panels.append(overlay(panels[0], ids, annotation["segments_info"], names, colors))
-        picture = side_by_side(("image", "ground truth", "prediction"), panels)
-        written.append(save(picture, folder / f"panoptic_{image_id}.jpg"))
+        panel = truth.image(image_id)
+        panels = [panel, truth.map(panel, image_id), truth.map(panel, image_id, predicted)]
+        written.append(save(side_by_side(("image", "ground truth", "prediction"), panels), folder / f"panoptic_{image_id}.jpg"))
     return written
 
 

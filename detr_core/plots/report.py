@@ -23,7 +23,7 @@ from detr_core.plots.detections import SHOWN_SCORE, detection_pictures
 from detr_core.plots.page import write_page
 from detr_core.plots.panoptic import panoptic_pictures
 from detr_core.plots.sections import Link, Section, inline, jpeg, optional
-from detr_core.plots.study_sections import study_sections
+from detr_core.plots.study_sections import Shown, study_sections
 from detr_core.wording import counted
 
 _HERE = Path(__file__).parent
@@ -94,7 +94,10 @@ def write_report(results: Results, out: Path, pictures: int, links: Mapping[str,
         _errors(results.evaluation),
         _panoptic(results, val, plots, published_tables["panoptic"]),
         _claims(claims),
-        *(_with_claims(section, claims) for section in study_sections(results.studies, plots, published, studies.commands)),
+        *(
+            _with_claims(section, claims)
+            for section in study_sections(results.studies, plots, published, studies.commands, Shown(split, pictures))
+        ),
     ]
     key_metrics = {name: tables.percent(val.metrics, key) for name, key in _KEY_METRICS.items() if val.metrics.get(key, -1) >= 0}
     existing_sections = [section for section in sections if section is not None]

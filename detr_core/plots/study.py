@@ -109,12 +109,20 @@ def study_table(table: Path) -> Table:
         (row["model"], (*(row.get(name) for name in names), *blank, *(row.get(name) for name in _COST), None))
         for row in published_section["rows"]
     ]
-    heads = tuple(name.replace("_", " ").replace("mask/", "mask ") for name in names)
+    heads = tuple(_head(name) for name in names)
     difference_heads = tuple(head for name in compared for head in (f"{name} minus base", "from", "to"))
     columns = (*heads, *difference_heads, *_COST.values(), "seeds")
     return Table(
         "variant", columns, rows, published_rows, published_section["source"], decimals=dict.fromkeys(list(_COST.values())[:3], 2)
     )
+
+
+def published_table(study: str) -> Table | None:
+    """Returns the table of the paper's metrics of a study that has no results; None if the paper has no such table."""
+    section = published(study)
+    names = [name for name in (*_ALL_COLUMNS, *_COST) if any(name in row for row in section["rows"])]
+    rows: list[Row] = [(row["model"], tuple(row.get(name) for name in names)) for row in section["rows"]]
+    return Table("variant", tuple(_head(name) for name in names), [], rows, section["source"]) if rows else None
 
 
 def errors_table(table: Path) -> Table | None:
@@ -223,6 +231,10 @@ def _values(runs: Sequence[Run], metric: str) -> list[float]:
 def _mean(runs: Sequence[Run], metric: str) -> list[float]:
     metric_spread = spread(runs, f"val/{metric}")
     return [] if metric_spread is None else [100 * metric_spread.mean]
+
+
+def _head(name: str) -> str:
+    return _COST.get(name, name.replace("_", " ").replace("mask/", "mask "))
 
 
 def _label(variant: str, content: comparison.StudyTable) -> str:

@@ -24,7 +24,7 @@ from flows.new_profile.dataset_layout import find_layout
 from flows.new_profile.dataset_notes import finding_notes, require_images
 from flows.new_profile.profile_files import require_new, write_profile
 from flows.new_profile.profile_text import profile_text, studies_text
-from flows.new_profile.recipe import Start, copied_recipe
+from flows.new_profile.recipe import Start, copied_recipe, targets_of_masks
 from flows.new_profile.summary import printable, summary_table
 from flows.profile.paths import DEFAULT_PROFILE, Paths, relative
 from flows.profile.profile_yaml import parsed
@@ -84,7 +84,7 @@ def adopt(
         content["train_detection"]["init"] = None
         if kind_of(content["detector"]["kind"]).objects == "queries":
             content["detector"]["queries"] = sizes.queries(dataset.statistics)
-    masks = dataset.masks if content["train_panoptic"] is not None else None
+    masks = targets_of_masks(content, dataset.masks, folder)
     sizes.fit(content, studies, dataset.statistics, masks, tuned=start is not None)
     origin = f" Training starts from {start.checkpoint}." if start else ""
     text = profile_text(

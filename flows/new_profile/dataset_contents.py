@@ -31,7 +31,7 @@ class DatasetContents:
 
     statistics: those of 'train' and 'val'. findings: the faults of the annotations. notes: lines for the user. masks: the targets
     of which a mask head can be trained: 'panoptic' if both splits have panoptic annotations, else 'instances' if the instances
-    have masks, as `require_masks` of detr_core/train_mask_head/targets.py demands, else None. deep: the sample type of the first
+    have masks, as `require_masks` of detr_core/train/mask_targets.py demands, else None. deep: the sample type of the first
     training image with more than 8 bits a value, or None.
     """
 

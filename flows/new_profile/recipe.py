@@ -6,9 +6,11 @@ import json
 from dataclasses import dataclass
 from functools import reduce
 from operator import getitem
+from pathlib import Path
 from typing import Any
 
-from detr_core.config import ConfigError, as_dict
+from detr_core.config import ConfigError, as_dict, require
+from detr_core.data.annotations import Targets
 from detr_core.model.spec import kind_of, kinds_with
 from flows.new_profile.profile_text import read_with_comments
 from flows.profile.paths import Paths, relative
@@ -70,6 +72,20 @@ def _with_detector(content: Any, studies: Any, name: str, where: str) -> Any:
 
 def _baselines(studies: Any) -> Any:
     return studies["training"].get("baselines", {}).get("variants", {})
+
+
+def targets_of_masks(content: Any, available: Targets | None, folder: Path) -> Targets | None:
+    """Returns the targets of the masks that a profile learns, with a mask head or by its detector; None if it learns none.
+
+    available: the targets for which the dataset in `folder` has masks, None if it has none. Raises ConfigError if the detector
+    learns masks by itself and the dataset has none; a mask head is left out instead.
+    """
+    kind = content["detector"]["kind"]
+    if "masks" in kind_of(kind).capabilities:
+        expected = f"a detector that learns no masks for {folder}, whose objects have no masks, or a dataset with masks"
+        require(available is not None, "--detector", expected, f"one of kind {kind!r}")
+        return available
+    return available if content["train_panoptic"] is not None else None
 
 
 def _starting_from(start: Start, content: Any, studies: Any, where: str) -> Any:

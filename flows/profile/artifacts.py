@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from detr_core.data.splits import DatasetError, Split, read_dataset
 from detr_core.errors import ExpectedError
+from detr_core.model.spec import kind_of
 from flows.profile.paths import DEFAULT_PROFILE, Paths, relative
 
 if TYPE_CHECKING:
     import torch
 
-    from detr_core.data.annotations import Targets
     from detr_core.model.checkpoint import Checkpoint
     from flows.profile.settings import Profile
 
@@ -60,11 +60,19 @@ def _owned(paths: Paths, folder: Path, name: str, stage: str) -> dict[str, Split
     return splits
 
 
-def require_masks(splits: Mapping[str, Split], targets: Targets, paths: Paths) -> None:
-    """Raises DatasetError, which names file and key, unless the dataset has the masks that train_panoptic.targets names."""
-    from detr_core.train_mask_head.targets import require_masks as required  # torch takes seconds to import
+def require_masks(splits: Mapping[str, Split], settings: Profile, paths: Paths) -> None:
+    """Raises DatasetError, which names file and key, unless the dataset has the masks that the profile's trainings need.
 
-    required(splits, targets, relative(paths.dataset / "dataset.json"))
+    The trainings are that of a mask head, and that of a detector that learns masks by itself.
+    """
+    from detr_core.train.mask_targets import MASK_HEAD
+    from detr_core.train.mask_targets import require_masks as required
+    from detr_core.train.masks import require_targets
+
+    where, masks = relative(paths.dataset / "dataset.json"), settings.train_panoptic
+    if masks is not None and "mask_head" in kind_of(settings.detector.kind).capabilities:
+        required(splits, masks.targets, where, MASK_HEAD)
+    require_targets(splits, settings.detector.kind, settings.train_detection.targets, where)
 
 
 def result(paths: Paths, file: Path, stage: str) -> Path:

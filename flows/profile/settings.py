@@ -13,7 +13,8 @@ from typing import Any
 import yaml
 
 from detr_core.check.config import CheckConfig
-from detr_core.config import ConfigError, as_dict, build, flatten, require, require_between
+from detr_core.config import ConfigError, as_dict, build, flatten, require
+from detr_core.data.annotations import Targets
 from detr_core.evaluate.config import EvaluateConfig
 from detr_core.model.spec import AnyDetectorConfig, kind_of, kinds_with
 from detr_core.redaction import holds_credentials
@@ -25,45 +26,9 @@ from detr_core.train_mask_head.config import PanopticConfig
 from flows.profile import places
 from flows.profile.paths import PARAMS, Paths, profile_names, relative, studies_file
 from flows.profile.profile_yaml import parsed
+from flows.profile.sections import ReportConfig, ResourcesConfig
 
 VARIED = ("detector", "train_detection", "train_panoptic", "evaluate")  # sections that a study's variants may override
-MOST_PROCESSES = 1_024
-
-
-@dataclass(frozen=True)
-class ReportConfig:
-    """The settings of the report. pictures: the number of val images that it shows."""
-
-    pictures: int
-
-    def __post_init__(self) -> None:
-        require(self.pictures >= 0, "pictures", "0 or more", self.pictures)
-
-
-@dataclass(frozen=True)
-class ResourcesConfig:
-    """The settings that say on which hardware a profile runs; no result depends on them.
-
-    gpus: numbers of the GPUs to use; null for all. processes: number of rank processes of a training or an evaluation, or 'auto'.
-    workers: number of dataloader workers of each of them. side_by_side: number of variants of a study that are trained at the
-    same time, each on its share of the GPUs.
-    """
-
-    gpus: tuple[int, ...] | None
-    processes: str | int
-    workers: int
-    side_by_side: int
-
-    def __post_init__(self) -> None:
-        gpus = self.gpus
-        valid = gpus is None or (len(set(gpus)) == len(gpus) > 0 and min(gpus) >= 0)
-        require(valid, "gpus", "different numbers from 0 on, or null", gpus)
-        is_count = self.processes == "auto" or (type(self.processes) is int and 1 <= self.processes <= MOST_PROCESSES)
-        require(is_count, "processes", f"'auto' or 1 to {MOST_PROCESSES:,}", self.processes)
-        require_between(0, MOST_PROCESSES, "workers", self.workers)
-        require_between(1, MOST_PROCESSES, "side_by_side", self.side_by_side)
-
-
 NO_STUDIES = Studies(evaluating={}, training={})
 
 
@@ -89,6 +54,15 @@ class Profile:
         """Whether the detector learns together with the mask head."""
         return self.train_panoptic is not None and self.train_panoptic.detector == "joint"
 
+    @property
+    def masks(self) -> Targets | None:
+        """What the masks of the whole model are: those of panoptic maps or of instances; None if it predicts no masks."""
+        if self.train_panoptic is not None and can_have_mask_head(self):
+            return self.train_panoptic.targets
+        if not learns_masks(self):
+            return None
+        return "panoptic" if "panoptic" in kind_of(self.detector.kind).capabilities else "instances"
+
     def flat(self, *sections: str) -> dict[str, Any]:
         """Returns the parameters of these sections for MLflow, as a flat mapping `section.key` -> value."""
         configs = {section: getattr(self, section) for section in sections}
@@ -102,7 +76,7 @@ def variants(profile: Profile, study: str) -> dict[str, Profile]:
 
     - overrides a key that doesn't exist or that a study can't vary,
     - is not a valid profile,
-    - has a detector that can't have the mask head that the study trains, or that has other targets,
+    - has a detector without masks in a study that trains masks, or a mask head that does not fit its detector,
     - has a detector that a study of `measure` does not support,
     - does not validate as often as the study's median needs, or
     - is the same as another variant.
@@ -115,10 +89,13 @@ def variants(profile: Profile, study: str) -> dict[str, Profile]:
         where = f"training.{study}.{'vary' if isinstance(config, GridStudyConfig) else 'variants'}.{name}"
         content = overridden(overridden(plain, config.set, f"training.{study}.set"), override, where)
         variant = build(Profile, content, where)
-        can = not config.trains_masks or can_have_mask_head(variant)
-        expected = f"detector.kind {kinds_with('mask_head')}, which can have a mask head"
+        can = not config.trains_masks or can_have_mask_head(variant) or learns_masks(variant)
+        expected = (
+            f"detector.kind {kinds_with('mask_head')}, which can have a mask head, or {kinds_with('masks')}, which learn masks"
+        )
         require(can, where, expected, variant.detector.kind)
         if config.trains_masks:
+            _require_no_mask_head(variant, where)
             _require_same_targets(variant, where)
         _require_validations(variant.train_detection, config.median_of, where)
         for other in config.measure:
@@ -179,6 +156,11 @@ def unsupported_studies(settings: Profile) -> list[str]:
 def can_have_mask_head(settings: Profile) -> bool:
     """Returns whether a mask head can be trained on the profile's kind of detector."""
     return "mask_head" in kind_of(settings.detector.kind).capabilities
+
+
+def learns_masks(settings: Profile) -> bool:
+    """Returns whether the profile's detector learns masks by itself, in its own training."""
+    return "masks" in kind_of(settings.detector.kind).capabilities
 
 
 def load(profile: str) -> Profile:
@@ -248,11 +230,17 @@ def read(path: Path) -> Profile:
     name, studies = relative(path), studies_file(path)
     content = _content(path)
     profile = profile_from(content, _content(studies) if studies.is_file() else None, name)
-    kind = profile.detector.kind
-    consistent = profile.train_panoptic is None or can_have_mask_head(profile)
-    require(consistent, f"{name}: train_panoptic", f"null with detector.kind {kind!r}, which can't have a mask head", "a section")
+    _require_no_mask_head(profile, name)
     _require_same_targets(profile, name)
     return profile
+
+
+def _require_no_mask_head(profile: Profile, where: str) -> None:
+    """Raises ConfigError if a mask head would be trained on a kind of detector that can't have one."""
+    reason = "learns masks by itself" if learns_masks(profile) else "can't have a mask head"
+    fits = profile.train_panoptic is None or can_have_mask_head(profile)
+    expected = f"null with detector.kind {profile.detector.kind!r}, which {reason}"
+    require(fits, f"{where}: train_panoptic", expected, "a section")
 
 
 def _require_same_targets(profile: Profile, where: str) -> None:

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from detr_core.errors import ExpectedError
 from detr_core.reporter import Reporter, Silent
 from flows.profile.paths import STATE, relative
-from flows.profile.settings import ResourcesConfig
+from flows.profile.sections import ResourcesConfig
 from flows.runtime.child_process import command_ending_with_parent
 from flows.runtime.ranks import Ranks, environment_of, event, failure
 

@@ -16,7 +16,7 @@ from detr_core.reporter import Reporter
 from detr_core.train.config import InitConfig
 from flows.profile import checkpoints
 from flows.profile.paths import Paths
-from flows.profile.settings import Profile
+from flows.profile.settings import Profile, learns_masks
 from flows.runtime import launch
 from flows.runtime.locks import exclusive
 from flows.tracking import recorder
@@ -91,5 +91,5 @@ def record_results(record: recorder.RunRecorder, stage: Stage, settings: Profile
     with TemporaryDirectory() as folder:
         record.plots(training_curves(results / "history.jsonl", Path(folder), stage))
     record.artifact(results / "history.jsonl")
-    masks = settings.train_panoptic.targets if stage == "panoptic" and settings.train_panoptic is not None else None
+    masks = settings.masks if stage == "panoptic" or learns_masks(settings) else None
     record.model(results / "checkpoint.pt", as_dict(settings.evaluate), masks)

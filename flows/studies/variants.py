@@ -36,8 +36,8 @@ class Variant:
     """One variant of a study under one seed.
 
     overrides: values by dotted key, with those that the study sets for all variants. settings: the whole profile with these
-    values, and with the evaluating studies that are carried out with its detector. trains_masks: whether the study trains the
-    mask head, too.
+    values, and with the evaluating studies that are carried out with its detector. trains_mask_head: whether a mask head is
+    trained, too; a detector that learns masks by itself has none.
     """
 
     study: str
@@ -45,7 +45,7 @@ class Variant:
     seed: int
     overrides: dict[str, Any]
     settings: Profile
-    trains_masks: bool
+    trains_mask_head: bool
 
     @property
     def label(self) -> str:
@@ -61,8 +61,12 @@ def variants_of(study: str, settings: Profile) -> list[Variant]:
     """Returns the variants of a training study of this profile, each under each seed."""
     config = settings.studies.training[study]
     profiles, overrides = variants(settings, study), config.overrides()
+
+    def trains_head(profile: Profile) -> bool:
+        return config.trains_masks and profile.train_panoptic is not None
+
     return [
-        Variant(study, name, seed, config.set | overrides[name], _seeded(profiles[name], seed), config.trains_masks)
+        Variant(study, name, seed, config.set | overrides[name], _seeded(profiles[name], seed), trains_head(profiles[name]))
         for name in profiles
         for seed in config.seeds
     ]
@@ -81,7 +85,7 @@ def build_digests(variant: Variant, paths: Paths) -> dict[str, str]:
         as_dict(settings.detector),
     )
     for folder, stage in STAGES.items():
-        if folder != "panoptic" or variant.trains_masks:
+        if folder != "panoptic" or variant.trains_mask_head:
             init = inits.get(folder)
             init_digest = init and ROOT.joinpath(init.checkpoint).is_file() and digest(ROOT / init.checkpoint)
             previous = digests[folder] = combined_digest(

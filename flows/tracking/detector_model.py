@@ -24,15 +24,12 @@ from detr_core.config import build
 from detr_core.data.transforms import resized
 from detr_core.evaluate.boxes import Detections, postprocess
 from detr_core.evaluate.config import EvaluateConfig
-from detr_core.evaluate.inference import query_masks
-from detr_core.evaluate.masks import instance_masks
-from detr_core.evaluate.panoptic import kept_queries, merge
+from detr_core.evaluate.inference import Classes
 from detr_core.evaluate.results import run_lengths_of
+from detr_core.evaluate.segmentation import Extent, Segmentation, segmentation
 from detr_core.model.checkpoint import Checkpoint, load_checkpoint
-from detr_core.model.common.detector import Detector
 from detr_core.model.common.normalisation import normalise
 from detr_core.serving.image_inputs import images_of
-from detr_core.structures import SoftmaxOutput
 
 FOLDER = "DETR_IMAGE_FOLDER"  # the environment variable that names the folder below which a server may read images
 
@@ -51,9 +48,10 @@ class DetectorModel:
         images: a path, base64 text or RGB pixels [h, w, 3], or several of them, in the forms that `images_of` names.
         params: `threshold` is the lowest score of a detection; its default is 0.
         A prediction has arrays with one row for each detection, the highest score first: 'scores' [N] 0..1, 'labels' [N] category
-        ids, 'names' (a list), 'boxes' [N, 4] xyxy in pixels of the image. With a mask head it also has 'panoptic' [h, w], the
-        segment id of each pixel (0: none), and 'segments', a list of {id, category_id, name, isthing, area}. If the mask head was
-        trained on masks of instances, it has 'masks' instead, a list of N masks as run lengths {size: [h, w], counts}.
+        ids, 'names' (a list), 'boxes' [N, 4] xyxy in pixels of the image. If the detector predicts panoptic maps, it
+        also has 'panoptic' [h, w], the segment id of each pixel (0: none), and 'segments', a list of {id, category_id, name,
+        isthing, area}. If it predicts masks of instances only, it has 'masks' instead, a list of N masks as run lengths {size:
+        [h, w], counts}.
         Raises ValueError for an input that is not an image, and DatasetError for a file that can't be read. A server answers such
         a request with status 400.
         """
@@ -78,41 +76,34 @@ class DetectorModel:
         output = model(normalise(images, padding), padding)
         (detections,) = postprocess(output, [original_size], self.config.empty_slot_override)
         order = detections.scores.argsort(descending=True)
-        order = order[detections.scores[order] >= threshold]
-        prediction = self._described(detections, order)
-        if self.checkpoint.predicts_panoptic_maps:
-            prediction |= self._panoptic(model, output, size, original_size)
-        elif model.has_mask_head:
-            prediction["masks"] = self._masks(model, output, detections.queries[order], size, original_size)
+        detections = detections.chosen(order[detections.scores[order] >= threshold])
+        prediction = self._described(detections)
+        maps = self.checkpoint.predicts_panoptic_maps
+        if self.checkpoint.predicts_masks:
+            extents, config = [Extent(size, size, original_size)], self.config if maps else None
+            masks = segmentation(model, output, [] if maps else [detections], extents, self._classes(), config)
+            prediction |= self._panoptic(masks) if maps else {"masks": run_lengths_of(masks.instances(0, detections))}
         return prediction
 
-    def _described(self, image: Detections, order: Tensor) -> dict[str, Any]:
-        categories = [self.checkpoint.categories[label] for label in image.labels[order].tolist()]
+    def _described(self, detections: Detections) -> dict[str, Any]:
+        categories = [self.checkpoint.categories[label] for label in detections.labels.tolist()]
         return {
-            "scores": image.scores[order].numpy(),
+            "scores": detections.scores.numpy(),
             "labels": np.array([category.id for category in categories], dtype=np.int64),
             "names": [category.name for category in categories],
-            "boxes": image.boxes[order].numpy(),
+            "boxes": detections.boxes.numpy(),
         }
 
-    def _masks(
-        self, model: Detector, output: SoftmaxOutput, queries: Tensor, size: tuple[int, int], original_size: tuple[int, int]
-    ) -> list[dict[str, Any]]:
-        needed = torch.zeros(output.logits.shape[1:3], dtype=torch.bool)
-        needed[0, queries] = True
-        masks, row = query_masks(model, output, needed)
-        return run_lengths_of(instance_masks(masks[row[0, queries]], size, size, original_size))
-
-    def _panoptic(
-        self, model: Detector, output: SoftmaxOutput, size: tuple[int, int], original_size: tuple[int, int]
-    ) -> dict[str, Any]:
+    def _classes(self) -> Classes:
+        """Returns the checkpoint's classes as categories of a dataset that has all of them."""
         categories = self.checkpoint.categories
-        logits = output.logits[-1].cpu()
-        queries = kept_queries(logits, self.config.panoptic.threshold)
-        masks, _ = query_masks(model, output, queries)
-        isthing = [category.isthing for category in categories]
-        labels = logits[queries].argmax(-1)
-        id_map, segments = merge(labels, masks, size, size, original_size, isthing, self.config.panoptic)
+        ids = np.array([category.id for category in categories])
+        thing = [category.isthing for category in categories]
+        return Classes(ids, torch.tensor([True] * len(categories) + [False]), torch.tensor([*thing, False]))
+
+    def _panoptic(self, masks: Segmentation) -> dict[str, Any]:
+        categories = self.checkpoint.categories
+        id_map, segments = masks.panoptic(0)
         entries = [
             {
                 "id": segment["id"] + 1,
@@ -123,7 +114,7 @@ class DetectorModel:
             }
             for segment in segments
         ]
-        return {"panoptic": id_map + 1 if segments else id_map, "segments": entries}
+        return {"panoptic": id_map + 1 if segments else np.zeros_like(id_map), "segments": entries}
 
 
 def _load_pyfunc(path: str, model_config: Mapping[str, Any]) -> DetectorModel:

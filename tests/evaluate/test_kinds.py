@@ -25,7 +25,7 @@ from detr_core.studies.evaluating.decoder_nms import CLAIMS
 from detr_core.studies.measurements.decoder_nms import decoder_nms
 from flows.tracking.detector_model import DetectorModel
 from tests.kinds import RECIPES
-from tests.tiny_detector import CPU, detector, evaluation_data, study_inputs
+from tests.tiny_detector import CPU, detector, evaluation_data, isthing_of, study_inputs
 
 CONFIG = EvaluateConfig(4, None, True, MergingConfig(threshold=0.6, smallest=4, mode="published"))
 
@@ -33,7 +33,9 @@ CONFIG = EvaluateConfig(4, None, True, MergingConfig(threshold=0.6, smallest=4, 
 def sure(kind: str, dataset: CocoDataset) -> Detector:
     """Returns an untrained detector of this kind whose scores are spread between 0 and 1."""
     torch.manual_seed(1)
-    model = build_detector(detector_config(RECIPES[kind]["detector"], "tiny"), len(dataset.categories)).eval()
+    model = build_detector(
+        detector_config(RECIPES[kind]["detector"], "tiny"), len(dataset.categories), isthing=isthing_of(dataset)
+    ).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.startswith("class_embed") or "cls_score" in name:
@@ -45,7 +47,8 @@ def sure(kind: str, dataset: CocoDataset) -> Detector:
 def test_files_hold_what_validation_measures(kind: str, dataset: CocoDataset, split: Split, tmp_path: Path) -> None:
     model = sure(kind, dataset)
     predict(Checkpoint(model, dataset.categories, {}), evaluation_data(dataset), CONFIG, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"bbox.json"}
+    masks = {"mask_rcnn": {"segm.json"}, "panoptic_fpn": {"segm.json", "panoptic.json", "panoptic"}}
+    assert {path.name for path in tmp_path.iterdir()} == {"bbox.json"} | masks.get(kind, set())
     results = json.loads((tmp_path / "bbox.json").read_text())
     things = {category.id for category in dataset.categories if category.isthing}
     assert len(results) > 0

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from detr_core.evaluate.config import MergingConfig
-from detr_core.evaluate.panoptic import Segment, kept_queries, merge
+from detr_core.evaluate.panoptic import kept_queries, merge
+from detr_core.structures import Segment
 
 Mode = Literal["published", "paper"]
 ISTHING = [True, True, False, False]

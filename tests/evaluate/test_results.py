@@ -17,10 +17,9 @@ from detr_core.data.splits import DatasetError, Split
 from detr_core.evaluate.boxes import Detections
 from detr_core.evaluate.ground_truth import has_masks, instances
 from detr_core.evaluate.inference import classes_in
-from detr_core.evaluate.panoptic import Segment
 from detr_core.evaluate.predictions import evaluate
 from detr_core.evaluate.results import box_results, mask_results, panoptic_result, result_rows, things_only
-from detr_core.structures import Category
+from detr_core.structures import Category, Segment
 from tests.tiny_detector import dataset_of
 
 

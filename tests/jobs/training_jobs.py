@@ -15,6 +15,7 @@ from detr_core.config import as_dict
 from detr_core.distributed import ProcessContext
 from detr_core.jobs.training import TrainingJob
 from detr_core.model.checkpoint import load_checkpoint
+from detr_core.model.spec import kind_of
 from detr_core.reporter import Silent
 from tests.conftest import tiny_settings
 from tests.kinds import RECIPES
@@ -43,6 +44,8 @@ def job_of(kind: str, dataset: Path, folder: Path, **changes: Any) -> TrainingJo
     """Returns the same training of another kind of detector."""
     plain, recipe = job(dataset, folder, **changes), RECIPES[kind]
     config = plain.config | {"loss": recipe["loss"], "optimizer": recipe["optimizer"]}
+    if "panoptic" in kind_of(recipe["detector"]["kind"]).capabilities:
+        config["targets"] = "panoptic"
     return replace(plain, config=config, detector=recipe["detector"])
 
 

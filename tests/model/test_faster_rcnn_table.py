@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from detr_core.model.faster_rcnn.config import FasterRcnnConfig, RegionLossConfig
-from detr_core.model.faster_rcnn.model import CELLS, FasterRcnn
+from detr_core.model.regions.detector import CELLS, FasterRcnn
 from detr_core.plots.study import published
 from detr_core.studies.cost import parameters
 from flows.profile.settings import Profile, load, variants

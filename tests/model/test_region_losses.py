@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from detr_core.model.faster_rcnn.config import RegionLossConfig
-from detr_core.model.faster_rcnn.loss import region_losses
-from detr_core.model.faster_rcnn.model import Samples
+from detr_core.model.regions.detector import Samples
+from detr_core.model.regions.losses import region_losses
 
 ZOO = RegionLossConfig(objectness=1, proposals=1, classification=1, boxes=1, giou=0, beta=0)
 PLUS = RegionLossConfig(objectness=1, proposals=0, proposals_giou=1, classification=1, boxes=0, giou=20)

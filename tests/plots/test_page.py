@@ -104,7 +104,9 @@ def test_measured_metrics_are_there_and_published_ones_apart(text: str) -> None:
     assert ["1", "52.4", "53.2", "52.0", "52.4", "53.2", "52.0"] in measured
     assert ["AP, first layer to last", "+3.1", "+8.2"] in measured
     assert ["AP, NMS 0.5 at the last layer", "−1.0", "−0.8"] in measured
-    assert published == []  # the dataset is not COCO
+    assert [row[0] for row in published] == ["with", "without"], (
+        "only of a study without results, because the data are not COCO's"
+    )
 
 
 def test_published_metrics_stand_beside_those_of_a_detector_on_coco(
@@ -211,6 +213,8 @@ def test_what_is_missing_is_left_out(results: Results, tmp_path: Path) -> None:
     page = Page(written(results, tmp_path / "out", links={}))
     assert page.ids == ["contents", "detection", "studies-not-run"]
     assert ("measured", ["AP", "12.3"]) in page.rows
+    published = [cells for group, cells in page.rows if group == "published"]
+    assert ["without", "38.3", "–", "–", "–", "–", "28.7"] in published, "of a study that was not run"
     assert list((tmp_path / "out" / "plots").iterdir()) == []
 
 

@@ -11,7 +11,7 @@ from tests.kinds import RECIPES
 
 
 def rates(kind: str, config: OptimizerConfig | SgdConfig) -> dict[str, float]:
-    model = build_detector(detector_config(RECIPES[kind]["detector"], "tiny"), 3)
+    model = build_detector(detector_config(RECIPES[kind]["detector"], "tiny"), 3, isthing=[True, True, False])
     optimizer = build_optimizer(model, config)
     names = {parameter: name for name, parameter in model.named_parameters()}
     rate_of = {names[parameter]: parameters["lr"] for parameters in optimizer.param_groups for parameter in parameters["params"]}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from detr_core.model.common.config import KindConfig
-from detr_core.structures import SoftmaxOutput, Target
+from detr_core.structures import ImageRegions, Segment, SoftmaxOutput, Target
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Detector(nn.Module):
@@ -15,7 +18,8 @@ class Detector(nn.Module):
 
     It is called with images [B, 3, H, W], normalised and zero on padding, and padding [B, H, W], True on padding.
     config: its configuration. num_classes: the number of classes C. backbone: its first module is a `Backbone`. has_mask_head:
-    whether it can predict masks. attention_maps: the kind of attention maps that its mask head uses, 'none' without such maps.
+    whether a mask head was added to it, which predicts masks of its queries; the kinds with the capability `masks` predict masks
+    without one. attention_maps: the kind of attention maps that its mask head uses, 'none' without such maps.
     """
 
     config: KindConfig
@@ -46,4 +50,19 @@ class Detector(nn.Module):
 
     def samples(self, images: Tensor, padding: Tensor, targets: list[Target]) -> Any:
         """Returns what the losses are computed on; only kinds with losses of their own have this method."""
+        raise NotImplementedError
+
+    def instance_masks(self, found: ImageRegions) -> Tensor:
+        """Returns the masks of the detections, bool [N, H, W] on the CPU.
+
+        Only kinds with the capability `masks` have this method.
+        """
+        raise NotImplementedError
+
+    def panoptic_map(self, found: ImageRegions, config: Any) -> tuple[np.ndarray, list[Segment]]:
+        """Returns the panoptic map of an image, int32 [H, W], and its segments; see `detr_core.evaluate.panoptic.merge`.
+
+        Pixels of no segment are -1. config: the field of EvaluateConfig that the row of the kind names as `merging`. Only kinds
+        with the capability `panoptic` have this method.
+        """
         raise NotImplementedError

@@ -2,107 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-from detr_core.config import require, require_between
-from detr_core.model.common.config import MOST_CHANNELS, BackboneConfig, require_stages
-
-MOST_PROPOSALS = 1_000_000
+from detr_core.model.regions.config import RegionConfig, RegionLossWeights
 
 
 @dataclass(frozen=True)
-class FasterRcnnConfig:
-    """torchvision's Faster R-CNN, on a feature pyramid or on the map of one stage, such as the dilated last one (DC5).
+class FasterRcnnConfig(RegionConfig):
+    """Faster R-CNN, which has no keys of its own."""
 
-    stages: the backbone's stages that the pyramid is built on, finest first; one more level has half the last resolution. width:
-    the number of channels of the pyramid; null for no pyramid, with one stage. anchors: the anchor size of each level of the
-    pyramid, or all anchor sizes on the map of the one stage, pixels. proposals: the number of proposals kept per image after NMS.
-    candidates: the number of proposals per level before NMS. training_proposals, training_candidates: the same in training. Each
-    of these three is `proposals` if it is null. sampled_anchors, sampled_proposals: the number per image that the losses are
-    computed on. head_width: the hidden width of the box head.
-    """
-
-    backbone: BackboneConfig
-    stages: tuple[int, ...]
-    width: int | None
-    anchors: tuple[float, ...]
-    proposals: int
-    sampled_anchors: int
-    sampled_proposals: int
-    head_width: int
-    candidates: int | None = field(default=None, metadata={"optional": True})
-    training_proposals: int | None = field(default=None, metadata={"optional": True})
-    training_candidates: int | None = field(default=None, metadata={"optional": True})
     kind: Literal["faster_rcnn"] = "faster_rcnn"
 
-    def __post_init__(self) -> None:
-        require_stages(self.stages)
-        sizes = list(self.anchors)
-        if self.width is None:
-            require(len(self.stages) == 1, "stages", "one stage with width null, which is no pyramid", list(self.stages))
-            require(0 < len(sizes) == len(set(sizes)), "anchors", "different sizes", sizes)
-        else:
-            require(len(sizes) == self.levels, "anchors", f"one size for each of the {self.levels} levels", sizes)
-            dilation = self.backbone.dilation
-            require(not dilation, "backbone.dilation", "false with a pyramid, whose strides double from level to level", dilation)
-        require(min(sizes) > 0, "anchors", "sizes above 0", sizes)
-        most = dict.fromkeys(("proposals", "candidates", "training_proposals", "training_candidates"), MOST_PROPOSALS)
-        most |= dict.fromkeys(("width", "head_width"), MOST_CHANNELS)
-        for name, bound in most.items():
-            if (value := getattr(self, name)) is not None:
-                require_between(1, bound, name, value)
-        for name in ("sampled_anchors", "sampled_proposals"):
-            require_between(2, MOST_PROPOSALS, name, getattr(self, name))
-        for name, phase in (("candidates", "testing"), ("training_candidates", "training")):
-            fewest = math.ceil(self.kept[phase] / self.levels)
-            candidates = self.before_nms[phase]
-            require(candidates >= fewest, name, f"{fewest} or more, so that {self.kept[phase]} proposals can be kept", candidates)
-
-    @property
-    def levels(self) -> int:
-        """Returns the number of feature maps that have anchors."""
-        return 1 if self.width is None else len(self.stages) + 1
-
-    @property
-    def kept(self) -> dict[str, int]:
-        """Returns the number of proposals per image after NMS in 'training' and in 'testing'."""
-        return {"training": self.training_proposals or self.proposals, "testing": self.proposals}
-
-    @property
-    def before_nms(self) -> dict[str, int]:
-        """Returns the number of proposals per level before NMS in 'training' and in 'testing'."""
-        return {"training": self.training_candidates or self.proposals, "testing": self.candidates or self.proposals}
-
 
 @dataclass(frozen=True)
-class RegionLossConfig:
-    """Weights of Faster R-CNN's losses. A weight of 0 turns a loss off.
+class RegionLossConfig(RegionLossWeights):
+    """The weights of Faster R-CNN's losses."""
 
-    objectness, classification: the class losses of the anchors and of the proposals. proposals, boxes: the smooth L1 losses of
-    the box deltas of the anchors and of the proposals. proposals_giou, giou: the GIoU losses of the same boxes. beta: the
-    difference at which smooth L1 changes from quadratic to linear; 0 is plain L1, as in Detectron2, and 1/9 is torchvision's.
-    """
-
-    objectness: float
-    proposals: float
-    classification: float
-    boxes: float
-    giou: float
-    proposals_giou: float = field(default=0.0, metadata={"optional": True})
-    beta: float = field(default=1 / 9, metadata={"optional": True})
     kind: Literal["regions"] = "regions"
-
-    def __post_init__(self) -> None:
-        names = ("objectness", "proposals", "proposals_giou", "classification", "boxes", "giou")
-        weights = {name: getattr(self, name) for name in names}
-        for name, weight in weights.items():
-            require(weight >= 0, name, "0 (off) or more", weight)
-        require(self.beta >= 0, "beta", "0 (L1) or more", self.beta)
-        require(
-            sum(weights.values()) > 0,
-            "objectness",
-            "at least one weight above 0, because nothing is learned otherwise",
-            self.objectness,
-        )

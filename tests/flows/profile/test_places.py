@@ -169,9 +169,21 @@ def test_a_kind_of_detector_that_dvc_would_not_watch_is_refused(own: Path) -> No
     with pytest.raises(ConfigError, match=message):
         places.require_kind(Paths("mine"), "deformable")
     (folder / "profile.yaml").write_text("profile: mine\nkind: faster_rcnn\nbuilds_on: transformer\nwd: ../..\n")
-    message = r"params/mine/profile\.yaml: builds_on: expected 'common', as the kind 'faster_rcnn' does, found 'transformer'"
+    message = r"params/mine/profile\.yaml: builds_on: expected 'regions', as the kind 'faster_rcnn' does, found 'transformer'"
     with pytest.raises(ConfigError, match=message):
         places.require_kind(Paths("mine"), "faster_rcnn")
+
+
+def test_a_profile_of_before_the_folder_of_the_region_detectors_is_told_the_value(own: Path) -> None:
+    folder = own / "params" / "mine"
+    folder.mkdir()
+    for kind in ("faster_rcnn", "mask_rcnn", "panoptic_fpn"):
+        (folder / "profile.yaml").write_text(f"profile: mine\nkind: {kind}\nbuilds_on: common\nwd: ../..\n")
+        message = rf"params/mine/profile\.yaml: builds_on: expected 'regions', as the kind '{kind}' does, found 'common'"
+        with pytest.raises(ConfigError, match=message):
+            places.require_kind(Paths("mine"), kind)
+        (folder / "profile.yaml").write_text(f"profile: mine\nkind: {kind}\nbuilds_on: regions\nwd: ../..\n")
+        places.require_kind(Paths("mine"), kind)
 
 
 def test_a_profile_of_before_its_newer_key_is_told_the_value(own: Path) -> None:
@@ -180,6 +192,7 @@ def test_a_profile_of_before_its_newer_key_is_told_the_value(own: Path) -> None:
     (own / "params" / "mine" / "dvc.yaml").write_text("")
     for content, said in (
         ("profile: mine\nkind: detr\nwd: ../..\n", "builds_on: expected 'transformer', found None"),
+        ("profile: mine\nkind: mask_rcnn\nwd: ../..\n", "builds_on: expected 'regions', found None"),
         ("profile: mine\nkind: yolo\nwd: ../..\n", "builds_on: expected text, found None"),
         ("profile: mine\nkind: [detr]\nwd: ../..\n", "kind: expected text, found ['detr']"),
     ):

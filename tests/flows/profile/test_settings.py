@@ -148,7 +148,7 @@ def test_a_study_of_masks_is_for_detr() -> None:
     deformable |= {f"train_detection.{name}": DEFORMABLE[name] for name in ("loss", "optimizer")}
     assert variants(named(other=deformable), "depth")["other"].detector.kind == "deformable"
     message = r"tiny\.studies\.yaml: training\.depth\.variants\.other: expected detector\.kind 'detr', which can have a mask head"
-    with pytest.raises(ConfigError, match=rf"{message}, found 'deformable'"):
+    with pytest.raises(ConfigError, match=rf"{message}, or 'mask_rcnn' or .*, which learn masks, found 'deformable'"):
         with_study(vary=None, variants={"base": {}, "other": deformable}, base="base", set={"train_panoptic.epochs": 1})
 
 
@@ -190,6 +190,33 @@ def test_a_profile_of_a_detector_without_mask_head_says_null(tmp_path: Path) -> 
         read(file)
     write_parameters(file, content | {"train_panoptic": None})
     assert read(file).train_panoptic is None
+
+
+@pytest.mark.parametrize("kind", ["mask_rcnn", "panoptic_fpn"])
+def test_a_detector_that_learns_masks_by_itself_has_no_mask_head(kind: str, tmp_path: Path) -> None:
+    content, recipe = read_parameters(PARAMS / "smoke.yaml"), RECIPES[kind]
+    content["detector"], content["studies"] = recipe["detector"], {"evaluating": {}, "training": {}}
+    content["train_detection"] |= {"loss": recipe["loss"], "optimizer": recipe["optimizer"]}
+    file = tmp_path / "masks.yaml"
+    write_parameters(file, content)
+    with pytest.raises(
+        ConfigError, match=f"train_panoptic: expected null with detector.kind '{kind}', which learns masks by itself"
+    ):
+        read(file)
+    write_parameters(file, content | {"train_panoptic": None})
+    assert read(file).masks == {"mask_rcnn": "instances", "panoptic_fpn": "panoptic"}[kind]
+
+
+def test_panoptic_fpn_needs_panoptic_targets() -> None:
+    content, recipe = tiny_parameters(), RECIPES["panoptic_fpn"]
+    content["detector"], content["train_panoptic"] = recipe["detector"], None
+    content["train_detection"] |= {"loss": recipe["loss"], "optimizer": recipe["optimizer"], "targets": "instances"}
+    content["studies"] = {"evaluating": {}, "training": {}}
+    expected = (
+        "train_detection.targets: expected 'panoptic', things and stuff, with detector.kind 'panoptic_fpn', found 'instances'"
+    )
+    with pytest.raises(ConfigError, match=expected):
+        build(Profile, content, "tiny.yaml")
 
 
 def test_studies_are_in_a_file_of_their_own(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.profile.settings import ResourcesConfig
+from flows.profile.sections import ResourcesConfig
 from flows.runtime.launch import RankProcessError, process_count, run, stop_all
 from tests.child_processes import has_ended, wait_for
 from tests.recording_reporter import RecordingReporter

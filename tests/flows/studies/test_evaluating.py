@@ -63,7 +63,8 @@ def test_another_kind_of_detector_goes_through_all_stages(trained: Trained) -> N
 def test_a_study_that_supports_only_detr_refuses_other_kinds(kind: str, study: str, tiny_copy: Paths) -> None:
     settings, file = tiny_settings(), artifacts.detector(tiny_copy)
     categories = load_checkpoint(file, torch.device("cpu")).categories
-    model = build_detector(detector_config(RECIPES[kind]["detector"], "tiny"), len(categories))
+    isthing = [category.isthing for category in categories]
+    model = build_detector(detector_config(RECIPES[kind]["detector"], "tiny"), len(categories), isthing=isthing)
     save_checkpoint(file, model, categories, {"profile": tiny_copy.profile})
     expected = f"the study {study} supports detectors of kind 'detr' only, found kind '{model.config.kind}'"
     with pytest.raises(CheckpointError, match=expected):

@@ -8,26 +8,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, concat_box_prediction_layers
-from torchvision.ops import FeaturePyramidNetwork, box_convert, roi_align
+from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from detr_core.model.common.backbone import Backbone
 from detr_core.model.common.detector import Detector
-from detr_core.model.faster_rcnn.config import FasterRcnnConfig
+from detr_core.model.regions.config import RegionConfig
+from detr_core.model.regions.parts import Anchors, Pooling, Sampler, image_indices, sizes_of, truth_of
 from detr_core.structures import MAX_DETECTIONS, RegionOutput, Target
 
-ASPECTS = (0.5, 1.0, 2.0)  # height / width of the anchors of each size
 CELLS = 7  # height and width of a proposal's pooled features
-FINEST = 14  # a proposal is pooled from the level where its side is 14 to 28 cells, as published
 
 
 @dataclass
@@ -60,29 +58,42 @@ class Samples:
     target_boxes: Tensor
 
 
+@dataclass
+class Positives:
+    """The positive ones of the sampled proposals, with one tensor per image in each list.
+
+    boxes [P_i, 4]: xyxy in pixels. labels [P_i]: torchvision's labels. targets [P_i]: the index of the matched object in the
+    image's target.
+    """
+
+    boxes: list[Tensor]
+    labels: list[Tensor]
+    targets: list[Tensor]
+
+
 class FasterRcnn(Detector):
-    """Faster R-CNN. num_classes: the number of classes C without background."""
+    """Faster R-CNN. num_classes: the number of classes C without background. width: the number of channels of the maps."""
 
-    config: FasterRcnnConfig
+    config: RegionConfig
 
-    def __init__(self, config: FasterRcnnConfig, num_classes: int) -> None:
+    def __init__(self, config: RegionConfig, num_classes: int) -> None:
         super().__init__()
         self.config = config
         self.num_classes = num_classes
         backbone = Backbone(config.backbone)
         channels = [backbone.channels[stage - 1] for stage in config.stages]
-        strides = [backbone.strides[stage - 1] for stage in config.stages]
+        self.strides = strides = [backbone.strides[stage - 1] for stage in config.stages]
         if config.width is None:
             self.backbone = nn.Sequential(backbone, nn.Identity())
-            width = channels[0]
+            self.width = channels[0]
             anchors = Anchors((config.anchors,), strides)
         else:
             self.backbone = nn.Sequential(backbone, FeaturePyramidNetwork(channels, config.width, LastLevelMaxPool()))
-            width = config.width
+            self.width = config.width
             anchors = Anchors(tuple((size,) for size in config.anchors), [*strides, 2 * strides[-1]])
         self.rpn = RegionProposalNetwork(
             anchors,
-            RPNHead(width, anchors.num_anchors_per_location()[0]),
+            RPNHead(self.width, anchors.num_anchors_per_location()[0]),
             fg_iou_thresh=0.7,
             bg_iou_thresh=0.3,
             batch_size_per_image=config.sampled_anchors,
@@ -92,8 +103,8 @@ class FasterRcnn(Detector):
             nms_thresh=0.7,
         )
         self.roi_heads = RoIHeads(
-            Pooling(strides),
-            TwoMLPHead(width * CELLS**2, config.head_width),
+            Pooling(strides, CELLS),
+            TwoMLPHead(self.width * CELLS**2, config.head_width),
             FastRCNNPredictor(config.head_width, num_classes + 1),
             fg_iou_thresh=0.5,
             bg_iou_thresh=0.5,
@@ -111,12 +122,7 @@ class FasterRcnn(Detector):
         """Returns the detections in images [B, 3, H, W], normalised and zero on padding. padding [B, H, W]: True on padding."""
         maps = self._maps(images)
         with torch.autocast(images.device.type, enabled=False):
-            sizes = _sizes(padding)
-            _, _, _, proposals = self._proposals(maps, images, sizes)
-            logits, deltas = self._read(maps, proposals)
-            boxes, scores, labels = self.roi_heads.postprocess_detections(logits, deltas, proposals, sizes)
-        relative = [box / box.new_tensor([w, h, w, h]) for box, (h, w) in zip(boxes, sizes, strict=True)]
-        return RegionOutput(relative, scores, [label - 1 for label in labels])
+            return self._output(*self._detections(maps, images, sizes_of(padding)), sizes_of(padding))
 
     def samples(self, images: Tensor, padding: Tensor, targets: list[Target]) -> Samples:
         """Returns the anchors and proposals that are sampled for the losses, with their targets.
@@ -126,29 +132,45 @@ class FasterRcnn(Detector):
         """
         maps = self._maps(images)
         with torch.autocast(images.device.type, enabled=False):
-            return self._samples(maps, images, _sizes(padding), targets)
+            return self._samples(maps, images, sizes_of(padding), targets)[0]
 
-    def _samples(self, maps: list[Tensor], images: Tensor, sizes: list[tuple[int, int]], targets: list[Target]) -> Samples:
+    def _detections(
+        self, maps: list[Tensor], images: Tensor, sizes: list[tuple[int, int]]
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        # Returns boxes (xyxy in pixels), scores and torchvision's labels of the detections in each image.
+        _, _, _, proposals = self._proposals(maps, images, sizes)
+        logits, deltas = self._read(maps, proposals)
+        boxes, scores, labels = self.roi_heads.postprocess_detections(logits, deltas, proposals, sizes)
+        return boxes, scores, labels
+
+    @staticmethod
+    def _output(boxes: list[Tensor], scores: list[Tensor], labels: list[Tensor], sizes: list[tuple[int, int]]) -> RegionOutput:
+        relative = [box / box.new_tensor([w, h, w, h]) for box, (h, w) in zip(boxes, sizes, strict=True)]
+        return RegionOutput(relative, scores, [label - 1 for label in labels])
+
+    def _samples(
+        self, maps: list[Tensor], images: Tensor, sizes: list[tuple[int, int]], targets: list[Target]
+    ) -> tuple[Samples, Positives]:
         for offset, sampler in enumerate((self.rpn.fg_bg_sampler, self.roi_heads.fg_bg_sampler)):
             sampler.seeds = [(target.sampling_seed + offset) % 2**63 for target in targets]
-        truth = [_truth(target, size) for target, size in zip(targets, sizes, strict=True)]
+        truth = [truth_of(target, size) for target, size in zip(targets, sizes, strict=True)]
         anchors, objectness, anchor_deltas, proposals = self._proposals(maps, images, sizes)
         labels, matched = self.rpn.assign_targets_to_anchors(anchors, truth)
         anchor_targets = torch.cat(self.rpn.box_coder.encode(matched, anchors))
         positive, negative = self.rpn.fg_bg_sampler(labels)
         objects = torch.cat(positive).nonzero()[:, 0]
         sampled = torch.cat([objects, torch.cat(negative).nonzero()[:, 0]])
-        image_of_anchor = _image_indices([len(boxes_of_image) for boxes_of_image in anchors], images.device)
+        image_of_anchor = image_indices([len(boxes_of_image) for boxes_of_image in anchors], images.device)
 
-        proposals, _, classes, proposal_targets = self.roi_heads.select_training_samples(proposals, truth)
+        proposals, matched_targets, classes, proposal_targets = self.roi_heads.select_training_samples(proposals, truth)
         logits, deltas = self._read(maps, proposals)
         label, boxes = torch.cat(classes), torch.cat(proposals)
         positives = label.nonzero()[:, 0]
         class_deltas = deltas.view(len(label), -1, 4)[positives, label[positives]]
         target_deltas = torch.cat(proposal_targets)[positives]
         decode = self.roi_heads.box_coder.decode_single
-        image_of_proposal = _image_indices([len(boxes_of_image) for boxes_of_image in proposals], images.device)
-        return Samples(
+        image_of_proposal = image_indices([len(boxes_of_image) for boxes_of_image in proposals], images.device)
+        samples = Samples(
             image_of_anchor[sampled],
             objectness.flatten()[sampled],
             torch.cat(labels)[sampled],
@@ -166,6 +188,11 @@ class FasterRcnn(Detector):
             decode(class_deltas, boxes[positives]),
             decode(target_deltas, boxes[positives]),
         )
+        positive = [class_indices > 0 for class_indices in classes]
+        lists = (
+            [part[mask] for part, mask in zip(parts, positive, strict=True)] for parts in (proposals, classes, matched_targets)
+        )
+        return samples, Positives(*lists)
 
     def _maps(self, images: Tensor) -> list[Tensor]:
         stages = self.backbone[0](images)
@@ -188,91 +215,3 @@ class FasterRcnn(Detector):
         # Returns class logits [R, C+1] and deltas [R, 4 (C+1)] of the proposals of all images.
         pooled = self.roi_heads.box_roi_pool(maps[: len(self.config.stages)], proposals)
         return cast(tuple[Tensor, Tensor], self.roi_heads.box_predictor(self.roi_heads.box_head(pooled)))
-
-
-class Anchors(AnchorGenerator):  # type: ignore[misc]
-    """A generator of anchors with the given sizes and the given stride of each level.
-
-    torchvision derives the strides from the sizes of the maps, which is wrong if they do not divide the image's size.
-    """
-
-    def __init__(self, sizes: tuple[tuple[float, ...], ...], strides: list[int]) -> None:
-        super().__init__(sizes, (ASPECTS,) * len(sizes))
-        self.strides = strides
-
-    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
-        """Returns the concatenated anchors of all levels for each image, xyxy in pixels [A, 4]. They are equal for all images."""
-        first = feature_maps[0]
-        self.set_cell_anchors(first.dtype, first.device)
-        strides = [[torch.tensor(stride, device=first.device)] * 2 for stride in self.strides]
-        anchors = torch.cat(self.grid_anchors([level.shape[-2:] for level in feature_maps], strides))
-        return [anchors for _ in image_list.image_sizes]
-
-
-class Pooling(nn.Module):
-    """RoIAlign from the level that fits a proposal's size. torchvision's version assumes that strides are powers of two."""
-
-    def __init__(self, strides: list[int]) -> None:
-        super().__init__()
-        self.strides = strides
-
-    def forward(self, maps: list[Tensor], boxes: list[Tensor]) -> Tensor:
-        """Returns pooled features [R, D, 7, 7]. maps: [B, D, h, w] per level, finest first. boxes: per image, xyxy in pixels."""
-        side = torch.cat([((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])).sqrt() for box in boxes])
-        level = (side / (FINEST * self.strides[0]) + 1e-6).log2().floor().clamp(0, len(maps) - 1)
-        image = _image_indices([len(box) for box in boxes], side.device)
-        rows = torch.cat([image[:, None].to(side.dtype), torch.cat(boxes)], 1)
-        pooled = maps[0].new_zeros(len(rows), maps[0].shape[1], CELLS, CELLS)
-        for number, (part, stride) in enumerate(zip(maps, self.strides, strict=True)):
-            chosen = (level == number).nonzero()[:, 0]
-            pooled = pooled.index_copy(0, chosen, roi_align(part, rows[chosen], CELLS, 1 / stride, sampling_ratio=2))
-        return pooled
-
-
-class Sampler:
-    """Samples at most `count` of an image's anchors or proposals, with at most the fraction `share` positive, by given seeds.
-
-    It replaces torchvision's sampler. seeds: the seed of each image of the batch, which is set before every call.
-    """
-
-    def __init__(self, count: int, share: float) -> None:
-        self.count, self.positive = count, int(count * share)
-        self.seeds: list[int] = []
-
-    def __call__(self, labels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Returns the sampled positives and the sampled negatives of each image as bool [A].
-
-        labels: [A] per image, above 0 for positives, 0 for negatives.
-        """
-        positive, negative = [], []
-        for label, seed in zip(labels, self.seeds, strict=True):
-            order = torch.rand(len(label), generator=torch.Generator().manual_seed(seed)).to(label.device)
-            sampled_positives = _first_marked(label > 0, order, self.positive)
-            positive.append(sampled_positives)
-            negative.append(_first_marked(label == 0, order, self.count - int(sampled_positives.sum())))
-        return positive, negative
-
-
-def _first_marked(marked: Tensor, order: Tensor, count: int) -> Tensor:
-    # Returns `marked` reduced to the first `count` marked elements in the order `order`.
-    chosen = torch.zeros_like(marked)
-    candidates = marked.nonzero()[:, 0]
-    chosen[candidates[order[candidates].argsort()[:count]]] = True
-    return chosen
-
-
-def _truth(target: Target, size: tuple[int, int]) -> dict[str, Any]:
-    height, width = size
-    boxes = box_convert(target.boxes, "cxcywh", "xyxy") * target.boxes.new_tensor([width, height, width, height])
-    return {"boxes": boxes, "labels": target.labels + 1}
-
-
-def _sizes(padding: Tensor) -> list[tuple[int, int]]:
-    # Returns (h, w) of each image without its padding, which is at the right and bottom.
-    heights, widths = (~padding[:, :, 0]).sum(1), (~padding[:, 0]).sum(1)
-    return list(zip(heights.tolist(), widths.tolist(), strict=True))
-
-
-def _image_indices(counts: list[int], device: torch.device) -> Tensor:
-    # Returns the image index of each row: [2, 1] -> [0, 0, 1].
-    return torch.arange(len(counts), device=device).repeat_interleave(torch.tensor(counts, device=device))

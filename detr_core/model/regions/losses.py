@@ -1,0 +1,58 @@
+"""Computes Faster R-CNN's losses: torchvision's losses, averaged within each image and summed over images, and GIoU losses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.ops import generalized_box_iou_loss
+
+from detr_core.model.regions.config import RegionLossWeights
+from detr_core.model.regions.detector import Samples
+
+
+def region_losses(samples: Samples, images: float, config: RegionLossWeights) -> tuple[Tensor, dict[str, Tensor]]:
+    """Returns the weighted sum of the losses, with its gradient, and the unweighted parts by name."""
+    return weighted_sum(region_loss_parts(samples, images, config.beta), config.weights)
+
+
+def region_loss_parts(samples: Samples, images: float, beta: float) -> dict[str, Tensor]:
+    """Returns the losses of the boxes and their classes by name, unweighted and with gradients.
+
+    A GIoU loss compares the decoded boxes. Its sum over the positives is divided by the number of all samples, as that of smooth
+    L1 is, and as in Detectron2, whose Faster R-CNN the paper trains.
+
+    beta: see `RegionLossWeights`. images: the divisor, which is the number of images of an optimiser step over all processes and
+    micro-batches. Each anchor and proposal has the weight 1 / (number of samples in its image). If all images have the same
+    number of samples, which is the normal case, the result equals torchvision's mean over all samples; unlike that mean it never
+    depends on how a step is divided into processes and micro-batches.
+    """
+    anchor_weight = one_over_count(samples.anchor_image) / images
+    proposal_weight = one_over_count(samples.proposal_image) / images
+    objectness = F.binary_cross_entropy_with_logits(samples.objectness, samples.is_object, reduction="none")
+    proposals = F.smooth_l1_loss(samples.anchor_deltas, samples.anchor_targets, reduction="none", beta=beta).sum(1)
+    classification = F.cross_entropy(samples.logits, samples.labels, reduction="none")
+    boxes = F.smooth_l1_loss(samples.deltas, samples.targets, reduction="none", beta=beta).sum(1)
+    proposals_giou = generalized_box_iou_loss(samples.anchor_boxes, samples.anchor_target_boxes, reduction="none")
+    giou = generalized_box_iou_loss(samples.boxes, samples.target_boxes, reduction="none")
+    return {
+        "objectness": (objectness * anchor_weight[samples.anchor_image]).sum(),
+        "proposals": (proposals * anchor_weight[samples.object_image]).sum(),
+        "proposals_giou": (proposals_giou * anchor_weight[samples.object_image]).sum(),
+        "classification": (classification * proposal_weight[samples.proposal_image]).sum(),
+        "boxes": (boxes * proposal_weight[samples.positive_image]).sum(),
+        "giou": (giou * proposal_weight[samples.positive_image]).sum(),
+    }
+
+
+def weighted_sum(parts: Mapping[str, Tensor], weights: Mapping[str, float]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Returns the weighted sum of the losses `parts`, with its gradient, and the losses without gradients."""
+    total = torch.stack([weights[name] * part for name, part in parts.items() if weights[name] > 0]).sum()
+    return total, {name: part.detach() for name, part in parts.items()}
+
+
+def one_over_count(image: Tensor) -> Tensor:
+    """Returns one weight per image, for the image index of each sample. The weight of an image without samples is never used."""
+    return 1 / image.bincount().clamp(min=1)

@@ -1,0 +1,38 @@
+"""Defines what the region detectors of things and stuff share: Mask R-CNN on the things, with classes of both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from detr_core.model.regions.config import MaskRegionConfig
+from detr_core.model.regions.masks import MaskRcnn
+from detr_core.structures import RegionOutput
+
+
+class ThingsAndStuff(MaskRcnn):
+    """Mask R-CNN on the thing classes of a dataset; a subclass adds the segmentation of the stuff.
+
+    isthing: whether each class is a thing; both things and stuff are needed. The heads of Mask R-CNN have the thing classes
+    alone, in the order of the classes, and the output has the class indices of the dataset. things, stuff: the class indices of
+    each sort. thing_of_class [C]: the position of each class among the things, -1 for stuff.
+    """
+
+    things: Tensor
+    stuff: Tensor
+    thing_of_class: Tensor
+
+    def __init__(self, config: MaskRegionConfig, isthing: Sequence[bool]) -> None:
+        super().__init__(config, sum(isthing))
+        self.num_classes = len(isthing)
+        things, stuff = ([number for number, flag in enumerate(isthing) if flag == sort] for sort in (True, False))
+        thing_of_class = [things.index(number) if flag else -1 for number, flag in enumerate(isthing)]
+        for name, numbers in (("things", things), ("stuff", stuff), ("thing_of_class", thing_of_class)):
+            self.register_buffer(name, torch.tensor(numbers), persistent=False)
+
+    def _detected(self, maps: list[Tensor], images: Tensor, padding: Tensor) -> RegionOutput:
+        output = super()._detected(maps, images, padding)
+        return replace(output, labels=[self.things[label] for label in output.labels])

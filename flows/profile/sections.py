@@ -1,0 +1,43 @@
+"""The sections of a profile that decide no result of the core: what the report shows, and the hardware to use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from detr_core.config import require, require_between
+
+MOST_PROCESSES = 1_024
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """The settings of the report. pictures: the number of val images that it shows."""
+
+    pictures: int
+
+    def __post_init__(self) -> None:
+        require(self.pictures >= 0, "pictures", "0 or more", self.pictures)
+
+
+@dataclass(frozen=True)
+class ResourcesConfig:
+    """The settings that say on which hardware a profile runs; no result depends on them.
+
+    gpus: numbers of the GPUs to use; null for all. processes: number of rank processes of a training or an evaluation, or 'auto'.
+    workers: number of dataloader workers of each of them. side_by_side: number of variants of a study that are trained at the
+    same time, each on its share of the GPUs.
+    """
+
+    gpus: tuple[int, ...] | None
+    processes: str | int
+    workers: int
+    side_by_side: int
+
+    def __post_init__(self) -> None:
+        gpus = self.gpus
+        valid = gpus is None or (len(set(gpus)) == len(gpus) > 0 and min(gpus) >= 0)
+        require(valid, "gpus", "different numbers from 0 on, or null", gpus)
+        is_count = self.processes == "auto" or (type(self.processes) is int and 1 <= self.processes <= MOST_PROCESSES)
+        require(is_count, "processes", f"'auto' or 1 to {MOST_PROCESSES:,}", self.processes)
+        require_between(0, MOST_PROCESSES, "workers", self.workers)
+        require_between(1, MOST_PROCESSES, "side_by_side", self.side_by_side)
