@@ -154,7 +154,7 @@ def test_hotcoco_finds_the_same_of_what_it_looks_for(tmp_path: Path) -> None:
         change(folder, "train", "instances", lambda coco, place=place, fault=fault: coco["annotations"][place].update(fault))
     health = hotcoco.COCO(str(folder / "instances_train.json")).healthcheck()
     theirs = {entry["code"]: set(entry["affected_ids"]) for entry in health["errors"] + health["warnings"]}
-    ours = {finding.kind: {(finding.place or 0) + 1} for finding in inspected(folder).findings}
+    ours = {finding.kind: {(finding.entry_index or 0) + 1} for finding in inspected(folder).findings}
     assert ours["object_without_image"] == theirs["orphan_image_id"]
     assert ours["unknown_category"] == theirs["orphan_category_id"]
     assert ours["box_degenerate"] == theirs["degenerate_bbox"]

@@ -140,8 +140,8 @@ class DeformableDetr(Detector):
         valid = torch.stack([_valid_share(mask) for mask in masks], 1)
         centers = [_centers(size, images.device) / valid[:, level, None] for level, size in enumerate(sizes)]
         outside = torch.cat([mask.flatten(1) for mask in masks], 1) if bool(padding.any()) else None
-        tokens, places = (torch.cat([x.flatten(2).transpose(1, 2) for x in parts], 1) for parts in (projected, positions))
-        return Levels(tokens, places.to(tokens.dtype), sizes, outside, valid, torch.cat(centers, 1))
+        tokens, encodings = (torch.cat([x.flatten(2).transpose(1, 2) for x in parts], 1) for parts in (projected, positions))
+        return Levels(tokens, encodings.to(tokens.dtype), sizes, outside, valid, torch.cat(centers, 1))
 
 
 @dataclass

@@ -66,7 +66,7 @@ def test_what_somebody_else_wrote_stays(project: Path, spoil: str) -> None:
         own.mkdir()
     else:
         own.symlink_to(project / ("mine.yaml" if spoil == "link" else "nothing.yaml"))
-    with pytest.raises(ForeignFileError, match=r"params/smoke/dvc\.yaml: expected a copy of dvc\.yaml.*found another content"):
+    with pytest.raises(ForeignFileError, match=r"params/smoke/dvc\.yaml: expected a copy of dvc\.yaml.*found other content"):
         graphs.write_copies()
     assert (project / "params/cells/dvc.yaml").read_text() == "old", "nothing was changed"
     assert (project / "mine.yaml").read_text() == "mine"
