@@ -88,13 +88,15 @@ def seconds(work: Callable[[Path], None], out: Path) -> float:
 def main() -> None:
     """Prints the table, and exits with 1 if a download takes more than ALLOWED times curl's time."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--megabytes", type=int, default=500)
+    parser.add_argument("--megabytes", type=int, default=500, help="size of the file (default: %(default)s)")
     parser.add_argument("--limit", type=float, default=0, help="megabytes per second of each connection (default: no limit)")
-    parser.add_argument("--connections", type=int, default=8)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--connections", type=int, default=8, help="connections of this project (default: %(default)s)")
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="number of runs, of which the median is reported (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     if shutil.which("curl") is None:
-        sys.exit("error: expected curl, found no such command")
+        sys.exit("error: expected the command curl, found none; install it")
     table = Table("", "curl, s", "this project, s", "ratio", "allowed", title=f"{arguments.megabytes} MB over loopback")
     worst = 0.0
     with TemporaryDirectory() as folder:
@@ -104,17 +106,19 @@ def main() -> None:
                 sink.write(os.urandom(10**6))
         with file.open("rb") as source:
             sha256 = hashlib.file_digest(source, "sha256").hexdigest()
-        mine, its = multiprocessing.Pipe()
-        server = multiprocessing.Process(target=serve, args=(file, int(arguments.limit * 1e6), its), daemon=True)
+        receiver, sender = multiprocessing.Pipe()
+        server = multiprocessing.Process(target=serve, args=(file, int(arguments.limit * 1e6), sender), daemon=True)
         server.start()
-        url = f"http://127.0.0.1:{mine.recv()}/file.zip"
+        url = f"http://127.0.0.1:{receiver.recv()}/file.zip"
         for name, checksum in (("not verified", None), ("verified", sha256)):
             theirs = partial(curl, url=url, verified=checksum is not None)
             own = partial(ours, url=url, sha256=checksum, connections=arguments.connections)
-            tries = [(seconds(theirs, file.with_name("c")), seconds(own, file.with_name("o"))) for _ in range(arguments.repeats)]
-            both = [median(column) for column in zip(*tries, strict=True)]
-            worst = max(worst, both[1] / both[0])
-            table.add_row(name, f"{both[0]:.2f}", f"{both[1]:.2f}", f"{both[1] / both[0]:.2f}", f"{ALLOWED:g}")
+            durations = [
+                (seconds(theirs, file.with_name("c")), seconds(own, file.with_name("o"))) for _ in range(arguments.repeats)
+            ]
+            medians = [median(column) for column in zip(*durations, strict=True)]
+            worst = max(worst, medians[1] / medians[0])
+            table.add_row(name, f"{medians[0]:.2f}", f"{medians[1]:.2f}", f"{medians[1] / medians[0]:.2f}", f"{ALLOWED:g}")
         server.terminate()
     Console().print(table)
     if worst > ALLOWED:

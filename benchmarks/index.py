@@ -1,6 +1,6 @@
 """Measures start-up time and memory with annotations of COCO's size: `python benchmarks/index.py [--workers 4]`.
 
-It generates 118,287 images with 860,001 objects and 1,300,000 panoptic segments, writes their index like the check, and
+It generates 118,287 images with 860,001 objects and 1,300,000 panoptic segments, writes their index as the check does, and
 reads an epoch with dataloader workers. All images are the same tiny file, but the annotations are as many as COCO's.
 """
 
@@ -35,31 +35,32 @@ START_UP, MEMORY = 20.0, 1.5e9  # allowed seconds, and allowed bytes of all data
 
 
 def main() -> None:
+    """Prints the table, and exits with 1 if the start-up time or the memory is larger than allowed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", type=int, default=4, help="number of dataloader workers (default: %(default)s)")
     parser.add_argument("--images", type=int, default=IMAGES, help="number of images of the epoch (default: all)")
     arguments = parser.parse_args()
     table = Table("", "without index, s", "with index, s", "allowed", "all dataloader workers, MB", "allowed")
-    good = True
+    within_limits = True
     with TemporaryDirectory() as folder:
-        split, seconds = made_up(Path(folder))
+        split, seconds = generated_split(Path(folder))
         kinds: tuple[Targets, Targets] = ("instances", "panoptic")
         for targets in kinds:
             began = time.monotonic()
             dataset = CocoDataset(split, targets, targets == "panoptic", None, 0)
             start_up = time.monotonic() - began
             bytes_used = memory(dataset, arguments.workers, arguments.images)
-            good = good and start_up <= START_UP and bytes_used <= MEMORY
+            within_limits = within_limits and start_up <= START_UP and bytes_used <= MEMORY
             allowed = f"{START_UP:g}", f"{MEMORY / 1e6:g}"
             table.add_row(
                 targets, f"{seconds[targets]:.1f}", f"{start_up:.1f}", allowed[0], f"{bytes_used / 1e6:.0f}", allowed[1]
             )
     Console().print(table)
-    if not good:
+    if not within_limits:
         sys.exit("the start-up time or the memory is larger than allowed")
 
 
-def made_up(folder: Path) -> tuple[Split, dict[str, float]]:
+def generated_split(folder: Path) -> tuple[Split, dict[str, float]]:
     """Returns a split of COCO's size with its index, and the seconds that reading each annotation file takes without an index."""
     rng = np.random.default_rng(0)
     for name, kind in (("images", "jpg"), ("segments", "png")):
@@ -69,10 +70,10 @@ def made_up(folder: Path) -> tuple[Split, dict[str, float]]:
             (folder / name / f"{number:012}.{kind}").symlink_to(folder / f"one.{kind}")
     images = [{"id": n, "file_name": f"{n:012}.jpg", "height": HEIGHT, "width": WIDTH} for n in range(IMAGES)]
     categories = [{"id": n, "name": f"class {n}", "isthing": int(n <= 80)} for n in range(1, 134)]
-    of: list[list[dict[str, Any]]] = [[] for _ in range(IMAGES)]
+    segments_of: list[list[dict[str, Any]]] = [[] for _ in range(IMAGES)]
     for number, image in enumerate(rng.integers(IMAGES, size=SEGMENTS).tolist()):
-        of[image].append({"id": number + 1, "category_id": number % 133 + 1, "bbox": [3, 4, 20, 10], "iscrowd": 0})
-    panoptic = [{"image_id": n, "file_name": f"{n:012}.png", "segments_info": segments} for n, segments in enumerate(of)]
+        segments_of[image].append({"id": number + 1, "category_id": number % 133 + 1, "bbox": [3, 4, 20, 10], "iscrowd": 0})
+    panoptic = [{"image_id": n, "file_name": f"{n:012}.png", "segments_info": segments} for n, segments in enumerate(segments_of)]
     instances = [
         {"id": number, "image_id": image, "category_id": number % 80 + 1, "bbox": [1.5, 2, 20.25, 10], "iscrowd": 0}
         for number, image in enumerate(rng.integers(IMAGES, size=OBJECTS).tolist())

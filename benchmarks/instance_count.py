@@ -39,6 +39,7 @@ from detr_core.studies.measurements.instance_count import instance_count
 from detr_core.studies.measurements.instance_count_config import InstanceCountConfig
 from detr_core.studies.measurements.object_grid import Crop, clear_objects
 from detr_core.studies.study import StudyInputs
+from detr_core.wording import counted
 from flows.profile.settings import load
 
 ALLOWED = 120.0  # processor seconds: one minute on two cores
@@ -64,7 +65,7 @@ def main() -> None:
         dataset = CocoDataset(split, "instances", masks=False, transform=evaluation_transform(None), seed=0)
         name = dataset.categories[0].name
         study = replace(study, grid=GRID, canvas=GRID * CELL, classes=(name,), shown=GRID**2)
-        wrong = mistakes(dataset, replace(study, repeats=4, objects=2))
+        wrong = count_mistakes(dataset, replace(study, repeats=4, objects=2))
         torch.manual_seed(0)
         model = Detr(replace(detector, queries=GRID**2), len(dataset.categories), mask_head=False)
         began, worked = time.perf_counter(), time.process_time()
@@ -73,7 +74,7 @@ def main() -> None:
     table = Table("images", "wrong cells", "wrong counts", "seconds", "processor seconds", "allowed")
     table.add_row(f"{GRID**2 * repeats:,}", *map(str, wrong), f"{seconds:.1f}", f"{cpu:.1f}", f"{ALLOWED:.0f}")
     Console().print(table)
-    Console().print(f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}")
+    Console().print(f"{counted(torch.get_num_threads(), 'thread')}, load {os.getloadavg()[0]:.1f}")
     if any(wrong) or cpu > ALLOWED:
         sys.exit(f"expected no wrong cell or count, and at most {ALLOWED:.0f} processor seconds")
 
@@ -114,7 +115,7 @@ def inputs_of(model: nn.Module, dataset: CocoDataset) -> StudyInputs:
     return AnyModel(cast(Detr, model), dataset.categories, Path("none.pt"), splits, CPU, 0, Silent())
 
 
-def mistakes(dataset: CocoDataset, study: InstanceCountConfig) -> tuple[int, int]:
+def count_mistakes(dataset: CocoDataset, study: InstanceCountConfig) -> tuple[int, int]:
     """Returns the number of cells that the study draws wrongly, and the number of images whose cells it counts wrongly."""
     guesses = Guesses(len(dataset.categories), study)
     (counted,) = instance_count(inputs_of(guesses, dataset), dataset, study)
@@ -124,15 +125,15 @@ def mistakes(dataset: CocoDataset, study: InstanceCountConfig) -> tuple[int, int
     images, outputs = iter(guesses.images), iter(guesses.outputs)
     for turn, crop in enumerate(crops):
         for number, repeat in product(range(1, GRID**2 + 1), range(turn, study.repeats, len(crops))):
-            visible, wrong = seen(next(images), crop, study.fill)
+            visible, wrong = visible_cells(next(images), crop, study.fill)
             drawn_wrong += wrong + abs(len(visible) - number)
-            detected = hit(next(outputs), crop, study) & visible
+            detected = detected_cells(next(outputs), crop, study) & visible
             counted_wrong += len(detected) != counted.detected[number - 1, repeat]
     assert counted.detected.sum() > 0
     return drawn_wrong, counted_wrong
 
 
-def seen(image: Tensor, crop: Crop, fill: tuple[int, int, int]) -> tuple[set[int], int]:
+def visible_cells(image: Tensor, crop: Crop, fill: tuple[int, int, int]) -> tuple[set[int], int]:
     """Returns the cells that show the object, and the number of cells that show neither the object nor the fill colour."""
     visible, wrong = set(), 0
     for cell, (row, column) in enumerate(product(range(GRID), repeat=2)):
@@ -144,16 +145,18 @@ def seen(image: Tensor, crop: Crop, fill: tuple[int, int, int]) -> tuple[set[int
     return visible, wrong
 
 
-def hit(output: SoftmaxOutput, crop: Crop, study: InstanceCountConfig) -> set[int]:
+def detected_cells(output: SoftmaxOutput, crop: Crop, study: InstanceCountConfig) -> set[int]:
     """Returns the cells that a box of class 0 detects: those with the largest IoU, if the score and the IoU are high enough."""
     cells = set()
     left, top, right, bottom = crop.box.tolist()
-    places = [(x * CELL + left, y * CELL + top, x * CELL + right, y * CELL + bottom) for y, x in product(range(GRID), repeat=2)]
-    for chances, box in zip(output.logits.softmax(-1)[:, :-1].tolist(), output.boxes.tolist(), strict=True):
-        if max(chances) == chances[0] >= study.score:
+    cell_boxes = [
+        (x * CELL + left, y * CELL + top, x * CELL + right, y * CELL + bottom) for y, x in product(range(GRID), repeat=2)
+    ]
+    for probabilities, box in zip(output.logits.softmax(-1)[:, :-1].tolist(), output.boxes.tolist(), strict=True):
+        if max(probabilities) == probabilities[0] >= study.score:
             x, y, width, height = (GRID * CELL * value for value in box)
             corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-            overlaps = [overlap(corners, place) for place in places]
+            overlaps = [overlap(corners, cell_box) for cell_box in cell_boxes]
             if max(overlaps) >= study.iou:
                 cells.add(overlaps.index(max(overlaps)))
     return cells

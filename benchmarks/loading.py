@@ -34,13 +34,16 @@ from detr_core.model.common.normalisation import normalise
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT.parent / "shared" / "data" / "coco_instances"
-WANTED = 1.5
+REQUIRED = 1.5
 
 
 def main() -> None:
+    """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("checkout", type=Path)
-    parser.add_argument("--data", type=Path, default=os.environ.get("DETR_LOADING_DATA", IMAGES), help="images/, instances.json")
+    parser.add_argument("checkout", type=Path, help="folder of the checkout")
+    parser.add_argument(
+        "--data", type=Path, default=os.environ.get("DETR_LOADING_DATA", IMAGES), help="folder with images/ and instances.json"
+    )
     parser.add_argument("--repeats", type=int, default=5, help="passes over all images (default: %(default)s)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -53,7 +56,7 @@ def main() -> None:
             name = "boxes and masks" if masks else "boxes"
             for row, seconds in ((name, ours_s), (f"{name}, normalised", ours_s + normalising_s)):
                 rates = count / theirs_s, count / seconds
-                table.add_row(row, *(f"{rate:.1f}" for rate in rates), f"{rates[1] / rates[0]:.2f}", f"{WANTED:g}")
+                table.add_row(row, *(f"{rate:.1f}" for rate in rates), f"{rates[1] / rates[0]:.2f}", f"{REQUIRED:g}")
     Console().print(table)
 
 

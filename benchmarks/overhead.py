@@ -2,7 +2,8 @@
 
 It produces the same result in three ways, each in its own process: only `run()`, `python -m flows.<stage>` (with Prefect and
 MLflow), and `dvc repro` of that stage. The first time includes `run()` and torch's import, which are the work itself; importing
-Prefect and MLflow is overhead. The Prefect server, which all stages of a pipeline share, is started before and does not count.
+Prefect and MLflow is overhead. The Prefect server, which all stages of a pipeline share, is started before
+the measurement and does not count.
 The earlier stages must have run: `dvc repro params/smoke/dvc.yaml`.
 """
 
@@ -58,7 +59,7 @@ def output(command: list[str]) -> str:
 def main() -> None:
     """Prints the table, and exits with 1 if a stage's overhead is above ALLOWED_SECONDS."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--profile", default="smoke")
+    parser.add_argument("--profile", default="smoke", help="name of the profile (default: %(default)s)")
     parser.add_argument("--stage", action="append", help="a stage of dvc.yaml; may be repeated (default: data, studies)")
     parser.add_argument(
         "--repeats", type=int, default=3, help="number of runs, of which the fastest is reported (default: %(default)s)"

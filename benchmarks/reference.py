@@ -39,14 +39,17 @@ OPTIMIZER = OptimizerConfig(lr=1e-4, backbone_lr=1e-5, weight_decay=1e-4, clip_n
 MASKS = MaskLossConfig(focal=1, dice=1, alpha=0.25, gamma=2)
 CLASSES, QUERIES, LAYERS = 91, 100, 6
 SIZE = (256, 320)
-WANTED = {"criterion": 3.0, "mask stage": 3.0, "training step": 1.0, "inference": 1.0}
+REQUIRED = {"criterion": 3.0, "mask stage": 3.0, "training step": 1.0, "inference": 1.0}
 Work = Callable[[], torch.Tensor]
 
 
 def main() -> None:
+    """Prints the table. Fails if the results of the two projects differ."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("checkout", type=Path)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("checkout", type=Path, help="folder of the checkout")
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="number of runs, of which the median is reported (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     build = reference(arguments.checkout)
     table = Table("", "reference, s", "this project, s", "speed-up", "required")
@@ -56,7 +59,7 @@ def main() -> None:
         torch.testing.assert_close(ours(), theirs(), rtol=tolerance, atol=tolerance)
         seconds = in_turn(theirs, ours, arguments.repeats)
         ratio = seconds[0] / seconds[1]
-        table.add_row(name, *(f"{value:.3f}" for value in seconds), f"{ratio:.2f}", f"{WANTED[name]:g}")
+        table.add_row(name, *(f"{value:.3f}" for value in seconds), f"{ratio:.2f}", f"{REQUIRED[name]:g}")
     Console().print(table)
 
 
@@ -117,19 +120,19 @@ def cases(build: Callable[[bool], tuple[Any, Any, Any]]) -> dict[str, tuple[Work
     )
     plain, plain_criterion, _ = build(False)
     plain.load_state_dict(their_model.detr.state_dict())
-    both = {"criterion": 8, "training step": 2, "mask stage": 2, "inference": 2}
+    image_counts = {"criterion": 8, "training step": 2, "mask stage": 2, "inference": 2}
     pairs: dict[str, tuple[Work, Work]] = {}
     torch.manual_seed(0)
 
     # Criterion: forward and backward pass of the loss only.
-    wanted, images = targets(both["criterion"]), both["criterion"]
+    criterion_targets, images = targets(image_counts["criterion"]), image_counts["criterion"]
     logits = torch.randn(LAYERS, images, QUERIES, CLASSES + 1, requires_grad=True)
     boxes = torch.rand(LAYERS, images, QUERIES, 4) * 0.5 + 0.2
     boxes.requires_grad_()
-    theirs_wanted = [{"labels": t.labels, "boxes": t.boxes, "masks": t.masks} for t in wanted]
+    their_criterion_targets = [{"labels": t.labels, "boxes": t.boxes, "masks": t.masks} for t in criterion_targets]
 
-    def their_loss(criterion: Any, outputs: dict[str, Any], of: list[dict[str, Any]]) -> torch.Tensor:
-        losses = criterion(outputs, of)
+    def their_loss(criterion: Any, outputs: dict[str, Any], objects: list[dict[str, Any]]) -> torch.Tensor:
+        losses = criterion(outputs, objects)
         total: torch.Tensor = sum(
             value * criterion.weight_dict[name] for name, value in losses.items() if name in criterion.weight_dict
         )  # type: ignore[assignment]
@@ -139,22 +142,22 @@ def cases(build: Callable[[bool], tuple[Any, Any, Any]]) -> dict[str, tuple[Work
         layers = [{"pred_logits": c, "pred_boxes": b} for c, b in zip(logits, boxes, strict=True)]
         return {**layers[-1], "aux_outputs": layers[:-1]}
 
-    def our_loss(logits: torch.Tensor, boxes: torch.Tensor, of: list[Target]) -> torch.Tensor:
-        normalizer = Normalizer.of([len(t.labels) for t in of], QUERIES, LOSS.no_object)
-        return set_loss(logits, boxes, of, match(logits, boxes, of, LOSS), normalizer, LOSS).total
+    def our_loss(logits: torch.Tensor, boxes: torch.Tensor, objects: list[Target]) -> torch.Tensor:
+        normalizer = Normalizer.of([len(t.labels) for t in objects], QUERIES, LOSS.no_object)
+        return set_loss(logits, boxes, objects, match(logits, boxes, objects, LOSS), normalizer, LOSS).total
 
     def with_gradient(total: torch.Tensor, *inputs: torch.Tensor) -> torch.Tensor:
         gradients = torch.autograd.grad(total, inputs)
         return torch.cat([total.detach()[None], *(gradient.flatten()[:1000] for gradient in gradients)])
 
     pairs["criterion"] = (
-        lambda: with_gradient(their_loss(plain_criterion, as_theirs(logits, boxes), theirs_wanted), logits, boxes),
-        lambda: with_gradient(our_loss(logits, boxes, wanted), logits, boxes),
+        lambda: with_gradient(their_loss(plain_criterion, as_theirs(logits, boxes), their_criterion_targets), logits, boxes),
+        lambda: with_gradient(our_loss(logits, boxes, criterion_targets), logits, boxes),
     )
 
-    # Mask stage: the head and its losses on a frozen detector, forward and backward of the head.
-    few = targets(2)
-    few_theirs = [{"labels": t.labels, "boxes": t.boxes, "masks": t.masks} for t in few]
+    # Mask stage: forward and backward pass of the mask head and its losses, on a frozen detector.
+    two_targets = targets(2)
+    their_two_targets = [{"labels": t.labels, "boxes": t.boxes, "masks": t.masks} for t in two_targets]
     pixels, padding = torch.randn(2, 3, *SIZE), torch.zeros(2, *SIZE, dtype=torch.bool)
     nested = _nested(pixels, padding)
     for model in (their_model.detr, our_model):
@@ -168,21 +171,21 @@ def cases(build: Callable[[bool], tuple[Any, Any, Any]]) -> dict[str, tuple[Work
     def their_masks() -> torch.Tensor:
         outputs = their_model(nested)
         del outputs["aux_outputs"]
-        losses = their_criterion(outputs, few_theirs)
+        losses = their_criterion(outputs, their_two_targets)
         total = losses["loss_mask"] + losses["loss_dice"]
         return with_gradient(total, their_model.mask_head.lay1.weight, their_model.bbox_attention.q_linear.weight)
 
     def our_masks() -> torch.Tensor:
         with torch.no_grad():
             output = our_model(pixels, padding)
-        matches = match(output.logits[-1:], output.boxes[-1:], few, LOSS)
+        matches = match(output.logits[-1:], output.boxes[-1:], two_targets, LOSS)
         logits = our_model.masks(output, matches.image, matches.query)
-        focal, dice = mask_loss(logits, matched_masks(few, matches, SIZE), 14, MASKS)
+        focal, dice = mask_loss(logits, matched_masks(two_targets, matches, SIZE), 14, MASKS)
         return with_gradient(focal + dice, our_model.mask_head.lay1.weight, our_model.bbox_attention.q_linear.weight)
 
     pairs["mask stage"] = (their_masks, our_masks)
 
-    # Training step, with the optimiser step of each project, and inference with a detector that no step has changed.
+    # Training step, with the optimiser step of either project, and inference with a detector that no step has changed.
     ours = detector(mask_head=False)
     ours.load_state_dict(plain.state_dict())
     plain.train()
@@ -196,7 +199,7 @@ def cases(build: Callable[[bool], tuple[Any, Any, Any]]) -> dict[str, tuple[Work
     their_optimizer = torch.optim.AdamW(groups, lr=OPTIMIZER.lr, weight_decay=OPTIMIZER.weight_decay)
     our_optimizer = build_optimizer(ours, OPTIMIZER)
 
-    def stepped(
+    def after_step(
         total: torch.Tensor, model: torch.nn.Module, optimizer: torch.optim.Optimizer, foreach: bool | None
     ) -> torch.Tensor:
         optimizer.zero_grad()
@@ -212,11 +215,11 @@ def cases(build: Callable[[bool], tuple[Any, Any, Any]]) -> dict[str, tuple[Work
         return torch.cat([total.detach()[None], *compared])
 
     def their_step() -> torch.Tensor:
-        return stepped(their_loss(plain_criterion, plain(nested), few_theirs), plain, their_optimizer, None)
+        return after_step(their_loss(plain_criterion, plain(nested), their_two_targets), plain, their_optimizer, None)
 
     def our_step() -> torch.Tensor:
         output = ours(pixels, padding)
-        return stepped(our_loss(output.logits, output.boxes, few), ours, our_optimizer, True)
+        return after_step(our_loss(output.logits, output.boxes, two_targets), ours, our_optimizer, True)
 
     pairs["training step"] = (their_step, our_step)
 
@@ -234,7 +237,7 @@ def cases(build: Callable[[bool], tuple[Any, Any, Any]]) -> dict[str, tuple[Work
 
 
 def in_turn(first: Work, second: Work, repeats: int) -> tuple[float, float]:
-    """Returns the median seconds of each, after one warm-up. The calls alternate, so that other work slows both equally."""
+    """Returns the median seconds of both functions, after one warm-up run. The calls alternate: other work slows both alike."""
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(repeats + 1):
         for work, measured in zip((first, second), seconds, strict=True):

@@ -6,7 +6,7 @@ import sys
 from flows.runtime import fast_exit, orphans  # noqa: F401  fast_exit comes first: its docstring says why
 from flows.tracking.tracking_address import separate_credentials
 
-# This comes before the imports that take seconds, because the process that started this one may end meanwhile.
+# This call comes before the imports that take seconds, because the process that started this one may end during them.
 if "DVC_STAGE" in os.environ:
     orphans.follow_dvc()
 elif "prefect.engine" in sys.orig_argv:

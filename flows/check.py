@@ -137,14 +137,14 @@ def _metrics(inspection: Inspection) -> dict[str, float]:
 
 def findings_table(findings: Sequence[Finding]) -> Table:
     """Returns a table of the findings, with one row for each kind and the first finding of that kind."""
-    table = Table("finding", "train", "val", "the first", title="The data check", title_justify="left")
+    table = Table("finding", "train", "val", "first example", title="The data check", title_justify="left")
     for name, kind in KINDS.items():
         kind_findings = [finding for finding in findings if finding.kind == name]
         if kind_findings:
             splits = Counter(finding.split for finding in kind_findings)
             words = f"[red]{kind.words}[/red]" if kind.broken else kind.words
             where = kind_findings[0].file or (
-                f"{kind_findings[0].source} {kind_findings[0].place}" if kind_findings[0].place is not None else ""
+                f"{kind_findings[0].source} {kind_findings[0].entry_index}" if kind_findings[0].entry_index is not None else ""
             )
             first = escape(f"{where} {kind_findings[0].detail}".strip())  # a file's name may look like markup
             table.add_row(words, *(str(splits[split] or "") for split in ("train", "val")), first)

@@ -52,7 +52,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
                 if not root.is_dir():
                     where = f"data.folder.root of {relative(paths.params)}"
                     raise DatasetError(
-                        f"{where}: expected a folder, found none at {root}; correct it, or bring the dataset there"
+                        f"{where}: expected a folder, found none at {root}; correct the path, or copy the dataset to it"
                     )
                 _require_watched(config.folder.root, paths)
             else:

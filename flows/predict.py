@@ -116,7 +116,7 @@ def evaluation(trained: Checkpoint, short: int | None, longest: int | None) -> E
     """
     try:
         config = load(str(trained.meta.get("profile", PUBLISHED))).evaluate
-    except ConfigError:  # this project has no profile of that name, or no longer
+    except ConfigError:  # the checkpoint's profile does not exist in this project
         config = load(PUBLISHED).evaluate
     if short is None and longest is None:
         return config

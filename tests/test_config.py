@@ -70,7 +70,7 @@ def test_an_invalid_deformable_detector_is_refused(change: dict[str, Any], error
         detector_config(DEFORMABLE["detector"] | change, "a.yaml")
 
 
-def test_a_deformable_detector_of_before_its_newer_keys() -> None:
+def test_a_deformable_detector_without_the_newer_keys_keeps_its_meaning() -> None:
     config = detector_config(DEFORMABLE["detector"], "a.yaml")
     assert isinstance(config, DeformableConfig)
     assert (config.two_stage, config.encoded_point) == (False, "end")
@@ -153,7 +153,7 @@ def test_a_faster_rcnn_of_before_its_newer_keys() -> None:
         ),
     ],
 )
-def test_what_does_not_go_with_a_kind_of_detector(kind: str, field: str, value: Any, error: str) -> None:
+def test_a_training_that_does_not_fit_the_kind_of_detector_is_refused(kind: str, field: str, value: Any, error: str) -> None:
     content = profile(kind)
     content["train_detection"][field] = value
     with pytest.raises(ConfigError, match=re.escape(f"a.yaml: train_detection.{error}")):

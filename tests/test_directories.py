@@ -79,7 +79,9 @@ def _file_itself(folder: Path) -> None:
 
 @pytest.mark.parametrize("spoil", [_beside, _instead, _linked, _without_mark, _link_itself, _file_itself])
 @pytest.mark.parametrize("meanwhile", [False, True])
-def test_what_is_not_ours_stays_and_is_named(tmp_path: Path, spoil: Callable[[Path], None], meanwhile: bool) -> None:
+def test_files_that_the_project_did_not_write_stay_and_are_named(
+    tmp_path: Path, spoil: Callable[[Path], None], meanwhile: bool
+) -> None:
     folder = write(tmp_path / "result")
     before: dict[str, bytes] = {}
     with pytest.raises(ForeignFileError, match=r"result.*: expected .* found .* move it elsewhere"):  # noqa: PT012
@@ -105,7 +107,7 @@ def test_litter_of_desktops_and_a_lost_cache_keep_nobody_from_working(tmp_path: 
     assert contents(folder) == {"below/a": b"second", "b": b"second"}
 
 
-def test_a_folder_that_another_process_replaces_while_it_is_checked_is_no_foreign_folder(
+def test_a_folder_that_another_process_replaces_during_the_check_is_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write(tmp_path / "result")
@@ -122,7 +124,9 @@ def test_a_folder_that_another_process_replaces_while_it_is_checked_is_no_foreig
     assert contents(folder) == {"below/a": b"second", "b": b"second"}
 
 
-def test_a_folder_whose_removal_was_interrupted_is_still_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_whose_removal_was_interrupted_still_belongs_to_the_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = write(tmp_path / "result")
     unlink, removed = Path.unlink, []
 

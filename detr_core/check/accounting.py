@@ -77,29 +77,29 @@ def left_out(content: Mapping[str, Any], source: str, findings: Sequence[Finding
 
     An image is left out together with its objects.
     """
-    entries = {finding.place for finding in findings if finding.kind == "image_entry" and finding.source == source}
+    entries = {finding.entry_index for finding in findings if finding.kind == "image_entry" and finding.source == source}
     ids = images_left_out(findings)
-    places = {finding.place for finding in findings if finding.source == source and finding.leaves == "object"}
+    objects_left_out = {finding.entry_index for finding in findings if finding.source == source and finding.leaves == "object"}
     segments: dict[int | None, set[int | None]] = defaultdict(set)
     if source == "panoptic":
         for finding in findings:
             if finding.kind == "panoptic_missing_segment":
-                segments[finding.place].add(finding.segment)
-        places -= set(segments)
+                segments[finding.entry_index].add(finding.segment)
+        objects_left_out -= set(segments)
     objects = 0
-    for place, entry in enumerate(content["annotations"]):
-        if place in places or id_in(entry, "image_id") in ids:
+    for index, entry in enumerate(content["annotations"]):
+        if index in objects_left_out or id_in(entry, "image_id") in ids:
             objects += _objects(entry, source)
-        elif place in segments:
-            objects += len(segments[place])
-    images = sum(place in entries or id_in(entry, "id") in ids for place, entry in enumerate(content["images"]))
+        elif index in segments:
+            objects += len(segments[index])
+    images = sum(index in entries or id_in(entry, "id") in ids for index, entry in enumerate(content["images"]))
     return EntryCounts(images, objects)
 
 
 def images_left_out(findings: Iterable[Finding]) -> set[int]:
     """Returns the ids of the images that the findings of a split leave out, with their objects, from both annotation files.
 
-    Broken image entries are not included, because they need not have an id: the `place` of such a finding names the entry.
+    Broken image entries are not included, because they need not have an id: the `entry_index` of such a finding names it.
     """
     numbers = (finding.image_id for finding in findings if _leaves_image(finding) and finding.kind != "image_entry")
     return {number for number in numbers if number is not None}

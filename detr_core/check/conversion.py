@@ -20,8 +20,8 @@ def conversion_findings(content: dict[str, Any], findings: Sequence[Finding], sp
     completed = []
     for finding in findings:
         entries = content["images" if finding.leaves == "image" else "annotations"]
-        malformed = finding.leaves is not None  # the place of another finding may be in the other list
-        reason = _note(entries[finding.place], FAULT) if malformed and finding.place is not None else None
+        malformed = finding.leaves is not None  # the index of another finding may be one of the other list
+        reason = _note(entries[finding.entry_index], FAULT) if malformed and finding.entry_index is not None else None
         if reason is not None:
             kind = "image_labels" if finding.kind == "image_entry" else finding.kind
             finding = replace(finding, kind=kind, detail=reason)
@@ -31,17 +31,17 @@ def conversion_findings(content: dict[str, Any], findings: Sequence[Finding], sp
         for entry in content["images"]
         if isinstance(entry, dict) and type(entry.get("id")) is int
     }
-    for place, entry in enumerate(content["annotations"]):
+    for index, entry in enumerate(content["annotations"]):
         if (note := _note(entry, DROPPED)) is not None and type(number := entry.get("image_id")) is int:
-            completed.append(Finding("columns_left_out", split, source, number, names.get(number, ""), place, detail=note))
+            completed.append(Finding("columns_left_out", split, source, number, names.get(number, ""), index, detail=note))
     return completed
 
 
 def unreadable_images(content: dict[str, Any], split: str, source: str) -> list[Finding]:
     """Returns a finding for each image whose file the conversion could not read."""
     return [
-        Finding("image_unreadable", split, source, entry["id"], entry["file_name"], place, detail=note)
-        for place, entry in enumerate(content["images"])
+        Finding("image_unreadable", split, source, entry["id"], entry["file_name"], index, detail=note)
+        for index, entry in enumerate(content["images"])
         if (note := _note(entry, FAULT)) is not None and entry.get("height") is not None
     ]
 

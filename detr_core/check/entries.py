@@ -22,12 +22,12 @@ from detr_core.sources.image_entries import SIZE_READ
 
 @dataclass(frozen=True)
 class ImageEntry:
-    """An image as its annotation file describes it. place: its index in the list `images`. size: (h, w), pixels."""
+    """An image as its annotation file describes it. entry_index: its index in the list `images`. size: (h, w), pixels."""
 
     id: int
     name: str
     size: tuple[int, int]
-    place: int
+    entry_index: int
 
 
 @dataclass
@@ -68,15 +68,16 @@ def check_entries(content: dict[str, Any], split: str, source: str) -> Entries:
         finding.image_id for finding in result.findings if finding.kind == "image_id" and finding.image_id is not None
     }
     seen_ids: set[int | str] = set()
-    for place, entry in enumerate(content["annotations"]):
-        base_finding = Finding("object_entry", split, source, place=place)
+    for index, entry in enumerate(content["annotations"]):
+        base_finding = Finding("object_entry", split, source, entry_index=index)
         if not isinstance(entry, dict):
             result.findings.append(replace(base_finding, detail=f"expected an object of JSON, found {str(entry)[:60]}"))
         elif source == "panoptic":
             result.findings += _panoptic(entry, base_finding, result, categories)
         else:
             result.findings += _object(entry, base_finding, result, categories, seen_ids)
-    result.leave_out(repeated_image_ids)  # only now, because their annotations would be findings of an unknown image
+    # If these images were removed earlier, their annotations would be findings of an unknown image.
+    result.leave_out(repeated_image_ids)
     result.findings += _repeated(result, split, source)
     if source == "instances":
         names = {number: image.name for number, image in result.images.items()}
@@ -88,10 +89,10 @@ def check_entries(content: dict[str, Any], split: str, source: str) -> Entries:
 def _check_images(entries: list[Any], result: Entries, split: str, source: str) -> None:
     """Adds valid images and the findings about all others to `result`. If several images have one id, the first one is added."""
     id_counts = Counter(_whole(entry, "id") for entry in entries if isinstance(entry, dict))
-    for place, entry in enumerate(entries):
-        image, fault = _image(entry, place)
+    for index, entry in enumerate(entries):
+        image, fault = _image(entry, index)
         number, name = (_whole(entry, "id"), str(entry.get("file_name", ""))) if isinstance(entry, dict) else (None, "")
-        base_finding = Finding("image_entry", split, source, number, name, place)
+        base_finding = Finding("image_entry", split, source, number, name, index)
         if image is None:
             result.findings.append(replace(base_finding, detail=fault))
             continue
@@ -127,7 +128,7 @@ def category_difference(splits: Mapping[str, Mapping[int, str]]) -> str:
     return "; ".join(parts)
 
 
-def _image(entry: Any, place: int) -> tuple[ImageEntry | None, str]:
+def _image(entry: Any, index: int) -> tuple[ImageEntry | None, str]:
     if not isinstance(entry, dict):
         return None, f"expected an object of JSON, found {str(entry)[:60]}"
     for field, kind, expected in (("id", whole, "a whole number"), ("width", whole, "pixels"), ("height", whole, "pixels"),
@@ -143,7 +144,7 @@ def _image(entry: Any, place: int) -> tuple[ImageEntry | None, str]:
         below_root(Path(), entry["file_name"], "file_name")
     except DatasetError as error:
         return None, str(error)
-    return ImageEntry(number, entry["file_name"], (height, width), place), ""
+    return ImageEntry(number, entry["file_name"], (height, width), index), ""
 
 
 def _panoptic(entry: dict[str, Any], base_finding: Finding, result: Entries, categories: dict[int, str]) -> Iterator[Finding]:
@@ -160,7 +161,7 @@ def _panoptic(entry: dict[str, Any], base_finding: Finding, result: Entries, cat
         )
         return
     areas: dict[int, float] = {}
-    result.panoptic[image.id] = (base_finding.place or 0, name, areas)
+    result.panoptic[image.id] = (base_finding.entry_index or 0, name, areas)
     seen_ids: set[int | str] = set()
     for segment in segments:
         number = _whole(segment, "id") if isinstance(segment, dict) else None

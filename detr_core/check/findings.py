@@ -80,9 +80,9 @@ class Finding:
     """One fault of a dataset.
 
     kind: a key of KINDS. split: 'train' or 'val'. source: the annotation file, 'instances' or 'panoptic'; '' if the finding
-    concerns no annotation file. image_id, file: the image; None and '' if there is none. place: the index of the entry in the
-    file's list, which is `images` if the finding leaves out an image, else `annotations`. segment: the id of a panoptic segment
-    in that entry. box: xywh in pixels, None if it is not known. detail: what was found.
+    concerns no annotation file. image_id, file: the image; None and '' if there is none. entry_index: the index of the entry in
+    the file's list, which is `images` if the finding leaves out an image, else `annotations`. segment: the id of a panoptic
+    segment in that entry. box: xywh in pixels, None if it is not known. detail: what was found.
     """
 
     kind: str
@@ -90,7 +90,7 @@ class Finding:
     source: str = ""
     image_id: int | None = None
     file: str = ""
-    place: int | None = None
+    entry_index: int | None = None
     segment: int | None = None
     box: tuple[float, float, float, float] | None = None
     detail: str = ""

@@ -139,7 +139,7 @@ def _read_images(
 
 def _panoptic_findings(split: Split, entries: Entries, reporter: Reporter) -> list[Finding]:
     folder = split.panoptic_masks
-    assert folder is not None  # a split has both or none
+    assert folder is not None  # a split has both a panoptic file and a folder of PNGs, or neither
     resolved_folder = folder.resolve()
 
     def check(image_id: int) -> tuple[Faults, list[tuple[str, int, str]]]:
@@ -156,13 +156,13 @@ def _panoptic_findings(split: Split, entries: Entries, reporter: Reporter) -> li
         for number_checked, (image_id, (file_faults, segment_faults)) in enumerate(
             zip(entries.panoptic, pool.map(check, entries.panoptic), strict=True), start=1
         ):
-            image, place = entries.images[image_id], entries.panoptic[image_id][0]
+            image, index = entries.images[image_id], entries.panoptic[image_id][0]
             findings += [
-                Finding(kind, split.name, "panoptic", image_id, image.name, image.place, detail=text)
+                Finding(kind, split.name, "panoptic", image_id, image.name, image.entry_index, detail=text)
                 for kind, text in file_faults
             ]
             findings += [
-                Finding(kind, split.name, "panoptic", image_id, image.name, place, number, detail=text)
+                Finding(kind, split.name, "panoptic", image_id, image.name, index, number, detail=text)
                 for kind, number, text in segment_faults
             ]
             if number_checked % 50 == 0 or number_checked == len(entries.panoptic):

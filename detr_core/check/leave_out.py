@@ -29,7 +29,7 @@ def write_checked(dataset: Path, findings: Sequence[Finding], folder: Path, valu
     """
     source, splits = read_dataset_file(dataset), read_dataset(dataset)
     broken = [finding for finding in findings if finding.leaves is not None]
-    root, annotations = (_moved(place, dataset, folder) for place in (source.root, source.annotations))
+    root, annotations = (_moved(path, dataset, folder) for path in (source.root, source.annotations))
     file = replace(source, root=root, annotations=annotations, value_ranges=value_ranges)
     if broken:
         (folder / "annotations").mkdir()
@@ -40,14 +40,14 @@ def write_checked(dataset: Path, findings: Sequence[Finding], folder: Path, valu
     write_dataset_file(folder, file)
 
 
-def _moved(place: str, dataset: Path, folder: Path) -> str:
-    return place if Path(place).is_absolute() else os.path.relpath((dataset / place).resolve(), folder.resolve())
+def _moved(path: str, dataset: Path, folder: Path) -> str:
+    return path if Path(path).is_absolute() else os.path.relpath((dataset / path).resolve(), folder.resolve())
 
 
 def _write_files(split: Split, broken: Sequence[Finding], folder: Path) -> dict[str, str]:
     """Writes the split's annotation files without broken entries. Returns source -> file name below `folder`."""
     entries = {
-        source: {finding.place for finding in broken if finding.kind == "image_entry" and finding.source == source}
+        source: {finding.entry_index for finding in broken if finding.kind == "image_entry" and finding.source == source}
         for source in ("instances", "panoptic")
     }
     images = images_left_out(broken)
@@ -61,23 +61,23 @@ def _write_files(split: Split, broken: Sequence[Finding], folder: Path) -> dict[
             shutil.copyfile(original, folder / files[source])
             continue
         content = read_content(original)
-        objects = {finding.place for finding in broken if finding.source == source and finding.leaves == "object"}
+        objects = {finding.entry_index for finding in broken if finding.source == source and finding.leaves == "object"}
         empty: dict[int | None, set[int | None]] = defaultdict(set)
         for finding in broken:
             if finding.kind == "panoptic_missing_segment":
-                empty[finding.place].add(finding.segment)
+                empty[finding.entry_index].add(finding.segment)
         if source == "panoptic":
             objects -= set(empty)
         images_to_keep = [
-            image for place, image in enumerate(content["images"]) if place not in bad_entries and int(image["id"]) not in images
+            image for index, image in enumerate(content["images"]) if index not in bad_entries and int(image["id"]) not in images
         ]
         if not images_to_keep:
             raise DatasetError(f"{original}: expected at least one valid image, found none")
         ids = {int(image["id"]) for image in images_to_keep}
         annotations = [
-            _without(annotation, empty[place]) if source == "panoptic" and place in empty else annotation
-            for place, annotation in enumerate(content["annotations"])
-            if place not in objects and int(annotation["image_id"]) in ids
+            _without(annotation, empty[index]) if source == "panoptic" and index in empty else annotation
+            for index, annotation in enumerate(content["annotations"])
+            if index not in objects and int(annotation["image_id"]) in ids
         ]
         text = json.dumps(content | {"images": images_to_keep, "annotations": annotations})
         (folder / files[source]).write_text(text, encoding="utf-8")

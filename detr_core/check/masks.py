@@ -17,18 +17,18 @@ def objects_without_mask(
     findings: the findings of this file so far; objects that they leave out are ignored. names: image id -> file name of the
     images that are not left out.
     """
-    places_to_ignore = {finding.place for finding in findings if finding.leaves == "object"}
+    indices_to_ignore = {finding.entry_index for finding in findings if finding.leaves == "object"}
     objects = [
-        (place, entry)
-        for place, entry in enumerate(annotations)
-        if place not in places_to_ignore
+        (index, entry)
+        for index, entry in enumerate(annotations)
+        if index not in indices_to_ignore
         and isinstance(entry, dict)
         and id_in(entry, "image_id") in names
         and not entry.get("iscrowd")
     ]
-    without_mask = [(place, int(entry["image_id"])) for place, entry in objects if not entry.get("segmentation")]
+    without_mask = [(index, int(entry["image_id"])) for index, entry in objects if not entry.get("segmentation")]
     if len(without_mask) == len(objects):
         return
-    for place, image_id in without_mask:
+    for index, image_id in without_mask:
         detail = f"{len(without_mask)} of {len(objects)} objects have no mask"
-        yield Finding("object_without_mask", split, "instances", image_id, names[image_id], place, detail=detail)
+        yield Finding("object_without_mask", split, "instances", image_id, names[image_id], index, detail=detail)

@@ -14,7 +14,7 @@ from detr_core.data.values import Range, ValueSpread, ranges_of, scaled
 
 Job = tuple[Path, tuple[int, int]]  # an image file, and the size that it is annotated with
 
-_LEVELS = 4  # of 256: an image that spans fewer levels counts as one of a single colour
+_LEVELS = 4  # an image that spans fewer of the 256 levels counts as an image of one colour
 
 
 def value_findings(

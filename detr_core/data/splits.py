@@ -78,9 +78,9 @@ def write_dataset(folder: Path, root: Path, train: SplitConfig, val: SplitConfig
     relative to it, so that the folder can be moved; other paths are written as absolute ones.
     Raises DatasetError if a split names a file or folder that does not exist, or that lies outside of `root`.
     """
-    places = [place.resolve() for place in (root, annotations or root)]
+    roots = [path.resolve() for path in (root, annotations or root)]
     folder = folder.resolve()
-    inside = [place.relative_to(folder).as_posix() if place.is_relative_to(folder) else str(place) for place in places]
+    inside = [path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path) for path in roots]
     write_dataset_file(folder, DatasetFile(inside[0], inside[1], train, val))
 
 

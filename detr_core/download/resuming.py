@@ -84,7 +84,7 @@ class Part:
     def close(self) -> None:
         """Closes the file, and releases the lock on the download."""
         self.file.close()
-        Path(self._lock.lock_file).unlink(missing_ok=True)  # while it is held; a waiting process then locks a new file
+        Path(self._lock.lock_file).unlink(missing_ok=True)  # removed while locked, so that a waiting process locks a new file
         self._lock.release()
 
     @property
@@ -101,7 +101,7 @@ class Part:
                 return pieces
         else:
             pieces = [Piece(0, self.size)]
-        self.journal.unlink(missing_ok=True)  # before truncating, so that it never lists bytes that were removed
+        self.journal.unlink(missing_ok=True)  # before truncating, so that the journal never lists removed bytes
         self.file.truncate(0)
         return pieces
 

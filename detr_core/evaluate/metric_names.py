@@ -1,4 +1,4 @@
-"""The names of the metrics that an evaluation can have. This module imports nothing, so that a profile is read quickly."""
+"""Lists the names of the metrics that an evaluation can have. This module imports nothing, so that a profile is read quickly."""
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """COCO's twelve metrics."""

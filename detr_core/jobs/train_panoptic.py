@@ -58,7 +58,7 @@ def prepare(job: TrainingJob, splits: dict[str, Split], process: ProcessContext,
         trained = load_checkpoint(file, torch.device("cpu"), model.config.backbone.dilation)
         reporter.message(mask_head_from(model, as_detr(trained.model, "train_panoptic.init", file)))
     module = _training_module(model, config, job)
-    instances = config.targets == "instances"  # their masks are scored against the file, so that validation reads no masks
+    instances = config.targets == "instances"  # the predicted masks are scored against the file, so validation reads no masks
     val = CocoDataset(
         splits["val"], config.targets, masks=not instances, transform=evaluation_transform(config.resize), seed=config.seed
     )
@@ -85,7 +85,7 @@ def _require_categories(detector: Checkpoint, dataset: CocoDataset, config: Pano
 def _training_module(model: Detr, config: PanopticConfig, job: TrainingJob) -> FrozenTrainingModule | JointTrainingModule:
     precision = training.precision(config.precision)
     joint = config.detector == "joint"
-    require((job.loss is not None) == joint, "loss", f"the detector's loss exactly with detector {'joint'!r}", job.loss)
+    require((job.loss is not None) == joint, "loss", "the detector's loss if detector is 'joint', and null otherwise", job.loss)
     if job.loss is None:
         return FrozenTrainingModule(model, config.loss, precision)
     return JointTrainingModule(model, build(SoftmaxLossConfig, job.loss, f"{job.profile}: loss"), config.loss, precision)

@@ -50,15 +50,15 @@ def marks(claim: Claim) -> list[Mark | None]:
     bounds = [abs(value) for value in (*values, claim.within) if value is not None]
     scale = _WIDEST / max(bounds) if bounds and max(bounds) > 0 else 0.0
 
-    def place(value: float) -> float:
+    def position(value: float) -> float:
         return 50 + scale * value
 
     def mark(difference: ClaimDifference) -> Mark | None:
         if difference.value is None:
             return None
         low, high = (difference.value if bound is None else bound for bound in (difference.low, difference.high))
-        limits = None if claim.within is None else (place(-claim.within), place(claim.within))
-        return Mark(place(difference.value), place(low), place(high), limits)
+        limits = None if claim.within is None else (position(-claim.within), position(claim.within))
+        return Mark(position(difference.value), position(low), position(high), limits)
 
     return [mark(difference) for difference in claim.differences]
 

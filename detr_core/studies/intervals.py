@@ -51,8 +51,8 @@ class Intervals:
     def _panoptic(self, base: Path, other: Path) -> dict[str, Difference]:
         if ("panoptic", base, other) not in self._known:
             sums = [self._image_sums(folder) for folder in (base, other)]
-            found = {} if sums[0] is None or sums[1] is None else panoptic_differences(sums[0], sums[1])
-            self._known["panoptic", base, other] = found
+            differences = {} if sums[0] is None or sums[1] is None else panoptic_differences(sums[0], sums[1])
+            self._known["panoptic", base, other] = differences
         return self._known["panoptic", base, other]
 
     def _image_sums(self, folder: Path) -> ImageSums | None:

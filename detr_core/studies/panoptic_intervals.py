@@ -48,21 +48,21 @@ def image_sums(gt_json: Path, gt_folder: Path, pred_json: Path, pred_folder: Pat
     """
     truth = read_panoptic(gt_json)
     predicted = {int(entry["image_id"]): entry for entry in json.loads(pred_json.read_bytes())["annotations"]}
-    places = {image["id"]: place for place, image in enumerate(truth["images"])}
+    indices = {image["id"]: index for index, image in enumerate(truth["images"])}
     categories = [category["id"] for category in truth["categories"]]
-    values = np.zeros((len(places), len(categories), len(_SUMS)))
+    values = np.zeros((len(indices), len(categories), len(_SUMS)))
     for entry in truth["annotations"]:
         number = entry["image_id"]
         if number not in predicted:
             raise PredictionError(f"{pred_json}: annotations: expected an entry for image {number}, found none; evaluate again")
-        image = truth["images"][places[number]]
+        image = truth["images"][indices[number]]
         one = {"images": [image], "annotations": [entry], "categories": truth["categories"]}
         evaluator = PanopticEval(
             one, {"annotations": [predicted[number]]}, gt_folder=str(gt_folder), pred_folder=str(pred_folder)
         )
         evaluator.evaluate()
         by_category = evaluator.results()["per_class"]
-        values[places[number]] = [[by_category[category][name] for name in _SUMS] for category in categories]
+        values[indices[number]] = [[by_category[category][name] for name in _SUMS] for category in categories]
     return ImageSums(values, np.array([bool(category["isthing"]) for category in truth["categories"]]))
 
 
@@ -92,7 +92,7 @@ def _qualities(sums: ImageSums, counts: NDArray[np.float64]) -> dict[str, NDArra
     iou, tp, fp, fn = np.moveaxis(by_class, -1, 0)
     segments = tp + fp / 2 + fn / 2
     occurs = segments > 0
-    found = {
+    qualities = {
         "PQ": np.divide(iou, segments, out=np.zeros_like(iou), where=occurs),
         "SQ": np.divide(iou, tp, out=np.zeros_like(iou), where=tp > 0),
         "RQ": np.divide(tp, segments, out=np.zeros_like(iou), where=occurs),
@@ -101,7 +101,7 @@ def _qualities(sums: ImageSums, counts: NDArray[np.float64]) -> dict[str, NDArra
     for part, kinds in PARTS.items():
         counted = occurs & np.isin(sums.isthing, kinds)
         number = counted.sum(1)
-        for name, values in found.items():
+        for name, values in qualities.items():
             total = np.where(counted, values, 0.0).sum(1)
             means[f"{name}{part}"] = np.divide(total, number, out=np.full(len(total), np.nan), where=number > 0)
     return means

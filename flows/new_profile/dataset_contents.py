@@ -67,8 +67,8 @@ def read_contents(config: FolderConfig, seed: int) -> DatasetContents:
                 masked.add(name)
             if name == "train":
                 deep = first_sample_type(split.images / image.name for image in islice(entries.images.values(), _HEADERS))
-    if config.format != "coco":  # places refer to the converted file, which the user cannot see
-        findings = [replace(finding, place=None) for finding in findings]
+    if config.format != "coco":  # indices are those of the converted file, which the user cannot see
+        findings = [replace(finding, entry_index=None) for finding in findings]
     difference = category_difference(names)
     notes = (
         [f"the categories differ between the splits, and the check stops at such a dataset: {difference}"] if difference else []

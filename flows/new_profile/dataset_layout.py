@@ -82,8 +82,8 @@ def _converted_layout(folder: Path) -> tuple[str, Splits, list[str]] | None:
     """Returns the name of the first format in FORMATS whose files the folder has, the splits and the notes; None without one."""
     for name, annotation_format in FORMATS.items():
         functions = annotation_format.functions()
-        if places := functions.folders(folder):
-            return name, *functions.layout(folder, places)
+        if folders := functions.folders(folder):
+            return name, *functions.layout(folder, folders)
     return None
 
 

@@ -60,7 +60,9 @@ def _missing(folder: Path, layout: CocoLayout) -> list[str]:
     notes = []
     for split, entry in layout.splits.items():
         names = sorted({name for file in layout.files[split] for name in file.names})
-        missing = [_place(f"{entry['images']}/{name}") for name in names if present_name(folder / entry["images"], name) is None]
+        missing = [
+            _comparable(f"{entry['images']}/{name}") for name in names if present_name(folder / entry["images"], name) is None
+        ]
         notes += missing_note(split, missing, len(names))
     return notes
 
@@ -70,27 +72,30 @@ def _unlisted(folder: Path, layout: CocoLayout) -> list[str]:
     masks = tuple(f"{entry['panoptic_masks']}/" for entry in layout.splits.values() if entry["panoptic_masks"])
     notes = []
     names_in_files = {
-        name for split, entry in layout.splits.items() for file in layout.files[split] for name in _places(entry["images"], file)
+        name
+        for split, entry in layout.splits.items()
+        for file in layout.files[split]
+        for name in _expected_paths(entry["images"], file)
     }
-    for place in dict.fromkeys(entry["images"] for entry in layout.splits.values()):
-        known_paths = names_in_files.union(*(_places(place, file) for file in layout.unused))
-        pictures = [_place(f"{place}/{name}") for name in picture_files(folder / place)]
+    for images in dict.fromkeys(entry["images"] for entry in layout.splits.values()):
+        known_paths = names_in_files.union(*(_expected_paths(images, file) for file in layout.unused))
+        pictures = [_comparable(f"{images}/{name}") for name in picture_files(folder / images)]
         pictures = [name for name in pictures if not name.startswith(masks)]
         unlisted = [name for name in pictures if name not in known_paths]
         if unlisted:
             predicate = "is in no annotation file and is" if len(unlisted) == 1 else "are in no annotation file and are"
             notes.append(
-                f"{place}: {len(unlisted):,} of {counted(len(pictures), 'image')} {predicate} not used, such as {unlisted[0]}"
+                f"{images}: {len(unlisted):,} of {counted(len(pictures), 'image')} {predicate} not used, such as {unlisted[0]}"
             )
     return notes
 
 
-def _places(images: str, file: AnnotationFile) -> list[str]:
+def _expected_paths(images: str, file: AnnotationFile) -> list[str]:
     """Returns the expected paths, relative to the dataset's folder, of the images that an annotation file lists."""
-    return [_place(f"{images}/{name.replace(_BACKSLASH, '/')}") for name in file.names]
+    return [_comparable(f"{images}/{name.replace(_BACKSLASH, '/')}") for name in file.names]
 
 
-def _place(path: str) -> str:
+def _comparable(path: str) -> str:
     return unicodedata.normalize("NFC", os.path.normpath(path))
 
 
@@ -110,5 +115,5 @@ def require_images(statistics: Mapping[str, Statistics], findings: Sequence[Find
 def where(finding: Finding) -> str:
     """Returns the file or the entry that a finding is about, and its details."""
     entries = "images" if finding.leaves == "image" else "annotations"
-    place = "" if finding.place is None else f"{entries}[{finding.place}]"
-    return ": ".join(part for part in (finding.file or place, finding.detail) if part)
+    entry = "" if finding.entry_index is None else f"{entries}[{finding.entry_index}]"
+    return ": ".join(part for part in (finding.file or entry, finding.detail) if part)

@@ -62,14 +62,14 @@ def _has_rows(path: Path) -> bool:
 
 
 def _another_folder(folder: Path, files: Sequence[str]) -> str:
-    places = dict.fromkeys(path.parent for path in _yaml_files(folder, files))
-    for place in [*places, *list(folder.parents)[:2]]:
+    candidates = dict.fromkeys(path.parent for path in _yaml_files(folder, files))
+    for candidate in [*candidates, *list(folder.parents)[:2]]:
         try:
-            description = yolo_description(place)
+            description = yolo_description(candidate)
         except (DatasetError, OSError):
             continue
         if description is not None:
-            return f"{description} describes a YOLO dataset: pass its folder, {place}"
+            return f"{description} describes a YOLO dataset: pass its folder, {candidate}"
     return ""
 
 
@@ -101,8 +101,8 @@ def _description(folder: Path, files: Sequence[str]) -> str:
     if rows is None:
         return ""
     folders_of_split: dict[str, list[str]] = {}
-    for place in sorted({name.rpartition("/")[0] or "." for name in files if _is_picture(name)}):
-        folders_of_split.setdefault(split_named(place), []).append(place)
+    for images in sorted({name.rpartition("/")[0] or "." for name in files if _is_picture(name)}):
+        folders_of_split.setdefault(split_named(images), []).append(images)
     if "train" not in folders_of_split:
         folders_of_split["train"] = folders_of_split.get("", ["..."])
     keys = [f"`{split}: {_as_yaml_list(folders_of_split[split])}`" for split in SPLITS if split in folders_of_split]

@@ -40,14 +40,14 @@ def copied_recipe(like: str, detector: str | None, start: Start | None) -> tuple
         raise ConfigError(f"--like: expected the name of a profile, found {like!r}")
     if detector is not None and start is not None:
         raise ConfigError("--detector: expected no --checkpoint, because a checkpoint has its own detector; give only one")
-    read(model.params)  # reading all of it reports its errors, with the file's name, before any work
+    read(model.params)  # reports the errors of the profile, with the file's name, before any work
     content, studies = read_with_comments(model.params), read_with_comments(model.studies_params)
     where = relative(model.studies_params)
     if detector is not None:
         content = _with_detector(content, studies, detector, where)
     elif start is not None:
         content = _starting_from(start, content, studies, where)
-    studies["training"] = {}  # their schedules fit the copied profile, not the new dataset
+    studies["training"] = {}  # the schedules of these studies fit the copied profile, not the new dataset
     return content, studies
 
 

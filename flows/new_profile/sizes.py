@@ -57,7 +57,7 @@ def fit(
     detection["batch_size"], detection["accumulation"] = max(1, min(16 if small else 8, images // 8)), 1
     default = kind_of(content["detector"]["kind"]).schedule
     duration = default.small if small else default.tuned if tuned else default.published
-    assert duration is not None, "a detector is tuned only if its kind can be, which the reading of its checkpoint requires"
+    assert duration is not None, "a checkpoint is read only if its kind of detector can be fine-tuned"
     _schedule(detection, images, duration.epochs(images), default.drop)
     sections = [detection]
     mask_head = content["train_panoptic"] if masks is not None else None

@@ -32,7 +32,7 @@ def local_file(checkpoint: str, sha256: str | None) -> Path:
 
     if is_address(checkpoint):
         if sha256 is None:
-            raise CheckpointError(f"{checkpoint}: expected the sha256 of the file at this address, found none; name it, too")
+            raise CheckpointError(f"{checkpoint}: expected the sha256 of the file at this address, found none; add the sha256")
         try:
             return fetch(checkpoint, sha256, SHARED / "checkpoints")
         except DownloadError as error:

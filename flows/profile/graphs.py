@@ -1,4 +1,4 @@
-"""Writes the copies of dvc.yaml: DVC runs a profile other than the default one by the copy in the profile's folder.
+"""Writes the copies of dvc.yaml: DVC runs a profile other than the default one from the copy in the profile's folder.
 
 They are copies and not links, because DVC reads earlier commits from git, where it does not follow links.
 """
@@ -47,7 +47,7 @@ def write_copies() -> list[Path]:
             continue  # nothing is replaced
         if copy.is_symlink() or not copy.is_file() or _git_blob(copy.read_bytes()) not in committed:
             raise ForeignFileError(
-                f"{relative(copy)}: expected a copy of dvc.yaml, as it is or as an earlier commit has it, found another content, "
+                f"{relative(copy)}: expected a copy of dvc.yaml in its present or an earlier version, found other content, "
                 "a link or a folder; nothing was changed; move it elsewhere, or delete it if you don't need it, and try again"
             )
     for copy in outdated:

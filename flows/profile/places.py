@@ -94,7 +94,7 @@ def require_kind(profile: Paths, kind: str) -> None:
         if actual.get(key) != expected:
             raise ConfigError(
                 f"{relative(file)}: {key}: expected {expected!r}, {origins[key]}, found {actual.get(key)!r}; "
-                "dvc then watches the code of another detector"
+                "with this value dvc would watch the code of another detector"
             )
 
 

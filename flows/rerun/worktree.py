@@ -54,7 +54,7 @@ def _new_folder(first: Path) -> Path:
         with suppress(FileExistsError):
             folder.mkdir()
             return folder
-    raise AssertionError("the numbers do not end")
+    raise AssertionError("itertools.count does not end")
 
 
 def remove(tree: Path) -> None:

@@ -164,7 +164,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "adopt": (
         "Makes a profile for a dataset of your own, in the layout of COCO, YOLO or Pascal VOC.\n\n"
         "It writes params/NAME.yaml, with sizes from the dataset's statistics, params/NAME.studies.yaml\n"
-        "and params/NAME/ with the DVC files of the profile: `dvc repro params/NAME/dvc.yaml` then runs it.",
+        "and params/NAME/ with the DVC files of the profile: `dvc repro params/NAME/dvc.yaml` then runs the profile.",
         _adopt,
     ),
     "rerun": ("Repeats a recorded run, from its commit, parameters and data, and compares the results.", _rerun),

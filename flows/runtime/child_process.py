@@ -32,7 +32,7 @@ def command_ending_with_parent(module: str, *arguments: str) -> list[str]:
 
 
 def guarded(module: str, *arguments: str) -> list[str]:
-    """Returns such a command line for a module that itself starts processes, which then end too; see guard.py."""
+    """Returns such a command line for a module that starts processes itself; these processes end too; see guard.py."""
     return [sys.executable, "-m", "flows.runtime.guard", f"{PARENT}{os.getpid()}", module, *arguments]
 
 

@@ -42,7 +42,7 @@ async def setup_environment(*, ctx: HookContext) -> None:
 
 
 def current(deployments: list[Any]) -> list[Any]:
-    """Returns the only deployment, or of several deployments those whose code the prefect.yaml of this folder still names."""
+    """Returns the deployments whose code the prefect.yaml of this folder names; a single deployment is always returned."""
     file = Path("prefect.yaml")
     if len(deployments) < 2 or not file.is_file():
         return deployments

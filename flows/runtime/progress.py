@@ -43,7 +43,7 @@ class Lines:
         self._label = label
         self._print = write
         self._total = self._done = -1
-        self._start = self._last_line = (0, 0.0)  # each is the number of finished images and the time
+        self._start = self._last_line = (0, 0.0)  # pairs of a number of finished images and a time
 
     def progress(self, done: int, total: int, images_per_second: float, note: str) -> None:
         now = time.monotonic()

@@ -80,7 +80,7 @@ def came_back(url: str) -> bool:
 
 
 def start_server(port: int, log: Path, settings: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Starts a Prefect server on the loopback address, which ends with this process. settings: its environment variables."""
+    """Starts a Prefect server, which ends with this process, on the loopback address. settings: its environment variables."""
     HOME.mkdir(parents=True, exist_ok=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"PREFECT_HOME": str(HOME), "PREFECT_API_URL": address(port)} | settings

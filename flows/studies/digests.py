@@ -21,7 +21,7 @@ COST = ("detr_core/studies/cost.py", "detr_core/processor.py")
 
 
 def shared_digest(paths: Paths) -> str:
-    """Returns a digest of what all variants of a study share: the profile's annotations, and the code of no particular kind."""
+    """Returns a digest of what all variants of a study share: the profile's annotations, and the code that all kinds share."""
     files = [file for split in artifacts.dataset(paths).values() for file in (split.instances, split.panoptic) if file]
     return combined_digest([digest(file) for file in files], [code_digest(stage, kind=None) for stage in STAGES.values()])
 

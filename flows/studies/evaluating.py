@@ -42,7 +42,7 @@ def run_study(study: str, settings: Profile, paths: Paths, results: Path, report
     results: its folder of results, which is replaced only when the study has succeeded. Raises DatasetError, StageError or
     CheckpointError before work begins, and ConfigError if the detector lacks the part that the study examines.
     """
-    import torch  # it takes seconds to import
+    import torch  # torch takes seconds to import
 
     splits, file = artifacts.dataset(paths), artifacts.studied_detector(settings, paths)
     torch.set_num_threads(min(torch.get_num_threads(), launch.cores()))  # more threads than cores would wait for each other

@@ -163,7 +163,7 @@ def metrics(variant_paths: Paths) -> dict[str, float]:
 
 
 def _is_there(folder: Path, digest: str, reporter: Reporter) -> bool:
-    """Returns whether a result folder with this digest exists, after copying it from another variant if only that has it."""
+    """Returns whether a result folder with this digest exists; if only another variant has one, copies that folder first."""
     if _has_digest(folder, digest):
         reporter.message(f"{folder.name}: the result is up to date; settings, data and code are unchanged")
         return True

@@ -92,7 +92,7 @@ def cut(path: Path, size: int) -> None:
     path.write_bytes(path.read_bytes()[:size])
 
 
-def linked(path: Path, place: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    path.rename(place)
-    path.symlink_to(place)
+def linked(path: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(target)
+    path.symlink_to(target)

@@ -43,8 +43,8 @@ def test_an_image_takes_its_objects_along_in_both_files(tmp_path: Path) -> None:
         {"id": 9, "category_id": 3, "bbox": [0, 0, 1, 1], "area": 1, "iscrowd": 0}))  # fmt: skip
     metrics = account(whole, tmp_path / "out")
     numbers = {
-        place: tuple(metrics[f"account/train/{place}/{part}"] for part in ("supplied", "used", "left_out"))
-        for place in ("instances/images", "instances/objects", "panoptic/images", "panoptic/objects")
+        entries: tuple(metrics[f"account/train/{entries}/{part}"] for part in ("supplied", "used", "left_out"))
+        for entries in ("instances/images", "instances/objects", "panoptic/images", "panoptic/objects")
     }
     assert numbers == {
         "instances/images": (4, 3, 1),

@@ -64,7 +64,7 @@ def test_damage_that_stops_a_training_is_found_and_the_rest_can_be_read(folder: 
         entry = content["annotations" if section == "segments" else section][0]
         (entry["segments_info"][0] if section == "segments" else entry)[field] = value
         (folder / "a.json").write_text(json.dumps(content))
-        with TemporaryDirectory() as place:
+        with TemporaryDirectory() as temporary:
             try:
                 findings = inspect(splits, 100, Silent()).findings
             except DatasetError:  # of categories: nothing can be left out that would help
@@ -75,6 +75,6 @@ def test_damage_that_stops_a_training_is_found_and_the_rest_can_be_read(folder: 
             assert broken or readable(folder, targets), (field, value)
             if broken:
                 refused += 1
-                write_checked(folder, findings, Path(place))
-                assert readable(Path(place), targets), (field, value)
+                write_checked(folder, findings, Path(temporary))
+                assert readable(Path(temporary), targets), (field, value)
     assert refused > 15

@@ -99,8 +99,8 @@ def test_a_value_that_is_not_a_number_is_reported_as_it_is(tmp_path: Path) -> No
     assert details == [f"x nan, y 6, w inf, h 12 in {WIDTH} x {HEIGHT} pixels"]
 
 
-def segment(place: int, **values: Any) -> Callable[[dict[str, Any]], object]:
-    return lambda coco: coco["annotations"][1]["segments_info"][place].update(values)
+def segment(index: int, **values: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda coco: coco["annotations"][1]["segments_info"][index].update(values)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def segment(place: int, **values: Any) -> Callable[[dict[str, Any]], object]:
         ("object_without_image", lambda coco: coco["annotations"][1].update(image_id=77)),
     ],
 )  # fmt: skip
-def test_panoptic_entries_that_disagree_with_their_png(
+def test_panoptic_entries_that_disagree_with_their_png_are_reported(
     whole: Path, kind: str, edit: Callable[[dict[str, Any]], object], tmp_path: Path
 ) -> None:
     change(whole, "train", "panoptic", edit)
@@ -130,7 +130,7 @@ def test_panoptic_entries_that_disagree_with_their_png(
     assert not [finding for finding in inspected(tmp_path / "checked").findings if finding.leaves is not None]
 
 
-def test_panoptic_pngs_that_are_cut_short_or_of_another_size(whole: Path) -> None:
+def test_panoptic_pngs_that_are_cut_short_or_of_another_size_are_reported(whole: Path) -> None:
     cut(whole / "panoptic_train" / "1.png", 40)
     Image.new("RGB", (3, 3)).save(whole / "panoptic_train" / "2.png")
     (whole / "panoptic_val" / "103.png").unlink()
@@ -147,14 +147,14 @@ def test_run_lengths_of_pycocotools_are_no_finding(pixels: list[bool]) -> None:
     assert (fault is None) == any(pixels)
 
 
-def test_hotcoco_finds_the_same_of_what_it_looks_for(tmp_path: Path) -> None:
+def test_hotcoco_reports_the_same_entries_for_the_faults_that_it_checks(tmp_path: Path) -> None:
     folder = write_whole(tmp_path / "data", panoptic=False)
     faults = ({"image_id": 77}, {"category_id": 9}, {"bbox": [3, 3, 0, 2]}, {"bbox": [60, 3, 5, 5], "area": 25})
-    for place, fault in enumerate(faults):
-        change(folder, "train", "instances", lambda coco, place=place, fault=fault: coco["annotations"][place].update(fault))
+    for index, fault in enumerate(faults):
+        change(folder, "train", "instances", lambda coco, index=index, fault=fault: coco["annotations"][index].update(fault))
     health = hotcoco.COCO(str(folder / "instances_train.json")).healthcheck()
     theirs = {entry["code"]: set(entry["affected_ids"]) for entry in health["errors"] + health["warnings"]}
-    ours = {finding.kind: {(finding.place or 0) + 1} for finding in inspected(folder).findings}
+    ours = {finding.kind: {(finding.entry_index or 0) + 1} for finding in inspected(folder).findings}
     assert ours["object_without_image"] == theirs["orphan_image_id"]
     assert ours["unknown_category"] == theirs["orphan_category_id"]
     assert ours["box_degenerate"] == theirs["degenerate_bbox"]

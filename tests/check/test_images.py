@@ -35,7 +35,7 @@ def test_a_faulty_image_is_reported(whole: Path, kind: str) -> None:
     assert once == [(kind, "train", 2, "2.jpg")], "one image is one finding, also if both annotation files list it"
 
 
-def test_what_is_no_file_is_not_read(whole: Path) -> None:
+def test_a_path_that_is_not_a_file_is_not_read(whole: Path) -> None:
     for name in ("2.jpg", "3.jpg"):
         (whole / "train" / name).unlink()
     os.mkfifo(whole / "train" / "2.jpg")
@@ -62,7 +62,7 @@ def test_an_image_turned_by_its_exif_entry_may_be_annotated_either_way(whole: Pa
     assert kinds(whole) == set()
 
 
-def test_copies_within_a_split_and_across(whole: Path, tmp_path: Path) -> None:
+def test_copies_within_a_split_and_between_splits_are_reported(whole: Path, tmp_path: Path) -> None:
     shutil.copy(whole / "train" / "1.jpg", whole / "train" / "3.jpg")
     shutil.copy(whole / "train" / "1.jpg", whole / "val" / "102.jpg")
     findings = inspected(whole).findings

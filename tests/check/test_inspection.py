@@ -18,7 +18,7 @@ from tests.check.test_images import IMAGE_FAULTS
 from tests.recording_reporter import RecordingReporter
 
 
-def test_nothing_is_wrong_with_a_whole_dataset(whole: Path) -> None:
+def test_a_sound_dataset_has_no_findings(whole: Path) -> None:
     reporter = RecordingReporter()
     inspection = inspect(read_dataset(whole), 2, reporter)
     assert inspection.findings == []
@@ -37,7 +37,7 @@ def test_one_set_for_both_splits_is_no_finding(whole: Path) -> None:
     assert kinds(whole) == set()
 
 
-def test_more_objects_than_queries_and_categories_that_nothing_has(whole: Path) -> None:
+def test_more_objects_than_queries_and_categories_without_objects_are_reported(whole: Path) -> None:
     for split in ("train", "val"):
         for source in ("instances", "panoptic"):
             change(whole, split, source, lambda coco: coco["categories"].append({"id": 9, "name": "dog", "isthing": 1}))

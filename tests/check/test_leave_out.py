@@ -18,7 +18,7 @@ from detr_core.data.splits import DatasetError, read_dataset, read_dataset_file
 from tests.check.datasets import change, content, inspected, write_whole
 
 
-def test_nothing_to_leave_out_writes_no_annotations(whole: Path, tmp_path: Path) -> None:
+def test_no_annotation_files_are_written_if_nothing_is_left_out(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "runs" / "dataset"
     out.mkdir(parents=True)
     write_checked(whole, [], out)
@@ -27,7 +27,7 @@ def test_nothing_to_leave_out_writes_no_annotations(whole: Path, tmp_path: Path)
     assert read_dataset(out) == read_dataset(whole)
 
 
-def test_an_image_goes_out_of_both_files_with_its_annotations(whole: Path, tmp_path: Path) -> None:
+def test_an_image_is_removed_from_both_files_with_its_annotations(whole: Path, tmp_path: Path) -> None:
     (whole / "train" / "2.jpg").unlink()
     change(whole, "train", "instances", lambda coco: coco["annotations"][2].update(bbox=[4, 6, 0, 0]))
     before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
@@ -49,15 +49,15 @@ def require_one_account(folder: Path, out: Path, inspection: Inspection) -> None
         statistics = inspection.statistics[name]
         used = {"images": sum(statistics.objects.values()), "objects": sum(statistics.sides.values()) + statistics.crowds}
         for entries, number in used.items():
-            place = f"account/{name}/{source_counted(split)}/{entries}"
-            assert number == metrics[f"{place}/used"]
-            assert number + metrics[f"left_out/{name}/{entries}"] == metrics[f"{place}/supplied"]
+            account = f"account/{name}/{source_counted(split)}/{entries}"
+            assert number == metrics[f"{account}/used"]
+            assert number + metrics[f"left_out/{name}/{entries}"] == metrics[f"{account}/supplied"]
 
 
 def test_objects_and_crowds_of_an_image_that_is_left_out_are_not_counted(whole: Path, tmp_path: Path) -> None:
     (whole / "train" / "1.jpg").write_bytes(b"")
-    for place in (0, 1):
-        change(whole, "train", "panoptic", lambda coco, place=place: coco["annotations"][place]["segments_info"][0].update(
+    for index in (0, 1):
+        change(whole, "train", "panoptic", lambda coco, index=index: coco["annotations"][index]["segments_info"][0].update(
             iscrowd=1))  # fmt: skip
     change(whole, "train", "panoptic", lambda coco: coco["annotations"][2]["segments_info"].append(
         {"id": 9, "category_id": 3, "bbox": [0, 0, 1, 1], "area": 1, "iscrowd": 0}))  # fmt: skip
@@ -74,8 +74,8 @@ def test_objects_and_crowds_of_an_image_that_is_left_out_are_not_counted(whole: 
 
 def test_a_crowd_with_a_broken_box_is_not_counted_as_a_crowd(tmp_path: Path) -> None:
     folder = write_whole(tmp_path / "data", panoptic=False)
-    for place, box in ((0, [4, 6, 10, 12]), (1, [4, 6, 0, 12])):
-        change(folder, "train", "instances", lambda coco, place=place, box=box: coco["annotations"][place].update(
+    for index, box in ((0, [4, 6, 10, 12]), (1, [4, 6, 0, 12])):
+        change(folder, "train", "instances", lambda coco, index=index, box=box: coco["annotations"][index].update(
             iscrowd=1, bbox=box, segmentation=[]))  # fmt: skip
     inspection = inspected(folder)
     assert (inspection.statistics["train"].crowds, inspection.statistics["train"].classes) == (1, {"cat": 2})
@@ -84,7 +84,7 @@ def test_a_crowd_with_a_broken_box_is_not_counted_as_a_crowd(tmp_path: Path) -> 
     require_one_account(folder, tmp_path / "out", inspection)
 
 
-def test_no_image_left_is_an_error(whole: Path, tmp_path: Path) -> None:
+def test_a_split_with_no_image_left_is_an_error(whole: Path, tmp_path: Path) -> None:
     for image in (whole / "val").iterdir():
         image.write_bytes(b"")
     (tmp_path / "out").mkdir()
@@ -97,7 +97,7 @@ VALUES = st.one_of(
 )
 
 
-PLACES = st.tuples(
+ENTRIES = st.tuples(
     st.sampled_from(["instances", "panoptic"]), st.sampled_from(["images", "annotations", "segments"]), st.integers(0, 3)
 )
 
@@ -108,19 +108,19 @@ FIELDS = st.sampled_from(
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(PLACES, FIELDS, VALUES), min_size=1, max_size=4))
+@given(st.lists(st.tuples(ENTRIES, FIELDS, VALUES), min_size=1, max_size=4))
 def test_the_dataset_without_broken_entries_can_be_read_for_any_file_content(
     faults: list[tuple[tuple[str, str, int], str, Any]],
 ) -> None:
     with TemporaryDirectory() as temporary:
         folder = write_whole(Path(temporary) / "data")
-        for (source, part, place), field, value in faults:
+        for (source, part, index), field, value in faults:
 
-            def edit(coco: dict[str, Any], part: str = part, place: int = place, field: str = field, value: Any = value) -> None:
-                entry = coco["images" if part == "images" else "annotations"][place]
+            def edit(coco: dict[str, Any], part: str = part, index: int = index, field: str = field, value: Any = value) -> None:
+                entry = coco["images" if part == "images" else "annotations"][index]
                 segments = entry.get("segments_info")
                 if part == "segments" and isinstance(segments, list) and segments:
-                    entry = segments[place % len(segments)]
+                    entry = segments[index % len(segments)]
                 if isinstance(entry, dict):  # an earlier fault may have put something else in its place
                     entry[field] = value
 

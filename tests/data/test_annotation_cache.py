@@ -65,7 +65,7 @@ def require_same(one: Annotations, other: Annotations) -> None:
 
 @pytest.mark.parametrize("targets", ["instances", "panoptic"])
 @pytest.mark.parametrize("masks", [False, True])
-def test_it_says_what_the_file_says(split: Split, targets: Any, masks: bool) -> None:
+def test_the_index_holds_the_content_of_the_file(split: Split, targets: Any, masks: bool) -> None:
     plain = replace(split, index=None)
     annotations = read_annotations(split, targets, masks)
     assert isinstance(annotations, Mapped)
@@ -77,7 +77,7 @@ def test_it_says_what_the_file_says(split: Split, targets: Any, masks: bool) -> 
         assert one.masks.equal(other.masks)
 
 
-def test_another_process_gets_its_address_and_not_its_arrays(split: Split) -> None:
+def test_another_process_gets_the_path_of_an_index_and_not_its_arrays(split: Split) -> None:
     annotations = read_annotations(split, "panoptic", True)
     assert len(pickle.dumps(annotations)) < 2000
     copy = pickle.loads(pickle.dumps(annotations))
@@ -98,16 +98,16 @@ def test_changed_annotations_are_seen_even_at_the_same_size_and_time(split: Spli
     assert annotations.boxes.tolist() == [[2, 2, 6, 6]]
 
 
-def spoil(place: Path, name: str) -> None:
+def spoil(index: Path, name: str) -> None:
     if name.endswith(".npy"):
-        content = bytearray((place / name).read_bytes())
+        content = bytearray((index / name).read_bytes())
         content[-1] ^= 1
-        (place / name).write_bytes(content)
+        (index / name).write_bytes(content)
     elif name == "gone":
-        (place / "boxes.npy").unlink()
+        (index / "boxes.npy").unlink()
     else:
-        about = json.loads((place / "index.json").read_text())
-        (place / "index.json").write_text({"torn": "{", "list": "[]"}.get(name) or json.dumps(about | {"version": 0}))
+        about = json.loads((index / "index.json").read_text())
+        (index / "index.json").write_text({"torn": "{", "list": "[]"}.get(name) or json.dumps(about | {"version": 0}))
 
 
 @pytest.mark.parametrize("name", ["boxes.npy", "first.npy", "names.npy", "gone", "torn", "list", "version"])

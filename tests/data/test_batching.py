@@ -72,7 +72,7 @@ def test_collate_pads_at_the_right_and_bottom() -> None:
     assert [target.image_id for target in batch.targets] == [0, 1]
 
 
-def test_an_epoch_is_a_permutation_less_the_short_last_batch(dataset: CocoDataset) -> None:
+def test_an_epoch_is_a_permutation_without_the_incomplete_last_batch(dataset: CocoDataset) -> None:
     epoch = ids(batches(dataset))
     assert [len(batch) for batch in epoch] == [8, 8]
     assert steps_in_epoch(23, 8) == 2
@@ -94,7 +94,7 @@ def test_processes_and_micro_batches_share_each_batch(dataset: CocoDataset, worl
     processes = [process_of(rank, world_size) for rank in range(world_size)]
     shares = [ids(batches(dataset, process=process, accumulation=accumulation)) for process in processes]
     for step, batch in enumerate(whole):
-        micro = [share[step * accumulation + place] for share in shares for place in range(accumulation)]
+        micro = [share[step * accumulation + number] for share in shares for number in range(accumulation)]
         assert list(chain.from_iterable(micro)) == batch
         assert max(map(len, micro)) - min(map(len, micro)) <= 1
 

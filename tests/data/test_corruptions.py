@@ -61,7 +61,7 @@ def outcome(root: Path, content: str | bytes, panoptic: bool = False) -> list[An
     return results
 
 
-def test_there_are_enough_of_them() -> None:
+def test_there_are_enough_damaged_files() -> None:
     assert len(CASES) + len(PANOPTIC_CASES) >= 200
 
 
@@ -209,10 +209,10 @@ def test_run_lengths_are_decoded_whole_or_refused(folder: Path, counts: list[int
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 2 ** (12 * 16) - 1), st.integers(0, 40), st.sampled_from([None, "", "0", "P", "o", "~", "ü"]))
-def test_run_lengths_as_text_are_decoded_whole_or_refused(folder: Path, bits: int, place: int, put: str | None) -> None:
+def test_run_lengths_as_text_are_decoded_whole_or_refused(folder: Path, bits: int, index: int, put: str | None) -> None:
     mask = np.array([bits >> pixel & 1 for pixel in range(12 * 16)], dtype=np.uint8).reshape(12, 16)
     text = rle.encode(np.asfortranarray(mask))["counts"].decode()
-    damaged = text if put is None else text[:place] + put + text[place + 1 :]
+    damaged = text if put is None else text[:index] + put + text[index + 1 :]
     content = sound()
     content["annotations"][0]["segmentation"] = {"size": [12, 16], "counts": damaged}
     result = outcome(folder, json.dumps(content))
@@ -229,8 +229,8 @@ def test_panoptic_masks_with_bytes_changed_or_cut_off(panoptic_folder: Path, cha
     file = panoptic_folder / "segments" / "1.png"
     content = file.read_bytes()
     damaged = bytearray(content[:end])
-    for place, value in changes:
-        damaged[place % len(damaged)] = value
+    for index, value in changes:
+        damaged[index % len(damaged)] = value
     try:
         file.write_bytes(damaged)
         result = outcome(panoptic_folder, json.dumps(sound_panoptic()), panoptic=True)
@@ -244,10 +244,10 @@ def test_panoptic_masks_with_bytes_changed_or_cut_off(panoptic_folder: Path, cha
 def test_any_value_in_the_file_that_names_a_dataset(folder: Path, field: str, value: Any) -> None:
     split = {"images": "images", "instances": None, "panoptic": None, "panoptic_masks": None}
     content = {"root": str(folder), "train": split, "val": split} | {field: value}
-    with TemporaryDirectory() as place:
-        (Path(place) / "dataset.json").write_text(json.dumps(content))
+    with TemporaryDirectory() as temporary:
+        (Path(temporary) / "dataset.json").write_text(json.dumps(content))
         with pytest.raises(DatasetError):
-            read_dataset(Path(place))
+            read_dataset(Path(temporary))
 
 
 Corruption = Callable[[Path], None]

@@ -129,7 +129,7 @@ def test_decoder_nms_asks_for_decoder_layers(dataset: CocoDataset, split: Split)
         )
 
 
-def test_a_checkpoint_of_before_there_were_kinds_is_a_detr(dataset: CocoDataset, tmp_path: Path) -> None:
+def test_a_checkpoint_without_a_kind_is_a_detr(dataset: CocoDataset, tmp_path: Path) -> None:
     model = detector(dataset.categories, mask_head=True)
     save_checkpoint(tmp_path / "a.pt", model, dataset.categories, {})
     content = torch.load(tmp_path / "a.pt", weights_only=True)

@@ -48,7 +48,7 @@ def published_file(config: DeformableConfig, tmp_path: Path) -> Path:
     return tmp_path / "deformable.pth"
 
 
-def test_it_predicts(published_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_published_deformable_weights_predict(published_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noise, out = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8), tmp_path / "out"
     Image.fromarray(noise).save(tmp_path / "noise.png")
     options = ["--images", tmp_path / "noise.png", "--out", out, "--threshold", 0.5, *SMALL]
@@ -58,7 +58,7 @@ def test_it_predicts(published_file: Path, tmp_path: Path, monkeypatch: pytest.M
     well_formed(content, mask_head=False)
 
 
-def test_it_is_fine_tuned(config: DeformableConfig, published_file: Path, tmp_path: Path) -> None:
+def test_published_deformable_weights_are_fine_tuned(config: DeformableConfig, published_file: Path, tmp_path: Path) -> None:
     generate_scenes(replace(SCENES, train=4), 0, tmp_path / "data", 1, Silent())
     job = fine_tuning(tmp_path / "data", tmp_path / "tuned", published_file)
     recipe, reporter = {name: DEFORMABLE[name] for name in ("loss", "optimizer")}, RecordingReporter()

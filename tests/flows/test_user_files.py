@@ -34,7 +34,7 @@ from tests.conftest import Trained, tiny_parameters
 
 OUTPUTS = ("data/mine", "runs/mine/check", "runs/mine/dataset", "runs/mine/panoptic", "runs/mine/evaluation", "reports/mine")
 OWN = ("data", "check", "dataset", "detection", "panoptic", "evaluation", "report")
-PLACES = (
+FOLDERS = (
     *OUTPUTS,
     *("data", "runs", "runs/mine", "reports", "params", "params/mine", "sets"),
     *("runs/mine/studies", "runs/mine/studies/evaluating", "runs/mine/studies/evaluating/scoring"),
@@ -61,7 +61,7 @@ TREES = st.builds(
     Tree,
     st.booleans(),
     st.lists(
-        st.tuples(st.sampled_from(PLACES), st.sampled_from(NAMES), st.binary(min_size=1, max_size=8)), min_size=1, max_size=5
+        st.tuples(st.sampled_from(FOLDERS), st.sampled_from(NAMES), st.binary(min_size=1, max_size=8)), min_size=1, max_size=5
     ),
     st.lists(st.sampled_from(OUTPUTS), max_size=1),
     st.lists(st.sampled_from(OUTPUTS), max_size=1),
@@ -85,10 +85,10 @@ def lay(root: Path, tree: Tree) -> dict[Path, bytes]:
             (root / output).write_bytes(b"a file")
     files = {path for path in (root / "user").rglob("*") if path.is_file()}
     files |= {root / output for output in tree.empty_files if (root / output).is_file()}
-    for place, name, content in tree.files:
+    for folder, name, content in tree.files:
         with suppress(NotADirectoryError, FileExistsError):
-            (root / place).mkdir(parents=True, exist_ok=True)
-            file = root / place / name
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            file = root / folder / name
             file.unlink(missing_ok=True)  # a link into the session's results, or a read-only file
             file.write_bytes(content)
             files.add(file)

@@ -162,7 +162,9 @@ def test_masks_of_instances_need_a_detector_of_instances(
 
 
 def test_a_joint_training_needs_the_loss_of_the_detector(of_masks: Callable[..., TrainingJob], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="loss: expected the detector's loss exactly with detector 'joint', found None"):
+    with pytest.raises(
+        ConfigError, match="loss: expected the detector's loss if detector is 'joint', and null otherwise, found None"
+    ):
         carry_out(replace(of_masks(tmp_path, "panoptic", "joint"), loss=None), ALONE, Silent())
 
 

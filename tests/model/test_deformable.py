@@ -191,8 +191,8 @@ def through_the_transformer(model: DeformableDetr, maps: list[Tensor], masks: li
     """Returns the logits and boxes of projected maps, whatever their padding contains."""
     sizes = [(x.shape[-2], x.shape[-1]) for x in maps]
     valid = torch.stack([_valid_share(mask) for mask in masks], 1)
-    places = [model.positions(mask) + model.level_embed[i, :, None, None] for i, mask in enumerate(masks)]
-    tokens, positions = (torch.cat([x.flatten(2).mT for x in parts], 1) for parts in (maps, places))
+    encodings = [model.positions(mask) + model.level_embed[i, :, None, None] for i, mask in enumerate(masks)]
+    tokens, positions = (torch.cat([x.flatten(2).mT for x in parts], 1) for parts in (maps, encodings))
     centers = torch.cat([_centers(size, valid.device) / valid[:, i, None] for i, size in enumerate(sizes)], 1)
     outside = torch.cat([mask.flatten(1) for mask in masks], 1)
     levels = Levels(tokens, positions, sizes, outside, valid, centers)

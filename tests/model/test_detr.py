@@ -99,10 +99,10 @@ def test_attention_never_looks_at_padding() -> None:
 def test_where_object_queries_and_positions_enter() -> None:
     """With both at the input, the encoder gets the features plus the factor times the positions, and the decoder the queries."""
     model = detector(replace(SMALL, encoder_layers=0, positions=positions(where="input", queries="input", factor=0.5)))
-    source, places = torch.randn(2, 32, 4, 6), torch.randn(2, 32, 4, 6)
+    source, encodings = torch.randn(2, 32, 4, 6), torch.randn(2, 32, 4, 6)
     padding = torch.zeros(2, 4, 6, dtype=torch.bool)
-    decoded, memory = model.transformer(source, padding, places, model.query_embed.weight)
-    torch.testing.assert_close(memory, source + 0.5 * places)
+    decoded, memory = model.transformer(source, padding, encodings, model.query_embed.weight)
+    torch.testing.assert_close(memory, source + 0.5 * encodings)
     tokens = memory.flatten(2).transpose(1, 2)
     x = model.query_embed.weight.expand(2, -1, -1)
     for layer, expected in zip(model.transformer.decoder.layers, decoded, strict=True):

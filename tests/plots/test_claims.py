@@ -59,8 +59,10 @@ def studies(tmp_path: Path) -> Path:
 
 
 def test_every_claim_is_listed_with_its_verdict(studies: Path) -> None:
-    found = decided_claims(studies, ProfileStudies({}, STATED, "now"))
-    rows = [(study, each.detectors, each.claim.verdict, each.claim.reason) for study, claims in found.items() for each in claims]
+    decided = decided_claims(studies, ProfileStudies({}, STATED, "now"))
+    rows = [
+        (study, claim.detectors, claim.claim.verdict, claim.claim.reason) for study, claims in decided.items() for claim in claims
+    ]
     two = "all of the study losses, 2 seeds"
     assert rows == [
         ("decoder-nms", "", "undecided", ONE_SEED),
@@ -72,11 +74,11 @@ def test_every_claim_is_listed_with_its_verdict(studies: Path) -> None:
         ("losses", "", "not measured", "the study's table does not decide this claim; the command decides it"),
         ("positions", "", "not measured", "the study was not run"),
     ]
-    assert found["losses"][0].claim == DECIDED
-    everything = [each for claims in found.values() for each in claims]
+    assert decided["losses"][0].claim == DECIDED
+    everything = [claim for claims in decided.values() for claim in claims]
     assert verdict_counts(everything) == {"supported": 2, "contradicted": 0, "undecided": 1, "not measured": 5}
     assert summary(everything) == "8 claims: 2 supported, 1 undecided, 5 not measured."
-    link = link_to("losses", found["losses"])
+    link = link_to("losses", decided["losses"])
     assert (link.address, link.text) == (
         "claims.html#study-losses",
         "The paper's claims about this study: 1 supported, 1 not measured",
@@ -84,8 +86,8 @@ def test_every_claim_is_listed_with_its_verdict(studies: Path) -> None:
 
 
 def test_results_of_earlier_code_are_marked(studies: Path) -> None:
-    found = decided_claims(studies, ProfileStudies({}, {"losses": STATED["losses"][:1]}, "later"))
-    assert found == {"losses": [DecidedClaim(replace(DECIDED, reason="these results were made by earlier code or data"))]}
+    decided = decided_claims(studies, ProfileStudies({}, {"losses": STATED["losses"][:1]}, "later"))
+    assert decided == {"losses": [DecidedClaim(replace(DECIDED, reason="these results were made by earlier code or data"))]}
 
 
 def test_a_claim_that_now_asks_something_else_is_not_measured(studies: Path) -> None:

@@ -48,8 +48,8 @@ def test_supplied_is_used_and_left_out(tmp_path: Path) -> None:
 def test_the_number_of_findings_and_of_their_images_is_shown(tmp_path: Path) -> None:
     whole = write_whole(tmp_path / "data", panoptic=False)
     (whole / "val" / "101.jpg").write_bytes(b"")
-    for place in (0, 1, 2):
-        change(whole, "train", "instances", lambda coco, place=place: coco["annotations"][place].update(bbox=[90, 6, 10, 12]))
+    for index in (0, 1, 2):
+        change(whole, "train", "instances", lambda coco, index=index: coco["annotations"][index].update(bbox=[90, 6, 10, 12]))
     text = page(whole, tmp_path / "out")
     assert "<p>There is 1 such finding in 1 image.</p>" in text
     assert "<p>There are 3 such findings in 3 images. The pictures show the images with the most of them.</p>" in text

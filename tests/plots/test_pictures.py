@@ -20,10 +20,10 @@ from tests.plots.stage_results import Results, dump, split_of
 
 
 @given(st.integers(0, 500), st.integers(0, 500))
-def test_chosen_places_are_spread_evenly(images: int, count: int) -> None:
-    places = evenly_spaced(images, count)
-    assert len(places) == min(images, count)
-    steps = {after - before for before, after in pairwise([*places, images])}
+def test_chosen_indices_are_spread_evenly(images: int, count: int) -> None:
+    indices = evenly_spaced(images, count)
+    assert len(indices) == min(images, count)
+    steps = {after - before for before, after in pairwise([*indices, images])}
     assert all(step >= 1 for step in steps)
     assert not steps or max(steps) - min(steps) <= 1
 

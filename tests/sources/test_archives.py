@@ -237,8 +237,8 @@ SOUND = zipped({f"a/{number}": bytes([number]) * 50 for number in range(5)})
 @given(st.lists(st.tuples(st.integers(0, len(SOUND) - 1), st.integers(0, 255)), max_size=4), st.integers(0, len(SOUND)))
 def test_no_damaged_archive_crashes_or_leaves_the_folder(flips: list[tuple[int, int]], cut: int) -> None:
     content = bytearray(SOUND)
-    for place, value in flips:
-        content[place] = value
+    for index, value in flips:
+        content[index] = value
     with TemporaryDirectory() as folder:
         root = Path(folder)
         (root / "folder").mkdir()
@@ -260,18 +260,18 @@ def test_no_damaged_archive_crashes_or_leaves_the_folder(flips: list[tuple[int, 
 @settings(max_examples=100, deadline=None)
 def test_a_name_stays_in_the_folder_or_is_refused(name: str) -> None:
     with TemporaryDirectory() as folder:
-        place = Path(folder)
-        (place / "folder").mkdir()
+        root = Path(folder)
+        (root / "folder").mkdir()
         try:
-            (place / "a.zip").write_bytes(zipped({name: b"x"}))
+            (root / "a.zip").write_bytes(zipped({name: b"x"}))
         except (ValueError, UnicodeError):
             return  # not a name that zipfile writes
         try:
-            brought = unpack(place / "a.zip", place / "folder", (), Silent())
+            brought = unpack(root / "a.zip", root / "folder", (), Silent())
         except DatasetError:
             brought = {}
-        assert set(files_below(place / "folder")) == set(brought)
-        assert {path.name for path in place.iterdir()} == {"folder", "a.zip"}
+        assert set(files_below(root / "folder")) == set(brought)
+        assert {path.name for path in root.iterdir()} == {"folder", "a.zip"}
 
 
 def test_free_space_is_checked_before_unpacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ def reworded(split: Any) -> None:
     os.utime(split.instances, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def test_it_says_what_there_is(write_split: Callable[..., Any], noise: Callable[..., Any], tmp_path: Path) -> None:
+def test_the_manifest_describes_the_files(write_split: Callable[..., Any], noise: Callable[..., Any], tmp_path: Path) -> None:
     split = write_split([noise(4, 6), noise(5, 6)], [])
     write_manifest(tmp_path, tmp_path, {"val": split})
     content = read_manifest(tmp_path)

@@ -104,7 +104,7 @@ def test_an_invalid_row_is_kept_for_the_check(yolo: Path, line: str, message: st
     assert broken["conversion_fault"] == f"labels/a.txt: line 3: {message}"
     assert [entry["id"] for entry in (whole, broken, of_b)] == [1, 2, 3]
     findings = check_entries(content, "train", "instances").findings
-    assert [(finding.place, finding.leaves, finding.detail) for finding in findings] == [
+    assert [(finding.entry_index, finding.leaves, finding.detail) for finding in findings] == [
         (1, "object", f"labels/a.txt: line 3: {message}")
     ]
 

@@ -125,12 +125,12 @@ def test_encoder_attention(dataset: CocoDataset, split: Split, tmp_path: Path) -
     assert list(result.pictures) == [0, 3]
     write_encoder_attention(result, dataset, tmp_path)
     content = json.loads((tmp_path / "maps.json").read_text())
-    for place, picture in zip((0, 3), content, strict=True):
-        assert picture["image_id"] == dataset.image_ids[place]
-        assert np.array_equal(np.asarray(Image.open(tmp_path / picture["file"])), dataset[place].image.permute(1, 2, 0).numpy())
-        assert len(picture["points"]) == min(2, len(things[place]))
+    for index, picture in zip((0, 3), content, strict=True):
+        assert picture["image_id"] == dataset.image_ids[index]
+        assert np.array_equal(np.asarray(Image.open(tmp_path / picture["file"])), dataset[index].image.permute(1, 2, 0).numpy())
+        assert len(picture["points"]) == min(2, len(things[index]))
         for point in picture["points"]:
-            assert point["category"] in things[place]
+            assert point["category"] in things[index]
             assert np.sum(point["map"]) == pytest.approx(1, abs=1e-3)
     assert json.loads((tmp_path / "metrics.json").read_text()) == result.metrics
     rows = list(csv.DictReader((tmp_path / "regions.csv").open()))
@@ -161,13 +161,13 @@ def test_decoder_attention(dataset: CocoDataset, split: Split, tmp_path: Path) -
     assert [picture["image_id"] for picture in content] == [dataset.image_ids[0], dataset.image_ids[3]]
     boxes = np.load(tmp_path / "boxes.npy")
     things = {category.name for category in dataset.categories if category.isthing}
-    for place, picture in zip((0, 3), content, strict=True):
+    for index, picture in zip((0, 3), content, strict=True):
         scores = [entry["score"] for entry in picture["objects"]]
         assert scores == sorted(scores, reverse=True)
         for entry in picture["objects"]:
             assert entry["score"] >= 0.1
             assert entry["category"] in things
-            assert boxes[place, entry["query"]].tolist() == pytest.approx(entry["box"])
+            assert boxes[index, entry["query"]].tolist() == pytest.approx(entry["box"])
     none = decoder_attention(inputs, dataset, pictures=2, score=1.0, border=0.1, batch_size=4)
     assert none.metrics["detections"] == 0
     assert "extremities/mass" not in none.metrics

@@ -52,7 +52,7 @@ CHANCE = SeedDifference(0.30, 0.31, -0.01, 0.03)
         ([SeedDifference(0.5, 0.5, 0.0, 0.0)], 0.0, "undecided", "includes 0"),
     ],
 )
-def test_a_difference_is_positive(
+def test_the_interval_and_the_seeds_decide_whether_a_difference_is_positive(
     differences: list[SeedDifference], seed_spread: float | None, verdict: Verdict, reason: str
 ) -> None:
     decision, why = is_positive(differences, seed_spread)
@@ -76,7 +76,7 @@ def test_a_difference_is_positive(
         ([], 0.05, 0.0, "not measured"),
     ],
 )
-def test_a_difference_is_small(
+def test_the_interval_and_the_seeds_decide_whether_a_difference_is_small(
     differences: list[SeedDifference], within: float, seed_spread: float | None, verdict: Verdict
 ) -> None:
     assert is_small(differences, within, seed_spread)[0] == verdict
@@ -88,7 +88,7 @@ def claim(**form: Any) -> ClaimConfig:
     return result
 
 
-def test_the_pairs_of_each_form() -> None:
+def test_every_form_of_a_claim_has_its_pairs_of_variants() -> None:
     variants = ("a", "b", "c")
     assert claim(ascending=["c", "a", "b"]).pairs(variants) == [("c", "a"), ("a", "b")]
     assert claim(lowest="b").pairs(variants) == [("b", "a"), ("b", "c")]
@@ -112,7 +112,7 @@ def test_a_claim_that_says_nothing_is_refused(form: dict[str, Any], error: str) 
         claim(**form)
 
 
-def test_a_claim_with_all_its_values() -> None:
+def test_a_decided_claim_holds_all_its_values_and_differences() -> None:
     measured = {"a": [0.3], "b": [0.4], "c": [0.31]}
     decided = decide(claim(lowest="a"), measured, {("a", "b"): [SURE], ("a", "c"): [CHANCE]}, ("a", "b", "c"), 0.01)
     assert decided.values == [
@@ -151,8 +151,8 @@ def test_a_claim_about_a_variant_without_results_is_not_measured() -> None:
 def measured(*values: float) -> MeasuredClaim:
     """Returns a claim with one comparison for each of these differences, whose interval is one point to either side."""
     comparisons = [
-        Comparison(f"layer {place}", SeedDifference(0.3, 0.3 + value, value - 0.01, value + 0.01))
-        for place, value in enumerate(values)
+        Comparison(f"layer {index}", SeedDifference(0.3, 0.3 + value, value - 0.01, value + 0.01))
+        for index, value in enumerate(values)
     ]
     return MeasuredClaim("t", "p", "AP", comparisons)
 
@@ -160,7 +160,7 @@ def measured(*values: float) -> MeasuredClaim:
 def test_a_claim_about_one_detector_is_decided_over_seeds() -> None:
     one = decide_measured([measured(0.05, 0.02)], None)
     assert one.verdict == "undecided"
-    assert [(each.what, each.low, each.high, each.seeds) for each in one.differences] == [
+    assert [(difference.what, difference.low, difference.high, difference.seeds) for difference in one.differences] == [
         ("layer 0", pytest.approx(0.04), pytest.approx(0.06), 1), ("layer 1", pytest.approx(0.01), pytest.approx(0.03), 1),
     ]  # fmt: skip
     assert decide_measured([measured(0.05, 0.02), measured(0.06, 0.03)], None).verdict == "supported"
@@ -183,7 +183,7 @@ def missed(low: float | None, high: float | None, units: int) -> MeasuredClaim:
     return MeasuredClaim("t", "p", "missed share", [comparison], unit="object")
 
 
-def test_the_values_and_the_unit_of_an_evaluating_study() -> None:
+def test_a_claim_of_an_evaluating_study_has_its_values_and_its_unit() -> None:
     decided = decide_measured([missed(0.1, 0.2, 10), missed(0.1, 0.2, 10)], None)
     assert decided.verdict == "supported"
     assert decided.values == [
@@ -216,7 +216,7 @@ def test_a_comparison_that_one_seed_lacks_is_not_measured() -> None:
     assert (nothing.verdict, nothing.reason, nothing.differences) == ("not measured", "no object was detected", ())
 
 
-def test_what_was_measured_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_measured_claims_are_read_as_they_were_written(tmp_path: Path) -> None:
     written = [missed(0.1, 0.2, 10), measured(0.05), MeasuredClaim("t", "p", "AP", [], percent=False, reason="none")]
     write_measured(written, tmp_path)
     assert read_measured(tmp_path) == written

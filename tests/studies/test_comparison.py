@@ -47,7 +47,7 @@ TABLE = StudyTable(
 )  # fmt: skip
 
 
-def test_a_table_is_read_as_it_was_written_and_replaces_the_former_whole(tmp_path: Path) -> None:
+def test_a_table_is_read_as_it_was_written_and_replaces_the_earlier_table(tmp_path: Path) -> None:
     write_table(StudyTable("encoder-depth", "tiny", "Table 2", "1", []), tmp_path)
     file = write_table(TABLE, tmp_path)
     again = read_table(file)
@@ -66,8 +66,8 @@ def test_a_table_is_read_as_it_was_written_and_replaces_the_former_whole(tmp_pat
 def test_a_table_of_an_earlier_version_keeps_its_runs(tmp_path: Path) -> None:
     file = write_table(TABLE, tmp_path)
     content = json.loads(file.read_text())
-    for each in content["runs"]:
-        each["difference"] = each.pop("differences").get("AP")
+    for row in content["runs"]:
+        row["difference"] = row.pop("differences").get("AP")
     worded = {"text": "t", "published": "p", "measured": "AP 1 higher", "verdict": "supported", "reason": ""}
     file.write_text(json.dumps(content | {"claims": [worded]}))
     again = read_table(file)
@@ -88,7 +88,7 @@ def test_the_csv_file_has_the_differences_of_all_metrics(tmp_path: Path) -> None
     assert lines[1:] == ["a,0,finished,,,,,,", "b,0,finished,0.1,0.05,0.15,-0.02,-0.03,-0.01"]
 
 
-def test_metrics_over_seeds() -> None:
+def test_metrics_and_differences_are_means_over_seeds() -> None:
     runs = finished(TABLE)
     assert list(runs) == ["0", "1"]
     assert spread(runs["0"], "val/AP") == SeedSpread(pytest.approx(0.32), 0.30, 0.34, 2)
@@ -101,11 +101,11 @@ def test_metrics_over_seeds() -> None:
     assert mean_difference(runs["0"], "PQ") is None
 
 
-def test_the_interval_of_a_difference_holds_it_and_is_nothing_for_the_same_results(tmp_path: Path) -> None:
+def test_the_interval_contains_the_difference_and_is_zero_for_the_same_results(tmp_path: Path) -> None:
     results = json.loads((GOLDEN / "bbox.json").read_text())
-    worse = [each | {"score": 1 - each["score"]} for each in results]
+    worse = [detection | {"score": 1 - detection["score"]} for detection in results]
     differences = bootstrap_differences(GOLDEN / "gt.json", results, worse, samples=50)
-    metrics, others = (coco_ap(GOLDEN / "gt.json", each, "bbox").metrics for each in (results, worse))
+    metrics, others = (coco_ap(GOLDEN / "gt.json", detections, "bbox").metrics for detections in (results, worse))
     assert list(differences) == list(METRICS)
     for name, difference in differences.items():
         assert difference.value == pytest.approx(others[name] - metrics[name])

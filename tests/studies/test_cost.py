@@ -53,6 +53,6 @@ class Samples(nn.Module):
         return sampled, roi_align(images, boxes, output_size=4, sampling_ratio=2)
 
 
-def test_what_is_sampled_of_a_map_is_counted(tmp_path: Path) -> None:
+def test_bilinear_samples_of_a_map_are_counted(tmp_path: Path) -> None:
     result = cost(Samples(), dataset_of(scenes(tmp_path)), CPU)
     assert result.gflops == pytest.approx((3 * 5 * 7 * 4 + 2 * 3 * 4 * 4 * 2 * 2 * 4) / 1e9)

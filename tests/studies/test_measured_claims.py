@@ -16,7 +16,7 @@ from tests.tiny_detector import dataset_of, detector, study_inputs
 
 
 @pytest.mark.parametrize("study", EVALUATING)
-def test_every_study_writes_what_it_measured_of_its_claims(study: str, split: Split, tmp_path: Path) -> None:
+def test_every_study_writes_the_measurements_of_its_claims(study: str, split: Split, tmp_path: Path) -> None:
     model = detector(dataset_of(split).categories, mask_head=False)
     EVALUATING[study].run(study_inputs(model, split, Silent()), tiny_settings().studies.evaluating[study], tmp_path)
     stated = [claim.text for claim in EVALUATING[study].claims]

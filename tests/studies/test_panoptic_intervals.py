@@ -29,21 +29,21 @@ def sums_of(case: Path, maps: str = "pred") -> ImageSums:
 
 def flat(quality: PanopticQuality) -> dict[str, float]:
     """Returns panoptic quality by the names in PANOPTIC_METRICS."""
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for end, part in PARTS.items():
         row = quality[part]  # type: ignore[literal-required]
-        found |= {f"PQ{end}": row["pq"], f"SQ{end}": row["sq"], f"RQ{end}": row["rq"]}
-    return found
+        metrics |= {f"PQ{end}": row["pq"], f"SQ{end}": row["sq"], f"RQ{end}": row["rq"]}
+    return metrics
 
 
-def scored(case: Path, maps: str, places: list[int], folder: Path) -> dict[str, float]:
-    """Writes the images at these places, each as often as it is there, as images of their own, and scores them together."""
+def scored(case: Path, maps: str, indices: list[int], folder: Path) -> dict[str, float]:
+    """Writes the images with these indices, repeated ones as images of their own, and scores them together."""
     for name in ("gt", maps):
         content = json.loads((case / f"{name}.json").read_text())
         order = [image["id"] for image in json.loads((case / "gt.json").read_text())["images"]]
         entries = {entry["image_id"]: entry for entry in content["annotations"]}
         images = {image["id"]: image for image in json.loads((case / "gt.json").read_text())["images"]}
-        ids = list(enumerate((order[place] for place in places), start=1))
+        ids = list(enumerate((order[index] for index in indices), start=1))
         content["images"] = [images[old] | {"id": new} for new, old in ids]
         content["annotations"] = [entries[old] | {"image_id": new} for new, old in ids]
         (folder / f"{name}_sample.json").write_text(json.dumps(content))
@@ -52,7 +52,7 @@ def scored(case: Path, maps: str, places: list[int], folder: Path) -> dict[str, 
 
 
 @pytest.mark.parametrize("case", ["pq_synthetic", "pq_real"])
-def test_the_sums_of_the_images_give_the_quality_of_all(case: str) -> None:
+def test_the_sums_of_the_images_give_the_quality_of_all_images(case: str) -> None:
     folder = GOLDEN / case
     nothing = ImageSums(np.zeros_like(sums_of(folder).values), sums_of(folder).isthing)
     quality = flat(panoptic_quality(folder / "gt.json", folder / "gt", folder / "pred.json", folder / "pred"))
@@ -63,21 +63,21 @@ def test_the_sums_of_the_images_give_the_quality_of_all(case: str) -> None:
     assert panoptic_differences(nothing, sums_of(folder), samples=1) == {}, "without any segment, it is not defined"
 
 
-def test_an_interval_is_that_of_the_samples_scored_from_their_files(tmp_path: Path) -> None:
+def test_an_interval_is_that_of_samples_whose_files_are_scored(tmp_path: Path) -> None:
     case, samples = GOLDEN / "pq_synthetic", 60
-    found = panoptic_differences(sums_of(case), sums_of(case, "gt"), samples)
+    measured = panoptic_differences(sums_of(case), sums_of(case, "gt"), samples)
     drawn = np.random.default_rng(0).integers(0, len(sums_of(case).values), (samples, len(sums_of(case).values)))
     slow = [
-        [scored(case, maps, places, tmp_path)[metric] for metric in PANOPTIC_METRICS for maps in ("pred", "gt")]
-        for places in drawn.tolist()
+        [scored(case, maps, indices, tmp_path)[metric] for metric in PANOPTIC_METRICS for maps in ("pred", "gt")]
+        for indices in drawn.tolist()
     ]
     differences = np.array(slow).reshape(samples, len(PANOPTIC_METRICS), 2)
     bounds = np.quantile(differences[..., 1] - differences[..., 0], [0.025, 0.975], axis=0)
-    for place, metric in enumerate(PANOPTIC_METRICS):
-        assert (found[metric].low, found[metric].high) == pytest.approx(tuple(bounds[:, place]), abs=1e-12), metric
+    for index, metric in enumerate(PANOPTIC_METRICS):
+        assert (measured[metric].low, measured[metric].high) == pytest.approx(tuple(bounds[:, index]), abs=1e-12), metric
 
 
-def test_the_same_maps_differ_by_nothing_and_exchanged_ones_by_the_opposite() -> None:
+def test_equal_maps_do_not_differ_and_exchanged_maps_have_the_opposite_difference() -> None:
     pred, gt = sums_of(GOLDEN / "pq_synthetic"), sums_of(GOLDEN / "pq_synthetic", "gt")
     assert set(panoptic_differences(pred, pred).values()) == {Difference(0.0, 0.0, 0.0)}
     one, other = panoptic_differences(pred, gt), panoptic_differences(gt, pred)
@@ -94,11 +94,11 @@ def sums(*images: list[list[float]], isthing: tuple[bool, ...] = (True, False)) 
 
 def test_one_image_has_an_interval_without_width() -> None:
     base, other = sums([[0.6, 1, 0, 1], [0, 0, 0, 0]]), sums([[1.6, 2, 0, 0], [0, 0, 0, 0]])
-    found = panoptic_differences(base, other)
-    assert found["PQ"] == Difference(pytest.approx(0.4), pytest.approx(0.4), pytest.approx(0.4))
-    assert found["SQ_things"].value == pytest.approx(0.2)
-    assert found["RQ_things"].value == pytest.approx(1 - 1 / 1.5)
-    assert "PQ_stuff" not in found, "no image has stuff"
+    differences = panoptic_differences(base, other)
+    assert differences["PQ"] == Difference(pytest.approx(0.4), pytest.approx(0.4), pytest.approx(0.4))
+    assert differences["SQ_things"].value == pytest.approx(0.2)
+    assert differences["RQ_things"].value == pytest.approx(1 - 1 / 1.5)
+    assert "PQ_stuff" not in differences, "no image has stuff"
 
 
 def test_a_class_that_a_sample_lacks_is_left_out_of_its_mean() -> None:
@@ -106,10 +106,12 @@ def test_a_class_that_a_sample_lacks_is_left_out_of_its_mean() -> None:
     empty = [0.0, 0, 0, 0]
     base = sums([[0.5, 1, 0, 0], empty], [empty, [0.8, 1, 0, 0]])
     other = sums([[0.9, 1, 0, 0], empty], [empty, [0.8, 1, 0, 0]])
-    found = panoptic_differences(base, other)
-    assert found["PQ"] == Difference(pytest.approx(0.2), pytest.approx(0.0), pytest.approx(0.4))
-    assert found["PQ_things"] == Difference(pytest.approx(0.4), pytest.approx(0.4), pytest.approx(0.4)), "known samples only"
-    assert found["PQ_stuff"] == Difference(0.0, 0.0, 0.0)
+    differences = panoptic_differences(base, other)
+    assert differences["PQ"] == Difference(pytest.approx(0.2), pytest.approx(0.0), pytest.approx(0.4))
+    assert differences["PQ_things"] == Difference(pytest.approx(0.4), pytest.approx(0.4), pytest.approx(0.4)), (
+        "known samples only"
+    )
+    assert differences["PQ_stuff"] == Difference(0.0, 0.0, 0.0)
 
 
 def test_a_class_that_is_only_predicted_counts() -> None:

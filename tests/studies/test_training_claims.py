@@ -32,7 +32,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("results")
     for kind in ("bbox", "segm"):
         results = json.loads((GOLDEN / f"{kind}.json").read_text())
-        for name, content in {"good": results, "bad": [each | {"score": 1 - each["score"]} for each in results]}.items():
+        for name, content in {
+            "good": results,
+            "bad": [detection | {"score": 1 - detection["score"]} for detection in results],
+        }.items():
             (folder / name).mkdir(exist_ok=True)
             (folder / name / f"{kind}.json").write_text(json.dumps(content))
     content = json.loads((PANOPTIC / "pred.json").read_text())
@@ -107,8 +110,8 @@ def test_masks_and_panoptic_maps_have_intervals_too(table: StudyTable, files: di
         claim = decided(replace(RISES, metric=metric), table)
         assert claim.verdict == "supported"
         (difference,) = claim.differences
-        found = (difference.value, difference.low, difference.high)
-        assert found == pytest.approx((expected.value, expected.low, expected.high)), metric
+        values = (difference.value, difference.low, difference.high)
+        assert values == pytest.approx((expected.value, expected.low, expected.high)), metric
         assert 0 < expected.low < expected.value < expected.high
         assert [(value.name, value.seeds) for value in claim.values] == [("bad", 2), ("good", 2)]
     spread = decided(replace(RISES, metric="PQ"), replace(table, runs=table.runs[:2]), {"PQ": 0.9})

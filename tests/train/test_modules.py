@@ -60,7 +60,7 @@ def test_without_auxiliary_losses_the_last_layer_alone_counts(shared_heads: bool
 
 
 @pytest.mark.parametrize("auxiliary", [True, False])
-def test_the_proposals_of_two_stages_are_always_trained(auxiliary: bool) -> None:
+def test_the_proposals_of_a_two_stage_detector_are_always_trained(auxiliary: bool) -> None:
     torch.manual_seed(0)
     recipe = DEFORMABLE_TWO_STAGE
     loss = build(FocalLossConfig, {**recipe["loss"], "auxiliary": auxiliary}, "a.yaml")

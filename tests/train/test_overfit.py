@@ -44,8 +44,8 @@ def test_a_handful_of_scenes_is_learned_by_heart(kind: str, tmp_path: Path) -> N
     normalizer = module.normalizer([len(target.labels) for target in batch.targets])
     losses = []
     for step in range(recipe["steps"]):
-        for place, target in enumerate(batch.targets):
-            target.sampling_seed = step * len(batch.targets) + place
+        for index, target in enumerate(batch.targets):
+            target.sampling_seed = step * len(batch.targets) + index
         loss, _ = module(batch, normalizer)
         optimizer.zero_grad()
         loss.backward()

@@ -129,11 +129,11 @@ def test_nothing_of_the_frozen_detector_is_random_or_moves() -> None:
 def test_an_object_without_a_mask_is_matched_and_counted_but_has_no_mask_loss() -> None:
     training_module = frozen_module()
     both = target([(3, 4, 20, 30), (30, 10, 9, 9)])
-    of_each = [training_module(batch(box_alone(both, other)), training_module.normalizer([2]))[1] for other in (1, 0)]
+    parts = [training_module(batch(box_alone(both, other)), training_module.normalizer([2]))[1] for other in (1, 0)]
     of_both = training_module(batch(both), training_module.normalizer([2]))[1]
     for name in ("focal", "dice"):
-        torch.testing.assert_close(of_each[0][name] + of_each[1][name], of_both[name])
-        assert (of_each[0][name] > 0) & (of_each[1][name] > 0)
+        torch.testing.assert_close(parts[0][name] + parts[1][name], of_both[name])
+        assert (parts[0][name] > 0) & (parts[1][name] > 0)
 
 
 def test_only_jointly_gradients_reach_the_detector() -> None:

@@ -23,7 +23,7 @@ class DeformableConfig:
     has half the resolution of the one before. The paper uses four levels of the stages [2, 3, 4], or the single level of stage 4,
     which alone can be dilated. points: the number of points that each head samples in each level. refine: whether each decoder
     layer corrects the boxes of the previous layer with its own heads (the paper's iterative box refinement). two_stage: whether
-    the queries are made of the boxes that the encoder predicts at the positions of its maps, and not learned; this requires
+    the queries are made from the boxes that the encoder predicts at the positions of its maps, and not learned; this requires
     `refine`, and `queries` is the number of these boxes. encoded_point: the point of a cell that its positional encoding, of
     sines, describes: its `center`, as published, or its `end`, as in DETR. The other fields have the same meaning as in
     DetrConfig.

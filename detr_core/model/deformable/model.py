@@ -53,9 +53,9 @@ class DeformableDetr(Detector):
         self.level_embed = nn.Parameter(torch.empty(config.levels, config.width), requires_grad=config.encoder_layers > 0)
         if not config.two_stage:
             self.query_embed = nn.Embedding(config.queries, 2 * config.width)  # position and content of each query
-        self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
+        self.encoder = nn.ModuleList(DeformableEncoderLayer(config) for _ in range(config.encoder_layers))
         self.encoder_norm = nn.LayerNorm(config.width) if config.pre_norm else nn.Identity()
-        self.decoder = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
+        self.decoder = nn.ModuleList(DeformableDecoderLayer(config) for _ in range(config.decoder_layers))
         self.decoder_norm = nn.LayerNorm(config.width) if config.pre_norm else nn.Identity()
         if config.two_stage:
             self.proposals = ProposalStage(config.width)
@@ -140,8 +140,8 @@ class DeformableDetr(Detector):
         valid = torch.stack([_valid_share(mask) for mask in masks], 1)
         centers = [_centers(size, images.device) / valid[:, level, None] for level, size in enumerate(sizes)]
         outside = torch.cat([mask.flatten(1) for mask in masks], 1) if bool(padding.any()) else None
-        tokens, places = (torch.cat([x.flatten(2).transpose(1, 2) for x in parts], 1) for parts in (projected, positions))
-        return Levels(tokens, places.to(tokens.dtype), sizes, outside, valid, torch.cat(centers, 1))
+        tokens, encodings = (torch.cat([x.flatten(2).transpose(1, 2) for x in parts], 1) for parts in (projected, positions))
+        return Levels(tokens, encodings.to(tokens.dtype), sizes, outside, valid, torch.cat(centers, 1))
 
 
 @dataclass
@@ -161,7 +161,7 @@ class Levels:
     centers: Tensor
 
 
-class EncoderLayer(Layer):
+class DeformableEncoderLayer(Layer):
     """An encoder layer, in which every position of every level attends to points around itself on all levels."""
 
     def __init__(self, config: DeformableConfig) -> None:
@@ -179,7 +179,7 @@ class EncoderLayer(Layer):
         return self.residual(x, self.norm2, self.feed_forward) if self.has_feed_forward else x
 
 
-class DecoderLayer(Layer):
+class DeformableDecoderLayer(Layer):
     """A decoder layer, in which queries attend to each other, then to points around their references on all levels."""
 
     def __init__(self, config: DeformableConfig) -> None:

@@ -21,7 +21,7 @@ SIDE = 0.05  # the side of an anchor at the first level, relative to the image; 
 
 
 class ProposalStage(nn.Module):
-    """Makes the decoder's queries of the encoder's output. The class head and the box head of this stage belong to the detector.
+    """Makes the decoder's queries from the encoder's output. Its class head and its box head belong to the detector.
 
     memory, memory_norm: applied to the encoder's output before the heads. queries, queries_norm: make a query's position and
     content from its box.

@@ -108,8 +108,8 @@ def published_state(model: Detr) -> dict[str, Tensor]:
 
 
 def _inferred(shapes: Shapes, mask_head: bool, arguments: Mapping[str, Any], dilation: bool) -> DetrConfig:
-    places = [("query_embed.weight", 1), ("input_proj.weight", 0), ("transformer.decoder.norm.weight", 0)]
-    width = agreed(shapes, places, 256)
+    axes = [("query_embed.weight", 1), ("input_proj.weight", 0), ("transformer.decoder.norm.weight", 0)]
+    width = agreed(shapes, axes, 256)
     decoder_layers = count(shapes, r"transformer\.decoder\.layers\.(\d+)\.")
     hidden = [(f"transformer.decoder.layers.{layer}.linear1.bias", 0) for layer in range(decoder_layers)]
     heads = arguments.get("nheads", 8)

@@ -1,4 +1,4 @@
-"""The common parts of the published formats, in which the authors' training codes write their detectors.
+"""Defines the common parts of the published formats, in which the authors' training code writes their detectors.
 
 A file holds {'model': state dict, ...}, or only the state dict. It has no configuration, which is inferred from the names and
 shapes of the weights, and from the argument namespace if there is one. A class index is the category id of the data: with 91
@@ -91,13 +91,13 @@ def count(shapes: Shapes, pattern: str) -> int:
     return len({match[1] for key in shapes if (match := re.match(pattern, key))})
 
 
-def agreed(shapes: Shapes, places: Sequence[tuple[str, int]], *published: int) -> int:
+def agreed(shapes: Shapes, axes: Sequence[tuple[str, int]], *published: int) -> int:
     """Returns a length that the shapes of several weights give, by majority, so that one wrong shape does not decide.
 
-    places: a name and an axis of each of these weights. Without a majority the result is one of the published lengths, by default
+    axes: a name and an axis of each of these weights. Without a majority the result is one of the published lengths, by default
     the first.
     """
-    lengths = Counter(shapes[key][axis] for key, axis in places if len(shapes.get(key, ())) > axis)
+    lengths = Counter(shapes[key][axis] for key, axis in axes if len(shapes.get(key, ())) > axis)
     likely = [length for length, votes in lengths.items() if votes == max(lengths.values())]
     if len(likely) == 1:
         return likely[0]

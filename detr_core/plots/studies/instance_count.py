@@ -101,5 +101,5 @@ def finding(content: Counts) -> str:
         return f"The smallest share of missed objects is {least:.0f} percent; it hardly rises up to {total} objects; {training}."
     return (
         f"The smallest share of missed objects is {least:.0f} percent, with {int(mean.argmin()) + 1} visible objects; "
-        f"up to {good_number} it is at most {NEAR:.0f} points higher, with all {total} it is {mean[-1]:.0f} percent; {training}."
+        f"up to {good_number} it is at most {NEAR:.0f} points higher; with all {total} it is {mean[-1]:.0f} percent; {training}."
     )

@@ -135,7 +135,7 @@ def _without_xml(folder: Path, entry: dict[str, Any]) -> str:
         return ""  # a list says which images are used
     pictures = {os.path.splitext(name)[0] for name in picture_files(folder / entry["images"])}
     without_file = pictures - set(voc_images(folder, build(SplitConfig, entry, str(folder))))
-    if not without_file or without_file == pictures:  # if all are without, the XML files name their images by <filename>
+    if not without_file or without_file == pictures:  # if no image has one, XML files name images by <filename>
         return ""
     predicate = "has no XML file in {}, and is not used" if len(without_file) == 1 else "have no XML file in {}, and are not used"
     return f"{entry['images']}: {len(without_file)} of {len(pictures)} images {predicate.format(entry['instances'])}"

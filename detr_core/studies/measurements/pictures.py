@@ -11,7 +11,7 @@ from detr_core.data.coco_dataset import CocoDataset
 
 
 def save_picture(dataset: CocoDataset, index: int, folder: Path) -> str:
-    """Writes the image with the index `place`, at the size of the network's input, as PNG to `folder`. Returns its name."""
+    """Writes the image with this index, at the size of the network's input, as PNG to `folder`. Returns its name."""
     name = f"image_{dataset.image_ids[index]}.png"
     Image.fromarray(dataset[index].image.permute(1, 2, 0).numpy()).save(folder / name)
     return name

@@ -17,12 +17,12 @@ from flows.new_profile.dataset_layout import find_layout
 from flows.new_profile.yolo_layout import yolo_set
 
 
-def write_yolo(folder: Path, description: str, *places: str, name: str = "data.yaml") -> None:
-    """Writes different images 1.png, 2.png and 3.png to each place, one box for each of them, and the description."""
-    for place in places:
-        write_pictures(folder / place, seed=len(place))
+def write_yolo(folder: Path, description: str, *folders: str, name: str = "data.yaml") -> None:
+    """Writes different images 1.png, 2.png and 3.png to each of the folders, one box for each image, and the description."""
+    for images in folders:
+        write_pictures(folder / images, seed=len(images))
         for number in (1, 2, 3):
-            label = folder / place.replace("images", "labels") / f"{number}.txt"
+            label = folder / images.replace("images", "labels") / f"{number}.txt"
             label.parent.mkdir(parents=True, exist_ok=True)
             label.write_text("0 .5 .5 .2 .2\n")
     (folder / name).write_text(description + "\nnames: [red]\n")
@@ -60,5 +60,5 @@ def splits(folder: Path) -> dict[str, list[str]]:
         return images_of
 
 
-def three(*places: str) -> list[str]:
-    return sorted(f"{place}/{number}.png" for place in places for number in (1, 2, 3))
+def three(*folders: str) -> list[str]:
+    return sorted(f"{images}/{number}.png" for images in folders for number in (1, 2, 3))

@@ -38,13 +38,13 @@ def roboflow(root: Path) -> None:
                 {"id": 0, "name": "cells", "supercategory": "none"}, {"id": 1, "name": "RBC", "supercategory": "cells"},
             ],
             "images": [
-                {"id": place, "license": 1, "file_name": file, "height": 90, "width": 160, "date_captured": captured}
-                for place, file in enumerate(files)
+                {"id": index, "license": 1, "file_name": file, "height": 90, "width": 160, "date_captured": captured}
+                for index, file in enumerate(files)
             ],
             "annotations": [
-                {"id": 2 * place + number, "image_id": place, "category_id": 1, "bbox": box, "area": box[2] * box[3],
+                {"id": 2 * index + number, "image_id": index, "category_id": 1, "bbox": box, "area": box[2] * box[3],
                  "segmentation": [], "iscrowd": 0}
-                for place in range(4) for number, box in enumerate(BOXES)
+                for index in range(4) for number, box in enumerate(BOXES)
             ],
         })  # fmt: skip
 
@@ -59,15 +59,15 @@ def cvat(root: Path) -> None:
             "info": {"contributor": "", "date_created": "", "description": "", "url": "", "version": "", "year": ""},
             "categories": [{"id": 1, "name": "red", "supercategory": ""}, {"id": 2, "name": "blue", "supercategory": ""}],
             "images": [
-                {"id": place, "width": 160, "height": 90, "file_name": file, "license": 0, "flickr_url": "", "coco_url": "",
+                {"id": index, "width": 160, "height": 90, "file_name": file, "license": 0, "flickr_url": "", "coco_url": "",
                  "date_captured": 0}
-                for place, file in enumerate(files, start=1)
+                for index, file in enumerate(files, start=1)
             ],
             "annotations": [
-                {"id": 2 * place + number, "image_id": place, "category_id": number + 1, "segmentation": [polygon(box)],
+                {"id": 2 * index + number, "image_id": index, "category_id": number + 1, "segmentation": [polygon(box)],
                  "area": float(box[2] * box[3]), "bbox": box, "iscrowd": 0,
                  "attributes": {"occluded": False, "rotation": 0.0}}
-                for place in range(1, 5) for number, box in enumerate(BOXES)
+                for index in range(1, 5) for number, box in enumerate(BOXES)
             ],
         })  # fmt: skip
 
@@ -76,12 +76,12 @@ def label_studio(root: Path) -> None:
     files = [f"images\\{number}f1b-photo_{number}.png" for number in range(8)]  # as it writes them on Windows
     pictures(root, [file.replace("\\", "/") for file in files])
     write(root / "result.json", {
-        "images": [{"width": 160, "height": 90, "id": place, "file_name": file} for place, file in enumerate(files)],
+        "images": [{"width": 160, "height": 90, "id": index, "file_name": file} for index, file in enumerate(files)],
         "categories": [{"id": 0, "name": "Airplane"}, {"id": 1, "name": "Car"}],
         "annotations": [
-            {"id": 2 * place + number, "image_id": place, "category_id": number, "segmentation": [], "bbox": box, "ignore": 0,
+            {"id": 2 * index + number, "image_id": index, "category_id": number, "segmentation": [], "bbox": box, "ignore": 0,
              "iscrowd": 0, "area": box[2] * box[3]}
-            for place in range(8) for number, box in enumerate(BOXES)
+            for index in range(8) for number, box in enumerate(BOXES)
         ],
         "info": {
             "year": 2023, "version": "1.0", "description": "", "contributor": "Label Studio", "url": "",
@@ -100,14 +100,14 @@ def labelme(root: Path) -> None:
         },
         "licenses": [{"url": None, "id": 0, "name": None}],
         "images": [
-            {"license": 0, "url": None, "file_name": file, "height": 90, "width": 160, "date_captured": None, "id": place}
-            for place, file in enumerate(files)
+            {"license": 0, "url": None, "file_name": file, "height": 90, "width": 160, "date_captured": None, "id": index}
+            for index, file in enumerate(files)
         ],
         "type": "instances",
         "annotations": [
-            {"id": 2 * place + number, "image_id": place, "category_id": number, "segmentation": [polygon(box)],
+            {"id": 2 * index + number, "image_id": index, "category_id": number, "segmentation": [polygon(box)],
              "area": float(box[2] * box[3]), "bbox": [float(side) for side in box], "iscrowd": 0}
-            for place in range(8) for number, box in enumerate(BOXES)
+            for index in range(8) for number, box in enumerate(BOXES)
         ],
         "categories": [
             {"supercategory": None, "id": 0, "name": "_background_"}, {"supercategory": None, "id": 1, "name": "person"},

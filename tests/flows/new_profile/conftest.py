@@ -15,9 +15,9 @@ from tests.adopting import Outcome, adopt_and_check
 @pytest.fixture(scope="session")
 def field(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns the folder of the datasets that `tests/field.py` makes: FIELD/<case>/set."""
-    place = tmp_path_factory.mktemp("field")
-    subprocess.run([sys.executable, str(Path(__file__).parents[2] / "field.py"), str(place)], check=True)
-    return place
+    folder = tmp_path_factory.mktemp("field")
+    subprocess.run([sys.executable, str(Path(__file__).parents[2] / "field.py"), str(folder)], check=True)
+    return folder
 
 
 @pytest.fixture

@@ -84,8 +84,8 @@ def test_names_that_a_mac_has_spelled_with_other_accents_are_found(tmp_path: Pat
     roboflow(root)
     for split in ("train", "valid"):
         content = json.loads((root / split / "_annotations.coco.json").read_text())
-        for place, image in enumerate(content["images"]):
-            decomposed = f"Gro\u0308ße {split} {place}.jpg"
+        for index, image in enumerate(content["images"]):
+            decomposed = f"Gro\u0308ße {split} {index}.jpg"
             (root / split / image["file_name"]).rename(root / split / decomposed)
             image["file_name"] = "images\\" + unicodedata.normalize("NFC", decomposed) if split == "valid" else decomposed
         (root / split / "images").mkdir()

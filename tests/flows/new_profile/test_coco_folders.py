@@ -49,8 +49,8 @@ def test_annotations_of_unknown_images_are_seen_without_a_validation_file(field:
 def test_lenient_leaves_orphans_out_and_counts_them(tmp_path: Path, field: Path, outcome: Callable[..., Outcome]) -> None:
     root = Path(shutil.copytree(field / "05-str-image-id" / "set", tmp_path / "set"))
     content = json.loads((root / "annotations.json").read_text())
-    for place, annotation in enumerate(content["annotations"]):
-        annotation["image_id"] = int(annotation["image_id"]) if place % 5 else 4000 + place
+    for index, annotation in enumerate(content["annotations"]):
+        annotation["image_id"] = int(annotation["image_id"]) if index % 5 else 4000 + index
     (root / "annotations.json").write_text(json.dumps(content))
     result = outcome(root, "lenient")
     assert (result.error, result.findings["object_without_image"]) == ("", 13)
@@ -90,8 +90,8 @@ def test_two_images_with_one_id(tmp_path: Path, field: Path, outcome: Callable[.
 
     root = Path(shutil.copytree(field / "11-merged-ids" / "set", tmp_path / "set"))
     content = json.loads((root / "instances_train.json").read_text())
-    for place, image in enumerate(content["images"][15:], start=16):  # three pairs are left
-        image["id"] = place
+    for number, image in enumerate(content["images"][15:], start=16):  # three pairs are left
+        image["id"] = number
     (root / "instances_train.json").write_text(json.dumps(content))
     result = outcome(root)
     assert "6 x an image with the id of another image" in result.error

@@ -90,14 +90,14 @@ def damage(draw: st.DrawFn, content: dict[str, Any]) -> None:
         content[name] = odd(draw)
     if not isinstance(entries, list) or not entries or kind == "list":
         return
-    place = draw(st.integers(0, len(entries) - 1))
+    index = draw(st.integers(0, len(entries) - 1))
     if kind == "repeat":
-        entries.append(copy.deepcopy(entries[place]))
+        entries.append(copy.deepcopy(entries[index]))
     elif kind == "entry":
-        entries[place] = odd(draw)
-    elif isinstance(entries[place], dict):
+        entries[index] = odd(draw)
+    elif isinstance(entries[index], dict):
         key, value = draw(st.sampled_from(KEYS)), odd(draw)
-        for entry in entries if kind == "all" else [entries[place]]:
+        for entry in entries if kind == "all" else [entries[index]]:
             if isinstance(entry, dict) and kind == "remove":
                 entry.pop(key, None)
             elif isinstance(entry, dict):
@@ -136,11 +136,11 @@ def require_balance(folder: Path, layout: dict[str, Any], metrics: dict[str, flo
 @settings(max_examples=25, deadline=None)
 @given(folders())
 def test_damaged_folders_are_read_or_refused_and_nothing_is_lost(drawn: tuple[dict[str, bytes], set[int]]) -> None:
-    with TemporaryDirectory() as place:
-        write(Path(place) / "set", *drawn)
+    with TemporaryDirectory() as temporary:
+        write(Path(temporary) / "set", *drawn)
         with suppress(ExpectedError):
-            layout, account = through_the_core(Path(place) / "set", Path(place) / "out")
-            require_balance(Path(place) / "set", layout, account)
+            layout, account = through_the_core(Path(temporary) / "set", Path(temporary) / "out")
+            require_balance(Path(temporary) / "set", layout, account)
 
 
 @pytest.mark.long
@@ -154,8 +154,8 @@ def test_500_damaged_folders_through_the_commands(
     mode: str,
 ) -> None:
     monkeypatch.setattr("detr_core.plots.data_check.write_data_check", lambda *_: None)  # it takes seconds
-    with TemporaryDirectory() as place:
-        folder = Path(place) / "set"
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "set"
         write(folder, *drawn)
         outcome = adopt_and_check(folder, f"damaged-{next(NAMES)}", params, mode)
         if not outcome.error:

@@ -61,12 +61,12 @@ def trained(settings: Profile, dataset: Path, folder: Path) -> Path:
     return folder / "out" / "checkpoint.pt"
 
 
-def emptied(field: Path, place: Path, split: str) -> Path:
+def emptied(field: Path, target: Path, split: str) -> Path:
     """Returns a copy of the plain dataset without the annotations of one split."""
-    shutil.copytree(field / "00-plain" / "set", place)
-    file = place / f"instances_{split}.json"
+    shutil.copytree(field / "00-plain" / "set", target)
+    file = target / f"instances_{split}.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"annotations": []}))
-    return place
+    return target
 
 
 @pytest.mark.parametrize("mode", ["strict", "lenient"])

@@ -33,8 +33,8 @@ def test_yolo_layouts(folder: Path, train: str, description: str, expected: tupl
     assert (section["train"]["images"], section["train"]["instances"]) == expected
     assert (section["format"], section["val"], section["val_share"]) == ("yolo", None, 0.3)
     assert yolo_layout.yolo_set(folder).names == ("cat", "dog")
-    for place in expected:
-        picture(folder / place.replace("train", "val" if "images/" in train else "valid") / "b.jpg")
+    for subfolder in expected:
+        picture(folder / subfolder.replace("train", "val" if "images/" in train else "valid") / "b.jpg")
     assert dataset_layout.find_layout(folder, 0.3).section["val_share"] is None
 
 
@@ -59,8 +59,8 @@ def test_voc_layouts(folder: Path) -> None:
     ],
 )
 def test_coco_layouts(folder: Path, train: str, val: str, images: tuple[str, str]) -> None:
-    for file, place in ((train, images[0]), (val, images[1])):
-        picture(folder / place / "1.jpg")
+    for file, subfolder in ((train, images[0]), (val, images[1])):
+        picture(folder / subfolder / "1.jpg")
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).write_text(json.dumps({"images": [{"file_name": "1.jpg"}], "annotations": [], "categories": []}))
     for other in ("captions_train2017.json", "person_keypoints_train2017.json", "instances_test.json"):

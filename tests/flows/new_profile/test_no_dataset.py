@@ -25,8 +25,8 @@ def description(folder: Path) -> str:
 
 
 def write_labelled(folder: Path, images: str, labels: str) -> None:
-    for place in (images, labels):
-        (folder / place).mkdir(parents=True, exist_ok=True)
+    for subfolder in (images, labels):
+        (folder / subfolder).mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (8, 8)).save(folder / images / "a b.jpg")
     (folder / labels / "a b.txt").write_text("0 .5 .5 .2 .2\n")
 
@@ -65,12 +65,12 @@ def test_the_folder_of_the_dataset_is_named_where_another_was_given(tmp_path: Pa
 def test_the_error_of_labels_without_a_description_has_the_missing_lines(
     tmp_path: Path, images: list[str], labels: list[str], names: str | None, lines: str
 ) -> None:
-    for place, own in zip(images, labels, strict=True):
-        write_labelled(tmp_path, place, own)
+    for pictures, own in zip(images, labels, strict=True):
+        write_labelled(tmp_path, pictures, own)
     if names is not None:
         (tmp_path / names).write_text("cat\nHündin\n", encoding="utf-8")
     message = description(tmp_path)
-    rows = min(Path(place, "a b.txt").as_posix() for place in labels)
+    rows = min(Path(subfolder, "a b.txt").as_posix() for subfolder in labels)
     assert message.startswith(f"{rows} has the rows of a YOLO label file, but data.yaml, which names the classes, is missing: ")
     assert f"write {tmp_path / 'data.yaml'} with the lines {lines}" in message
     yaml_lines = [text for text in message.partition("with the lines ")[2].split("`") if ": " in text]

@@ -56,8 +56,8 @@ def test_voc_folders_of_each_split(folder: Path, inner: str) -> None:
     annotations, _, images = inner.partition(",")
     for seed, split in enumerate(("train", "valid", "test")):
         write_voc(folder, annotations.format(split), (images or annotations).format(split), seed)
-    place = images or annotations
-    assert splits(folder) == {"train": three(place.format("train")), "val": three(place.format("valid"))}
+    images_of_split = images or annotations
+    assert splits(folder) == {"train": three(images_of_split.format("train")), "val": three(images_of_split.format("valid"))}
     assert any("the test set, " in note and "neither" in note for note in find_layout(folder, 0.2).notes)
 
 

@@ -39,8 +39,8 @@ def test_the_description_may_have_any_name(folder: Path, name: str) -> None:
     ],
 )
 def test_the_description_is_obeyed(folder: Path, description: str, train: list[str], val: list[str]) -> None:
-    places = ("images/a", "images/b", "images/c", "images/deep/x", "images/train", "images/val")
-    write_yolo(folder, description.replace("FOLDER", str(folder)), *places)
+    folders = ("images/a", "images/b", "images/c", "images/deep/x", "images/train", "images/val")
+    write_yolo(folder, description.replace("FOLDER", str(folder)), *folders)
     (folder / "a.txt").write_text("﻿./images/a/1.png\r\nimages/a/2.png\r\nimages\\a\\3.png\r\n", encoding="utf-8")
     assert splits(folder) == {"train": three(*train), "val": three(*val)}
 

@@ -112,9 +112,9 @@ def test_an_image_without_usable_labels_or_pixels_takes_its_objects_with_it_in_e
     findings = json.loads((result.paths.check / "findings.json").read_text())
     [without_labels] = [finding for finding in findings if finding["kind"] == "image_labels"]
     assert "'4' has no Annotations/4.xml" in without_labels["detail"]
-    place = "account/train/instances"
-    assert [result.metrics[f"{place}/images/{part}"] for part in ("supplied", "used", "left_out")] == [5, 2, 3]
-    assert [result.metrics[f"{place}/objects/{part}"] for part in ("supplied", "used", "left_out")] == [3, 1, 2]
+    account = "account/train/instances"
+    assert [result.metrics[f"{account}/images/{part}"] for part in ("supplied", "used", "left_out")] == [5, 2, 3]
+    assert [result.metrics[f"{account}/objects/{part}"] for part in ("supplied", "used", "left_out")] == [3, 1, 2]
     assert [result.metrics[name] for name in ("train/images", "left_out/train/images")] == [2, 3]
     assert [result.metrics[name] for name in ("train/objects", "left_out/train/objects")] == [1, 2]
 

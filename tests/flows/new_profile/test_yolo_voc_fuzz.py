@@ -85,8 +85,8 @@ def voc(draw: st.DrawFn) -> Files:
             "</name><bndbox><xmin>2</xmin><ymin>2</ymin><xmax>8</xmax><ymax>8</ymax></bndbox></object></annotation>"
         )
         if draw(st.integers(0, 3)) == 0:
-            place = draw(st.integers(0, len(text)))
-            text = text[:place] + draw(st.sampled_from(XML)) + text[place + draw(st.sampled_from([0, 0, 30])) :]
+            position = draw(st.integers(0, len(text)))
+            text = text[:position] + draw(st.sampled_from(XML)) + text[position + draw(st.sampled_from([0, 0, 30])) :]
         files[f"Annotations/{number}.xml"] = text.encode()
     lists = draw(st.sets(st.sampled_from(["train", "val", "trainval", "test", "default", "fold1"]), max_size=2))
     lines = ["1\n2\n3\n", "4\n5\n", "6\n7 -1\n", "1\nnobody\n", "", "../1\n", "3.png\n4.png\n", "\0\n"]
@@ -114,9 +114,9 @@ def folders(draw: st.DrawFn) -> Files:
 def write(folder: Path, files: Files) -> None:
     is_voc = any(name.endswith("7.xml") for name in files)
     for number in range(1, 8):
-        place = folder / ("JPEGImages" if is_voc else f"images/{'train' if number < 6 else 'val'}")
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.full((12, 16, 3), 20 * number, np.uint8)).save(place / f"{number}.png")
+        images = folder / ("JPEGImages" if is_voc else f"images/{'train' if number < 6 else 'val'}")
+        images.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((12, 16, 3), 20 * number, np.uint8)).save(images / f"{number}.png")
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -136,11 +136,11 @@ def converted(out: Path) -> tuple[int, int]:
 @settings(max_examples=25, deadline=None)
 @given(folders())
 def test_damaged_folders_are_read_or_refused(files: Files) -> None:
-    with TemporaryDirectory() as place, warnings.catch_warnings():
-        write(Path(place) / "set", files)
+    with TemporaryDirectory() as temporary, warnings.catch_warnings():
+        write(Path(temporary) / "set", files)
         with suppress(ExpectedError):
-            _, account = through_the_core(Path(place) / "set", Path(place) / "out")
-            for entries, number in zip(("images", "objects"), converted(Path(place) / "out" / "data"), strict=True):
+            _, account = through_the_core(Path(temporary) / "set", Path(temporary) / "out")
+            for entries, number in zip(("images", "objects"), converted(Path(temporary) / "out" / "data"), strict=True):
                 assert number == sum(value for key, value in account.items() if key.endswith(f"instances/{entries}/supplied"))
 
 
@@ -154,7 +154,7 @@ def test_500_damaged_folders_through_the_commands(
     mode: str,
 ) -> None:
     monkeypatch.setattr("detr_core.plots.data_check.write_data_check", lambda *_: None)  # it takes seconds
-    with TemporaryDirectory() as place:
-        folder = Path(place) / "set"
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "set"
         write(folder, files)
         adopt_and_check(folder, f"damaged-other-{next(NAMES)}", params, mode)

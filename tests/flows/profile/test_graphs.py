@@ -55,7 +55,7 @@ def test_a_copy_that_was_deleted_is_written_again(project: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", ["edited", "link", "dangling link", "folder"])
-def test_what_somebody_else_wrote_stays(project: Path, spoil: str) -> None:
+def test_a_file_that_somebody_else_wrote_stays(project: Path, spoil: str) -> None:
     (project / "params/cells/dvc.yaml").write_text("old")
     own = project / "params/smoke/dvc.yaml"
     own.unlink()
@@ -66,7 +66,7 @@ def test_what_somebody_else_wrote_stays(project: Path, spoil: str) -> None:
         own.mkdir()
     else:
         own.symlink_to(project / ("mine.yaml" if spoil == "link" else "nothing.yaml"))
-    with pytest.raises(ForeignFileError, match=r"params/smoke/dvc\.yaml: expected a copy of dvc\.yaml.*found another content"):
+    with pytest.raises(ForeignFileError, match=r"params/smoke/dvc\.yaml: expected a copy of dvc\.yaml.*found other content"):
         graphs.write_copies()
     assert (project / "params/cells/dvc.yaml").read_text() == "old", "nothing was changed"
     assert (project / "mine.yaml").read_text() == "mine"

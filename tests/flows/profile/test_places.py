@@ -138,7 +138,7 @@ def test_a_profile_that_dvc_can_not_read_is_named(own: Path) -> None:
 
 def test_dvc_runs_the_other_profiles_whatever_the_dataset_of_one_is(own: Path) -> None:
     shutil.copy(PARAMS.parent / "profile.yaml", own)
-    places_of = {
+    datasets = {
         "same": "data/same",
         "inside": "data/inside/raw",
         "above": ".",
@@ -146,7 +146,7 @@ def test_dvc_runs_the_other_profiles_whatever_the_dataset_of_one_is(own: Path) -
         "gone": "nowhere",
         "self": "self",
     }
-    for name, target in places_of.items():
+    for name, target in datasets.items():
         (own / "params" / name).mkdir()
         (own / "params" / name / "profile.yaml").write_text(f"profile: {name}\nkind: detr\nbuilds_on: transformer\nwd: ../..\n")
         shutil.copy(PARAMS.parent / "dvc.yaml", own / "params" / name)
@@ -186,7 +186,7 @@ def test_a_profile_of_before_the_folder_of_the_region_detectors_is_told_the_valu
         places.require_kind(Paths("mine"), kind)
 
 
-def test_a_profile_of_before_its_newer_key_is_told_the_value(own: Path) -> None:
+def test_the_error_of_a_profile_without_the_newer_key_names_the_value(own: Path) -> None:
     shutil.copy(PARAMS.parent / "profile.yaml", own)
     (own / "params" / "mine").mkdir()
     (own / "params" / "mine" / "dvc.yaml").write_text("")

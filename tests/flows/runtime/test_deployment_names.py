@@ -38,8 +38,8 @@ SERVING_SECONDS = 240
 )
 def test_only_a_bare_name_of_that_command_is_looked_up(line: str, name: str | None) -> None:
     arguments = line.split()
-    place = bare_name(arguments)
-    assert (None if place is None else arguments[place]) == name
+    position = bare_name(arguments)
+    assert (None if position is None else arguments[position]) == name
 
 
 @dataclass(frozen=True)

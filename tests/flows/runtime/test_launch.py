@@ -97,7 +97,7 @@ def test_events_of_the_first_of_two_processes_arrive_and_nothing_stays(
     assert "@ not an event" in (tmp_path / "log" / "toy-detection.log").read_text()
 
 
-def test_what_runs_side_by_side_shares_the_cores(job: dict[str, object]) -> None:
+def test_jobs_that_run_side_by_side_share_the_cores(job: dict[str, object]) -> None:
     reporter = RecordingReporter()
     run(job, 1, reporter, module="toy_job", side_by_side=2)
     assert reporter.messages == [f"threads {max(1, len(os.sched_getaffinity(0)) // 2)}"]

@@ -47,7 +47,7 @@ def test_a_bar_shows_rate_and_note() -> None:
     assert "8/9 151 images/s loss 2.30" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def test_a_tee_tells_everybody() -> None:
+def test_a_tee_passes_every_event_to_all_reporters() -> None:
     first, second = RecordingReporter(), RecordingReporter()
     tee = Tee(first, second)
     tee.progress(1, 2, 3.0, "")

@@ -40,7 +40,7 @@ def nowhere(environment: dict[str, str]) -> dict[str, str]:
     return environment | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
 
 
-def test_two_at_once_share_one_which_is_started_again_when_killed_and_the_last_ends_it(
+def test_two_commands_share_a_server_that_is_restarted_when_killed_and_ends_after_the_last(
     checkout: Path, nowhere: dict[str, str]
 ) -> None:
     first, second = start(checkout, nowhere), start(checkout, nowhere)

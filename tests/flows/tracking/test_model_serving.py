@@ -113,28 +113,40 @@ def _ask(port: int, body: Any, content: str = "application/json") -> tuple[int, 
         return error.code, json.load(error)
 
 
+@pytest.fixture
+def images(trained: Trained) -> list[Path]:
+    """Returns two images of the val split, which the server has below `val/`."""
+    return sorted((trained.paths.data / "val").iterdir())[:2]
+
+
+@pytest.fixture
+def require_same(trained: Trained, images: list[Path], tmp_path: Path) -> Callable[..., None]:
+    """Returns a function that asserts that a prediction has the boxes that the command `flows.predict` finds in an image."""
+    checkpoint = load_checkpoint(trained.paths.panoptic / "checkpoint.pt", torch.device("cpu"))
+    predictions = predict.run(checkpoint, images, 0.0, trained.settings.evaluate, tmp_path / "predicted", Silent())
+    things = {category["id"] for category in predictions["categories"] if category["isthing"]}
+    expected: list[list[tuple[float, int, list[float]]]] = [[] for _ in images]
+    for entry in predictions["annotations"]:
+        expected[entry["image_id"] - 1].append((entry["score"], entry["category_id"], entry["bbox"]))
+
+    def require(prediction: dict[str, Any], index: int = 0) -> None:
+        boxes = [[x0, y0, x1 - x0, y1 - y0] for x0, y0, x1, y1 in prediction["boxes"]]
+        detections = sorted(zip(prediction["scores"], prediction["labels"], boxes, strict=True), reverse=True)
+        served_things = [entry for entry in detections if entry[1] in things]
+        expected_things = [entry for entry in sorted(expected[index], reverse=True) if entry[1] in things]
+        assert [entry[1] for entry in served_things] == [entry[1] for entry in expected_things]
+        np.testing.assert_allclose([entry[2] for entry in served_things], [entry[2] for entry in expected_things], atol=2e-3)
+
+    return require
+
+
 @pytest.mark.timeout(600)
-def test_a_server_finds_what_the_command_finds_whatever_is_sent(trained: Trained, served: Ask, tmp_path: Path) -> None:
-    images = sorted((trained.paths.data / "val").iterdir())[:2]
+def test_a_server_finds_what_the_command_finds_in_any_form_of_an_image(
+    served: Ask, images: list[Path], require_same: Callable[..., None]
+) -> None:
     first, second = (f"val/{image.name}" for image in images)
     encoded = base64.b64encode(images[0].read_bytes()).decode()
     pixels = np.asarray(Image.open(images[0]).convert("RGB")).tolist()
-    checkpoint = load_checkpoint(trained.paths.panoptic / "checkpoint.pt", torch.device("cpu"))
-    predictions = predict.run(checkpoint, images, 0.0, trained.settings.evaluate, tmp_path / "predicted", Silent())
-    expected = []
-    for number in (1, 2):
-        own = [entry for entry in predictions["annotations"] if entry["image_id"] == number]
-        expected.append(sorted(((entry["score"], entry["category_id"], entry["bbox"]) for entry in own), reverse=True))
-
-    def require_same(prediction: dict[str, Any], of: int = 0) -> None:
-        boxes = [[x0, y0, x1 - x0, y1 - y0] for x0, y0, x1, y1 in prediction["boxes"]]
-        detections = sorted(zip(prediction["scores"], prediction["labels"], boxes, strict=True), reverse=True)
-        things = {category["id"] for category in predictions["categories"] if category["isthing"]}
-        detections = [entry for entry in detections if entry[1] in things]
-        assert [entry[1] for entry in detections] == [entry[1] for entry in expected[of] if entry[1] in things]
-        boxes_of_things = [entry[2] for entry in expected[of] if entry[1] in things]
-        np.testing.assert_allclose([entry[2] for entry in detections], boxes_of_things, atol=2e-3)
-
     for body in (
         {"inputs": first},
         {"inputs": pixels},
@@ -165,20 +177,27 @@ def test_a_server_finds_what_the_command_finds_whatever_is_sent(trained: Trained
         assert status == 200, (str(body)[:80], answer)
         (prediction,) = answer["predictions"]
         require_same(prediction)
+    with Image.open(images[0]) as opened:
+        assert np.shape(prediction["panoptic"]) == (opened.height, opened.width)
     status, answer = served(f"image\n{first}\n{second}\n".encode(), "text/csv")
     assert status == 200, answer
     require_same(answer["predictions"][0])
     require_same(answer["predictions"][1], 1)
-    with Image.open(images[0]) as opened:
-        assert np.shape(prediction["panoptic"]) == (opened.height, opened.width)
 
-    middle = sorted(prediction["scores"])[len(prediction["scores"]) // 2]
-    status, answer = served({"inputs": [first], "params": {"threshold": middle}})
+
+@pytest.mark.timeout(600)
+def test_a_server_applies_the_threshold_and_refuses_other_inputs_with_a_reason(
+    served: Ask, images: list[Path], tmp_path: Path
+) -> None:
+    status, answer = served({"inputs": [f"val/{images[0].name}"]})
+    assert status == 200, answer
+    scores = answer["predictions"][0]["scores"]
+    middle = sorted(scores)[len(scores) // 2]
+    status, answer = served({"inputs": [f"val/{images[0].name}"], "params": {"threshold": middle}})
     assert status == 200
-    assert 0 < len(answer["predictions"][0]["scores"]) < len(prediction["scores"])
+    assert 0 < len(answer["predictions"][0]["scores"]) < len(scores)
     assert min(answer["predictions"][0]["scores"]) >= middle
 
-    # What is no image, or none that a request may have, is refused with a line that says why.
     (tmp_path / "secret.png").write_bytes(images[0].read_bytes())
     for request, why in (
         (str(tmp_path / "secret.png"), "found one outside of it"),

@@ -51,7 +51,7 @@ def test_class_names_are_no_formulas_and_none_is_hidden(tmp_path: Path) -> None:
     [
         (
             [[1, 1], [2, 2], [2, 2], [1, 1]],
-            "The smallest share of missed objects is 0 percent, with 1 visible objects; up to 2 it is at most 5 points higher, "
+            "The smallest share of missed objects is 0 percent, with 1 visible objects; up to 2 it is at most 5 points higher; "
             "with all 4 it is 75 percent; a training image contains at most 3 objects of a class.",
         ),
         (
