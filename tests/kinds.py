@@ -98,6 +98,13 @@ PANOPTIC_FPN: dict[str, Any] = {
     "steps": 80,
 }
 
+UPSNET: dict[str, Any] = {
+    "detector": {**MASK_RCNN["detector"], "kind": "upsnet", "semantic_width": 32},
+    "loss": {**MASK_RCNN["loss"], "kind": "upsnet", "semantic": 0.2, "semantic_boxes": 0.04, "panoptic": 0.1},
+    "optimizer": FASTER_RCNN["optimizer"],
+    "steps": 80,
+}
+
 RECIPES = {
     "deformable": DEFORMABLE,
     "deformable_two_stage": DEFORMABLE_TWO_STAGE,
@@ -105,4 +112,5 @@ RECIPES = {
     "faster_rcnn_dc5": FASTER_RCNN_DC5,
     "mask_rcnn": MASK_RCNN,
     "panoptic_fpn": PANOPTIC_FPN,
+    "upsnet": UPSNET,
 }

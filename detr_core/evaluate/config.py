@@ -8,6 +8,7 @@ from typing import Literal
 from detr_core.config import require, require_between
 from detr_core.data.config import LARGEST_BATCH, ResizeConfig
 from detr_core.model.panoptic_fpn.config import PanopticFpnMergingConfig
+from detr_core.model.upsnet.config import UpsnetMergingConfig
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,30 @@ class MergingConfig:
 
 
 @dataclass(frozen=True)
+class MultiScaleConfig:
+    """Configures multi-scale testing: a semantic segmentation is the mean over several sizes of the image.
+
+    scales: the sizes, relative to the size that `resize` gives the image. flip: whether the mirror images of all sizes count,
+    too.
+    """
+
+    scales: tuple[float, ...]
+    flip: bool
+
+    def __post_init__(self) -> None:
+        scales = list(self.scales)
+        good = len(scales) > 0 and min(scales) > 0 and len(set(scales)) == len(scales)
+        require(good, "scales", "one or more different numbers above 0", scales)
+
+
+@dataclass(frozen=True)
 class EvaluateConfig:
     """Configures the evaluation of the val split.
 
     batch_size: the number of images per forward pass, which have the same size. resize: null leaves images unchanged.
     empty_slot_override: for queries whose best class is no-object, score the second-best class (section 4.1 of the paper).
-    panoptic: the merging of the masks of DETR. panoptic_fpn: the merging of Panoptic FPN, as published if it is not given.
+    panoptic: the merging of the masks of DETR. panoptic_fpn, upsnet: the merging of the detectors of these kinds, as published if
+    it is not given. multi_scale: for the kinds that segment the image semantically; null for one size.
     """
 
     batch_size: int
@@ -42,6 +61,8 @@ class EvaluateConfig:
     empty_slot_override: bool
     panoptic: MergingConfig
     panoptic_fpn: PanopticFpnMergingConfig = field(default=PanopticFpnMergingConfig(), metadata={"optional": True})
+    upsnet: UpsnetMergingConfig = field(default=UpsnetMergingConfig(), metadata={"optional": True})
+    multi_scale: MultiScaleConfig | None = field(default=None, metadata={"optional": True})
 
     def __post_init__(self) -> None:
         require_between(1, LARGEST_BATCH, "batch_size", self.batch_size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
 
@@ -91,13 +91,21 @@ class EvaluationData:
         return evaluation_batches(self.dataset, self.batch_size, self.process, self.workers)
 
 
+Forward = Callable[[Tensor, Tensor], AnyOutput]
+
+
 @overload
 def forward_pass(model: Detr, data: EvaluationData) -> Iterator[tuple[list[Target], tuple[int, int], SoftmaxOutput]]: ...
 @overload
-def forward_pass(model: Detector, data: EvaluationData) -> Iterator[tuple[list[Target], tuple[int, int], AnyOutput]]: ...
-def forward_pass(model: Detector, data: EvaluationData) -> Iterator[tuple[list[Target], tuple[int, int], AnyOutput]]:
+def forward_pass(
+    model: Detector, data: EvaluationData, forward: Forward | None = None
+) -> Iterator[tuple[list[Target], tuple[int, int], AnyOutput]]: ...
+def forward_pass(
+    model: Detector, data: EvaluationData, forward: Forward | None = None
+) -> Iterator[tuple[list[Target], tuple[int, int], AnyOutput]]:
     """Runs the detector over this process's share of the images. Yields targets, padded size (H, W) and output of each batch.
 
+    forward: returns the output for normalised images and their padding, if it is not the model itself.
     The model is in eval mode during the iteration; afterwards each module has its earlier mode. Iterate under
     `torch.inference_mode`.
     """
@@ -111,7 +119,7 @@ def forward_pass(model: Detector, data: EvaluationData) -> Iterator[tuple[list[T
             images = batch.images.to(data.process.device, non_blocking=True)
             padding = batch.padding.to(data.process.device, non_blocking=True)
             height, width = images.shape[-2:]
-            yield batch.targets, (height, width), model(normalise(images, padding), padding)
+            yield batch.targets, (height, width), (forward or model)(normalise(images, padding), padding)
             done += len(batch.targets)
             images_in_all = len(data.dataset)
             all_done = images_in_all * done // share  # the progress of all processes, estimated from this one

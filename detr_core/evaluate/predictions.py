@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from detr_core.distributed import ProcessContext
 from detr_core.evaluate.average_precision import ResultKind, coco_ap, error_breakdown
 from detr_core.evaluate.boxes import postprocess
 from detr_core.evaluate.config import EvaluateConfig
+from detr_core.evaluate.fit import require_evaluation_fits
 from detr_core.evaluate.ground_truth import has_masks, instances
 from detr_core.evaluate.inference import EvaluationData, classes_in, forward_pass
 from detr_core.evaluate.metric_names import METRICS
+from detr_core.evaluate.multi_scale import detected
 from detr_core.evaluate.panoptic_quality import panoptic_quality
 from detr_core.evaluate.results import box_results, mask_results, panoptic_result, result_rows, things_only
 from detr_core.evaluate.segmentation import Extent, segmentation
@@ -50,15 +53,17 @@ def predict(
     A mask head runs only on the queries whose masks are written: those that the panoptic merging keeps and those of the written
     detections. With `empty_slot_override` these are all queries whose best class other than no-object is a thing, as in the
     published mask AP; without it, they are the queries whose best class of all is a thing.
-    Raises DatasetError if the checkpoint's categories do not fit the dataset's.
+    Raises DatasetError if the checkpoint's categories do not fit the dataset's, and ConfigError if its kind of detector does not
+    fit `config`.
     """
+    require_evaluation_fits(trained.model.config.kind, config)
     model, classes, maps = trained.model, classes_in(trained.categories, data.dataset), trained.predicts_panoptic_maps
     boxes: list[dict[str, Any]] = []
     masks: list[dict[str, Any]] = []
     panoptic: list[dict[str, Any]] = []
     if maps:
         (folder / "panoptic").mkdir(parents=True, exist_ok=True)
-    for targets, padded_size, output in forward_pass(model, data):
+    for targets, padded_size, output in forward_pass(model, data, partial(detected, model, config=config.multi_scale)):
         sizes = [target.original_size for target in targets]
         things = [things_only(image, classes) for image in postprocess(output, sizes, config.empty_slot_override)]
         for target, image in zip(targets, things, strict=True):

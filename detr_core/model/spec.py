@@ -8,17 +8,19 @@ are called, so that a process which trains or evaluates one kind never imports t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from detr_core.config import ConfigError, build, require
 from detr_core.loss.config import FocalLossConfig, SoftmaxLossConfig
 from detr_core.model.common.config import KindConfig
+from detr_core.model.default_schedules import LONG, SHORT, SHORT_TUNED, DefaultSchedule
 from detr_core.model.deformable.config import DeformableConfig
 from detr_core.model.detr.config import AttentionMaps, DetrConfig
 from detr_core.model.faster_rcnn.config import FasterRcnnConfig, RegionLossConfig
 from detr_core.model.mask_rcnn.config import MaskRcnnConfig, MaskRcnnLossConfig
 from detr_core.model.panoptic_fpn.config import PanopticFpnConfig, PanopticFpnLossConfig
+from detr_core.model.upsnet.config import UpsnetConfig, UpsnetLossConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,9 +29,12 @@ if TYPE_CHECKING:
     from detr_core.model.panoptic_fpn.model import PanopticFpnSamples
     from detr_core.model.regions.detector import Samples
     from detr_core.model.regions.masks import MaskSamples
+    from detr_core.model.upsnet.model import UpsnetSamples
 
-AnyDetectorConfig = DetrConfig | DeformableConfig | FasterRcnnConfig | MaskRcnnConfig | PanopticFpnConfig
-AnyLossConfig = SoftmaxLossConfig | FocalLossConfig | RegionLossConfig | MaskRcnnLossConfig | PanopticFpnLossConfig
+AnyDetectorConfig = DetrConfig | DeformableConfig | FasterRcnnConfig | MaskRcnnConfig | PanopticFpnConfig | UpsnetConfig
+AnyLossConfig = (
+    SoftmaxLossConfig | FocalLossConfig | RegionLossConfig | MaskRcnnLossConfig | PanopticFpnLossConfig | UpsnetLossConfig
+)
 
 Capability = Literal["mask_head", "init", "decoder_layers", "no_object", "attention_maps", "sampling_lr", "masks", "panoptic"]
 """What some kinds of detectors can do.
@@ -44,36 +49,6 @@ have their own learning rate.
 masks: the detector itself learns and predicts masks, so that it needs no mask head; its output is a `RegionOutput` with masks.
 panoptic: it also predicts panoptic maps, and needs targets of things and stuff.
 """
-
-
-@dataclass(frozen=True)
-class Duration:
-    """How long a training takes. The epochs show the detector about `images` images, but there are `fewest` to `most` epochs.
-
-    On few images a training that is too long is slow, and the detector overfits.
-    """
-
-    images: int
-    fewest: int
-    most: int
-
-    def epochs(self, dataset: int) -> int:
-        """Returns the number of epochs for a dataset of this many images."""
-        return min(self.most, max(self.fewest, self.images // dataset))
-
-
-@dataclass(frozen=True)
-class DefaultSchedule:
-    """The schedule that `flows.adopt` gives to a new profile.
-
-    small: with a backbone for small images. published: with a published backbone. tuned: from a trained detector; None for a kind
-    that can't be fine-tuned. drop: the share of the epochs after which the learning rate of the schedule `step` drops.
-    """
-
-    small: Duration
-    published: Duration
-    tuned: Duration | None
-    drop: float
 
 
 @dataclass(frozen=True)
@@ -159,13 +134,17 @@ def _panoptic_fpn_losses(
     return panoptic_fpn_losses(samples, images, config)
 
 
-# DETR needs the longest schedule: 300 or 500 epochs on COCO, against 50 for Deformable DETR and 37 for Faster R-CNN. Here it is
-# six times longer than theirs. The demo trains DETR on 10,000 images for 12 epochs.
-_LONG = DefaultSchedule(
-    small=Duration(120_000, 12, 600), published=Duration(1_000_000, 150, 500), tuned=Duration(40_000, 12, 100), drop=0.8
-)
-_SHORT = DefaultSchedule(small=Duration(20_000, 12, 100), published=Duration(166_666, 25, 83), tuned=None, drop=0.8)
-_SHORT_TUNED = replace(_SHORT, tuned=Duration(6_666, 12, 16))  # of a kind that can be fine-tuned
+def _upsnet(config: UpsnetConfig, isthing: Sequence[bool]) -> Detector:
+    from detr_core.model.upsnet.model import Upsnet
+
+    return Upsnet(config, isthing)
+
+
+def _upsnet_losses(samples: UpsnetSamples, images: float, config: UpsnetLossConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    from detr_core.model.upsnet.loss import upsnet_losses
+
+    return upsnet_losses(samples, images, config)
+
 
 KINDS: dict[str, DetectorKind] = {
     "detr": DetectorKind(
@@ -178,7 +157,7 @@ KINDS: dict[str, DetectorKind] = {
         loss=SoftmaxLossConfig,
         optimizers=("adamw",),
         losses=None,
-        schedule=_LONG,
+        schedule=LONG,
         merging="panoptic",
     ),
     "deformable": DetectorKind(
@@ -191,7 +170,7 @@ KINDS: dict[str, DetectorKind] = {
         loss=FocalLossConfig,
         optimizers=("adamw",),
         losses=None,
-        schedule=_SHORT_TUNED,
+        schedule=SHORT_TUNED,
     ),
     "faster_rcnn": DetectorKind(
         config=FasterRcnnConfig,
@@ -203,7 +182,7 @@ KINDS: dict[str, DetectorKind] = {
         loss=RegionLossConfig,
         optimizers=("adamw", "sgd"),
         losses=_region_losses,
-        schedule=_SHORT,
+        schedule=SHORT,
     ),
     "mask_rcnn": DetectorKind(
         config=MaskRcnnConfig,
@@ -215,7 +194,7 @@ KINDS: dict[str, DetectorKind] = {
         loss=MaskRcnnLossConfig,
         optimizers=("adamw", "sgd"),
         losses=_mask_rcnn_losses,
-        schedule=_SHORT,
+        schedule=SHORT,
     ),
     "panoptic_fpn": DetectorKind(
         config=PanopticFpnConfig,
@@ -227,8 +206,21 @@ KINDS: dict[str, DetectorKind] = {
         loss=PanopticFpnLossConfig,
         optimizers=("adamw", "sgd"),
         losses=_panoptic_fpn_losses,
-        schedule=_SHORT,
+        schedule=SHORT,
         merging="panoptic_fpn",
+    ),
+    "upsnet": DetectorKind(
+        config=UpsnetConfig,
+        builds_on="regions",
+        build=_upsnet,
+        output="RegionOutput",
+        capabilities=frozenset({"masks", "panoptic"}),
+        objects="proposals",
+        loss=UpsnetLossConfig,
+        optimizers=("adamw", "sgd"),
+        losses=_upsnet_losses,
+        schedule=SHORT,
+        merging="upsnet",
     ),
 }
 

@@ -16,6 +16,7 @@ from detr_core.check.config import CheckConfig
 from detr_core.config import ConfigError, as_dict, build, flatten, require
 from detr_core.data.annotations import Targets
 from detr_core.evaluate.config import EvaluateConfig
+from detr_core.evaluate.fit import require_evaluation_fits
 from detr_core.model.spec import AnyDetectorConfig, kind_of, kinds_with
 from detr_core.redaction import holds_credentials
 from detr_core.sources.config import DataConfig
@@ -48,6 +49,7 @@ class Profile:
 
     def __post_init__(self) -> None:
         require_fit(self.detector, self.train_detection)
+        require_evaluation_fits(self.detector.kind, self.evaluate)
 
     @property
     def trains_jointly(self) -> bool:

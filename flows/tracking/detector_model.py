@@ -24,7 +24,9 @@ from detr_core.config import build
 from detr_core.data.transforms import resized
 from detr_core.evaluate.boxes import Detections, postprocess
 from detr_core.evaluate.config import EvaluateConfig
+from detr_core.evaluate.fit import require_evaluation_fits
 from detr_core.evaluate.inference import Classes
+from detr_core.evaluate.multi_scale import detected
 from detr_core.evaluate.results import run_lengths_of
 from detr_core.evaluate.segmentation import Extent, Segmentation, segmentation
 from detr_core.model.checkpoint import Checkpoint, load_checkpoint
@@ -35,9 +37,13 @@ FOLDER = "DETR_IMAGE_FOLDER"  # the environment variable that names the folder b
 
 
 class DetectorModel:
-    """A detector that predicts on images one at a time. config: the section `evaluate` of the checkpoint's profile."""
+    """A detector that predicts on images one at a time. config: the section `evaluate` of the checkpoint's profile.
+
+    The constructor raises ConfigError if the kind of detector does not fit `config`.
+    """
 
     def __init__(self, checkpoint: Checkpoint, config: EvaluateConfig, device: torch.device) -> None:
+        require_evaluation_fits(checkpoint.model.config.kind, config)
         self.checkpoint = checkpoint
         self.config = config
         self.device = device
@@ -73,7 +79,7 @@ class DetectorModel:
         images = F.resize(pixels, list(size), antialias=True)[None].to(self.device)
         padding = torch.zeros(1, *size, dtype=torch.bool, device=self.device)
         model = self.checkpoint.model
-        output = model(normalise(images, padding), padding)
+        output = detected(model, normalise(images, padding), padding, self.config.multi_scale)
         (detections,) = postprocess(output, [original_size], self.config.empty_slot_override)
         order = detections.scores.argsort(descending=True)
         detections = detections.chosen(order[detections.scores[order] >= threshold])

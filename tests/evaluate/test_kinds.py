@@ -47,7 +47,8 @@ def sure(kind: str, dataset: CocoDataset) -> Detector:
 def test_files_hold_what_validation_measures(kind: str, dataset: CocoDataset, split: Split, tmp_path: Path) -> None:
     model = sure(kind, dataset)
     predict(Checkpoint(model, dataset.categories, {}), evaluation_data(dataset), CONFIG, tmp_path)
-    masks = {"mask_rcnn": {"segm.json"}, "panoptic_fpn": {"segm.json", "panoptic.json", "panoptic"}}
+    maps = {"segm.json", "panoptic.json", "panoptic"}
+    masks = {"mask_rcnn": {"segm.json"}, "panoptic_fpn": maps, "upsnet": maps}
     assert {path.name for path in tmp_path.iterdir()} == {"bbox.json"} | masks.get(kind, set())
     results = json.loads((tmp_path / "bbox.json").read_text())
     things = {category.id for category in dataset.categories if category.isthing}

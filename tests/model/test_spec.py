@@ -16,12 +16,12 @@ import torch
 from detr_core.config import ConfigError, as_dict
 from detr_core.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from detr_core.model.common.config import BackboneConfig
+from detr_core.model.default_schedules import Duration
 from detr_core.model.spec import (
     KINDS,
     AnyDetectorConfig,
     AnyLossConfig,
     Capability,
-    Duration,
     build_detector,
     detector_config,
     kinds_with,
@@ -116,7 +116,7 @@ import json, os, sys, torch
 from pathlib import Path
 import detr_core.jobs.train_detection, detr_core.jobs.evaluate, detr_core.studies.measurements.decoder_nms
 from detr_core.model.checkpoint import load_checkpoint, save_checkpoint
-from detr_core.model.spec import KINDS, Duration, build_detector, detector_config
+from detr_core.model.spec import KINDS, build_detector, detector_config
 from detr_core.structures import Category
 from detr_core.train.modules import detector_training_module
 file = Path(sys.argv[1])

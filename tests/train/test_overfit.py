@@ -15,6 +15,7 @@ from detr_core.evaluate.predictions import average_precision_of, evaluate, predi
 from detr_core.model.checkpoint import Checkpoint
 from detr_core.model.panoptic_fpn.config import PanopticFpnMergingConfig
 from detr_core.model.spec import build_detector, detector_config
+from detr_core.model.upsnet.config import UpsnetMergingConfig
 from detr_core.train.config import DetectionConfig
 from detr_core.train.modules import detector_training_module
 from detr_core.train.optimizer import build_optimizer
@@ -26,6 +27,7 @@ from tests.tiny_detector import dataset_of, evaluation_data, isthing_of, scenes
 LEAST = {
     "mask_rcnn": {"val/mask/AP50": 0.6},
     "panoptic_fpn": {"val/mask/AP50": 0.6, "val/PQ": 0.4, "val/PQ_stuff": 0.4},
+    "upsnet": {"val/mask/AP50": 0.6, "val/PQ": 0.4, "val/PQ_stuff": 0.4},
 }
 
 
@@ -58,7 +60,8 @@ def test_a_handful_of_scenes_is_learned_by_heart(kind: str, tmp_path: Path) -> N
     if kind in LEAST:
         trained = Checkpoint(model, dataset.categories, {})
         config_of_maps = PanopticFpnMergingConfig(score=0.5, overlap=0.5, stuff_area=40)
-        evaluation = EvaluateConfig(6, None, True, MergingConfig(0.85, 4, "published"), config_of_maps)
+        of_upsnet = UpsnetMergingConfig(score=0.5, overlap=0.3, stuff_area=40)
+        evaluation = EvaluateConfig(6, None, True, MergingConfig(0.85, 4, "published"), config_of_maps, of_upsnet)
         predict(trained, evaluation_data(dataset, 6), evaluation, tmp_path / "evaluation")
         values = evaluate(tmp_path / "evaluation", dataset.split)
         assert {name: values[name] > least for name, least in LEAST[kind].items()} == dict.fromkeys(LEAST[kind], True), values

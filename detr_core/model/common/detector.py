@@ -59,6 +59,13 @@ class Detector(nn.Module):
         """
         raise NotImplementedError
 
+    def semantic_logits(self, images: Tensor) -> Tensor:
+        """Returns the `semantic` of a RegionOutput for images of any size [B, 3, H, W], normalised and zero on padding.
+
+        Only kinds with the capability `panoptic` have this method.
+        """
+        raise NotImplementedError
+
     def panoptic_map(self, found: ImageRegions, config: Any) -> tuple[np.ndarray, list[Segment]]:
         """Returns the panoptic map of an image, int32 [H, W], and its segments; see `detr_core.evaluate.panoptic.merge`.
 

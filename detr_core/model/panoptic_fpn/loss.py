@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from detr_core.model.panoptic_fpn.config import PanopticFpnLossConfig
 from detr_core.model.panoptic_fpn.model import PanopticFpnSamples
 from detr_core.model.regions.losses import weighted_sum
 from detr_core.model.regions.mask_losses import mask_rcnn_loss_parts
-from detr_core.model.regions.targets import NO_CLASS
+from detr_core.model.regions.pixel_loss import pixel_loss
 
 
 def panoptic_fpn_losses(
@@ -26,12 +25,3 @@ def panoptic_fpn_losses(
     ]
     parts = mask_rcnn_loss_parts(samples.things, images, config.beta) | {"semantic": torch.stack(semantic).sum() / images}
     return weighted_sum(parts, config.weights)
-
-
-def pixel_loss(logits: Tensor, wanted: Tensor) -> Tensor:
-    """Returns the mean cross-entropy over the pixels that have a class; 0, with a gradient of 0, if there is none.
-
-    logits [K, H, W]. wanted [H, W]: the channel of each pixel, or NO_CLASS.
-    """
-    total = F.cross_entropy(logits[None], wanted[None], ignore_index=NO_CLASS, reduction="sum")
-    return total / (wanted != NO_CLASS).sum().clamp(min=1)

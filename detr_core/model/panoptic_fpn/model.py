@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from detr_core.model.regions.masks import MaskSamples
 from detr_core.model.regions.parts import sizes_of
 from detr_core.model.regions.targets import NO_CLASS, class_map, things_of
 from detr_core.model.regions.things_and_stuff import ThingsAndStuff
-from detr_core.structures import ImageRegions, RegionOutput, Segment, Target
+from detr_core.structures import ImageRegions, Segment, Target
 
 
 @dataclass
@@ -48,13 +48,6 @@ class PanopticFpn(ThingsAndStuff):
         channels = [OTHER if flag else 1 + stuff.index(number) for number, flag in enumerate(isthing)]
         self.register_buffer("channel_of_class", torch.tensor(channels), persistent=False)
         self.semantic = SemanticBranch(self.width, self.strides, config.semantic_width, 1 + len(stuff))
-
-    def forward(self, images: Tensor, padding: Tensor) -> RegionOutput:
-        """Returns the detections with their masks, and the logits of the semantic branch; see `FasterRcnn.forward`."""
-        maps = self._maps(images)
-        semantic = self._semantic_logits(maps)
-        with torch.autocast(images.device.type, enabled=False):
-            return replace(self._detected(maps, images, padding), semantic=semantic)
 
     def samples(self, images: Tensor, padding: Tensor, targets: list[Target]) -> PanopticFpnSamples:  # type: ignore[override]
         """Returns what the losses are computed on; see `FasterRcnn.samples`. The targets must be panoptic, with masks."""
@@ -87,7 +80,3 @@ class PanopticFpn(ThingsAndStuff):
             for segment in segments
         ]
         return ids - 1, described
-
-    def _semantic_logits(self, maps: list[Tensor]) -> Tensor:
-        logits: Tensor = self.semantic(maps[: len(self.config.stages)])
-        return logits.float()

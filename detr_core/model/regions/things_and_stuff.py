@@ -1,4 +1,4 @@
-"""Defines what the region detectors of things and stuff share: Mask R-CNN on the things, with classes of both."""
+"""Defines what the region detectors of things and stuff share: Mask R-CNN on the things, and a semantic segmentation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from detr_core.model.regions.config import MaskRegionConfig
 from detr_core.model.regions.masks import MaskRcnn
@@ -14,7 +14,7 @@ from detr_core.structures import RegionOutput
 
 
 class ThingsAndStuff(MaskRcnn):
-    """Mask R-CNN on the thing classes of a dataset; a subclass adds the segmentation of the stuff.
+    """Mask R-CNN on the thing classes of a dataset; a subclass adds the module `semantic`, which segments the images.
 
     isthing: whether each class is a thing; both things and stuff are needed. The heads of Mask R-CNN have the thing classes
     alone, in the order of the classes, and the output has the class indices of the dataset. things, stuff: the class indices of
@@ -24,6 +24,7 @@ class ThingsAndStuff(MaskRcnn):
     things: Tensor
     stuff: Tensor
     thing_of_class: Tensor
+    semantic: nn.Module
 
     def __init__(self, config: MaskRegionConfig, isthing: Sequence[bool]) -> None:
         super().__init__(config, sum(isthing))
@@ -33,6 +34,21 @@ class ThingsAndStuff(MaskRcnn):
         for name, numbers in (("things", things), ("stuff", stuff), ("thing_of_class", thing_of_class)):
             self.register_buffer(name, torch.tensor(numbers), persistent=False)
 
+    def forward(self, images: Tensor, padding: Tensor) -> RegionOutput:
+        """Returns the detections with their masks, and the semantic logits; see `FasterRcnn.forward`."""
+        maps = self._maps(images)
+        semantic = self._semantic_logits(maps)
+        with torch.autocast(images.device.type, enabled=False):
+            return replace(self._detected(maps, images, padding), semantic=semantic)
+
+    def semantic_logits(self, images: Tensor) -> Tensor:
+        """Returns the semantic logits alone; see `Detector.semantic_logits`."""
+        return self._semantic_logits(self._maps(images))
+
     def _detected(self, maps: list[Tensor], images: Tensor, padding: Tensor) -> RegionOutput:
         output = super()._detected(maps, images, padding)
         return replace(output, labels=[self.things[label] for label in output.labels])
+
+    def _semantic_logits(self, maps: list[Tensor]) -> Tensor:
+        logits: Tensor = self.semantic(maps[: len(self.config.stages)])
+        return logits.float()
