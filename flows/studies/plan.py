@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from detr_core.coco import coco_categories
 from detr_core.data.annotations import Targets
 from detr_core.data.splits import DatasetError
 from detr_core.wording import counted
@@ -25,8 +26,20 @@ from flows.studies import variants
 from flows.studies.selection import selected
 
 COCO_CLASSES: dict[Targets, int] = {"instances": 91, "panoptic": 250}
-"""The outputs of the published models: one for each category id of COCO up to the last."""
+"""The outputs of the published models of DETR: one for each category id of COCO up to the last."""
 _PUBLISHED = {"AP": "AP", "PQ": "PQ", "parameters": "M parameters", "gflops": "GFLOPs"}
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of a detector: their number, and whether each is a thing, which kinds that predict panoptic maps need.
+
+    note: what the reader has to know about the number.
+    """
+
+    number: int
+    isthing: Sequence[bool]
+    note: str = ""
 
 
 def show(profile: str, names: Sequence[str]) -> None:
@@ -47,8 +60,8 @@ def plan_of(study: str, settings: Profile, paths: Paths) -> list[RenderableType]
     metrics = "metrics after the last epoch"
     if training.median_of > 1:
         metrics = f"medians over the validations of the last {training.median_of} epochs"
-    counts = {targets: _class_count(targets, paths) for targets in _targets(study, settings)}
-    classes = ", ".join(f"{number} classes of the {targets} annotations" for targets, number in counts.items())
+    all_classes = {targets: _classes(targets, paths) for targets in _targets(study, settings)}
+    classes = ", ".join(f"{of.number} classes of the {targets} annotations{of.note}" for targets, of in all_classes.items())
     seeds = counted(len(training.seeds), "seed")
     parts: list[RenderableType] = [
         f"[bold]{study}[/bold], {training.paper}: {seeds}, {metrics}, {classes}; the base is '{escape(training.base)}'."
@@ -57,14 +70,14 @@ def plan_of(study: str, settings: Profile, paths: Paths) -> list[RenderableType]
         parts.append(f"All variants have {escape(_changes(training.set))}.")
     if training.measure:
         parts.append(f"The detector of each variant and seed is also measured by {', '.join(training.measure)}.")
-    parts.append(_variants_table(study, settings, paths, counts))
+    parts.append(_variants_table(study, settings, paths, all_classes))
     if (rows := _published_rows(study)) is not None:
         parts.append(rows)
     parts += [f"Claim: {escape(claim.text)}." for claim in training.claims]
     return [*parts, ""]
 
 
-def _variants_table(study: str, settings: Profile, paths: Paths, counts: dict[Targets, int]) -> Table:
+def _variants_table(study: str, settings: Profile, paths: Paths, all_classes: Mapping[Targets, Classes]) -> Table:
     table = Table("variant", box=None, pad_edge=False)
     for head in ("epochs", "M parameters", "up to date"):
         table.add_column(head, justify="right")
@@ -74,7 +87,7 @@ def _variants_table(study: str, settings: Profile, paths: Paths, counts: dict[Ta
     for name, changed in overrides.items():
         of_name = [variant for variant in planned if variant.name == name]
         variant = of_name[0].settings
-        number = _parameters(variant, training.trains_masks, counts[variant.train_detection.targets])
+        number = _parameters(variant, training.trains_masks, all_classes[variant.train_detection.targets])
         epochs = _epochs(variant, training.trains_masks)
         table.add_row(escape(name), epochs, f"{number:.2f}", _up_to_date(of_name, paths), escape(_changes(changed)))
     return table
@@ -102,18 +115,20 @@ def _targets(study: str, settings: Profile) -> list[Targets]:
     return list(dict.fromkeys(variant.settings.train_detection.targets for variant in variants.variants_of(study, settings)))
 
 
-def _class_count(targets: Targets, paths: Paths) -> int:
-    """Returns the number of classes of the profile's dataset, or of COCO's published models if there is no such dataset yet."""
+def _classes(targets: Targets, paths: Paths) -> Classes:
+    """Returns the classes of the profile's dataset, or those of COCO's published models if there is no such dataset yet."""
     from detr_core.data.annotation_reader import read_annotations  # it takes a second to import
 
     try:
         split = artifacts.dataset(paths)["train"]
-        return len(read_annotations(split, targets, masks=False).categories)
+        categories = read_annotations(split, targets, masks=False).categories
     except DatasetError:
-        return COCO_CLASSES[targets]
+        isthing = [category.isthing for category in coco_categories().values()]
+        return Classes(COCO_CLASSES[targets], isthing, " (COCO's, because there is no dataset yet)")
+    return Classes(len(categories), [category.isthing for category in categories])
 
 
-def _parameters(settings: Profile, mask_head: bool, classes: int) -> float:
+def _parameters(settings: Profile, mask_head: bool, classes: Classes) -> float:
     """Returns the trained parameters of a detector in millions. It is built without memory for its weights."""
     import torch  # torch takes seconds to import
 
@@ -123,7 +138,8 @@ def _parameters(settings: Profile, mask_head: bool, classes: int) -> float:
     masks = settings.train_panoptic
     with torch.device("meta"):
         detector = replace(settings.detector, backbone=replace(settings.detector.backbone, weights=None))
-        return parameters(build_detector(detector, classes, masks.attention_maps if mask_head and masks else None))
+        maps = masks.attention_maps if mask_head and masks else None
+        return parameters(build_detector(detector, classes.number, maps, classes.isthing))
 
 
 def _up_to_date(of_name: Sequence[variants.Variant], paths: Paths) -> str:

@@ -31,7 +31,10 @@ LEAST = {
 }
 
 
-@pytest.mark.parametrize("kind", RECIPES)
+LONG = ("faster_rcnn_dc5", "mask_rcnn", "upsnet")  # of the kinds with similar parts, one is in the short tests
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.long] if kind in LONG else []) for kind in RECIPES])
 def test_a_handful_of_scenes_is_learned_by_heart(kind: str, tmp_path: Path) -> None:
     (tmp_path / "evaluation").mkdir()
     dataset = dataset_of(scenes(tmp_path), masks=True)
