@@ -35,10 +35,10 @@ class DefaultSchedule:
     drop: float
 
 
-# DETR needs the longest schedule: 300 or 500 epochs on COCO, against 50 for Deformable DETR and 37 for Faster R-CNN. Here it is
-# six times longer than theirs. The demo trains DETR on 10,000 images for 12 epochs.
+# DETR needs the longest schedule: 300 or 500 epochs on COCO, against 50 for Deformable DETR and 37 for Faster R-CNN. In a
+# new profile its schedule is six times as long as theirs. The demo trains DETR on 10,000 images for 12 epochs.
 LONG = DefaultSchedule(
     small=Duration(120_000, 12, 600), published=Duration(1_000_000, 150, 500), tuned=Duration(40_000, 12, 100), drop=0.8
 )
 SHORT = DefaultSchedule(small=Duration(20_000, 12, 100), published=Duration(166_666, 25, 83), tuned=None, drop=0.8)
-SHORT_TUNED = replace(SHORT, tuned=Duration(6_666, 12, 16))  # of a kind that can be fine-tuned
+SHORT_TUNED = replace(SHORT, tuned=Duration(6_666, 12, 16))  # the schedule of a kind that can be fine-tuned

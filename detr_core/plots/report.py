@@ -109,7 +109,7 @@ def write_report(results: Results, out: Path, pictures: int, links: Mapping[str,
     page = write_page(results.profile, text, key_metrics, existing_sections, links, out, top)
     vectors = out / "vectors"
     vectors.mkdir(exist_ok=True)
-    for file in plots.glob("*.svg"):  # in a folder of their own, so that `plots` has each plot once
+    for file in plots.glob("*.svg"):  # the SVG files have a folder of their own, so that `plots` has each plot once
         file.replace(vectors / file.name)
     return page
 

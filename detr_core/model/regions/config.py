@@ -21,9 +21,10 @@ class RegionConfig:
     stages: the backbone's stages that the pyramid is built on, finest first; one more level has half the last resolution. width:
     the number of channels of the pyramid; null for no pyramid, with one stage. anchors: the anchor size of each level of the
     pyramid, or all anchor sizes on the map of the one stage, pixels. proposals: the number of proposals kept per image after NMS.
-    candidates: the number of proposals per level before NMS. training_proposals, training_candidates: the same in training. Each
-    of these three is `proposals` if it is null. sampled_anchors, sampled_proposals: the number per image that the losses are
-    computed on. head_width: the hidden width of the box head. kind: the name of the kind, the only value in each subclass.
+    candidates: the number of proposals per level before NMS. training_proposals, training_candidates: the same in training.
+    `candidates` and these two are `proposals` if they are null. sampled_anchors, sampled_proposals: the number per image that the
+    losses are computed on. head_width: the hidden width of the box head. kind: the name of the kind, the only value in each
+    subclass.
     """
 
     backbone: BackboneConfig
