@@ -64,7 +64,8 @@ class Pooling(nn.Module):
 class Sampler:
     """Samples at most `count` of an image's anchors or proposals, with at most the fraction `share` positive.
 
-    It replaces torchvision's sampler, and uses the seeds that it is given. seeds: the seed of each image of the batch, which is set before every call.
+    It replaces torchvision's sampler, and uses the seeds that it is given. seeds: the seed of each image of the batch, which is
+    set before every call.
     """
 
     def __init__(self, count: int, share: float) -> None:
