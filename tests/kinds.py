@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 BACKBONE = {"name": "small", "dilation": False, "weights": None, "norm": "group", "frozen_stages": 0}
 RATES = {"lr": 1e-3, "backbone_lr": 1e-3, "weight_decay": 1e-4, "clip_norm": 0.1}
 
@@ -114,3 +116,11 @@ RECIPES = {
     "panoptic_fpn": PANOPTIC_FPN,
     "upsnet": UPSNET,
 }
+
+
+def short_for(*kinds: str) -> list[Any]:
+    """Returns all kinds as the values of a test's parameter. The test is a long one for all kinds except these.
+
+    It is meant for slow tests, and for kinds whose parts another kind has, too.
+    """
+    return [pytest.param(kind, marks=() if kind in kinds else pytest.mark.long) for kind in RECIPES]

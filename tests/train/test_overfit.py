@@ -20,7 +20,7 @@ from detr_core.train.config import DetectionConfig
 from detr_core.train.modules import detector_training_module
 from detr_core.train.optimizer import build_optimizer
 from tests.conftest import tiny_parameters
-from tests.kinds import RECIPES
+from tests.kinds import RECIPES, short_for
 from tests.tiny_detector import dataset_of, evaluation_data, isthing_of, scenes
 
 # The metrics that the masks of the kinds with masks reach at least.
@@ -31,10 +31,7 @@ LEAST = {
 }
 
 
-LONG = ("faster_rcnn_dc5", "mask_rcnn", "upsnet")  # of the kinds with similar parts, one is in the short tests
-
-
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.long] if kind in LONG else []) for kind in RECIPES])
+@pytest.mark.parametrize("kind", short_for("deformable_two_stage", "faster_rcnn", "panoptic_fpn"))
 def test_a_handful_of_scenes_is_learned_by_heart(kind: str, tmp_path: Path) -> None:
     (tmp_path / "evaluation").mkdir()
     dataset = dataset_of(scenes(tmp_path), masks=True)
