@@ -41,6 +41,7 @@ class PanopticFpn(ThingsAndStuff):
 
     config: PanopticFpnConfig
     channel_of_class: Tensor
+    class_heads = (*ThingsAndStuff.class_heads, "semantic.predictor.")
 
     def __init__(self, config: PanopticFpnConfig, isthing: Sequence[bool]) -> None:
         super().__init__(config, isthing)
@@ -55,6 +56,12 @@ class PanopticFpn(ThingsAndStuff):
         semantic = self._semantic_logits(maps)
         with torch.autocast(images.device.type, enabled=False):
             return replace(self._detected(maps, images, padding), semantic=semantic)
+
+    def class_weight(self, name: str, trained: Tensor, rows: Tensor | None) -> Tensor | None:
+        if not name.startswith("semantic.predictor.") or rows is None:
+            return super().class_weight(name, trained, rows)
+        stuff = self.places(rows, self.stuff)
+        return trained[torch.cat([stuff.new_tensor([OTHER]), stuff + 1])]
 
     def samples(self, images: Tensor, padding: Tensor, targets: list[Target]) -> PanopticFpnSamples:  # type: ignore[override]
         """Returns what the losses are computed on; see `FasterRcnn.samples`. The targets must be panoptic, with masks."""
