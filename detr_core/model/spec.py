@@ -203,7 +203,7 @@ KINDS: dict[str, DetectorKind] = {
         loss=RegionLossConfig,
         optimizers=("adamw", "sgd"),
         losses=_region_losses,
-        schedule=_SHORT,
+        schedule=_SHORT_TUNED,
     ),
     "mask_rcnn": DetectorKind(
         config=MaskRcnnConfig,
@@ -215,7 +215,7 @@ KINDS: dict[str, DetectorKind] = {
         loss=MaskRcnnLossConfig,
         optimizers=("adamw", "sgd"),
         losses=_mask_rcnn_losses,
-        schedule=_SHORT,
+        schedule=_SHORT_TUNED,
     ),
     "panoptic_fpn": DetectorKind(
         config=PanopticFpnConfig,
@@ -227,7 +227,7 @@ KINDS: dict[str, DetectorKind] = {
         loss=PanopticFpnLossConfig,
         optimizers=("adamw", "sgd"),
         losses=_panoptic_fpn_losses,
-        schedule=_SHORT,
+        schedule=_SHORT_TUNED,
         merging="panoptic_fpn",
     ),
 }
