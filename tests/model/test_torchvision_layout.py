@@ -219,3 +219,9 @@ def test_weights_of_another_detector_are_refused_with_both_sides_named(tmp_path:
     assert message.endswith(f"{title}unknown roi_heads.keypoint_head.0.weight")
     message = refused({"rpn.head.bbox_pred.bias": torch.zeros(12, dtype=torch.int64)})
     assert message.endswith("rpn.head.bbox_pred.bias: expected a tensor of floating point numbers, found torch.int64")
+    last_half = dict(list(state.items())[len(state) // 2 :])
+    torch.save(last_half, file)
+    with pytest.raises(CheckpointError) as error:
+        load_checkpoint(file, CPU)
+    assert f"{title}missing backbone.body.conv1.weight, backbone.body.bn1.weight" in str(error.value)
+    assert str(error.value).endswith(" others")

@@ -122,6 +122,14 @@ def test_a_detector_of_regions_has_new_heads_for_other_classes() -> None:
         assert torch.equal(value, before[name] if name.startswith(model.class_heads) else state[name]), name
 
 
+def test_a_start_from_another_version_of_torchvisions_detector_is_refused() -> None:
+    model, recipe = region_detector("faster_rcnn", CLASSES, 1), RECIPES["faster_rcnn"]["detector"]
+    checkpoint = build_detector(detector_config(recipe | {"version": 2}, "a.yaml"), len(CLASSES))
+    expected = "detector.version: expected 2, the value of the checkpoint of init, found 1"
+    with pytest.raises(ConfigError, match=f"^{re.escape(expected)}$"):
+        start_from(model, CLASSES, Checkpoint(checkpoint, CLASSES, {}))
+
+
 def test_a_start_from_another_architecture_or_kind_is_refused() -> None:
     checkpoint = Checkpoint(deformable(3, two_stage=False, width=96), CLASSES, {})
     expected = "detector.two_stage: expected False, the value of the checkpoint of init, found True; detector.width: expected 96"

@@ -119,10 +119,10 @@ def require_kept(
     read: reads the content again. hint: which detectors the layout of the file supports.
     """
     try:
-        back: Detector = read(content, file, None)[0]
+        restored: Detector = read(content, file, None)[0]
     except CheckpointError as error:
         raise CheckpointError(f"{error}; {hint}") from None
-    ours, theirs = model.architecture(), back.architecture()
+    ours, theirs = model.architecture(), restored.architecture()
     if lost := [field for field in ours if ours[field] != theirs.get(field)]:
         raise CheckpointError(f"{file}: {', '.join(f'{field} {ours[field]!r}' for field in lost)} would be lost; {hint}")
 

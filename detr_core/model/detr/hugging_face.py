@@ -56,11 +56,11 @@ def from_hugging_face(
         categories = class_names(beside)
     library = backbone_library(state)
     names = _names(has_mask_head(state), library)
-    model, found = detector_from(state, names, arguments, categories, file, TITLE)
+    model, named_categories = detector_from(state, names, arguments, categories, file, TITLE)
     if model.has_mask_head and model.config.width < NARROWEST:
         expected = f"a mask head on a width of {NARROWEST} or more, because their group norm has other groups in narrower ones"
         raise CheckpointError(f"{file}: expected {expected}, found a width of {model.config.width}")
-    return model, found, {"backbone": library}
+    return model, named_categories, {"backbone": library}
 
 
 def to_hugging_face(model: Detr, categories: Sequence[Category], source: Mapping[str, Any], file: str) -> dict[str, Any]:

@@ -60,12 +60,12 @@ def detector_from(
         with torch.device("meta"):  # only names and shapes; the file's tensors are assigned later
             model = Detr(config, classes, mask_head)
         require_same(file, names.theirs(model.state_dict()), state, title)
-        found = categories_of(categories, classes)
+        named_categories = categories_of(categories, classes)
     except (ConfigError, KeyError, TypeError) as error:
         raise CheckpointError(f"{file}: expected a detector that this version supports: {error}") from None
     weights = names.ours(state)
     model.load_state_dict({name: weights[name].float() for name in model.state_dict()}, assign=True)
-    return model, found
+    return model, named_categories
 
 
 def to_published(model: Detr, categories: Sequence[Category], file: str) -> dict[str, Any]:

@@ -52,7 +52,7 @@ _FORMER = (
 )
 # The fields of the configuration that a file of this project has under 'args', because the weights don't show them. The values
 # are torchvision's.
-_TOLD: dict[str, Any] = {
+_NOT_IN_WEIGHTS: dict[str, Any] = {
     "anchors": (32.0, 64.0, 128.0, 256.0, 512.0),
     "proposals": 1000,
     "candidates": 1000,
@@ -79,10 +79,10 @@ def from_torchvision(content: Mapping[str, Any], file: str, config: type[RegionC
     heads = [("roi_heads.box_predictor.cls_score.weight", 0), ("roi_heads.box_predictor.cls_score.bias", 0)]
     classes = agreed(shapes, heads, COCO_LABELS) - 1
     own = content.get("args", {})
-    told = own if isinstance(own, Mapping) and "norm_eps" in own else {"norm_eps": _eps(file, frozen=not counters)}
+    arguments = own if isinstance(own, Mapping) and "norm_eps" in own else {"norm_eps": _eps(file, frozen=not counters)}
     masks = issubclass(config, MaskRegionConfig)
     try:
-        fields = build(config, {"kind": config.kind} | _inferred(shapes, told, masks), "args")
+        fields = build(config, {"kind": config.kind} | _inferred(shapes, arguments, masks), "args")
         with torch.device("meta"):  # only names and shapes; the file's tensors are assigned later
             model = MaskRcnn(fields, classes) if isinstance(fields, MaskRegionConfig) else FasterRcnn(fields, classes)
         categories = _categories(content.get("categories"), classes)
@@ -102,24 +102,24 @@ def to_torchvision(model: FasterRcnn, categories: Sequence[Category], source: Ma
     """
     state = {name: value.detach().cpu() for name, value in NAMES.theirs(model.state_dict()).items()}
     counters = {name: torch.tensor(value) for name, value in source.get("batches_tracked", {}).items()}
-    told = {name: getattr(model.config, name) for name in _TOLD} | {"norm_eps": model.config.backbone.norm_eps}
+    arguments = {name: getattr(model.config, name) for name in _NOT_IN_WEIGHTS} | {"norm_eps": model.config.backbone.norm_eps}
     content = {
         "model": state | counters,
-        "args": _as_plain(told),
+        "args": _as_plain(arguments),
         "categories": [asdict(category) for category in categories],
     }
     require_kept(model, content, file, lambda written, path, _: from_torchvision(written, path, type(model.config)), _HINT)
     return content
 
 
-def _inferred(shapes: Shapes, told: Mapping[str, Any], masks: bool) -> dict[str, Any]:
-    # Returns the section `detector` for the weights, without its kind. told: values under 'args'; others are torchvision's.
+def _inferred(shapes: Shapes, arguments: Mapping[str, Any], masks: bool) -> dict[str, Any]:
+    # Returns the section `detector` for the weights, without its kind. arguments: values under 'args'; others are torchvision's.
     levels = count(shapes, r"backbone\.1\.inner_blocks\.(\d+)\.")
     widths = [(f"backbone.1.layer_blocks.{level}.0.weight", 0) for level in range(levels)]
     hidden = [("roi_heads.box_predictor.cls_score.weight", 1), ("roi_heads.box_predictor.bbox_pred.weight", 1)]
     second = any(re.match(r"roi_heads\.box_head\.\d", name) for name in shapes)
-    backbone = BackboneConfig(resnet_of(shapes), False, None, "frozen", 2, told["norm_eps"])  # type: ignore[arg-type]
-    fields = {name: told.get(name, value) for name, value in _TOLD.items()}
+    backbone = BackboneConfig(resnet_of(shapes), False, None, "frozen", 2, arguments["norm_eps"])  # type: ignore[arg-type]
+    fields = {name: arguments.get(name, value) for name, value in _NOT_IN_WEIGHTS.items()}
     mask_widths = [("roi_heads.mask_predictor.conv5_mask.weight", 1), ("roi_heads.mask_predictor.mask_fcn_logits.weight", 1)]
     return {
         **_as_plain(fields),
