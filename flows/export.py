@@ -1,4 +1,4 @@
-"""This command writes a checkpoint in the published format. `python -m flows.export --checkpoint X --out Y.pth`"""
+"""This command writes a checkpoint in a layout that other programs read. `python -m flows.export --checkpoint X --out Y.pth`"""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def main() -> None:
         out = checkpoints.new_file(arguments.out)
         import torch  # torch takes seconds to import
 
-        from detr_core.model.checkpoint import export_published
+        from detr_core.model.checkpoint import export_checkpoint
 
-        export_published(checkpoints.load_named(arguments, torch.device("cpu")), out)
+        export_checkpoint(checkpoints.load_named(arguments, torch.device("cpu")), out, arguments.layout)
     print(arguments.out)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -145,16 +146,19 @@ def test_a_faster_rcnn_of_before_its_newer_keys() -> None:
             {"kind": "sgd", "lr": 0.02, "backbone_lr": 0.02, "momentum": 0.9, "weight_decay": 0, "clip_norm": None},
             "optimizer.kind: expected 'adamw' with detector.kind 'deformable', found 'sgd'",
         ),
-        (
-            "faster_rcnn",
-            "init",
-            {"checkpoint": "a.pt", "sha256": None},
-            "init: expected null with detector.kind 'faster_rcnn', found 'a.pt'",
-        ),
     ],
 )
 def test_a_training_that_does_not_fit_the_kind_of_detector_is_refused(kind: str, field: str, value: Any, error: str) -> None:
     content = profile(kind)
     content["train_detection"][field] = value
     with pytest.raises(ConfigError, match=re.escape(f"a.yaml: train_detection.{error}")):
+        build(Profile, content, "a.yaml")
+
+
+def test_a_kind_that_cannot_be_fine_tuned_starts_from_no_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ROWS, "faster_rcnn", replace(ROWS["faster_rcnn"], capabilities=frozenset()))
+    content = profile("faster_rcnn")
+    content["train_detection"]["init"] = {"checkpoint": "a.pt", "sha256": None}
+    error = "a.yaml: train_detection.init: expected null with detector.kind 'faster_rcnn', found 'a.pt'"
+    with pytest.raises(ConfigError, match=re.escape(error)):
         build(Profile, content, "a.yaml")

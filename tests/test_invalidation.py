@@ -58,6 +58,7 @@ TABLE: dict[str, set[str]] = {
     "check": {C},
     "model/__init__.py": set(),
     "model/default_schedules.py": set(),
+    "model/layouts.py": set(),
     "model/spec.py": set(),
     **{f"model/{name}": {T, P, E, A} for name in ("checkpoint.py", "common", "transformer", "regions", *KINDS)},
     "loss": {T, P},
@@ -119,6 +120,7 @@ NO_RESULT = {
     "errors.py": "how a refusal is worded",
     "jobs/events.py": "how the processes of a stage report",
     "model/default_schedules.py": "what `flows.adopt` writes into a profile",
+    "model/layouts.py": "it recognises the layout of a checkpoint, and picks the code of a kind that reads it",
     "model/spec.py": "it refuses what does not fit a kind, and picks the code of the profile's kind, whose folder is named",
     "redaction.py": "what is removed from messages",
     "reporter.py": "how a stage reports",
@@ -126,12 +128,9 @@ NO_RESULT = {
     "wording.py": "how messages are worded",
 }
 STUDIES = {"studies/evaluating", "plots/studies"}  # packages that load their modules by the names of the studies
-SPEC = "model/spec.py"  # the code that this file picks decides results, although the file itself does not
+PICKS = ("model/layouts.py", "model/spec.py")  # the code that these files pick decides results, although they themselves do not
 APART = {
-    (
-        C,
-        "model",
-    ): "the check reads from the detector's configuration how many objects it finds; DVC compares that parameter itself",
+    (C, "model"): "the check reads from the detector's configuration how many objects it finds, a parameter that DVC compares",
     (T, "evaluate"): "a training refuses a dataset without objects, but learns nothing from it; a change must not train again",
     (P, "evaluate"): "a training refuses a dataset without objects, but learns nothing from it",
     (T, "jobs/validation.py"): "a training validates, but learns nothing from it",
@@ -187,7 +186,7 @@ def reached(start: Path, kind: str, apart: Sequence[str]) -> set[str]:
             name = path_of(path)
             if within(name, [*of_others, *apart]) is not None:
                 continue
-            if name == SPEC:
+            if name in PICKS:
                 visited |= (picked := {file for file in imported(path) if within(path_of(file), of_kind)} - visited)
                 pending += picked
             elif within(name, NO_RESULT) is None:

@@ -54,6 +54,7 @@ OUTSIDE = {
     "torch",
     "filelock",
     "torchvision",
+    "safetensors",
     "numpy",
     "scipy",
     "pycocotools",

@@ -1,6 +1,6 @@
 """Reads and writes checkpoints: weights with the configuration that rebuilds their model and the categories of their training.
 
-It reads the project's format and the published ones. Only tensors and plain values are loaded (`weights_only`), never code.
+It reads the project's format and those of `layouts.py`. Only tensors and plain values are loaded (`weights_only`), never code.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ import torch
 
 from detr_core.config import ConfigError, as_dict
 from detr_core.model.common.detector import Detector
-from detr_core.model.common.files import CheckpointError, read_content, write_atomically
+from detr_core.model.common.files import CheckpointError, read_content, write_atomically, write_safetensors
+from detr_core.model.common.weight_names import description
 from detr_core.model.detr.config import AttentionMaps
+from detr_core.model.layouts import LAYOUTS, layout_for, layout_of
 from detr_core.model.spec import build_detector, detector_config, kind_of
 from detr_core.structures import Category
 
 if TYPE_CHECKING:
     from detr_core.model.detr.model import Detr
 
-__all__ = ["Checkpoint", "CheckpointError", "export_published", "load_checkpoint", "load_checkpoint_of", "save_checkpoint"]
+__all__ = ["Checkpoint", "CheckpointError", "export_checkpoint", "load_checkpoint", "load_checkpoint_of", "save_checkpoint"]
 
 FORMAT = "detr-workbench-1"
 EXPORTED = ("value_ranges", "mask_targets")  # the values of `Checkpoint.meta` that a file in the published format holds, too
@@ -34,7 +36,8 @@ class Checkpoint:
 
     model: the detector in eval mode. categories: the category of each class index. meta: plain values such as `profile`, `stage`,
     `epoch`, `step`, `value_ranges`, the ranges of training images with more than 8 bits per value, and `mask_targets`, which is
-    'instances' if the mask head was trained on masks of instances. It is empty for a published checkpoint.
+    'instances' if the mask head was trained on masks of instances. A checkpoint from elsewhere has `source` instead, if there
+    is something to know about its file: what is needed to write the same file again.
     """
 
     model: Detector
@@ -77,16 +80,14 @@ def save_checkpoint(path: Path, model: Detector, categories: tuple[Category, ...
 
 
 def load_checkpoint(path: Path, device: torch.device, dilation: bool | None = None) -> Checkpoint:
-    """Returns the detector in `path`, in the project's or a published format, on `device` and in eval mode.
+    """Returns the detector in `path`, in the project's format or in a layout from elsewhere, on `device` and in eval mode.
 
     dilation: whether the detector is a DC5 model; None takes this from the file (see `from_published`).
     Raises CheckpointError for a file that is missing, can't be read without running code, or doesn't fit its own configuration.
     """
     content = read_content(path, torch.device("cpu"))
-    file_format = content.get("format") if isinstance(content, dict) else type(content).__name__
-    checkpoint = (
-        _from_project_format(content, path) if file_format == FORMAT else _from_published(content, path, dilation, file_format)
-    )
+    own = isinstance(content, dict) and content.get("format") == FORMAT
+    checkpoint = _from_project_format(content, path) if own else _from_elsewhere(content, path, dilation)
     actual = checkpoint.model.config.backbone.dilation
     if dilation is not None and dilation != actual:
         raise CheckpointError(f"{path}: detector.backbone.dilation: expected {dilation}, as requested, found {actual}")
@@ -94,14 +95,16 @@ def load_checkpoint(path: Path, device: torch.device, dilation: bool | None = No
     return checkpoint
 
 
-def export_published(checkpoint: Checkpoint, path: Path) -> None:
-    """Writes `path` in the published format, atomically. Raises CheckpointError for a detector that the format can't hold."""
-    from detr_core.model.detr.published import to_published
+def export_checkpoint(checkpoint: Checkpoint, path: Path, layout: str | None = None) -> None:
+    """Writes `path` in a layout from elsewhere, atomically. layout: its name; None takes the first of the kind's layouts.
 
-    model = as_detr(checkpoint.model, "the published format", path)
-    content = to_published(model, checkpoint.categories, str(path))
+    Raises ConfigError if the kind of detector does not have the layout, and CheckpointError if the layout can't hold this
+    detector.
+    """
+    row = layout_for(checkpoint.model.config.kind, layout)
+    content = row.write(checkpoint.model, checkpoint.categories, checkpoint.meta.get("source", {}), str(path))
     content |= {name: checkpoint.meta[name] for name in EXPORTED if name in checkpoint.meta}
-    write_atomically(path, content)
+    (write_safetensors if row.safetensors else write_atomically)(path, content)
 
 
 def as_detr(model: Detector, operation: str, path: Path) -> Detr:
@@ -146,18 +149,18 @@ def _with_newer_keys(detector: Mapping[str, Any]) -> dict[str, Any]:
     return content
 
 
-def _from_published(content: Any, path: Path, dilation: bool | None, file_format: object) -> Checkpoint:
-    from detr_core.model.deformable import published as deformable
-    from detr_core.model.detr import published as detr
-
-    for published in (deformable, detr):  # in this order, because DETR's names are some of Deformable DETR's
-        if published.is_published(content):
-            model, categories = published.from_published(content, str(path), dilation)
-            return Checkpoint(model, categories, {name: content[name] for name in EXPORTED if name in content})
-    raise CheckpointError(
-        f"{path}: expected a checkpoint of format {FORMAT!r}, of a published DETR or of a published Deformable DETR, "
-        f"found format {file_format!r}"
-    )
+def _from_elsewhere(content: Any, path: Path, dilation: bool | None) -> Checkpoint:
+    inner = content.get("model") if isinstance(content, Mapping) else None
+    whole = content if isinstance(inner, Mapping) else {"model": content}
+    state = whole["model"]
+    layout = layout_of([str(name) for name in state]) if isinstance(state, Mapping) else None
+    if layout is None:
+        known = ", ".join(row.title for row in LAYOUTS)
+        expected = f"expected a checkpoint of this project (format {FORMAT!r}), or one of {known}"
+        raise CheckpointError(f"{path}: {expected}; found {description(state if len(whole) == 1 else whole)}")
+    model, categories, source = layout.read(whole, str(path), dilation)
+    meta = {name: whole[name] for name in EXPORTED if name in whole} | ({"source": source} if source else {})
+    return Checkpoint(model, categories, meta)
 
 
 def load_checkpoint_of(path: Path, profile: str, device: torch.device) -> Checkpoint:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -40,5 +40,6 @@ class DefaultSchedule:
 LONG = DefaultSchedule(
     small=Duration(120_000, 12, 600), published=Duration(1_000_000, 150, 500), tuned=Duration(40_000, 12, 100), drop=0.8
 )
-SHORT = DefaultSchedule(small=Duration(20_000, 12, 100), published=Duration(166_666, 25, 83), tuned=None, drop=0.8)
-SHORT_TUNED = replace(SHORT, tuned=Duration(6_666, 12, 16))  # the schedule of a kind that can be fine-tuned
+SHORT = DefaultSchedule(
+    small=Duration(20_000, 12, 100), published=Duration(166_666, 25, 83), tuned=Duration(6_666, 12, 16), drop=0.8
+)

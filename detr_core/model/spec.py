@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from detr_core.config import ConfigError, build, require
 from detr_core.loss.config import FocalLossConfig, SoftmaxLossConfig
 from detr_core.model.common.config import KindConfig
-from detr_core.model.default_schedules import LONG, SHORT, SHORT_TUNED, DefaultSchedule
+from detr_core.model.default_schedules import LONG, SHORT, DefaultSchedule
 from detr_core.model.deformable.config import DeformableConfig
 from detr_core.model.detr.config import AttentionMaps, DetrConfig
 from detr_core.model.faster_rcnn.config import FasterRcnnConfig, RegionLossConfig
@@ -170,14 +170,14 @@ KINDS: dict[str, DetectorKind] = {
         loss=FocalLossConfig,
         optimizers=("adamw",),
         losses=None,
-        schedule=SHORT_TUNED,
+        schedule=SHORT,
     ),
     "faster_rcnn": DetectorKind(
         config=FasterRcnnConfig,
         builds_on="regions",
         build=_faster_rcnn,
         output="RegionOutput",
-        capabilities=frozenset(),
+        capabilities=frozenset({"init"}),
         objects="proposals",
         loss=RegionLossConfig,
         optimizers=("adamw", "sgd"),
@@ -189,7 +189,7 @@ KINDS: dict[str, DetectorKind] = {
         builds_on="regions",
         build=_mask_rcnn,
         output="RegionOutput",
-        capabilities=frozenset({"masks"}),
+        capabilities=frozenset({"init", "masks"}),
         objects="proposals",
         loss=MaskRcnnLossConfig,
         optimizers=("adamw", "sgd"),
@@ -201,7 +201,7 @@ KINDS: dict[str, DetectorKind] = {
         builds_on="regions",
         build=_panoptic_fpn,
         output="RegionOutput",
-        capabilities=frozenset({"masks", "panoptic"}),
+        capabilities=frozenset({"init", "masks", "panoptic"}),
         objects="proposals",
         loss=PanopticFpnLossConfig,
         optimizers=("adamw", "sgd"),
@@ -214,7 +214,7 @@ KINDS: dict[str, DetectorKind] = {
         builds_on="regions",
         build=_upsnet,
         output="RegionOutput",
-        capabilities=frozenset({"masks", "panoptic"}),
+        capabilities=frozenset({"init", "masks", "panoptic"}),
         objects="proposals",
         loss=UpsnetLossConfig,
         optimizers=("adamw", "sgd"),

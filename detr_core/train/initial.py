@@ -33,7 +33,7 @@ def start_from(model: Detector, categories: tuple[Category, ...], checkpoint: Ch
     _require_same_architecture(model, checkpoint.model)
     state = {name: value for name, value in checkpoint.model.state_dict().items() if name in model.state_dict()}
     rows = _class_rows(categories, checkpoint)
-    for name in [name for name in state if name.startswith("class_embed.")]:
+    for name in [name for name in state if name.startswith(model.class_heads)]:
         weight = model.class_weight(name, state.pop(name), rows)
         if weight is not None:
             state[name] = weight

@@ -65,7 +65,10 @@ def _profile(parser: argparse.ArgumentParser) -> None:
 
 def _checkpoint(parser: argparse.ArgumentParser, required: bool) -> None:
     parser.add_argument(
-        "--checkpoint", required=required, help="a checkpoint of this project or a published .pth file: its path, or its address"
+        "--checkpoint",
+        required=required,
+        help="a checkpoint of this project or one from elsewhere, such as a published .pth or a .safetensors file: "
+        "its path, or its address",
     )
     parser.add_argument("--sha256", help="SHA-256 checksum of the checkpoint's file; required with an address")
     parser.add_argument(
@@ -103,6 +106,12 @@ def _predict(parser: argparse.ArgumentParser) -> None:
 def _export(parser: argparse.ArgumentParser) -> None:
     _checkpoint(parser, required=True)
     parser.add_argument("--out", required=True, type=Path, help="the file to write, which must not exist yet")
+    parser.add_argument(
+        "--layout",
+        choices=("published", "torchvision", "hugging-face"),
+        help="the layout of the file: the authors', that of torchvision's detectors, or that of Hugging Face's transformers, a "
+        "safetensors file (default: published for detr and deformable, torchvision for faster_rcnn and mask_rcnn)",
+    )
 
 
 def _adopt(parser: argparse.ArgumentParser) -> None:
@@ -160,7 +169,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "report": ("Writes the report of a profile.", _profile),
     "pipeline": ("Runs those stages of a profile that are out of date, like `dvc repro`, in one Prefect flow.", _profile),
     "predict": ("Draws and lists what a detector finds in images.", _predict),
-    "export": ("Writes a checkpoint in the published format.", _export),
+    "export": ("Writes a checkpoint in a layout that other programs read.", _export),
     "adopt": (
         "Makes a profile for a dataset of your own, in the layout of COCO, YOLO or Pascal VOC.\n\n"
         "It writes params/NAME.yaml, with sizes from the dataset's statistics, params/NAME.studies.yaml\n"

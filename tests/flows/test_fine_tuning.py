@@ -16,7 +16,7 @@ from detr_core.data.config import AugmentationConfig, ResizeConfig, SplitConfig
 from detr_core.data.splits import write_dataset
 from detr_core.distributed import ProcessContext
 from detr_core.jobs.training import TrainingJob
-from detr_core.model.checkpoint import CheckpointError, export_published, load_checkpoint, save_checkpoint
+from detr_core.model.checkpoint import CheckpointError, export_checkpoint, load_checkpoint, save_checkpoint
 from detr_core.model.detr.config import DetrConfig
 from detr_core.model.detr.model import Detr
 from detr_core.reporter import Silent
@@ -84,7 +84,7 @@ def test_fine_tuning_to_ones_own_classes(published_panoptic: Path, blood_cells: 
         if not name.startswith("class_embed."):  # one step of AdamW moves a weight by about the learning rate
             torch.testing.assert_close(value, theirs[name], rtol=0, atol=2e-3)
     # The whole way round: exported, loaded again, predicted with.
-    export_published(tuned, tmp_path / "exported.pth")
+    export_checkpoint(tuned, tmp_path / "exported.pth")
     exported = load_checkpoint(tmp_path / "exported.pth", CPU)
     assert exported.categories == tuned.categories
     files = predict.images_at(str(REAL / "bccd" / "images"))[:2]

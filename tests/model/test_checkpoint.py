@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from detr_core.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from detr_core.model.detr.model import Detr
@@ -108,6 +109,29 @@ def test_cut_short(tmp_path: Path) -> None:
         load_checkpoint(path, CPU)
 
 
+@pytest.mark.parametrize("kept", [0, 5, 40, -1])
+def test_a_truncated_safetensors_file(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({"model.input_projection.weight": torch.zeros(200)}, path, {"format": "pt"})
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(
+        CheckpointError, match=r"model\.safetensors: expected a complete safetensors file, found \d+ bytes of a trunc"
+    ):
+        load_checkpoint(path, CPU)
+
+
+def test_a_safetensors_file_is_known_by_its_content(tmp_path: Path) -> None:
+    save_file({"neck.weight": torch.zeros(2)}, tmp_path / "weights.bin")
+    with pytest.raises(CheckpointError, match=r"found 1 key, first 'neck\.weight'"):
+        load_checkpoint(tmp_path / "weights.bin", CPU)
+
+
+def test_plain_values_of_a_safetensors_file_that_are_no_json(tmp_path: Path) -> None:
+    save_file({"neck.weight": torch.zeros(2)}, tmp_path / "a.safetensors", {"detr-workbench": "{"})
+    with pytest.raises(CheckpointError, match=r"a\.safetensors: detr-workbench: expected JSON in the file's header"):
+        load_checkpoint(tmp_path / "a.safetensors", CPU)
+
+
 @pytest.mark.parametrize(
     "save", [lambda thing, path: torch.save(thing, path), lambda thing, path: path.write_bytes(pickle.dumps(thing))]
 )
@@ -120,12 +144,22 @@ def test_a_hostile_pickle_runs_nothing(tmp_path: Path, save) -> None:  # type: i
 
 
 def test_another_kind_of_file(tmp_path: Path) -> None:
-    torch.save({"weights": torch.zeros(1)}, tmp_path / "other.pt")
-    with pytest.raises(
-        CheckpointError,
-        match="format 'detr-workbench-1', of a published DETR or of a published Deformable DETR, found format None",
-    ):
-        load_checkpoint(tmp_path / "other.pt", CPU)
+    state = {f"{part}.{place}.weight": torch.zeros(1) for part in ("neck", "head") for place in range(4)}
+    keys = "8 keys, first 'neck.0.weight', 'neck.1.weight', 'neck.2.weight'; by their beginnings: neck (4), head (4)"
+    cases = {
+        "loose": (state, f"found {keys}"),
+        "inside": ({"model": state, "step": 3}, f"by their beginnings: model (1), step (1); 'model' holds {keys}"),
+        "other": ({"state_dict": state}, f"first 'state_dict'; by their beginnings: state_dict (1); 'state_dict' holds {keys}"),
+        "list": ([1, 2], "found a list"),
+        "empty": ({}, "found a mapping without keys"),
+    }
+    for name, (content, found) in cases.items():
+        torch.save(content, tmp_path / f"{name}.pt")
+        with pytest.raises(
+            CheckpointError, match=rf"{name}\.pt: expected .*format 'detr-workbench-1'.* a published DETR"
+        ) as error:
+            load_checkpoint(tmp_path / f"{name}.pt", CPU)
+        assert str(error.value).endswith(found)
 
 
 def test_weights_that_do_not_fit_their_configuration(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from detr_core.model.checkpoint import Checkpoint, CheckpointError, export_published, load_checkpoint
+from detr_core.model.checkpoint import Checkpoint, CheckpointError, export_checkpoint, load_checkpoint
 from detr_core.model.detr.config import DetrConfig
 from detr_core.model.detr.model import Detr
 from detr_core.model.detr.published import from_published, published_state, to_published
@@ -211,7 +211,7 @@ def test_the_round_trip_is_exact(tmp_path: Path, mask_head: bool) -> None:
     state = published_state_dict(config, 250 if mask_head else 91, mask_head)
     torch.save({"model": state, "args": reference_arguments(dilation=True, nheads=4)}, tmp_path / "in.pth")
     loaded = load_checkpoint(tmp_path / "in.pth", CPU)
-    export_published(loaded, tmp_path / "out.pth")
+    export_checkpoint(loaded, tmp_path / "out.pth")
     exported = torch.load(tmp_path / "out.pth", weights_only=True)["model"]
     assert list(exported) == list(state)
     assert all(torch.equal(exported[name], value) for name, value in state.items())
@@ -230,7 +230,7 @@ def test_our_own_classes_survive_an_export() -> None:
 def test_an_export_says_that_the_masks_are_those_of_instances(tmp_path: Path) -> None:
     model, categories = Detr(TINY, 1, mask_head=True), (Category(3, "cell", True),)
     for meta, panoptic in (({}, True), ({"mask_targets": "instances"}, False)):
-        export_published(Checkpoint(model, categories, {"profile": "cells", **meta}), tmp_path / "out.pth")
+        export_checkpoint(Checkpoint(model, categories, {"profile": "cells", **meta}), tmp_path / "out.pth")
         reloaded = load_checkpoint(tmp_path / "out.pth", CPU)
         assert reloaded.meta == meta
         assert reloaded.predicts_panoptic_maps == panoptic

@@ -11,6 +11,7 @@ import torch
 
 from detr_core.config import ConfigError
 from detr_core.model.checkpoint import Checkpoint
+from detr_core.model.common.detector import Detector
 from detr_core.model.deformable.model import DeformableDetr
 from detr_core.model.detr.config import AttentionMaps
 from detr_core.model.detr.model import Detr
@@ -19,7 +20,7 @@ from detr_core.model.transformer.config import PositionsConfig
 from detr_core.structures import Category
 from detr_core.train.initial import draw_positions, start_from
 from detr_core.train_mask_head.initial import mask_head_from
-from tests.kinds import DEFORMABLE_TWO_STAGE
+from tests.kinds import DEFORMABLE_TWO_STAGE, RECIPES
 from tests.tiny_detector import detector
 
 CATEGORIES = [Category(1, "circle", True)]
@@ -82,6 +83,53 @@ def test_deformable_detr_of_other_classes_keeps_what_says_that_there_is_an_objec
             assert torch.equal(value, torch.cat([state[name][:kept], before[name][kept:]])), name
         else:
             assert torch.equal(value, before[name] if name.startswith("class_embed.") else state[name]), name
+
+
+def region_detector(kind: str, categories: tuple[Category, ...], seed: int) -> Detector:
+    torch.manual_seed(seed)
+    isthing = [category.isthing for category in categories]
+    return build_detector(detector_config(RECIPES[kind]["detector"], "a.yaml"), len(categories), isthing=isthing)
+
+
+SORTS = (*CLASSES, Category(20, "sky", False), Category(21, "grass", False), Category(22, "water", False))
+
+
+@pytest.mark.parametrize("kind", ["faster_rcnn", "mask_rcnn", "panoptic_fpn", "upsnet"])
+def test_a_detector_of_regions_keeps_the_rows_of_the_same_classes_in_another_order(kind: str) -> None:
+    segments = kind in ("panoptic_fpn", "upsnet")
+    theirs = SORTS if segments else CLASSES
+    order = [2, 5, 0, 3, 1, 4] if segments else [2, 0, 1]
+    ours = tuple(theirs[row] for row in order)
+    model, trained = region_detector(kind, ours, 1), region_detector(kind, theirs, 2)
+    state = trained.state_dict()
+    text = start_from(model, ours, Checkpoint(trained, theirs, {}))
+    assert text == f"all weights come from the checkpoint; the class head keeps its {len(ours)} classes"
+    labels = [0, 3, 1, 2]  # background, then star, circle, square
+    deltas = [4 * label + value for label in labels for value in range(4)]
+    rows = {"cls_score": labels, "bbox_pred": deltas, "mask_fcn_logits": labels, "semantic.predictor": [0, 3, 1, 2]}
+    rows["semantic.classifier"] = [2, 0, 1, 5, 3, 4]  # the stuff, then the things
+    heads = 0
+    for name, value in model.state_dict().items():
+        own = next((rows[head] for head in rows if head in name and not name.startswith("rpn.")), None)
+        heads += own is not None
+        assert torch.equal(value, state[name] if own is None else state[name][own]), name
+    assert heads == {"faster_rcnn": 4, "mask_rcnn": 6, "panoptic_fpn": 8, "upsnet": 8}[kind]
+
+
+def test_a_detector_of_regions_has_new_heads_for_other_classes() -> None:
+    model, trained = region_detector("mask_rcnn", CLASSES[:2], 1), region_detector("mask_rcnn", CLASSES, 2)
+    before, state = {name: value.clone() for name, value in model.state_dict().items()}, trained.state_dict()
+    start_from(model, CLASSES[:2], Checkpoint(trained, CLASSES, {}))
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name] if name.startswith(model.class_heads) else state[name]), name
+
+
+def test_a_start_from_another_version_of_torchvisions_detector_is_refused() -> None:
+    model, recipe = region_detector("faster_rcnn", CLASSES, 1), RECIPES["faster_rcnn"]["detector"]
+    checkpoint = build_detector(detector_config(recipe | {"version": 2}, "a.yaml"), len(CLASSES))
+    expected = "detector.version: expected 2, the value of the checkpoint of init, found 1"
+    with pytest.raises(ConfigError, match=f"^{re.escape(expected)}$"):
+        start_from(model, CLASSES, Checkpoint(checkpoint, CLASSES, {}))
 
 
 def test_a_start_from_another_architecture_or_kind_is_refused() -> None:

@@ -30,7 +30,7 @@ class Backbone(nn.Module):
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
-        norm = _norm(config.norm)
+        norm = norm_layer(config)
         if config.name.startswith("small"):
             self.body: nn.Module = SmallResNet(norm, 2 if config.name == "small_deep" else 1, config.dilation)
         else:
@@ -143,9 +143,10 @@ def _strides(config: BackboneConfig) -> list[int]:
     return [4, 8, 16, 16] if config.dilation else [4, 8, 16, 32]
 
 
-def _norm(kind: str) -> Norm:
-    if kind == "frozen":
-        return partial(FrozenBatchNorm, eps=1e-5)
+def norm_layer(config: BackboneConfig) -> Norm:
+    """Returns the constructor of the backbone's norms, which takes the number of channels."""
+    if config.norm == "frozen":
+        return partial(FrozenBatchNorm, eps=config.norm_eps)
     return partial(nn.GroupNorm, 8)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from detr_core.config import as_dict, flatten, require
@@ -21,6 +21,8 @@ class BackboneConfig:
     scratch and does not depend on the batch.
     frozen_stages: the number of frozen parts, counted from the stem: 0 trains all, 2 freezes the stem and the first stage as
     published, 5 freezes the whole backbone.
+    norm_eps: what frozen batch norm adds to the variance. It is 0 for the weights of torchvision's detectors that were trained
+    before it was added, else 1e-5.
     """
 
     name: Literal["small", "small_deep", "resnet18", "resnet34", "resnet50", "resnet101"]
@@ -28,6 +30,7 @@ class BackboneConfig:
     weights: str | None
     norm: Literal["frozen", "group"]
     frozen_stages: int
+    norm_eps: float = field(default=1e-5, metadata={"optional": True})
 
     def __post_init__(self) -> None:
         require(0 <= self.frozen_stages <= 5, "frozen_stages", "0 (train all) to 5 (train none)", self.frozen_stages)
@@ -36,6 +39,8 @@ class BackboneConfig:
         if self.name in ("resnet18", "resnet34"):
             require(not self.dilation, "dilation", f"false, because the blocks of {self.name} can't be dilated", self.dilation)
         require(self.weights is None or self.norm == "frozen", "norm", "frozen with pretrained weights", self.norm)
+        require(self.norm_eps >= 0, "norm_eps", "0 or more", self.norm_eps)
+        require(self.norm == "frozen" or self.norm_eps == 1e-5, "norm_eps", f"1e-05 with norm {self.norm!r}", self.norm_eps)
 
 
 class KindConfig(Protocol):
@@ -53,9 +58,8 @@ def architecture_fields(config: KindConfig) -> dict[str, Any]:
     These are the initial weights of the backbone, the frozen stages and dropout.
     """
     fields = flatten(as_dict(config))
-    for name in ("backbone.weights", "backbone.frozen_stages", "dropout"):
-        del fields[name]
-    return fields
+    training = ("backbone.weights", "backbone.frozen_stages", "dropout")
+    return {name: value for name, value in fields.items() if name not in training}
 
 
 class QueryConfig(KindConfig, Protocol):

@@ -19,7 +19,8 @@ class Detector(nn.Module):
     It is called with images [B, 3, H, W], normalised and zero on padding, and padding [B, H, W], True on padding.
     config: its configuration. num_classes: the number of classes C. backbone: its first module is a `Backbone`. has_mask_head:
     whether a mask head was added to it, which predicts masks of its queries; the kinds with the capability `masks` predict masks
-    without one. attention_maps: the kind of attention maps that its mask head uses, 'none' without such maps.
+    without one. attention_maps: the kind of attention maps that its mask head uses, 'none' without such maps. class_heads: the
+    beginnings of the names of the weights that depend on the classes.
     """
 
     config: KindConfig
@@ -27,6 +28,7 @@ class Detector(nn.Module):
     backbone: nn.Sequential
     has_mask_head: bool = False
     attention_maps: str = "none"
+    class_heads: tuple[str, ...] = ("class_embed.",)
 
     def masks(self, output: SoftmaxOutput, image: Tensor, query: Tensor) -> Tensor:
         """Returns the mask logits of some queries; only detectors with a mask head have this method. See `Detr.masks`."""
@@ -42,9 +44,9 @@ class Detector(nn.Module):
     def class_weight(self, name: str, trained: Tensor, rows: Tensor | None) -> Tensor | None:
         """Returns the first value of a weight of the class head in a training that starts from another detector's weights.
 
-        name: the weight's name, which begins with `class_embed.`. trained: the other detector's weight. rows [C]: the index that
-        each class has in the other detector; None if that was trained on other classes. The result None leaves the weight as it
-        is.
+        name: the weight's name, which begins like one of `class_heads`. trained: the other detector's weight. rows [C]: the index
+        that each class has in the other detector; None if that was trained on other classes. The result None leaves the weight
+        as it is.
         """
         raise NotImplementedError
 

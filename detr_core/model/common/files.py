@@ -1,16 +1,26 @@
-"""Reads files of weights without running code from them, and writes them atomically."""
+"""Reads files of weights without running code from them, and writes them atomically.
+
+It reads the files of torch.save, and safetensors files, whose header can have texts beside the tensors. This project writes one
+text there, under a name of its own: JSON of the plain values that a file of torch.save has beside the weights.
+"""
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from detr_core.atomic import atomic_file
 from detr_core.errors import ExpectedError
+
+SAFETENSORS = ".safetensors"  # the suffix of these files
+_PLAIN_VALUES = "detr-workbench"  # the name of this project's text in a safetensors file
 
 
 class CheckpointError(ExpectedError, ValueError):
@@ -40,23 +50,53 @@ _HARMLESS: list[Any] = [(PlainArguments, name) for name in ("argparse.Namespace"
 def read_content(path: Path, device: torch.device) -> Any:
     """Returns the content of a checkpoint file: tensors, plain values, and PlainArguments for an argument namespace.
 
-    Raises CheckpointError for a file that is missing or unreadable, or that refers to any other class or function.
+    The content of a safetensors file is a mapping of 'model' to the tensors, and of the plain values that this project wrote.
+    Raises CheckpointError for a file that is missing, incomplete or unreadable, or that refers to any other class or function.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such checkpoint; train one first or give another path")
+    if path.suffix == SAFETENSORS or _first_bytes(path, 9)[8:] == b"{":  # after the length of the header
+        return _safetensors_content(path, device)
     try:
         with torch.serialization.safe_globals(_HARMLESS):
             return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # the reader can raise any error for a damaged or malicious file
-        if _first_bytes(path) == b"PK" and not zipfile.is_zipfile(path):  # a truncated archive of torch.save
+        if _first_bytes(path, 2) == b"PK" and not zipfile.is_zipfile(path):  # a truncated archive of torch.save
             raise CheckpointError(f"{path}: expected a checkpoint, found a truncated one; copy it or train it again") from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: expected a checkpoint that can be read without running code: {reason}") from None
 
 
-def _first_bytes(path: Path) -> bytes:
+def _first_bytes(path: Path, count: int) -> bytes:
     with path.open("rb") as file:
-        return file.read(2)
+        return file.read(count)
+
+
+def _safetensors_content(path: Path, device: torch.device) -> dict[str, Any]:
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            texts = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, which is no mapping
+    except SafetensorError as error:
+        found = f"found {path.stat().st_size} bytes of a truncated or damaged one ({error})"
+        raise CheckpointError(f"{path}: expected a complete safetensors file, {found}; copy it again") from None
+    try:
+        plain = json.loads(texts.get(_PLAIN_VALUES, "{}"))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {_PLAIN_VALUES}: expected JSON in the file's header, found {error}") from None
+    return {**plain, "model": tensors} if isinstance(plain, dict) else {"model": tensors}
+
+
+def write_safetensors(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes `content`, which maps 'model' to tensors and has plain values, as a safetensors file, atomically.
+
+    Raises StorageError if the file system refuses the file.
+    """
+    tensors = {name: value.contiguous() for name, value in content["model"].items()}
+    plain = {name: value for name, value in content.items() if name != "model"}
+    texts = {"format": "pt", _PLAIN_VALUES: json.dumps(plain)}
+    with atomic_file(path, tensor_bytes(tensors)) as temporary:
+        save_file(tensors, temporary, texts)
 
 
 def write_atomically(path: Path, content: Any) -> None:

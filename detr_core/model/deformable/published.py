@@ -1,4 +1,4 @@
-"""Reads Deformable DETR's checkpoints in the published format, which the authors' training code writes.
+"""Reads and writes Deformable DETR's checkpoints in the published format, which the authors' training code writes.
 
 Its names differ from those of `DeformableDetr`: the transformer's weights have the prefix `transformer.`, the first two norms of
 a decoder layer are numbered the other way round, and a head that several modules share is written once for each of them. Values
@@ -9,7 +9,8 @@ that neither the weights nor the arguments show are assumed to be as published: 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -18,22 +19,13 @@ from torch import Tensor
 from detr_core.config import ConfigError, as_dict, build
 from detr_core.model.common.config import BackboneConfig
 from detr_core.model.common.files import CheckpointError
+from detr_core.model.common.inferred import Shapes, agreed, count, require_kept, require_numbers, require_same, resnet_of
 from detr_core.model.deformable.config import DeformableConfig
 from detr_core.model.deformable.model import DeformableDetr
-from detr_core.model.transformer.published import (
-    COCO_CLASSES,
-    Shapes,
-    agreed,
-    arguments_of,
-    categories_of,
-    count,
-    dilation_of,
-    require_numbers,
-    require_same,
-    resnet_of,
-    state_of,
-)
+from detr_core.model.transformer.published import COCO_CLASSES, arguments_of, categories_of, dilation_of, state_of
 from detr_core.structures import Category
+
+HINT = "the layout supports Deformable DETR on a ResNet with frozen batch norm, with post-norm and encoded cell centres"
 
 # The beginning of a name of `DeformableDetr`, as a pattern, and that of the published name.
 _PREFIXES = (
@@ -45,14 +37,6 @@ _PREFIXES = (
     (r"proposals\.memory", "transformer.enc_output"),
     (r"proposals\.queries", "transformer.pos_trans"),
 )
-
-
-def is_published(content: Any) -> bool:
-    """Returns whether a checkpoint file's content is a Deformable DETR in the published format."""
-    endings = ("level_embed", "sampling_offsets.weight")
-    return isinstance(content, dict) and any(
-        isinstance(key, str) and key.startswith("transformer.") and key.endswith(endings) for key in state_of(content)
-    )
 
 
 def from_published(content: Mapping[str, Any], file: str, dilation: bool | None) -> tuple[DeformableDetr, tuple[Category, ...]]:
@@ -68,13 +52,13 @@ def from_published(content: Mapping[str, Any], file: str, dilation: bool | None)
     shapes = {key: tuple(value.shape) for key, value in state.items()}
     classes = agreed(shapes, [("class_embed.0.weight", 0), ("class_embed.0.bias", 0)], *COCO_CLASSES)
     try:
-        config = _inferred(shapes, arguments, dilation_of(arguments, file, dilation))
+        config = inferred(shapes, arguments, dilation_of(arguments, file, dilation))
         with torch.device("meta"):  # only names and shapes; the file's tensors are assigned later
             model = DeformableDetr(config, classes)
-        categories = categories_of(content, classes)
+        categories = categories_of(content.get("categories"), classes)
     except (ConfigError, KeyError, TypeError) as error:
         raise CheckpointError(f"{file}: expected a detector that this version supports: {error}") from None
-    require_same(file, {name: tuple(value.shape) for name, value in published_state(model).items()}, state, "Deformable DETR")
+    require_same(file, published_state(model), state, "a published Deformable DETR")
     names = {name: published_names(name, config) for name in model.state_dict()}
     for first, *others in names.values():
         for other in others:
@@ -82,6 +66,27 @@ def from_published(content: Mapping[str, Any], file: str, dilation: bool | None)
                 raise CheckpointError(f"{file}: {other}: expected the values of {first}, which is the same weight, found others")
     model.load_state_dict({ours: state[published[0]].float() for ours, published in names.items()}, assign=True)
     return model, categories
+
+
+def to_published(model: DeformableDetr, categories: Sequence[Category], file: str) -> dict[str, Any]:
+    """Returns the content of a file in the published format, from which `from_published` restores the same detector.
+
+    Raises CheckpointError if the format does not support the detector.
+    """
+    state = {name: value.detach().cpu() for name, value in published_state(model).items()}
+    content = {"model": state, **plain_values(model, categories)}
+    require_kept(model, content, file, from_published, HINT)
+    return content
+
+
+def plain_values(model: DeformableDetr, categories: Sequence[Category]) -> dict[str, Any]:
+    """Returns what a file of this project has beside the weights, because these do not show it."""
+    config = model.config
+    arguments = {"dilation": config.backbone.dilation, "nheads": config.heads, "num_queries": config.queries}
+    return {
+        "args": arguments | {"dropout": config.dropout},
+        "categories": [asdict(category) for category in categories],
+    }
 
 
 def published_state(model: DeformableDetr) -> dict[str, Tensor]:
@@ -104,7 +109,8 @@ def published_names(name: str, config: DeformableConfig) -> list[str]:
     return [name]
 
 
-def _inferred(shapes: Shapes, arguments: Mapping[str, Any], dilation: bool) -> DeformableConfig:
+def inferred(shapes: Shapes, arguments: Mapping[str, Any], dilation: bool) -> DeformableConfig:
+    """Returns the configuration for weights with these published names and shapes, and these arguments of their training."""
     width = agreed(shapes, [("input_proj.0.0.weight", 0), ("input_proj.0.0.bias", 0), ("transformer.level_embed", 1)], 256)
     levels = agreed(shapes, [("transformer.level_embed", 0)], count(shapes, r"input_proj\.(\d+)\."))
     kernels = [shapes.get(f"input_proj.{level}.0.weight", ()) for level in range(levels)]

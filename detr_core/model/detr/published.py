@@ -7,7 +7,7 @@ attention. `detr_core/model/transformer/published.py` says what such a file hold
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -17,32 +17,15 @@ from torch import Tensor
 from detr_core.config import ConfigError, as_dict, build
 from detr_core.model.common.config import BackboneConfig
 from detr_core.model.common.files import CheckpointError
-from detr_core.model.detr.config import DetrConfig, architecture
+from detr_core.model.common.inferred import Shapes, agreed, count, require_kept, require_numbers, require_same, resnet_of
+from detr_core.model.common.weight_names import Names
+from detr_core.model.detr.config import DetrConfig
 from detr_core.model.detr.model import Detr
 from detr_core.model.transformer.config import PositionsConfig
-from detr_core.model.transformer.published import (
-    COCO_CLASSES,
-    Shapes,
-    agreed,
-    arguments_of,
-    categories_of,
-    count,
-    dilation_of,
-    require_numbers,
-    require_same,
-    resnet_of,
-    state_of,
-)
+from detr_core.model.transformer.published import COCO_CLASSES, arguments_of, categories_of, dilation_of, state_of
 from detr_core.structures import Category
 
 MASK_HEAD = ("bbox_attention.", "mask_head.")  # prefixes of the names of its weights
-
-
-def is_published(content: Any) -> bool:
-    """Returns whether a checkpoint file's content is in the published format."""
-    return isinstance(content, dict) and any(
-        isinstance(key, str) and key.removeprefix("detr.").startswith("transformer.") for key in state_of(content)
-    )
 
 
 def from_published(content: Mapping[str, Any], file: str, dilation: bool | None) -> tuple[Detr, tuple[Category, ...]]:
@@ -53,23 +36,36 @@ def from_published(content: Mapping[str, Any], file: str, dilation: bool | None)
     Raises CheckpointError, which names every weight that is missing, unknown or has another shape. It also raises the error if
     `dilation` contradicts the file, or if only the file's name says that it is a DC5 model.
     """
-    state = state_of(content)
+    state, arguments = state_of(content), arguments_of(content)
+    arguments = {**arguments, "dilation": dilation_of(arguments, file, dilation)}
+    names, title = published_names(has_mask_head(state)), "a published DETR"
+    return detector_from(state, names, arguments, content.get("categories"), file, title)
+
+
+def detector_from(
+    state: Mapping[str, Any], names: Names, arguments: Mapping[str, Any], categories: Any, file: str, title: str
+) -> tuple[Detr, tuple[Category, ...]]:
+    """Returns the detector with the weights `state`, on the CPU, and its categories. Errors as in `from_published`.
+
+    names: what the weights are called. arguments: values that the weights don't show, as in the published argument namespace;
+    those that it lacks are assumed to be as published. categories: the entries of the categories; None takes them from the
+    number of classes. title: the detector that the weights should belong to, for an error.
+    """
     require_numbers(state, file)
-    mask_head = any(key.startswith(MASK_HEAD) for key in state)
-    arguments = arguments_of(content)
-    shapes = {key.removeprefix("detr."): tuple(value.shape) for key, value in state.items()}
-    classes = agreed(shapes, [("class_embed.weight", 0), ("class_embed.bias", 0)], *(known + 1 for known in COCO_CLASSES)) - 1
+    mask_head = has_mask_head(state)
+    shapes = names.our_shapes(state)
+    classes = agreed(shapes, [("class_embed.weight", 0), ("class_embed.bias", 0)], *(number + 1 for number in COCO_CLASSES)) - 1
     try:
-        config = _inferred(shapes, mask_head, arguments, dilation_of(arguments, file, dilation))
+        config = _inferred(shapes, mask_head, arguments)
         with torch.device("meta"):  # only names and shapes; the file's tensors are assigned later
             model = Detr(config, classes, mask_head)
-        require_same(file, {name: tuple(value.shape) for name, value in published_state(model).items()}, state, "DETR")
-        categories = categories_of(content, classes)
+        require_same(file, names.theirs(model.state_dict()), state, title)
+        named_categories = categories_of(categories, classes)
     except (ConfigError, KeyError, TypeError) as error:
         raise CheckpointError(f"{file}: expected a detector that this version supports: {error}") from None
-    names = zip(model.state_dict(), published_state(model), strict=True)
-    model.load_state_dict({own_name: state[published_name].float() for own_name, published_name in names}, assign=True)
-    return model, categories
+    weights = names.ours(state)
+    model.load_state_dict({name: weights[name].float() for name in model.state_dict()}, assign=True)
+    return model, named_categories
 
 
 def to_published(model: Detr, categories: Sequence[Category], file: str) -> dict[str, Any]:
@@ -79,35 +75,51 @@ def to_published(model: Detr, categories: Sequence[Category], file: str) -> dict
     class indices are no category ids. The authors' code ignores both. Raises CheckpointError if the format does not support the
     detector.
     """
+    hint = "the published format supports DETR on a torchvision ResNet with frozen batch norm and heads shared by all layers"
+    names = published_names(model.has_mask_head)
+    return exported(model, categories, names, from_published, file, hint)
+
+
+def exported(
+    model: Detr,
+    categories: Sequence[Category],
+    names: Names,
+    read: Callable[[Mapping[str, Any], str, bool | None], tuple[Any, ...]],
+    file: str,
+    hint: str,
+) -> dict[str, Any]:
+    """Returns the content of a file in a layout for DETR: the weights, and as plain values what they don't show.
+
+    names: what the layout calls the weights. read: reads the content again. hint: which detectors the layout supports. Raises
+    CheckpointError, with the hint, if a value of the detector would be lost.
+    """
     config = model.config
     content = {
-        "model": {name: value.detach().cpu() for name, value in published_state(model).items()},
+        "model": {name: value.detach().cpu() for name, value in names.theirs(model.state_dict()).items()},
         "args": {"dilation": config.backbone.dilation, "nheads": config.heads, "dropout": config.dropout},
         "categories": [asdict(category) for category in categories],
     }
-    hint = "the published format supports DETR on a torchvision ResNet with frozen batch norm and heads shared by all layers"
-    if not is_published(content):
-        raise CheckpointError(f"{file}: {hint}")
     if model.has_mask_head and model.attention_maps != "published":
         raise CheckpointError(f"{file}: attention_maps {model.attention_maps!r} would be lost; {hint}")
-    try:
-        restored, _ = from_published(content, file, None)
-    except CheckpointError as error:
-        raise CheckpointError(f"{error}; {hint}") from None
-    fields, restored_fields = architecture(config), architecture(restored.config)
-    lost = [field for field in fields if fields[field] != restored_fields.get(field)]
-    if lost:
-        raise CheckpointError(f"{file}: {', '.join(f'{field} {fields[field]!r}' for field in lost)} would be lost; {hint}")
+    require_kept(model, content, file, read, hint)
     return content
 
 
 def published_state(model: Detr) -> dict[str, Tensor]:
     """Returns the model's weights with their published names, in the order of its own state dict."""
-    prefix = "detr." if model.has_mask_head else ""
-    return {key if key.startswith(MASK_HEAD) else prefix + key: value for key, value in model.state_dict().items()}
+    return published_names(model.has_mask_head).theirs(model.state_dict())
 
 
-def _inferred(shapes: Shapes, mask_head: bool, arguments: Mapping[str, Any], dilation: bool) -> DetrConfig:
+def published_names(mask_head: bool) -> Names:
+    """Returns the published names of the weights, which are ours but for a prefix in a detector with a mask head."""
+    return Names([*((prefix, prefix) for prefix in MASK_HEAD), ("", "detr.")] if mask_head else [])
+
+
+def has_mask_head(state: Mapping[str, Any]) -> bool:
+    return any(str(key).startswith(MASK_HEAD) for key in state)
+
+
+def _inferred(shapes: Shapes, mask_head: bool, arguments: Mapping[str, Any]) -> DetrConfig:
     axes = [("query_embed.weight", 1), ("input_proj.weight", 0), ("transformer.decoder.norm.weight", 0)]
     width = agreed(shapes, axes, 256)
     decoder_layers = count(shapes, r"transformer\.decoder\.layers\.(\d+)\.")
@@ -123,7 +135,7 @@ def _inferred(shapes: Shapes, mask_head: bool, arguments: Mapping[str, Any], dil
         DetrConfig,
         {
             "kind": "detr",
-            "backbone": as_dict(BackboneConfig(resnet_of(shapes), dilation, None, "frozen", 2)),  # type: ignore[arg-type]
+            "backbone": as_dict(BackboneConfig(resnet_of(shapes), arguments["dilation"], None, "frozen", 2)),  # type: ignore[arg-type]
             "positions": as_dict(PositionsConfig(kind, "attention", cells, "attention", 1)),  # type: ignore[arg-type]
             "width": width,
             "heads": heads,

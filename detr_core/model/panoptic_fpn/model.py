@@ -41,6 +41,7 @@ class PanopticFpn(ThingsAndStuff):
 
     config: PanopticFpnConfig
     channel_of_class: Tensor
+    class_heads = (*ThingsAndStuff.class_heads, "semantic.predictor.")
 
     def __init__(self, config: PanopticFpnConfig, isthing: Sequence[bool]) -> None:
         super().__init__(config, isthing)
@@ -48,6 +49,12 @@ class PanopticFpn(ThingsAndStuff):
         channels = [OTHER if flag else 1 + stuff.index(number) for number, flag in enumerate(isthing)]
         self.register_buffer("channel_of_class", torch.tensor(channels), persistent=False)
         self.semantic = SemanticBranch(self.width, self.strides, config.semantic_width, 1 + len(stuff))
+
+    def class_weight(self, name: str, trained: Tensor, rows: Tensor | None) -> Tensor | None:
+        if not name.startswith("semantic.predictor.") or rows is None:
+            return super().class_weight(name, trained, rows)
+        stuff = self.places(rows, self.stuff)
+        return trained[torch.cat([stuff.new_tensor([OTHER]), stuff + 1])]
 
     def samples(self, images: Tensor, padding: Tensor, targets: list[Target]) -> PanopticFpnSamples:  # type: ignore[override]
         """Returns what the losses are computed on; see `FasterRcnn.samples`. The targets must be panoptic, with masks."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from detr_core.config import require, require_between
-from detr_core.model.common.config import MOST_CHANNELS, BackboneConfig, require_stages
+from detr_core.model.common.config import MOST_CHANNELS, BackboneConfig, architecture_fields, require_stages
 
 MOST_PROPOSALS = 1_000_000
 
@@ -23,8 +24,10 @@ class RegionConfig:
     pyramid, or all anchor sizes on the map of the one stage, pixels. proposals: the number of proposals kept per image after NMS.
     candidates: the number of proposals per level before NMS. training_proposals, training_candidates: the same in training.
     `candidates` and these two are `proposals` if they are null. sampled_anchors, sampled_proposals: the number per image that the
-    losses are computed on. head_width: the hidden width of the box head. kind: the name of the kind, the only value in each
-    subclass.
+    losses are computed on. head_width: the hidden width of the box head. version: torchvision's version of the pyramid and the
+    heads. The second has norms like the backbone's in the pyramid, the box head and the mask head, two convolutions instead of
+    one in the RPN head, and four convolutions and one linear layer instead of two linear layers in the box head. kind: the name
+    of the kind, the only value in each subclass.
     """
 
     backbone: BackboneConfig
@@ -38,12 +41,14 @@ class RegionConfig:
     candidates: int | None = field(default=None, metadata={"optional": True})
     training_proposals: int | None = field(default=None, metadata={"optional": True})
     training_candidates: int | None = field(default=None, metadata={"optional": True})
+    version: Literal[1, 2] = field(default=1, metadata={"optional": True})
     kind: str = ""
 
     def __post_init__(self) -> None:
         require_stages(self.stages)
         sizes = list(self.anchors)
         if self.width is None:
+            require(self.version == 1, "version", "1 with width null, because version 2 is one of the pyramid, too", self.version)
             require(len(self.stages) == 1, "stages", "one stage with width null, which is no pyramid", list(self.stages))
             require(0 < len(sizes) == len(set(sizes)), "anchors", "different sizes", sizes)
         else:
@@ -62,6 +67,14 @@ class RegionConfig:
             fewest = math.ceil(self.kept[phase] / self.levels)
             candidates = self.before_nms[phase]
             require(candidates >= fewest, name, f"{fewest} or more, so that {self.kept[phase]} proposals can be kept", candidates)
+
+    def architecture(self) -> dict[str, Any]:
+        """Returns the fields that determine the shapes and meaning of a detector's weights, as a flat mapping.
+
+        Two detectors with equal fields can exchange weights. The numbers of proposals and of samples are left out.
+        """
+        numbers = ("proposals", "candidates", "training_proposals", "training_candidates", "sampled_anchors", "sampled_proposals")
+        return {name: value for name, value in architecture_fields(self).items() if name not in numbers}
 
     @property
     def levels(self) -> int:

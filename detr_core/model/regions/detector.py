@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, concat_box_prediction_layers
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from detr_core.model.common.backbone import Backbone
+from detr_core.model.common.backbone import Backbone, Norm, norm_layer
 from detr_core.model.common.detector import Detector
 from detr_core.model.regions.config import RegionConfig
 from detr_core.model.regions.parts import Anchors, Pooling, Sampler, image_indices, sizes_of, truth_of
 from detr_core.structures import MAX_DETECTIONS, RegionOutput, Target
 
 CELLS = 7  # height and width of a proposal's pooled features
+HEAD_CONVOLUTIONS = 4  # of the second version's box head
 
 
 @dataclass
@@ -75,6 +76,7 @@ class FasterRcnn(Detector):
     """Faster R-CNN. num_classes: the number of classes C without background. width: the number of channels of the maps."""
 
     config: RegionConfig
+    class_heads: tuple[str, ...] = ("roi_heads.box_predictor.", "roi_heads.mask_predictor.mask_fcn_logits.")
 
     def __init__(self, config: RegionConfig, num_classes: int) -> None:
         super().__init__()
@@ -82,18 +84,19 @@ class FasterRcnn(Detector):
         self.num_classes = num_classes
         backbone = Backbone(config.backbone)
         channels = [backbone.channels[stage - 1] for stage in config.stages]
+        norm = norm_layer(config.backbone) if config.version == 2 else None
         self.strides = strides = [backbone.strides[stage - 1] for stage in config.stages]
         if config.width is None:
             self.backbone = nn.Sequential(backbone, nn.Identity())
             self.width = channels[0]
             anchors = Anchors((config.anchors,), strides)
         else:
-            self.backbone = nn.Sequential(backbone, FeaturePyramidNetwork(channels, config.width, LastLevelMaxPool()))
+            self.backbone = nn.Sequential(backbone, FeaturePyramidNetwork(channels, config.width, LastLevelMaxPool(), norm))
             self.width = config.width
             anchors = Anchors(tuple((size,) for size in config.anchors), [*strides, 2 * strides[-1]])
         self.rpn = RegionProposalNetwork(
             anchors,
-            RPNHead(self.width, anchors.num_anchors_per_location()[0]),
+            RPNHead(self.width, anchors.num_anchors_per_location()[0], conv_depth=config.version),
             fg_iou_thresh=0.7,
             bg_iou_thresh=0.3,
             batch_size_per_image=config.sampled_anchors,
@@ -104,7 +107,7 @@ class FasterRcnn(Detector):
         )
         self.roi_heads = RoIHeads(
             Pooling(strides, CELLS),
-            TwoMLPHead(self.width * CELLS**2, config.head_width),
+            _box_head(self.width, config.head_width, norm),
             FastRCNNPredictor(config.head_width, num_classes + 1),
             fg_iou_thresh=0.5,
             bg_iou_thresh=0.5,
@@ -133,6 +136,16 @@ class FasterRcnn(Detector):
         maps = self._maps(images)
         with torch.autocast(images.device.type, enabled=False):
             return self._samples(maps, images, sizes_of(padding), targets)[0]
+
+    def architecture(self) -> dict[str, Any]:
+        return self.config.architecture()
+
+    def class_weight(self, name: str, trained: Tensor, rows: Tensor | None) -> Tensor | None:
+        if rows is None:
+            return None
+        labels = torch.cat([rows.new_zeros(1), rows + 1])  # 0 is the background
+        values = 4 if ".bbox_pred." in name else 1  # of each class
+        return trained.view(-1, values, *trained.shape[1:])[labels].flatten(0, 1)
 
     def _detections(
         self, maps: list[Tensor], images: Tensor, sizes: list[tuple[int, int]]
@@ -215,3 +228,10 @@ class FasterRcnn(Detector):
         # Returns class logits [R, C+1] and deltas [R, 4 (C+1)] of the proposals of all images.
         pooled = self.roi_heads.box_roi_pool(maps[: len(self.config.stages)], proposals)
         return cast(tuple[Tensor, Tensor], self.roi_heads.box_predictor(self.roi_heads.box_head(pooled)))
+
+
+def _box_head(width: int, hidden: int, norm: Norm | None) -> nn.Module:
+    # Returns torchvision's box head, whose second version has norms.
+    if norm is None:
+        return cast(nn.Module, TwoMLPHead(width * CELLS**2, hidden))
+    return cast(nn.Module, FastRCNNConvFCHead((width, CELLS, CELLS), [width] * HEAD_CONVOLUTIONS, [hidden], norm))

@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import paste_masks_in_image, project_masks_on_boxes
 
+from detr_core.model.common.backbone import norm_layer
 from detr_core.model.regions.config import MaskRegionConfig
 from detr_core.model.regions.detector import FasterRcnn, Samples
 from detr_core.model.regions.parts import Pooling, image_indices, sizes_of
@@ -45,7 +46,8 @@ class MaskRcnn(FasterRcnn):
         super().__init__(config, num_classes)
         width = config.mask_width
         self.roi_heads.mask_roi_pool = Pooling(self.strides, CELLS)
-        self.roi_heads.mask_head = MaskRCNNHeads(self.width, (width,) * LAYERS, dilation=1)
+        norm = norm_layer(config.backbone) if config.version == 2 else None
+        self.roi_heads.mask_head = MaskRCNNHeads(self.width, (width,) * LAYERS, dilation=1, norm_layer=norm)
         self.roi_heads.mask_predictor = MaskRCNNPredictor(width, width, num_classes + 1)
 
     def forward(self, images: Tensor, padding: Tensor) -> RegionOutput:

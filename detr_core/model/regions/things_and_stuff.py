@@ -45,6 +45,16 @@ class ThingsAndStuff(MaskRcnn):
         """Returns the semantic logits alone; see `Detector.semantic_logits`."""
         return self._semantic_logits(self._maps(images))
 
+    def class_weight(self, name: str, trained: Tensor, rows: Tensor | None) -> Tensor | None:
+        return super().class_weight(name, trained, None if rows is None else self.places(rows, self.things))
+
+    def places(self, rows: Tensor, classes: Tensor) -> Tensor:
+        """Returns the position of each of these classes among those of its sort in another detector of the same categories.
+
+        rows [C]: the index that each class has in the other detector. classes: `things` or `stuff`.
+        """
+        return rows[classes].argsort().argsort()
+
     def _detected(self, maps: list[Tensor], images: Tensor, padding: Tensor) -> RegionOutput:
         output = super()._detected(maps, images, padding)
         return replace(output, labels=[self.things[label] for label in output.labels])

@@ -55,6 +55,7 @@ class Upsnet(ThingsAndStuff):
     isthing: whether each class is a thing.
     """
 
+    class_heads = (*ThingsAndStuff.class_heads, "semantic.classifier.")
     config: UpsnetConfig
     class_of_channel: Tensor
     channel_of_class: Tensor
@@ -66,6 +67,11 @@ class Upsnet(ThingsAndStuff):
         self.register_buffer("class_of_channel", torch.tensor(class_of_channel), persistent=False)
         self.register_buffer("channel_of_class", torch.tensor(channel_of_class), persistent=False)
         self.semantic = SemanticHead(self.width, config.semantic_width, len(config.stages), len(isthing))
+
+    def class_weight(self, name: str, trained: Tensor, rows: Tensor | None) -> Tensor | None:
+        if not name.startswith("semantic.classifier.") or rows is None:
+            return super().class_weight(name, trained, rows)
+        return trained[torch.cat([self.places(rows, self.stuff), len(self.stuff) + self.places(rows, self.things)])]
 
     def samples(self, images: Tensor, padding: Tensor, targets: list[Target]) -> UpsnetSamples:  # type: ignore[override]
         """Returns what the losses are computed on; see `FasterRcnn.samples`. The targets must be panoptic, with masks.
