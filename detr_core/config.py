@@ -157,7 +157,8 @@ def _scalar(kind: Any, value: Any, where: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not kind or (kind is float and not math.isfinite(value)):
-        raise ConfigError(f"{where}: expected {_describe(kind)}, found {value!r}")
+        quotes = "; write it in quotes" if kind is str and isinstance(value, (int, float)) else ""
+        raise ConfigError(f"{where}: expected {_describe(kind)}, found {value!r}{quotes}")
     return value
 
 
@@ -173,4 +174,6 @@ def _names(kind: type) -> list[str]:
 def _describe(kind: Any) -> str:
     if dataclasses.is_dataclass(kind):
         return f"a mapping with {', '.join(_names(typing.cast(type, kind)))}"
+    if typing.get_origin(kind) is tuple:
+        return "a list"
     return {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}.get(kind, str(kind))

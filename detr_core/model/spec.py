@@ -60,7 +60,8 @@ class DetectorKind:
     build: the constructor, which is called with the configuration and the number of classes, and for a detector with a mask head
     also with the kind of attention maps; a kind with the capability `panoptic` gets, instead of the number, for each class
     whether it is a thing. output: the name of the class in structures.py that the detector returns. capabilities: what it can do.
-    objects: the field of the configuration that says how many objects of an image the detector can find.
+    objects: the field or property of the configuration that says how many objects of an image the detector can find; `queries`
+    is a field, which `flows.adopt` sets to fit a dataset.
     loss: the configuration of its loss. optimizers: the kinds of optimisers that fit, as in the configuration of the training.
     losses: computes the losses of a kind that has losses of its own; called with the result of `Detector.samples`, the number of
     images of an optimiser step and the configuration of the loss, it returns the loss, with its gradient, and its parts. None
