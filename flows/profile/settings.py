@@ -8,13 +8,12 @@ import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from detr_core.check.config import CheckConfig
 from detr_core.config import ConfigError, as_dict, build, flatten, require
-from detr_core.data.annotations import Targets
 from detr_core.evaluate.config import EvaluateConfig
 from detr_core.model.spec import AnyDetectorConfig, kind_of, kinds_with
 from detr_core.redaction import holds_credentials
@@ -27,6 +26,9 @@ from flows.profile import places
 from flows.profile.paths import PARAMS, Paths, profile_names, relative, studies_file
 from flows.profile.profile_yaml import parsed
 from flows.profile.sections import ReportConfig, ResourcesConfig
+
+if TYPE_CHECKING:
+    from detr_core.data.annotations import Targets  # it imports numpy, which takes long for a command that only reports an error
 
 VARIED = ("detector", "train_detection", "train_panoptic", "evaluate")  # sections that a study's variants may override
 NO_STUDIES = Studies(evaluating={}, training={})
