@@ -28,7 +28,7 @@ from flows.profile.profile_yaml import parsed
 from flows.profile.sections import ReportConfig, ResourcesConfig
 
 if TYPE_CHECKING:
-    from detr_core.data.annotations import Targets  # it imports numpy, which takes long for a command that only reports an error
+    from detr_core.data.annotations import Targets  # it imports numpy
 
 VARIED = ("detector", "train_detection", "train_panoptic", "evaluate")  # sections that a study's variants may override
 NO_STUDIES = Studies(evaluating={}, training={})
