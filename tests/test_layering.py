@@ -26,11 +26,11 @@ PACKAGES: dict[str, set[str]] = {
     "model": set(),
     "loss": set(),
     "train": {"data", "model", "loss"},
-    "train_mask_head": {"data", "model", "loss", "train"},
+    "train_mask_head": {"model", "loss", "train"},
     "evaluate": {"data", "model"},
     "studies": {"data", "model", "evaluate"},
     "jobs": {"data", "model", "loss", "train", "train_mask_head", "evaluate"},
-    "plots": {"data", "check", "model", "evaluate", "studies"},
+    "plots": {"data", "check", "evaluate", "studies"},
     "serving": {"data"},
 }
 TOP = {

@@ -23,7 +23,8 @@ Parts = tuple[Tensor, Tensor, Tensor | None]
 class TrainingTransform:
     """Flips, crops and resizes an image in this order, as far as the configuration says.
 
-    `rng` is the only source of randomness. After a crop an object may have an empty box or mask.
+    `rng` is the only source of randomness. After a crop an object may have an empty box or mask;
+    `CocoDataset` drops such an object.
     """
 
     def __init__(self, config: AugmentationConfig) -> None:

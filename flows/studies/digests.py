@@ -1,4 +1,4 @@
-"""Computes digests of the inputs of a variant's results: code and data. A result is made again only if its digest has changed."""
+"""Computes digests of the inputs of a variant's results: code and data. `variants.py` compares them."""
 
 from __future__ import annotations
 

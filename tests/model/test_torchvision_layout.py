@@ -109,7 +109,7 @@ def same(file: Path, state: dict[str, Tensor]) -> bool:
     return written.keys() == state.keys() and all(torch.equal(written[name], value) for name, value in state.items())
 
 
-@pytest.mark.parametrize("name", THEIRS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.long if name == "masks" else ()) for name in THEIRS])
 @torch.inference_mode()
 def test_outputs_and_what_is_written(name: str, tmp_path: Path) -> None:
     theirs = random(THEIRS[name]())
@@ -145,7 +145,7 @@ def test_the_weights_of_torchvisions_constructors_fit(build: Callable[..., Any])
     assert (model.config.backbone.name, model.config.anchors) == ("resnet50", (32, 64, 128, 256, 512))
 
 
-@pytest.mark.parametrize("kind", [FasterRCNN, MaskRCNN])
+@pytest.mark.parametrize("kind", [FasterRCNN, pytest.param(MaskRCNN, marks=pytest.mark.long)])
 @torch.inference_mode()
 def test_the_released_weights_have_no_eps(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     theirs, file = random(first(kind)), tmp_path / "renamed.pth"
