@@ -83,7 +83,8 @@ def load_checkpoint(path: Path, device: torch.device, dilation: bool | None = No
     """Returns the detector in `path`, in the project's format or in a layout from elsewhere, on `device` and in eval mode.
 
     dilation: whether the detector is a DC5 model; None takes this from the file (see `from_published`).
-    Raises CheckpointError for a file that is missing, can't be read without running code, or doesn't fit its own configuration.
+    Raises CheckpointError for a file that is missing, can't be read without running code, doesn't fit its own configuration, or
+    has weights that are infinite or not a number.
     """
     content = read_content(path, torch.device("cpu"))
     own = isinstance(content, dict) and content.get("format") == FORMAT
@@ -91,8 +92,16 @@ def load_checkpoint(path: Path, device: torch.device, dilation: bool | None = No
     actual = checkpoint.model.config.backbone.dilation
     if dilation is not None and dilation != actual:
         raise CheckpointError(f"{path}: detector.backbone.dilation: expected {dilation}, as requested, found {actual}")
+    _require_finite(checkpoint.model, path)
     checkpoint.model.to(device).eval()
     return checkpoint
+
+
+def _require_finite(model: Detector, path: Path) -> None:
+    for name, weight in model.state_dict().items():
+        if weight.is_floating_point() and not (finite := weight.isfinite()).all():
+            problem = f"found {int((~finite).sum()):,} of {weight.numel():,} that are infinite or not a number"
+            raise CheckpointError(f"{path}: {name}: expected finite weights, {problem}; take another or train it again")
 
 
 def export_checkpoint(checkpoint: Checkpoint, path: Path, layout: str | None = None) -> None:

@@ -143,6 +143,18 @@ def test_a_hostile_pickle_runs_nothing(tmp_path: Path, save) -> None:  # type: i
     assert not proof.exists()
 
 
+def test_an_empty_file_and_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.pt").touch()
+    with pytest.raises(CheckpointError, match=r"empty\.pt: expected a checkpoint, found an empty file"):
+        load_checkpoint(tmp_path / "empty.pt", CPU)
+    model = detector()
+    weight = next(iter(model.state_dict().values()))
+    weight.view(-1)[:2] = torch.tensor([float("nan"), float("inf")])
+    save_checkpoint(tmp_path / "a.pt", model, CATEGORIES, {})
+    with pytest.raises(CheckpointError, match=rf"a\.pt: .*: expected finite weights, found 2 of {weight.numel():,} that are"):
+        load_checkpoint(tmp_path / "a.pt", CPU)
+
+
 def test_another_kind_of_file(tmp_path: Path) -> None:
     state = {f"{part}.{place}.weight": torch.zeros(1) for part in ("neck", "head") for place in range(4)}
     keys = "8 keys, first 'neck.0.weight', 'neck.1.weight', 'neck.2.weight'; by their beginnings: neck (4), head (4)"

@@ -7,6 +7,8 @@ text there, under a name of its own: JSON of the plain values that a file of tor
 from __future__ import annotations
 
 import json
+import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,14 +59,26 @@ def read_content(path: Path, device: torch.device) -> Any:
         raise CheckpointError(f"{path}: there is no such checkpoint; train one first or give another path")
     if path.suffix == SAFETENSORS or _first_bytes(path, 9)[8:] == b"{":  # after the length of the header
         return _safetensors_content(path, device)
+    if path.stat().st_size == 0:
+        raise CheckpointError(f"{path}: expected a checkpoint, found an empty file; copy it or train it again")
     try:
-        with torch.serialization.safe_globals(_HARMLESS):
+        with torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # the reader can raise any error for a damaged or malicious file
         if _first_bytes(path, 2) == b"PK" and not zipfile.is_zipfile(path):  # a truncated archive of torch.save
             raise CheckpointError(f"{path}: expected a checkpoint, found a truncated one; copy it or train it again") from None
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: expected a checkpoint that can be read without running code: {reason}") from None
+        raise CheckpointError(
+            f"{path}: expected a checkpoint that can be read without running code, found {_content_of_error(error)}"
+        ) from None
+
+
+def _content_of_error(error: Exception) -> str:
+    """Returns what torch found in a file that it can't read. Its advice to read the file by running its code is left out."""
+    text = str(error) or type(error).__name__
+    found = re.search(r"(?:GLOBAL|[Gg]lobal) (\S+\.\S+)|(Unsupported operand \d+)", text)
+    if found is None:
+        return f"another content ({text.splitlines()[0].removeprefix('Weights only load failed. ')[:200]})"
+    return f"a reference to {found[1]}" if found[1] else f"another content ({found[2]})"
 
 
 def _first_bytes(path: Path, count: int) -> bytes:
