@@ -13,9 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from detr_core.errors import ExpectedError
+from detr_core.sources.formats.spec import FORMATS
 from flows.profile.paths import DEFAULT_PROFILE
 
 TOLERANCE = 0.02  # how much the values of a repeated run may differ on a GPU; `--tolerance` sets another difference
+_FORMATS = " or ".join(("COCO", "YOLO", *(row.title for row in FORMATS.values())))
 started_as: str | None = None  # what was typed to start the command, such as `detr data`; None for `python -m flows.COMMAND`
 
 
@@ -171,7 +173,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "predict": ("Draws and lists what a detector finds in images.", _predict),
     "export": ("Writes a checkpoint in a layout that other programs read.", _export),
     "adopt": (
-        "Makes a profile for a dataset of your own, in the layout of COCO, YOLO or Pascal VOC.\n\n"
+        f"Makes a profile for a dataset of your own, in the layout of {_FORMATS}.\n\n"
         "It writes params/NAME.yaml, with sizes from the dataset's statistics, params/NAME.studies.yaml\n"
         "and params/NAME/ with the DVC files of the profile: `dvc repro params/NAME/dvc.yaml` then runs the profile.",
         _adopt,
