@@ -74,6 +74,7 @@ TABLE: dict[str, set[str]] = {
     "evaluate/inference.py": {E, A},
     "evaluate/metric_names.py": {E, A, R},
     "evaluate/panoptic_quality.py": {E, R},
+    "evaluate/panoptic_sums.py": {E, R},
     "evaluate/results.py": {E, A},
     "studies": set(),  # training studies are no stage
     "studies/claims.py": {A, R},

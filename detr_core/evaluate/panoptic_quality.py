@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TypedDict
 
+import numpy as np
 from hotcoco.panoptic import PanopticEval
 
 from detr_core.evaluate.ground_truth import read_panoptic
+from detr_core.evaluate.panoptic_sums import ImageSums, PanopticTruth, predictions, qualities
 
 
 class Quality(TypedDict):
@@ -58,18 +59,13 @@ def quality_of_images(gt_json: Path, gt_folder: Path, pred_json: Path, pred_fold
 
     The arguments are those of `panoptic_quality`.
     """
-    truth = read_panoptic(gt_json)
-    images = {image["id"]: image for image in truth["images"]}
-    actual = {entry["image_id"]: entry for entry in truth["annotations"]}
-    predicted = {entry["image_id"]: entry for entry in json.loads(pred_json.read_bytes())["annotations"]}
-    found = {}
-    for number in sorted(images.keys() & actual.keys() & predicted.keys()):
-        one = {"images": [images[number]], "annotations": [actual[number]], "categories": truth["categories"]}
-        folders = {"gt_folder": str(gt_folder), "pred_folder": str(pred_folder)}
-        evaluator = PanopticEval(one, {"annotations": [predicted[number]]}, **folders)
-        evaluator.evaluate()
-        found[number] = float(evaluator.results()["All"]["pq"])
-    return found
+    truth = PanopticTruth(read_panoptic(gt_json), gt_folder)
+    by_image = truth.sums(predictions(pred_json), pred_folder)
+    if not by_image:
+        return {}
+    numbers = sorted(by_image)
+    sums = ImageSums(np.stack([by_image[number] for number in numbers]), truth.isthing)
+    return dict(zip(numbers, np.nan_to_num(qualities(sums, np.eye(len(numbers)))["PQ"]).tolist(), strict=True))
 
 
 def _mean(row: dict[str, float]) -> MeanQuality:

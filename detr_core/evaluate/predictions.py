@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,12 @@ from detr_core.evaluate.average_precision import ResultKind, coco_ap, error_brea
 from detr_core.evaluate.boxes import postprocess
 from detr_core.evaluate.config import EvaluateConfig
 from detr_core.evaluate.fit import require_evaluation_fits
-from detr_core.evaluate.ground_truth import has_masks, instances
+from detr_core.evaluate.ground_truth import has_masks, instances, read_panoptic
 from detr_core.evaluate.inference import EvaluationData, classes_in, forward_pass
 from detr_core.evaluate.metric_names import METRICS
 from detr_core.evaluate.multi_scale import detected
 from detr_core.evaluate.panoptic_quality import panoptic_quality
+from detr_core.evaluate.panoptic_sums import ImageSums, PanopticTruth, qualities
 from detr_core.evaluate.results import box_results, mask_results, panoptic_result, result_rows, things_only
 from detr_core.evaluate.segmentation import Extent, segmentation
 from detr_core.model.checkpoint import Checkpoint
@@ -98,31 +100,66 @@ def average_precision_of(model: Detector, categories: Sequence[Category], data: 
         sizes = [target.original_size for target in targets]
         images = zip(targets, postprocess(output, sizes, empty_slot_override=True), strict=True)
         rows += [result_rows(things_only(image, classes), target.image_id, classes) for target, image in images]
+    return _box_metrics(rows, data)
+
+
+@torch.inference_mode()
+def mask_metrics_of(
+    model: Detector, categories: Sequence[Category], data: EvaluationData, masks: bool, merging: EvaluateConfig | None
+) -> dict[str, float]:
+    """Returns the metrics of boxes, masks and panoptic maps without leaving files, for validation in training.
+
+    The metrics of boxes are those of `average_precision_of`. With `masks` there are the same for masks ('mask/AP', ...), for
+    which the instances of the dataset's split must have masks. With `merging` there is panoptic quality ('PQ', 'PQ_things', ...),
+    for which the split must have panoptic maps. Of `merging` only the merging counts; each image is segmented at one size.
+    """
+    classes = classes_in(categories, data.dataset)
+    rows: list[np.ndarray] = []
+    mask_rows: list[dict[str, Any]] = []
+    maps: dict[int, dict[str, Any]] = {}
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        for targets, padded_size, output in forward_pass(model, data):
+            sizes = [target.original_size for target in targets]
+            things = [things_only(image, classes) for image in postprocess(output, sizes, empty_slot_override=True)]
+            read = things if masks else [image.chosen(torch.empty(0, dtype=torch.int64)) for image in things]
+            predicted = segmentation(model, output, read, _extents(targets, padded_size), classes, merging)
+            for i, (target, image) in enumerate(zip(targets, things, strict=True)):
+                rows.append(result_rows(image, target.image_id, classes))
+                if masks:
+                    mask_rows += mask_results(image, predicted.instances(i, image), target.image_id, classes)
+                if merging is not None:
+                    maps[target.image_id] = panoptic_result(*predicted.panoptic(i), target.image_id, classes, folder)
+        metrics = _box_metrics(rows, data)
+        if masks:
+            of_masks = coco_ap(instances(data.dataset.split), _gathered(mask_rows, data.process), "segm").metrics
+            metrics |= {f"mask/{name}": of_masks[name] for name in METRICS}
+        if merging is not None:
+            metrics |= _panoptic_metrics(maps, folder, data)
+    return metrics
+
+
+def _box_metrics(rows: list[np.ndarray], data: EvaluationData) -> dict[str, float]:
+    """Returns COCO's twelve metrics for the rows of `result_rows` of all processes."""
     all_rows = np.concatenate([np.empty((0, 7)), *(row for share in data.process.gather(rows) for row in share)])
     by_image = all_rows[all_rows[:, 0].argsort(kind="stable")]
     return coco_ap(instances(data.dataset.split), by_image, "bbox").metrics
 
 
-@torch.inference_mode()
-def mask_average_precision_of(model: Detector, categories: Sequence[Category], data: EvaluationData) -> dict[str, float]:
-    """Returns COCO's twelve metrics for boxes ('AP', ...) and for masks ('mask/AP', ...), as `average_precision_of` does.
+def _panoptic_metrics(maps: dict[int, dict[str, Any]], folder: Path, data: EvaluationData) -> dict[str, float]:
+    """Returns panoptic quality over the images of all processes.
 
-    The instances of the dataset's split must have masks.
+    maps: image id -> the annotation of the map that this process predicted, whose PNG is in `folder`. The sums of the images are
+    added in the order of the images, so that the result does not depend on the number of processes.
     """
-    classes = classes_in(categories, data.dataset)
-    boxes: list[dict[str, Any]] = []
-    masks: list[dict[str, Any]] = []
-    for targets, padded_size, output in forward_pass(model, data):
-        sizes = [target.original_size for target in targets]
-        things = [things_only(image, classes) for image in postprocess(output, sizes, empty_slot_override=True)]
-        predicted = segmentation(model, output, things, _extents(targets, padded_size), classes, None)
-        for i, (target, image) in enumerate(zip(targets, things, strict=True)):
-            boxes += box_results(result_rows(image, target.image_id, classes))
-            masks += mask_results(image, predicted.instances(i, image), target.image_id, classes)
-    truth = instances(data.dataset.split)
-    mask_metrics = coco_ap(truth, _gathered(masks, data.process), "segm").metrics
-    box_metrics = coco_ap(truth, _gathered(boxes, data.process), "bbox").metrics
-    return box_metrics | {f"mask/{name}": mask_metrics[name] for name in METRICS}
+    split = data.dataset.split
+    assert split.panoptic is not None, "expected a split with panoptic maps"
+    assert split.panoptic_masks is not None, "expected a split with panoptic maps"
+    truth = PanopticTruth(read_panoptic(split.panoptic), split.panoptic_masks)
+    shares = data.process.gather(truth.sums(maps, folder))
+    by_image = {number: sums for share in shares for number, sums in share.items()}
+    sums = ImageSums(np.stack([by_image[number] for number in sorted(by_image)]), truth.isthing)
+    return {name: float(np.nan_to_num(value[0])) for name, value in qualities(sums, np.ones((1, len(by_image)))).items()}
 
 
 def _extents(targets: Sequence[Target], padded_size: tuple[int, int]) -> list[Extent]:

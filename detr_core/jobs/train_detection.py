@@ -23,7 +23,7 @@ from detr_core.jobs.training import TrainingJob
 from detr_core.jobs.validation import validate_boxes, validate_masks
 from detr_core.model.checkpoint import load_checkpoint
 from detr_core.model.common.backbone import Backbone, load_imagenet_weights
-from detr_core.model.spec import build_detector, detector_config
+from detr_core.model.spec import build_detector, detector_config, kind_of
 from detr_core.reporter import Reporter, Silent
 from detr_core.train.config import DetectionConfig, require_fit
 from detr_core.train.initial import draw_positions, start_from
@@ -64,8 +64,11 @@ def prepare(job: TrainingJob, splits: dict[str, Split], process: ProcessContext,
     module = detector_training_module(model, config.loss, training.precision(config.precision))
     val = CocoDataset(splits["val"], config.targets, masks=False, transform=evaluation_transform(config.resize), seed=config.seed)
     data = EvaluationData(val, training.batch_of_one_process(config, process), process, job.workers, Silent())
-    validate = validate_masks if masks and has_masks(instances(splits["val"])) else validate_boxes
-    return TrainingSetup(module, dataset, config, partial(validate, module.model, data))
+    validate = partial(validate_boxes, module.model)
+    if masks:
+        merging = training.merging(job) if "panoptic" in kind_of(architecture.kind).capabilities else None
+        validate = partial(validate_masks, module.model, has_masks(instances(splits["val"])), merging)
+    return TrainingSetup(module, dataset, config, partial(validate, data))
 
 
 if __name__ == "__main__":

@@ -65,11 +65,12 @@ def prepare(job: TrainingJob, splits: dict[str, Split], process: ProcessContext,
     data = EvaluationData(val, training.batch_of_one_process(config, process), process, job.workers, Silent())
     if instances:
         return TrainingSetup(
-            module, dataset, config, partial(validate_masks, module.model, data), {"mask_targets": config.targets}
+            module, dataset, config, partial(validate_masks, module.model, True, None, data), {"mask_targets": config.targets}
         )
     weights = {"focal": config.loss.focal, "dice": config.loss.dice}
-    learner = module.model if isinstance(module, JointTrainingModule) else None
-    return TrainingSetup(module, dataset, config, partial(validate_mask_losses, module, weights, data, learner))
+    learns = isinstance(module, JointTrainingModule)
+    validate = partial(validate_mask_losses, module, weights, module.model, learns, training.merging(job))
+    return TrainingSetup(module, dataset, config, partial(validate, data))
 
 
 def _require_categories(detector: Checkpoint, dataset: CocoDataset, config: PanopticConfig, file: str) -> None:

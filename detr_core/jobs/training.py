@@ -18,9 +18,10 @@ import torch
 from filelock import FileLock, Timeout
 
 from detr_core.checksums import digest
-from detr_core.config import as_dict
+from detr_core.config import as_dict, build
 from detr_core.data.splits import Split, read_dataset
 from detr_core.distributed import ProcessContext
+from detr_core.evaluate.config import EvaluateConfig
 from detr_core.evaluate.ground_truth import require_objects
 from detr_core.reporter import Reporter
 from detr_core.train.config import TrainConfig
@@ -41,7 +42,9 @@ class TrainingJob:
     - workers: the number of dataloader workers; profile: the profile's name, which the checkpoints hold;
     - mask_head: the checkpoint whose mask head the stage `panoptic` starts from, or None;
     - loss: the fields of SoftmaxLossConfig, the loss of a detector that learns jointly with the mask head in the stage
-      `panoptic`; None if the detector stays frozen, and for the stage `detection`.
+      `panoptic`; None if the detector stays frozen, and for the stage `detection`;
+    - evaluate: the fields of EvaluateConfig, by which validations merge segments into panoptic maps; None if they compute no
+      panoptic quality. No weight depends on it, nor which checkpoint is the best.
     """
 
     stage: Literal["detection", "panoptic"]
@@ -55,6 +58,12 @@ class TrainingJob:
     profile: str
     mask_head: str | None = None
     loss: dict[str, Any] | None = None
+    evaluate: dict[str, Any] | None = None
+
+
+def merging(job: TrainingJob) -> EvaluateConfig | None:
+    """Returns how the validations of a training merge segments into panoptic maps; None if the job does not say."""
+    return None if job.evaluate is None else build(EvaluateConfig, job.evaluate, f"{job.profile}: evaluate")
 
 
 Prepare = Callable[[TrainingJob, dict[str, Split], ProcessContext, Reporter], TrainingSetup]

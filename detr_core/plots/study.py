@@ -44,8 +44,8 @@ def study_plots(table: Path, folder: Path) -> list[Path]:
     """Draws a `study.json` into `folder`, in percent.
 
     Writes STUDY_measured (one row per variant, with a dot for each seed and a larger dot for their mean), STUDY_curves (val AP by
-    epoch, if it was measured more than once) and STUDY_published (the paper's rows, on the paper's data), each as SVG and PNG.
-    Empty plots are left out. Returns the files written.
+    epoch), STUDY_quality_curves (val PQ by epoch) and STUDY_published (the paper's rows, on the paper's data), each as SVG and
+    PNG. Empty plots are left out, and curves if no variant was validated more than once. Returns the files written.
     """
     content = read_table(table)
     runs, metric, written = finished(content), _metric(content), []
@@ -56,20 +56,12 @@ def study_plots(table: Path, folder: Path) -> list[Path]:
             _dots(axes, {_label(variant, content): values for variant, values in rows.items()}, COLORS[0])
             axes.set_title(f"{metric}, percent: measured, profile {content.profile}")
         written += files(folder, name)
-    curves = {variant: variant_runs[0].curve for variant, variant_runs in runs.items() if len(variant_runs[0].curve) > 1}
-    if curves:
-        name = f"{content.study}_curves"
-        with plot(folder, name) as axes:
-            lines = []
-            for (variant, points), color in zip(curves.items(), COLORS * 2, strict=False):
-                epochs, values = zip(*points, strict=True)
-                lines += axes.plot(epochs, [100 * value for value in values], "o-", ms=3.5, color=color, label=variant)
-            axes.set_title("AP during training, percent")
-            axes.set_xlabel("epochs")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.set_ylim(bottom=0)
-            legend(axes, lines, loc="best")
-        written += files(folder, name)
+    first = {variant: variant_runs[0] for variant, variant_runs in runs.items()}
+    for suffix, title, curves in (
+        ("curves", "AP", {variant: run.curve for variant, run in first.items()}),
+        ("quality_curves", "PQ", {variant: run.quality_curve for variant, run in first.items()}),
+    ):
+        written += _curves(f"{title} during training, percent", curves, folder, f"{content.study}_{suffix}")
     published_values = {row["model"]: [row[metric]] for row in published(content.study)["rows"] if row.get(metric) is not None}
     if published_values:
         name = f"{content.study}_published"
@@ -175,6 +167,24 @@ def study_texts(table: Path, command: str) -> list[str]:
             f"on {', '.join(machines)}{_one_size(runs)}."
         )
     return texts
+
+
+def _curves(title: str, curves: Mapping[str, Sequence[tuple[float, float]]], folder: Path, name: str) -> list[Path]:
+    """Draws a metric by epoch for each variant, unless none was validated more than once. Returns the files written."""
+    if max(map(len, curves.values()), default=0) < 2:
+        return []
+    with plot(folder, name) as axes:
+        lines = []
+        for (variant, points), color in zip(curves.items(), COLORS * 2, strict=False):
+            if points:
+                epochs, values = zip(*points, strict=True)
+                lines += axes.plot(epochs, [100 * value for value in values], "o-", ms=3.5, color=color, label=variant)
+        axes.set_title(title)
+        axes.set_xlabel("epochs")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_ylim(bottom=0)
+        legend(axes, lines, loc="best")
+    return files(folder, name)
 
 
 def _method(content: comparison.StudyTable) -> str:

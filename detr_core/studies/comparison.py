@@ -28,10 +28,12 @@ class Run:
 
     overrides: dotted key of the profile -> value. varied: the overrides in which variants differ. status: `open` means that the
     run is not finished. error: why the run failed. A finished run has metrics, named scalars such as 'val/AP'; curve, pairs
-    (epoch, val/AP) of the validations during training; and cost, the fields of `Cost`. differences: metric -> its value minus
-    that of the base with the same seed, for the metrics of COMPARED that both have; empty for the base. validations: the metrics
-    of boxes are medians over this number of validations. made_by: a digest of the data and of the code that all variants share;
-    runs with different digests can't be compared. errors: the loss of AP50 by kind of error of the boxes, 0..1, as in TIDE.
+    (epoch, val/AP) of the validations during the detector's training; quality_curve, pairs (epoch, val/PQ) of the validations
+    that computed panoptic quality, whose epochs are those of both trainings; and cost, the fields of `Cost`. differences: metric
+    -> its value minus that of the base with the same seed, for the metrics of COMPARED that both have; empty for the base.
+    validations: the metrics of boxes are medians over this number of validations. made_by: a digest of the data and of the code
+    that all variants share; runs with different digests can't be compared. errors: the loss of AP50 by kind of error of the
+    boxes, 0..1, as in TIDE.
     """
 
     variant: str
@@ -47,6 +49,7 @@ class Run:
     validations: int = 1
     made_by: str | None = None
     errors: Mapping[str, float] = field(default_factory=dict)
+    quality_curve: Sequence[tuple[float, float]] = ()
 
 
 @dataclass(frozen=True)

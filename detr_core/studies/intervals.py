@@ -9,8 +9,9 @@ from detr_core.data.splits import Split
 from detr_core.evaluate.average_precision import Difference, bootstrap_differences
 from detr_core.evaluate.ground_truth import has_masks, instances
 from detr_core.evaluate.metric_names import METRICS
+from detr_core.evaluate.panoptic_sums import ImageSums, image_sums
 from detr_core.studies.measurements.bootstrap import SAMPLES
-from detr_core.studies.panoptic_intervals import PANOPTIC_METRICS, ImageSums, image_sums, panoptic_differences
+from detr_core.studies.panoptic_intervals import PANOPTIC_METRICS, panoptic_differences
 
 _Kind = Literal["bbox", "segm", "panoptic"]
 

@@ -57,6 +57,7 @@ def _launch(stage: Stage, init: Path | None, mask_head: Path | None, settings: P
         "init": init and str(init),
         "mask_head": mask_head and str(mask_head),
         "loss": as_dict(settings.train_detection.loss) if joint else None,
+        "evaluate": as_dict(settings.evaluate),
         "work": str(work),
         "out": str(work / "out"),
         "workers": resources.workers,

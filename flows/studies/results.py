@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detr_core.config import as_dict
+from detr_core.evaluate.metric_names import PANOPTIC_METRICS
 from detr_core.studies.training import TrainingStudyConfig
 from flows.profile import artifacts
 from flows.profile.paths import Paths
@@ -79,9 +80,21 @@ def write(
         last, validations = _last_validations(variant_paths, variant.settings.train_detection.epochs, config.median_of)
         if config.median_of > 1 and not variants.is_measured_by_present_code(variant_paths, variant.settings.detector.kind):
             last, validations = {}, 0  # the metrics of this variant are those of the evaluation, which is up to date
-        metrics = variants.metrics(variant_paths) | last
-        curve, errors = _curve(variant_paths), _errors(variant_paths)
-        rows.append(Run(*description, "finished", None, metrics, curve, cost, differences, validations, made_by, errors))
+        detection = _history(variant_paths.detection)
+        rows.append(
+            Run(
+                *description,
+                "finished",
+                metrics=variants.metrics(variant_paths) | last,
+                curve=_curve(detection, "val/AP"),
+                cost=cost,
+                differences=differences,
+                validations=validations,
+                made_by=made_by,
+                errors=_errors(variant_paths),
+                quality_curve=_quality_curve(detection, variant_paths.panoptic),
+            )
+        )
     table = StudyTable(study, paths.profile, config.paper, config.base, rows, config.median_of)
     if val_intervals is not None:
         table = dataclasses.replace(table, claims=_claims(settings, paths, table, runs, val_intervals))
@@ -117,12 +130,13 @@ def _claims(settings: Profile, paths: Paths, table: StudyTable, runs: Mapping[st
 def _last_validations(variant_paths: Paths, epochs: int, median_of: int) -> tuple[dict[str, float], int]:
     """Returns the medians of the metrics over the validations of the last epochs, and the number of these validations.
 
-    The medians are empty if `median_of` is 1, or if none of the last `median_of` epochs was validated.
+    Panoptic quality is left out, because validations compute it with the settings that `evaluate` had during the training. The
+    medians are empty if `median_of` is 1, or if none of the last `median_of` epochs was validated.
     """
     if median_of == 1:
         return {}, 1
-    last = [record for record in _history(variant_paths) if "val/AP" in record and record["epoch"] > epochs - median_of]
-    names = [name for record in last[-1:] for name in record if name.startswith("val/")]
+    last = [record for record in _history(variant_paths.detection) if "val/AP" in record and record["epoch"] > epochs - median_of]
+    names = [name for record in last[-1:] for name in record if name.startswith("val/") and name[4:] not in PANOPTIC_METRICS]
     return {name: statistics.median(record[name] for record in last) for name in names}, len(last)
 
 
@@ -172,11 +186,19 @@ def cost_metrics(variant_paths: Paths) -> dict[str, float]:
 
 def last_step(variant_paths: Paths) -> int:
     """Returns the optimiser step after which a finished variant's detector was evaluated."""
-    return int(_history(variant_paths)[-1]["step"])
+    return int(_history(variant_paths.detection)[-1]["step"])
 
 
-def _curve(variant_paths: Paths) -> list[tuple[float, float]]:
-    return [(record["epoch"], record["val/AP"]) for record in _history(variant_paths) if "val/AP" in record]
+def _curve(history: Sequence[Mapping[str, float]], metric: str, earlier_epochs: float = 0) -> list[tuple[float, float]]:
+    """Returns pairs (epoch, metric) of the validations that measured the metric."""
+    return [(earlier_epochs + record["epoch"], record[metric]) for record in history if metric in record]
+
+
+def _quality_curve(detection: Sequence[Mapping[str, float]], panoptic: Path) -> list[tuple[float, float]]:
+    """Returns pairs (epoch, val/PQ), from the detector's training or, in the folder `panoptic`, from that of its mask head."""
+    if not panoptic.exists():
+        return _curve(detection, "val/PQ")
+    return _curve(_history(panoptic), "val/PQ", detection[-1]["epoch"])
 
 
 def _errors(variant_paths: Paths) -> dict[str, float]:
@@ -186,5 +208,6 @@ def _errors(variant_paths: Paths) -> dict[str, float]:
     return errors
 
 
-def _history(variant_paths: Paths) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (variant_paths.detection / "history.jsonl").read_text(encoding="utf-8").splitlines()]
+def _history(training: Path) -> list[dict[str, float]]:
+    """Returns the records of a training, given by the folder of its results."""
+    return [json.loads(line) for line in (training / "history.jsonl").read_text(encoding="utf-8").splitlines()]

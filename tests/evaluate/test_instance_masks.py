@@ -20,7 +20,7 @@ from detr_core.data.splits import Split
 from detr_core.data.transforms import evaluation_transform
 from detr_core.evaluate.average_precision import coco_ap
 from detr_core.evaluate.metric_names import METRICS
-from detr_core.evaluate.predictions import evaluate, mask_average_precision_of, predict
+from detr_core.evaluate.predictions import evaluate, mask_metrics_of, predict
 from detr_core.model.checkpoint import Checkpoint
 from tests.evaluate.test_predictions import CONFIG
 from tests.tiny_detector import detector, evaluation_data, scenes
@@ -98,7 +98,7 @@ def test_a_mask_head_of_instances_has_mask_ap_as_pycocotools_and_no_panoptic_qua
     assert split.instances is not None
     theirs = by_pycocotools(split.instances, results)
     assert {name: metrics[f"val/mask/{name}"] for name in METRICS} == pytest.approx(theirs)
-    in_memory = mask_average_precision_of(model, dataset.categories, evaluation_data(dataset))
+    in_memory = mask_metrics_of(model, dataset.categories, evaluation_data(dataset), True, None)
     assert {f"val/{name}": value for name, value in in_memory.items()} == pytest.approx(metrics)
 
 

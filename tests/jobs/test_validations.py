@@ -1,4 +1,7 @@
-"""A training validates every so many epochs, after each of its last epochs if that is configured, and at its end."""
+"""A training validates every so many epochs, after each of its last epochs if that is configured, and at its end.
+
+A validation computes the metrics that the evaluation of the same weights computes.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,17 @@ from pathlib import Path
 import pytest
 
 from detr_core.config import ConfigError
+from detr_core.data.coco_dataset import CocoDataset
+from detr_core.data.splits import read_dataset
+from detr_core.data.transforms import evaluation_transform
+from detr_core.evaluate.metric_names import PANOPTIC_METRICS
+from detr_core.evaluate.predictions import evaluate, predict
+from detr_core.model.checkpoint import load_checkpoint
 from detr_core.reporter import Silent
-from tests.jobs.training_jobs import ALONE, history, job, weights
+from tests.conftest import tiny_settings
+from tests.jobs.training_jobs import ALONE, CPU, history, job, job_of, mask_job, weights
 from tests.jobs.training_process import carry_out
+from tests.tiny_detector import evaluation_data
 
 
 def validated_epochs(folder: Path) -> list[float]:
@@ -43,3 +54,28 @@ def test_more_validations_do_not_change_the_weights(dataset: Path, tmp_path: Pat
 def test_more_epochs_than_there_are_cannot_be_validated(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="validate_last: expected 0 to 2 epochs, found 3"):
         job(dataset, tmp_path, validate_last=3)
+
+
+def evaluated(folder: Path, dataset: Path, out: Path) -> dict[str, float]:
+    """Returns the metrics of the evaluation of a training's last checkpoint."""
+    split = read_dataset(dataset)["val"]
+    images = CocoDataset(split, "panoptic", masks=False, transform=evaluation_transform(None), seed=0)
+    out.mkdir()
+    predict(load_checkpoint(folder / "out" / "checkpoint.pt", CPU), evaluation_data(images), tiny_settings().evaluate, out)
+    return evaluate(out, split)
+
+
+def test_the_panoptic_quality_of_a_validation_is_that_of_the_evaluation(dataset: Path, tmp_path: Path) -> None:
+    carry_out(job_of("panoptic_fpn", dataset, tmp_path / "fpn", epochs=1), ALONE, Silent())
+    last = {name: value for name, value in history(tmp_path / "fpn")[-1].items() if name.startswith("val/")}
+    assert last == pytest.approx(evaluated(tmp_path / "fpn", dataset, tmp_path / "fpn-evaluation"))
+
+    carry_out(job(dataset, tmp_path / "detector", targets="panoptic", steps=1), ALONE, Silent())
+    carry_out(mask_job(dataset, tmp_path / "masks", tmp_path / "detector"), ALONE, Silent())
+    metrics = evaluated(tmp_path / "masks", dataset, tmp_path / "masks-evaluation")
+    last = history(tmp_path / "masks")[-1]
+    assert {name for name in last if name.startswith("val/")} == {"val/loss", "val/focal", "val/dice"} | {
+        f"val/{name}" for name in PANOPTIC_METRICS
+    }
+    for name in PANOPTIC_METRICS:
+        assert last[f"val/{name}"] == pytest.approx(metrics[f"val/{name}"]), name

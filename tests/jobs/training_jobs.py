@@ -37,7 +37,10 @@ def job(dataset: Path, folder: Path, dropout: float = 0.0, **changes: Any) -> Tr
     usual: dict[str, Any] = {"targets": "instances", "epochs": 2, "batch_size": 8, "checkpoint_every": 2}
     config = replace(settings.train_detection, **usual | changes)
     work, out = str(folder / "work"), str(folder / "out")
-    return TrainingJob("detection", as_dict(config), as_dict(detector), None, str(dataset), work, out, 0, "tiny")
+    evaluate = as_dict(settings.evaluate)
+    return TrainingJob(
+        "detection", as_dict(config), as_dict(detector), None, str(dataset), work, out, 0, "tiny", evaluate=evaluate
+    )
 
 
 def job_of(kind: str, dataset: Path, folder: Path, **changes: Any) -> TrainingJob:
@@ -53,7 +56,8 @@ def mask_job(dataset: Path, folder: Path, trained: Path, **changes: Any) -> Trai
     """Returns the training of the mask head on the detector that another job has trained in the folder `trained`."""
     config = as_dict(replace(tiny_settings().train_panoptic, **{"epochs": 2, "batch_size": 8, "checkpoint_every": 2} | changes))
     work, out = str(folder / "work"), str(folder / "out")
-    return TrainingJob("panoptic", config, None, str(trained / "out" / "checkpoint.pt"), str(dataset), work, out, 0, "tiny")
+    init, evaluate = str(trained / "out" / "checkpoint.pt"), as_dict(tiny_settings().evaluate)
+    return TrainingJob("panoptic", config, None, init, str(dataset), work, out, 0, "tiny", evaluate=evaluate)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -26,6 +26,23 @@ def test_each_seed_the_curves_and_the_published_rows_are_drawn_apart_and_the_sam
     assert "12 layers" in theirs
 
 
+def test_curves_of_panoptic_quality_are_drawn_for_the_variants_that_have_it(tmp_path: Path) -> None:
+    runs = [
+        Run("fpn", 0, {}, {}, "finished", None, {"val/AP": 0.4}, quality_curve=[(1.0, 0.2), (2.0, 0.4)]),
+        Run("mask head", 0, {}, {}, "finished", None, {"val/AP": 0.4}, quality_curve=[(3.0, 0.5)]),
+        Run("boxes", 0, {}, {}, "finished", None, {"val/AP": 0.4}),
+    ]
+    table = write_table(StudyTable("panoptic", "tiny", "Table 5", "fpn", runs), tmp_path)
+    names = [file.name for file in study_plots(table, tmp_path)]
+    assert "panoptic_quality_curves.svg" in names
+    assert "panoptic_curves.svg" not in names
+    picture = (tmp_path / "panoptic_quality_curves.svg").read_text()
+    assert "PQ during training, percent" in picture
+    assert "fpn" in picture
+    assert "mask head" in picture
+    assert "boxes" not in picture
+
+
 def test_measured_stands_beside_published(tmp_path: Path) -> None:
     table = study_table(write_table(TABLE, tmp_path))
     assert table.columns == (

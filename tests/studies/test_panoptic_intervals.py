@@ -10,13 +10,8 @@ import pytest
 
 from detr_core.evaluate.average_precision import Difference
 from detr_core.evaluate.panoptic_quality import PanopticQuality, panoptic_quality
-from detr_core.studies.panoptic_intervals import (
-    PANOPTIC_METRICS,
-    ImageSums,
-    PredictionError,
-    image_sums,
-    panoptic_differences,
-)
+from detr_core.evaluate.panoptic_sums import ImageSums, PredictionError, image_sums
+from detr_core.studies.panoptic_intervals import PANOPTIC_METRICS, panoptic_differences
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 PARTS = {"": "all", "_things": "things", "_stuff": "stuff"}

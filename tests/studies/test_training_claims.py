@@ -13,10 +13,11 @@ import pytest
 from detr_core.data.splits import Split
 from detr_core.evaluate.average_precision import ResultKind, bootstrap_differences, coco_ap
 from detr_core.evaluate.panoptic_quality import panoptic_quality
+from detr_core.evaluate.panoptic_sums import image_sums
 from detr_core.studies.claims import Claim, ClaimConfig
 from detr_core.studies.comparison import Run, StudyTable
 from detr_core.studies.intervals import Intervals
-from detr_core.studies.panoptic_intervals import image_sums, panoptic_differences
+from detr_core.studies.panoptic_intervals import panoptic_differences
 from detr_core.studies.training_claims import decide_claims, known_seed_spreads
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "ap_synthetic"
