@@ -1,0 +1,115 @@
+"""Training steps on a simulated GPU: the values of the CPU, no tensor on the wrong device, and few waits of the host."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torchvision.ops import box_convert, masks_to_boxes
+
+from detr_core.config import build
+from detr_core.data.batching import collate
+from detr_core.data.coco_dataset import CocoDataset, Sample
+from detr_core.distributed import ProcessContext
+from detr_core.model.spec import build_detector, detector_config
+from detr_core.structures import Batch
+from detr_core.train.config import DetectionConfig
+from detr_core.train.interruption import StopRequest
+from detr_core.train.modules import TrainingModule, detector_training_module
+from detr_core.train.optimizer import build_optimizer
+from detr_core.train.step import take_step
+from detr_core.train_mask_head.config import MaskLossConfig
+from detr_core.train_mask_head.training_module import FrozenTrainingModule, JointTrainingModule
+from tests.conftest import tiny_parameters
+from tests.kinds import RECIPES
+from tests.simulated_gpu import CPU, CUDA, SimulatedGpu
+from tests.tiny_detector import dataset_of, detector, isthing_of, scenes
+
+# How often the host may wait for the GPU in a step of each kind. A change that adds a wait must not be made unnoticed.
+WAITS = {
+    "detr": 99,
+    "frozen mask head": 99,
+    "joint mask head": 99,
+    "deformable": 99,
+    "deformable_two_stage": 99,
+    "faster_rcnn": 999,
+    "faster_rcnn_dc5": 999,
+    "mask_rcnn": 999,
+    "panoptic_fpn": 999,
+    "upsnet": 999,
+}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> CocoDataset:
+    return dataset_of(scenes(tmp_path_factory.mktemp("scenes")), masks=True)
+
+
+def padded_batch(dataset: CocoDataset) -> Batch:
+    """Returns a batch of three images with masks, the second of which has fewer rows."""
+    samples = [dataset[index] for index in range(3)]
+    samples[1] = upper_rows(samples[1], 48)
+    return collate(samples)
+
+
+def upper_rows(sample: Sample, rows: int) -> Sample:
+    """Returns the upper part of an image, with those objects that are visible there."""
+    target = sample.target
+    assert target.masks is not None
+    masks = target.masks[:, :rows]
+    visible = masks.flatten(1).any(1)
+    size = (rows, target.size[1])
+    boxes = box_convert(masks_to_boxes(masks[visible]), "xyxy", "cxcywh") / torch.tensor([size[1], size[0]] * 2)
+    parts = {"labels": target.labels[visible], "boxes": boxes, "masks": masks[visible], "size": size, "original_size": size}
+    return replace(sample, image=sample.image[:, :rows], target=replace(target, **parts))
+
+
+def module_of(name: str, dataset: CocoDataset) -> tuple[TrainingModule, DetectionConfig]:
+    """Returns a training module and the configuration of its training. name: a key of WAITS."""
+    content = tiny_parameters()["train_detection"]
+    if name in ("detr", "frozen mask head", "joint mask head"):
+        config = build(DetectionConfig, content, "tiny")
+        model: Any = detector(dataset.categories, mask_head=name != "detr")
+        masks = MaskLossConfig(1, 1, 0.25, 2)
+        if name == "frozen mask head":
+            return FrozenTrainingModule(model, masks, torch.float32), config
+        if name == "joint mask head":
+            return JointTrainingModule(model, config.loss, masks, torch.float32), config  # type: ignore[arg-type]
+        return detector_training_module(model, config.loss, torch.float32), config
+    recipe: dict[str, Any] = RECIPES[name]
+    config = build(DetectionConfig, content | {"loss": recipe["loss"], "optimizer": recipe["optimizer"]}, "tiny")
+    torch.manual_seed(0)
+    architecture = detector_config(recipe["detector"], "tiny")
+    model = build_detector(architecture, len(dataset.categories), isthing=isthing_of(dataset))
+    return detector_training_module(model, config.loss, torch.float32), config
+
+
+def two_steps(name: str, dataset: CocoDataset, device: torch.device, gpu: SimulatedGpu | None = None) -> list[dict[str, float]]:
+    """Returns the losses of two steps. The counts of `gpu` are those of the second step."""
+    module, config = module_of(name, dataset)
+    module.to(device)
+    module.train()
+    optimizer = build_optimizer(module, config.optimizer)
+    process = ProcessContext(0, 1, device)
+    losses = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        batch = padded_batch(dataset)
+        if gpu is not None:
+            gpu.forget_counts()
+        losses.append(take_step(module, module, [batch], optimizer, 0.1, process, StopRequest()))
+    return losses
+
+
+@pytest.mark.parametrize("name", WAITS)
+def test_a_step_has_the_values_of_the_cpu_and_few_waits(name: str, dataset: CocoDataset) -> None:
+    with SimulatedGpu() as gpu:
+        simulated = two_steps(name, dataset, CUDA, gpu)
+        waits = Counter(gpu.waits)
+    for ours, theirs in zip(simulated, two_steps(name, dataset, CPU), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-7)
+    print(name, waits.total(), sorted((f"{line} {reason}", number) for (reason, line), number in waits.items()))
+    assert waits.total() <= WAITS[name], waits
