@@ -34,7 +34,7 @@ from detr_core.model.detr.config import DetrConfig
 from detr_core.model.detr.model import Detr
 from detr_core.reporter import Silent
 from detr_core.sources.scenes import generate_scenes
-from detr_core.structures import SoftmaxOutput
+from detr_core.structures import Padding, SoftmaxOutput
 from detr_core.studies.measurements.instance_count import instance_count
 from detr_core.studies.measurements.instance_count_config import InstanceCountConfig
 from detr_core.studies.measurements.object_grid import Crop, clear_objects
@@ -88,7 +88,7 @@ class Guesses(nn.Module):
         self.images: list[Tensor] = []
         self.outputs: list[SoftmaxOutput] = []
 
-    def forward(self, images: Tensor, padding: Tensor) -> SoftmaxOutput:
+    def forward(self, images: Tensor, padding: Padding) -> SoftmaxOutput:
         scale = 255 * torch.tensor([IMAGENET_MEAN, IMAGENET_STD]).view(2, 3, 1, 1)
         self.images += [*(images * scale[1] + scale[0]).round().to(torch.uint8)]
         shape = (1, len(images), GRID**2)

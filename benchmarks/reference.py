@@ -28,7 +28,7 @@ from detr_core.model.common.config import BackboneConfig
 from detr_core.model.detr.config import DetrConfig
 from detr_core.model.detr.model import Detr
 from detr_core.model.transformer.config import PositionsConfig
-from detr_core.structures import Target
+from detr_core.structures import Padding, Target
 from detr_core.train.config import OptimizerConfig
 from detr_core.train.optimizer import build_optimizer
 from detr_core.train_mask_head.config import MaskLossConfig
@@ -177,7 +177,7 @@ def cases(build: Callable[[bool], tuple[Any, Any, Any]]) -> dict[str, tuple[Work
 
     def our_masks() -> torch.Tensor:
         with torch.no_grad():
-            output = our_model(pixels, padding)
+            output = our_model(pixels, Padding.of(padding))
         matches = match(output.logits[-1:], output.boxes[-1:], two_targets, LOSS)
         logits = our_model.masks(output, matches.image, matches.query)
         focal, dice = mask_loss(logits, matched_masks(two_targets, matches, SIZE), 14, MASKS)
@@ -218,7 +218,7 @@ def cases(build: Callable[[bool], tuple[Any, Any, Any]]) -> dict[str, tuple[Work
         return after_step(their_loss(plain_criterion, plain(nested), their_two_targets), plain, their_optimizer, None)
 
     def our_step() -> torch.Tensor:
-        output = ours(pixels, padding)
+        output = ours(pixels, Padding.of(padding))
         return after_step(our_loss(output.logits, output.boxes, two_targets), ours, our_optimizer, True)
 
     pairs["training step"] = (their_step, our_step)
@@ -230,7 +230,7 @@ def cases(build: Callable[[bool], tuple[Any, Any, Any]]) -> dict[str, tuple[Work
 
     @torch.inference_mode()
     def our_inference() -> torch.Tensor:
-        return our_model(pixels, padding).logits[-1]
+        return our_model(pixels, Padding.of(padding)).logits[-1]
 
     pairs["inference"] = (their_inference, our_inference)
     return pairs

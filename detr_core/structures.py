@@ -88,24 +88,63 @@ class Target:
         )
 
 
+@dataclass(frozen=True)
+class Padding:
+    """Says which pixels of a batch are padding, which is at the right and bottom of the smaller images.
+
+    mask [B, H, W]: bool, True on padding. sizes: (h, w) of each image without its padding. The sizes are on the host, so that the
+    host need not wait for the GPU to know whether and where there is padding.
+    """
+
+    mask: Tensor
+    sizes: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, mask: Tensor) -> Padding:
+        """Returns the padding for a mask [B, H, W], from which the sizes are read."""
+        heights, widths = (~mask[:, :, 0]).sum(1), (~mask[:, 0]).sum(1)
+        return cls(mask, tuple(zip(heights.tolist(), widths.tolist(), strict=True)))
+
+    @classmethod
+    def none(cls, images: int, size: tuple[int, int], device: torch.device) -> Padding:
+        """Returns the padding of a batch of images that all have the size (H, W): none."""
+        import torch
+
+        return cls(torch.zeros(images, *size, dtype=torch.bool, device=device), (size,) * images)
+
+    @property
+    def exists(self) -> bool:
+        """Whether any pixel is padding."""
+        return any(size != tuple(self.mask.shape[1:]) for size in self.sizes)
+
+    def covers_cells(self, size: tuple[int, int]) -> bool:
+        """Returns whether padding is the nearest pixel of any cell of a map of this size (h, w)."""
+        last = [cells - 1 for cells in size]
+        nearest = [index * pixels // cells for index, pixels, cells in zip(last, self.mask.shape[1:], size, strict=True)]
+        return any(nearest[0] >= height or nearest[1] >= width for height, width in self.sizes)
+
+    def to(self, device: torch.device) -> Padding:
+        """Returns the same padding with its mask on `device`."""
+        return replace(self, mask=self.mask.to(device, non_blocking=True))
+
+
 @dataclass
 class Batch:
     """Images padded at the right and bottom to the size of the largest image, with their targets.
 
     images [B, 3, H, W]: uint8 RGB; padding holds zeros.
-    padding [B, H, W]: bool, True on padding.
     targets: a list of B targets.
     """
 
     images: Tensor
-    padding: Tensor
+    padding: Padding
     targets: list[Target]
 
     def to(self, device: torch.device) -> Batch:
         """Returns the batch on `device`. Images are copied as uint8; the model normalises them on the device."""
         return Batch(
             self.images.to(device, non_blocking=True),
-            self.padding.to(device, non_blocking=True),
+            self.padding.to(device),
             [target.to(device) for target in self.targets],
         )
 

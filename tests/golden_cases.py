@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import torch
 
+from detr_core.structures import Padding
+
 GOLDEN = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parent / "golden"))
 
 
@@ -41,7 +43,7 @@ def golden_weight(seed: int, key: str, like: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.asarray(value, dtype=np.float32))
 
 
-def golden_images(golden: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def golden_images(golden: Any) -> tuple[torch.Tensor, Padding]:
     rng = np.random.default_rng(int(golden["seed"]))
     height, width = golden["sizes"].max(0)
     images = torch.zeros(len(golden["sizes"]), 3, height, width)
@@ -49,4 +51,4 @@ def golden_images(golden: Any) -> tuple[torch.Tensor, torch.Tensor]:
     for i, (h, w) in enumerate(golden["sizes"]):
         images[i, :, :h, :w] = torch.from_numpy(rng.standard_normal((3, h, w)).astype(np.float32))
         padding[i, :h, :w] = False
-    return images, padding
+    return images, Padding.of(padding)

@@ -15,7 +15,7 @@ from detr_core.data.coco_dataset import CocoDataset, Sample
 from detr_core.data.splits import DatasetError
 from detr_core.data.transforms import EvaluationTransform, resized
 from detr_core.distributed import ProcessContext
-from detr_core.structures import Batch
+from detr_core.structures import Batch, Padding
 
 K = TypeVar("K")
 Key = tuple[int, int]
@@ -32,7 +32,8 @@ def collate(samples: list[Sample]) -> Batch:
         _, h, w = sample.image.shape
         images[index, :, :h, :w] = sample.image
         padding[index, :h, :w] = False
-    return Batch(images, padding, [sample.target for sample in samples])
+    sizes = tuple((sample.image.shape[1], sample.image.shape[2]) for sample in samples)
+    return Batch(images, Padding(padding, sizes), [sample.target for sample in samples])
 
 
 def steps_in_epoch(images: int, batch_size: int) -> int:

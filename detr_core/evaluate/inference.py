@@ -19,7 +19,7 @@ from detr_core.distributed import ProcessContext
 from detr_core.model.common.detector import Detector
 from detr_core.model.common.normalisation import normalise
 from detr_core.reporter import Reporter
-from detr_core.structures import AnyOutput, Batch, Category, SoftmaxOutput, Target
+from detr_core.structures import AnyOutput, Batch, Category, Padding, SoftmaxOutput, Target
 
 if TYPE_CHECKING:
     from detr_core.model.detr.model import Detr
@@ -91,7 +91,7 @@ class EvaluationData:
         return evaluation_batches(self.dataset, self.batch_size, self.process, self.workers)
 
 
-Forward = Callable[[Tensor, Tensor], AnyOutput]
+Forward = Callable[[Tensor, Padding], AnyOutput]
 
 
 @overload
@@ -117,7 +117,7 @@ def forward_pass(
         share = sum(map(len, batches.batch_sampler or ()))
         for batch in batches:
             images = batch.images.to(data.process.device, non_blocking=True)
-            padding = batch.padding.to(data.process.device, non_blocking=True)
+            padding = batch.padding.to(data.process.device)
             height, width = images.shape[-2:]
             yield batch.targets, (height, width), (forward or model)(normalise(images, padding), padding)
             done += len(batch.targets)

@@ -15,11 +15,11 @@ from torch.nn import functional as F
 from detr_core.evaluate.config import MultiScaleConfig
 from detr_core.model.common.backbone import Backbone
 from detr_core.model.common.detector import Detector
-from detr_core.structures import AnyOutput, RegionOutput
+from detr_core.structures import AnyOutput, Padding, RegionOutput
 
 
-def detected(model: Detector, images: Tensor, padding: Tensor, config: MultiScaleConfig | None) -> AnyOutput:
-    """Returns the detector's output for images [B, 3, H, W], normalised and zero on padding. padding [B, H, W]: True on padding.
+def detected(model: Detector, images: Tensor, padding: Padding, config: MultiScaleConfig | None) -> AnyOutput:
+    """Returns the detector's output for images [B, 3, H, W], normalised and zero on padding.
 
     config: see EvaluateConfig; None for one size.
     """

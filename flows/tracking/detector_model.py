@@ -32,6 +32,7 @@ from detr_core.evaluate.segmentation import Extent, Segmentation, segmentation
 from detr_core.model.checkpoint import Checkpoint, load_checkpoint
 from detr_core.model.common.normalisation import normalise
 from detr_core.serving.image_inputs import images_of
+from detr_core.structures import Padding
 
 FOLDER = "DETR_IMAGE_FOLDER"  # the environment variable that names the folder below which a server may read images
 
@@ -77,7 +78,7 @@ class DetectorModel:
         original_size = (int(pixels.shape[1]), int(pixels.shape[2]))
         size = resized(original_size, self.config.resize)
         images = F.resize(pixels, list(size), antialias=True)[None].to(self.device)
-        padding = torch.zeros(1, *size, dtype=torch.bool, device=self.device)
+        padding = Padding.none(1, size, self.device)
         model = self.checkpoint.model
         output = detected(model, normalise(images, padding), padding, self.config.multi_scale)
         (detections,) = postprocess(output, [original_size], self.config.empty_slot_override)

@@ -64,7 +64,7 @@ def test_collate_pads_at_the_right_and_bottom() -> None:
     batch = collate(samples)
     assert batch.images.shape == (2, 3, 5, 6)
     assert batch.images.dtype == torch.uint8
-    for image, padding, (h, w) in zip(batch.images, batch.padding, shapes, strict=True):
+    for image, padding, (h, w) in zip(batch.images, batch.padding.mask, shapes, strict=True):
         assert (image[:, :h, :w] == 9).all()
         assert int(image.sum()) == 9 * 3 * h * w
         assert not padding[:h, :w].any()
@@ -121,7 +121,7 @@ def test_starting_in_the_middle_gives_the_rest_without_reading_the_start(dataset
 def test_dataloader_workers_change_nothing(dataset: CocoDataset, workers: int) -> None:
     for actual, expected in zip(batches(dataset, epoch=3, workers=workers), batches(dataset, epoch=3), strict=True):
         assert torch.equal(actual.images, expected.images)
-        assert torch.equal(actual.padding, expected.padding)
+        assert torch.equal(actual.padding.mask, expected.padding.mask)
         for a, b in zip(actual.targets, expected.targets, strict=True):
             assert a.image_id == b.image_id
             assert torch.equal(a.boxes, b.boxes)
@@ -152,7 +152,7 @@ def test_evaluation_sees_each_image_once_and_pads_nothing(
     for rank in range(world_size):
         for batch in evaluation_batches(dataset, 3, process_of(rank, world_size), 0):
             assert len(batch.targets) <= 3
-            assert not batch.padding.any()
+            assert not batch.padding.exists
             assert {target.size for target in batch.targets} == {tuple(batch.images.shape[2:])}
             image_ids += [target.image_id for target in batch.targets]
     assert sorted(image_ids) == list(range(1, 8))

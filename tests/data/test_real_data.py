@@ -60,7 +60,7 @@ def test_coco_instances(real_data: Path, tmp_path: Path, name: str, images: int,
     grey = [path for path in dataset.split.images.iterdir() if Image.open(path).mode == "L"]
     images_read = 0
     for batch in evaluation_batches(dataset, 8, ALONE, 0):
-        assert not batch.padding.any()
+        assert not batch.padding.exists
         for target in batch.targets:
             assert target.masks is not None
             assert target.masks.shape[1:] == target.size
@@ -91,7 +91,7 @@ def test_the_recipe_on_panoptic_masks(real_data: Path, tmp_path: Path) -> None:
     write_dataset(tmp_path, real_data / "coco_panoptic", PANOPTIC, PANOPTIC)
     dataset = CocoDataset(read_dataset(tmp_path)["train"], "panoptic", True, training_transform(RECIPE), 0)
     for batch in training_batches(dataset, BatchPlan(6, 1, 0), 0, 0, ALONE, 0):
-        for target, padding in zip(batch.targets, batch.padding, strict=True):
+        for target, padding in zip(batch.targets, batch.padding.mask, strict=True):
             assert target.masks is not None
             assert target.masks.flatten(1).any(dim=1).all()
             assert int((~padding).sum()) == target.size[0] * target.size[1]

@@ -21,7 +21,7 @@ from detr_core.model.common.detector import Detector
 from detr_core.model.common.normalisation import normalise
 from detr_core.model.spec import build_detector, detector_config
 from detr_core.reporter import Silent
-from detr_core.structures import RegionOutput, SigmoidOutput, SoftmaxOutput
+from detr_core.structures import Padding, RegionOutput, SigmoidOutput, SoftmaxOutput
 from detr_core.studies.evaluating.decoder_nms import CLAIMS
 from detr_core.studies.measurements.decoder_nms import decoder_nms
 from flows.tracking.detector_model import DetectorModel
@@ -67,7 +67,7 @@ def test_checkpoint_round_trip(kind: str, dataset: CocoDataset, tmp_path: Path) 
     loaded = load_checkpoint(tmp_path / "a.pt", CPU)
     assert loaded.model.config == model.config
     pixels = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
-    padding = torch.zeros(1, 64, 64, dtype=torch.bool)
+    padding = Padding.none(1, (64, 64), CPU)
     with torch.inference_mode():
         ours, theirs = (network(normalise(pixels, padding), padding) for network in (model, loaded.model))
     (one,), (other,) = postprocess(ours, [(64, 64)], True), postprocess(theirs, [(64, 64)], True)

@@ -21,7 +21,7 @@ from detr_core.model.checkpoint import Checkpoint
 from detr_core.model.common.detector import Detector
 from detr_core.model.panoptic_fpn.config import PanopticFpnMergingConfig
 from detr_core.model.upsnet.config import UpsnetMergingConfig
-from detr_core.structures import RegionOutput
+from detr_core.structures import Padding, RegionOutput
 from flows.profile.settings import Profile
 from flows.tracking.detector_model import DetectorModel
 from tests.conftest import tiny_parameters
@@ -39,7 +39,7 @@ def config(multi_scale: MultiScaleConfig | None) -> EvaluateConfig:
 
 def semantic_of(model: Detector, images: Tensor, multi_scale: MultiScaleConfig | None) -> Tensor:
     with torch.inference_mode():
-        output = detected(model, images, torch.zeros(images[:, 0].shape, dtype=torch.bool), multi_scale)
+        output = detected(model, images, Padding.of(torch.zeros(images[:, 0].shape, dtype=torch.bool)), multi_scale)
     assert isinstance(output, RegionOutput)
     assert output.semantic is not None
     return output.semantic

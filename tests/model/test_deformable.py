@@ -13,6 +13,7 @@ from detr_core.model.common.config import BackboneConfig
 from detr_core.model.deformable.attention import DeformableAttention, Sizes, sampled_sum
 from detr_core.model.deformable.config import DeformableConfig
 from detr_core.model.deformable.model import DeformableDetr, Levels, _centers, _valid_share
+from detr_core.structures import Padding
 from tests.model.batches import images, require_same_output_alone_and_in_a_batch
 from tests.model.gradients import weights_without_gradient
 
@@ -173,7 +174,7 @@ def test_every_variant_runs_and_every_weight_gets_a_gradient(config: DeformableC
 
 def test_levels_halve_from_the_last_stage_on() -> None:
     config = replace(SMALL, backbone=BackboneConfig("resnet18", False, None, "frozen", 2), stages=(2, 3, 4), levels=4)
-    levels = detector(config)._levels(torch.randn(1, 3, 128, 192), torch.zeros(1, 128, 192, dtype=torch.bool))
+    levels = detector(config)._levels(torch.randn(1, 3, 128, 192), Padding.none(1, (128, 192), torch.device("cpu")))
     assert levels.sizes == [(16, 24), (8, 12), (4, 6), (2, 3)], "strides 8, 16, 32 and 64"
     assert levels.tokens.shape == (1, 16 * 24 + 8 * 12 + 4 * 6 + 2 * 3, 64)
 
@@ -197,7 +198,7 @@ def through_the_transformer(model: DeformableDetr, maps: list[Tensor], masks: li
     outside = torch.cat([mask.flatten(1) for mask in masks], 1)
     levels = Levels(tokens, positions, sizes, outside, valid, centers)
     model._levels = lambda images, padding: levels  # type: ignore[method-assign]
-    output = model(torch.zeros(len(tokens), 3, 1, 1), torch.zeros(len(tokens), 1, 1, dtype=torch.bool))
+    output = model(torch.zeros(len(tokens), 3, 1, 1), Padding.none(len(tokens), (1, 1), torch.device("cpu")))
     return output.logits, output.boxes
 
 

@@ -18,6 +18,7 @@ from detr_core.model.detr.mask_head import MaskHead
 from detr_core.model.detr.model import Detr
 from detr_core.model.transformer.config import PositionsConfig
 from detr_core.model.transformer.position import LearnedPositions
+from detr_core.structures import Padding
 from tests.model.batches import images, require_same_output_alone_and_in_a_batch
 from tests.model.gradients import weights_without_gradient
 from tests.model.small_detr import SMALL, detector
@@ -100,8 +101,7 @@ def test_where_object_queries_and_positions_enter() -> None:
     """With both at the input, the encoder gets the features plus the factor times the positions, and the decoder the queries."""
     model = detector(replace(SMALL, encoder_layers=0, positions=positions(where="input", queries="input", factor=0.5)))
     source, encodings = torch.randn(2, 32, 4, 6), torch.randn(2, 32, 4, 6)
-    padding = torch.zeros(2, 4, 6, dtype=torch.bool)
-    decoded, memory = model.transformer(source, padding, encodings, model.query_embed.weight)
+    decoded, memory = model.transformer(source, None, encodings, model.query_embed.weight)
     torch.testing.assert_close(memory, source + 0.5 * encodings)
     tokens = memory.flatten(2).transpose(1, 2)
     x = model.query_embed.weight.expand(2, -1, -1)
@@ -137,12 +137,12 @@ def test_masks_of_chosen_queries_are_those_of_all() -> None:
 @torch.inference_mode()
 def test_the_softmax_of_attention_maps_is_as_published_or_of_each_head() -> None:
     x, padding = images()
-    padding[0, :, 24:] = True
+    padding.mask[0, :, 24:] = True
     sums = {}
     for softmax in ("published", "per_head"):
         torch.manual_seed(0)
         model = Detr(SMALL, 3, True, softmax).eval()
-        output = model(x, padding)
+        output = model(x, Padding.of(padding.mask))
         assert output.padding.any()
         maps = model.bbox_attention(output.queries, output.memory, output.padding, torch.tensor([0, 1]), torch.tensor([4, 2]))
         assert maps.shape == (2, 4, *output.padding.shape[1:])
@@ -168,7 +168,7 @@ def test_without_attention_maps_the_query_says_the_same_everywhere() -> None:
 def test_normalised_images_are_zero_on_padding() -> None:
     x = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
     padding = torch.tensor([[[False, True], [False, True]]])
-    out = normalise(x, padding)
+    out = normalise(x, Padding.of(padding))
     assert (out[..., 1] == 0).all()
     torch.testing.assert_close(out[0, :, 0, 0], torch.tensor([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225]))
 

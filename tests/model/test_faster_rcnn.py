@@ -18,7 +18,7 @@ from detr_core.model.faster_rcnn.config import FasterRcnnConfig, RegionLossConfi
 from detr_core.model.regions.detector import CELLS, FasterRcnn, Samples
 from detr_core.model.regions.losses import region_losses
 from detr_core.model.regions.parts import Anchors, Pooling, Sampler, truth_of
-from detr_core.structures import Target
+from detr_core.structures import Padding, Target
 from tests.model.batches import images
 
 SIZE = (96, 96)  # of the images
@@ -252,7 +252,9 @@ def test_the_loss_of_a_step_is_the_sum_over_its_parts() -> None:
     model = detector().train()
     x, padding = images(2, *SIZE)
     whole, _ = loss_of(model.samples(x, padding, TARGETS), 2)
-    halves = [loss_of(model.samples(x[i : i + 1], padding[i : i + 1], TARGETS[i : i + 1]), 2)[0] for i in range(2)]
+    halves = [
+        loss_of(model.samples(x[i : i + 1], Padding.of(padding.mask[i : i + 1]), TARGETS[i : i + 1]), 2)[0] for i in range(2)
+    ]
     torch.testing.assert_close(halves[0] + halves[1], whole, rtol=1e-4, atol=1e-5)
 
 
@@ -282,9 +284,9 @@ def test_nothing_is_found_on_padding() -> None:
     model = detector()
     model.roi_heads.box_predictor.cls_score.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 9.0]))
     x, padding = images(2, *SIZE)
-    padding[1, :, 60:] = True
-    padding[1, 72:] = True
-    output = model(x.masked_fill(padding[:, None], 0), padding)
+    padding.mask[1, :, 60:] = True
+    padding.mask[1, 72:] = True
+    output = model(x.masked_fill(padding.mask[:, None], 0), Padding.of(padding.mask))
     assert len(output.boxes[1]) > 0
     for boxes in output.boxes:
         assert ((boxes >= 0) & (boxes <= 1)).all()

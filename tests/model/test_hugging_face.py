@@ -12,6 +12,7 @@ from torch import Tensor
 
 from detr_core.model.checkpoint import export_checkpoint, load_checkpoint, save_checkpoint
 from detr_core.model.deformable.config import DeformableConfig
+from detr_core.structures import Padding
 from tests.model.random_weights import randomised
 
 transformers = pytest.importorskip("transformers", reason="the library whose outputs are compared is not installed")
@@ -84,7 +85,7 @@ def test_outputs_of_detr_and_what_is_written(name: str, tmp_path: Path) -> None:
     checkpoint = load_checkpoint(file, CPU)
     images, padding = padded_images()
     expected = theirs(pixel_values=images, pixel_mask=(~padding).long())
-    output = checkpoint.model(images, padding)
+    output = checkpoint.model(images, Padding.of(padding))
     close(output.logits[-1], expected.logits)
     close(output.boxes[-1], expected.pred_boxes)
     assert len(checkpoint.categories) == DETRS[name].get("classes", 5)
@@ -105,7 +106,7 @@ def test_masks_of_a_panoptic_detr_and_what_is_written(tmp_path: Path) -> None:
     checkpoint = load_checkpoint(file, CPU)
     images, padding = padded_images()
     expected = theirs(pixel_values=images, pixel_mask=(~padding).long())
-    output = checkpoint.model(images, padding)
+    output = checkpoint.model(images, Padding.of(padding))
     image, query = torch.arange(2).repeat_interleave(7), torch.arange(7).repeat(2)
     close(output.logits[-1], expected.logits)
     close(checkpoint.model.masks(output, image, query).unflatten(0, (2, 7)), expected.pred_masks)
@@ -123,7 +124,9 @@ def test_the_library_reads_what_is_written(tmp_path: Path) -> None:
     export_checkpoint(checkpoint, tmp_path / "theirs/model.safetensors", "hugging-face")
     again = transformers.DetrForObjectDetection.from_pretrained(tmp_path / "theirs").eval()
     images, padding = padded_images()
-    close(checkpoint.model(images, padding).logits[-1], again(pixel_values=images, pixel_mask=(~padding).long()).logits)
+    close(
+        checkpoint.model(images, Padding.of(padding)).logits[-1], again(pixel_values=images, pixel_mask=(~padding).long()).logits
+    )
 
 
 def their_deformable(**changes: Any) -> Any:
@@ -166,7 +169,7 @@ def test_outputs_of_deformable_detr_and_what_is_written(name: str, tmp_path: Pat
     assert (config.refine, config.two_stage) == ("with_box_refine" in DEFORMABLES[name], "two_stage" in DEFORMABLES[name])
     images, padding = padded_images()
     expected = theirs(pixel_values=images, pixel_mask=(~padding).long())
-    output = checkpoint.model(images, padding)
+    output = checkpoint.model(images, Padding.of(padding))
     close(output.logits[-1], expected.logits)
     close(output.boxes[-1], expected.pred_boxes)
 
@@ -184,6 +187,6 @@ def test_the_library_reads_a_deformable_detr_of_this_project(name: str, tmp_path
     export_checkpoint(checkpoint, tmp_path / "theirs/model.safetensors", "hugging-face")
     again = transformers.DeformableDetrForObjectDetection.from_pretrained(tmp_path / "theirs").eval()
     images, padding = padded_images()
-    output, theirs = checkpoint.model(images, padding), again(pixel_values=images, pixel_mask=(~padding).long())
+    output, theirs = checkpoint.model(images, Padding.of(padding)), again(pixel_values=images, pixel_mask=(~padding).long())
     close(output.logits[-1], theirs.logits)
     close(output.boxes[-1], theirs.pred_boxes)

@@ -21,7 +21,7 @@ from detr_core.model.regions import masks
 from detr_core.model.regions.mask_losses import mask_rcnn_losses
 from detr_core.model.regions.masks import MaskRcnn, pasted
 from detr_core.model.regions.parts import truth_of
-from detr_core.structures import ImageRegions, RegionOutput, Target
+from detr_core.structures import ImageRegions, Padding, RegionOutput, Target
 from tests.model import test_faster_rcnn as faster_rcnn
 from tests.model.batches import images as random_images
 from tests.model.test_faster_rcnn import target
@@ -41,7 +41,7 @@ SPREAD = 0.5  # of the weights of torchvision's class head, with which scores of
 LOSS = MaskRcnnLossConfig(objectness=1, proposals=1, classification=1, boxes=1, giou=0, masks=1)
 
 
-def images(count: int = 2) -> tuple[Tensor, Tensor]:
+def images(count: int = 2) -> tuple[Tensor, Padding]:
     """Returns random images of 96 x 96 pixels and their padding, of which there is none."""
     return random_images(count, 96, 96)
 
@@ -116,7 +116,7 @@ def test_outputs_are_torchvisions(oracle: nn.Module, shapes: list[tuple[int, int
     padding = torch.ones(len(pictures), *batch.tensors.shape[-2:], dtype=torch.bool)
     for image, (height, width) in zip(padding, batch.image_sizes, strict=True):
         image[:height, :width] = False
-    output = ours(batch.tensors, padding)
+    output = ours(batch.tensors, Padding.of(padding))
     found = postprocess(output, shapes, empty_slot_override=True)
     assert output.mask_logits is not None
     for number, (image, theirs) in enumerate(zip(found, expected, strict=True)):
@@ -140,7 +140,7 @@ def test_parameters_are_torchvisions() -> None:
     assert sum(weight.numel() for weight in model.parameters()) == released == 44_401_393
 
 
-def loss_of(model: MaskRcnn, x: Tensor, padding: Tensor, targets: list[Target]) -> tuple[Tensor, dict[str, Tensor]]:
+def loss_of(model: MaskRcnn, x: Tensor, padding: Padding, targets: list[Target]) -> tuple[Tensor, dict[str, Tensor]]:
     return mask_rcnn_losses(model.samples(x, padding, targets), len(targets), LOSS)
 
 
@@ -176,7 +176,7 @@ def test_the_mask_loss_of_an_image_is_torchvisions() -> None:
     whole, parts = loss_of(model, x, padding, TARGETS)
     each = []
     for place in range(2):
-        one, alone = loss_of(model, x[place : place + 1], padding[place : place + 1], TARGETS[place : place + 1])
+        one, alone = loss_of(model, x[place : place + 1], Padding.of(padding.mask[place : place + 1]), TARGETS[place : place + 1])
         expected = torchvisions_loss(model, x[place : place + 1], TARGETS[place : place + 1])
         torch.testing.assert_close(alone["masks"], expected["loss_mask"].detach(), rtol=1e-4, atol=1e-5)
         each.append(alone["masks"])

@@ -17,7 +17,7 @@ from detr_core.model.panoptic_fpn.semantic import SemanticBranch
 from detr_core.model.regions.masks import MaskRcnn
 from detr_core.model.regions.targets import NO_CLASS, class_map, things_of
 from detr_core.model.spec import build_detector
-from detr_core.structures import ImageRegions, Target
+from detr_core.structures import ImageRegions, Padding, Target
 from tests.model.test_mask_rcnn import SMALL, TORCHVISION, images
 
 ISTHING = (True, False, True, False, True)  # the classes 0, 2 and 4 are things, 1 and 3 are stuff
@@ -133,7 +133,7 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_images() -> None:
     _, whole, _ = loss_of([BOTH, THINGS])
     model, (x, padding) = detector().train(), images(2)
     each = [
-        panoptic_fpn_losses(model.samples(x[i : i + 1], padding[i : i + 1], [one]), 2, LOSS)[0]
+        panoptic_fpn_losses(model.samples(x[i : i + 1], Padding.of(padding.mask[i : i + 1]), [one]), 2, LOSS)[0]
         for i, one in enumerate([BOTH, THINGS])
     ]
     torch.testing.assert_close(each[0] + each[1], whole, rtol=1e-4, atol=1e-5)
@@ -158,9 +158,9 @@ def test_images_without_things_without_stuff_or_without_both_leave_a_finite_loss
 
 def test_padding_takes_no_part_in_the_semantic_loss() -> None:
     model, (x, padding) = detector().train(), images(2)
-    padding[1, :, 60:] = True
+    padding.mask[1, :, 60:] = True
     small = target([(3, (0, 0, 60, 96))], size=(96, 60))
-    samples = model.samples(x.masked_fill(padding[:, None], 0), padding, [BOTH, small])
+    samples = model.samples(x.masked_fill(padding.mask[:, None], 0), Padding.of(padding.mask), [BOTH, small])
     assert [logits.shape[1:] for logits in samples.semantic_logits] == [(96, 96), (96, 60)]
     assert (samples.semantic_targets[1] == 2).all()
 

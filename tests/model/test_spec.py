@@ -27,7 +27,7 @@ from detr_core.model.spec import (
     kinds_with,
     object_count,
 )
-from detr_core.structures import Category
+from detr_core.structures import Category, Padding
 from detr_core.studies.evaluating import EVALUATING
 from detr_core.train.optimizer import SAMPLING
 from tests import kinds
@@ -60,7 +60,7 @@ def test_a_row_agrees_with_its_detector(name: str) -> None:
     kind, config = KINDS[name], detector_config(section(name), "tiny")
     model = build_detector(config, 3, isthing=[True, False, True]).eval()
     with torch.inference_mode():
-        output = model(torch.rand(1, 3, 64, 64), torch.zeros(1, 64, 64, dtype=torch.bool))
+        output = model(torch.rand(1, 3, 64, 64), Padding.none(1, (64, 64), torch.device("cpu")))
     assert type(output).__name__ == kind.output
     assert ("no_object" in kind.capabilities) == (kind.output == "SoftmaxOutput")
     if "decoder_layers" in kind.capabilities:
@@ -117,7 +117,7 @@ from pathlib import Path
 import detr_core.jobs.train_detection, detr_core.jobs.evaluate, detr_core.studies.measurements.decoder_nms
 from detr_core.model.checkpoint import load_checkpoint, save_checkpoint
 from detr_core.model.spec import KINDS, build_detector, detector_config
-from detr_core.structures import Category
+from detr_core.structures import Category, Padding
 from detr_core.train.modules import detector_training_module
 file = Path(sys.argv[1])
 for section, loss in json.loads(sys.argv[2]):

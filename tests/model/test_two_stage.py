@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from detr_core.model.deformable.two_stage import anchor_boxes
-from detr_core.structures import Proposals
+from detr_core.structures import Padding, Proposals
 from tests.model.batches import images
 from tests.model.test_deformable import SMALL, detector
 
@@ -45,6 +45,6 @@ def test_the_best_proposals_become_the_queries() -> None:
 @torch.inference_mode()
 def test_an_image_with_fewer_positions_than_queries_gives_a_query_for_each() -> None:
     model = detector(replace(SMALL, stages=(4,), levels=1, refine=True, two_stage=True, queries=50))
-    output = model(torch.randn(1, 3, 48, 24), torch.zeros(1, 48, 24, dtype=torch.bool))
+    output = model(torch.randn(1, 3, 48, 24), Padding.none(1, (48, 24), torch.device("cpu")))
     assert output.boxes.shape == (2, 1, 8, 4)
     assert output.boxes.isfinite().all()

@@ -15,7 +15,7 @@ from detr_core.model.spec import detector_config
 from detr_core.model.upsnet.config import UpsnetConfig, UpsnetLossConfig, UpsnetMergingConfig
 from detr_core.model.upsnet.loss import upsnet_losses
 from detr_core.model.upsnet.model import Upsnet, _centres
-from detr_core.structures import ImageRegions, Target
+from detr_core.structures import ImageRegions, Padding, Target
 from tests.kinds import UPSNET
 from tests.model.test_mask_rcnn import SMALL, TORCHVISION, images
 from tests.model.test_panoptic_fpn import BOTH, ISTHING, NOTHING, STUFF, THINGS, target
@@ -77,10 +77,10 @@ def test_the_instances_are_drawn_anew_with_each_seed() -> None:
 
 def test_padding_takes_no_part_in_the_losses_of_the_pixels() -> None:
     model, (x, padding) = detector().eval(), images(2)
-    x[1, :, 60:], padding[1, 60:] = 0, True
+    x[1, :, 60:], padding.mask[1, 60:] = 0, True
     low = target([(4, (10, 20, 50, 60))], size=(60, 96))
     with torch.inference_mode():
-        _, pixels = model.samples(x, padding, [BOTH, low]).pixels
+        _, pixels = model.samples(x, Padding.of(padding.mask), [BOTH, low]).pixels
     assert pixels.semantic_logits.shape[1:] == pixels.panoptic_wanted.shape == (20, 32)
 
 
@@ -94,7 +94,8 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_images() -> None:
     _, whole, _ = loss_of([BOTH, THINGS])
     model, (x, padding) = detector(), images(2)
     each = [
-        upsnet_losses(model.samples(x[i : i + 1], padding[i : i + 1], [one]), 2, LOSS)[0] for i, one in enumerate([BOTH, THINGS])
+        upsnet_losses(model.samples(x[i : i + 1], Padding.of(padding.mask[i : i + 1]), [one]), 2, LOSS)[0]
+        for i, one in enumerate([BOTH, THINGS])
     ]
     torch.testing.assert_close(each[0] + each[1], whole, rtol=1e-4, atol=1e-5)
 

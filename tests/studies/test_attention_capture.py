@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from detr_core.model.transformer.transformer import Attention
-from detr_core.structures import Category
+from detr_core.structures import Category, Padding
 from detr_core.studies.measurements.attention_capture import capture_attention
 from tests.tiny_detector import detector
 
@@ -56,8 +56,8 @@ def test_a_detectors_layers_are_watched_in_their_block_alone() -> None:
     padding[1, :, 30:] = True
     with torch.inference_mode():
         with capture_attention(attention) as seen:
-            output = model(images, padding)
-        model(images.flip(0), padding)
+            output = model(images, Padding.of(padding))
+        model(images.flip(0), Padding.of(padding))
         weights = seen.weights(1, torch.tensor([7, 3]))
         memory = output.memory.flatten(2).transpose(1, 2)[1:]
         assert weights.shape == (4, 2, memory.shape[1])

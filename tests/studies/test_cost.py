@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import roi_align
 
+from detr_core.structures import Padding
 from detr_core.studies.cost import cost, parameters
 from tests.tiny_detector import CPU, dataset_of, detector, scenes
 
@@ -20,7 +21,7 @@ class Convolution(nn.Module):
         self.convolution = nn.Conv2d(3, 2, kernel_size=2, bias=False)
         self.frozen = nn.Linear(5, 5).requires_grad_(False)
 
-    def forward(self, images: Tensor, padding: Tensor) -> Tensor:
+    def forward(self, images: Tensor, padding: Padding) -> Tensor:
         result: Tensor = self.convolution(images)
         return result
 
@@ -47,7 +48,7 @@ def test_attention_is_counted(tmp_path: Path) -> None:
 class Samples(nn.Module):
     """Of maps with 3 channels: 5 x 7 bilinear samples, and 2 boxes pooled to 4 x 4 of 2 x 2 samples each."""
 
-    def forward(self, images: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, padding: Padding) -> tuple[Tensor, Tensor]:
         sampled = functional.grid_sample(images, torch.zeros(len(images), 5, 7, 2), align_corners=False)
         boxes = torch.tensor([[0.0, 1, 1, 9, 9], [0, 2, 2, 20, 30]])
         return sampled, roi_align(images, boxes, output_size=4, sampling_ratio=2)

@@ -12,7 +12,7 @@ from detr_core.loss.config import FocalLossConfig, SoftmaxLossConfig
 from detr_core.loss.proposals import proposal_loss
 from detr_core.model.detr.model import Detr
 from detr_core.model.spec import build_detector, detector_config
-from detr_core.structures import Batch, SigmoidOutput, Target
+from detr_core.structures import Batch, Padding, SigmoidOutput, Target
 from detr_core.train.modules import DetectionTrainingModule
 from tests.kinds import DEFORMABLE_TWO_STAGE
 from tests.model.small_detr import SMALL
@@ -37,7 +37,7 @@ def batch() -> Batch:
         for i, n in enumerate((3, 0, 8))  # the last has more objects than there are queries
     ]
     images = torch.randint(0, 256, (3, 3, 48, 60), generator=generator, dtype=torch.uint8)
-    return Batch(images, torch.zeros(3, 48, 60, dtype=torch.bool), targets)
+    return Batch(images, Padding.none(3, (48, 60), torch.device("cpu")), targets)
 
 
 @pytest.mark.parametrize("shared_heads", [True, False])

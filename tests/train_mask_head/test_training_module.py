@@ -11,7 +11,7 @@ import torch
 from detr_core.loss.config import SoftmaxLossConfig
 from detr_core.loss.criterion import Normalizer
 from detr_core.model.detr.model import Detr
-from detr_core.structures import Batch, Target
+from detr_core.structures import Batch, Padding, Target
 from detr_core.train.modules import DetectionTrainingModule, TrainingModule
 from detr_core.train_mask_head.config import MaskLossConfig
 from detr_core.train_mask_head.training_module import FrozenTrainingModule, JointTrainingModule
@@ -54,7 +54,7 @@ def target(objects: list[tuple[int, int, int, int]]) -> Target:
 
 def batch(*targets: Target) -> Batch:
     images = torch.randint(0, 256, (len(targets), 3, *SIZE), generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
-    return Batch(images, torch.zeros(len(targets), *SIZE, dtype=torch.bool), list(targets))
+    return Batch(images, Padding.none(len(targets), SIZE, torch.device("cpu")), list(targets))
 
 
 def gradients(of: TrainingModule) -> dict[str, torch.Tensor]:
@@ -97,7 +97,7 @@ def test_pieces_add_up_to_the_whole_also_when_one_is_empty() -> None:
     expected.backward()
     totals = []
     for i in range(3):
-        piece = Batch(everything.images[i : i + 1], everything.padding[i : i + 1], [targets[i]])
+        piece = Batch(everything.images[i : i + 1], Padding.of(everything.padding.mask[i : i + 1]), [targets[i]])
         total, _ = pieces(piece, normalizer)
         total.backward()
         totals.append(total)
@@ -206,7 +206,7 @@ def test_pieces_of_a_joint_batch_add_up_to_the_whole() -> None:
     expected.backward()
     totals = []
     for i in range(3):
-        piece = Batch(everything.images[i : i + 1], everything.padding[i : i + 1], [targets[i]])
+        piece = Batch(everything.images[i : i + 1], Padding.of(everything.padding.mask[i : i + 1]), [targets[i]])
         total, _ = pieces(piece, normalizer)
         total.backward()
         totals.append(total)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from detr_core.model.common.config import KindConfig
-from detr_core.structures import ImageRegions, Segment, SoftmaxOutput, Target
+from detr_core.structures import ImageRegions, Padding, Segment, SoftmaxOutput, Target
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Detector(nn.Module):
     """A detector, which maps images and their padding to an output; structures.py describes the outputs.
 
-    It is called with images [B, 3, H, W], normalised and zero on padding, and padding [B, H, W], True on padding.
+    It is called with images [B, 3, H, W], normalised and zero on padding, and their padding.
     config: its configuration. num_classes: the number of classes C. backbone: its first module is a `Backbone`. has_mask_head:
     whether a mask head was added to it, which predicts masks of its queries; the kinds with the capability `masks` predict masks
     without one. attention_maps: the kind of attention maps that its mask head uses, 'none' without such maps. class_heads: the
@@ -50,7 +50,7 @@ class Detector(nn.Module):
         """
         raise NotImplementedError
 
-    def samples(self, images: Tensor, padding: Tensor, targets: list[Target]) -> Any:
+    def samples(self, images: Tensor, padding: Padding, targets: list[Target]) -> Any:
         """Returns what the losses are computed on; only kinds with losses of their own have this method."""
         raise NotImplementedError
 

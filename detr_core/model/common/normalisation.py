@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
+
+from detr_core.model.common.host_values import on_device
+from detr_core.structures import Padding
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def normalise(images: Tensor, padding: Tensor) -> Tensor:
+def normalise(images: Tensor, padding: Padding) -> Tensor:
     """Returns images with ImageNet normalisation, float32 [B, 3, H, W], and zeros on padding as published.
 
-    images [B, 3, H, W]: uint8 RGB. padding [B, H, W]: True on padding. The computation runs on the device of `images`.
+    images [B, 3, H, W]: uint8 RGB. The computation runs on the device of `images`.
     """
-    mean = torch.tensor(IMAGENET_MEAN, device=images.device).mul_(255).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=images.device).mul_(255).view(3, 1, 1)
-    return images.contiguous().float().sub_(mean).div_(std).masked_fill_(padding[:, None], 0.0)
+    mean = on_device(IMAGENET_MEAN, images.device).mul_(255).view(3, 1, 1)
+    std = on_device(IMAGENET_STD, images.device).mul_(255).view(3, 1, 1)
+    normalised = images.contiguous().float().sub_(mean).div_(std)
+    return normalised.masked_fill_(padding.mask[:, None], 0.0) if padding.exists else normalised

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detr_core.model.common.host_values import on_device
+
 Sizes = list[tuple[int, int]]
 
 
@@ -63,7 +65,8 @@ class DeformableAttention(nn.Module):
         weights = self.attention_weights(query).view(images, queries, self.heads, -1).softmax(-1)
         weights = weights.unflatten(-1, (self.levels, self.points))
         if reference.shape[-1] == 2:
-            unit = 1 / torch.tensor([[w, h] for h, w in sizes], dtype=reference.dtype, device=reference.device)[:, None]
+            widths_and_heights = on_device([side for h, w in sizes for side in (w, h)], reference.device).to(reference.dtype)
+            unit = 1 / widths_and_heights.view(-1, 1, 2)
         else:
             unit = reference[:, :, None, :, None, 2:] / (2 * self.points)
         locations = reference[:, :, None, :, None, :2] + offsets * unit

@@ -23,7 +23,7 @@ from detr_core.model.deformable.two_stage import ProposalStage, anchor_boxes
 from detr_core.model.transformer.box_head import BoxHead
 from detr_core.model.transformer.position import SinePositions
 from detr_core.model.transformer.transformer import Attention, Layer
-from detr_core.structures import SigmoidOutput
+from detr_core.structures import Padding, SigmoidOutput
 
 PRIOR = 0.01  # initial probability of every class, so that the many empty slots don't dominate the first steps
 GROUPS = 32  # number of groups of the projections' GroupNorm, as published
@@ -86,8 +86,8 @@ class DeformableDetr(Detector):
             if index == 0 and not self.config.two_stage:
                 nn.init.constant_(cast(Tensor, last.bias)[2:], -2.0)
 
-    def forward(self, images: Tensor, padding: Tensor) -> SigmoidOutput:
-        """Returns the output for images [B, 3, H, W], normalised and zero on padding. padding [B, H, W]: True on padding."""
+    def forward(self, images: Tensor, padding: Padding) -> SigmoidOutput:
+        """Returns the output for images [B, 3, H, W], normalised and zero on padding."""
         levels = self._levels(images, padding)
         memory = levels.tokens
         references = levels.centers[:, :, None] * levels.valid[:, None]
@@ -127,7 +127,7 @@ class DeformableDetr(Detector):
             return weight
         return None if rows is None else trained[rows]
 
-    def _levels(self, images: Tensor, padding: Tensor) -> Levels:
+    def _levels(self, images: Tensor, padding: Padding) -> Levels:
         maps = self.backbone[0](images)
         maps = [maps[stage - 1] for stage in self.config.stages]
         projected: list[Tensor] = []
@@ -135,11 +135,11 @@ class DeformableDetr(Detector):
             source = maps[level] if level < len(maps) else (maps[-1] if level == len(maps) else projected[-1])
             projected.append(projection(source))
         sizes = [(x.shape[-2], x.shape[-1]) for x in projected]
-        masks = [F.interpolate(padding[:, None].float(), size=size).bool()[:, 0] for size in sizes]
+        masks = [F.interpolate(padding.mask[:, None].float(), size=size).bool()[:, 0] for size in sizes]
         positions = [self.positions(mask) + self.level_embed[level, :, None, None] for level, mask in enumerate(masks)]
         valid = torch.stack([_valid_share(mask) for mask in masks], 1)
         centers = [_centers(size, images.device) / valid[:, level, None] for level, size in enumerate(sizes)]
-        outside = torch.cat([mask.flatten(1) for mask in masks], 1) if bool(padding.any()) else None
+        outside = torch.cat([mask.flatten(1) for mask in masks], 1) if padding.exists else None
         tokens, encodings = (torch.cat([x.flatten(2).transpose(1, 2) for x in parts], 1) for parts in (projected, positions))
         return Levels(tokens, encodings.to(tokens.dtype), sizes, outside, valid, torch.cat(centers, 1))
 

@@ -12,6 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from detr_core.model.common.host_values import on_device
 from detr_core.model.deformable.attention import Sizes
 from detr_core.model.transformer.position import sine_features
 from detr_core.structures import Proposals
@@ -67,7 +68,7 @@ def anchor_boxes(sizes: Sizes, valid: Tensor, padding: Tensor | None) -> tuple[T
     """
     levels = []
     for level, (height, width) in enumerate(sizes):
-        cells = (valid[:, level] * valid.new_tensor([width, height])).round()  # columns and rows without padding, [B, 2]
+        cells = (valid[:, level] * on_device([width, height], valid.device)).round()  # columns and rows without padding, [B, 2]
         y = torch.arange(height, device=valid.device) + 0.5
         x = torch.arange(width, device=valid.device) + 0.5
         points = torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)], -1).flatten(0, 1)

@@ -18,7 +18,7 @@ from detr_core.model.detr.mask_head import AttentionMap, MaskHead, QueryFeatures
 from detr_core.model.transformer.box_head import BoxHead
 from detr_core.model.transformer.position import build_positions
 from detr_core.model.transformer.transformer import Transformer
-from detr_core.structures import SoftmaxOutput
+from detr_core.structures import Padding, SoftmaxOutput
 
 
 class Detr(Detector):
@@ -59,15 +59,17 @@ class Detr(Detector):
             )
             self.mask_head = MaskHead(config.width, config.heads, [stage3, stage2, stage1])
 
-    def forward(self, images: Tensor, padding: Tensor) -> SoftmaxOutput:
-        """Returns the output for images [B, 3, H, W], normalised and zero on padding. padding [B, H, W]: True on padding."""
+    def forward(self, images: Tensor, padding: Padding) -> SoftmaxOutput:
+        """Returns the output for images [B, 3, H, W], normalised and zero on padding."""
         maps = self.backbone[0](images)
         features = maps[-1]
         # As published, a position is padding if its nearest pixel is padding.
-        small = F.interpolate(padding[:, None].float(), size=features.shape[-2:]).bool()[:, 0]
+        size = (features.shape[-2], features.shape[-1])
+        small = F.interpolate(padding.mask[:, None].float(), size=size).bool()[:, 0]
         projected = self.input_proj(features)
         positions = self.backbone[1](small).to(projected.dtype)
-        decoded, memory = self.transformer(projected, small, positions, self.query_embed.weight)
+        outside = small if padding.covers_cells(size) else None
+        decoded, memory = self.transformer(projected, outside, positions, self.query_embed.weight)
         logits, boxes = self._heads(decoded)
         pyramid = (maps[2], maps[1], maps[0]) if self.has_mask_head else ()
         return SoftmaxOutput(logits, boxes, decoded[-1], memory, projected, small, pyramid)

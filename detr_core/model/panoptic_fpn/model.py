@@ -14,10 +14,9 @@ from detr_core.model.panoptic_fpn.config import PanopticFpnConfig, PanopticFpnMe
 from detr_core.model.panoptic_fpn.merging import OTHER, merged
 from detr_core.model.panoptic_fpn.semantic import SemanticBranch
 from detr_core.model.regions.masks import MaskSamples
-from detr_core.model.regions.parts import sizes_of
 from detr_core.model.regions.targets import NO_CLASS, class_map, things_of
 from detr_core.model.regions.things_and_stuff import ThingsAndStuff
-from detr_core.structures import ImageRegions, Segment, Target
+from detr_core.structures import ImageRegions, Padding, Segment, Target
 
 
 @dataclass
@@ -56,9 +55,9 @@ class PanopticFpn(ThingsAndStuff):
         stuff = self.places(rows, self.stuff)
         return trained[torch.cat([stuff.new_tensor([OTHER]), stuff + 1])]
 
-    def samples(self, images: Tensor, padding: Tensor, targets: list[Target]) -> PanopticFpnSamples:  # type: ignore[override]
+    def samples(self, images: Tensor, padding: Padding, targets: list[Target]) -> PanopticFpnSamples:  # type: ignore[override]
         """Returns what the losses are computed on; see `FasterRcnn.samples`. The targets must be panoptic, with masks."""
-        maps, sizes = self._maps(images), sizes_of(padding)
+        maps, sizes = self._maps(images), list(padding.sizes)
         logits = F.interpolate(self._semantic_logits(maps), size=images.shape[-2:], mode="bilinear", align_corners=False)
         with torch.autocast(images.device.type, enabled=False):
             things = self._mask_samples(maps, images, sizes, [things_of(target, self.thing_of_class) for target in targets])

@@ -22,8 +22,8 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from detr_core.model.common.backbone import Backbone, Norm, norm_layer
 from detr_core.model.common.detector import Detector
 from detr_core.model.regions.config import RegionConfig
-from detr_core.model.regions.parts import Anchors, Pooling, Sampler, image_indices, sizes_of, truth_of
-from detr_core.structures import MAX_DETECTIONS, RegionOutput, Target
+from detr_core.model.regions.parts import Anchors, Pooling, Sampler, image_indices, truth_of
+from detr_core.structures import MAX_DETECTIONS, Padding, RegionOutput, Target
 
 CELLS = 7  # height and width of a proposal's pooled features
 HEAD_CONVOLUTIONS = 4  # of the second version's box head
@@ -121,13 +121,13 @@ class FasterRcnn(Detector):
         self.rpn.fg_bg_sampler = Sampler(config.sampled_anchors, 0.5)
         self.roi_heads.fg_bg_sampler = Sampler(config.sampled_proposals, 0.25)
 
-    def forward(self, images: Tensor, padding: Tensor) -> RegionOutput:
-        """Returns the detections in images [B, 3, H, W], normalised and zero on padding. padding [B, H, W]: True on padding."""
+    def forward(self, images: Tensor, padding: Padding) -> RegionOutput:
+        """Returns the detections in images [B, 3, H, W], normalised and zero on padding."""
         maps = self._maps(images)
         with torch.autocast(images.device.type, enabled=False):
-            return self._output(*self._detections(maps, images, sizes_of(padding)), sizes_of(padding))
+            return self._output(*self._detections(maps, images, list(padding.sizes)), list(padding.sizes))
 
-    def samples(self, images: Tensor, padding: Tensor, targets: list[Target]) -> Samples:
+    def samples(self, images: Tensor, padding: Padding, targets: list[Target]) -> Samples:
         """Returns the anchors and proposals that are sampled for the losses, with their targets.
 
         The samples of an image are drawn with its target's `sampling_seed` as seed. images, padding: see `forward`. The result is
@@ -135,7 +135,7 @@ class FasterRcnn(Detector):
         """
         maps = self._maps(images)
         with torch.autocast(images.device.type, enabled=False):
-            return self._samples(maps, images, sizes_of(padding), targets)[0]
+            return self._samples(maps, images, list(padding.sizes), targets)[0]
 
     def architecture(self) -> dict[str, Any]:
         return self.config.architecture()

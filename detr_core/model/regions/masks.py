@@ -15,8 +15,8 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image, project
 from detr_core.model.common.backbone import norm_layer
 from detr_core.model.regions.config import MaskRegionConfig
 from detr_core.model.regions.detector import FasterRcnn, Samples
-from detr_core.model.regions.parts import Pooling, image_indices, sizes_of
-from detr_core.structures import ImageRegions, RegionOutput, Target
+from detr_core.model.regions.parts import Pooling, image_indices
+from detr_core.structures import ImageRegions, Padding, RegionOutput, Target
 
 CELLS = 14  # height and width of the features from which the mask of a box is predicted; the mask has twice as many
 LAYERS = 4  # convolutions of the mask head
@@ -50,17 +50,17 @@ class MaskRcnn(FasterRcnn):
         self.roi_heads.mask_head = MaskRCNNHeads(self.width, (width,) * LAYERS, dilation=1, norm_layer=norm)
         self.roi_heads.mask_predictor = MaskRCNNPredictor(width, width, num_classes + 1)
 
-    def forward(self, images: Tensor, padding: Tensor) -> RegionOutput:
+    def forward(self, images: Tensor, padding: Padding) -> RegionOutput:
         """Returns the detections with their masks; see `FasterRcnn.forward`."""
         maps = self._maps(images)
         with torch.autocast(images.device.type, enabled=False):
             return self._detected(maps, images, padding)
 
-    def samples(self, images: Tensor, padding: Tensor, targets: list[Target]) -> MaskSamples:  # type: ignore[override]
+    def samples(self, images: Tensor, padding: Padding, targets: list[Target]) -> MaskSamples:  # type: ignore[override]
         """Returns what the losses are computed on; see `FasterRcnn.samples`. The targets must have masks."""
         maps = self._maps(images)
         with torch.autocast(images.device.type, enabled=False):
-            return self._mask_samples(maps, images, sizes_of(padding), targets)
+            return self._mask_samples(maps, images, list(padding.sizes), targets)
 
     def instance_masks(self, found: ImageRegions) -> Tensor:
         """Returns the masks of the detections in the image, bool [N, H, W] on the CPU.
@@ -76,8 +76,8 @@ class MaskRcnn(FasterRcnn):
             masks[some] = (pasted(found.mask_logits[some], found.boxes[some], found.size) > 0.5).cpu()
         return masks
 
-    def _detected(self, maps: list[Tensor], images: Tensor, padding: Tensor) -> RegionOutput:
-        sizes = sizes_of(padding)
+    def _detected(self, maps: list[Tensor], images: Tensor, padding: Padding) -> RegionOutput:
+        sizes = list(padding.sizes)
         boxes, scores, labels = self._detections(maps, images, sizes)
         logits = self.mask_logits(maps, boxes, labels)
         masks = torch.split(logits, [len(boxes_of_image) for boxes_of_image in boxes])

@@ -104,12 +104,6 @@ def truth_of(target: Target, size: tuple[int, int]) -> dict[str, Any]:
     return {"boxes": boxes, "labels": target.labels + 1, "masks": target.masks}
 
 
-def sizes_of(padding: Tensor) -> list[tuple[int, int]]:
-    """Returns (h, w) of each image without its padding, which is at the right and bottom. padding [B, H, W]: True on padding."""
-    heights, widths = (~padding[:, :, 0]).sum(1), (~padding[:, 0]).sum(1)
-    return list(zip(heights.tolist(), widths.tolist(), strict=True))
-
-
 def image_indices(counts: list[int], device: torch.device) -> Tensor:
     """Returns the image index of each row, for the number of rows of each image: [2, 1] -> [0, 0, 1]."""
     return torch.arange(len(counts), device=device).repeat_interleave(torch.tensor(counts, device=device))

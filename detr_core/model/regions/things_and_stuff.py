@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from detr_core.model.regions.config import MaskRegionConfig
 from detr_core.model.regions.masks import MaskRcnn
-from detr_core.structures import RegionOutput
+from detr_core.structures import Padding, RegionOutput
 
 
 class ThingsAndStuff(MaskRcnn):
@@ -34,7 +34,7 @@ class ThingsAndStuff(MaskRcnn):
         for name, numbers in (("things", things), ("stuff", stuff), ("thing_of_class", thing_of_class)):
             self.register_buffer(name, torch.tensor(numbers), persistent=False)
 
-    def forward(self, images: Tensor, padding: Tensor) -> RegionOutput:
+    def forward(self, images: Tensor, padding: Padding) -> RegionOutput:
         """Returns the detections with their masks, and the semantic logits; see `FasterRcnn.forward`."""
         maps = self._maps(images)
         semantic = self._semantic_logits(maps)
@@ -55,7 +55,7 @@ class ThingsAndStuff(MaskRcnn):
         """
         return rows[classes].argsort().argsort()
 
-    def _detected(self, maps: list[Tensor], images: Tensor, padding: Tensor) -> RegionOutput:
+    def _detected(self, maps: list[Tensor], images: Tensor, padding: Padding) -> RegionOutput:
         output = super()._detected(maps, images, padding)
         return replace(output, labels=[self.things[label] for label in output.labels])
 

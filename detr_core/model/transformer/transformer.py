@@ -31,11 +31,11 @@ class Transformer(nn.Module):
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
 
-    def forward(self, source: Tensor, padding: Tensor, positions: Tensor, object_queries: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, source: Tensor, padding: Tensor | None, positions: Tensor, object_queries: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the decoder's normalised output of every layer [L, B, Q, D] and the encoder's output [B, D, H, W].
 
-        source [B, D, H, W]: the projected feature map. padding [B, H, W]: True on padding. positions [B, D, H, W]: the positional
-        encodings. object_queries [Q, D]: the learned embeddings of the queries.
+        source [B, D, H, W]: the projected feature map. padding [B, H, W]: True on padding; None without padding.
+        positions [B, D, H, W]: the positional encodings. object_queries [Q, D]: the learned embeddings of the queries.
         """
         tokens = source.flatten(2).transpose(1, 2)
         places = positions.flatten(2).transpose(1, 2)
@@ -43,7 +43,7 @@ class Transformer(nn.Module):
         if self.positions.where == "input":
             tokens, position = tokens + self.positions.factor * places, None
         # Without padding, which is the case in evaluation, attention has no mask and is faster.
-        keep = ~padding.flatten(1)[:, None, None, :] if padding.any() else None
+        keep = ~padding.flatten(1)[:, None, None, :] if padding is not None else None
         memory = self.encoder(tokens, position if self.positions.where == "attention" else None, keep)
         decoded = self.decoder(memory, position, object_queries, keep)
         return decoded, memory.transpose(1, 2).reshape(*source.shape)

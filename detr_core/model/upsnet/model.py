@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from detr_core.model.regions.masks import MaskSamples
-from detr_core.model.regions.parts import sizes_of, truth_of
+from detr_core.model.regions.parts import truth_of
 from detr_core.model.regions.targets import NO_CLASS, class_map, things_of
 from detr_core.model.regions.things_and_stuff import ThingsAndStuff
 from detr_core.model.upsnet.config import UpsnetConfig, UpsnetMergingConfig
@@ -20,7 +20,7 @@ from detr_core.model.upsnet.placement import placed_masks, semantic_parts
 from detr_core.model.upsnet.removal import confident, not_overlapping
 from detr_core.model.upsnet.semantic_head import SemanticHead
 from detr_core.model.upsnet.target import drawn_instances, panoptic_target
-from detr_core.structures import ImageRegions, Segment, Target
+from detr_core.structures import ImageRegions, Padding, Segment, Target
 
 PLACE = 2  # added to an image's seed; 0 and 1 are the seeds of the sampled anchors and proposals
 
@@ -73,12 +73,12 @@ class Upsnet(ThingsAndStuff):
             return super().class_weight(name, trained, rows)
         return trained[torch.cat([self.places(rows, self.stuff), len(self.stuff) + self.places(rows, self.things)])]
 
-    def samples(self, images: Tensor, padding: Tensor, targets: list[Target]) -> UpsnetSamples:  # type: ignore[override]
+    def samples(self, images: Tensor, padding: Padding, targets: list[Target]) -> UpsnetSamples:  # type: ignore[override]
         """Returns what the losses are computed on; see `FasterRcnn.samples`. The targets must be panoptic, with masks.
 
         The panoptic head is trained on some of the ground-truth boxes, which are drawn with the target's `sampling_seed`.
         """
-        maps, sizes = self._maps(images), sizes_of(padding)
+        maps, sizes = self._maps(images), list(padding.sizes)
         semantic = self._semantic_logits(maps)
         things = [things_of(target, self.thing_of_class) for target in targets]
         drawn = [drawn_instances(len(of.labels), (of.sampling_seed + PLACE) % 2**63).to(images.device) for of in things]

@@ -30,7 +30,7 @@ from detr_core.evaluate.inference import classes_in
 from detr_core.model.common.normalisation import normalise
 from detr_core.model.detr.model import Detr
 from detr_core.reporter import Reporter
-from detr_core.structures import category_labels
+from detr_core.structures import Padding, category_labels
 from detr_core.studies.claims import Comparison, SeedDifference
 from detr_core.studies.measurements.bootstrap import ratio_interval
 from detr_core.studies.measurements.instance_count_config import InstanceCountConfig
@@ -208,7 +208,7 @@ def _count(
         counts = []
         for part in torch.split(masks, config.batch_size):
             images = masked(image, part, config.fill)
-            padding = torch.zeros(len(part), *size, dtype=torch.bool, device=device)
+            padding = Padding.none(len(part), size, device)
             output = model(normalise(images.to(device), padding), padding)
             detections = in_one_row(output, [size] * len(part))
             scores, labels = detections.scores.view(len(part), -1), detections.labels.view(len(part), -1)
