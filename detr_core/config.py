@@ -37,7 +37,8 @@ def require(condition: bool, field: str, expected: str, value: object) -> None:
 
 
 def require_between(low: int, high: int, field: str, value: int) -> None:
-    """Raises ConfigError unless `value` is from `low` to `high`. The upper bound refuses a slip before it fills the memory."""
+    """Raises ConfigError unless `value` is from `low` to `high`. The upper bound refuses a mistyped large number
+    before it fills the memory."""
     require(low <= value <= high, field, f"{low:,} to {high:,}", value)
 
 

@@ -1,7 +1,7 @@
 """Runs the whole pipeline as one flow: it runs `dvc repro` for each stage of dvc.yaml in order, each as a Prefect task.
 
 It is started by `python -m flows.pipeline [--profile demo]`, or as the deployment `detr-pipeline`. DVC decides which stages are
-up to date. No other file calls dvc.
+up to date. No other file runs the command dvc.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Turns the notes that a conversion from YOLO or Pascal VOC writes into annotation entries into findings of the data check."""
+"""Makes findings of the data check from the notes that a conversion from YOLO or Pascal VOC leaves in annotation entries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def conversion_findings(content: dict[str, Any], findings: Sequence[Finding], sp
     completed = []
     for finding in findings:
         entries = content["images" if finding.leaves == "image" else "annotations"]
-        malformed = finding.leaves is not None  # the index of another finding may be one of the other list
+        malformed = finding.leaves is not None  # other findings may have an index into the other list
         reason = _note(entries[finding.entry_index], FAULT) if malformed and finding.entry_index is not None else None
         if reason is not None:
             kind = "image_labels" if finding.kind == "image_entry" else finding.kind

@@ -53,8 +53,8 @@ def predict(
     The detector's categories are matched with the dataset's by id, and only detections of shared categories are written. Boxes
     and masks are written for things only. For panoptic maps the dataset's categories must be those of its panoptic file.
     A mask head runs only on the queries whose masks are written: those that the panoptic merging keeps and those of the written
-    detections. With `empty_slot_override` these are all queries whose best class other than no-object is a thing, as in the
-    published mask AP; without it, they are the queries whose best class of all is a thing.
+    detections. With `empty_slot_override` the written detections are all queries whose best class other than no-object is a thing, as in the
+    published mask AP; without it, the queries whose best class of all is a thing.
     Raises DatasetError if the checkpoint's categories do not fit the dataset's, and ConfigError if its kind of detector does not
     fit `config`.
     """
@@ -111,7 +111,8 @@ def mask_metrics_of(
 
     The metrics of boxes are those of `average_precision_of`. With `masks` there are the same for masks ('mask/AP', ...), for
     which the instances of the dataset's split must have masks. With `merging` there is panoptic quality ('PQ', 'PQ_things', ...),
-    for which the split must have panoptic maps. Of `merging` only the merging counts; each image is segmented at one size.
+    for which the split must have panoptic maps. Only the settings of `merging` that merge segments are used; each image is
+    segmented at one size.
     """
     classes = classes_in(categories, data.dataset)
     rows: list[np.ndarray] = []

@@ -55,7 +55,8 @@ def train(
     """Trains the module of `setup` on its dataset, from the state in `files` if that state has the same `fingerprint`.
 
     The last and the best checkpoint are written after each validation. fingerprint: the result of
-    `detr_core.train.state.fingerprint`. meta: plain values that the checkpoints contain. process: this process, one of several
+    `detr_core.train.state.fingerprint`. meta: plain values about the job that the
+    checkpoints contain, in addition to `setup.meta`. process: this process, one of several
     that train together or the only one. workers: the number of dataloader workers.
     Raises NonFiniteError, which names the loss, the images, the step and the last good checkpoint, if a loss or a gradient is not
     finite; StorageError if the disk has no room, if possible before the first step; and Interrupted, after saving the state, if

@@ -32,7 +32,10 @@ def profile_text(content: Any, comment: str) -> str:
 
 
 def studies_text(studies: Any, comment: str) -> str:
-    """Returns the text of a profile's studies under a comment, in the form of `profile_text`, with no training studies."""
+    """Returns the text of a profile's studies under a comment, in the form of `profile_text`.
+
+    The section `training` of `studies` must be empty.
+    """
     for study in studies["evaluating"].values():
         _shorten_new_values(study)
         _drop_comments(study, ("grid", "canvas", "fill"))

@@ -1,4 +1,4 @@
-"""This Prefect plugin lets `prefect deployment run detr-ablations` work without the flow's name before the deployment's.
+"""This Prefect plugin lets `prefect deployment run` find a deployment by its name alone, such as `detr-ablations`.
 
 Prefect's own command accepts only FLOW/DEPLOYMENT. Prefect calls `setup_environment` of the entry-point group `prefect.plugins`
 when it is imported, before it reads its command line; pyproject.toml switches plugins on. Other commands, complete names, and

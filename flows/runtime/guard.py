@@ -42,7 +42,7 @@ def descendants() -> list[psutil.Process]:
 
 
 def end_descendants(patience: float, others: list[psutil.Process] | None = None) -> None:
-    """Ends all descendants and the processes in `known`: with SIGTERM, and after `patience` seconds with SIGKILL."""
+    """Ends all descendants and the processes in `others`: with SIGTERM, and after `patience` seconds with SIGKILL."""
     remaining = {*descendants(), *(others or [])}
     _signal(remaining, signal.SIGTERM)
     _, alive = psutil.wait_procs(remaining, timeout=patience)

@@ -1,4 +1,4 @@
-"""Starts the rank processes of a training or an evaluation on this machine, passes their events on, and ends them.
+"""Carries out a job on this machine: writes its JOB.json, starts its rank processes by `ranks.py`, and passes their events on.
 
 The processes find each other through a file in a private temporary folder, and listen only on the loopback address. A single
 process listens on no address. On several machines torchrun starts the same modules.

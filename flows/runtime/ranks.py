@@ -1,4 +1,4 @@
-"""Starts the rank processes of one training or evaluation on this machine, reads their output, and ends them together."""
+"""Holds the rank processes of one training or evaluation: starts them, reads their output, and ends them together."""
 
 from __future__ import annotations
 

@@ -20,9 +20,10 @@ def run(inputs: StudyInputs, config: InstanceCountConfig, folder: Path) -> None:
     comparisons = [
         count.compared(number, config.grid**2) for count, number in zip(counts, trained, strict=True) if number < config.grid**2
     ]
-    claim = CLAIM.without_measurements("the grid has no more cells than a training image has objects")
     if comparisons:
         claim = CLAIM.with_measurements("missed share", comparisons, unit="object")
+    else:
+        claim = CLAIM.without_measurements("the grid has no more cells than a training image has objects")
     write_measured([claim], folder)
 
 

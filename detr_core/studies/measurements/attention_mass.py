@@ -31,7 +31,8 @@ class Mass:
     by_image: list[tuple[float, float]] = field(default_factory=list)
 
     def add(self, maps: Tensor, regions: Tensor) -> None:
-        """Adds the K objects of an image. maps [K, h, w]: attention of sum 1. regions [K, h, w]: each position's share in it."""
+        """Adds the K objects of an image. maps [K, h, w]: attention of sum 1. regions [K, h, w]: the
+        share of each position that lies in the region."""
         mass, area = float((maps * regions).sum()), float(regions.mean((1, 2)).sum())
         self.mass += mass
         self.area += area
@@ -95,7 +96,7 @@ def mask_regions(masks: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def position_of(points: Tensor, size: tuple[int, int]) -> Tensor:
-    """Returns the position [K] of each point in a map of `size` (h, w), counted row by row. points [K, 2]: (x, y) in 0..1."""
+    """Returns the index [K] of the cell of each point in a map of `size` (h, w), counted row by row. points [K, 2]: (x, y) in 0..1."""
     height, width = size
     column = (points[:, 0] * width).long().clamp(0, width - 1)
     row = (points[:, 1] * height).long().clamp(0, height - 1)
