@@ -49,14 +49,13 @@ def predict(
     A detector that predicts masks adds the masks of the detections and, if it predicts panoptic maps, a panoptic map.
 
     Several processes divide the images and must all have access to the folder. The files are sorted by image and do not depend
-    on the number of processes.
-    The detector's categories are matched with the dataset's by id, and only detections of shared categories are written. Boxes
-    and masks are written for things only. For panoptic maps the dataset's categories must be those of its panoptic file.
-    A mask head runs only on the queries whose masks are written: those that the panoptic merging keeps and those of the written
-    detections. With `empty_slot_override` the written detections are all queries whose best class other than no-object is a thing, as in the
-    published mask AP; without it, the queries whose best class of all is a thing.
-    Raises DatasetError if the checkpoint's categories do not fit the dataset's, and ConfigError if its kind of detector does not
-    fit `config`.
+    on the number of processes. The detector's categories are matched with the dataset's by id, and only detections of shared
+    categories are written. Boxes and masks are written for things only. For panoptic maps the dataset's categories must be those
+    of its panoptic file. A mask head runs only on the queries whose masks are written: those that the panoptic merging keeps and
+    those of the written detections. With `empty_slot_override` the written detections are all queries whose best class other
+    than no-object is a thing, as in the published mask AP; without it, the queries whose best class of all is a thing. Raises
+    DatasetError if the checkpoint's categories do not fit the dataset's, and ConfigError if its kind of detector does not fit
+    `config`.
     """
     require_evaluation_fits(trained.model.config.kind, config)
     model, classes, maps = trained.model, classes_in(trained.categories, data.dataset), trained.predicts_panoptic_maps

@@ -1,8 +1,9 @@
 """Runs a Python module in a process that ends when its parent process ends, even if the parent is killed by SIGKILL.
 
 `python -m flows.runtime.child_process [--parent=PID] MODULE ARGUMENT...` is `python -m MODULE ARGUMENT...` with this guarantee.
-Without it, a killed stage would leave the processes of a training running, and a killed supervisor would leave the Prefect server running.
---parent is the process id of the parent. If this process already has another parent, its parent has ended, and it ends at once.
+Without it, a killed stage would leave the processes of a training running, and a killed supervisor would leave the Prefect
+server running. --parent is the process id of the parent. If this process already has another parent, its parent has ended, and
+it ends at once.
 
 The guarantee does not extend to processes that the module itself starts: use `guarded` for such a module.
 """

@@ -1,8 +1,8 @@
 """Records each stage as a run in MLflow.
 
-Runs go to a SQLite file of the project, or to the server that MLFLOW_TRACKING_URI names. The report page shows
-the addresses of runs; nothing else in a result depends on them. If a run can't be started, the stage stops before its work begins. If MLflow fails later, for example because its
-server ends while a model trains, a warning is logged and the stage continues.
+Runs go to a SQLite file of the project, or to the server that MLFLOW_TRACKING_URI names. The report page shows the addresses of
+runs; nothing else in a result depends on them. If a run can't be started, the stage stops before its work begins. If MLflow
+fails later, for example because its server ends while a model trains, a warning is logged and the stage continues.
 """
 
 from __future__ import annotations

@@ -96,7 +96,10 @@ def mask_regions(masks: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def position_of(points: Tensor, size: tuple[int, int]) -> Tensor:
-    """Returns the index [K] of the cell of each point in a map of `size` (h, w), counted row by row. points [K, 2]: (x, y) in 0..1."""
+    """Returns the index [K] of the cell of each point in a map of `size` (h, w), counted row by row.
+
+    points [K, 2]: (x, y) in 0..1.
+    """
     height, width = size
     column = (points[:, 0] * width).long().clamp(0, width - 1)
     row = (points[:, 1] * height).long().clamp(0, height - 1)
