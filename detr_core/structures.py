@@ -66,6 +66,7 @@ class Target:
     False everywhere; no other mask is.
     size: (h, w) of the image as the network gets it, before padding.
     original_size: (h, w) of the image on disk (EXIF rotation applied).
+    has_mask [T]: bool, which objects have a mask; on the host, whatever device the target is on; None if it was not computed.
     sampling_seed: the seed of this image in this epoch, for detectors that draw random samples. With a seed per image the samples
     depend neither on the other images of the batch nor on the number of processes.
     """
@@ -77,6 +78,7 @@ class Target:
     size: tuple[int, int]
     original_size: tuple[int, int]
     sampling_seed: int = 0
+    has_mask: Tensor | None = None
 
     def to(self, device: torch.device) -> Target:
         """Returns the target with its tensors on `device`."""

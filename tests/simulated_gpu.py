@@ -40,6 +40,7 @@ WAITING = {
 }
 COPIES = {"aten::copy_", "aten::_to_copy", "aten::set_", "aten::_copy_from"}
 INDEXING = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"}
+A_STEP = 300  # operators; a step of the smallest detector has more
 FROM_HOST_DATA: set[Callable[..., Any]] = {torch.tensor, torch.as_tensor, torch.asarray, Tensor.new_tensor}
 
 
@@ -53,6 +54,7 @@ class SimulatedGpu:
     def __init__(self) -> None:
         self.waits: Counter[tuple[str, str]] = Counter()
         self.copies: Counter[tuple[str, str]] = Counter()
+        self.operators = 0
         self._storages: dict[int, torch.UntypedStorage] = {}  # kept alive, so that no address is used again
         self._modes = (_Functions(self), _Operators(self))
 
@@ -66,6 +68,12 @@ class SimulatedGpu:
         with torch._C.DisableTorchFunction():
             storage = tensor.untyped_storage()
             self._storages[storage._cdata] = storage
+        return tensor
+
+    def release(self, tensor: Tensor) -> Tensor:
+        """Regards a new tensor as one on the host."""
+        with torch._C.DisableTorchFunction():
+            self._storages.pop(tensor.untyped_storage()._cdata, None)
         return tensor
 
     def wait(self, reason: str) -> None:
@@ -91,6 +99,10 @@ class SimulatedGpu:
                 corrected[CUDA if on_gpu else device, dtype] = group
             return corrected
 
+        def event() -> _Event:
+            return _Event(self)
+
+        self._event, torch.cuda.Event = torch.cuda.Event, event  # type: ignore[assignment,misc]
         torch.autocast.__init__ = autocast  # type: ignore[method-assign]
         torch._C._group_tensors_by_device_and_dtype = groups  # type: ignore[attr-defined]
         for mode in self._modes:
@@ -100,6 +112,7 @@ class SimulatedGpu:
     def __exit__(self, *error: Any) -> None:
         for mode in reversed(self._modes):
             mode.__exit__(*error)
+        torch.cuda.Event = self._event  # type: ignore[misc]
         torch.autocast.__init__ = self._autocast  # type: ignore[method-assign]
         torch._C._group_tensors_by_device_and_dtype = self._groups  # type: ignore[attr-defined]
 
@@ -113,6 +126,7 @@ class _Functions(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, gpu = dict(kwargs or {}), self.gpu
+        kwargs.pop("pin_memory", None)  # there is no driver that could pin memory
         if func == Tensor.device.__get__:  # type: ignore[attr-defined]
             return CUDA if gpu.holds(args[0]) else func(*args)
         if func == Tensor.is_cuda.__get__:  # type: ignore[attr-defined]
@@ -139,6 +153,8 @@ class _Functions(TorchFunctionMode):
             if func in FROM_HOST_DATA:
                 gpu.wait("data from the host")
             return gpu.take(result)
+        if device is not None and func is torch.empty_like:
+            return gpu.release(func(*args, **kwargs))
         if func is Tensor.new_tensor and device is None and gpu.holds(args[0]):
             gpu.wait("data from the host")
             return gpu.take(func(*args, **kwargs))
@@ -187,6 +203,7 @@ class _Operators(TorchDispatchMode):
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         held = [gpu.holds(tensor) for tensor in tensors]
         if any(held):
+            gpu.operators += 1
             self._check(name, args, tensors, held)
             known_size = name == "aten::repeat_interleave" and kwargs.get("output_size") is not None
             if name in WAITING and not known_size:
@@ -205,7 +222,8 @@ class _Operators(TorchDispatchMode):
         with_elements = {on_gpu for tensor, on_gpu in zip(tensors, held, strict=True) if tensor.dim() > 0}
         gpu_scalar = any(on_gpu for tensor, on_gpu in zip(tensors, held, strict=True) if tensor.dim() == 0)
         if name in COPIES:
-            if len(with_elements) == 2:
+            blocks = not (name == "aten::copy_" and len(args) > 2 and args[2])  # the third argument is `non_blocking`
+            if len(with_elements) == 2 and blocks:
                 gpu.wait("copy to the GPU" if held[0] else "copy to the host")
         elif name in INDEXING:
             for tensor, on_gpu in zip(tensors[1:], held[1:], strict=True):
@@ -222,6 +240,22 @@ class _Operators(TorchDispatchMode):
                 "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu: "
                 f"{name} at {_line()}, {[(tuple(tensor.shape), on_gpu) for tensor, on_gpu in zip(tensors, held, strict=True)]}"
             )
+
+
+class _Event:
+    """A point in the work of the simulated GPU. Waiting for it costs nothing if the GPU has much later work to do meanwhile."""
+
+    def __init__(self, gpu: SimulatedGpu) -> None:
+        self.gpu, self.place = gpu, 0
+
+    def record(self) -> None:
+        """Sets the event behind the work that the GPU has so far."""
+        self.place = self.gpu.operators
+
+    def synchronize(self) -> None:
+        """Waits until the GPU has reached the event, which is a wait unless a step's work has followed."""
+        if self.gpu.operators - self.place < A_STEP:
+            self.gpu.wait("event")
 
 
 def _line() -> str:

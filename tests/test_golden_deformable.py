@@ -14,8 +14,8 @@ import torch
 
 from detr_core.loss.config import FocalLossConfig
 from detr_core.loss.criterion import Normalizer, set_loss
-from detr_core.loss.matcher import Matches, match
-from detr_core.loss.proposals import proposal_loss
+from detr_core.loss.matcher import Matches, match, match_together
+from detr_core.loss.proposals import proposal_loss, proposal_predictions
 from detr_core.model.checkpoint import CheckpointError, load_checkpoint
 from detr_core.model.common.config import BackboneConfig
 from detr_core.model.deformable.config import DeformableConfig
@@ -127,7 +127,9 @@ def test_matching_losses_and_gradients(path: Path) -> None:
     total = losses.total
     if "enc_logits" in golden:
         proposals = Proposals(*(torch.from_numpy(golden[f"enc_{name}"]).requires_grad_() for name in ("logits", "boxes")))
-        of_proposals, own = proposal_loss(proposals, targets, normalizer, config)
+        predictions = proposal_predictions(proposals, targets)
+        (of_proposals,) = match_together([predictions], config)
+        own = proposal_loss(predictions, of_proposals, normalizer, config)
         require_matches(of_proposals, 0, golden, "match_enc", starts)
         for name, ours in (("ce", own.classification), ("bbox", own.l1), ("giou", own.giou)):
             close(ours, [golden[f"L_loss_{name}_enc"]])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -15,7 +15,7 @@ from detr_core.data.coco_dataset import CocoDataset, Sample
 from detr_core.data.splits import DatasetError
 from detr_core.data.transforms import EvaluationTransform, resized
 from detr_core.distributed import ProcessContext
-from detr_core.structures import Batch, Padding
+from detr_core.structures import Batch, Padding, Target
 
 K = TypeVar("K")
 Key = tuple[int, int]
@@ -33,7 +33,12 @@ def collate(samples: list[Sample]) -> Batch:
         images[index, :, :h, :w] = sample.image
         padding[index, :h, :w] = False
     sizes = tuple((sample.image.shape[1], sample.image.shape[2]) for sample in samples)
-    return Batch(images, Padding(padding, sizes), [sample.target for sample in samples])
+    return Batch(images, Padding(padding, sizes), [_with_has_mask(sample.target) for sample in samples])
+
+
+def _with_has_mask(target: Target) -> Target:
+    # The dataloader worker computes this, so that a step need not wait for the GPU to learn it.
+    return target if target.masks is None else replace(target, has_mask=target.masks.flatten(1).any(1))
 
 
 def steps_in_epoch(images: int, batch_size: int) -> int:

@@ -8,18 +8,22 @@ import torch
 
 from detr_core.loss.config import SetLossConfig
 from detr_core.loss.criterion import Losses, Normalizer, set_loss
-from detr_core.loss.matcher import Matches, match
+from detr_core.loss.matcher import Matches, Predictions
 from detr_core.structures import Proposals, Target
 
 
-def proposal_loss(
-    proposals: Proposals, targets: list[Target], normalizer: Normalizer, config: SetLossConfig
-) -> tuple[Matches, Losses]:
-    """Returns the matches of proposals with targets, and the set loss as of one decoder layer, with the same weights.
+def proposal_predictions(proposals: Proposals, targets: list[Target]) -> Predictions:
+    """Returns the proposals as the predictions of one decoder layer.
 
     All targets count as objects of class 0, because the encoder only says where objects are.
     """
     objects = [replace(target, labels=torch.zeros_like(target.labels)) for target in targets]
-    logits, boxes = proposals.logits[None].float(), proposals.boxes[None].float()
-    matches = match(logits, boxes, objects, config)
-    return matches, set_loss(logits, boxes, objects, matches, normalizer, config)
+    return Predictions(proposals.logits[None].float(), proposals.boxes[None].float(), objects)
+
+
+def proposal_loss(predictions: Predictions, matches: Matches, normalizer: Normalizer, config: SetLossConfig) -> Losses:
+    """Returns the set loss of proposals as of one decoder layer, with the same weights.
+
+    predictions: the result of `proposal_predictions`. matches: their matches with the targets.
+    """
+    return set_loss(predictions.logits, predictions.boxes, predictions.targets, matches, normalizer, config)

@@ -23,7 +23,7 @@ from detr_core.train.interruption import Interrupted, StopRequest, stop_request
 from detr_core.train.modules import TrainingModule
 from detr_core.train.optimizer import build_optimizer, build_schedule
 from detr_core.train.state import Progress, TrainingFiles, load_state, require_room, save_state
-from detr_core.train.step import take_step
+from detr_core.train.step import LaunchedStep, take_step
 
 RECORDS = 200  # number of points on a training curve of any length
 
@@ -89,7 +89,10 @@ def train(
 
 @dataclass
 class _Training:
-    """The state of one call of `train`. saved: the step of the state that is on disk."""
+    """The state of one call of `train`.
+
+    saved: the step of the state that is on disk. unread: the last step, with its number and its epoch, until its losses are read.
+    """
 
     setup: TrainingSetup
     files: TrainingFiles
@@ -104,6 +107,7 @@ class _Training:
     def __post_init__(self) -> None:
         self.module, self.dataset, self.config = self.setup.module, self.setup.dataset, self.setup.config
         self.saved = self.progress.step
+        self.unread: tuple[LaunchedStep, int, int] | None = None
         self.epoch_steps = steps_in_epoch(len(self.dataset), self.config.batch_size)
         self.total_steps = _total_steps(self.config, self.epoch_steps)
         self.record_every = max(1, self.total_steps // RECORDS)
@@ -115,6 +119,7 @@ class _Training:
         # Buffers are fixed batch statistics, which are equal in all processes and need no synchronisation.
         parallel = DistributedDataParallel(self.module, broadcast_buffers=False) if process.size > 1 else self.module
         self.module.train()
+        clip_norm = self.config.optimizer.clip_norm
         if self.validation_is_due():  # the earlier run was interrupted during the validation
             self.validate(stop)
         for epoch, micro_batches in _steps(
@@ -122,21 +127,41 @@ class _Training:
         ):
             rate = self.optimizer.param_groups[0]["lr"]  # the rate of this step, for all parameters except the backbone's
             try:
-                parts = take_step(
-                    parallel, self.module, micro_batches, self.optimizer, self.config.optimizer.clip_norm, process, stop
-                )
+                step = take_step(parallel, self.module, micro_batches, self.optimizer, clip_norm, process, stop)
             except NonFiniteError as error:
-                remaining = _what_remains(self.files, self.saved, progress.best is not None)
-                raise NonFiniteError(f"{error}, at step {progress.step + 1} (epoch {epoch}); {remaining}") from None
+                self.read_losses()  # an earlier step may have been the first one without a finite loss
+                raise self.located(error, progress.step + 1, epoch) from None
             self.schedule.step()
-            progress.add(parts)
-            self.clock.report(progress.step, parts["loss"] * process.size)  # estimated from this process's share
+            self.read_losses()
+            progress.step += 1
+            self.unread = (step, progress.step, epoch)
             if progress.step % self.record_every == 0 or progress.step == self.total_steps:
+                self.read_losses()
                 self.record(_means_since_last_record(progress, process) | {"train/lr": rate})
             if self.validation_is_due():
                 self.validate(stop)
             if progress.step == self.total_steps or progress.step % self.config.checkpoint_every == 0:
                 self.save()
+
+    def read_losses(self) -> None:
+        """Reads the losses of the last step, if that has not been done, and reports the progress.
+
+        The losses of a step are read while the GPU computes the next one. Raises NonFiniteError if a loss was not finite.
+        """
+        if self.unread is None:
+            return
+        (launched, step, epoch), self.unread = self.unread, None
+        try:
+            parts = launched.read()
+        except NonFiniteError as error:
+            raise self.located(error, step, epoch) from None
+        self.progress.add(parts)
+        self.clock.report(step, parts["loss"] * self.process.size)  # estimated from this process's share
+
+    def located(self, error: NonFiniteError, step: int, epoch: int) -> NonFiniteError:
+        """Returns the error with the step that caused it, and with the files that remain."""
+        remaining = _what_remains(self.files, self.saved, self.progress.best is not None)
+        return NonFiniteError(f"{error}, at step {step} (epoch {epoch}); {remaining}")
 
     def validation_is_due(self) -> bool:
         """Returns whether the current step requires a validation that has not been done yet."""
@@ -173,6 +198,7 @@ class _Training:
 
     def save(self) -> None:
         """Saves the state. All processes must call this method together."""
+        self.read_losses()
         save_state(self.files.state, self.fingerprint, self.progress, self.module, self.optimizer, self.schedule, self.process)
         self.saved = self.progress.step
 

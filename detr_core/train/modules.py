@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from detr_core.loss.config import FocalLossConfig, SetLossConfig
 from detr_core.loss.criterion import Normalizer, set_loss
-from detr_core.loss.matcher import Matches, match
-from detr_core.loss.proposals import proposal_loss
+from detr_core.loss.matcher import Matches, Predictions, match_together
+from detr_core.loss.proposals import proposal_loss, proposal_predictions
 from detr_core.model.common.config import QueryConfig
 from detr_core.model.common.detector import Detector
 from detr_core.model.common.normalisation import normalise
@@ -59,17 +59,19 @@ class DetectionTrainingModule(TrainingModule):
         # Matching and losses are computed in float32 for any precision of the network.
         first = 0 if self.loss.auxiliary else -1
         logits, boxes = output.logits[first:].float(), output.boxes[first:].float()
-        matches = match(logits, boxes, batch.targets, self.loss)
+        predictions = [Predictions(logits, boxes, batch.targets)]
+        if isinstance(output, SigmoidOutput) and output.proposals is not None:
+            predictions.append(proposal_predictions(output.proposals, batch.targets))
+        matches, *of_proposals = match_together(predictions, self.loss)
         losses = set_loss(logits, boxes, batch.targets, matches, normalizer, self.loss)
         parts = {"classification": losses.classification[-1], "l1": losses.l1[-1], "giou": losses.giou[-1]}
         total = losses.total
         if not self.loss.auxiliary:  # earlier layers get weight 0, because DDP needs gradients of all weights
             total = total + 0 * (output.logits[:-1].float().sum() + output.boxes[:-1].sum())
-        if isinstance(output, SigmoidOutput) and output.proposals is not None:
-            _, of_proposals = proposal_loss(output.proposals, batch.targets, normalizer, self.loss)
-            parts |= {"objectness": of_proposals.classification[0], "proposals": of_proposals.l1[0]}
-            parts["proposals_giou"] = of_proposals.giou[0]
-            total = total + of_proposals.total
+        if of_proposals:
+            losses = proposal_loss(predictions[1], of_proposals[0], normalizer, self.loss)
+            parts |= {"objectness": losses.classification[0], "proposals": losses.l1[0], "proposals_giou": losses.giou[0]}
+            total = total + losses.total
         return output, matches, total, parts
 
 

@@ -42,8 +42,7 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
 
     def add(self, parts: dict[str, float]) -> None:
-        """Counts one more step. parts: the terms of its loss by name."""
-        self.step += 1
+        """Adds the loss of one step to the sums. parts: the terms of the loss by name."""
         self.summed += 1
         for name, value in parts.items():
             self.sums[name] = self.sums.get(name, 0.0) + value

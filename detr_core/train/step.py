@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from detr_core.distributed import ProcessContext
+from detr_core.host_copy import HostCopy
 from detr_core.loss.matcher import NonFiniteError
 from detr_core.structures import Batch
 from detr_core.train.interruption import Interrupted, StopRequest
@@ -24,12 +26,12 @@ def take_step(
     clip_norm: float | None,
     process: ProcessContext,
     stop: StopRequest,
-) -> dict[str, float]:
+) -> LaunchedStep:
     """Executes one optimiser step with this process's micro-batches of the batch.
 
-    parallel: `module`, or DistributedDataParallel around it. Returns this process's share of the loss and of its terms by name.
-    Raises NonFiniteError if the loss or the gradient is not finite. Raises Interrupted in all processes, before any computation,
-    if one of them was asked to stop.
+    parallel: `module`, or DistributedDataParallel around it. optimizer: a fused one. The result provides the loss later.
+    A loss or a gradient that is not finite leaves the weights as they are. Raises NonFiniteError if the predictions are not
+    finite, and Interrupted in all processes, before any computation, if one of them was asked to stop.
     """
     # Each loss is a sum divided by a count over all processes and micro-batches. DDP averages gradients over processes,
     # so each process multiplies its loss by their number.
@@ -54,17 +56,40 @@ def take_step(
             sums[name] = sums[name] + value if name in sums else value
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     norm = nn.utils.clip_grad_norm_(trainable, clip_norm or float("inf"), foreach=True)
-    values: list[float] = torch.stack([*sums.values(), norm]).tolist()
-    if not all(map(math.isfinite, values)):
-        terms = ", ".join(f"{name} {value:g}" for name, value in zip([*sums, "gradient norm"], values, strict=True))
-        reports = [(all(map(math.isfinite, values[:-1])), f"({terms}), image ids {_image_ids(micro_batches)}")]
-        if not math.isfinite(values[-1]):  # the same in every process, because DDP shares the gradient
-            reports = process.gather(reports[0])
-        causes = [text for finite, text in reports if not finite] or [text for _, text in reports]
-        raise NonFiniteError(f"the loss is not finite {'; '.join(causes)}")
+    values = torch.stack([*sums.values(), norm])
+    # A fused optimiser leaves weights and state as they are if `found_inf` is 1, which the host need not know before the update.
+    optimizer.found_inf = (~values.isfinite().all()).to(torch.float32)  # type: ignore[attr-defined]
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return dict(zip(sums, values, strict=False))
+    return LaunchedStep(tuple(sums), HostCopy(values), _image_ids(micro_batches), process)
+
+
+@dataclass(frozen=True)
+class LaunchedStep:
+    """A step whose losses are read later, because the host would have to wait for the GPU.
+
+    names: of the terms of the loss. values: the terms, and then the norm of the gradient. images: the ids of the images.
+    """
+
+    names: tuple[str, ...]
+    values: HostCopy
+    images: list[int]
+    process: ProcessContext
+
+    def read(self) -> dict[str, float]:
+        """Returns this process's share of the loss and of its terms by name. All processes must call this method together.
+
+        Raises NonFiniteError if the loss or the gradient was not finite; the step then changed no weight.
+        """
+        values = self.values.read()
+        if not all(map(math.isfinite, values)):
+            terms = ", ".join(f"{name} {value:g}" for name, value in zip([*self.names, "gradient norm"], values, strict=True))
+            reports = [(all(map(math.isfinite, values[:-1])), f"({terms}), image ids {self.images}")]
+            if not math.isfinite(values[-1]):  # the same in every process, because DDP shares the gradient
+                reports = self.process.gather(reports[0])
+            causes = [text for finite, text in reports if not finite] or [text for _, text in reports]
+            raise NonFiniteError(f"the loss is not finite {'; '.join(causes)}")
+        return dict(zip(self.names, values, strict=False))
 
 
 def _image_ids(batches: list[Batch]) -> list[int]:

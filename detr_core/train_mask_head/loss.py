@@ -18,9 +18,14 @@ def with_masks(matches: Matches, targets: list[Target]) -> Matches:
     An object whose annotation has only a box is matched like any other, so that no other object gets its query, but its query
     gets no mask loss.
     """
-    has_mask = torch.cat([_masks(target).flatten(1).any(1) for target in targets])
-    chosen = has_mask[matches.target] & (matches.layer == matches.layer[-1:])
-    return Matches(matches.layer[chosen], matches.image[chosen], matches.query[chosen], matches.target[chosen])
+    rows = (
+        torch.stack([matches.layer, matches.image, matches.query, matches.target]).cpu()
+        if matches.on_host is None
+        else matches.on_host
+    )
+    has_mask = torch.cat([_has_mask(target) for target in targets])
+    chosen = has_mask[rows[3]] & (rows[0] == rows[0, -1:])
+    return Matches.of(rows[:, chosen], matches.layer.device)
 
 
 def matched_masks(targets: list[Target], matches: Matches, padded: tuple[int, int]) -> Tensor:
@@ -34,6 +39,11 @@ def matched_masks(targets: list[Target], matches: Matches, padded: tuple[int, in
         h, w = _masks(target).shape[-2:]
         masks.append(F.pad(_masks(target), (0, width - w, 0, height - h)))
     return torch.cat(masks)[matches.target].float()
+
+
+def _has_mask(target: Target) -> Tensor:
+    # Returns on the host whether each object has a mask. The host waits for the GPU only if the batch does not say it.
+    return _masks(target).flatten(1).any(1).cpu() if target.has_mask is None else target.has_mask
 
 
 def _masks(target: Target) -> Tensor:

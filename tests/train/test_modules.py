@@ -9,7 +9,8 @@ import torch
 
 from detr_core.config import build
 from detr_core.loss.config import FocalLossConfig, SoftmaxLossConfig
-from detr_core.loss.proposals import proposal_loss
+from detr_core.loss.matcher import match_together
+from detr_core.loss.proposals import proposal_loss, proposal_predictions
 from detr_core.model.detr.model import Detr
 from detr_core.model.spec import build_detector, detector_config
 from detr_core.structures import Batch, Padding, SigmoidOutput, Target
@@ -68,7 +69,9 @@ def test_the_proposals_of_a_two_stage_detector_are_always_trained(auxiliary: boo
     output, _, total, parts = module.detect(batch(), module.normalizer([3, 0, 8]))
     assert isinstance(output, SigmoidOutput)
     assert output.proposals is not None
-    _, of_proposals = proposal_loss(output.proposals, batch().targets, module.normalizer([3, 0, 8]), loss)
+    predictions = proposal_predictions(output.proposals, batch().targets)
+    (matches,) = match_together([predictions], loss)
+    of_proposals = proposal_loss(predictions, matches, module.normalizer([3, 0, 8]), loss)
     own = 2 * parts["objectness"] + 5 * parts["proposals"] + 2 * parts["proposals_giou"]
     assert own.item() == pytest.approx(of_proposals.total.item(), rel=1e-5)
     of_last = (2 * parts["classification"] + 5 * parts["l1"] + 2 * parts["giou"] + own).item()
