@@ -1,6 +1,6 @@
 """The forward pass at the paper's size on tensors that have the device and the type of a GPU's, but no values.
 
-Under CUDA's own autocast this shows the device and the type of every result. An operator whose result's value or shape the host must
+Under CUDA's own autocast this shows the device and the type of every result. An operator whose result the host must
 know raises an error. The backward pass is not possible without values; tests/train/test_gpu_steps.py has it.
 """
 
