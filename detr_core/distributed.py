@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import distributed as dist
 
+from detr_core.gpus import require_gpu, require_matching_build
+
 
 @dataclass(frozen=True)
 class ProcessContext:
@@ -30,10 +32,18 @@ class ProcessContext:
         """Returns the sum of `values` over all processes, element by element."""
         if self.size == 1:
             return values
-        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        tensor = torch.tensor(values, dtype=torch.float64)  # on the CPU, so that the host need not wait for the GPU
         dist.all_reduce(tensor)
         summed: list[float] = tensor.tolist()
         return summed
+
+    def from_first(self, value: Any) -> Any:
+        """Returns the `value` of the first process. Other processes may pass None."""
+        if self.size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0, device=torch.device("cpu"))
+        return values[0]
 
     def gather(self, value: Any) -> list[Any]:
         """Returns the `value` of every process, in the order of ranks."""
@@ -59,20 +69,29 @@ STORE_FILE = "DETR_STORE_FILE"  # environment variable: the file through which p
 
 @contextmanager
 def process_group() -> Iterator[ProcessContext]:
-    """Joins this process to the others of its training or evaluation: with NCCL on GPUs, with gloo on CPUs.
+    """Joins this process to the others of its training or evaluation.
+
+    NCCL connects GPUs, and gloo connects CPUs. With GPUs, too, plain values travel through gloo, because NCCL would copy them to
+    the GPU and back, for which the host would wait.
 
     RANK, WORLD_SIZE and LOCAL_RANK in the environment say which process this is; without them the process works alone.
     The processes find each other through the file that DETR_STORE_FILE names. Where that is not set, they do so through the
     server at MASTER_ADDR and MASTER_PORT, as torchrun intends; that server listens on all network interfaces.
+    Raises GpuError if this process can't use its GPU.
     """
     rank, size, local = (int(os.environ.get(name, default)) for name, default in _RANK)
     device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
-    if device.type == "cuda":
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        require_gpu(local, int(os.environ.get("LOCAL_WORLD_SIZE", size)))
         torch.cuda.set_device(device)
+    else:
+        require_matching_build()
     if size > 1:
         store = os.environ.get(STORE_FILE)
         where = "env://" if store is None else Path(store).as_uri()
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", where, rank=rank, world_size=size)
+        backend, bound = ("cpu:gloo,cuda:nccl", device) if on_gpu else ("gloo", None)
+        dist.init_process_group(backend, where, rank=rank, world_size=size, device_id=bound)
     try:
         yield ProcessContext(rank, size, device)
     finally:

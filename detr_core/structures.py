@@ -80,6 +80,11 @@ class Target:
     sampling_seed: int = 0
     has_mask: Tensor | None = None
 
+    def pin_memory(self) -> Target:
+        """Returns the target with its tensors in memory from which a GPU copies while the host goes on."""
+        masks = None if self.masks is None else self.masks.pin_memory()
+        return replace(self, labels=self.labels.pin_memory(), boxes=self.boxes.pin_memory(), masks=masks)
+
     def to(self, device: torch.device) -> Target:
         """Returns the target with its tensors on `device`."""
         return replace(
@@ -125,6 +130,10 @@ class Padding:
         nearest = [index * pixels // cells for index, pixels, cells in zip(last, self.mask.shape[1:], size, strict=True)]
         return any(nearest[0] >= height or nearest[1] >= width for height, width in self.sizes)
 
+    def pin_memory(self) -> Padding:
+        """Returns the same padding in memory from which a GPU copies while the host goes on."""
+        return replace(self, mask=self.mask.pin_memory())
+
     def to(self, device: torch.device) -> Padding:
         """Returns the same padding with its mask on `device`."""
         return replace(self, mask=self.mask.to(device, non_blocking=True))
@@ -141,6 +150,10 @@ class Batch:
     images: Tensor
     padding: Padding
     targets: list[Target]
+
+    def pin_memory(self) -> Batch:
+        """Returns the batch in memory from which a GPU copies while the host goes on. A dataloader calls this method."""
+        return Batch(self.images.pin_memory(), self.padding.pin_memory(), [target.pin_memory() for target in self.targets])
 
     def to(self, device: torch.device) -> Batch:
         """Returns the batch on `device`. Images are copied as uint8; the model normalises them on the device."""

@@ -110,5 +110,10 @@ def _loader(dataset: CocoDataset, keys: list[list[Key]], workers: int) -> DataLo
     # The loader gets a generator of its own. Otherwise it would draw from torch's global one at every start, and a resumed run
     # starts loaders more often.
     return DataLoader(
-        cast(Any, dataset), batch_sampler=keys, collate_fn=collate, num_workers=workers, generator=torch.Generator()
+        cast(Any, dataset),
+        batch_sampler=keys,
+        collate_fn=collate,
+        num_workers=workers,
+        generator=torch.Generator(),
+        pin_memory=torch.cuda.is_available(),
     )

@@ -132,18 +132,31 @@ def mask_metrics_of(
                     maps[target.image_id] = panoptic_result(*predicted.panoptic(i), target.image_id, classes, folder)
         metrics = _box_metrics(rows, data)
         if masks:
-            of_masks = coco_ap(instances(data.dataset.split), _gathered(mask_rows, data.process), "segm").metrics
-            metrics |= {f"mask/{name}": of_masks[name] for name in METRICS}
+            metrics |= _mask_metrics(mask_rows, data)
         if merging is not None:
             metrics |= _panoptic_metrics(maps, folder, data)
     return metrics
 
 
 def _box_metrics(rows: list[np.ndarray], data: EvaluationData) -> dict[str, float]:
-    """Returns COCO's twelve metrics for the rows of `result_rows` of all processes."""
-    all_rows = np.concatenate([np.empty((0, 7)), *(row for share in data.process.gather(rows) for row in share)])
-    by_image = all_rows[all_rows[:, 0].argsort(kind="stable")]
-    return coco_ap(instances(data.dataset.split), by_image, "bbox").metrics
+    """Returns COCO's twelve metrics for the rows of `result_rows` of all processes. Only the first process computes them."""
+    shares, metrics = data.process.gather(rows), None
+    if data.process.first:
+        all_rows = np.concatenate([np.empty((0, 7)), *(row for share in shares for row in share)])
+        by_image = all_rows[all_rows[:, 0].argsort(kind="stable")]
+        metrics = coco_ap(instances(data.dataset.split), by_image, "bbox").metrics
+    of_first: dict[str, float] = data.process.from_first(metrics)
+    return of_first
+
+
+def _mask_metrics(entries: list[dict[str, Any]], data: EvaluationData) -> dict[str, float]:
+    """Returns COCO's twelve metrics ('mask/AP', ...) for the results of all processes. Only the first process computes them."""
+    gathered, metrics = _gathered(entries, data.process), None
+    if data.process.first:
+        of_masks = coco_ap(instances(data.dataset.split), gathered, "segm").metrics
+        metrics = {f"mask/{name}": of_masks[name] for name in METRICS}
+    of_first: dict[str, float] = data.process.from_first(metrics)
+    return of_first
 
 
 def _panoptic_metrics(maps: dict[int, dict[str, Any]], folder: Path, data: EvaluationData) -> dict[str, float]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -116,8 +117,10 @@ class _Training:
     def carry_out(self, workers: int, stop: StopRequest) -> None:
         """Executes all remaining steps. Raises Interrupted, in all processes, between two steps or during a validation."""
         progress, process = self.progress, self.process
-        # Buffers are fixed batch statistics, which are equal in all processes and need no synchronisation.
-        parallel = DistributedDataParallel(self.module, broadcast_buffers=False) if process.size > 1 else self.module
+        parallel: nn.Module = self.module
+        if process.size > 1:
+            # Buffers are fixed batch statistics, which are equal in all processes and need no synchronisation.
+            parallel = DistributedDataParallel(self.module, broadcast_buffers=False, gradient_as_bucket_view=True)
         self.module.train()
         clip_norm = self.config.optimizer.clip_norm
         if self.validation_is_due():  # the earlier run was interrupted during the validation

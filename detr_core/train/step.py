@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from detr_core.distributed import ProcessContext
-from detr_core.host_copy import HostCopy
 from detr_core.loss.matcher import NonFiniteError
 from detr_core.structures import Batch
+from detr_core.train.host_copy import HostCopy
 from detr_core.train.interruption import Interrupted, StopRequest
 from detr_core.train.modules import TrainingModule
 

@@ -38,7 +38,8 @@ def gpus(resources: ResourcesConfig) -> tuple[int, ...]:
     """Returns the GPUs that the profile names, or all GPUs, as numbers among the GPUs that this process sees."""
     if resources.gpus is not None:
         return resources.gpus
-    if shutil.which("nvidia-smi") is None and not Path("/dev/nvidiactl").exists():
+    devices = (Path("/dev/nvidiactl"), Path("/dev/kfd"))  # of NVIDIA and of AMD
+    if shutil.which("nvidia-smi") is None and not any(device.exists() for device in devices):
         return ()  # torch, which takes seconds to import, would find no GPU either
     import torch
 
