@@ -41,6 +41,7 @@ TOP = {
     "directories",
     "distributed",
     "errors",
+    "gpus",
     "redaction",
     "reporter",
     "sampling",
