@@ -67,7 +67,7 @@ def train(
     optimizer = build_optimizer(module, config.optimizer)
     epoch_steps = steps_in_epoch(len(setup.dataset), config.batch_size)
     schedule = build_schedule(optimizer, config.schedule, epoch_steps, _total_steps(config, epoch_steps))
-    progress, note = load_state(files.state, fingerprint, module, optimizer, schedule, process)
+    progress, note = load_state(files.state, fingerprint, module, optimizer, schedule, process, config.seed)
     reporter = reporter if process.first else Silent()
     work = _Training(setup, files, fingerprint, meta, process, reporter, optimizer, schedule, progress)
     if note:

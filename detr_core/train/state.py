@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
@@ -16,6 +17,7 @@ from detr_core.atomic import remove_leftovers
 from detr_core.distributed import ProcessContext
 from detr_core.model.common.files import CheckpointError, read_content, tensor_bytes, write_atomically
 from detr_core.storage import require_space
+from detr_core.wording import counted
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,14 @@ def load_state(
     optimizer: torch.optim.Optimizer,
     schedule: LRScheduler,
     process: ProcessContext,
+    seed: int,
 ) -> tuple[Progress, str | None]:
     """Loads the state in `path` into the model, the optimiser and the schedule, if it belongs to this training.
 
     `fingerprint` decides whether it does. Returns the progress and a sentence for the log, which is None if there is no state.
+    seed: that of the training. The generators of random numbers, which dropout uses, continue where they stopped. If the state
+    is from another number of processes or from another type of device, each process gets a generator seeded with (seed, rank,
+    step) instead, and the sentence says so.
     """
     if not path.is_file():
         return Progress(), None
@@ -106,10 +112,17 @@ def load_state(
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])
     schedule.load_state_dict(content["schedule"])
-    if len(content["generators"]) == process.size:
-        _set_generator_state(content["generators"][process.rank], process.device)
-    progress = Progress(**content["progress"])
-    return progress, f"resuming after step {progress.step}"
+    progress, generators = Progress(**content["progress"]), content["generators"]
+    note = f"resuming after step {progress.step}"
+    if len(generators) == process.size and len(generators[process.rank]) == len(_generator_state(process.device)):
+        _set_generator_state(generators[process.rank], process.device)
+        return progress, note
+    words = np.random.SeedSequence([seed, process.rank, progress.step]).generate_state(2)
+    torch.manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
+    counts = f"{counted(process.size, 'process', 'processes')} instead of {len(generators)}"
+    if len(generators) == process.size:
+        counts = f"another type of device ({process.device.type})"
+    return progress, f"{note}, with {counts}; dropout draws new random numbers, all else continues exactly"
 
 
 def require_room(files: TrainingFiles, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -16,15 +16,21 @@ from typing import Any
 import pytest
 import torch
 
+from detr_core.data.splits import read_dataset
+from detr_core.distributed import ProcessContext
+from detr_core.jobs.train_detection import prepare
 from detr_core.jobs.training import TrainingJob
 from detr_core.reporter import Silent
 from detr_core.train.config import OptimizerConfig, ScheduleConfig
 from detr_core.train.interruption import Interrupted
+from detr_core.train.optimizer import build_optimizer, build_schedule
+from detr_core.train.state import load_state
 from flows.runtime import launch
 from tests.conftest import ROOT, tiny_settings
 from tests.jobs.training_jobs import (
     ALONE,
     ANEW,
+    CPU,
     InterruptedAt,
     SignalledAt,
     assert_identical,
@@ -191,3 +197,27 @@ def test_changed_annotations_restart_the_training_with_a_message(dataset: Path, 
     reporter = RecordingReporter()
     carry_out(job(copy, tmp_path), ALONE, reporter)
     assert reporter.messages == [ANEW]
+
+
+def test_a_state_of_one_process_resumes_in_two_with_random_numbers_of_their_own(dataset: Path, tmp_path: Path) -> None:
+    begun = job(dataset, tmp_path, dropout=0.3)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(begun, ALONE, InterruptedAt(3))
+    content = torch.load(tmp_path / "work" / "state.pt", weights_only=True)
+    drawn: dict[int, list[float]] = {}
+    for rank in (0, 1, 0):
+        setup = prepare(begun, read_dataset(dataset), ALONE, Silent())
+        optimizer = build_optimizer(setup.module, setup.config.optimizer)
+        schedule = build_schedule(optimizer, setup.config.schedule, 3, 6)
+        process = ProcessContext(rank, 2, CPU)
+        arguments = (tmp_path / "work" / "state.pt", content["fingerprint"], setup.module, optimizer, schedule, process)
+        progress, note = load_state(*arguments, seed=7)
+        assert progress.step == 2, "the last saved state"
+        assert note == (
+            "resuming after step 2, with 2 processes instead of 1; dropout draws new random numbers, all else continues exactly"
+        )
+        loaded = setup.module.state_dict()
+        assert all(torch.equal(loaded[name], value) for name, value in content["model"].items())
+        numbers = torch.rand(4).tolist()
+        assert drawn.setdefault(rank, numbers) == numbers, "the same seed, process and step give the same numbers"
+    assert drawn[0] != drawn[1]
