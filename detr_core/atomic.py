@@ -45,6 +45,27 @@ def _replacement(path: Path, flush: bool) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def atomic_new_file(path: Path) -> Iterator[Path]:
+    """Yields the path of a temporary file of the same name, which becomes `path` when the block ends without an error.
+
+    Raises FileExistsError if `path` exists by then: nothing is replaced, also if somebody made the file during the block. Raises
+    StorageError if the file system refuses the file. The folder of `path` is created where it does not exist.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=path.parent) as folder:
+            temporary = Path(folder) / path.name
+            yield temporary
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                raise
+            except OSError:  # a file system without links; the name is taken first, so that no other file is replaced
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+                temporary.replace(path)
+
+
 def remove_leftovers(path: Path) -> None:
     """Removes the temporary files that writers of `path` left when they were killed. No writer of `path` may be running."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):

@@ -156,7 +156,10 @@ def _tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...
 def _scalar(kind: Any, value: Any, where: str) -> Any:
     # An int is accepted where a float is expected. A bool is not, although bool is a subclass of int in Python.
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:  # a number with hundreds of digits
+            raise ConfigError(f"{where}: expected {_describe(kind)}, found a whole number above 1e308") from None
     if type(value) is not kind or (kind is float and not math.isfinite(value)):
         quotes = "; write it in quotes" if kind is str and isinstance(value, (int, float)) else ""
         raise ConfigError(f"{where}: expected {_describe(kind)}, found {value!r}{quotes}")

@@ -18,6 +18,9 @@ REFUSALS = {
     errno.EFBIG: "the file would be larger than the limit on the size of files",
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "permission is denied",
+    errno.ENOTDIR: "a part of the path is a file and not a folder",
+    errno.ENAMETOOLONG: "its name is too long for the file system",
+    errno.ELOOP: "the path has too many links, or a link that leads to itself",
 }
 ABOUT_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

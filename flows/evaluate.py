@@ -24,7 +24,7 @@ from detr_core.reporter import Reporter
 from flows.profile import artifacts, checkpoints
 from flows.profile.paths import DEFAULT_PROFILE, Paths, relative
 from flows.profile.settings import Profile, load
-from flows.runtime import launch, stage_runner
+from flows.runtime import launch, outputs, stage_runner
 from flows.runtime.locks import building
 from flows.runtime.progress import Tee, reporter
 from flows.tracking import recorder
@@ -57,9 +57,10 @@ def run_checkpoint(arguments: argparse.Namespace, reporter: Reporter) -> dict[st
 
     Raises ConfigError if the folder isn't empty, and DatasetError or CheckpointError, before work begins.
     """
-    settings, paths, out = load(arguments.profile), Paths(arguments.profile), checkpoints.empty_folder(arguments.out)
+    settings, paths, out = load(arguments.profile), Paths(arguments.profile), outputs.empty_folder(arguments.out)
     artifacts.dataset(paths)
-    return evaluated(checkpoints.named_file(arguments), arguments.dilation, None, settings, paths, out, reporter)
+    with outputs.only_writer(out, reporter.message):
+        return evaluated(checkpoints.named_file(arguments), arguments.dilation, None, settings, paths, out, reporter)
 
 
 def evaluated(

@@ -8,19 +8,26 @@ if __name__ == "__main__":
     command_line.check()  # before the imports below, which take seconds
 
 
+from detr_core.atomic import atomic_new_file
 from flows.profile import checkpoints
-from flows.runtime import stage_runner
+from flows.runtime import outputs, stage_runner
 
 
 def main() -> None:
     arguments = command_line.parser("export").parse_args()
     with stage_runner.one_line_errors():
-        out = checkpoints.new_file(arguments.out)
+        out = outputs.new_file(arguments.out)
         import torch  # torch takes seconds to import
 
         from detr_core.model.checkpoint import export_checkpoint
 
-        export_checkpoint(checkpoints.load_named(arguments, torch.device("cpu")), out, arguments.layout)
+        trained = checkpoints.load_named(arguments, torch.device("cpu"))
+        try:
+            with atomic_new_file(out) as temporary:
+                export_checkpoint(trained, temporary, arguments.layout)
+        except FileExistsError:
+            outputs.new_file(arguments.out)  # raises the error that says so
+            raise
     print(arguments.out)
 
 

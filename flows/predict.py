@@ -30,8 +30,9 @@ from detr_core.reporter import Reporter
 from detr_core.wording import counted
 from flows.profile import artifacts, checkpoints
 from flows.profile.settings import load
-from flows.runtime import stage_runner
+from flows.runtime import outputs, stage_runner
 from flows.runtime.locks import building
+from flows.runtime.outputs import only_writer
 from flows.runtime.progress import reporter
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def run(
         if category.used
     ]
     content: dict[str, Any] = {"images": image_entries, "categories": categories, "annotations": []}
-    with building(out, reporter.message) as folder, TemporaryDirectory() as scratch:
+    with only_writer(out, reporter.message), building(out, reporter.message) as folder, TemporaryDirectory() as scratch:
         file = Path(scratch) / "images.json"
         file.write_text(json.dumps(content), encoding="utf-8")
         split = Split("images", root, file, None, None, value_ranges=trained.value_ranges)
@@ -159,7 +160,7 @@ def _pictures(content: dict[str, Any], root: Path, folder: Path, ranges: Ranges 
 def main() -> None:
     arguments = command_line.parser("predict").parse_args()
     with stage_runner.one_line_errors():
-        images, out = images_at(arguments.images), checkpoints.empty_folder(arguments.out)
+        images, out = images_at(arguments.images), outputs.empty_folder(arguments.out)
         trained = checkpoints.load_named(arguments, artifacts.device())
         config = evaluation(trained, arguments.short, arguments.longest)
         with reporter("prediction") as bar:

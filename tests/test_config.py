@@ -13,6 +13,7 @@ from detr_core.model.deformable.config import DeformableConfig
 from detr_core.model.faster_rcnn.config import FasterRcnnConfig, RegionLossConfig
 from detr_core.model.spec import KINDS as ROWS
 from detr_core.model.spec import detector_config
+from detr_core.train.config import DetectionConfig, SgdConfig
 from flows.profile.settings import Profile
 from tests.conftest import tiny_parameters
 from tests.kinds import DEFORMABLE, FASTER_RCNN, FASTER_RCNN_DC5, RECIPES
@@ -143,7 +144,14 @@ def test_a_faster_rcnn_of_before_its_newer_keys() -> None:
         (
             "deformable",
             "optimizer",
-            {"kind": "sgd", "lr": 0.02, "backbone_lr": 0.02, "momentum": 0.9, "weight_decay": 0, "clip_norm": None},
+            {
+                "kind": "sgd",
+                "lr": 0.02,
+                "backbone_lr": 0.02,
+                "momentum": 0.9,
+                "weight_decay": 0,
+                "clip_norm": None,
+            },
             "optimizer.kind: expected 'adamw' with detector.kind 'deformable', found 'sgd'",
         ),
     ],
@@ -162,3 +170,19 @@ def test_a_kind_that_cannot_be_fine_tuned_starts_from_no_checkpoint(monkeypatch:
     error = "a.yaml: train_detection.init: expected null with detector.kind 'faster_rcnn', found 'a.pt'"
     with pytest.raises(ConfigError, match=re.escape(error)):
         build(Profile, content, "a.yaml")
+
+
+def test_a_number_with_hundreds_of_digits_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"profile: lr: expected a finite number, found a whole number above 1e308"):
+        build(
+            SgdConfig,
+            {"lr": 10**400, "backbone_lr": 0, "momentum": 0, "weight_decay": 0, "clip_norm": None, "kind": "sgd"},
+            "profile",
+        )
+
+
+@pytest.mark.parametrize(("name", "value"), [("epochs", 10**12), ("steps", 10**19), ("checkpoint_every", 0)])
+def test_an_absurd_number_of_steps_is_refused(name: str, value: int) -> None:
+    content = tiny_parameters()["train_detection"] | {name: value}
+    with pytest.raises(ConfigError, match=rf"{name}: expected 1 to 1,000,000,000, found {value}"):
+        build(DetectionConfig, content, "profile")

@@ -10,6 +10,9 @@ from detr_core.config import require, require_between
 from detr_core.data.config import LARGEST_BATCH, AugmentationConfig, ResizeConfig
 from detr_core.model.spec import AnyDetectorConfig, AnyLossConfig, kind_of
 
+MOST_STEPS = 10**9  # of a training, in steps or epochs; a larger number is a mistake
+HIGHEST_RATE = 1000.0
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
@@ -67,7 +70,7 @@ class ScheduleConfig:
     drop_epochs: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        require(self.warmup_steps >= 0, "warmup_steps", "0 or more", self.warmup_steps)
+        require_between(0, MOST_STEPS, "warmup_steps", self.warmup_steps)
         drops = list(self.drop_epochs)
         require(
             (len(drops) > 0) == (self.kind == "step"),
@@ -105,11 +108,12 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "accumulation", "validate_every", "checkpoint_every"):
-            require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
+            require_between(1, MOST_STEPS, name, getattr(self, name))
         require_between(1, LARGEST_BATCH, "batch_size", self.batch_size)
         require(0 <= self.seed < 2**63, "seed", "0 or more, below 2^63", self.seed)
         require(0 <= self.validate_last <= self.epochs, "validate_last", f"0 to {self.epochs} epochs", self.validate_last)
-        require(self.steps is None or self.steps >= 1, "steps", "1 or more, or null", self.steps)
+        if self.steps is not None:
+            require_between(1, MOST_STEPS, "steps", self.steps)
         require(
             self.batch_size % self.accumulation == 0,
             "accumulation",
@@ -178,6 +182,6 @@ def require_fit(detector: AnyDetectorConfig, training: DetectionConfig) -> None:
 
 
 def _require_rates(lr: float, backbone_lr: float, weight_decay: float) -> None:
-    require(lr > 0, "lr", "above 0", lr)
-    require(backbone_lr >= 0, "backbone_lr", "0 or more", backbone_lr)
+    require(0 < lr <= HIGHEST_RATE, "lr", f"above 0, at most {HIGHEST_RATE:g}", lr)
+    require(0 <= backbone_lr <= HIGHEST_RATE, "backbone_lr", f"0 to {HIGHEST_RATE:g}", backbone_lr)
     require(weight_decay >= 0, "weight_decay", "0 or more", weight_decay)

@@ -63,4 +63,5 @@ def _require_same_architecture(model: Detector, checkpoint_model: Detector) -> N
         if fields.get(field) != checkpoint_fields.get(field)
     ]
     if differing:
-        raise ConfigError("; ".join(differing))
+        remedy = "give the section `detector` the checkpoint's architecture, as `flows.adopt` does"
+        raise ConfigError("; ".join([*differing, remedy]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,25 +80,3 @@ def named_file(arguments: argparse.Namespace) -> Path:
     where = arguments.checkpoint
     path = where if "://" in where else str(Path(where).absolute())  # a path is relative to the working directory
     return local_file(path, arguments.sha256)
-
-
-def empty_folder(folder: Path) -> Path:
-    """Returns the absolute path of a folder for a command's results. Raises ConfigError if it exists and is not empty."""
-    from detr_core.config import ConfigError
-
-    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(
-            f"--out {folder}: expected a new or an empty folder, found a file or a folder with content; name another folder"
-        )
-    return folder.resolve()  # a link to an empty folder stays, and the folder that it points to gets the results
-
-
-def new_file(file: Path) -> Path:
-    """Returns the absolute path of a file for a command's result. Raises ConfigError if it exists."""
-    from detr_core.config import ConfigError
-
-    if os.path.lexists(file):
-        raise ConfigError(
-            f"--out {file}: expected the name of a new file, found an existing file; name another file, or delete this one"
-        )
-    return file.absolute()

@@ -17,6 +17,7 @@ from detr_core.sources.formats.spec import FORMATS
 from flows.profile.paths import DEFAULT_PROFILE
 
 TOLERANCE = 0.02  # how much the values of a repeated run may differ on a GPU; `--tolerance` sets another difference
+MOST_PIXELS = 16_384  # of a side of an image for prediction; a square of this size has 3 GB as the network's input
 _FORMATS = " or ".join(("COCO", "YOLO", *(row.title for row in FORMATS.values())))
 started_as: str | None = None  # what was typed to start the command, such as `detr data`; None for `python -m flows.COMMAND`
 
@@ -53,6 +54,22 @@ def check() -> None:
             selected(settings, arguments.profile, arguments.study)
     except ExpectedError as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
+
+
+def _share(text: str) -> float:
+    """Returns a number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, found {text}")
+    return value
+
+
+def _pixels(text: str) -> int:
+    """Returns a size of an image that fits into memory."""
+    value = int(text)
+    if not 1 <= value <= MOST_PIXELS:
+        raise argparse.ArgumentTypeError(f"expected 1 to {MOST_PIXELS:,} pixels, found {text}")
+    return value
 
 
 def _nothing(parser: argparse.ArgumentParser) -> None:
@@ -99,10 +116,10 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     _checkpoint(parser, required=True)
     parser.add_argument("--images", required=True, help="an image, a folder of images, or a glob in quotes")
     parser.add_argument("--out", required=True, type=Path, help="a new or empty folder for pictures and predictions.json")
-    parser.add_argument("--threshold", type=float, default=0.7, help="lowest score of a detection (default: %(default)s)")
+    parser.add_argument("--threshold", type=_share, default=0.7, help="lowest score of a detection (default: %(default)s)")
     size = "(default: the size in the checkpoint's profile; for published checkpoints 800 and 1333)"
-    parser.add_argument("--short", type=int, help=f"size in pixels to which an image's short side is resized {size}")
-    parser.add_argument("--longest", type=int, help="largest size in pixels of an image's long side after resizing")
+    parser.add_argument("--short", type=_pixels, help=f"size in pixels to which an image's short side is resized {size}")
+    parser.add_argument("--longest", type=_pixels, help="largest size in pixels of an image's long side after resizing")
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
@@ -124,7 +141,7 @@ def _adopt(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--val-share",
-        type=float,
+        type=_share,
         default=0.2,
         help="share of the training images to validate on if the dataset has no val split (default: %(default)s)",
     )

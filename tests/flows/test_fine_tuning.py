@@ -137,7 +137,8 @@ def test_another_detector_is_refused(published_file: Path, blood_cells: Path, tm
         carry_out(fine_tuning(blood_cells, tmp_path, published_file, other), ProcessContext(rank=0, size=1, device=CPU), Silent())
     assert str(error.value) == (
         "detector.queries: expected 7, the value of the checkpoint of init, found 20; "
-        "detector.width: expected 32, the value of the checkpoint of init, found 64"
+        "detector.width: expected 32, the value of the checkpoint of init, found 64; "
+        "give the section `detector` the checkpoint's architecture, as `flows.adopt` does"
     )
 
 

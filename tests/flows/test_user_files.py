@@ -23,11 +23,11 @@ from detr_core.errors import ExpectedError
 from detr_core.reporter import Silent
 from flows import check, data, evaluate, report, train_panoptic
 from flows.new_profile import adoption
-from flows.profile import artifacts, checkpoints, paths
+from flows.profile import artifacts, paths
 from flows.profile import settings as profiles
 from flows.profile.paths import PARAMS, Paths
 from flows.profile.settings import Profile
-from flows.runtime import launch
+from flows.runtime import launch, outputs
 from flows.studies import evaluating
 from tests.check.datasets import write_whole
 from tests.conftest import Trained, tiny_parameters
@@ -191,8 +191,8 @@ def test_what_commands_write_on_request_must_be_new(tmp_path: Path) -> None:
     (tmp_path / "link.pth").symlink_to(tmp_path / "nothing")
     for refused in (tmp_path / "full", tmp_path / "link.pth"):
         with pytest.raises(ConfigError, match=r"--out .* expected a new or an empty folder"):
-            checkpoints.empty_folder(refused)
+            outputs.empty_folder(refused)
     for file in (tmp_path / "full" / "weights.pth", tmp_path / "full", tmp_path / "link.pth"):
         with pytest.raises(ConfigError, match=r"--out .* expected the name of a new file, found an existing file"):
-            checkpoints.new_file(file)
-    assert checkpoints.new_file(tmp_path / "new.pth") == tmp_path / "new.pth"
+            outputs.new_file(file)
+    assert outputs.new_file(tmp_path / "new.pth") == tmp_path / "new.pth"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from detr_core.config import require
+from detr_core.config import require, require_between
+from detr_core.model.common.config import MOST_CHANNELS
 from detr_core.model.regions.config import MaskRegionConfig, MaskRegionLossWeights
 
 
@@ -22,7 +23,7 @@ class UpsnetConfig(MaskRegionConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.width is not None, "width", "a number of channels, because the semantic head needs a pyramid", self.width)
-        require(self.semantic_width >= 1, "semantic_width", "1 or more", self.semantic_width)
+        require_between(1, MOST_CHANNELS, "semantic_width", self.semantic_width)
 
 
 @dataclass(frozen=True)

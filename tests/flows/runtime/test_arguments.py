@@ -114,3 +114,21 @@ def test_detr_passes_the_arguments_on() -> None:
     code, text = exit_code_and_output("studies", "decodernms", "--profile", "smoke", program=DETR)
     assert code == 1
     assert "error: study 'decodernms': profile 'smoke' has no such study; did you mean 'decoder-nms'?" in text
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--threshold", "nan", "expected a number from 0 to 1, found nan"),
+        ("--threshold", "-0.1", "expected a number from 0 to 1, found -0.1"),
+        ("--threshold", "5", "expected a number from 0 to 1, found 5"),
+        ("--short", "0", "expected 1 to 16,384 pixels, found 0"),
+        ("--longest", "65535", "expected 1 to 16,384 pixels, found 65535"),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_refused(
+    option: str, value: str, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parser("predict").parse_args(["--checkpoint", "x", "--images", "y", "--out", "z", f"{option}={value}"])
+    assert f"argument {option}: {expected}" in capsys.readouterr().err
