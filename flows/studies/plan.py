@@ -45,8 +45,10 @@ class Classes:
 def show(profile: str, names: Sequence[str]) -> None:
     """Prints the plan of the named studies of a profile; see `selected` for the names. Raises ConfigError as that does."""
     settings, paths = load(profile), Paths(profile)
-    console = Console()
-    for study in selected(settings, profile, names):
+    console, studies = Console(), selected(settings, profile, names)
+    if not studies:
+        console.print(f"params/{profile}.studies.yaml has no studies to plan.")
+    for study in studies:
         for part in plan_of(study, settings, paths):
             console.print(part)
 
