@@ -31,6 +31,7 @@ from detr_core.data.config import AugmentationConfig, SplitConfig
 from detr_core.data.splits import read_dataset, write_dataset
 from detr_core.data.transforms import training_transform
 from detr_core.model.common.normalisation import normalise
+from detr_core.structures import Padding
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT.parent / "shared" / "data" / "coco_instances"
@@ -102,7 +103,7 @@ def in_turn(theirs: Callable[[int], Any], dataset: CocoDataset, count: int, repe
             times.append(time.process_time())
             image = dataset[epoch, index].image
             times.append(time.process_time())
-            normalise(image[None], torch.zeros(1, *image.shape[1:], dtype=torch.bool))
+            normalise(image[None], Padding.of(torch.zeros(1, *image.shape[1:], dtype=torch.bool)))
             times.append(time.process_time())
             spent = [total + end - begin for total, begin, end in zip(spent, times, times[1:], strict=False)]
         passes.append(spent)

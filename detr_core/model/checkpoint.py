@@ -5,6 +5,7 @@ It reads the project's format and those of `layouts.py`. Only tensors and plain 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 
-from detr_core.config import ConfigError, as_dict
+from detr_core.config import ConfigError, as_dict, require
 from detr_core.model.common.detector import Detector
 from detr_core.model.common.files import CheckpointError, read_content, write_atomically, write_safetensors
+from detr_core.model.common.inferred import is_dense, require_different_ids
 from detr_core.model.common.weight_names import description
 from detr_core.model.detr.config import AttentionMaps
 from detr_core.model.layouts import LAYOUTS, layout_for, layout_of
@@ -92,6 +94,8 @@ def load_checkpoint(path: Path, device: torch.device, dilation: bool | None = No
     actual = checkpoint.model.config.backbone.dilation
     if dilation is not None and dilation != actual:
         raise CheckpointError(f"{path}: detector.backbone.dilation: expected {dilation}, as requested, found {actual}")
+    if not checkpoint.categories:
+        raise CheckpointError(f"{path}: expected a detector of one class or more, found one without classes")
     _require_finite(checkpoint.model, path)
     checkpoint.model.to(device).eval()
     return checkpoint
@@ -99,6 +103,8 @@ def load_checkpoint(path: Path, device: torch.device, dilation: bool | None = No
 
 def _require_finite(model: Detector, path: Path) -> None:
     for name, weight in model.state_dict().items():
+        if name.endswith("running_var") and (weight < 0).any():
+            raise CheckpointError(f"{path}: {name}: expected variances, found numbers below 0; take another or train it again")
         if weight.is_floating_point() and not (finite := weight.isfinite()).all():
             problem = f"found {int((~finite).sum()):,} of {weight.numel():,} that are infinite or not a number"
             raise CheckpointError(f"{path}: {name}: expected finite weights, {problem}; take another or train it again")
@@ -132,14 +138,51 @@ def _from_project_format(content: dict[str, Any], path: Path) -> Checkpoint:
     try:
         config = detector_config(_with_newer_keys(content["detector"]), f"{path}: detector")
         categories = tuple(Category(**category) for category in content["categories"])
+        require_different_ids(categories)
+        meta = content["meta"]
+        require(isinstance(meta, dict), "meta", "a mapping", meta)
         maps = _attention_maps(content)
         if maps not in (None, *get_args(AttentionMaps)):
             raise ConfigError(f"attention_maps: expected one of {get_args(AttentionMaps)}, found {maps!r}")
         model = build_detector(config, len(categories), maps, [category.isthing for category in categories])
+        require_types(content["model"], model.state_dict(), path)
         model.load_state_dict(content["model"])
-        return Checkpoint(model, categories, content["meta"])
-    except (ConfigError, KeyError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: the checkpoint doesn't fit this version: {error}") from None
+        checkpoint = Checkpoint(model, categories, meta)
+        _require_ranges(checkpoint)
+        return checkpoint
+    except CheckpointError:
+        raise
+    except Exception as error:  # a damaged or a malicious file can make any of these functions fail
+        raise CheckpointError(f"{path}: the checkpoint doesn't fit this version: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
+
+
+def require_types(state: Mapping[str, Any], expected: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Raises CheckpointError if a weight is no tensor on the CPU of the expected sort: floating point or whole numbers."""
+    for name in state.keys() & expected.keys():
+        value, is_float = state[name], expected[name].is_floating_point()
+        found = type(value).__name__
+        if isinstance(value, torch.Tensor):
+            is_number = not value.is_complex() and value.dtype != torch.bool
+            if is_dense(value) and is_number and value.is_floating_point() == is_float:
+                continue
+            found = f"{value.dtype}, {value.layout}, on {value.device}"
+        sort = "floating point" if is_float else "whole"
+        raise CheckpointError(f"{path}: {name}: expected a dense tensor of {sort} numbers, found {found}")
+
+
+def _require_ranges(checkpoint: Checkpoint) -> None:
+    """Raises ConfigError unless the ranges of images with more than 8 bits are pairs of finite ascending numbers."""
+    for kind, (low, high) in (checkpoint.value_ranges or {}).items():
+        require(
+            math.isfinite(low) and math.isfinite(high) and low < high,
+            f"value_ranges.{kind}",
+            "a low and a high number",
+            (low, high),
+        )
 
 
 def _attention_maps(content: Mapping[str, Any]) -> Any:
@@ -167,9 +210,17 @@ def _from_elsewhere(content: Any, path: Path, dilation: bool | None) -> Checkpoi
         known = ", ".join(row.title for row in LAYOUTS)
         expected = f"expected a checkpoint of this project (format {FORMAT!r}), or one of {known}"
         raise CheckpointError(f"{path}: {expected}; found {description(state if len(whole) == 1 else whole)}")
-    model, categories, source = layout.read(whole, str(path), dilation)
-    meta = {name: whole[name] for name in EXPORTED if name in whole} | ({"source": source} if source else {})
-    return Checkpoint(model, categories, meta)
+    try:
+        model, categories, source = layout.read(whole, str(path), dilation)
+        meta = {name: whole[name] for name in EXPORTED if name in whole} | ({"source": source} if source else {})
+        checkpoint = Checkpoint(model, categories, meta)
+        _require_ranges(checkpoint)
+    except CheckpointError:
+        raise
+    except Exception as error:  # a damaged or a malicious file can make any of these functions fail
+        problem = f"expected {layout.title}, found values that don't fit it ({_reason(error)})"
+        raise CheckpointError(f"{path}: {problem}; copy the file again, or take another") from None
+    return checkpoint
 
 
 def load_checkpoint_of(path: Path, profile: str, device: torch.device) -> Checkpoint:

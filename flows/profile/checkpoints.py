@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,9 @@ def local_file(checkpoint: str, sha256: str | None) -> Path:
         except DownloadError as error:
             raise CheckpointError(str(error)) from None
     path = ROOT / checkpoint
-    if not path.is_file():
+    if os.path.isdir(path):
+        raise CheckpointError(f"{checkpoint}: expected a file, found a folder; name the file in it, such as model.safetensors")
+    if not os.path.isfile(path):  # also without an error for a path that no file can have
         raise CheckpointError(f"{checkpoint}: expected a file, found none; name a checkpoint file, or an address with its sha256")
     if sha256 is not None and (actual := digest(path)) != sha256:
         raise CheckpointError(f"{checkpoint}: expected a file with sha256 {sha256}, found one with {actual}")

@@ -76,7 +76,7 @@ def test_dilation_is_the_files_or_asked_for(tmp_path: Path) -> None:
         ("input_proj.0.0.bias", "misshapen", r"input_proj.0.0.bias: expected shape \[64\], found \[5\]"),
         ("class_embed.0.weight", "misshapen", r"class_embed.0.weight: expected shape \[91, 64\], found \[5\]"),
         ("transformer.enc_extra", "unknown", "unknown transformer.enc_extra"),
-        ("input_proj.0.0.bias", "text", "input_proj.0.0.bias: expected a tensor of floating point numbers, found str"),
+        ("input_proj.0.0.bias", "text", "input_proj.0.0.bias: expected a dense tensor of floating point numbers, found str"),
         (
             "bbox_embed.1.layers.2.bias",
             "other values",

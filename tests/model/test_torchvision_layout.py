@@ -30,6 +30,7 @@ from detr_core.checksums import digest
 from detr_core.model.checkpoint import CheckpointError, export_checkpoint, load_checkpoint, save_checkpoint
 from detr_core.model.layouts import layout_of
 from detr_core.model.regions import torchvision_layout
+from detr_core.structures import Padding
 from tests.model.random_weights import randomised
 
 CPU = torch.device("cpu")
@@ -85,7 +86,7 @@ def expected(model: Any) -> list[dict[str, Tensor]]:
 
 def require_close(model: Any, theirs: Any) -> None:
     """Asserts that both detectors find the same."""
-    output = model(images(), torch.zeros(2, *SIZE, dtype=torch.bool))
+    output = model(images(), Padding.none(2, SIZE, CPU))
     height, width = SIZE
     for place, found in enumerate(expected(theirs)):
         assert len(found["scores"]) > 10, "something must be found, so that it can be compared"
@@ -218,7 +219,7 @@ def test_weights_of_another_detector_are_refused_with_both_sides_named(tmp_path:
     message = refused({"roi_heads.keypoint_head.0.weight": torch.zeros(1)})
     assert message.endswith(f"{title}unknown roi_heads.keypoint_head.0.weight")
     message = refused({"rpn.head.bbox_pred.bias": torch.zeros(12, dtype=torch.int64)})
-    assert message.endswith("rpn.head.bbox_pred.bias: expected a tensor of floating point numbers, found torch.int64")
+    assert message.endswith("rpn.head.bbox_pred.bias: expected a dense tensor of floating point numbers, found torch.int64")
     last_half = dict(list(state.items())[len(state) // 2 :])
     torch.save(last_half, file)
     with pytest.raises(CheckpointError) as error:

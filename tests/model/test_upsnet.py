@@ -206,7 +206,7 @@ def test_a_box_outside_of_the_image_and_an_empty_mask_change_nothing(box: list[f
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"semantic_width": 0}, "semantic_width: expected 1 or more, found 0"),
+        ({"semantic_width": 0}, "semantic_width: expected 1 to 65,536, found 0"),
         ({"width": None, "stages": [4]}, "width: expected a number of channels, because the semantic head needs a pyramid"),
     ],
 )

@@ -55,6 +55,8 @@ def read_content(path: Path, device: torch.device) -> Any:
     The content of a safetensors file is a mapping of 'model' to the tensors, and of the plain values that this project wrote.
     Raises CheckpointError for a file that is missing, incomplete or unreadable, or that refers to any other class or function.
     """
+    if path.is_dir():
+        raise CheckpointError(f"{path}: expected a file, found a folder; name the file in it, such as model{SAFETENSORS}")
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such checkpoint; train one first or give another path")
     if path.suffix == SAFETENSORS or _first_bytes(path, 9)[8:] == b"{":  # after the length of the header
@@ -96,7 +98,7 @@ def _safetensors_content(path: Path, device: torch.device) -> dict[str, Any]:
         raise CheckpointError(f"{path}: expected a complete safetensors file, {found}; copy it again") from None
     try:
         plain = json.loads(texts.get(_PLAIN_VALUES, "{}"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: {_PLAIN_VALUES}: expected JSON in the file's header, found {error}") from None
     return {**plain, "model": tensors} if isinstance(plain, dict) else {"model": tensors}
 

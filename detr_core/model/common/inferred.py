@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from detr_core.config import ConfigError
+from detr_core.config import ConfigError, require
 from detr_core.model.common.detector import Detector
 from detr_core.model.common.files import CheckpointError
 from detr_core.structures import Category
@@ -30,12 +31,18 @@ _RESNETS = {
 Shapes = Mapping[str, tuple[int, ...]]
 
 
+def is_dense(weight: Tensor) -> bool:
+    """Returns whether a tensor has all its values in the memory of the CPU."""
+    return weight.layout == torch.strided and weight.device.type == "cpu"
+
+
 def require_numbers(state: Mapping[str, Any], file: str) -> None:
     """Raises CheckpointError, which names the file and the weight, unless all values are tensors of floating point numbers."""
     for key, value in state.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor) or not value.is_floating_point():
+        dense = isinstance(value, Tensor) and is_dense(value)
+        if not isinstance(key, str) or not dense or not value.is_floating_point():
             actual = value.dtype if isinstance(value, Tensor) else type(value).__name__
-            raise CheckpointError(f"{file}: {key}: expected a tensor of floating point numbers, found {actual}")
+            raise CheckpointError(f"{file}: {key}: expected a dense tensor of floating point numbers, found {actual}")
 
 
 def resnet_of(shapes: Shapes) -> str:
@@ -102,6 +109,7 @@ def written_categories(entries: Iterable[Mapping[str, Any]], classes: int) -> tu
     Raises ConfigError, KeyError or TypeError for categories that do not fit.
     """
     categories = tuple(_category(entry) for entry in entries)
+    require_different_ids(categories)
     if len(categories) != classes:
         raise ConfigError(f"categories: expected {classes}, the number of classes of the class head, found {len(categories)}")
     return categories
@@ -127,5 +135,15 @@ def require_kept(
         raise CheckpointError(f"{file}: {', '.join(f'{field} {ours[field]!r}' for field in lost)} would be lost; {hint}")
 
 
+def require_different_ids(categories: Sequence[Category]) -> None:
+    """Raises ConfigError unless the categories have different ids, which are whole numbers from 0, and texts as names."""
+    for category in categories:
+        require(type(category.id) is int and category.id >= 0, "categories", "ids that are whole numbers from 0", category.id)
+        require(isinstance(category.name, str), "categories", "names that are texts", category.name)
+    repeated = next((number for number, times in Counter(category.id for category in categories).items() if times > 1), None)
+    require(repeated is None, "categories", "different ids", f"{repeated} twice")
+    require(len(categories) > 0, "categories", "one or more", 0)
+
+
 def _category(entry: Any) -> Category:
-    return Category(int(entry["id"]), str(entry["name"]), bool(entry["isthing"]), bool(entry.get("used", True)))
+    return Category(entry["id"], entry["name"], bool(entry["isthing"]), bool(entry.get("used", True)))

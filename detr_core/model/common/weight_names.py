@@ -89,8 +89,11 @@ def _renamed(name: str, rules: Sequence[tuple[re.Pattern[str], str]]) -> str:
     return name
 
 
-def description(content: Any) -> str:
-    """Returns what the keys of a checkpoint file's content look like, for an error about a file of an unknown layout."""
+def description(content: Any, depth: int = 3) -> str:
+    """Returns what the keys of a checkpoint file's content look like, for an error about a file of an unknown layout.
+
+    depth: mappings inside of mappings are described down to this depth.
+    """
     if not isinstance(content, Mapping):
         return f"a {type(content).__name__}"
     if not content:
@@ -101,6 +104,8 @@ def description(content: Any) -> str:
     listed = ", ".join(f"{group} ({number})" for group, number in groups.most_common(_GROUPS))
     others = f" and {counted(len(groups) - _GROUPS, 'other')}" if len(groups) > _GROUPS else ""
     inside = "".join(
-        f"; {key!r} holds {description(value)}" for key, value in content.items() if isinstance(value, Mapping) and value
+        f"; {key!r} holds {description(value, depth - 1)}"
+        for key, value in content.items()
+        if isinstance(value, Mapping) and value and depth > 1
     )
     return f"{counted(len(keys), 'key')}, first {first}; by their beginnings: {listed}{others}{inside}"

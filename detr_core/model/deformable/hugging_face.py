@@ -29,8 +29,9 @@ from detr_core.model.transformer.hugging_face import (
     backbone_names,
     class_names,
     configuration,
+    require_agreement,
 )
-from detr_core.model.transformer.published import COCO_CLASSES, categories_of, dilation_of
+from detr_core.model.transformer.published import COCO_CLASSES, arguments_of, categories_of, dilation_of
 from detr_core.structures import Category
 
 TITLE = "a Deformable DETR of Hugging Face's transformers"
@@ -52,8 +53,8 @@ def from_hugging_face(
     """
     state = content["model"]
     require_numbers(state, file)
-    beside = {} if "args" in content else configuration(file, "deformable_detr")
-    arguments = dict(content.get("args", {})) or _arguments(beside, file)
+    beside = {} if arguments_of(content) else configuration(file, "deformable_detr")
+    arguments = dict(arguments_of(content)) or _arguments(beside, file)
     library = backbone_library(state)
     names = _names(library)
     refine = bool(arguments.get("with_box_refine")) or _refines(state)
@@ -65,7 +66,7 @@ def from_hugging_face(
     path = Path(file)  # the released files have the same name, in a folder with the name of the model
     dilated = dilation_of(arguments, file, dilation, f"{path.parent.name}/{path.name}")
     entries = content.get("categories")
-    if entries is None and classes not in COCO_CLASSES:
+    if entries is None:
         entries = class_names(beside)
     try:
         config = inferred(shapes, arguments, dilated)
@@ -74,6 +75,9 @@ def from_hugging_face(
         categories = categories_of(entries, classes)
     except (ConfigError, KeyError, TypeError) as error:
         raise CheckpointError(f"{file}: expected a detector that this version supports: {error}") from None
+    shown = {"d_model": config.width, "encoder_layers": config.encoder_layers, "decoder_layers": config.decoder_layers}
+    shown |= {"encoder_n_points": config.points, "decoder_n_points": config.points, "num_feature_levels": config.levels}
+    require_agreement(beside, file, shown | {"two_stage": config.two_stage, "with_box_refine": config.refine})
     published = {name: published_names(name, config)[0] for name in model.state_dict()}
     expected = names.theirs({published[name]: value for name, value in model.state_dict().items()})
     require_same(file, expected, single, TITLE)

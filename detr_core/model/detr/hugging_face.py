@@ -23,8 +23,9 @@ from detr_core.model.transformer.hugging_face import (
     backbone_names,
     class_names,
     configuration,
+    require_agreement,
 )
-from detr_core.model.transformer.published import COCO_CLASSES, dilation_of
+from detr_core.model.transformer.published import arguments_of, dilation_of
 from detr_core.structures import Category
 
 TITLE = "a DETR of Hugging Face's transformers"
@@ -47,19 +48,22 @@ def from_hugging_face(
     `from_published` does.
     """
     state = content["model"]
-    beside = {} if "args" in content else configuration(file, "detr")
-    arguments = dict(content.get("args", {})) or _arguments(beside, file)
+    beside = {} if arguments_of(content) else configuration(file, "detr")
+    arguments = dict(arguments_of(content)) or _arguments(beside, file)
     path = Path(file)  # the released files have the same name, in a folder with the name of the model
     arguments["dilation"] = dilation_of(arguments, file, dilation, f"{path.parent.name}/{path.name}")
     categories = content.get("categories")
-    if categories is None and len(beside.get("id2label", ())) not in COCO_CLASSES:  # those are COCO's, whose names are known
+    if categories is None:
         categories = class_names(beside)
     library = backbone_library(state)
     names = _names(has_mask_head(state), library)
     model, named_categories = detector_from(state, names, arguments, categories, file, TITLE)
-    if model.has_mask_head and model.config.width < NARROWEST:
+    config = model.config
+    shown = {"d_model": config.width, "encoder_layers": config.encoder_layers, "decoder_layers": config.decoder_layers}
+    require_agreement(beside, file, shown | {"num_queries": config.queries, "position_embedding_type": config.positions.kind})
+    if model.has_mask_head and config.width < NARROWEST:
         expected = f"a mask head on a width of {NARROWEST} or more, because their group norm has other groups in narrower ones"
-        raise CheckpointError(f"{file}: expected {expected}, found a width of {model.config.width}")
+        raise CheckpointError(f"{file}: expected {expected}, found a width of {config.width}")
     return model, named_categories, {"backbone": library}
 
 

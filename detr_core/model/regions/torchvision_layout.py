@@ -71,7 +71,12 @@ def from_torchvision(content: Mapping[str, Any], file: str, config: type[RegionC
     with masks, the detector is Mask R-CNN. Raises CheckpointError, which names the weights that are missing, unknown or have
     another shape.
     """
-    whole = {_present_name(str(name)): value for name, value in content["model"].items()}
+    whole: dict[str, Any] = {}
+    for name, value in content["model"].items():
+        present = _present_name(str(name))
+        if present in whole:
+            raise CheckpointError(f"{file}: {name}: expected one name of each weight, found {present} too; remove one of them")
+        whole[present] = value
     counters = {name: int(value) for name, value in whole.items() if name.endswith(COUNTER) and isinstance(value, Tensor)}
     state = {name: value for name, value in whole.items() if name not in counters}
     require_numbers(state, file)
