@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from detr_core.checksums import digest
+from detr_core.directories import MARK
 from detr_core.model.spec import kind_of
 from flows.profile import artifacts
 from flows.profile.paths import ROOT, Paths
@@ -21,9 +22,19 @@ COST = ("detr_core/studies/cost.py", "detr_core/processor.py")
 
 
 def shared_digest(paths: Paths) -> str:
-    """Returns a digest of what all variants of a study share: the profile's annotations, and the code that all kinds share."""
+    """Returns a digest of what all variants of a study share: the profile's data, and the code that all kinds share."""
+    return combined_digest(data_digests(paths), [code_digest(stage, kind=None) for stage in STAGES.values()])
+
+
+def data_digests(paths: Paths) -> list[str]:
+    """Returns digests of the profile's annotation files and images. Raises DatasetError if the profile has no dataset.
+
+    The mark of the folder `data/<profile>` has the checksums of the images in it, or that of the manifest, which describes the
+    images of a dataset that is read in place.
+    """
     files = [file for split in artifacts.dataset(paths).values() for file in (split.instances, split.panoptic) if file]
-    return combined_digest([digest(file) for file in files], [code_digest(stage, kind=None) for stage in STAGES.values()])
+    mark = paths.data / MARK
+    return [digest(file) for file in (*files, *([mark] if mark.is_file() else []))]
 
 
 def code_digest(stage: str, kind: str | None, *more: str) -> str:

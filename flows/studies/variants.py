@@ -25,7 +25,7 @@ from flows.profile.paths import ROOT, Paths
 from flows.profile.settings import Profile, variants
 from flows.runtime.locks import building, exclusive
 from flows.studies import evaluating
-from flows.studies.digests import COST, STAGES, VALIDATION, code_digest, combined_digest
+from flows.studies.digests import COST, STAGES, VALIDATION, code_digest, combined_digest, data_digests
 
 # Only one thread evaluates at a time, because hotcoco's printed summary is caught by replacing stdout for the whole process.
 _evaluating = threading.Lock()
@@ -73,7 +73,7 @@ def variants_of(study: str, settings: Profile) -> list[Variant]:
 
 
 def build_digests(variant: Variant, paths: Paths) -> dict[str, str]:
-    """Returns, for each result folder of the variant, a digest of its inputs: settings, annotations and code.
+    """Returns, for each result folder of the variant, a digest of its inputs: settings, data and code.
 
     paths: the paths of the profile. Raises DatasetError if the profile has no dataset.
     """
@@ -81,7 +81,7 @@ def build_digests(variant: Variant, paths: Paths) -> dict[str, str]:
     masks = settings.train_panoptic
     inits = {"detection": settings.train_detection.init, "panoptic": masks and masks.init}
     previous = combined_digest(
-        [digest(file) for split in artifacts.dataset(paths).values() for file in (split.instances, split.panoptic) if file],
+        data_digests(paths),
         as_dict(settings.detector),
     )
     for folder, stage in STAGES.items():

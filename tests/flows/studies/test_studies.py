@@ -9,6 +9,7 @@ import pytest
 
 from detr_core.config import build
 from detr_core.data.splits import DatasetError
+from detr_core.directories import MARK
 from detr_core.reporter import Silent
 from detr_core.studies.comparison import read_table
 from flows import evaluate
@@ -138,6 +139,23 @@ def test_a_changed_initial_checkpoint_makes_the_results_that_start_from_it_stale
     first, other_masks, other_detector = digests("a", "a"), digests("a", "b"), digests("b", "a")
     assert {name for name in first if first[name] == other_masks[name]} == {"detection"}
     assert not any(first[name] == other_detector[name] for name in first)
+
+
+def test_changed_images_make_all_results_stale(where: Paths) -> None:
+    (variant, *_) = variants_of("depth", settings())
+    before = build_digests(variant, where)
+    mark = where.data / MARK
+    earlier = mark.read_bytes()
+    content = json.loads(earlier)
+    image = next(name for name in content["sha256"] if name.endswith((".jpg", ".png")))
+    content["sha256"][image] = "0" * 64
+    mark.write_text(json.dumps(content))
+    try:
+        after = build_digests(variant, where)
+    finally:
+        mark.write_bytes(earlier)
+    assert not any(before[name] == after[name] for name in before), "although the annotations are the same"
+    assert build_digests(variant, where) == before
 
 
 def test_a_result_of_another_study_with_the_same_inputs_is_copied(where: Paths) -> None:
