@@ -28,8 +28,8 @@ class Start:
 def copied_recipe(like: str, detector: str | None, start: Start | None) -> tuple[Any, Any]:
     """Returns the contents of the two files of the profile `like`, with comments, but without the studies that train.
 
-    detector: a variant of the profile's study `baselines`, whose detector and recipe are used instead; with None the
-    profile's own are used. start: the checkpoint that fine-tuning starts from. It excludes a variant, because it has its own
+    detector: a variant of the profile's study `baselines` or `panoptic`, whose detector and recipe are used instead; with None
+    the profile's own are used. start: the checkpoint that fine-tuning starts from. It excludes a variant, because it has its own
     detector; the recipe is that of the profile, or of the first of these variants that is of the checkpoint's kind.
     Raises ConfigError for an unknown profile or variant, an invalid profile, a variant together with a checkpoint, or a
     checkpoint of a kind that can't be fine-tuned or that the profile has no recipe for; CheckpointError if the checkpoint can't
@@ -52,16 +52,20 @@ def copied_recipe(like: str, detector: str | None, start: Start | None) -> tuple
 
 
 def _with_detector(content: Any, studies: Any, name: str, where: str) -> Any:
-    """Returns a copy of a profile's content with the detector and recipe of the variant `name` of its study `baselines`.
+    """Returns a copy of a profile's content with the detector and recipe of a variant of its study `baselines` or `panoptic`.
 
-    studies: the content of the profile's second file. where: its name, for errors.
+    name: that of the variant. studies: the content of the profile's second file. where: its name, for errors.
     """
-    variants = _baselines(studies)
+    variants = _variants(studies)
     if name not in variants:
         known_variants = ", ".join(variants) or "none"
-        raise ConfigError(f"--detector: expected a variant of training.baselines in {where} ({known_variants}), found {name!r}")
+        expected = f"a variant of training.baselines or training.panoptic in {where} ({known_variants})"
+        raise ConfigError(f"--detector: expected {expected}, found {name!r}")
     overrides = json.loads(json.dumps(variants[name]))  # this removes anchors and comments
-    content = overridden(content, overrides, f"{where}: training.baselines.variants.{name}")
+    for key in overrides:
+        *path, last = key.split(".")
+        reduce(getitem, path, content).setdefault(last, None)  # an optional key that the profile leaves out
+    content = overridden(content, overrides, f"{where}: the variant {name!r}")
     for key in overrides:
         *path, last = key.split(".")
         reduce(getitem, path, content).ca.items.pop(last, None)  # the comment described the old value
@@ -70,8 +74,10 @@ def _with_detector(content: Any, studies: Any, name: str, where: str) -> Any:
     return content
 
 
-def _baselines(studies: Any) -> Any:
-    return studies["training"].get("baselines", {}).get("variants", {})
+def _variants(studies: Any) -> dict[str, Any]:
+    """Returns the variants of the study `baselines`, and those of the study `panoptic` that have another kind of detector."""
+    baselines, panoptic = (studies["training"].get(study, {}).get("variants", {}) for study in ("baselines", "panoptic"))
+    return {name: variant for name, variant in panoptic.items() if "detector" in variant} | dict(baselines)
 
 
 def targets_of_masks(content: Any, available: Targets | None, folder: Path) -> Targets | None:
@@ -97,10 +103,11 @@ def _starting_from(start: Start, content: Any, studies: Any, where: str) -> Any:
     detector, maps = _built_as(start)
     kind = detector["kind"]
     if content["detector"]["kind"] != kind:
-        kinds = {name: (variant.get("detector") or {}).get("kind") for name, variant in _baselines(studies).items()}
+        kinds = {name: (variant.get("detector") or {}).get("kind") for name, variant in _variants(studies).items()}
         fitting = [name for name in kinds if kinds[name] == kind]
         if not fitting:
-            expected = f"a detector of the profile's kind {content['detector']['kind']!r}, or of a kind in training.baselines"
+            own = content["detector"]["kind"]
+            expected = f"a detector of the profile's kind {own!r}, or of a kind in training.baselines or training.panoptic"
             raise ConfigError(f"--checkpoint: expected {expected} in {where}, whose recipe fits it, found {kind!r}")
         content = _with_detector(content, studies, fitting[0], where)
     init = {"checkpoint": start.checkpoint, "sha256": start.sha256}

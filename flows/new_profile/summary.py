@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from detr_core.check.statistics import Statistics, quantile
+from detr_core.model.spec import kind_of
 from detr_core.wording import counted
 
 
@@ -38,9 +39,9 @@ def summary_table(profile: str, content: Mapping[str, Any], statistics: Mapping[
     resize = content["evaluate"]["resize"]
     table.add_row("resize", f"short side {resize['short'][0]}, long side at most {resize['longest']}")
     table.add_row("epochs", f"{detection['epochs']}, {counted(detection['batch_size'], 'image')} a step")
-    masks = content["train_panoptic"]
     sources = {"panoptic": "trained on the panoptic annotations", "instances": "trained on the masks of the instances"}
-    table.add_row("masks", "none; only boxes are trained" if masks is None else sources[masks["targets"]])
+    trained = detection if "masks" in kind_of(detector["kind"]).capabilities else content["train_panoptic"]
+    table.add_row("masks", "none; only boxes are trained" if trained is None else sources[trained["targets"]])
     return table
 
 

@@ -147,7 +147,8 @@ def _adopt(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--detector",
-        help="another detector: a variant of `baselines` in the copied profile's studies, such as deformable or faster-rcnn",
+        help="another detector: a variant of `baselines` or `panoptic` in the copied profile's studies, such as deformable, "
+        "faster-rcnn or panoptic-fpn",
     )
     parser.add_argument("--checkpoint", help="the checkpoint to fine-tune: a path, or an address with --sha256")
     parser.add_argument("--sha256", help="SHA-256 checksum of the checkpoint's file")

@@ -150,19 +150,35 @@ def test_another_detector_than_the_recipes_own(tmp_path: Path, params: Path, det
     assert "no_object" not in text, "nor in a comment on another loss"
 
 
+@pytest.mark.parametrize("detector", ["panoptic-fpn", "upsnet", "upsnet-m"])
+def test_a_detector_that_predicts_panoptic_maps_by_itself(tmp_path: Path, params: Path, detector: str) -> None:
+    root = write_whole(tmp_path / "data")
+    (root / "dataset.json").unlink()
+    adopted = adopt(root, like="demo", detector=detector)
+    shown = io.StringIO()
+    Console(file=shown, width=100).print(summary_table(adopted.paths.profile, adopted.content, adopted.statistics, adopted.deep))
+    assert "trained on the panoptic annotations" in shown.getvalue()
+    profile, recipe = load(NAME), settings.variants(load("demo"), "panoptic")[detector]
+    assert profile.detector == recipe.detector
+    assert profile.train_detection.loss == recipe.train_detection.loss
+    assert profile.evaluate.panoptic_fpn == recipe.evaluate.panoptic_fpn
+    assert profile.evaluate.upsnet == recipe.evaluate.upsnet
+    assert profile.evaluate.multi_scale == recipe.evaluate.multi_scale
+    assert profile.train_detection.epochs > recipe.train_detection.epochs, "they follow from the number of images"
+
+
 def test_a_detector_that_is_not_known_or_is_the_checkpoints(tmp_path: Path, params: Path) -> None:
     root = write_whole(tmp_path / "data")
     (root / "dataset.json").unlink()
     demo = read_parameters(params / "demo.yaml")
-    known = ", ".join(demo["studies"]["training"]["baselines"]["variants"])
-    with pytest.raises(
-        ConfigError, match=rf"a variant of training\.baselines in .*demo\.studies\.yaml \({known}\), found 'yolo'"
-    ):
+    known = ", ".join(["panoptic-fpn", "upsnet", "upsnet-m", *demo["studies"]["training"]["baselines"]["variants"]])
+    expected = rf"a variant of training\.baselines or training\.panoptic in .*demo\.studies\.yaml \({known}\), found 'yolo'"
+    with pytest.raises(ConfigError, match=expected):
         adopt(root, detector="yolo")
     with pytest.raises(ConfigError, match="--detector: expected no --checkpoint, because a checkpoint has its own detector"):
         adopt(root, detector="deformable", start=Start("x.pth", None))
     adopt(root)
-    with pytest.raises(ConfigError, match=r"training\.baselines in .* \(none\), found 'deformable'"):
+    with pytest.raises(ConfigError, match=r"training\.panoptic in .* \(none\), found 'deformable'"):
         adoption.adopt(root, "another", like=NAME, val_share=0.25, detector="deformable")
 
 

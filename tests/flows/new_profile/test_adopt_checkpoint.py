@@ -59,6 +59,8 @@ def test_a_checkpoint_of_a_kind_that_the_recipe_lacks_is_refused(tmp_path: Path,
     (root / "dataset.json").unlink()
     adopt(root)  # which has no study of baselines
     torch.save({"model": published_state_dict()}, tmp_path / "a.pth")
-    expected = "--checkpoint: expected a detector of the profile's kind 'detr', or of a kind in training.baselines in "
-    with pytest.raises(ConfigError, match=rf"{expected}.*{NAME}\.studies\.yaml, whose recipe fits it, found 'deformable'"):
+    own = (
+        "--checkpoint: expected a detector of the profile's kind 'detr', or of a kind in training.baselines or training.panoptic"
+    )
+    with pytest.raises(ConfigError, match=rf"{own} in .*{NAME}\.studies\.yaml, whose recipe fits it, found 'deformable'"):
         adoption.adopt(root, "another", like=NAME, val_share=0.25, start=Start(str(tmp_path / "a.pth"), None))
