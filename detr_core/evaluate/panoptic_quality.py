@@ -9,7 +9,7 @@ import numpy as np
 from hotcoco.panoptic import PanopticEval
 
 from detr_core.evaluate.ground_truth import read_panoptic
-from detr_core.evaluate.panoptic_sums import ImageSums, PanopticTruth, predictions, qualities
+from detr_core.evaluate.panoptic_sums import ImageSums, TrueMaps, predictions, qualities
 
 
 class Quality(TypedDict):
@@ -59,7 +59,7 @@ def quality_of_images(gt_json: Path, gt_folder: Path, pred_json: Path, pred_fold
 
     The arguments are those of `panoptic_quality`.
     """
-    truth = PanopticTruth(read_panoptic(gt_json), gt_folder)
+    truth = TrueMaps(read_panoptic(gt_json), gt_folder)
     by_image = truth.sums(predictions(pred_json), pred_folder)
     if not by_image:
         return {}

@@ -39,7 +39,7 @@ class ImageSums:
 
 
 @dataclass(frozen=True)
-class PanopticTruth:
+class TrueMaps:
     """The true maps of a split. content: that of its panoptic file, as `read_panoptic` returns it. folder: that of its PNGs."""
 
     content: dict[str, Any]
@@ -77,7 +77,7 @@ def image_sums(gt_json: Path, gt_folder: Path, pred_json: Path, pred_folder: Pat
     The images are all those of the ground truth, in its order; an image without an entry in the annotations has only zeros.
     Raises PredictionError if an image has no prediction.
     """
-    truth = PanopticTruth(read_panoptic(gt_json), gt_folder)
+    truth = TrueMaps(read_panoptic(gt_json), gt_folder)
     predicted = predictions(pred_json)
     for entry in truth.content["annotations"]:
         if entry["image_id"] not in predicted:

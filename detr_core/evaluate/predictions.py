@@ -29,7 +29,7 @@ from detr_core.evaluate.inference import EvaluationData, classes_in, forward_pas
 from detr_core.evaluate.metric_names import METRICS
 from detr_core.evaluate.multi_scale import detected
 from detr_core.evaluate.panoptic_quality import panoptic_quality
-from detr_core.evaluate.panoptic_sums import ImageSums, PanopticTruth, qualities
+from detr_core.evaluate.panoptic_sums import ImageSums, TrueMaps, qualities
 from detr_core.evaluate.results import box_results, mask_results, panoptic_result, result_rows, things_only
 from detr_core.evaluate.segmentation import Extent, segmentation
 from detr_core.model.checkpoint import Checkpoint
@@ -168,7 +168,7 @@ def _panoptic_metrics(maps: dict[int, dict[str, Any]], folder: Path, data: Evalu
     split = data.dataset.split
     assert split.panoptic is not None, "expected a split with panoptic maps"
     assert split.panoptic_masks is not None, "expected a split with panoptic maps"
-    truth = PanopticTruth(read_panoptic(split.panoptic), split.panoptic_masks)
+    truth = TrueMaps(read_panoptic(split.panoptic), split.panoptic_masks)
     shares = data.process.gather(truth.sums(maps, folder))
     by_image = {number: sums for share in shares for number, sums in share.items()}
     sums = ImageSums(np.stack([by_image[number] for number in sorted(by_image)]), truth.isthing)
