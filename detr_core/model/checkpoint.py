@@ -5,18 +5,17 @@ It reads the project's format and those of `layouts.py`. Only tensors and plain 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 
 from detr_core.config import ConfigError, as_dict, require
 from detr_core.model.common.detector import Detector
 from detr_core.model.common.files import CheckpointError, read_content, write_atomically, write_safetensors
-from detr_core.model.common.inferred import is_dense, require_different_ids
+from detr_core.model.common.inferred import require_classes, require_numbers, require_same, stated_values, written_categories
 from detr_core.model.common.weight_names import description
 from detr_core.model.detr.config import AttentionMaps
 from detr_core.model.layouts import LAYOUTS, layout_for, layout_of
@@ -67,6 +66,20 @@ class Checkpoint:
         return by_itself or (self.model.has_mask_head and self.meta.get("mask_targets") != "instances")
 
 
+@dataclass(frozen=True)
+class _Meta:
+    """The values of `Checkpoint.meta` that the project reads, for the check of their types."""
+
+    profile: str | None = field(default=None, metadata={"optional": True})
+    mask_targets: Literal["panoptic", "instances"] | None = field(default=None, metadata={"optional": True})
+    value_ranges: dict[str, tuple[float, float]] | None = field(default=None, metadata={"optional": True})
+    source: dict[str, Any] | None = field(default=None, metadata={"optional": True})
+
+    def __post_init__(self) -> None:
+        for kind, (low, high) in (self.value_ranges or {}).items():
+            require(low < high, f"value_ranges.{kind}", "a lowest value below the highest", [low, high])
+
+
 def save_checkpoint(path: Path, model: Detector, categories: tuple[Category, ...], meta: Mapping[str, Any]) -> None:
     """Writes a checkpoint atomically: `path` holds the old content or the new one, never a part of either."""
     content = {
@@ -91,11 +104,10 @@ def load_checkpoint(path: Path, device: torch.device, dilation: bool | None = No
     content = read_content(path, torch.device("cpu"))
     own = isinstance(content, dict) and content.get("format") == FORMAT
     checkpoint = _from_project_format(content, path) if own else _from_elsewhere(content, path, dilation)
+    stated_values(_Meta, checkpoint.meta, f"{path}: meta" if own else str(path))
     actual = checkpoint.model.config.backbone.dilation
     if dilation is not None and dilation != actual:
         raise CheckpointError(f"{path}: detector.backbone.dilation: expected {dilation}, as requested, found {actual}")
-    if not checkpoint.categories:
-        raise CheckpointError(f"{path}: expected a detector of one class or more, found one without classes")
     _require_finite(checkpoint.model, path)
     checkpoint.model.to(device).eval()
     return checkpoint
@@ -103,8 +115,9 @@ def load_checkpoint(path: Path, device: torch.device, dilation: bool | None = No
 
 def _require_finite(model: Detector, path: Path) -> None:
     for name, weight in model.state_dict().items():
-        if name.endswith("running_var") and (weight < 0).any():
-            raise CheckpointError(f"{path}: {name}: expected variances, found numbers below 0; take another or train it again")
+        if name.endswith(".running_var") and (below := weight < 0).any():
+            problem = f"found {int(below.sum()):,} of {weight.numel():,} that are below 0"
+            raise CheckpointError(f"{path}: {name}: expected variances, {problem}; take another or train it again")
         if weight.is_floating_point() and not (finite := weight.isfinite()).all():
             problem = f"found {int((~finite).sum()):,} of {weight.numel():,} that are infinite or not a number"
             raise CheckpointError(f"{path}: {name}: expected finite weights, {problem}; take another or train it again")
@@ -137,19 +150,19 @@ def as_detr(model: Detector, operation: str, path: Path) -> Detr:
 def _from_project_format(content: dict[str, Any], path: Path) -> Checkpoint:
     try:
         config = detector_config(_with_newer_keys(content["detector"]), f"{path}: detector")
-        categories = tuple(Category(**category) for category in content["categories"])
-        require_different_ids(categories)
-        meta = content["meta"]
-        require(isinstance(meta, dict), "meta", "a mapping", meta)
+        categories = written_categories(content["categories"])
+        require_classes(len(categories))
+        require(isinstance(content["mask_head"], bool), "mask_head", "true or false", content["mask_head"])
         maps = _attention_maps(content)
         if maps not in (None, *get_args(AttentionMaps)):
             raise ConfigError(f"attention_maps: expected one of {get_args(AttentionMaps)}, found {maps!r}")
         model = build_detector(config, len(categories), maps, [category.isthing for category in categories])
-        require_types(content["model"], model.state_dict(), path)
+        require_numbers(content["model"], str(path))
+        require_same(str(path), model.state_dict(), content["model"], "the detector that it describes")
         model.load_state_dict(content["model"])
-        checkpoint = Checkpoint(model, categories, meta)
-        _require_ranges(checkpoint)
-        return checkpoint
+        return Checkpoint(model, categories, content["meta"])
+    except KeyError as error:
+        raise CheckpointError(f"{path}: {error.args[0]}: missing in the checkpoint; copy it or train it again") from None
     except CheckpointError:
         raise
     except Exception as error:  # a damaged or a malicious file can make any of these functions fail
@@ -160,31 +173,6 @@ def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
 
 
-def require_types(state: Mapping[str, Any], expected: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Raises CheckpointError if a weight is no tensor on the CPU of the expected sort: floating point or whole numbers."""
-    for name in state.keys() & expected.keys():
-        value, is_float = state[name], expected[name].is_floating_point()
-        found = type(value).__name__
-        if isinstance(value, torch.Tensor):
-            is_number = not value.is_complex() and value.dtype != torch.bool
-            if is_dense(value) and is_number and value.is_floating_point() == is_float:
-                continue
-            found = f"{value.dtype}, {value.layout}, on {value.device}"
-        sort = "floating point" if is_float else "whole"
-        raise CheckpointError(f"{path}: {name}: expected a dense tensor of {sort} numbers, found {found}")
-
-
-def _require_ranges(checkpoint: Checkpoint) -> None:
-    """Raises ConfigError unless the ranges of images with more than 8 bits are pairs of finite ascending numbers."""
-    for kind, (low, high) in (checkpoint.value_ranges or {}).items():
-        require(
-            math.isfinite(low) and math.isfinite(high) and low < high,
-            f"value_ranges.{kind}",
-            "a low and a high number",
-            (low, high),
-        )
-
-
 def _attention_maps(content: Mapping[str, Any]) -> Any:
     """Returns the kind of attention maps in a checkpoint, under its present name; None without a mask head."""
     if not content["mask_head"]:
@@ -193,11 +181,13 @@ def _attention_maps(content: Mapping[str, Any]) -> Any:
     return "published" if maps == "released" else maps  # its former name
 
 
-def _with_newer_keys(detector: Mapping[str, Any]) -> dict[str, Any]:
+def _with_newer_keys(detector: Any) -> Any:
     """Returns the configuration in a checkpoint with the keys that did not exist when an older checkpoint was written."""
-    content = {"kind": "detr"} | dict(detector)  # checkpoints without a kind are older than the other kinds
-    if content["kind"] == "detr":
-        content["positions"] = {"queries": "attention", "factor": 1} | dict(content["positions"])
+    if not isinstance(detector, Mapping):
+        return detector  # which `detector_config` refuses, as it does wrong positions
+    content = {"kind": "detr", **detector}  # checkpoints without a kind are older than the other kinds
+    if content["kind"] == "detr" and isinstance(positions := content.get("positions"), Mapping):
+        content["positions"] = {"queries": "attention", "factor": 1, **positions}
     return content
 
 
@@ -212,15 +202,13 @@ def _from_elsewhere(content: Any, path: Path, dilation: bool | None) -> Checkpoi
         raise CheckpointError(f"{path}: {expected}; found {description(state if len(whole) == 1 else whole)}")
     try:
         model, categories, source = layout.read(whole, str(path), dilation)
-        meta = {name: whole[name] for name in EXPORTED if name in whole} | ({"source": source} if source else {})
-        checkpoint = Checkpoint(model, categories, meta)
-        _require_ranges(checkpoint)
     except CheckpointError:
         raise
-    except Exception as error:  # a damaged or a malicious file can make any of these functions fail
+    except Exception as error:  # as above
         problem = f"expected {layout.title}, found values that don't fit it ({_reason(error)})"
         raise CheckpointError(f"{path}: {problem}; copy the file again, or take another") from None
-    return checkpoint
+    meta = {name: whole[name] for name in EXPORTED if name in whole} | ({"source": source} if source else {})
+    return Checkpoint(model, categories, meta)
 
 
 def load_checkpoint_of(path: Path, profile: str, device: torch.device) -> Checkpoint:

@@ -142,6 +142,16 @@ def test_another_detector_is_refused(published_file: Path, blood_cells: Path, tm
     )
 
 
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [("", "a folder; name the file in it, such as model.safetensors"), ("x" * 300, "none"), ("a.pth/b", "none")],
+)
+def test_a_path_that_is_no_file(path: str, found: str, tmp_path: Path) -> None:
+    (tmp_path / "a.pth").touch()
+    with pytest.raises(CheckpointError, match=f"expected a file, found {found}"):
+        checkpoints.local_file(str(tmp_path / path), None)
+
+
 def test_an_initial_checkpoint_is_checked(published_file: Path) -> None:
     assert checkpoints.local_file(str(published_file), digest(published_file)) == published_file
     with pytest.raises(CheckpointError, match="expected a file with sha256"):

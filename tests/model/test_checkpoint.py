@@ -109,6 +109,25 @@ def test_cut_short(tmp_path: Path) -> None:
         load_checkpoint(path, CPU)
 
 
+def test_a_damaged_weight(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.pt"
+    save_checkpoint(path, detector(), CATEGORIES, {})
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"damaged\.pt: expected a checkpoint, found a damaged one \(in .*/data/\d+\)"):
+        load_checkpoint(path, CPU)
+
+
+def test_a_checkpoint_without_checksums_is_read(tmp_path: Path) -> None:
+    torch.serialization.set_crc32_options(False)
+    try:
+        save_checkpoint(tmp_path / "a.pt", detector(), CATEGORIES, {})
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert load_checkpoint(tmp_path / "a.pt", CPU).categories == CATEGORIES
+
+
 @pytest.mark.parametrize("kept", [0, 5, 40, -1])
 def test_a_truncated_safetensors_file(tmp_path: Path, kept: int) -> None:
     path = tmp_path / "model.safetensors"

@@ -151,6 +151,19 @@ def test_one_wrong_weight_is_named_alone(name: str, how: str) -> None:
     assert ", " not in str(error.value).split(name)[0], "no other weight is blamed"
 
 
+def test_a_table_of_positions_without_axes() -> None:
+    tables = dict.fromkeys(("backbone.1.row_embed.weight", "backbone.1.col_embed.weight"), torch.tensor(1.0))
+    with pytest.raises(CheckpointError, match=r"backbone\.1\.row_embed\.weight: expected shape \[50, 16\], found \[\]"):
+        from_published(published_state_dict() | tables, "a.pth", None)
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_class_head_without_classes(rows: int) -> None:
+    state = {name: value[:rows] if "class_embed" in name else value for name, value in published_state_dict().items()}
+    with pytest.raises(CheckpointError, match="the class head: expected 1 class or more, found 0"):
+        from_published(state, "a.pth", None)
+
+
 def test_an_unknown_backbone() -> None:
     state = published_state_dict()
     extra = {name.replace("layer3.1", "layer3.2"): value for name, value in state.items() if ".layer3.1." in name}

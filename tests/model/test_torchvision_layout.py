@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from detr_core.checksums import digest
 from detr_core.model.checkpoint import CheckpointError, export_checkpoint, load_checkpoint, save_checkpoint
 from detr_core.model.layouts import layout_of
 from detr_core.model.regions import torchvision_layout
+from detr_core.model.regions.torchvision_layout import COUNTER
 from detr_core.structures import Padding
 from tests.model.random_weights import randomised
 
@@ -226,3 +228,43 @@ def test_weights_of_another_detector_are_refused_with_both_sides_named(tmp_path:
         load_checkpoint(file, CPU)
     assert f"{title}missing backbone.body.conv1.weight, backbone.body.bn1.weight" in str(error.value)
     assert str(error.value).endswith(" others")
+
+
+WRONG: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Any]], str]] = {
+    "two names": (
+        lambda state: {"rpn.head.conv.weight": state["rpn.head.conv.0.0.weight"]},
+        "rpn.head.conv.weight: expected one name of each weight, found rpn.head.conv.0.0.weight, too; remove one of them",
+    ),
+    "a long counter": (
+        lambda _: {f"a{COUNTER}": torch.zeros(3)},
+        "expected one whole number from 0, found a tensor of shape [3]",
+    ),
+    "no number": (lambda _: {f"a{COUNTER}": torch.tensor(float("nan"))}, "expected one whole number from 0, found nan"),
+    "no value": (
+        lambda _: {f"a{COUNTER}": torch.zeros((), device="meta")},
+        "expected one whole number from 0, found a tensor of",
+    ),
+    "a text": (lambda _: {f"a{COUNTER}": "abc"}, "expected one whole number from 0, found 'abc'"),
+    "an int as name": (lambda _: {3: torch.zeros(1)}, "3: expected the name of a weight as text"),  # type: ignore[dict-item]
+    "no classes": (
+        lambda state: {name: value[:1] for name, value in state.items() if "cls_score" in name},
+        "the class head: expected 1 class or more, found 0",
+    ),
+    "no rows": (
+        lambda state: {name: value[:0] for name, value in state.items() if "cls_score" in name},
+        "the class head: expected 1 class or more, found 0",
+    ),
+    "variances": (
+        lambda state: {"backbone.body.bn1.running_var": -state["backbone.body.bn1.running_var"]},
+        "backbone.0.body.bn1.running_var: expected variances, found 64 of 64 that are below 0",
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("kind", [FasterRCNN, MaskRCNN])
+def test_what_cannot_be_right_is_refused(wrong: str, kind: Callable[..., Any], tmp_path: Path) -> None:
+    state, (changes, expected) = first(kind, classes=4).state_dict(), WRONG[wrong]
+    torch.save(state | changes(state), tmp_path / "theirs.pth")
+    with pytest.raises(CheckpointError, match=r"theirs\.pth: .*" + re.escape(expected)):
+        load_checkpoint(tmp_path / "theirs.pth", CPU)

@@ -28,6 +28,9 @@ _PLAIN_VALUES = "detr-workbench"  # the name of this project's text in a safeten
 class CheckpointError(ExpectedError, ValueError):
     """A checkpoint is missing, incomplete, malicious or of another format. The message names the file and says what to do."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(re.sub(r"\s*\n\s*", " ", message))  # a value or a name that a file holds can have several lines
+
 
 class PlainArguments:
     """Replaces the argument namespace in published checkpoints: it holds the values of the namespace and no code.
@@ -53,8 +56,16 @@ def read_content(path: Path, device: torch.device) -> Any:
     """Returns the content of a checkpoint file: tensors, plain values, and PlainArguments for an argument namespace.
 
     The content of a safetensors file is a mapping of 'model' to the tensors, and of the plain values that this project wrote.
-    Raises CheckpointError for a file that is missing, incomplete or unreadable, or that refers to any other class or function.
+    Raises CheckpointError for a file that is missing, incomplete, damaged or unreadable, or that refers to any other class or
+    function.
     """
+    try:
+        return _content(path, device)
+    except OSError as error:
+        raise CheckpointError(f"{path}: expected a file that can be read, found {error.strerror or error}") from None
+
+
+def _content(path: Path, device: torch.device) -> Any:
     if path.is_dir():
         raise CheckpointError(f"{path}: expected a file, found a folder; name the file in it, such as model{SAFETENSORS}")
     if not path.is_file():
@@ -63,6 +74,8 @@ def read_content(path: Path, device: torch.device) -> Any:
         return _safetensors_content(path, device)
     if path.stat().st_size == 0:
         raise CheckpointError(f"{path}: expected a checkpoint, found an empty file; copy it or train it again")
+    if (damaged := _damaged_part(path)) is not None:
+        raise CheckpointError(f"{path}: expected a checkpoint, found a damaged one (in {damaged}); copy it or train it again")
     try:
         with torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location=device, weights_only=True)
@@ -72,6 +85,24 @@ def read_content(path: Path, device: torch.device) -> Any:
         raise CheckpointError(
             f"{path}: expected a checkpoint that can be read without running code, found {_content_of_error(error)}"
         ) from None
+
+
+def _damaged_part(path: Path) -> str | None:
+    """Returns the name of the first part of an archive of torch.save whose checksum is wrong; None if there is no such part.
+
+    The reader of torch compares no checksums. An archive without any, which torch.save can write on request, is not checked.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() if any(part.CRC for part in archive.infolist()) else None
+    except (
+        zipfile.BadZipFile,
+        NotImplementedError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+    ):  # not an archive, or not one of torch.save
+        return None
 
 
 def _content_of_error(error: Exception) -> str:
@@ -96,11 +127,19 @@ def _safetensors_content(path: Path, device: torch.device) -> dict[str, Any]:
     except SafetensorError as error:
         found = f"found {path.stat().st_size} bytes of a truncated or damaged one ({error})"
         raise CheckpointError(f"{path}: expected a complete safetensors file, {found}; copy it again") from None
+    plain = json_mapping(texts.get(_PLAIN_VALUES, "{}"), f"{path}: {_PLAIN_VALUES}: expected JSON in the file's header")
+    return {**plain, "model": tensors}
+
+
+def json_mapping(text: str | bytes, expected: str) -> dict[str, Any]:
+    """Returns the mapping that a text in JSON holds, else raises CheckpointError, which begins with `expected`."""
     try:
-        plain = json.loads(texts.get(_PLAIN_VALUES, "{}"))
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: {_PLAIN_VALUES}: expected JSON in the file's header, found {error}") from None
-    return {**plain, "model": tensors} if isinstance(plain, dict) else {"model": tensors}
+        raise CheckpointError(f"{expected}, found {error}; copy the file again") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{expected} that is a mapping, found a {type(content).__name__}; copy the file again")
+    return content
 
 
 def write_safetensors(path: Path, content: Mapping[str, Any]) -> None:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from detr_core.config import ConfigError, require
+from detr_core.config import ConfigError, build, require
 from detr_core.model.common.detector import Detector
 from detr_core.model.common.files import CheckpointError
 from detr_core.structures import Category
@@ -31,18 +32,33 @@ _RESNETS = {
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def is_dense(weight: Tensor) -> bool:
-    """Returns whether a tensor has all its values in the memory of the CPU."""
-    return weight.layout == torch.strided and weight.device.type == "cpu"
+def require_numbers(state: Any, file: str) -> None:
+    """Raises CheckpointError, which names the file and the weight, unless all values are tensors of floating point numbers.
 
-
-def require_numbers(state: Mapping[str, Any], file: str) -> None:
-    """Raises CheckpointError, which names the file and the weight, unless all values are tensors of floating point numbers."""
+    A tensor without values, on the meta device, or of another layout than the dense one is refused, too, and a name that is no
+    text.
+    """
+    if not isinstance(state, Mapping):
+        raise CheckpointError(
+            f"{file}: model: expected a mapping of names to weights, found a value of type {type(state).__name__}"
+        )
     for key, value in state.items():
-        dense = isinstance(value, Tensor) and is_dense(value)
-        if not isinstance(key, str) or not dense or not value.is_floating_point():
-            actual = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        if not isinstance(key, str):
+            raise CheckpointError(
+                f"{file}: {key!r}: expected the name of a weight as text, found a value of type {type(key).__name__}"
+            )
+        if (actual := _instead_of_numbers(value)) is not None:
             raise CheckpointError(f"{file}: {key}: expected a dense tensor of floating point numbers, found {actual}")
+
+
+def _instead_of_numbers(value: Any) -> str | None:
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    if not value.is_floating_point():
+        return str(value.dtype)
+    if value.is_meta:
+        return "one on the meta device, which holds no values"
+    return f"one of another layout ({value.layout})" if value.layout != torch.strided or value.is_nested else None
 
 
 def resnet_of(shapes: Shapes) -> str:
@@ -103,16 +119,40 @@ def _listed(names: Sequence[str], separator: str) -> str:
     return separator.join(names[:_LISTED]) + others
 
 
-def written_categories(entries: Iterable[Mapping[str, Any]], classes: int) -> tuple[Category, ...]:
+def written_categories(entries: Any, classes: int | None = None) -> tuple[Category, ...]:
     """Returns the category of each class index from the entries in a file that this project has written.
 
-    Raises ConfigError, KeyError or TypeError for categories that do not fit.
+    classes: the number of classes of the class head; None if the categories give it. Raises ConfigError for categories that do
+    not fit it, for an id that is not a whole number from 0 or that two of them have, and for a name that is no text.
     """
-    categories = tuple(_category(entry) for entry in entries)
-    require_different_ids(categories)
-    if len(categories) != classes:
+    require(isinstance(entries, list | tuple), "categories", "a list", entries)
+    categories = tuple(_category(entry, f"categories[{place}]") for place, entry in enumerate(entries))
+    twice = [number for number, times in Counter(category.id for category in categories).items() if times > 1]
+    require(not twice, "categories", "every id once", twice)
+    if len(categories) != (classes or len(categories)):
         raise ConfigError(f"categories: expected {classes}, the number of classes of the class head, found {len(categories)}")
     return categories
+
+
+def stated_values(kind: type, values: Any, where: str) -> dict[str, Any]:
+    """Returns the values in a file that are fields of the dataclass `kind`, and no others.
+
+    where: the file, and the place in it, for errors. Raises CheckpointError for a value of another type than that of its field,
+    and for values that are no mapping.
+    """
+    if not isinstance(values, Mapping):
+        raise CheckpointError(f"{where}: expected a mapping, found a value of type {type(values).__name__}; correct or remove it")
+    names = [field.name for field in fields(kind) if field.name in values]
+    try:
+        built: Any = build(kind, {name: values[name] for name in names}, where)
+    except ConfigError as error:
+        raise CheckpointError(f"{error}; correct or remove this value") from None
+    return {name: getattr(built, name) for name in names}
+
+
+def require_classes(classes: int) -> None:
+    """Raises ConfigError for a class head without classes."""
+    require(classes >= 1, "the class head", "1 class or more", max(0, classes))
 
 
 def require_kept(
@@ -135,15 +175,7 @@ def require_kept(
         raise CheckpointError(f"{file}: {', '.join(f'{field} {ours[field]!r}' for field in lost)} would be lost; {hint}")
 
 
-def require_different_ids(categories: Sequence[Category]) -> None:
-    """Raises ConfigError unless the categories have different ids, which are whole numbers from 0, and texts as names."""
-    for category in categories:
-        require(type(category.id) is int and category.id >= 0, "categories", "ids that are whole numbers from 0", category.id)
-        require(isinstance(category.name, str), "categories", "names that are texts", category.name)
-    repeated = next((number for number, times in Counter(category.id for category in categories).items() if times > 1), None)
-    require(repeated is None, "categories", "different ids", f"{repeated} twice")
-    require(len(categories) > 0, "categories", "one or more", 0)
-
-
-def _category(entry: Any) -> Category:
-    return Category(entry["id"], entry["name"], bool(entry["isthing"]), bool(entry.get("used", True)))
+def _category(entry: Any, where: str) -> Category:
+    category = build(Category, {"used": True, **entry} if isinstance(entry, Mapping) else entry, where)
+    require(category.id >= 0, f"{where}: id", "a whole number from 0", category.id)
+    return category

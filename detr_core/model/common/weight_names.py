@@ -89,10 +89,10 @@ def _renamed(name: str, rules: Sequence[tuple[re.Pattern[str], str]]) -> str:
     return name
 
 
-def description(content: Any, depth: int = 3) -> str:
+def description(content: Any, inside: bool = True) -> str:
     """Returns what the keys of a checkpoint file's content look like, for an error about a file of an unknown layout.
 
-    depth: mappings inside of mappings are described down to this depth.
+    inside: whether it also describes the mappings that the content holds, but not those in them, of which there can be many.
     """
     if not isinstance(content, Mapping):
         return f"a {type(content).__name__}"
@@ -103,9 +103,6 @@ def description(content: Any, depth: int = 3) -> str:
     groups = Counter(key.split(".")[0] for key in keys)
     listed = ", ".join(f"{group} ({number})" for group, number in groups.most_common(_GROUPS))
     others = f" and {counted(len(groups) - _GROUPS, 'other')}" if len(groups) > _GROUPS else ""
-    inside = "".join(
-        f"; {key!r} holds {description(value, depth - 1)}"
-        for key, value in content.items()
-        if isinstance(value, Mapping) and value and depth > 1
-    )
-    return f"{counted(len(keys), 'key')}, first {first}; by their beginnings: {listed}{others}{inside}"
+    held = [(key, value) for key, value in content.items() if isinstance(value, Mapping) and value] if inside else []
+    parts = "".join(f"; {key!r} holds {description(value, False)}" for key, value in held[:_GROUPS])
+    return f"{counted(len(keys), 'key')}, first {first}; by their beginnings: {listed}{others}{parts}"

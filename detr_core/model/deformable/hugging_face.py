@@ -17,7 +17,7 @@ from torch import Tensor
 
 from detr_core.config import ConfigError
 from detr_core.model.common.files import CheckpointError
-from detr_core.model.common.inferred import agreed, count, require_kept, require_numbers, require_same
+from detr_core.model.common.inferred import agreed, count, require_classes, require_kept, require_numbers, require_same
 from detr_core.model.common.weight_names import Names
 from detr_core.model.deformable.model import DeformableDetr
 from detr_core.model.deformable.published import HINT, inferred, plain_values, published_names
@@ -30,6 +30,7 @@ from detr_core.model.transformer.hugging_face import (
     class_names,
     configuration,
     require_agreement,
+    require_transformer_agreement,
 )
 from detr_core.model.transformer.published import COCO_CLASSES, arguments_of, categories_of, dilation_of
 from detr_core.structures import Category
@@ -53,11 +54,12 @@ def from_hugging_face(
     """
     state = content["model"]
     require_numbers(state, file)
-    beside = {} if arguments_of(content) else configuration(file, "deformable_detr")
-    arguments = dict(arguments_of(content)) or _arguments(beside, file)
+    own = arguments_of(content, file)
+    beside = {} if "nheads" in own else configuration(file, "deformable_detr")  # of other files, also those with other arguments
+    arguments = _arguments(beside, file) | own
     library = backbone_library(state)
     names = _names(library)
-    refine = bool(arguments.get("with_box_refine")) or _refines(state)
+    refine = arguments.get("with_box_refine", False) or _refines(state)
     single = _with_single_names(state, refine, file)
     shapes = names.our_shapes(single)
     if refine:  # which a published name shows
@@ -65,24 +67,30 @@ def from_hugging_face(
     classes = agreed(shapes, [("class_embed.0.weight", 0), ("class_embed.0.bias", 0)], *COCO_CLASSES)
     path = Path(file)  # the released files have the same name, in a folder with the name of the model
     dilated = dilation_of(arguments, file, dilation, f"{path.parent.name}/{path.name}")
-    entries = content.get("categories")
-    if entries is None:
-        entries = class_names(beside)
     try:
+        require_classes(classes)
         config = inferred(shapes, arguments, dilated)
         with torch.device("meta"):  # only names and shapes; the file's tensors are assigned later
             model = DeformableDetr(config, classes)
-        categories = categories_of(entries, classes)
     except (ConfigError, KeyError, TypeError) as error:
         raise CheckpointError(f"{file}: expected a detector that this version supports: {error}") from None
-    shown = {"d_model": config.width, "encoder_layers": config.encoder_layers, "decoder_layers": config.decoder_layers}
-    shown |= {"encoder_n_points": config.points, "decoder_n_points": config.points, "num_feature_levels": config.levels}
-    require_agreement(beside, file, shown | {"two_stage": config.two_stage, "with_box_refine": config.refine})
     published = {name: published_names(name, config)[0] for name in model.state_dict()}
     expected = names.theirs({published[name]: value for name, value in model.state_dict().items()})
     require_same(file, expected, single, TITLE)
     weights = names.ours(single)
     model.load_state_dict({name: weights[published[name]].float() for name in published}, assign=True)
+    require_transformer_agreement(beside, config, file)
+    shown: dict[str, Any] = {
+        "num_feature_levels": config.levels,
+        "encoder_n_points": config.points,
+        "decoder_n_points": config.points,
+    }
+    shown |= {"with_box_refine": config.refine, "two_stage": config.two_stage, "position_embedding_type": "sine"}
+    if not config.two_stage:  # whose queries are not learned
+        shown["num_queries"] = config.queries
+    require_agreement(beside, shown, file)
+    entries = content.get("categories")
+    categories = categories_of(class_names(beside, classes, file) if entries is None else entries, classes, file)
     return model, categories, {"backbone": library, "heads": sorted(name for name in state if _HEAD.fullmatch(name))}
 
 

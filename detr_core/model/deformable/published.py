@@ -19,7 +19,16 @@ from torch import Tensor
 from detr_core.config import ConfigError, as_dict, build
 from detr_core.model.common.config import BackboneConfig
 from detr_core.model.common.files import CheckpointError
-from detr_core.model.common.inferred import Shapes, agreed, count, require_kept, require_numbers, require_same, resnet_of
+from detr_core.model.common.inferred import (
+    Shapes,
+    agreed,
+    count,
+    require_classes,
+    require_kept,
+    require_numbers,
+    require_same,
+    resnet_of,
+)
 from detr_core.model.deformable.config import DeformableConfig
 from detr_core.model.deformable.model import DeformableDetr
 from detr_core.model.transformer.published import COCO_CLASSES, arguments_of, categories_of, dilation_of, state_of
@@ -48,14 +57,14 @@ def from_published(content: Mapping[str, Any], file: str, dilation: bool | None)
     """
     state = state_of(content)
     require_numbers(state, file)
-    arguments = arguments_of(content)
+    arguments = arguments_of(content, file)
     shapes = {key: tuple(value.shape) for key, value in state.items()}
     classes = agreed(shapes, [("class_embed.0.weight", 0), ("class_embed.0.bias", 0)], *COCO_CLASSES)
     try:
+        require_classes(classes)
         config = inferred(shapes, arguments, dilation_of(arguments, file, dilation))
         with torch.device("meta"):  # only names and shapes; the file's tensors are assigned later
             model = DeformableDetr(config, classes)
-        categories = categories_of(content.get("categories"), classes)
     except (ConfigError, KeyError, TypeError) as error:
         raise CheckpointError(f"{file}: expected a detector that this version supports: {error}") from None
     require_same(file, published_state(model), state, "a published Deformable DETR")
@@ -65,7 +74,7 @@ def from_published(content: Mapping[str, Any], file: str, dilation: bool | None)
             if not torch.equal(state[other], state[first]):
                 raise CheckpointError(f"{file}: {other}: expected the values of {first}, which is the same weight, found others")
     model.load_state_dict({ours: state[published[0]].float() for ours, published in names.items()}, assign=True)
-    return model, categories
+    return model, categories_of(content.get("categories"), classes, file)
 
 
 def to_published(model: DeformableDetr, categories: Sequence[Category], file: str) -> dict[str, Any]:

@@ -24,8 +24,9 @@ from detr_core.model.transformer.hugging_face import (
     class_names,
     configuration,
     require_agreement,
+    require_transformer_agreement,
 )
-from detr_core.model.transformer.published import arguments_of, dilation_of
+from detr_core.model.transformer.published import arguments_of, categories_of, dilation_of
 from detr_core.structures import Category
 
 TITLE = "a DETR of Hugging Face's transformers"
@@ -48,23 +49,25 @@ def from_hugging_face(
     `from_published` does.
     """
     state = content["model"]
-    beside = {} if arguments_of(content) else configuration(file, "detr")
-    arguments = dict(arguments_of(content)) or _arguments(beside, file)
+    own = arguments_of(content, file)
+    beside = {} if "nheads" in own else configuration(file, "detr")  # of other files, also those with arguments of another sort
+    arguments = _arguments(beside, file) | own
     path = Path(file)  # the released files have the same name, in a folder with the name of the model
     arguments["dilation"] = dilation_of(arguments, file, dilation, f"{path.parent.name}/{path.name}")
-    categories = content.get("categories")
-    if categories is None:
-        categories = class_names(beside)
     library = backbone_library(state)
     names = _names(has_mask_head(state), library)
-    model, named_categories = detector_from(state, names, arguments, categories, file, TITLE)
-    config = model.config
-    shown = {"d_model": config.width, "encoder_layers": config.encoder_layers, "decoder_layers": config.decoder_layers}
-    require_agreement(beside, file, shown | {"num_queries": config.queries, "position_embedding_type": config.positions.kind})
-    if model.has_mask_head and config.width < NARROWEST:
+    model = detector_from(state, names, arguments, file, TITLE)
+    require_transformer_agreement(beside, model.config, file)
+    shown = {"num_queries": model.config.queries, "position_embedding_type": model.config.positions.kind}
+    require_agreement(beside, shown, file)
+    entries = content.get("categories")
+    categories = categories_of(
+        class_names(beside, model.num_classes, file) if entries is None else entries, model.num_classes, file
+    )
+    if model.has_mask_head and model.config.width < NARROWEST:
         expected = f"a mask head on a width of {NARROWEST} or more, because their group norm has other groups in narrower ones"
-        raise CheckpointError(f"{file}: expected {expected}, found a width of {config.width}")
-    return model, named_categories, {"backbone": library}
+        raise CheckpointError(f"{file}: expected {expected}, found a width of {model.config.width}")
+    return model, categories, {"backbone": library}
 
 
 def to_hugging_face(model: Detr, categories: Sequence[Category], source: Mapping[str, Any], file: str) -> dict[str, Any]:

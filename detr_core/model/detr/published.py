@@ -17,7 +17,16 @@ from torch import Tensor
 from detr_core.config import ConfigError, as_dict, build
 from detr_core.model.common.config import BackboneConfig
 from detr_core.model.common.files import CheckpointError
-from detr_core.model.common.inferred import Shapes, agreed, count, require_kept, require_numbers, require_same, resnet_of
+from detr_core.model.common.inferred import (
+    Shapes,
+    agreed,
+    count,
+    require_classes,
+    require_kept,
+    require_numbers,
+    require_same,
+    resnet_of,
+)
 from detr_core.model.common.weight_names import Names
 from detr_core.model.detr.config import DetrConfig
 from detr_core.model.detr.model import Detr
@@ -36,36 +45,34 @@ def from_published(content: Mapping[str, Any], file: str, dilation: bool | None)
     Raises CheckpointError, which names every weight that is missing, unknown or has another shape. It also raises the error if
     `dilation` contradicts the file, or if only the file's name says that it is a DC5 model.
     """
-    state, arguments = state_of(content), arguments_of(content)
+    state, arguments = state_of(content), arguments_of(content, file)
     arguments = {**arguments, "dilation": dilation_of(arguments, file, dilation)}
     names, title = published_names(has_mask_head(state)), "a published DETR"
-    return detector_from(state, names, arguments, content.get("categories"), file, title)
+    model = detector_from(state, names, arguments, file, title)
+    return model, categories_of(content.get("categories"), model.num_classes, file)
 
 
-def detector_from(
-    state: Mapping[str, Any], names: Names, arguments: Mapping[str, Any], categories: Any, file: str, title: str
-) -> tuple[Detr, tuple[Category, ...]]:
-    """Returns the detector with the weights `state`, on the CPU, and its categories. Errors as in `from_published`.
+def detector_from(state: Mapping[str, Any], names: Names, arguments: Mapping[str, Any], file: str, title: str) -> Detr:
+    """Returns the detector with the weights `state`, on the CPU. Errors as in `from_published`.
 
     names: what the weights are called. arguments: values that the weights don't show, as in the published argument namespace;
-    those that it lacks are assumed to be as published. categories: the entries of the categories; None takes them from the
-    number of classes. title: the detector that the weights should belong to, for an error.
+    those that it lacks are assumed to be as published. title: the detector that the weights should belong to, for an error.
     """
     require_numbers(state, file)
     mask_head = has_mask_head(state)
     shapes = names.our_shapes(state)
     classes = agreed(shapes, [("class_embed.weight", 0), ("class_embed.bias", 0)], *(number + 1 for number in COCO_CLASSES)) - 1
     try:
+        require_classes(classes)
         config = _inferred(shapes, mask_head, arguments)
         with torch.device("meta"):  # only names and shapes; the file's tensors are assigned later
             model = Detr(config, classes, mask_head)
         require_same(file, names.theirs(model.state_dict()), state, title)
-        named_categories = categories_of(categories, classes)
     except (ConfigError, KeyError, TypeError) as error:
         raise CheckpointError(f"{file}: expected a detector that this version supports: {error}") from None
     weights = names.ours(state)
     model.load_state_dict({name: weights[name].float() for name in model.state_dict()}, assign=True)
-    return model, named_categories
+    return model
 
 
 def to_published(model: Detr, categories: Sequence[Category], file: str) -> dict[str, Any]:
@@ -128,9 +135,8 @@ def _inferred(shapes: Shapes, mask_head: bool, arguments: Mapping[str, Any]) -> 
     if mask_head:  # its first convolution takes the image's features and one map per head
         first = [("mask_head.lay1.weight", 1), ("mask_head.lay1.bias", 0), ("mask_head.gn1.bias", 0)]
         heads = agreed(shapes, first, width + 8) - width
-    kind, cells = (
-        ("learned", shapes["backbone.1.row_embed.weight"][0]) if "backbone.1.row_embed.weight" in shapes else ("sine", 50)
-    )
+    cells = agreed(shapes, [("backbone.1.row_embed.weight", 0)], 50)
+    kind = "learned" if "backbone.1.row_embed.weight" in shapes else "sine"
     return build(
         DetrConfig,
         {

@@ -18,13 +18,13 @@ from torch import Tensor
 
 from detr_core.checksums import digest
 from detr_core.coco import coco_categories
-from detr_core.config import ConfigError, as_dict, build
-from detr_core.model.common.config import BackboneConfig
+from detr_core.config import ConfigError, build
 from detr_core.model.common.files import CheckpointError
 from detr_core.model.common.inferred import (
     Shapes,
     agreed,
     count,
+    require_classes,
     require_kept,
     require_numbers,
     require_same,
@@ -71,15 +71,9 @@ def from_torchvision(content: Mapping[str, Any], file: str, config: type[RegionC
     with masks, the detector is Mask R-CNN. Raises CheckpointError, which names the weights that are missing, unknown or have
     another shape.
     """
-    whole: dict[str, Any] = {}
-    for name, value in content["model"].items():
-        present = _present_name(str(name))
-        if present in whole:
-            raise CheckpointError(f"{file}: {name}: expected one name of each weight, found {present} too; remove one of them")
-        whole[present] = value
-    counters = {name: int(value) for name, value in whole.items() if name.endswith(COUNTER) and isinstance(value, Tensor)}
-    state = {name: value for name, value in whole.items() if name not in counters}
-    require_numbers(state, file)
+    whole = content["model"]
+    counters = {name: _counter(value, name, file) for name, value in whole.items() if str(name).endswith(COUNTER)}
+    state = _under_present_names({name: value for name, value in whole.items() if name not in counters}, file)
     shapes = NAMES.our_shapes(state)
     heads = [("roi_heads.box_predictor.cls_score.weight", 0), ("roi_heads.box_predictor.cls_score.bias", 0)]
     classes = agreed(shapes, heads, COCO_LABELS) - 1
@@ -87,6 +81,7 @@ def from_torchvision(content: Mapping[str, Any], file: str, config: type[RegionC
     arguments = own if isinstance(own, Mapping) and "norm_eps" in own else {"norm_eps": _eps(file, frozen=not counters)}
     masks = issubclass(config, MaskRegionConfig)
     try:
+        require_classes(classes)
         fields = build(config, {"kind": config.kind} | _inferred(shapes, arguments, masks), "args")
         with torch.device("meta"):  # only names and shapes; the file's tensors are assigned later
             model = MaskRcnn(fields, classes) if isinstance(fields, MaskRegionConfig) else FasterRcnn(fields, classes)
@@ -123,13 +118,13 @@ def _inferred(shapes: Shapes, arguments: Mapping[str, Any], masks: bool) -> dict
     widths = [(f"backbone.1.layer_blocks.{level}.0.weight", 0) for level in range(levels)]
     hidden = [("roi_heads.box_predictor.cls_score.weight", 1), ("roi_heads.box_predictor.bbox_pred.weight", 1)]
     second = any(re.match(r"roi_heads\.box_head\.\d", name) for name in shapes)
-    backbone = BackboneConfig(resnet_of(shapes), False, None, "frozen", 2, arguments["norm_eps"])  # type: ignore[arg-type]
+    backbone = {"name": resnet_of(shapes), "dilation": False, "weights": None, "norm": "frozen", "frozen_stages": 2}
     fields = {name: arguments.get(name, value) for name, value in _NOT_IN_WEIGHTS.items()}
     mask_widths = [("roi_heads.mask_predictor.conv5_mask.weight", 1), ("roi_heads.mask_predictor.mask_fcn_logits.weight", 1)]
     return {
         **_as_plain(fields),
         **({"mask_width": agreed(shapes, mask_widths, 256)} if masks else {}),
-        "backbone": as_dict(backbone),
+        "backbone": {**backbone, "norm_eps": arguments["norm_eps"]},
         "stages": list(range(5 - max(1, min(4, levels)), 5)),
         "width": agreed(shapes, widths, 256),
         "head_width": agreed(shapes, hidden, 1024),
@@ -139,6 +134,27 @@ def _inferred(shapes: Shapes, arguments: Mapping[str, Any], masks: bool) -> dict
 
 def _as_plain(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+
+
+def _counter(value: Any, name: str, file: str) -> int:
+    single = isinstance(value, Tensor) and value.numel() == 1 and not value.is_meta and not value.is_complex()
+    number = float(value) if single else float("nan")
+    if number < 0 or not number.is_integer():
+        found = f"{number}" if single else f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        raise CheckpointError(
+            f"{file}: {name}: expected one whole number from 0, found {found}; leave the counters out of the file"
+        )
+    return int(value)
+
+
+def _under_present_names(state: Mapping[str, Any], file: str) -> dict[str, Any]:
+    require_numbers(state, file)
+    names: dict[str, str] = {}  # present name -> name in the file
+    for name in state:
+        other = names.setdefault(_present_name(name), name)
+        if other != name:
+            raise CheckpointError(f"{file}: {name}: expected one name of each weight, found {other}, too; remove one of them")
+    return {present: state[name] for present, name in names.items()}
 
 
 def _present_name(name: str) -> str:

@@ -6,12 +6,16 @@ beside them, it gives what the weights don't show.
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Iterable, Mapping
+from dataclasses import field, make_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from detr_core.model.common.files import CheckpointError
+from detr_core.coco import coco_categories
+from detr_core.model.common.files import CheckpointError, json_mapping
+from detr_core.model.common.inferred import stated_values
+from detr_core.model.transformer.config import TransformerConfig
 from detr_core.model.transformer.published import COCO_CLASSES
 
 BackboneLibrary = Literal["timm", "transformers"]
@@ -19,8 +23,29 @@ BackboneLibrary = Literal["timm", "transformers"]
 
 BACKBONE = "backbone.conv_encoder.model."
 CONFIGURATION = "config.json"
-_HEADS = ("encoder_attention_heads", "decoder_attention_heads")
 _OURS = "backbone.0.body."
+_HEADS = ("encoder_attention_heads", "decoder_attention_heads")
+# The fields of a ResNet of the library whose other values compute something else with the same weights.
+_RESNET = {"hidden_act": "relu", "downsample_in_first_stage": False, "downsample_in_bottleneck": False}
+
+_FIELDS: dict[Any, tuple[str, ...]] = {
+    int: (
+        *("d_model", "encoder_layers", "decoder_layers", "encoder_ffn_dim", "decoder_ffn_dim"),
+        *("num_queries", "two_stage_num_proposals", "num_feature_levels", "encoder_n_points", "decoder_n_points"),
+        *_HEADS,
+    ),
+    bool: ("with_box_refine", "two_stage"),
+    bool | None: ("dilation",),  # which the library writes as null for a backbone that has its own configuration
+    float: ("dropout",),
+    str: ("model_type", "activation_function", "position_embedding_type"),
+    dict[str, str]: ("id2label",),
+    dict[str, Any] | None: ("backbone_config",),
+}
+Configuration = make_dataclass(
+    "Configuration",
+    [(name, kind, field(default=None, metadata={"optional": True})) for kind, names in _FIELDS.items() for name in names],
+)
+"""The fields of config.json that are read, as a dataclass for `stated_values`."""
 
 
 def backbone_library(keys: Iterable[str]) -> BackboneLibrary:
@@ -48,64 +73,47 @@ def backbone_names(library: BackboneLibrary, theirs: str) -> list[tuple[str, str
 
 
 def configuration(file: str, model_type: str) -> dict[str, Any]:
-    """Returns the content of config.json beside the file of weights, which is empty if there is no such file.
+    """Returns the values of `Configuration` in config.json beside the file of weights, none if there is no such file.
 
-    Raises CheckpointError if the file can't be read, or describes another model than `model_type` or one with an activation
-    function other than ReLU, or if a field that this module reads has a value of a wrong type.
+    Raises CheckpointError, which names config.json and the field, if the file can't be read, has a value of another type, or
+    describes another model than `model_type` or one that computes something else with the same weights.
     """
     path = Path(file).with_name(CONFIGURATION)
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: expected JSON, found {error}; copy the file again, or move it elsewhere") from None
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path}: expected a mapping, found a {type(content).__name__}")
-    for field, expected in (("model_type", model_type), ("activation_function", "relu")):
-        _require(path, field, repr(expected), content.get(field, expected) == expected, content.get(field))
-    backbone = content.get("backbone_config")
-    if isinstance(backbone, Mapping):
-        activation = backbone.get("hidden_act", "relu")
-        _require(path, "backbone_config.hidden_act", "'relu'", activation == "relu", activation)
-    for field in _HEADS:
-        value = content.get(field, 1)
-        _require(path, field, "a whole number above 0", type(value) is int and value > 0, value)
-    dilation = content.get("dilation")
-    _require(path, "dilation", "true or false", dilation is None or isinstance(dilation, bool), dilation)
-    _require_class_names(path, content.get("id2label", {}))
-    return dict(content)
+        text = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: expected a file that can be read, found {error.strerror}") from None
+    values = stated_values(Configuration, json_mapping(text, f"{path}: expected JSON"), str(path))
+    require_agreement(values, {"model_type": model_type, "activation_function": "relu"}, file)
+    require_agreement(values.get("backbone_config") or {}, _RESNET, file, "backbone_config.")
+    for name in _HEADS:
+        if values.get(name, 1) < 1:
+            raise CheckpointError(f"{path}: {name}: expected 1 or more, found {values[name]}; correct or remove this value")
+    return values
 
 
-def _require(path: Path, field: str, expected: str, fits: bool, found: Any) -> None:
-    if not fits:
-        raise CheckpointError(f"{path}: {field}: expected {expected}, found {found!r}; copy the file again, or move it elsewhere")
+def require_agreement(config: Mapping[str, Any], expected: Mapping[str, Any], file: str, within: str = "") -> None:
+    """Raises CheckpointError, which names both values, if a field in config.json is not as expected.
 
-
-def _require_class_names(path: Path, labels: Any) -> None:
-    expected = "the name of each class under its index, which are all numbers from 0"
-    is_mapping = isinstance(labels, Mapping) and all(str(index).isascii() and str(index).isdecimal() for index in labels)
-    _require(path, "id2label", expected, is_mapping, labels)
-    numbers = sorted(int(index) for index in labels)
-    _require(path, "id2label", expected, numbers == list(range(len(labels))), f"the indices {numbers[:10]} ...")
-    other = next((name for name in labels.values() if not isinstance(name, str)), None)
-    _require(path, "id2label", "names that are texts", other is None, other)
-
-
-def require_agreement(config: Mapping[str, Any], file: str, actual: Mapping[str, Any]) -> None:
-    """Raises CheckpointError if config.json says something else about the detector than its weights.
-
-    config: the content of config.json. file: that of the weights. actual: field of config.json -> value that the weights show.
+    A field that config.json does not have is not compared. expected: the values that the weights show, or that this project's
+    detectors have. file: the file of weights. within: how the names of the fields begin in an error.
     """
-    path = Path(file).with_name(CONFIGURATION)
-    for field, value in actual.items():
-        _require(
-            path,
-            field,
-            f"{value!r}, as the weights in {Path(file).name} show",
-            config.get(field, value) == value,
-            config.get(field),
-        )
+    for name, value in expected.items():
+        if name in config and config[name] != value:
+            where = f"{Path(file).with_name(CONFIGURATION)}: {within}{name}"
+            problem = f"expected {value!r}, which fits the weights in {Path(file).name}, found {config[name]!r}"
+            raise CheckpointError(f"{where}: {problem}; use the config.json of these weights, or none")
+
+
+def require_transformer_agreement(config: Mapping[str, Any], ours: TransformerConfig, file: str) -> None:
+    """Raises the error of `require_agreement` for the fields of every detector with a transformer."""
+    both = {"ffn_dim": ours.feed_forward, "attention_heads": ours.heads}
+    layers = {"encoder": ours.encoder_layers, "decoder": ours.decoder_layers}
+    expected = {f"{part}_{name}": value for part in layers if layers[part] for name, value in both.items()}
+    expected |= {"d_model": ours.width, **{f"{part}_layers": number for part, number in layers.items()}}
+    require_agreement(config, expected, file)
 
 
 def attention_heads(config: Mapping[str, Any], file: str) -> int | None:
@@ -113,21 +121,29 @@ def attention_heads(config: Mapping[str, Any], file: str) -> int | None:
 
     Raises CheckpointError if the encoder and the decoder have different numbers. file: the file of weights.
     """
-    heads = {config[field] for field in _HEADS if field in config}
+    heads = {config[name] for name in _HEADS if name in config}
     if len(heads) > 1:
         where = Path(file).with_name(CONFIGURATION)
         raise CheckpointError(f"{where}: expected the same number of heads in all attention layers, found {sorted(heads)}")
     return heads.pop() if heads else None
 
 
-def class_names(config: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    """Returns the categories that `id2label` in config.json names, in the order of their indices, which are their ids.
+def class_names(config: Mapping[str, Any], classes: int, file: str) -> list[dict[str, Any]] | None:
+    """Returns the categories that `id2label` in config.json gives names, in the order of the class indices.
 
-    Returns None without names of its own, and for COCO's classes, whose names and gaps are known.
+    A class index is the category's id. The result is None without names of its own: if there are no names, if each is `LABEL_`
+    and the index, and if they are COCO's, which `categories_of` knows. The order of the entries in the file means nothing; many
+    files have that of their keys as texts. Raises CheckpointError unless the keys are the class indices. classes: their number.
     """
-    labels = {int(index): name for index, name in config.get("id2label", {}).items()}
-    has_own = any(name != f"LABEL_{index}" for index, name in labels.items())
-    is_coco = len(labels) in COCO_CLASSES and labels[1] == "person"
-    if not has_own or is_coco:
+    labels = config.get("id2label", {})
+    indices = [str(index) for index in range(classes)]
+    if labels and sorted(labels) != sorted(indices):
+        wrong = sorted(set(labels) ^ set(indices))[:5]
+        problem = f"expected the keys 0 to {classes - 1}, the classes of the class head, found {len(labels)} keys"
+        where = Path(file).with_name(CONFIGURATION)
+        raise CheckpointError(f"{where}: id2label: {problem}, which differ in {wrong}; use the config.json of these weights")
+    coco = coco_categories() if classes in COCO_CLASSES else {}
+    known = [int(index) for index in labels if not coco or int(index) in coco]
+    if all(labels[str(index)] in (f"LABEL_{index}", coco[index].name if coco else None) for index in known):
         return None
-    return [{"id": index, "name": labels[index], "isthing": True} for index in sorted(labels)]
+    return [{"id": int(index), "name": labels[index], "isthing": True} for index in indices]

@@ -8,12 +8,14 @@ classes COCO's things, with 250 classes COCO's things and stuff.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from detr_core.coco import coco_categories
+from detr_core.config import ConfigError
 from detr_core.model.common.files import CheckpointError, PlainArguments
-from detr_core.model.common.inferred import written_categories
+from detr_core.model.common.inferred import stated_values, written_categories
 from detr_core.structures import Category
 
 COCO_CLASSES = (91, 250)  # of the published detectors and panoptic models: COCO's highest category id + 1, or more
@@ -25,12 +27,29 @@ def state_of(content: Mapping[str, Any]) -> Mapping[str, Any]:
     return state if isinstance(state, Mapping) else {}
 
 
-def arguments_of(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns the arguments of the training in the content of a file; an empty mapping if there are none."""
+@dataclass(frozen=True)
+class Arguments:
+    """The arguments of a training that a detector depends on and that its weights don't show, under their published names.
+
+    The defaults are those of the authors' code; `arguments_of` leaves out what a file does not state.
+    """
+
+    dilation: bool | None = field(default=None, metadata={"optional": True})
+    nheads: int = field(default=8, metadata={"optional": True})
+    dropout: float = field(default=0.1, metadata={"optional": True})
+    num_queries: int = field(default=300, metadata={"optional": True})
+    with_box_refine: bool = field(default=False, metadata={"optional": True})
+
+
+def arguments_of(content: Mapping[str, Any], file: str) -> dict[str, Any]:
+    """Returns the values of `Arguments` in the content of a file; an empty mapping if there are none.
+
+    Other programs write arguments of another sort, which are ignored. Raises CheckpointError for a value of another type.
+    """
     arguments = content.get("args") if "model" in content else None
-    if isinstance(arguments, PlainArguments):
-        return arguments.values
-    return arguments if isinstance(arguments, Mapping) else {}
+    values = arguments.values if isinstance(arguments, PlainArguments) else arguments
+    stated = stated_values(Arguments, values if isinstance(values, Mapping) else {}, f"{file}: args")
+    return {name: value for name, value in stated.items() if value is not None}
 
 
 def dilation_of(arguments: Mapping[str, Any], file: str, request: bool | None, name: str | None = None) -> bool:
@@ -53,15 +72,18 @@ def dilation_of(arguments: Mapping[str, Any], file: str, request: bool | None, n
     return bool(file_value)
 
 
-def categories_of(entries: Any, classes: int) -> tuple[Category, ...]:
+def categories_of(entries: Any, classes: int, file: str) -> tuple[Category, ...]:
     """Returns the category of each class index.
 
     entries: the categories in a file that this project has written. With None, as in other files, the classes are COCO's
     categories if there are as many as in a published file, else categories without a name; the id is always the index. Raises
-    the errors of `written_categories`.
+    CheckpointError, which names the file, for entries that `written_categories` refuses.
     """
     if entries is not None:
-        return written_categories(entries, classes)
+        try:
+            return written_categories(entries, classes)
+        except ConfigError as error:
+            raise CheckpointError(f"{file}: {error}; export the checkpoint again") from None
     if classes not in COCO_CLASSES:  # trained on other data, whose category names are not in the file
         return tuple(Category(index, "", True) for index in range(classes))
     coco = coco_categories()
