@@ -150,23 +150,6 @@ def test_another_detector_than_the_recipes_own(tmp_path: Path, params: Path, det
     assert "no_object" not in text, "nor in a comment on another loss"
 
 
-@pytest.mark.parametrize("detector", ["panoptic-fpn", "upsnet", "upsnet-m"])
-def test_a_detector_that_predicts_panoptic_maps_by_itself(tmp_path: Path, params: Path, detector: str) -> None:
-    root = write_whole(tmp_path / "data")
-    (root / "dataset.json").unlink()
-    adopted = adopt(root, like="demo", detector=detector)
-    shown = io.StringIO()
-    Console(file=shown, width=100).print(summary_table(adopted.paths.profile, adopted.content, adopted.statistics, adopted.deep))
-    assert "trained on the panoptic annotations" in shown.getvalue()
-    profile, recipe = load(NAME), settings.variants(load("demo"), "panoptic")[detector]
-    assert profile.detector == recipe.detector
-    assert profile.train_detection.loss == recipe.train_detection.loss
-    assert profile.evaluate.panoptic_fpn == recipe.evaluate.panoptic_fpn
-    assert profile.evaluate.upsnet == recipe.evaluate.upsnet
-    assert profile.evaluate.multi_scale == recipe.evaluate.multi_scale
-    assert profile.train_detection.epochs > recipe.train_detection.epochs, "they follow from the number of images"
-
-
 def test_a_detector_that_is_not_known_or_is_the_checkpoints(tmp_path: Path, params: Path) -> None:
     root = write_whole(tmp_path / "data")
     (root / "dataset.json").unlink()
