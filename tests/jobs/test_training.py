@@ -26,7 +26,7 @@ from tests.jobs.training_process import carry_out, float64
 from tests.kinds import short_for
 
 
-@pytest.mark.parametrize("kind", short_for("deformable_two_stage", "panoptic_fpn"))
+@pytest.mark.parametrize("kind", short_for("deformable_two_stage", "faster_rcnn_dc5"))
 def test_every_kind_of_detector_trains_alike_in_two_processes_and_in_four_micro_batches(
     kind: str, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -138,7 +138,9 @@ def test_a_step_has_the_values_of_the_cpu_and_few_waits(name: str, dataset: Coco
     assert waits.total() <= WAITS[name], waits
 
 
-@pytest.mark.parametrize("name", ["detr", "frozen mask head", "deformable", "panoptic_fpn", "upsnet"])
+@pytest.mark.parametrize(
+    "name", ["detr", "frozen mask head", "deformable", "panoptic_fpn", pytest.param("upsnet", marks=pytest.mark.long)]
+)
 def test_an_evaluation_has_the_results_of_the_cpu(name: str, dataset: CocoDataset, tmp_path: Path) -> None:
     config = EvaluateConfig(6, None, True, MergingConfig(threshold=0.05, smallest=4, mode="published"))
     for device in (CPU, CUDA):
