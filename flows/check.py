@@ -25,7 +25,7 @@ from detr_core.data.splits import DatasetError, Split, read_dataset
 from detr_core.directories import atomic_directory
 from detr_core.model.spec import object_count
 from detr_core.reporter import Reporter
-from flows.profile import artifacts
+from flows.profile import stage_results
 from flows.profile.paths import DEFAULT_PROFILE, Paths, relative
 from flows.profile.settings import Profile, load
 from flows.runtime import stage_runner
@@ -46,7 +46,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     Raises DatasetError if the dataset can't be read, or if it is broken and `check.mode` is `strict`: then the findings are
     written, but not runs/<profile>/dataset/.
     """
-    splits = artifacts.unchecked_dataset(paths)
+    splits = stage_results.unchecked_dataset(paths)
     directories.require_replaceable(paths.dataset)
 
     from detr_core.check.inspection import inspect
@@ -94,7 +94,7 @@ def _checked_dataset(settings: Profile, paths: Paths, splits: dict[str, Split], 
             ground_truth.require_objects(split)
         ground_truth.instances(checked["val"])
         metrics |= accounts(splits, inspection.supplied, checked, findings)
-        artifacts.write_owner(folder, paths.profile)
+        stage_results.write_owner(folder, paths.profile)
     return metrics
 
 

@@ -19,7 +19,7 @@ from detr_core.coco import coco_categories
 from detr_core.data.annotations import Targets
 from detr_core.data.splits import DatasetError
 from detr_core.wording import counted
-from flows.profile import artifacts
+from flows.profile import stage_results
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile, load
 from flows.studies import variants
@@ -122,7 +122,7 @@ def _classes(targets: Targets, paths: Paths) -> Classes:
     from detr_core.data.annotation_reader import read_annotations  # it takes a second to import
 
     try:
-        split = artifacts.dataset(paths)["train"]
+        split = stage_results.dataset(paths)["train"]
         categories = read_annotations(split, targets, masks=False).categories
     except DatasetError:
         isthing = [category.isthing for category in coco_categories().values()]

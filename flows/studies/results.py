@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from detr_core.config import as_dict
 from detr_core.evaluate.metric_names import PANOPTIC_METRICS
 from detr_core.studies.training import TrainingStudyConfig
-from flows.profile import artifacts
+from flows.profile import stage_results
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile
 from flows.studies import variants
@@ -63,7 +63,7 @@ def write(
     from detr_core.studies.intervals import Intervals
 
     config = settings.studies.training[study]
-    val_intervals = Intervals(artifacts.dataset(paths)["val"]) if intervals else None
+    val_intervals = Intervals(stage_results.dataset(paths)["val"]) if intervals else None
     made_by = shared_digest(paths)
     rows = []
     for label, variant in runs.items():

@@ -20,7 +20,7 @@ from detr_core.config import as_dict
 from detr_core.data.splits import targets
 from detr_core.reporter import Reporter
 from flows import evaluate, train_detection, train_panoptic
-from flows.profile import artifacts
+from flows.profile import stage_results
 from flows.profile.paths import ROOT, Paths
 from flows.profile.settings import Profile, variants
 from flows.runtime.locks import building, exclusive
@@ -189,11 +189,11 @@ def _measure_cost(settings: Profile, variant_paths: Paths, reporter: Reporter) -
     from detr_core.data.transforms import evaluation_transform
     from detr_core.studies.cost import cost
 
-    split, device = artifacts.dataset(variant_paths)["val"], artifacts.device(settings.resources.gpus)
+    split, device = stage_results.dataset(variant_paths)["val"], stage_results.device(settings.resources.gpus)
     transform = evaluation_transform(settings.evaluate.resize)
     dataset = CocoDataset(split, targets(split), masks=False, transform=transform, seed=0)
     result = cost(
-        artifacts.checkpoint(artifacts.whole_model(variant_paths), variant_paths.profile, device).model, dataset, device
+        stage_results.checkpoint(stage_results.whole_model(variant_paths), variant_paths.profile, device).model, dataset, device
     )
     with building(variant_paths.runs / "cost", reporter.message) as folder:
         (folder / "cost.json").write_text(json.dumps(dataclasses.asdict(result), indent=1), encoding="utf-8")

@@ -21,7 +21,7 @@ from detr_core.data.splits import DatasetError, write_dataset
 from detr_core.model.checkpoint import load_checkpoint
 from detr_core.reporter import Silent
 from flows import check, evaluate, export, predict
-from flows.profile import artifacts
+from flows.profile import stage_results
 from flows.profile.paths import Paths
 from tests.conftest import Trained, tiny_settings
 from tests.published_checkpoints import published_weights
@@ -106,7 +106,7 @@ def test_the_threshold_only_filters(published_panoptic: Path, images: Path, tmp_
 
 def test_a_checkpoint_of_this_project_predicts_the_detections_of_its_evaluation(trained: Trained, tmp_path: Path) -> None:
     checkpoint = load_checkpoint(trained.paths.panoptic / "checkpoint.pt", CPU)
-    files = predict.images_at(str(artifacts.dataset(trained.paths)["val"].images))
+    files = predict.images_at(str(stage_results.dataset(trained.paths)["val"].images))
     content = predict.run(checkpoint, files, 0.05, trained.settings.evaluate, tmp_path / "out", Silent())
     assert len(content["images"]) == 6
     evaluated = json.loads((trained.paths.evaluation / "bbox.json").read_text())
@@ -159,7 +159,7 @@ def test_published_weights_on_coco_itself(
     where.data.mkdir(parents=True)
     split = SplitConfig("images", "instances.json", "panoptic.json", "panoptic")
     write_dataset(where.data, REAL / "coco_panoptic", split, split)
-    artifacts.write_owner(where.data, where.profile)
+    stage_results.write_owner(where.data, where.profile)
     check.run(settings, where, Silent())
     settings = replace(settings, evaluate=replace(settings.evaluate, resize=ResizeConfig((64,), 107)))
     monkeypatch.setattr(evaluate, "load", lambda _: settings)

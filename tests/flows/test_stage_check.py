@@ -16,7 +16,7 @@ from detr_core.data.splits import DatasetError, read_dataset
 from detr_core.directories import MARK
 from detr_core.reporter import Silent
 from flows import check, data
-from flows.profile import artifacts
+from flows.profile import stage_results
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile
 from tests.check.datasets import write_whole
@@ -74,7 +74,7 @@ def test_strict_stops_with_the_findings_and_lenient_leaves_out(project: Path, tm
     assert "See runs/broken/check/index.html; correct them, or set `check.mode: lenient` in" in str(raised.value)
     assert "The broken data must be corrected." in (where.check / "index.html").read_text(encoding="utf-8")
     with pytest.raises(DatasetError, match=r"there is no checked dataset of profile 'broken' yet; .*`python -m flows.check"):
-        artifacts.dataset(where)
+        stage_results.dataset(where)
 
 
 def test_lenient_is_not_advised_if_it_would_leave_nothing_to_learn_from(project: Path, tmp_path: Path) -> None:
