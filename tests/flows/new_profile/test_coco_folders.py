@@ -42,7 +42,7 @@ def test_what_makes_no_difference(field: Path, outcome: Callable[..., Outcome], 
 def test_annotations_of_unknown_images_are_seen_without_a_validation_file(field: Path, outcome: Callable[..., Outcome]) -> None:
     result = outcome(field / "05-str-image-id" / "set")
     assert result.findings == {"object_without_image": 65, "nothing_to_learn": 2, "category_unused": 2}
-    assert "expected a dataset without broken entries, found 65 x an annotation of an unknown image" in result.error
+    assert "expected a dataset without broken entries, found 65 findings: an annotation of an unknown image" in result.error
     assert any("annotation of an unknown image: 65 in train" in line for line in result.notes)
 
 
@@ -77,7 +77,7 @@ def test_missing_sizes_are_read_from_the_files_and_reported(tmp_path: Path, fiel
     (root / "images" / "img007.jpg").unlink()
     result = outcome(root)
     assert result.findings["image_size_read"] == 31
-    assert "1 x an image entry that lacks a field" in result.error
+    assert "1 finding: an image entry that lacks a field" in result.error
     assert "img007.jpg: width: expected pixels, found nothing" in result.error
     lenient = outcome(root, "lenient")
     assert sums(lenient, "images") == {"supplied": 32, "used": 31, "left_out": 1}
@@ -86,7 +86,10 @@ def test_missing_sizes_are_read_from_the_files_and_reported(tmp_path: Path, fiel
 
 def test_two_images_with_one_id(tmp_path: Path, field: Path, outcome: Callable[..., Outcome]) -> None:
     result = outcome(field / "11-merged-ids" / "set", "lenient")
-    assert "train: expected an image that can be used, found none: 24 x an image with the id of another image" in result.error
+    assert (
+        "train: expected an image that can be used, found none: 24 findings: an image with the id of another image"
+        in result.error
+    )
 
     root = Path(shutil.copytree(field / "11-merged-ids" / "set", tmp_path / "set"))
     content = json.loads((root / "instances_train.json").read_text())
@@ -94,7 +97,7 @@ def test_two_images_with_one_id(tmp_path: Path, field: Path, outcome: Callable[.
         image["id"] = number
     (root / "instances_train.json").write_text(json.dumps(content))
     result = outcome(root)
-    assert "6 x an image with the id of another image" in result.error
+    assert "6 findings: an image with the id of another image" in result.error
     result = outcome(root, "lenient")
     assert result.findings["image_id"] == 6
     assert sums(result, "images") == {"supplied": 32, "used": 26, "left_out": 6}

@@ -36,7 +36,7 @@ def test_a_folder_with_something_else_and_one_with_nothing(tmp_path: Path) -> No
     (tmp_path / "inner").mkdir()
     for name in ("a.zip", "b.csv", "inner/c.CSV", ".DS_Store", "README"):
         (tmp_path / name).write_text("0 of 5 rows")
-    assert description(tmp_path) == "the folder has 4 files: 2 x .csv, 1 x no ending, 1 x .zip"
+    assert description(tmp_path) == "the folder has 4 files: 2 .csv, 1 without an ending, 1 .zip"
 
 
 @pytest.mark.parametrize("given", [".", "sets/cells/train", "sets/cells/train/images"])

@@ -59,7 +59,7 @@ def test_tracker_output_is_refused_without_the_option_labels(field: Path, outcom
 def test_a_broken_image_stops_strict_and_is_left_out_by_lenient(field: Path, outcome: Carry) -> None:
     root = field / "15-yolo-broken-image" / "set"
     strict = outcome(root)
-    assert "1 x an image file of 0 bytes; the first is in train, img003.jpg" in strict.error
+    assert "1 finding: an image file of 0 bytes; the first is in train, img003.jpg" in strict.error
     assert any("img003.jpg" in line for line in strict.notes)
     lenient = outcome(root, "lenient")
     assert (lenient.error, lenient.findings) == ("", {"image_empty": 1})
