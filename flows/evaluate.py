@@ -1,6 +1,6 @@
 """This stage evaluates the trained model on the val split. `python -m flows.evaluate [--profile demo]`
 
-With `--checkpoint X --out FOLDER` the command evaluates any checkpoint, of this project or a published one, and records no run.
+With `--checkpoint X --out FOLDER` the command evaluates any checkpoint, of this project or from elsewhere, and records no run.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """This command runs a detector on images. `python -m flows.predict --checkpoint X --images PATH --out FOLDER`
 
-The checkpoint is one of this project or a published one; the images are a file, a folder or a glob. The output folder gets
+The checkpoint is one of this project or one from elsewhere; the images are a file, a folder or a glob. The output folder gets
 predictions.json in COCO's format, pictures of the predictions in pictures/ and, if the checkpoint predicts panoptic
 maps, these maps in panoptic/*.png.
 """

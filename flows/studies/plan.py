@@ -63,7 +63,9 @@ def plan_of(study: str, settings: Profile, paths: Paths) -> list[RenderableType]
     if training.median_of > 1:
         metrics = f"medians over the validations of the last {training.median_of} epochs"
     all_classes = {targets: _classes(targets, paths) for targets in _targets(study, settings)}
-    classes = ", ".join(f"{of.number} classes of the {targets} annotations{of.note}" for targets, of in all_classes.items())
+    classes = ", ".join(
+        f"{entry.number} classes of the {targets} annotations{entry.note}" for targets, entry in all_classes.items()
+    )
     seeds = counted(len(training.seeds), "seed")
     parts: list[RenderableType] = [
         f"[bold]{study}[/bold], {training.paper}: {seeds}, {metrics}, {classes}; the base is '{escape(training.base)}'."

@@ -128,7 +128,7 @@ def run(variant: Variant, paths: Paths, digests: dict[str, str], reporter: Repor
             directories.remove(variant_paths.panoptic)  # a mask head of an earlier version of the study would be evaluated
         for name, digest in digests.items():
             with exclusive(digest, tell=reporter.message):
-                if not _is_there(variant_paths.runs / name, digest, reporter):
+                if not _exists_or_copied(variant_paths.runs / name, digest, reporter):
                     with nullcontext() if name in ("detection", "panoptic") else _evaluating:
                         work[name](variant.settings, variant_paths, reporter)
                     # The validations during a training are measured by code on which the training does not depend.
@@ -162,7 +162,7 @@ def metrics(variant_paths: Paths) -> dict[str, float]:
     return merged
 
 
-def _is_there(folder: Path, digest: str, reporter: Reporter) -> bool:
+def _exists_or_copied(folder: Path, digest: str, reporter: Reporter) -> bool:
     """Returns whether a result folder with this digest exists; if only another variant has one, copies that folder first."""
     if _has_digest(folder, digest):
         reporter.message(f"{folder.name}: the result is up to date; settings, data and code are unchanged")
