@@ -185,7 +185,7 @@ def cost_metrics(variant_paths: Paths) -> dict[str, float]:
 
 
 def last_step(variant_paths: Paths) -> int:
-    """Returns the optimiser step after which a finished variant's detector was evaluated."""
+    """Returns the optimizer step after which a finished variant's detector was evaluated."""
     return int(_history(variant_paths.detection)[-1]["step"])
 
 

@@ -18,7 +18,7 @@ from detr_core.train.config import DetectionConfig, ScheduleConfig
 from detr_core.train.optimizer import build_schedule
 from tests.conftest import tiny_parameters
 
-EPOCH = 5  # optimiser steps in an epoch
+EPOCH = 5  # optimizer steps in an epoch
 
 
 def scheduled(config: ScheduleConfig, total: int, lr: float = 1.0) -> tuple[torch.optim.Optimizer, LRScheduler]:

@@ -76,18 +76,18 @@ def test_colours_tell_small_wide_and_tall_boxes_apart() -> None:
 
 
 def test_finding_of_the_encoder() -> None:
-    assert encoder_attention.finding({"own/times": 6.0, "same_class/times": 1.2}) == (
+    assert encoder_attention.conclusion({"own/times": 6.0, "same_class/times": 1.2}) == (
         "From an object's centre, its own mask gets 6.0 times the attention of a uniform distribution, the other objects of "
         "its class 1.2 times: instances are separated."
     )
-    assert "hardly separated" in encoder_attention.finding({"own/times": 2.0, "same_class/times": 1.9})
-    assert encoder_attention.finding({}) == ""
+    assert "hardly separated" in encoder_attention.conclusion({"own/times": 2.0, "same_class/times": 1.9})
+    assert encoder_attention.conclusion({}) == ""
 
 
 def test_finding_of_the_decoder() -> None:
-    assert decoder_attention.finding({"extremities/times": 4.0, "interior/times": 2.0}) == (
+    assert decoder_attention.conclusion({"extremities/times": 4.0, "interior/times": 2.0}) == (
         "In the last decoder layer, attention along a detected object's box is 4.0 times that of a uniform distribution, and "
         "attention inside the box 2.0 times: attention is on the extremities."
     )
-    assert "inside rather than" in decoder_attention.finding({"extremities/times": 1.0, "interior/times": 2.0})
-    assert decoder_attention.finding({}) == ""
+    assert "inside rather than" in decoder_attention.conclusion({"extremities/times": 1.0, "interior/times": 2.0})
+    assert decoder_attention.conclusion({}) == ""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from detr_core.plots.studies.decoder_nms import Grid, finding, plots, read_cells
+from detr_core.plots.studies.decoder_nms import Grid, conclusion, plots, read_cells
 from detr_core.studies.measurements.decoder_nms import write_cells
 from tests.plots.stage_results import cells
 
@@ -47,4 +47,4 @@ def test_no_gain_without_a_row_to_compare_with(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_finding_says_what_the_metrics_say(tmp_path: Path, ap: dict[float | None, list[float]], expected: str) -> None:
-    assert finding(grid(tmp_path, ap)) == expected
+    assert conclusion(grid(tmp_path, ap)) == expected

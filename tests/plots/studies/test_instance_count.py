@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from detr_core.plots.studies.instance_count import finding, plots, read_counts
+from detr_core.plots.studies.instance_count import conclusion, plots, read_counts
 from detr_core.studies.measurements.instance_count import ClassCount, Example, write_counts
 
 
@@ -61,5 +61,5 @@ def test_class_names_are_no_formulas_and_none_is_hidden(tmp_path: Path) -> None:
         ),
     ],
 )  # fmt: skip
-def test_finding(tmp_path: Path, counts: list[list[int]], expected: str) -> None:
-    assert finding(read_counts(write(tmp_path, counts))) == expected
+def test_conclusion(tmp_path: Path, counts: list[list[int]], expected: str) -> None:
+    assert conclusion(read_counts(write(tmp_path, counts))) == expected
