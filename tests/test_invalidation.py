@@ -200,8 +200,8 @@ def reached(start: Path, kind: str, apart: Sequence[str]) -> set[str]:
 
 def decisive(stage: str, kind: str) -> set[str]:
     """Returns the modules that decide a stage's result for this kind of detector: what its work imports and is handed."""
-    handed = [place for of, place in HANDED if of == stage]
-    apart = [place for of, place in APART if of == stage]
+    handed = [place for other, place in HANDED if other == stage]
+    apart = [place for other, place in APART if other == stage]
     return reached(ROOT / WORK[stage], kind, apart) | {module for module in modules() if within(module, handed) is not None}
 
 
@@ -273,7 +273,7 @@ def test_every_exception_is_needed() -> None:
         assert any(within(module, [place]) for module in paths), (stage, place)
 
 
-def test_what_must_not_train_a_detector_again() -> None:
+def test_only_code_that_decides_weights_trains_a_detector_again() -> None:
     code = named(T, "detr")
     for module in (
         "sources/scenes.py",

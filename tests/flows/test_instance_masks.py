@@ -52,7 +52,7 @@ def shorten(file: Path, **changes: Any) -> None:
 
 
 @pytest.mark.parametrize("detector", ["frozen", "joint"])
-def test_instance_masks_from_adopt_to_the_report(detector: str, folder: Path, params: Path) -> None:
+def test_an_adopted_dataset_of_instance_masks_goes_through_all_stages(detector: str, folder: Path, params: Path) -> None:
     name = f"masks-{detector}"
     outcome = adopt_and_check(folder, name, params)
     assert outcome.error == ""

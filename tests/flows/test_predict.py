@@ -66,7 +66,7 @@ def well_formed(content: dict[str, Any], mask_head: bool) -> None:
 
 
 @pytest.mark.parametrize("mask_head", [False, True])
-def test_predictions_of_a_folder(
+def test_a_folder_of_images_gives_predictions_and_pictures(
     request: pytest.FixtureRequest,
     images: Path,
     tmp_path: Path,
@@ -113,7 +113,7 @@ def test_a_checkpoint_of_this_project_predicts_the_detections_of_its_evaluation(
     assert len(content["annotations"]) == sum(entry["score"] >= 0.05 for entry in evaluated)
 
 
-def test_the_size_is_the_profiles(published_file: Path) -> None:
+def test_the_image_size_is_that_of_the_profile(published_file: Path) -> None:
     checkpoint = load_checkpoint(published_file, CPU)
     assert predict.evaluation(checkpoint, None, None).resize == ResizeConfig((800,), 1333)
     assert predict.evaluation(replace(checkpoint, meta={"profile": "demo"}), None, None).resize is None
@@ -141,7 +141,7 @@ def test_images_and_checkpoints_that_cannot_be_read_are_refused(
         command(predict, monkeypatch, "--checkpoint", "https://example.invalid/a.pth", *rest)
 
 
-def test_an_export_is_the_published_file_again(published_panoptic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_export_equals_the_published_file(published_panoptic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command(export, monkeypatch, "--checkpoint", published_panoptic, "--out", tmp_path / "again.pth")
     ours, theirs = torch.load(tmp_path / "again.pth", weights_only=True)["model"], published_weights(mask_head=True)
     assert list(ours) == list(theirs)
@@ -150,7 +150,7 @@ def test_an_export_is_the_published_file_again(published_panoptic: Path, tmp_pat
 
 @needs_real_data
 @pytest.mark.parametrize("mask_head", [False, True])
-def test_published_weights_on_coco_itself(
+def test_published_weights_are_evaluated_with_cocos_category_ids(
     request: pytest.FixtureRequest, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mask_head: bool
 ) -> None:
     checkpoint = request.getfixturevalue("published_panoptic" if mask_head else "published_file")
@@ -175,7 +175,7 @@ def test_published_weights_on_coco_itself(
 
 
 @needs_real_data
-def test_predictions_of_real_images(published_file: Path, tmp_path: Path) -> None:
+def test_real_images_are_predicted_greyscale_ones_included(published_file: Path, tmp_path: Path) -> None:
     files = predict.images_at(str(REAL / "coco_panoptic" / "images"))
     grey = [file for file in files if Image.open(file).mode == "L"]
     assert grey, "some of COCO is greyscale"

@@ -40,7 +40,7 @@ def profile(root: Path, mode: str) -> Profile:
     return build(Profile, content, "x.yaml")
 
 
-def test_generated_scenes_have_nothing_wrong(trained: Trained) -> None:
+def test_generated_scenes_have_no_findings(trained: Trained) -> None:
     metrics = trained.metrics["check"]
     assert {name: value for name, value in metrics.items() if name.startswith("findings/") and value} == {}
     assert (metrics["train/images"], metrics["val/images"]) == (24, 6)

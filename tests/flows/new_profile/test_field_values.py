@@ -122,13 +122,13 @@ def test_twelve_bits_are_scaled_by_the_range_of_the_set_wherever_they_are_read(
     assert image.max() > 200
     checkpoint = load_checkpoint(trained(settings, where.dataset, tmp_path), ALONE.device)
     assert checkpoint.value_ranges == split.value_ranges
-    (tmp_path / "found").mkdir()
+    (tmp_path / "predictions").mkdir()
     images = [root / "images" / "img025.tif"]
     dark = load_checkpoint(tmp_path / "out" / "checkpoint.pt", ALONE.device)
     dark.meta["value_ranges"] = {"16-bit": [0, 65535]}
     scores = [
         [entry["score"] for entry in predict.run(used, images, 0, settings.evaluate, tmp_path / name, Silent())["annotations"]]
-        for name, used in (("found", checkpoint), ("dark", dark))
+        for name, used in (("predictions", checkpoint), ("dark", dark))
     ]
     assert scores[0]
     assert scores[0] != scores[1], "prediction scales by the checkpoint's range"
@@ -140,8 +140,10 @@ def test_eight_bit_checkpoints_and_datasets_say_nothing_of_ranges(field: Path, p
     assert read_dataset(where.dataset)["train"].value_ranges is None
     checkpoint = load_checkpoint(trained(settings, where.dataset, tmp_path), ALONE.device)
     assert "value_ranges" not in checkpoint.meta
-    (tmp_path / "found").mkdir()
-    predictions = predict.run(checkpoint, [root / "images" / "img025.jpg"], 0, settings.evaluate, tmp_path / "found", Silent())
+    (tmp_path / "predictions").mkdir()
+    predictions = predict.run(
+        checkpoint, [root / "images" / "img025.jpg"], 0, settings.evaluate, tmp_path / "predictions", Silent()
+    )
     assert [entry["name"] for entry in predictions["categories"]] == ["unused space", "used space"]
     with torch.no_grad():
         checkpoint.model.class_embed.bias[:] = torch.tensor([9.0, 0, 0])  # type: ignore[union-attr, index]

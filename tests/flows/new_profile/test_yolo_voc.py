@@ -31,7 +31,9 @@ Carry = Callable[..., Outcome]
         ("09e-voc-trainval-test", (24, 8), "the test set, ImageSets/Main/test.txt, is used for validation"),
     ],
 )
-def test_what_the_files_say_is_done(field: Path, outcome: Carry, case: str, images: tuple[int, int], note: str) -> None:
+def test_the_splits_of_the_files_are_obeyed_and_notes_are_printed(
+    field: Path, outcome: Carry, case: str, images: tuple[int, int], note: str
+) -> None:
     result = outcome(field / case / "set")
     assert (result.images, result.error) == ({"train/images": images[0], "val/images": images[1]}, "")
     objects = sums(result, "objects")

@@ -46,7 +46,7 @@ def test_a_dataset_among_results_is_refused_with_both_paths(own: Path, dataset: 
     assert str(own / dataset) in str(raised.value)
 
 
-def test_an_output_that_is_a_link_to_the_dataset_is_seen(own: Path, tmp_path: Path) -> None:
+def test_an_output_that_is_a_link_to_the_dataset_is_refused(own: Path, tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     (own / "data").mkdir()
     (own / "data" / "cells").symlink_to(tmp_path / "set")
@@ -79,7 +79,7 @@ def test_adopt_makes_no_profile_whose_results_would_go_where_another_dataset_lie
 
 
 @pytest.mark.parametrize("where", ["data/cells", "data/cells/raw"])
-def test_whatever_the_profile_says_its_dataset_stays(own: Path, where: str) -> None:
+def test_a_profile_whose_dataset_lies_among_results_is_refused_and_the_dataset_stays(own: Path, where: str) -> None:
     root = write_whole(own / where)
     content = tiny_parameters()
     part = {"images": "train", "instances": "instances_train.json", "panoptic": None, "panoptic_masks": None}

@@ -13,7 +13,7 @@ from flows.profile import dvc_variables
 from flows.profile.paths import PARAMS, Paths
 
 
-def test_a_profile_that_dvc_can_not_read_is_named(own: Path) -> None:
+def test_every_profile_yaml_that_dvc_can_not_use_is_named(own: Path) -> None:
     shutil.copy(PARAMS.parent / "profile.yaml", own)
     assert dvc_variables.dvc_errors() == []
     texts = {
@@ -71,7 +71,7 @@ def test_a_kind_of_detector_that_dvc_would_not_watch_is_refused(own: Path) -> No
         dvc_variables.require_kind(Paths("mine"), "faster_rcnn")
 
 
-def test_a_profile_of_before_the_folder_of_the_region_detectors_is_told_the_value(own: Path) -> None:
+def test_the_error_of_a_profile_of_an_earlier_version_names_the_expected_folder(own: Path) -> None:
     folder = own / "params" / "mine"
     folder.mkdir()
     for kind in ("faster_rcnn", "mask_rcnn", "panoptic_fpn"):

@@ -17,7 +17,7 @@ def write(folder: Path) -> Path:
     return folder / "scores.json"
 
 
-def test_plots_from_files_alone(tmp_path: Path) -> None:
+def test_the_plots_need_only_files(tmp_path: Path) -> None:
     scores = write(tmp_path)
     files = plots(tmp_path, tmp_path)
     assert [file.name for file in files] == ["scoring_AP.svg", "scoring_AP.png", "scoring_precision.svg", "scoring_precision.png"]
@@ -25,7 +25,7 @@ def test_plots_from_files_alone(tmp_path: Path) -> None:
     assert list(read_scores(scores)[True]) == [0.0, 0.5, 0.9]
 
 
-def test_conclusion(tmp_path: Path) -> None:
+def test_the_conclusion_follows_from_the_metrics(tmp_path: Path) -> None:
     assert conclusion(read_scores(write(tmp_path))) == (
         "Scoring empty slots by their second-best class changes AP by +2.0 (from 40.0 to 42.0); F1 at IoU 0.5 is best, 60.0, at "
         "score 0.5, which changes AP by −5.0."
