@@ -80,7 +80,7 @@ def _cut_evenly(sizes: Sequence[Size], order: list[int], count: int) -> list[lis
     low = max(max(h * w for h, w in sizes), sum(h * w for h, w in sizes) // count) - 1  # no cut satisfies this bound
     groups = [contiguous_slice(order, share, count) for share in range(count)]
     high = max(padded_pixels(sizes, group) for group in groups)
-    while (high - low) * PRECISION > high:
+    while high - low > max(1, high // PRECISION):
         bound = (low + high) // 2
         within_bound = _cut(sizes, order, count, bound)
         if within_bound is None:
