@@ -10,16 +10,23 @@ import pytest
 import torch
 
 from detr_core.checksums import digest
+from detr_core.data.batching import BatchPlan, training_batches
+from detr_core.data.coco_dataset import CocoDataset
 from detr_core.data.config import AugmentationConfig, ResizeConfig
+from detr_core.data.splits import read_dataset
+from detr_core.data.transforms import training_transform
+from detr_core.distributed import ProcessContext
 from detr_core.jobs.training import TrainingJob
 from detr_core.reporter import Silent
 from detr_core.train.state import fingerprint
 from flows.runtime import launch
+from tests.conftest import tiny_settings
 from tests.jobs.training_jobs import ALONE, ANEW, InterruptedAt, assert_identical, assert_same_training, job
 from tests.jobs.training_process import CANVAS, canvas, carry_out, float64
 from tests.recording_reporter import RecordingReporter
 
 SIDE = 64  # of the scenes, and of every padded batch
+SEED = tiny_settings().train_detection.seed
 MIXED = AugmentationConfig(0.5, None, ResizeConfig((24, 40, SIDE), SIDE))
 
 
@@ -27,10 +34,20 @@ def mixed_job(dataset: Path, folder: Path, **changes: Any) -> TrainingJob:
     return job(dataset, folder, augmentation=MIXED, **changes)
 
 
+def numbers_of_images(dataset: Path, accumulation: int) -> set[int]:
+    """Returns how many images the micro-batches of the first epoch have in two processes."""
+    images = CocoDataset(read_dataset(dataset)["train"], "instances", False, training_transform(MIXED), SEED)
+    plan = BatchPlan(8, accumulation, SEED, "by_shape")
+    processes = [ProcessContext(rank, 2, torch.device("cpu")) for rank in range(2)]
+    batches = [list(training_batches(images, plan, 0, 0, process, 0)) for process in processes]
+    return {len(batch.targets) for share in batches for batch in share}
+
+
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_two_processes_with_unequal_numbers_of_images_train_as_one(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accumulation: int
 ) -> None:
+    assert len(numbers_of_images(dataset, accumulation)) > 1, "the processes have different numbers of images"
     monkeypatch.setattr(launch, "STATE", tmp_path / "state")
     monkeypatch.setenv("FLOAT64", "1")
     monkeypatch.setenv(CANVAS, str(SIDE))
@@ -42,7 +59,7 @@ def test_two_processes_with_unequal_numbers_of_images_train_as_one(
 
 
 def test_an_interrupted_training_resumes_bit_for_bit(dataset: Path, tmp_path: Path) -> None:
-    changes: dict[str, Any] = {"dropout": 0.3, "accumulation": 3, "distribution": "by_shape"}
+    changes: dict[str, Any] = {"dropout": 0.3, "accumulation": 4, "distribution": "by_shape"}
     carry_out(mixed_job(dataset, tmp_path / "whole", **changes), ALONE, Silent())
     interrupted, reporter = mixed_job(dataset, tmp_path / "interrupted", **changes), RecordingReporter()
     with pytest.raises(KeyboardInterrupt):
