@@ -78,6 +78,8 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--repeats", type=int, default=5, help="number of runs of each command (default: %(default)s)")
     repeats = arguments.parse_args().repeats
+    if repeats < 1:
+        arguments.error(f"--repeats: expected 1 or more, found {repeats}")
     assert MISSING not in profile_names()
     table = Table("command", "processor: median", "largest", "clock: median", "largest", "allowed", title="Seconds")
     slow = []
