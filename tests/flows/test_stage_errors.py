@@ -18,7 +18,7 @@ from detr_core.reporter import Reporter, Silent
 from flows import check, evaluate, report, train_detection, train_panoptic
 from flows.profile import artifacts
 from flows.profile.artifacts import StageError
-from flows.profile.paths import Paths
+from flows.profile.paths import Paths, relative
 from flows.profile.settings import Profile
 from flows.studies import evaluating
 from tests.conftest import Trained, tiny_parameters, tiny_settings
@@ -63,14 +63,14 @@ def test_the_error_of_a_stage_without_its_checkpoint_names_the_command_to_run(ti
 @pytest.mark.parametrize("spoil", [lambda file: file.write_text("{}"), Path.unlink], ids=["changed", "missing"])
 def test_a_dataset_that_changed_since_it_was_made_is_refused(tiny_copy: Paths, run: Run, spoil: Callable[[Path], None]) -> None:
     artifacts.dataset(tiny_copy)
-    (tiny_copy.data / "manifest.json").chmod(0o644)
-    spoil(tiny_copy.data / "manifest.json")
+    image = min(file for file in tiny_copy.data.rglob("*") if file.suffix in (".jpg", ".png"))
+    spoil(image)
     mark_again = json.loads((tiny_copy.data / MARK).read_text())
     write_text(tiny_copy.data / MARK, json.dumps(mark_again))  # as in a new process, which has not compared this list yet
     with pytest.raises(DatasetError) as raised:
         run(tiny_settings(), tiny_copy, Silent())
     message = str(raised.value)
-    assert message.startswith("data/tiny-copy/manifest.json: expected the file that the data stage wrote, found a changed file")
+    assert message.startswith(f"{relative(image)}: expected the file that the data stage wrote, found a changed file or none; ")
     assert "delete data/tiny-copy, and run `dvc repro" in message
 
 
