@@ -53,7 +53,7 @@ def cases() -> list[Case]:
             found.append(Case(f"{name} --help", [*start, "--help"], 0, "usage: ", HELP_SECONDS))
             if wrong:
                 text = f"there is no params/{MISSING}.yaml"
-                found.append(Case(f"{name} {' '.join(wrong)}", [*start, *wrong], 1, text, PROFILE_SECONDS))
+                found.append(Case(f"{name}, wrong profile", [*start, *wrong], 1, text, PROFILE_SECONDS))
     return found
 
 
@@ -81,7 +81,7 @@ def main() -> None:
     if repeats < 1:
         arguments.error(f"--repeats: expected 1 or more, found {repeats}")
     assert MISSING not in profile_names()
-    table = Table("command", "processor: median", "largest", "clock: median", "largest", "allowed", title="Seconds")
+    table = Table("command", "processor", "largest", "clock", "largest", "allowed", title="Seconds, medians and largest values")
     slow = []
     for case in cases():
         wall, processor = measured(case, repeats)
