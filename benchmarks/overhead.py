@@ -14,11 +14,15 @@ import subprocess
 import sys
 import time
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 
+from detr_core.errors import ExpectedError
 from flows.pipeline import stages
 from flows.profile.paths import ROOT, Paths, relative
+from flows.profile.settings import load
+from flows.runtime.one_line_errors import one_line_errors
 from flows.runtime.server import ensure_server
 
 ALLOWED_SECONDS = 10.0
@@ -36,6 +40,10 @@ print(time.monotonic() - began)
 """
 
 
+class BenchmarkError(ExpectedError, RuntimeError):
+    """The overhead can't be measured. The message says what is missing or which command failed."""
+
+
 def bare_seconds(stage: str, profile: str) -> float:
     """Returns the seconds that the stage's `run()` takes."""
     return float(output([sys.executable, "-c", BARE, stage, profile]).splitlines()[-1])
@@ -49,11 +57,26 @@ def seconds(command: list[str]) -> float:
 
 
 def output(command: list[str]) -> str:
-    """Returns the output of the command. If the command fails, ends the benchmark with this output as error."""
+    """Returns the output of the command. Raises BenchmarkError, with the last lines of the output, if the command fails."""
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if process.returncode != 0:
-        sys.exit(f"{' '.join(command)}\n{process.stdout}{process.stderr}")
+        lines = (process.stdout + process.stderr).strip().splitlines()
+        errors = [line for line in lines if line.startswith("error: ")] or lines[-3:]
+        name = next(part for part in (*command[1:], command[0]) if not part.startswith("-") and "\n" not in part)
+        raise BenchmarkError(f"the command {name!r} failed with exit code {process.returncode}: {' '.join(errors)}")
     return process.stdout
+
+
+def require_inputs(stage: str, paths: Paths) -> None:
+    """Raises BenchmarkError if the stage depends on a result of the profile that does not exist."""
+    graph = paths.dvc_folder / "dvc.yaml"
+    for name in yaml.safe_load(graph.read_text(encoding="utf-8"))["stages"][stage]["deps"]:
+        path = ROOT / name.replace("${profile}", paths.profile)
+        if "${profile}" in name and not path.exists():
+            raise BenchmarkError(
+                f"{relative(path)}: expected this result, which the stage {stage} reads, found nothing there; "
+                f"run `dvc repro {relative(graph)}` first"
+            )
 
 
 def main() -> None:
@@ -65,24 +88,36 @@ def main() -> None:
         "--repeats", type=int, default=3, help="number of runs, of which the fastest is reported (default: %(default)s)"
     )
     arguments = parser.parse_args()
-    paths = Paths(arguments.profile)
-    for stage in arguments.stage or ["data", "studies"]:
-        if stage not in stages(paths):
-            parser.error(f"--stage: expected one of {', '.join(stages(paths))}, found {stage!r}")
+    if arguments.repeats < 1:
+        parser.error(f"--repeats: expected 1 or more, found {arguments.repeats}")
+    with one_line_errors():
+        load(arguments.profile)  # raises the error of a profile that does not exist or is not valid
+        worst = measure(arguments.profile, arguments.stage or ["data", "studies"], arguments.repeats)
+    if worst > ALLOWED_SECONDS:
+        sys.exit(f"the overhead is above the allowed {ALLOWED_SECONDS:.0f} s")
+
+
+def measure(profile: str, names: list[str], repeats: int) -> float:
+    """Prints the table of these stages, and returns the largest overhead. Raises BenchmarkError."""
+    paths = Paths(profile)
+    known = stages(paths)
+    for stage in names:
+        if stage not in known:
+            raise BenchmarkError(f"--stage: expected one of {', '.join(known)}, found {stage!r}")
+        require_inputs(stage, paths)
     ensure_server()
-    table = Table("stage", "only run()", "+ Prefect, MLflow", "+ DVC", "overhead", title=f"Seconds, profile {arguments.profile}")
+    table = Table("stage", "only run()", "+ Prefect, MLflow", "+ DVC", "overhead", title=f"Seconds, profile {profile}")
     worst = 0.0
-    for stage in arguments.stage or ["data", "studies"]:
+    for stage in names:
         target = f"{relative(paths.dvc_folder / 'dvc.yaml')}:{stage}"
-        tries = range(arguments.repeats)
-        bare = min(bare_seconds(stage, arguments.profile) for _ in tries)
-        flow = min(seconds([sys.executable, "-m", f"flows.{stage}", "--profile", arguments.profile]) for _ in tries)
+        tries = range(repeats)
+        bare = min(bare_seconds(stage, profile) for _ in tries)
+        flow = min(seconds([sys.executable, "-m", f"flows.{stage}", "--profile", profile]) for _ in tries)
         dvc = min(seconds([sys.executable, "-m", "dvc", "repro", "--single-item", "--force", target]) for _ in tries)
         worst = max(worst, dvc - bare)
         table.add_row(stage, f"{bare:.1f}", f"{flow - bare:+.1f}", f"{dvc - flow:+.1f}", f"{dvc - bare:.1f}")
     Console().print(table)
-    if worst > ALLOWED_SECONDS:
-        sys.exit(f"the overhead is above the allowed {ALLOWED_SECONDS:.0f} s")
+    return worst
 
 
 if __name__ == "__main__":

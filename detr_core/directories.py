@@ -52,6 +52,19 @@ def require_replaceable(folder: Path) -> None:
     _project_files(folder)
 
 
+def changed_file(folder: Path) -> str | None:
+    """Returns the name of the first file that the mark of `folder` lists and that is missing or has another content.
+
+    Returns None if there is no such file, and also if the folder has no mark. Another process may replace the folder while it is
+    read here; therefore a folder that has changed meanwhile is read again.
+    """
+    while True:
+        state, listed = _state(folder), _files_in_mark(folder) or {}
+        name = next((name for name, sha256 in listed.items() if not _has_digest(folder / name, sha256)), None)
+        if name is None or _state(folder) == state:
+            return name
+
+
 def remove(folder: Path) -> None:
     """Removes a folder that the project wrote, if it exists. Raises ForeignFileError as `require_replaceable` does."""
     _remove(folder, _project_files(folder))
@@ -193,6 +206,13 @@ def _read_project_files(folder: Path, where: Path) -> list[str]:
                 f"{where / name}: expected this result unchanged, because it is replaced, found a changed file; {_ADVICE}"
             )
     return names
+
+
+def _has_digest(file: Path, sha256: str) -> bool:
+    try:
+        return digest(file) == sha256
+    except OSError:  # there is no file, or one that this process may not read
+        return False
 
 
 def _is_as_listed(file: Path, sha256: str) -> bool:

@@ -26,6 +26,7 @@ from flows.profile.paths import DEFAULT_PROFILE, Paths, relative
 from flows.profile.settings import Profile, load
 from flows.runtime import launch, outputs, stage_runner
 from flows.runtime.locks import building
+from flows.runtime.one_line_errors import one_line_errors
 from flows.runtime.progress import Tee, reporter
 from flows.tracking import recorder
 from flows.tracking.prefect_summary import publish
@@ -147,7 +148,7 @@ def main() -> None:
         return
     if arguments.out is None:
         parser.error("--checkpoint needs --out, because the profile's own evaluation is not replaced")
-    with stage_runner.one_line_errors():
+    with one_line_errors():
         with reporter("evaluation") as bar:
             metrics = run_checkpoint(arguments, bar)
         for name, value in metrics.items():

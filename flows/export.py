@@ -10,12 +10,13 @@ if __name__ == "__main__":
 
 from detr_core.atomic import atomic_new_file
 from flows.profile import checkpoints
-from flows.runtime import outputs, stage_runner
+from flows.runtime import outputs
+from flows.runtime.one_line_errors import one_line_errors
 
 
 def main() -> None:
     arguments = command_line.parser("export").parse_args()
-    with stage_runner.one_line_errors():
+    with one_line_errors():
         out = outputs.new_file(arguments.out)
         import torch  # torch takes seconds to import
 

@@ -11,7 +11,7 @@ def main() -> None:
     command_line.parser("graphs").parse_args()
     from flows.profile.graphs import write_copies  # imported after the arguments, because these imports take a second
     from flows.profile.paths import relative
-    from flows.runtime.stage_runner import one_line_errors
+    from flows.runtime.one_line_errors import one_line_errors
 
     with one_line_errors():
         for copy in write_copies():

@@ -30,8 +30,9 @@ from detr_core.reporter import Reporter
 from detr_core.wording import counted
 from flows.profile import checkpoints, stage_results
 from flows.profile.settings import load
-from flows.runtime import outputs, stage_runner
+from flows.runtime import outputs
 from flows.runtime.locks import building
+from flows.runtime.one_line_errors import one_line_errors
 from flows.runtime.outputs import only_writer
 from flows.runtime.progress import reporter
 
@@ -159,7 +160,7 @@ def _pictures(content: dict[str, Any], root: Path, folder: Path, ranges: Ranges 
 
 def main() -> None:
     arguments = command_line.parser("predict").parse_args()
-    with stage_runner.one_line_errors():
+    with one_line_errors():
         images, out = images_at(arguments.images), outputs.empty_folder(arguments.out)
         trained = checkpoints.load_named(arguments, stage_results.device())
         config = evaluation(trained, arguments.short, arguments.longest)

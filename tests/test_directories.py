@@ -48,6 +48,23 @@ def test_a_result_replaces_the_earlier_one_and_leaves_nothing_else(tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_changed_or_missing_file_is_found(tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    with atomic_directory(folder) as out:
+        (out / "a").write_bytes(b"a")
+        (out / "b").write_bytes(b"b")
+    assert directories.changed_file(folder) is None
+    (folder / "more").write_bytes(b"of a user")  # nothing that the project wrote has changed
+    assert directories.changed_file(folder) is None
+    (folder / "b").write_bytes(b"c")
+    assert directories.changed_file(folder) == "b"
+    (folder / "a").unlink()
+    assert directories.changed_file(folder) == "a"
+    (folder / MARK).unlink()
+    assert directories.changed_file(folder) is None, "without a mark it is not known what the project wrote"
+    assert directories.changed_file(tmp_path / "nothing") is None
+
+
 def _beside(folder: Path) -> None:
     (folder / "photos").mkdir()
     (folder / "photos" / "1.jpg").write_bytes(b"mine")

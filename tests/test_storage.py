@@ -14,7 +14,7 @@ import torch
 from detr_core.atomic import atomic_file, write_text
 from detr_core.model.common.files import tensor_bytes, write_atomically
 from detr_core.storage import StorageError, as_storage_error, readable, require_space
-from flows.runtime.stage_runner import one_line_errors
+from flows.runtime.one_line_errors import one_line_errors
 
 SIZE = 2**20  # of the disk
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -11,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from detr_core.plots.style import COLORS, files, plot
 
-PARTS = tuple(f"train/{part}" for part in ("classification", "l1", "giou", "focal", "dice", "objectness", "proposals", "boxes"))
+NO_TERMS = ("train/loss", "train/lr")  # what a training records besides the terms of its loss
 VALIDATION = ("val/AP", "val/AP50", "val/AP75", "val/mask/AP", "val/mask/AP50", "val/PQ", "val/SQ", "val/RQ")
 
 
@@ -23,23 +24,24 @@ def read_history(history: Path) -> list[dict[str, float]]:
 def training_curves(history: Path, folder: Path, name: str) -> list[Path]:
     """Draws `history` (a `history.jsonl`) into `folder`, by optimizer step.
 
-    Writes NAME_loss (train/loss), NAME_parts (the unweighted terms of the loss) and NAME_validation (AP, AP50, AP75 of boxes, AP,
+    Writes NAME_loss (train/loss), NAME_parts (all unweighted terms of the loss) and NAME_validation (AP, AP50, AP75 of boxes, AP,
     AP50 of masks, PQ, SQ, RQ, in percent), each as SVG and PNG. A plot without a line of at least two points is left out.
     Returns the files written.
     """
     records = read_history(history)
+    terms = [name for name in dict.fromkeys(name for record in records for name in record) if name.startswith("train/")]
     written: list[Path] = []
     for suffix, title, keys, scale in (
         ("loss", "Loss", ("train/loss",), 1),
-        ("parts", "Unweighted terms of the loss", PARTS, 1),
+        ("parts", "Unweighted terms of the loss", [name for name in terms if name not in NO_TERMS], 1),
         ("validation", "Validation, percent", VALIDATION, 100),
     ):
         recorded = {key: points for key in keys if len(points := _series(records, key, scale)) > 1}
         if not recorded:
             continue
         with plot(folder, f"{name}_{suffix}") as axes:
-            for (key, points), color in zip(recorded.items(), COLORS, strict=False):
-                _line(axes, points, key.partition("/")[2], color)
+            for (key, points), (style, color) in zip(recorded.items(), product(("-", "--"), COLORS), strict=False):
+                _line(axes, points, key.partition("/")[2], color, style)
             axes.set_ylim(bottom=0)
             axes.set_title(title)
             axes.set_xlabel("optimizer steps")
@@ -57,6 +59,7 @@ def _series(records: Sequence[Mapping[str, float]], key: str, scale: float) -> l
     return [(record["step"], scale * record[key]) for record in records if record.get(key, -1) >= 0]
 
 
-def _line(axes: Axes, points: Sequence[tuple[float, float]], label: str, color: str) -> None:
+def _line(axes: Axes, points: Sequence[tuple[float, float]], label: str, color: str, style: str) -> None:
     steps, values = zip(*points, strict=True)
-    axes.plot(steps, values, label=label, color=color, marker="o" if len(points) <= 40 else None, markersize=3.5)
+    marker = "o" if len(points) <= 40 else None
+    axes.plot(steps, values, label=label, color=color, linestyle=style, marker=marker, markersize=3.5)

@@ -30,7 +30,7 @@ from flows.profile.paths import DEFAULT_PROFILE, Paths, relative
 from flows.profile.profile_yaml import parsed
 from flows.profile.settings import profile_from
 from flows.runtime import arguments as command_line
-from flows.runtime.stage_runner import one_line_errors
+from flows.runtime.one_line_errors import one_line_errors
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from detr_core.data.annotations import Targets
 from detr_core.model.spec import kind_of, kinds_with
 from flows.new_profile.profile_text import read_with_comments
 from flows.profile.paths import Paths, relative
-from flows.profile.settings import overridden, read
+from flows.profile.settings import overridden, read, require_known
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,8 @@ def copied_recipe(like: str, detector: str | None, start: Start | None) -> tuple
     checkpoint of a kind that can't be fine-tuned or that the profile has no recipe for; CheckpointError if the checkpoint can't
     be read.
     """
+    require_known(like, "--like")
     model = Paths(like)
-    if not model.params.is_file():
-        raise ConfigError(f"--like: expected the name of a profile, found {like!r}")
     if detector is not None and start is not None:
         raise ConfigError("--detector: expected no --checkpoint, because a checkpoint has its own detector; give only one")
     read(model.params)  # reports the errors of the profile, with the file's name, before any work

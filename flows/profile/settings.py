@@ -173,16 +173,21 @@ def load(profile: str) -> Profile:
     Raises ConfigError, which names the file and the key, if a file is missing or is not YAML, if a key is unknown, missing or
     invalid, or if the dataset that the profile names lies among the results of a profile.
     """
-    known_profiles = profile_names()
-    if profile not in known_profiles:
-        near = difflib.get_close_matches(profile, known_profiles, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known profiles: {', '.join(known_profiles)}"
-        raise ConfigError(f"profile {profile!r}: there is no {relative(PARAMS)}/{profile}.yaml; {hint}")
+    require_known(profile, "profile")
     settings = read(Paths(profile).params)
     if settings.data.folder is not None:
         where = f"{relative(Paths(profile).params)}: data.folder.root"
         dataset_location.require_apart(settings.data.folder.root, where, [profile])
     return settings
+
+
+def require_known(profile: str, where: str) -> None:
+    """Raises ConfigError unless there is a profile of this name. where: what names the profile, for the error."""
+    known_profiles = profile_names()
+    if profile not in known_profiles:
+        near = difflib.get_close_matches(profile, known_profiles, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known profiles: {', '.join(known_profiles)}"
+        raise ConfigError(f"{where} {profile!r}: there is no {relative(PARAMS)}/{profile}.yaml; {hint}")
 
 
 def profile_from(content: Any, studies: Any, file: str) -> Profile:

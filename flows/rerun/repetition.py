@@ -19,9 +19,10 @@ from flows.rerun import comparison, worktree
 from flows.rerun.comparison import RunComparison
 from flows.rerun.worktree import RerunError
 from flows.runtime import arguments as command_line
-from flows.runtime import launch, stage_runner
+from flows.runtime import launch
 from flows.runtime.arguments import TOLERANCE
 from flows.runtime.child_process import command_ending_with_parent, ended
+from flows.runtime.one_line_errors import one_line_errors
 from flows.runtime.server import ensure_server
 from flows.tracking import reader, recorder, snapshot, ui_addresses
 from flows.tracking.reader import RecordedRun
@@ -33,7 +34,7 @@ SHOWN = 20  # at most this many differences are printed
 def main() -> None:
     """Exits with 0 if the results are the same, and with 1 if they differ or the run can't be repeated."""
     arguments = command_line.parser("rerun").parse_args()
-    with stage_runner.one_line_errors():
+    with one_line_errors():
         same = rerun(arguments.run_id, arguments.tolerance, arguments.keep)
     sys.exit(0 if same else 1)
 

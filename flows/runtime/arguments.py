@@ -12,9 +12,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from detr_core.errors import ExpectedError
 from detr_core.sources.formats.spec import FORMATS
 from flows.profile.paths import DEFAULT_PROFILE
+from flows.runtime.one_line_errors import one_line_errors
 
 TOLERANCE = 0.02  # how much the values of a repeated run may differ on a GPU; `--tolerance` sets another difference
 MOST_PIXELS = 16_384  # of a side of an image for prediction; a square of this size has 3 GB as the network's input
@@ -42,18 +42,19 @@ def check() -> None:
     if spec is None:
         sys.exit(f"error: expected a command that is started as `python -m flows.COMMAND`, found `python {sys.argv[0]}`")
     arguments = parser(spec.name.removeprefix("flows.").removesuffix(".__main__")).parse_args()
-    if "profile" not in arguments:
+    if not {"profile", "like"} & vars(arguments).keys():
         return
-    from flows.profile.settings import load  # imported only here, because a request for help does not need it
+    from flows.profile import settings  # imported only here, because a request for help does not need it
 
-    try:
-        settings = load(arguments.profile)
-        if "study" in arguments:
-            from flows.studies.selection import selected
+    with one_line_errors():
+        if "profile" in arguments:
+            profile = settings.load(arguments.profile)
+            if "study" in arguments:
+                from flows.studies.selection import selected
 
-            selected(settings, arguments.profile, arguments.study)
-    except ExpectedError as error:
-        sys.exit(f"error: {' '.join(str(error).split())}")
+                selected(profile, arguments.profile, arguments.study)
+        elif arguments.like is not None:
+            settings.require_known(arguments.like, "--like")
 
 
 def _share(text: str) -> float:

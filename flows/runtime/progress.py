@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from prefect import get_run_logger
-from prefect.exceptions import MissingContextError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from detr_core.reporter import Reporter
@@ -108,6 +106,11 @@ def reporter(label: str) -> Iterator[Reporter]:
 
 
 def _log() -> Callable[[str], None]:
+    if "prefect" not in sys.modules:
+        return print  # Prefect takes seconds to import, and a process that has not imported it runs no flow
+    from prefect import get_run_logger
+    from prefect.exceptions import MissingContextError
+
     try:
         return get_run_logger().info
     except MissingContextError:

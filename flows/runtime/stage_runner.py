@@ -24,13 +24,12 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from detr_core.errors import ExpectedError
-from detr_core.storage import as_storage_error
 from flows.profile import dvc_variables, graphs
 from flows.profile.paths import Paths
 from flows.profile.settings import load
 from flows.runtime import arguments
 from flows.runtime.fast_exit import work_is_done
+from flows.runtime.one_line_errors import one_line_errors
 from flows.runtime.server import came_back, ensure_server, own_address
 from flows.runtime.starting import ServerError
 from flows.tracking import dead_runs, ui_addresses
@@ -52,7 +51,7 @@ def run(stage_flow: Flow[Any, Any], profile: str, **parameters: Any) -> None:
     Exits with 130 after ctrl-c and with 143 after SIGTERM, when the flow has cleaned up. Other errors are raised with their
     traceback. A flow whose work is complete has succeeded, even if the Prefect server has ended by then.
     """
-    with one_line_errors():
+    with one_line_errors(), _ended_by_signals():
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) == signal.SIG_DFL:  # a signal that nohup ignores stays ignored
                 signal.signal(number, _end_in_order)
@@ -131,27 +130,13 @@ def _end_in_order(number: int, _frame: FrameType | None) -> None:
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Ends a command with one line and exit code 1 for an expected error, 130 after ctrl-c, and 143 after SIGTERM."""
+def _ended_by_signals() -> Iterator[None]:
+    """Ends a command with 143 after SIGTERM, and with 129 after SIGHUP."""
     try:
         yield
-    except KeyboardInterrupt:
-        print("the command was interrupted", file=sys.stderr)
-        sys.exit(130)
     except TerminationSignal as error:
         print("the command was ended by a signal", file=sys.stderr)
         sys.exit(128 + error.signal)
-    except ExpectedError as error:
-        sys.exit(_line(error))
-    except OSError as error:
-        refusal = as_storage_error(error)
-        if refusal is None:
-            raise
-        sys.exit(_line(refusal))
-
-
-def _line(error: Exception) -> str:
-    return f"error: {' '.join(str(error).split())}"
 
 
 def _hide_prefect_errors() -> None:

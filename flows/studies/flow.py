@@ -23,6 +23,7 @@ from flows.profile.paths import DEFAULT_PROFILE, Paths, relative
 from flows.profile.settings import Profile, load
 from flows.runtime import arguments as command_line
 from flows.runtime import stage_runner
+from flows.runtime.one_line_errors import one_line_errors
 from flows.runtime.progress import Tee, reporter
 from flows.studies import evaluating, plan, training
 from flows.studies.selection import ALL, selected
@@ -135,7 +136,7 @@ def record_settings(record: recorder.RunRecorder, settings: Sequence[Setting]) -
 def main() -> None:
     arguments = command_line.parser("studies").parse_args()
     if arguments.plan:
-        with stage_runner.one_line_errors():
+        with one_line_errors():
             plan.show(arguments.profile, arguments.study)
         return
     stage_runner.run(studies, arguments.profile, study=arguments.study)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from detr_core.directories import MARK
 from detr_core.model.spec import KINDS
 from detr_core.studies.comparison import Run, StudyTable, write_table
 from flows.profile.paths import DEFAULT_PROFILE, PARAMS, ROOT, Paths, profile_names, relative
@@ -81,6 +82,13 @@ def test_outputs_are_where_the_stages_write_them() -> None:
     assert len(set(outs)) == len(outs)
 
 
+def test_the_stages_depend_on_the_list_of_the_files_of_the_dataset_and_not_on_each_file() -> None:
+    data = relative(Paths("${profile}").data)
+    readers = {name for name, stage in STAGES.items() if f"{data}/{MARK}" in stage["deps"]}
+    assert readers == STAGES.keys() - {"data"}
+    assert not any(data in stage["deps"] for stage in STAGES.values())
+
+
 @pytest.mark.timeout(900)
 def test_the_smoke_profile_runs_from_a_clone_to_its_report(smoke: Path) -> None:
     assert (smoke / "reports/smoke/index.html").read_text().startswith("<!")
@@ -116,6 +124,20 @@ def test_dvc_repeats_only_stages_whose_inputs_changed(clone: Path, server: dict[
     assert next(iter(listing[""]["data"].values()))["data"] == pytest.approx(metrics, abs=1e-9)
     run("dvc", "plots", "show", "reports/smoke/plots", "--out", "plots")
     assert list((clone / "plots").rglob("*.png")) or list((clone / "plots").rglob("*.svg"))
+
+    # An edited image is a change of the stage that made it, which does not replace it, and no other stage works with it.
+    image = clone / "data/smoke/val/000000000000.jpg"
+    content = image.read_bytes()
+    image.unlink()  # a link to the cache
+    image.write_bytes(content + b"edited")
+    status = json.loads(run("dvc", "status", "--json", graph))
+    assert {name.rpartition(":")[2] for name in status} == {"data"}
+    for stage, message in (("data", "expected this result unchanged"), ("report", "expected the file that the data stage wrote")):
+        with pytest.raises(AssertionError, match=rf"error: \S*data/smoke/val/000000000000.jpg: {message}"):
+            run("dvc", "repro", "--force", "--single-item", f"{graph}:{stage}")
+    image.unlink()
+    run("dvc", "checkout", "--quiet", graph)
+    assert json.loads(run("dvc", "status", "--json", graph)) == {}
 
     # A study that trains has its table in the report, and the weights of its variants are none of that stage's business.
     study = clone / "runs/smoke/studies/training/feed-forward"

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from detr_core.atomic import write_text
 from detr_core.config import ConfigError, build
 from detr_core.data.splits import DatasetError
+from detr_core.directories import MARK
 from detr_core.model.checkpoint import CheckpointError
 from detr_core.reporter import Reporter, Silent
-from flows import evaluate, report, train_detection, train_panoptic
+from flows import check, evaluate, report, train_detection, train_panoptic
 from flows.profile import stage_results
-from flows.profile.paths import Paths
+from flows.profile.paths import Paths, relative
 from flows.profile.settings import Profile
 from flows.profile.stage_results import StageError
 from flows.studies import evaluating
@@ -55,6 +57,21 @@ def test_the_error_of_a_stage_without_its_checkpoint_names_the_command_to_run(ti
     assert "runs/tiny-copy/detection/checkpoint.pt" in str(raised.value)
     assert "`python -m flows.train_detection --profile tiny-copy`" in str(raised.value)
     assert file_names(tiny_copy.runs) == {"check", "dataset"}
+
+
+@pytest.mark.parametrize("run", [check.run, train_detection.run, train_panoptic.run, evaluate.run, evaluating.run, report.run])
+@pytest.mark.parametrize("spoil", [lambda file: file.write_text("{}"), Path.unlink], ids=["changed", "missing"])
+def test_a_dataset_that_changed_since_it_was_made_is_refused(tiny_copy: Paths, run: Run, spoil: Callable[[Path], None]) -> None:
+    stage_results.dataset(tiny_copy)
+    image = min(file for file in tiny_copy.data.rglob("*") if file.suffix in (".jpg", ".png"))
+    spoil(image)
+    mark_again = json.loads((tiny_copy.data / MARK).read_text())
+    write_text(tiny_copy.data / MARK, json.dumps(mark_again))  # as in a new process, which has not compared this list yet
+    with pytest.raises(DatasetError) as raised:
+        run(tiny_settings(), tiny_copy, Silent())
+    message = str(raised.value)
+    assert message.startswith(f"{relative(image)}: expected the file that the data stage wrote, found a changed file or none; ")
+    assert "move data/tiny-copy elsewhere, and run `dvc repro" in message
 
 
 def test_a_dataset_of_another_profile_is_refused(tiny_copy: Paths) -> None:

@@ -176,22 +176,26 @@ def _split(folder: Path, part: dict[str, AnnotationFile]) -> dict[str, Any]:
     panoptic, masks = part.get("panoptic"), None
     if panoptic is not None:
         png_folder = (panoptic.path.parent / panoptic.path.stem).relative_to(folder).as_posix()
-        masks = _folder_with(
-            folder, panoptic.path, "annotations", panoptic.pngs, [png_folder, "panoptic", f"annotations/{panoptic.path.stem}"]
-        )
+        named_alike = [png_folder, f"annotations/{panoptic.path.stem}"]
+        # The folder with the JSON file's name is taken even if PNGs are missing there, which the check reports: the images of the
+        # dataset can be PNGs of the same names.
+        masks = next((name for name in named_alike if _count(folder / name, panoptic.pngs)), None)
+        masks = masks or _folder_with(folder, panoptic.path, "annotations", panoptic.pngs, ["panoptic"], images)
     paths = {targets: file.path.relative_to(folder).as_posix() for targets, file in part.items()}
     return split_entry(images, paths.get("instances"), paths.get("panoptic"), masks)
 
 
-def _folder_with(folder: Path, file: Path, field: str, names: list[str], likely: list[str]) -> str:
-    """Returns the folder below `folder` that holds most of the files with these names. The likely folders are tried first."""
+def _folder_with(folder: Path, file: Path, field: str, names: list[str], likely: list[str], excluded: str | None = None) -> str:
+    """Returns the folder below `folder` that holds most of the files with these names, but not the `excluded` one.
+
+    The likely folders are tried first.
+    """
     if not names:
         raise DatasetError(f"{file}: {field}: expected entries with a `file_name`, found none")
     other_folders = (path.relative_to(folder).as_posix() for path in [file.parent, *_folders(folder, DEPTH)])
     best, largest_count = "", 0
     for path_below in [*likely, *other_folders]:
-        count = sum(image_file(folder / path_below, name) is not None for name in names)
-        count = count or sum(present_name(folder / path_below, name) is not None for name in names)
+        count = 0 if path_below == excluded else _count(folder / path_below, names)
         if count > largest_count:
             best, largest_count = path_below, count
         if largest_count == len(names):
@@ -199,6 +203,12 @@ def _folder_with(folder: Path, file: Path, field: str, names: list[str], likely:
     if not largest_count:
         raise DatasetError(f"{file}: {field}.file_name: expected files below {folder}, found none such as {names[0]!r}")
     return best
+
+
+def _count(folder: Path, names: list[str]) -> int:
+    """Returns how many of the names are files in the folder."""
+    count = sum(image_file(folder, name) is not None for name in names)
+    return count or sum(present_name(folder, name) is not None for name in names)
 
 
 def _folders(folder: Path, depth: int) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -32,7 +33,7 @@ def exit_code_and_output(*arguments: str, program: str = MODULE) -> tuple[int, s
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "again"])
+@pytest.mark.parametrize("command", [*COMMANDS, *ALIASES])
 def test_help_imports_nothing_that_takes_seconds(command: str) -> None:
     code, text = exit_code_and_output(f"flows.{command}", "--help")
     assert code == 0, text
@@ -56,6 +57,31 @@ def test_a_wrong_study_is_reported_at_once(command: str) -> None:
     assert code == 1
     assert "error: study 'decodernms': profile 'smoke' has no such study; did you mean 'decoder-nms'?" in text
     assert "imported []" in text
+
+
+@pytest.mark.parametrize("program", [MODULE, DETR])
+def test_a_wrong_profile_to_copy_is_reported_at_once(program: str) -> None:
+    typed = "adopt" if program == DETR else "flows.adopt"
+    code, text = exit_code_and_output(typed, "nowhere", "--name", "cells", "--like", "smokee", program=program)
+    assert code == 1
+    assert "error: --like 'smokee': there is no params/smokee.yaml; did you mean 'smoke'?" in text
+    assert "imported []" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("flows.adopt", "nowhere", "--name", "cells"), "nowhere: expected a dataset folder"),
+        (("flows.export", "--checkpoint", "nowhere", "--out", "README.md"), "--out README.md: expected the name of a new file"),
+        (("flows.predict", "--checkpoint", "nowhere", "--images", "nowhere", "--out", "nowhere"), "--images nowhere: expected"),
+    ],
+)
+def test_a_command_without_a_flow_starts_without_prefect_and_mlflow(arguments: tuple[str, ...], message: str) -> None:
+    code, text = exit_code_and_output(*arguments)
+    assert code == 1
+    assert message in text
+    imported = text.partition("imported ")[2].splitlines()[0]
+    assert not {"prefect", "mlflow", "torch"} & set(ast.literal_eval(imported))
 
 
 def test_detr_is_installed_with_the_project() -> None:
@@ -87,8 +113,9 @@ def test_detr_has_the_options_of_the_modules(command: str, monkeypatch: pytest.M
     assert text.partition("\n\n")[2] == f"{expected}imported []\n"
 
 
-def test_detr_reports_a_wrong_profile_at_once() -> None:
-    code, text = exit_code_and_output("train-panoptic", "--profile", "smokee", program=DETR)
+@pytest.mark.parametrize("command", WITH_PROFILE)
+def test_detr_reports_a_wrong_profile_at_once(command: str) -> None:
+    code, text = exit_code_and_output(command.replace("_", "-"), "--profile", "smokee", program=DETR)
     assert code == 1
     assert text.startswith("imported []\nerror: profile 'smokee': there is no params/smokee.yaml; did you mean 'smoke'?")
 

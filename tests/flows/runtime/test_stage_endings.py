@@ -16,6 +16,7 @@ import pytest
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_UI_URL
 
 from flows.runtime import server, stage_runner, starting
+from flows.runtime.one_line_errors import one_line_errors
 from flows.runtime.starting import ServerError, wait_until_ready
 
 NOWHERE = "http://127.0.0.1:9/api"
@@ -83,7 +84,7 @@ def test_sigterm_unwinds_the_work_once_and_ends_with_143() -> None:
             time.sleep(0.1)
             tidied.append(True)
 
-    with pytest.raises(SystemExit) as ending, stage_runner.one_line_errors():
+    with pytest.raises(SystemExit) as ending, one_line_errors(), stage_runner._ended_by_signals():
         work()
     assert ending.value.code == 143
     assert tidied == [True]

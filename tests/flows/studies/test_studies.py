@@ -9,7 +9,7 @@ import pytest
 
 from detr_core.config import build
 from detr_core.data.splits import DatasetError
-from detr_core.directories import MARK
+from detr_core.directories import MARK, mark
 from detr_core.reporter import Silent
 from detr_core.studies.comparison import read_table
 from flows import evaluate
@@ -144,16 +144,15 @@ def test_a_changed_initial_checkpoint_makes_the_results_that_start_from_it_stale
 def test_changed_images_make_all_results_stale(where: Paths) -> None:
     (variant, *_) = variants_of("depth", settings())
     before = build_digests(variant, where)
-    mark = where.data / MARK
-    earlier = mark.read_bytes()
-    content = json.loads(earlier)
-    image = next(name for name in content["sha256"] if name.endswith((".jpg", ".png")))
-    content["sha256"][image] = "0" * 64
-    mark.write_text(json.dumps(content))
+    image = next(file for file in sorted(where.data.rglob("*")) if file.suffix in (".jpg", ".png"))
+    content, earlier_mark = image.read_bytes(), (where.data / MARK).read_bytes()
+    image.write_bytes(content + b"changed")
+    mark(where.data)  # as the data stage does
     try:
         after = build_digests(variant, where)
     finally:
-        mark.write_bytes(earlier)
+        image.write_bytes(content)
+        (where.data / MARK).write_bytes(earlier_mark)
     assert not any(before[name] == after[name] for name in before), "although the annotations are the same"
     assert build_digests(variant, where) == before
 
