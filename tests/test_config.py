@@ -91,10 +91,10 @@ def test_a_detector_without_a_kind_is_refused() -> None:
     [
         (FASTER_RCNN, {"anchors": [16, 32]}, "anchors: expected one size for each of the 3 levels, found [16.0, 32.0]"),
         (FASTER_RCNN, {"backbone": DILATED}, "backbone.dilation: expected false with a pyramid, whose strides double"),
-        (FASTER_RCNN, {"width": None}, "stages: expected one stage with width null, which is no pyramid, found [2, 4]"),
+        (FASTER_RCNN, {"width": None}, "stages: expected one stage, because width null means no pyramid, found [2, 4]"),
         (FASTER_RCNN, {"width": 0}, "width: expected 1 to 65,536, found 0"),
         (FASTER_RCNN, {"candidates": 19}, "candidates: expected 20 or more, so that 60 proposals can be kept, found 19"),
-        (FASTER_RCNN_DC5, {"stages": [3, 4]}, "stages: expected one stage with width null, which is no pyramid, found [3, 4]"),
+        (FASTER_RCNN_DC5, {"stages": [3, 4]}, "stages: expected one stage, because width null means no pyramid, found [3, 4]"),
         (FASTER_RCNN_DC5, {"anchors": []}, "anchors: expected different sizes, found []"),
         (FASTER_RCNN_DC5, {"anchors": [32, 32]}, "anchors: expected different sizes, found [32.0, 32.0]"),
         (FASTER_RCNN_DC5, {"anchors": [0, 32]}, "anchors: expected sizes above 0, found [0.0, 32.0]"),

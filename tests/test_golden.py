@@ -89,7 +89,7 @@ def test_the_merging_of_panoptic_fpn_equals_the_reference(path: Path) -> None:
         scores, classes = golden[f"scores_{i}"], golden[f"classes_{i}"]
         ids, segments = merged(golden[f"semantic_{i}"], golden[f"masks_{i}"], scores, classes, PanopticFpnMergingConfig(*limits))
         np.testing.assert_array_equal(ids, golden[f"id_map_{i}"])
-        ours = [(segment.id, segment.instance, segment.category) for segment in segments]
+        ours = [(segment.id, segment.instance, segment.label) for segment in segments]
         assert ours == [(segment["id"], segment.get("instance_id"), segment["category_id"]) for segment in expected]
         assert [segment.area for segment in segments] == [int((ids == segment.id).sum()) for segment in segments]
         of_stuff = [segment.area for segment in segments if segment.instance is None]

@@ -14,7 +14,7 @@ from detr_core.model.upsnet.decision import decide
 from detr_core.model.upsnet.loss import panoptic_loss
 from detr_core.model.upsnet.panoptic_head import label_map, panoptic_logits
 from detr_core.model.upsnet.placement import placed_masks, semantic_parts
-from detr_core.model.upsnet.removal import not_overlapping
+from detr_core.model.upsnet.selection import not_overlapping
 from detr_core.model.upsnet.target import panoptic_target
 from tests.golden_cases import cases, close
 

@@ -15,7 +15,7 @@ from torchvision.ops import MultiScaleRoIAlign, generalized_box_iou
 from detr_core.model.common.backbone import Backbone
 from detr_core.model.common.config import BackboneConfig
 from detr_core.model.faster_rcnn.config import FasterRcnnConfig, RegionLossConfig
-from detr_core.model.regions.detector import CELLS, FasterRcnn, Samples
+from detr_core.model.regions.detector import BOX_CELLS, FasterRcnn, Samples
 from detr_core.model.regions.losses import region_losses
 from detr_core.model.regions.parts import Anchors, Pooling, Sampler, truth_of
 from detr_core.structures import Padding, Target
@@ -99,7 +99,7 @@ def test_pooling_is_torchvisions_where_strides_are_powers_of_two() -> None:
     boxes = [torch.cat([low, low + 2 + 150 * torch.rand(30, 2, generator=generator)], 1) for low in corners]
     theirs = MultiScaleRoIAlign([0, 1, 2, 3], output_size=7, sampling_ratio=2)
     expected = theirs(OrderedDict(enumerate(maps)), boxes, [(256, 256)] * 2)
-    torch.testing.assert_close(Pooling([4, 8, 16, 32], CELLS)(maps, boxes), expected)
+    torch.testing.assert_close(Pooling([4, 8, 16, 32], BOX_CELLS)(maps, boxes), expected)
 
 
 @pytest.mark.parametrize("side", [30.0, 50.0, 90.0])
@@ -107,7 +107,7 @@ def test_pooling_samples_the_place_of_the_box_at_any_stride(side: float) -> None
     # Maps that hold at each cell the x that its anchors stand at, in pixels of the image.
     maps = [((torch.arange(96 // stride) + 0.0) * stride).expand(1, 1, 96 // stride, -1) for stride in (3, 6, 12)]
     box = torch.tensor([[3.0, 3.0, 3.0 + side, 3.0 + side]])
-    pooled = Pooling([3, 6, 12], CELLS)(maps, [box])[0, 0]
+    pooled = Pooling([3, 6, 12], BOX_CELLS)(maps, [box])[0, 0]
     centers = 3 + side * (torch.arange(7) + 0.5) / 7
     torch.testing.assert_close(pooled[3, :6], centers[:6], rtol=0, atol=0.1)
 

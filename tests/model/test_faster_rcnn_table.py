@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from detr_core.model.faster_rcnn.config import FasterRcnnConfig, RegionLossConfig
-from detr_core.model.regions.detector import CELLS, FasterRcnn
+from detr_core.model.regions.detector import BOX_CELLS, FasterRcnn
 from detr_core.plots.study import published
 from detr_core.studies.cost import parameters
 from flows.profile.settings import Profile, load, variants
@@ -51,7 +51,7 @@ def costs(model: FasterRcnn, height: int, width: int) -> dict[str, float]:
     model.requires_grad_(False)
     maps, of_maps = gflops(lambda: model._maps(torch.empty(1, 3, height, width, device="meta")))
     _, of_anchors = gflops(lambda: model.rpn.head(maps))
-    pooled = torch.empty(1000, maps[0].shape[1], CELLS, CELLS, device="meta")
+    pooled = torch.empty(1000, maps[0].shape[1], BOX_CELLS, BOX_CELLS, device="meta")
     _, of_proposals = gflops(lambda: model.roi_heads.box_predictor(model.roi_heads.box_head(pooled)))
     return {"maps": of_maps, "anchors": of_anchors, "proposals": of_proposals}
 

@@ -243,7 +243,7 @@ def test_classes_of_one_sort_alone_are_refused() -> None:
         ("semantic_width", 40, "semantic_width: expected a multiple of 32, .*, up to 65,536, found 40"),
         ("semantic_width", 2**20, "semantic_width: expected a multiple of 32"),
         ("semantic_width", 0, "semantic_width: expected a multiple of 32"),
-        ("width", None, "stages: expected one stage with width null"),
+        ("width", None, "stages: expected one stage, because width null means no pyramid"),
         ("mask_width", 0, "mask_width: expected 1 to 65,536, found 0"),
     ],
 )

@@ -171,7 +171,7 @@ ONE = {"id": 1, "name": "cat", "isthing": True, "used": True}
     ("changes", "expected"),
     [
         ({"categories": [ONE, ONE]}, "categories: expected every id once, found [1]"),
-        ({"categories": [ONE, ONE | {"id": -2}]}, "categories[1]: id: expected a whole number from 0, found -2"),
+        ({"categories": [ONE, ONE | {"id": -2}]}, "categories[1]: id: expected a whole number of 0 or more, found -2"),
         ({"categories": [ONE, ONE | {"id": "x"}]}, "categories[1]: id: expected a whole number, found 'x'"),
         ({"categories": [ONE, ONE | {"id": 2.0}]}, "categories[1]: id: expected a whole number, found 2.0"),
         ({"categories": [ONE, ONE | {"id": 2, "name": None}]}, "categories[1]: name: expected text, found None"),

@@ -41,7 +41,7 @@ def candidates() -> tuple[Tensor, Tensor, Tensor]:
 
 @pytest.mark.parametrize(("compared", "waits"), [(2**15, 2), (180, 3), (1, 5)])
 def test_a_gpu_keeps_the_proposals_that_the_cpu_keeps(compared: int, waits: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proposals, "COMPARED", compared)
+    monkeypatch.setattr(proposals, "MOST_COMPARED", compared)
     expected = kept_proposals(*candidates(), SIZES, 0.5, 20)
     counts = [len(of_image) for of_image in expected]
     assert counts[2] == 0

@@ -160,7 +160,7 @@ def test_the_published_weights_have_no_eps(kind: Any, tmp_path: Path, monkeypatc
     torch.save(theirs.state_dict(), file)
     require_close(load_checkpoint(file, CPU).model, theirs)  # as anything that was trained anew
 
-    monkeypatch.setattr(torchvision_layout, "RELEASED_WITHOUT_EPS", ("00000000", digest(file)[:8]))
+    monkeypatch.setattr(torchvision_layout, "PUBLISHED_WITHOUT_EPS", ("00000000", digest(file)[:8]))
     published = load_checkpoint(file, CPU)
     assert published.model.config.backbone.norm_eps == 0.0
     with pytest.raises(AssertionError):
@@ -177,7 +177,7 @@ def test_the_published_weights_have_no_eps(kind: Any, tmp_path: Path, monkeypatc
 
 
 def test_the_published_files_are_known_by_their_checksums() -> None:
-    assert torchvision_layout.RELEASED_WITHOUT_EPS == ("258fb6c6", "bf2d0c1e")
+    assert torchvision_layout.PUBLISHED_WITHOUT_EPS == ("258fb6c6", "bf2d0c1e")
 
 
 def test_names_of_earlier_versions_are_read(tmp_path: Path) -> None:
@@ -233,18 +233,18 @@ def test_weights_of_another_detector_are_refused_and_the_error_names_the_expecte
 WRONG: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Any]], str]] = {
     "two names": (
         lambda state: {"rpn.head.conv.weight": state["rpn.head.conv.0.0.weight"]},
-        "rpn.head.conv.weight: expected one name of each weight, found rpn.head.conv.0.0.weight, too; remove one of them",
+        "rpn.head.conv.weight: expected each weight under one name, found it under rpn.head.conv.0.0.weight, too; remove one of",
     ),
     "a long counter": (
         lambda _: {f"a{COUNTER}": torch.zeros(3)},
-        "expected one whole number from 0, found a tensor of shape [3]",
+        "expected one whole number of 0 or more, found a tensor of shape [3]",
     ),
-    "no number": (lambda _: {f"a{COUNTER}": torch.tensor(float("nan"))}, "expected one whole number from 0, found nan"),
+    "no number": (lambda _: {f"a{COUNTER}": torch.tensor(float("nan"))}, "expected one whole number of 0 or more, found nan"),
     "no value": (
         lambda _: {f"a{COUNTER}": torch.zeros((), device="meta")},
-        "expected one whole number from 0, found a tensor of",
+        "expected one whole number of 0 or more, found a tensor of",
     ),
-    "a text": (lambda _: {f"a{COUNTER}": "abc"}, "expected one whole number from 0, found 'abc'"),
+    "a text": (lambda _: {f"a{COUNTER}": "abc"}, "expected one whole number of 0 or more, found 'abc'"),
     "an int as name": (lambda _: {3: torch.zeros(1)}, "3: expected the name of a weight as text"),  # type: ignore[dict-item]
     "no classes": (
         lambda state: {name: value[:1] for name, value in state.items() if "cls_score" in name},

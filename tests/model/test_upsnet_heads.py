@@ -1,4 +1,4 @@
-"""UPSNet's semantic head, panoptic head, removal of instances, decision and losses on literal examples and at the edges."""
+"""UPSNet's semantic head, panoptic head, selection of instances, decision and losses on literal examples and at the edges."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from detr_core.model.upsnet.decision import decide
 from detr_core.model.upsnet.loss import panoptic_loss, pooled_semantic_loss
 from detr_core.model.upsnet.panoptic_head import label_map, panoptic_logits
 from detr_core.model.upsnet.placement import placed_masks, semantic_parts
-from detr_core.model.upsnet.removal import confident, not_overlapping
+from detr_core.model.upsnet.selection import confident, not_overlapping
 from detr_core.model.upsnet.semantic_head import SemanticHead
 from detr_core.model.upsnet.target import drawn_instances, panoptic_target
 

@@ -123,7 +123,7 @@ def written_categories(entries: Any, classes: int | None = None) -> tuple[Catego
     """Returns the category of each class index from the entries in a file that this project has written.
 
     classes: the number of classes of the class head; None if the categories give it. Raises ConfigError for categories that do
-    not fit it, for an id that is not a whole number from 0 or that two of them have, and for a name that is no text.
+    not fit it, for an id that is not a whole number of 0 or more or that two of them have, and for a name that is no text.
     """
     require(isinstance(entries, list | tuple), "categories", "a list", entries)
     categories = tuple(_category(entry, f"categories[{index}]") for index, entry in enumerate(entries))
@@ -177,5 +177,5 @@ def require_kept(
 
 def _category(entry: Any, where: str) -> Category:
     category = build(Category, {"used": True, **entry} if isinstance(entry, Mapping) else entry, where)
-    require(category.id >= 0, f"{where}: id", "a whole number from 0", category.id)
+    require(category.id >= 0, f"{where}: id", "a whole number of 0 or more", category.id)
     return category

@@ -34,8 +34,8 @@ class PanopticFpnConfig(MaskRegionConfig):
 class PanopticFpnLossConfig(MaskRegionLossWeights):
     """The weights of Panoptic FPN's losses.
 
-    semantic: the weight of the semantic branch's cross-entropy against 1 for the losses of Mask R-CNN; Detectron2 has 0.5 for
-    COCO (configs/COCO-PanopticSegmentation/Base-Panoptic-FPN.yaml, SEM_SEG_HEAD.LOSS_WEIGHT).
+    semantic: the weight of the semantic branch's cross-entropy. Detectron2 has 0.5 for COCO, relative to a weight of 1 for the
+    losses of Mask R-CNN (configs/COCO-PanopticSegmentation/Base-Panoptic-FPN.yaml, SEM_SEG_HEAD.LOSS_WEIGHT).
     """
 
     kind: Literal["panoptic_fpn"] = "panoptic_fpn"

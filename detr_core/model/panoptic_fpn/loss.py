@@ -21,7 +21,7 @@ def panoptic_fpn_losses(
     pixels of an image that have a class, summed over images; an image without such pixels adds nothing.
     """
     semantic = [
-        pixel_loss(logits, wanted) for logits, wanted in zip(samples.semantic_logits, samples.semantic_targets, strict=True)
+        pixel_loss(logits, target) for logits, target in zip(samples.semantic_logits, samples.semantic_targets, strict=True)
     ]
     parts = mask_rcnn_loss_parts(samples.things, images, config.beta) | {"semantic": torch.stack(semantic).sum() / images}
     return weighted_sum(parts, config.weights)

@@ -17,13 +17,13 @@ OTHER = 0  # the semantic class of pixels that belong to things
 class MergedSegment:
     """A segment of a merged map.
 
-    id: the value of its pixels, 1 or more. instance: the row of its instance, None for stuff. category: the class of the
+    id: the value of its pixels, 1 or more. instance: the row of its instance, None for stuff. label: the class of the
     instance, or the semantic class of stuff, 1 or more. area: the number of its pixels.
     """
 
     id: int
     instance: int | None
-    category: int
+    label: int
     area: int
 
 
@@ -37,9 +37,9 @@ def merged(
     """Returns the panoptic map of an image, [H, W] with 0 where there is no segment, and its segments in the order of their ids.
 
     semantic [H, W]: OTHER, or a class of stuff. masks [N, H, W], scores [N], classes [N]: the instances.
-    Instances are placed by descending score, those of equal scores in the given order. One below `config.score` is left out, and
-    so is one of whose pixels more than `config.overlap` are taken; any other gets those of its pixels that are free. Then each
-    class of stuff, in ascending order, gets what is still free, unless that is less than `config.stuff_area` pixels.
+    Instances are placed by descending score, those of equal scores in the given order. An instance below `config.score` is left
+    out, and an instance of which more than the share `config.overlap` is taken. The others get their free pixels. Then each class
+    of stuff, in ascending order, gets what is still free, unless that is less than `config.stuff_area` pixels.
     """
     ids = np.zeros(semantic.shape, dtype=np.int32)
     segments: list[MergedSegment] = []
@@ -48,15 +48,15 @@ def merged(
             break
         area = int(np.count_nonzero(masks[row]))
         free = masks[row] & (ids == 0)
-        left = int(np.count_nonzero(free))
-        if left == 0 or area - left > config.overlap * area:
+        remaining = int(np.count_nonzero(free))
+        if remaining == 0 or area - remaining > config.overlap * area:
             continue
-        segments.append(MergedSegment(len(segments) + 1, row, int(classes[row]), left))
+        segments.append(MergedSegment(len(segments) + 1, row, int(classes[row]), remaining))
         ids[free] = segments[-1].id
-    for category in np.unique(semantic).tolist():
-        free = (semantic == category) & (ids == 0)
-        left = int(np.count_nonzero(free))
-        if category != OTHER and left > 0 and left >= config.stuff_area:
-            segments.append(MergedSegment(len(segments) + 1, None, int(category), left))
+    for label in np.unique(semantic).tolist():
+        free = (semantic == label) & (ids == 0)
+        remaining = int(np.count_nonzero(free))
+        if label != OTHER and remaining > 0 and remaining >= config.stuff_area:
+            segments.append(MergedSegment(len(segments) + 1, None, int(label), remaining))
             ids[free] = segments[-1].id
     return ids, segments

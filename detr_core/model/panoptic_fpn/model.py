@@ -21,7 +21,7 @@ from detr_core.structures import ImageRegions, Padding, Segment, Target
 
 @dataclass
 class PanopticFpnSamples:
-    """What Panoptic FPN's losses are computed on.
+    """The samples from which Panoptic FPN's losses are computed.
 
     things: the samples of Mask R-CNN. semantic_logits: [1 + S, H, W] per image, where S is the number of stuff classes, at the
     size of the image. semantic_targets: [H, W] per image, the channel of each pixel, NO_CLASS where it has none.
@@ -56,7 +56,10 @@ class PanopticFpn(ThingsAndStuff):
         return trained[torch.cat([stuff.new_tensor([OTHER]), stuff + 1])]
 
     def samples(self, images: Tensor, padding: Padding, targets: list[Target]) -> PanopticFpnSamples:  # type: ignore[override]
-        """Returns what the losses are computed on; see `FasterRcnn.samples`. The targets must be panoptic, with masks."""
+        """Returns the samples from which the losses are computed; see `FasterRcnn.samples`.
+
+        The targets must be panoptic, with masks.
+        """
         maps, sizes = self._maps(images), list(padding.sizes)
         logits = F.interpolate(self._semantic_logits(maps), size=images.shape[-2:], mode="bilinear", align_corners=False)
         with torch.autocast(images.device.type, enabled=False):
@@ -68,19 +71,19 @@ class PanopticFpn(ThingsAndStuff):
             [self.channel_of_class[of_image].where(of_image != NO_CLASS, NO_CLASS) for of_image in classes],
         )
 
-    def panoptic_map(self, found: ImageRegions, config: PanopticFpnMergingConfig) -> tuple[np.ndarray, list[Segment]]:
+    def panoptic_map(self, regions: ImageRegions, config: PanopticFpnMergingConfig) -> tuple[np.ndarray, list[Segment]]:
         """Returns the panoptic map of an image; see `Detector.panoptic_map`."""
-        assert found.semantic is not None  # a detector of this kind has written it
-        channels = found.semantic.argmax(0).cpu().numpy()
-        sure = found.chosen(found.scores >= config.score)
-        masks = self.instance_masks(sure).numpy()
-        ids, segments = merged(channels, masks, sure.scores.tolist(), sure.labels.tolist(), config)
+        assert regions.semantic is not None  # Panoptic FPN's forward pass sets it
+        channels = regions.semantic.argmax(0).cpu().numpy()
+        confident = regions.chosen(regions.scores >= config.score)
+        masks = self.instance_masks(confident).numpy()
+        ids, segments = merged(channels, masks, confident.scores.tolist(), confident.labels.tolist(), config)
         stuff = self.stuff.tolist()
         described = [
             Segment(
                 id=segment.id - 1,
                 isthing=segment.instance is not None,
-                category_id=segment.category if segment.instance is not None else stuff[segment.category - 1],
+                category_id=segment.label if segment.instance is not None else stuff[segment.label - 1],
                 area=segment.area,
             )
             for segment in segments

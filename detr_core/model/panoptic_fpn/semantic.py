@@ -17,8 +17,8 @@ class SemanticBranch(nn.Module):
     """Convolutions that bring every level of a pyramid to the resolution of the finest one, where their sum is classified.
 
     width: the number of channels of the pyramid. strides: the stride of each level, finest first. hidden: the number of channels
-    of the branch. channels: the number of classes. A level with twice the stride of another one has one more stage of 3x3
-    convolution, group norm, ReLU and bilinear upsampling by 2. The finest level has one stage without upsampling.
+    of the branch. channels: the number of classes. A level of 2^n times the finest stride has n stages of 3x3 convolution,
+    group norm, ReLU and bilinear upsampling by 2. The finest level has one stage without upsampling.
     """
 
     def __init__(self, width: int, strides: Sequence[int], hidden: int, channels: int) -> None:
@@ -44,8 +44,8 @@ class SemanticBranch(nn.Module):
             for number, stage in enumerate(stages, start=1):
                 x = stage(x)
                 if doublings > 0:  # to the size of the map with this stride, which is not always twice the last size
-                    left = 2 ** (doublings - number)
-                    size = (math.ceil(height / left), math.ceil(width / left))
+                    remaining = 2 ** (doublings - number)
+                    size = (math.ceil(height / remaining), math.ceil(width / remaining))
                     x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
             at_finest.append(x)
         logits: Tensor = self.predictor(functools.reduce(torch.add, at_finest))

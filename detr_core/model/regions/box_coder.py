@@ -8,7 +8,7 @@ from torchvision.models.detection import _utils
 
 
 class BoxCoder(_utils.BoxCoder):  # type: ignore[misc]
-    """torchvision's box coder with the same results. torchvision's copies its weights from the host for every box coding.
+    """A box coder with torchvision's results. That of torchvision copies its weights from the host for every box coding.
 
     center, size: the factors of the deltas of a box's centre and of the logarithms of its width and height.
     """
@@ -19,9 +19,9 @@ class BoxCoder(_utils.BoxCoder):  # type: ignore[misc]
 
     def encode_single(self, reference_boxes: Tensor, proposals: Tensor) -> Tensor:
         """Returns the deltas [N, 4] from `proposals` to `reference_boxes`, both [N, 4], xyxy."""
-        (center, size), (wanted_center, wanted_size) = _center_and_size(proposals), _center_and_size(reference_boxes)
-        moved = self.center * (wanted_center - center) / size
-        return torch.cat([moved, self.size * torch.log(wanted_size / size)], 1)
+        (center, size), (target_center, target_size) = _center_and_size(proposals), _center_and_size(reference_boxes)
+        moved = self.center * (target_center - center) / size
+        return torch.cat([moved, self.size * torch.log(target_size / size)], 1)
 
     def decode_single(self, rel_codes: Tensor, boxes: Tensor) -> Tensor:
         """Returns boxes [N, 4 K], xyxy, for K times four deltas of each box. rel_codes [N, 4 K]. boxes [N, 4]: xyxy."""

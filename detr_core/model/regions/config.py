@@ -20,14 +20,14 @@ class RegionConfig:
     The detector is torchvision's, on a feature pyramid or on the map of one stage, such as the dilated last one (DC5).
 
     stages: the backbone's stages that the pyramid is built on, finest first; one more level has half the last resolution. width:
-    the number of channels of the pyramid; null for no pyramid, with one stage. anchors: the anchor size of each level of the
-    pyramid, or all anchor sizes on the map of the one stage, pixels. proposals: the number of proposals kept per image after NMS.
-    candidates: the number of proposals per level before NMS. training_proposals, training_candidates: the same in training.
-    `candidates` and these two are `proposals` if they are null. sampled_anchors, sampled_proposals: the number per image that the
-    losses are computed on. head_width: the hidden width of the box head. version: torchvision's version of the pyramid and the
-    heads. The second has norms like the backbone's in the pyramid, the box head and the mask head, two convolutions instead of
-    one in the RPN head, and four convolutions and one linear layer instead of two linear layers in the box head. kind: the name
-    of the kind, the only value in each subclass.
+    the number of channels of the pyramid; null: no pyramid, and `stages` has one stage. anchors: the anchor size of each level of
+    the pyramid, or all anchor sizes on the map of the one stage, pixels. proposals: the number of proposals kept per image after
+    NMS. candidates: the number of proposals per level before NMS. training_proposals, training_candidates: the same in training.
+    `candidates` and these two are `proposals` if they are null. sampled_anchors, sampled_proposals: the number per image from
+    which the losses are computed. head_width: the hidden width of the box head. version: torchvision's version of the pyramid and
+    the heads. The second has norms like the backbone's in the pyramid, the box head and the mask head, two convolutions instead
+    of one in the RPN head, and four convolutions and one linear layer instead of two linear layers in the box head. kind: the
+    name of the kind; each subclass allows only its own name.
     """
 
     backbone: BackboneConfig
@@ -48,8 +48,8 @@ class RegionConfig:
         require_stages(self.stages)
         sizes = list(self.anchors)
         if self.width is None:
-            require(self.version == 1, "version", "1 with width null, because version 2 is one of the pyramid, too", self.version)
-            require(len(self.stages) == 1, "stages", "one stage with width null, which is no pyramid", list(self.stages))
+            require(self.version == 1, "version", "1 if width is null, because version 2 also changes the pyramid", self.version)
+            require(len(self.stages) == 1, "stages", "one stage, because width null means no pyramid", list(self.stages))
             require(0 < len(sizes) == len(set(sizes)), "anchors", "different sizes", sizes)
         else:
             require(len(sizes) == self.levels, "anchors", f"one size for each of the {self.levels} levels", sizes)
@@ -113,7 +113,7 @@ class RegionLossWeights:
     objectness, classification: the class losses of the anchors and of the proposals. proposals, boxes: the smooth L1 losses of
     the box deltas of the anchors and of the proposals. proposals_giou, giou: the GIoU losses of the same boxes. beta: the
     difference at which smooth L1 changes from quadratic to linear; 0 is plain L1, as in Detectron2, and 1/9 is torchvision's.
-    kind: the name of the losses, the only value in each subclass.
+    kind: the name of the losses; each subclass allows only its own name.
     """
 
     objectness: float

@@ -28,7 +28,7 @@ from detr_core.model.regions.parts import Anchors, Heads, Matcher, Pooling, Samp
 from detr_core.model.regions.proposals import best_of_levels, kept_proposals
 from detr_core.structures import MAX_DETECTIONS, Padding, RegionOutput, Target
 
-CELLS = 7  # height and width of a proposal's pooled features
+BOX_CELLS = 7  # height and width of a proposal's pooled features
 HEAD_CONVOLUTIONS = 4  # of the second version's box head
 
 
@@ -36,9 +36,10 @@ HEAD_CONVOLUTIONS = 4  # of the second version's box head
 class Samples:
     """The sampled anchors and proposals of a batch with their targets, as the losses need them.
 
-    images: the number of images in the batch. Of the A anchors, O are objects: objectness [A]: logits. is_object [A]: 0 or 1.
-    anchor_deltas, anchor_targets [O, 4]: predicted and target box deltas of the objects. anchor_boxes, anchor_target_boxes
-    [O, 4]: the same boxes as xyxy in pixels. Of the R proposals, P are positive: logits [R, C+1]. labels [R]: 0 for background.
+    images: the number of images in the batch. Of the A anchors, O are positive (matched with an object). objectness [A]: logits.
+    is_object [A]: 1 for the positive ones, else 0. anchor_deltas, anchor_targets [O, 4]: predicted and target box deltas of the
+    positive anchors. anchor_boxes, anchor_target_boxes [O, 4]: the same boxes as xyxy in pixels. Of the R proposals, P are
+    positive. logits [R, C+1]: class logits. labels [R]: 0 for background.
     deltas, targets [P, 4]: predicted and target box deltas of the positive proposals for their class. boxes, target_boxes [P, 4]:
     the same boxes as xyxy in pixels. anchor_image [A], object_image [O], proposal_image [R], positive_image [P]: the index of the
     image in the batch.
@@ -77,7 +78,10 @@ class Positives:
 
 
 class FasterRcnn(Detector):
-    """Faster R-CNN. num_classes: the number of classes C without background. width: the number of channels of the maps."""
+    """Faster R-CNN. num_classes: the number of classes C without background.
+
+    The attribute `width` is the number of channels of the maps.
+    """
 
     config: RegionConfig
     class_heads: tuple[str, ...] = ("roi_heads.box_predictor.", "roi_heads.mask_predictor.mask_fcn_logits.")
@@ -110,7 +114,7 @@ class FasterRcnn(Detector):
             nms_thresh=0.7,
         )
         self.roi_heads = Heads(
-            Pooling(strides, CELLS),
+            Pooling(strides, BOX_CELLS),
             _box_head(self.width, config.head_width, norm),
             FastRCNNPredictor(config.head_width, num_classes + 1),
             fg_iou_thresh=0.5,
@@ -128,7 +132,7 @@ class FasterRcnn(Detector):
         self.roi_heads.fg_bg_sampler = Sampler(config.sampled_proposals, 0.25)
 
     def forward(self, images: Tensor, padding: Padding) -> RegionOutput:
-        """Returns the detections in images [B, 3, H, W], normalised and zero on padding."""
+        """Returns the detections in images [B, 3, H, W], which are normalised and zero on padding."""
         maps = self._maps(images)
         with torch.autocast(images.device.type, enabled=False):
             return self._output(*self._detections(maps, images, list(padding.sizes)), list(padding.sizes))
@@ -158,7 +162,7 @@ class FasterRcnn(Detector):
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         # Returns boxes (xyxy in pixels), scores and torchvision's labels of the detections in each image.
         _, _, _, proposals = self._proposals(maps, images, sizes)
-        logits, deltas = self._read(maps, proposals)
+        logits, deltas = self._box_predictions(maps, proposals)
         boxes, scores, labels = self.roi_heads.postprocess_detections(logits, deltas, proposals, sizes)
         return boxes, scores, labels
 
@@ -182,7 +186,7 @@ class FasterRcnn(Detector):
         anchor_deltas = anchor_deltas[objects]
 
         proposals, matched_targets, classes, proposal_targets = self.roi_heads.select_training_samples(proposals, truth)
-        logits, deltas = self._read(maps, proposals)
+        logits, deltas = self._box_predictions(maps, proposals)
         label = torch.cat(classes)
         counts = [len(boxes_of_image) for boxes_of_image in proposals]
         of_images = marked_rows(*(classes_of_image > 0 for classes_of_image in classes))
@@ -238,7 +242,7 @@ class FasterRcnn(Detector):
             )
         return anchors, objectness, deltas, proposals
 
-    def _read(self, maps: list[Tensor], proposals: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def _box_predictions(self, maps: list[Tensor], proposals: list[Tensor]) -> tuple[Tensor, Tensor]:
         # Returns class logits [R, C+1] and deltas [R, 4 (C+1)] of the proposals of all images.
         pooled = self.roi_heads.box_roi_pool(maps[: len(self.config.stages)], proposals)
         return cast(tuple[Tensor, Tensor], self.roi_heads.box_predictor(self.roi_heads.box_head(pooled)))
@@ -247,5 +251,5 @@ class FasterRcnn(Detector):
 def _box_head(width: int, hidden: int, norm: Norm | None) -> nn.Module:
     # Returns torchvision's box head, whose second version has norms.
     if norm is None:
-        return cast(nn.Module, TwoMLPHead(width * CELLS**2, hidden))
-    return cast(nn.Module, FastRCNNConvFCHead((width, CELLS, CELLS), [width] * HEAD_CONVOLUTIONS, [hidden], norm))
+        return cast(nn.Module, TwoMLPHead(width * BOX_CELLS**2, hidden))
+    return cast(nn.Module, FastRCNNConvFCHead((width, BOX_CELLS, BOX_CELLS), [width] * HEAD_CONVOLUTIONS, [hidden], norm))

@@ -62,17 +62,17 @@ def one_over_count(image: Tensor, images: int) -> Tensor:
     return 1 / (image[:, None] == torch.arange(images, device=image.device)).sum(0).clamp(min=1)
 
 
-def giou_loss(boxes: Tensor, wanted: Tensor) -> Tensor:
-    """Returns 1 - GIoU of each box with the wanted one [N], both [N, 4], xyxy.
+def giou_loss(boxes: Tensor, target: Tensor) -> Tensor:
+    """Returns 1 - GIoU of each box with its target [N], both [N, 4], xyxy.
 
     The values are those of torchvision's loss, which makes the host wait for the GPU.
     """
-    low, high, wanted_low, wanted_high = boxes[:, :2], boxes[:, 2:], wanted[:, :2], wanted[:, 2:]
-    inner_low, inner_high = torch.max(low, wanted_low), torch.min(high, wanted_high)
+    low, high, target_low, target_high = boxes[:, :2], boxes[:, 2:], target[:, :2], target[:, 2:]
+    inner_low, inner_high = torch.max(low, target_low), torch.min(high, target_high)
     intersection = _area(inner_low, inner_high).masked_fill(~(inner_high > inner_low).all(1), 0)
-    union = _area(low, high) + _area(wanted_low, wanted_high) - intersection
+    union = _area(low, high) + _area(target_low, target_high) - intersection
     iou = intersection / (union + EPSILON)
-    around = _area(torch.min(low, wanted_low), torch.max(high, wanted_high))
+    around = _area(torch.min(low, target_low), torch.max(high, target_high))
     return 1 - (iou - (around - union) / (around + EPSILON))
 
 

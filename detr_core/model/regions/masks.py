@@ -19,7 +19,7 @@ from detr_core.model.regions.detector import FasterRcnn, Samples
 from detr_core.model.regions.parts import Pooling, image_indices
 from detr_core.structures import ImageRegions, Padding, RegionOutput, Target
 
-CELLS = 14  # height and width of the features from which the mask of a box is predicted; the mask has twice as many
+MASK_CELLS = 14  # height and width of the features from which the mask of a box is predicted; the mask has twice as many
 LAYERS = 4  # convolutions of the mask head
 PASTED_PIXELS = 2**22  # pixels of masks that are pasted at once; the limit bounds the memory and changes no result
 
@@ -46,7 +46,7 @@ class MaskRcnn(FasterRcnn):
     def __init__(self, config: MaskRegionConfig, num_classes: int) -> None:
         super().__init__(config, num_classes)
         width = config.mask_width
-        self.roi_heads.mask_roi_pool = Pooling(self.strides, CELLS)
+        self.roi_heads.mask_roi_pool = Pooling(self.strides, MASK_CELLS)
         norm = norm_layer(config.backbone) if config.version == 2 else None
         self.roi_heads.mask_head = MaskRCNNHeads(self.width, (width,) * LAYERS, dilation=1, norm_layer=norm)
         self.roi_heads.mask_predictor = MaskRCNNPredictor(width, width, num_classes + 1)
@@ -58,23 +58,23 @@ class MaskRcnn(FasterRcnn):
             return self._detected(maps, images, padding)
 
     def samples(self, images: Tensor, padding: Padding, targets: list[Target]) -> MaskSamples:  # type: ignore[override]
-        """Returns what the losses are computed on; see `FasterRcnn.samples`. The targets must have masks."""
+        """Returns the samples from which the losses are computed; see `FasterRcnn.samples`. The targets must have masks."""
         maps = self._maps(images)
         with torch.autocast(images.device.type, enabled=False):
             return self._mask_samples(maps, images, list(padding.sizes), targets)
 
-    def instance_masks(self, found: ImageRegions) -> Tensor:
+    def instance_masks(self, regions: ImageRegions) -> Tensor:
         """Returns the masks of the detections in the image, bool [N, H, W] on the CPU.
 
         A pixel belongs to a mask above the probability 0.5. The masks are pasted by torchvision, some at a time: all of them as
         probabilities would need four times the memory of the result.
         """
-        height, width = found.size
+        height, width = regions.size
         at_once = max(1, PASTED_PIXELS // (height * width))
-        masks = torch.zeros(len(found.boxes), height, width, dtype=torch.bool)
+        masks = torch.zeros(len(regions.boxes), height, width, dtype=torch.bool)
         for start in range(0, len(masks), at_once):
-            some = slice(start, start + at_once)
-            masks[some] = (pasted(found.mask_logits[some], found.boxes[some], found.size) > 0.5).cpu()
+            chunk = slice(start, start + at_once)
+            masks[chunk] = (pasted(regions.mask_logits[chunk], regions.boxes[chunk], regions.size) > 0.5).cpu()
         return masks
 
     def _detected(self, maps: list[Tensor], images: Tensor, padding: Padding) -> RegionOutput:
@@ -103,12 +103,12 @@ class MaskRcnn(FasterRcnn):
             [part[rows] for part, rows in zip(parts, with_mask, strict=True)]
             for parts in (positives.boxes, positives.labels, positives.targets)
         )
-        wanted = [
-            project_masks_on_boxes(target.masks, boxes_of_image, chosen, 2 * CELLS)
+        mask_targets = [
+            project_masks_on_boxes(target.masks, boxes_of_image, chosen, 2 * MASK_CELLS)
             for target, boxes_of_image, chosen in zip(targets, boxes, matched, strict=True)
         ]
         image = image_indices([len(boxes_of_image) for boxes_of_image in boxes], images.device)
-        return MaskSamples(samples, image, self.mask_logits(maps, boxes, labels), torch.cat(wanted))
+        return MaskSamples(samples, image, self.mask_logits(maps, boxes, labels), torch.cat(mask_targets))
 
 
 def pasted(mask_logits: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:

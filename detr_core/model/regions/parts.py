@@ -16,7 +16,7 @@ from detr_core.model.common.host_values import marked_rows, on_device, uploaded
 from detr_core.structures import Target
 
 ASPECTS = (0.5, 1.0, 2.0)  # height / width of the anchors of each size
-FINEST = 14  # a proposal is pooled from the level where its side is 14 to 28 cells of the map, as published
+SMALLEST_SIDE = 14  # a proposal is pooled from the level where its side is 14 to 28 cells of the map, as published
 
 
 class Anchors(AnchorGenerator):  # type: ignore[misc]
@@ -59,7 +59,7 @@ class Pooling(nn.Module):
         if len(maps) == 1:
             return self._pooled(maps[0], rows, self.strides[0])
         side = ((corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])).sqrt()
-        level = (side / (FINEST * self.strides[0]) + 1e-6).log2().floor().clamp(0, len(maps) - 1)
+        level = (side / (SMALLEST_SIDE * self.strides[0]) + 1e-6).log2().floor().clamp(0, len(maps) - 1)
         of_levels = marked_rows(*(level == number for number in range(len(maps))))
         parts = [
             self._pooled(part, rows[chosen], stride) for part, chosen, stride in zip(maps, of_levels, self.strides, strict=True)
@@ -104,19 +104,19 @@ def _first_marked(marked: Tensor, order: Tensor, count: int, fewer: Tensor | int
 
 
 class Matcher(_utils.Matcher):  # type: ignore[misc]
-    """torchvision's matcher with the same results. torchvision's makes the host wait for the GPU at every image."""
+    """A matcher with torchvision's results. That of torchvision makes the host wait for the GPU at every image."""
 
     def set_low_quality_matches_(self, matches: Tensor, all_matches: Tensor, match_quality_matrix: Tensor) -> None:
-        """Matches each box [N] that has the highest IoU of any object with the object of the box's own highest IoU.
+        """If a box has the highest IoU with some object, matches it with the object with which its own IoU is highest.
 
-        matches: is changed. all_matches: the object of each box's highest IoU. match_quality_matrix [T, N]: the IoU.
+        matches [N]: is changed. all_matches: the object of each box's highest IoU. match_quality_matrix [T, N]: the IoU.
         """
         highest = match_quality_matrix.amax(1, keepdim=True)
         matches.copy_(torch.where((match_quality_matrix == highest).any(0), all_matches, matches))
 
 
 class Heads(RoIHeads):  # type: ignore[misc]
-    """torchvision's heads with the same results. torchvision's sampling makes the host wait for the GPU at every image."""
+    """Heads with torchvision's results. The sampling of torchvision's heads makes the host wait for the GPU at every image."""
 
     def subsample(self, labels: list[Tensor]) -> list[Tensor]:
         """Returns the ascending indices of the sampled proposals of each image. labels: see `Sampler`."""
@@ -125,9 +125,9 @@ class Heads(RoIHeads):  # type: ignore[misc]
 
 
 def truth_of(target: Target, size: tuple[int, int]) -> dict[str, Any]:
-    """Returns a target as torchvision's heads need it: boxes, xyxy in pixels, labels, which are 1 for the first class, and masks.
+    """Returns a target as torchvision's heads need it.
 
-    size: (h, w) of the image.
+    It is a dict of `boxes` (xyxy in pixels), `labels` (1 for the first class) and `masks`. size: (h, w) of the image.
     """
     height, width = size
     boxes = box_convert(target.boxes, "cxcywh", "xyxy") * on_device([width, height, width, height], target.boxes.device)

@@ -9,7 +9,7 @@ from torchvision.ops import batched_nms, clip_boxes_to_image, nms
 from detr_core.model.common.host_values import marked_rows
 
 SMALLEST = 1e-3  # pixels; candidates with a smaller width or height are no proposals
-COMPARED = 2**15  # boxes that a GPU compares at once; the memory grows with the square, and is 128 MiB for this number
+MOST_COMPARED = 2**15  # boxes that a GPU compares at once; the memory grows with the square, and is 128 MiB for this number
 
 
 def best_of_levels(objectness: Tensor, anchors: list[int], most: int) -> tuple[Tensor, Tensor]:
@@ -42,12 +42,12 @@ def kept_proposals(
             best = batched_nms(of_image[rows], score[rows], levels[rows], threshold)[:most]
             kept.append(of_image[rows[best]])
         return kept
-    at_once = max(1, COMPARED // len(levels))
+    at_once = max(1, MOST_COMPARED // len(levels))
     side = 1 + max(max(size) for size in sizes)
     ranked: list[tuple[Tensor, Tensor]] = []
     for start in range(0, len(boxes), at_once):
-        some = slice(start, start + at_once)
-        ranked += _ranked_together(boxes[some], scores[some], usable[some], levels, side, threshold)
+        chunk = slice(start, start + at_once)
+        ranked += _ranked_together(boxes[chunk], scores[chunk], usable[chunk], levels, side, threshold)
     marks = [is_kept & (is_kept.cumsum(0) <= most) for _, is_kept in ranked]
     return [of_images[rows] for (of_images, _), rows in zip(ranked, marked_rows(*marks), strict=True)]
 

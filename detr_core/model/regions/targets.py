@@ -19,6 +19,7 @@ def things_of(targets: list[Target], thing: Tensor) -> list[Target]:
     thing [C]: int64, the position of each class among the thing classes, -1 for stuff.
     """
     positions = [thing[target.labels] for target in targets]
+    rows_of_things = marked_rows(*(position >= 0 for position in positions))
     return [
         replace(
             target,
@@ -27,7 +28,7 @@ def things_of(targets: list[Target], thing: Tensor) -> list[Target]:
             masks=None if target.masks is None else target.masks[rows],
             has_mask=None,
         )
-        for target, position, rows in zip(targets, positions, marked_rows(*(each >= 0 for each in positions)), strict=True)
+        for target, position, rows in zip(targets, positions, rows_of_things, strict=True)
     ]
 
 

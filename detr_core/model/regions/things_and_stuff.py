@@ -17,8 +17,8 @@ class ThingsAndStuff(MaskRcnn):
     """Mask R-CNN on the thing classes of a dataset; a subclass adds the module `semantic`, which segments the images.
 
     isthing: whether each class is a thing; both things and stuff are needed. The heads of Mask R-CNN have the thing classes
-    alone, in the order of the classes, and the output has the class indices of the dataset. things, stuff: the class indices of
-    each sort. thing_of_class [C]: the position of each class among the things, -1 for stuff.
+    alone, in the order of the classes, and the output has the class indices of the dataset. things, stuff: the class indices
+    of the things and of the stuff. thing_of_class [C]: the position of each class among the things, -1 for stuff.
     """
 
     things: Tensor
@@ -49,9 +49,10 @@ class ThingsAndStuff(MaskRcnn):
         return super().class_weight(name, trained, None if rows is None else self.places(rows, self.things))
 
     def places(self, rows: Tensor, classes: Tensor) -> Tensor:
-        """Returns the position of each of these classes among those of its sort in another detector of the same categories.
+        """Returns, for each of these classes, its position among the other detector's things (or stuff).
 
-        rows [C]: the index that each class has in the other detector. classes: `things` or `stuff`.
+        Both detectors have the same categories. rows [C]: the index that each class has in the other detector. classes:
+        `things` or `stuff`.
         """
         return rows[classes].argsort().argsort()
 

@@ -2,7 +2,7 @@
 
 A file holds the state dict, alone or under 'model'. Both forms of torchvision's batch norm are read as frozen: in evaluation they
 compute the same, and a training with small batches keeps the statistics. The counters of trainable batch norm are kept for
-writing. A class index is torchvision's label - 1; the label is the category id of the data, and with 91 labels COCO's.
+writing. A class index is torchvision's label - 1; the label is a category id, one of COCO's if there are 91 labels.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from detr_core.structures import Category
 
 Read = tuple[FasterRcnn, tuple[Category, ...], dict[str, Any]]
 
-COCO_LABELS = 91  # of the released weights: COCO's highest category id + 1
-# How the checksums of the released files begin that torchvision evaluates without eps, because they were trained without it.
-RELEASED_WITHOUT_EPS = ("258fb6c6", "bf2d0c1e")
+COCO_LABELS = 91  # of the published weights: COCO's highest category id + 1
+# The first digits of the checksums of the published files that torchvision evaluates without eps. They were trained without it.
+PUBLISHED_WITHOUT_EPS = ("258fb6c6", "bf2d0c1e")
 COUNTER = ".num_batches_tracked"
 NAMES = Names([("backbone.0.body.", "backbone.body."), ("backbone.1.", "backbone.fpn.")])
-# Names of earlier versions of torchvision, which the released weights have.
+# Names of earlier versions of torchvision, which the published weights have.
 _FORMER = (
     (r"(backbone\.fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)", r"\1.0.\2"),
     (r"(rpn\.head\.conv)\.(weight|bias)", r"\1.0.0.\2"),
@@ -87,7 +87,7 @@ def from_torchvision(content: Mapping[str, Any], file: str, config: type[RegionC
             model = MaskRcnn(fields, classes) if isinstance(fields, MaskRegionConfig) else FasterRcnn(fields, classes)
         categories = _categories(content.get("categories"), classes)
     except (ConfigError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{file}: expected a detector that this version supports: {error}") from None
+        raise CheckpointError(f"{file}: not supported by this version: {error}") from None
     title = "torchvision's Mask R-CNN" if masks else "torchvision's Faster R-CNN"
     require_same(file, NAMES.theirs(model.state_dict()), state, title)
     model.load_state_dict({name: value.float() for name, value in NAMES.ours(state).items()}, assign=True)
@@ -113,7 +113,8 @@ def to_torchvision(model: FasterRcnn, categories: Sequence[Category], source: Ma
 
 
 def _inferred(shapes: Shapes, arguments: Mapping[str, Any], masks: bool) -> dict[str, Any]:
-    # Returns the section `detector` for the weights, without its kind. arguments: values under 'args'; others are torchvision's.
+    # Returns the section `detector` for the weights, without its kind. arguments: the values under
+    # 'args'; a value that 'args' lacks is torchvision's.
     levels = count(shapes, r"backbone\.1\.inner_blocks\.(\d+)\.")
     widths = [(f"backbone.1.layer_blocks.{level}.0.weight", 0) for level in range(levels)]
     hidden = [("roi_heads.box_predictor.cls_score.weight", 1), ("roi_heads.box_predictor.bbox_pred.weight", 1)]
@@ -142,7 +143,7 @@ def _counter(value: Any, name: str, file: str) -> int:
     if number < 0 or not number.is_integer():
         found = f"{number}" if single else f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else repr(value)
         raise CheckpointError(
-            f"{file}: {name}: expected one whole number from 0, found {found}; leave the counters out of the file"
+            f"{file}: {name}: expected one whole number of 0 or more, found {found}; leave the counters out of the file"
         )
     return int(value)
 
@@ -153,7 +154,9 @@ def _under_present_names(state: Mapping[str, Any], file: str) -> dict[str, Any]:
     for name in state:
         other = names.setdefault(_present_name(name), name)
         if other != name:
-            raise CheckpointError(f"{file}: {name}: expected one name of each weight, found {other}, too; remove one of them")
+            raise CheckpointError(
+                f"{file}: {name}: expected each weight under one name, found it under {other}, too; remove one of them"
+            )
     return {present: state[name] for present, name in names.items()}
 
 
@@ -165,8 +168,8 @@ def _present_name(name: str) -> str:
 
 
 def _eps(file: str, frozen: bool) -> float:
-    # Nothing in the weights shows eps, so the released files are recognised by their checksums.
-    without = frozen and Path(file).is_file() and digest(Path(file)).startswith(RELEASED_WITHOUT_EPS)
+    # Nothing in the weights shows eps, so the published files are recognised by their checksums.
+    without = frozen and Path(file).is_file() and digest(Path(file)).startswith(PUBLISHED_WITHOUT_EPS)
     return 0.0 if without else 1e-5
 
 

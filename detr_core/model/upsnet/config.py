@@ -28,11 +28,12 @@ class UpsnetConfig(MaskRegionConfig):
 
 @dataclass(frozen=True)
 class UpsnetLossConfig(MaskRegionLossWeights):
-    """The weights of UPSNet's losses, against 1 for those of Mask R-CNN. A weight of 0 turns a loss off.
+    """The weights of UPSNet's losses. A weight of 0 turns a loss off.
 
-    semantic: the weight of the semantic head's cross-entropy over the pixels, 0.2 as published. semantic_boxes: that of the
-    cross-entropy over the ground-truth boxes, which the authors weight by 0.2 within the semantic loss: 0.04 as published.
-    panoptic: that of the panoptic head's cross-entropy, 0.1 as published.
+    The published weights are relative to a weight of 1 for the losses of Mask R-CNN. semantic: the weight of the semantic head's
+    cross-entropy over the pixels, 0.2 as published. semantic_boxes: that of the cross-entropy over the ground-truth boxes, which
+    the authors weight by 0.2 within the semantic loss: 0.04 as published. panoptic: that of the panoptic head's cross-entropy,
+    0.1 as published.
     """
 
     kind: Literal["upsnet"] = "upsnet"

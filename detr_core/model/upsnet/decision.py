@@ -11,7 +11,7 @@ from detr_core.model.regions.targets import NO_CLASS
 def decide(
     labels: Tensor, semantic_logits: Tensor, channels: Tensor, num_stuff: int, smallest_stuff: int
 ) -> tuple[Tensor, Tensor]:
-    """Returns the class of each pixel, which is a semantic channel or NO_CLASS, and its instance, both int64 [H, W].
+    """Returns the semantic channel of each pixel, or NO_CLASS, and its instance, both int64 [H, W].
 
     An instance becomes stuff if the semantic head gives at least half of its pixels one stuff class. After that, the pixels of a
     stuff class with fewer than `smallest_stuff` pixels become NO_CLASS. An instance is 0 for none, else its position, counted

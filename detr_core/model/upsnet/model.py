@@ -18,33 +18,36 @@ from detr_core.model.upsnet.config import UpsnetConfig, UpsnetMergingConfig
 from detr_core.model.upsnet.decision import decide
 from detr_core.model.upsnet.panoptic_head import label_map, panoptic_logits
 from detr_core.model.upsnet.placement import placed_masks, semantic_parts
-from detr_core.model.upsnet.removal import confident, not_overlapping
+from detr_core.model.upsnet.selection import confident, not_overlapping
 from detr_core.model.upsnet.semantic_head import SemanticHead
 from detr_core.model.upsnet.target import drawn_instances, panoptic_target
 from detr_core.structures import ImageRegions, Padding, Segment, Target
 
-PLACE = 2  # added to an image's seed; 0 and 1 are the seeds of the sampled anchors and proposals
+SEED_OFFSET = 2  # added to an image's seed; 0 and 1 are added for the sampled anchors and proposals
 
 
 @dataclass
 class PixelSamples:
-    """What the losses of the semantic head and of the panoptic head of one image are computed on, at the finest map's stride.
+    """The samples of one image for the losses of the semantic head and of the panoptic head, at the finest map's stride.
 
-    semantic_logits [C, h, w], semantic_wanted [h, w]: the channel of each pixel, NO_CLASS where it has none. boxes [T, 4]: the
+    semantic_logits [C, h, w], semantic_target [h, w]: the channel of each pixel, NO_CLASS where it has none. boxes [T, 4]: the
     ground-truth boxes of the things, xyxy in cells of the map. panoptic_logits [S + K + 1, h, w] of K of the things,
-    panoptic_wanted [h, w]: see `panoptic_target`.
+    panoptic_target [h, w]: see `panoptic_target`.
     """
 
     semantic_logits: Tensor
-    semantic_wanted: Tensor
+    semantic_target: Tensor
     boxes: Tensor
     panoptic_logits: Tensor
-    panoptic_wanted: Tensor
+    panoptic_target: Tensor
 
 
 @dataclass
 class UpsnetSamples:
-    """What UPSNet's losses are computed on. things: the samples of Mask R-CNN. pixels: those of the other heads, per image."""
+    """The samples from which UPSNet's losses are computed.
+
+    things: the samples of Mask R-CNN. pixels: those of the other heads, per image.
+    """
 
     things: MaskSamples
     pixels: list[PixelSamples]
@@ -75,26 +78,31 @@ class Upsnet(ThingsAndStuff):
         return trained[torch.cat([self.places(rows, self.stuff), len(self.stuff) + self.places(rows, self.things)])]
 
     def samples(self, images: Tensor, padding: Padding, targets: list[Target]) -> UpsnetSamples:  # type: ignore[override]
-        """Returns what the losses are computed on; see `FasterRcnn.samples`. The targets must be panoptic, with masks.
+        """Returns the samples from which the losses are computed; see `FasterRcnn.samples`.
 
-        The panoptic head is trained on some of the ground-truth boxes, which are drawn with the target's `sampling_seed`.
+        The targets must be panoptic, with masks. The panoptic head is trained on some of the ground-truth boxes, which are
+        drawn with the target's `sampling_seed`.
         """
         maps, sizes = self._maps(images), list(padding.sizes)
         semantic = self._semantic_logits(maps)
         things = things_of(targets, self.thing_of_class)
-        drawn = [uploaded(drawn_instances(len(of.labels), (of.sampling_seed + PLACE) % 2**63), images.device) for of in things]
-        boxes = [truth_of(of, size)["boxes"].to(maps[0].dtype) for of, size in zip(things, sizes, strict=True)]
+        drawn = [
+            uploaded(drawn_instances(len(target.labels), (target.sampling_seed + SEED_OFFSET) % 2**63), images.device)
+            for target in things
+        ]
+        boxes = [truth_of(target, size)["boxes"].to(maps[0].dtype) for target, size in zip(things, sizes, strict=True)]
         with torch.autocast(images.device.type, enabled=False):
             regions = self._mask_samples(maps, images, sizes, things)
             masks = self.mask_logits(
                 maps,
-                [of_image[rows] for of_image, rows in zip(boxes, drawn, strict=True)],
-                [of.labels[rows] + 1 for of, rows in zip(things, drawn, strict=True)],  # torchvision's label 0 is the background
+                [boxes_of_image[rows] for boxes_of_image, rows in zip(boxes, drawn, strict=True)],
+                # torchvision's label 0 is the background
+                [target.labels[rows] + 1 for target, rows in zip(things, drawn, strict=True)],
             )
-            of_images = torch.split(masks, [len(rows) for rows in drawn])
+            masks_of_images = torch.split(masks, [len(rows) for rows in drawn])
             pixels = [
-                self._pixel_samples(*of_image)
-                for of_image in zip(semantic, targets, things, boxes, drawn, of_images, strict=True)
+                self._pixel_samples(*parts_of_image)
+                for parts_of_image in zip(semantic, targets, things, boxes, drawn, masks_of_images, strict=True)
             ]
         return UpsnetSamples(regions, pixels)
 
@@ -105,7 +113,7 @@ class Upsnet(ThingsAndStuff):
         rows, columns = (_centres(pixels, stride, semantic.device) for pixels in target.size)
         logits = semantic[:, : len(rows), : len(columns)]
         classes = class_map(target)[rows][:, columns]
-        wanted = self.channel_of_class[classes].where(classes != NO_CLASS, NO_CLASS)
+        semantic_target = self.channel_of_class[classes].where(classes != NO_CLASS, NO_CLASS)
         assert things.masks is not None  # `class_map` has checked it
         masks = things.masks[drawn][:, rows][:, :, columns]
         channels, num_stuff = len(self.stuff) + things.labels[drawn], len(self.stuff)
@@ -114,41 +122,41 @@ class Upsnet(ThingsAndStuff):
         placed = placed_masks(mask_logits, in_cells[drawn], (len(rows), len(columns)))
         return PixelSamples(
             logits,
-            wanted,
+            semantic_target,
             in_cells,
             panoptic_logits(logits, parts, placed, num_stuff),
-            panoptic_target(wanted, masks, num_stuff),
+            panoptic_target(semantic_target, masks, num_stuff),
         )
 
-    def panoptic_map(self, found: ImageRegions, config: UpsnetMergingConfig) -> tuple[np.ndarray, list[Segment]]:
+    def panoptic_map(self, regions: ImageRegions, config: UpsnetMergingConfig) -> tuple[np.ndarray, list[Segment]]:
         """Returns the panoptic map of an image; see `Detector.panoptic_map`."""
-        semantic, num_stuff = found.semantic, len(self.stuff)
-        assert semantic is not None  # a detector of this kind has written it
-        found = found.chosen(confident(found.boxes, found.scores, config.score))
-        channels = self.channel_of_class[found.labels]
-        placed = placed_masks(found.mask_logits, found.boxes, found.size)
-        kept = not_overlapping(found.scores, channels, placed, config.overlap)
-        parts = semantic_parts(semantic, channels[kept], found.boxes[kept])
+        semantic, num_stuff = regions.semantic, len(self.stuff)
+        assert semantic is not None  # UPSNet's forward pass sets it
+        regions = regions.chosen(confident(regions.boxes, regions.scores, config.score))
+        channels = self.channel_of_class[regions.labels]
+        placed = placed_masks(regions.mask_logits, regions.boxes, regions.size)
+        kept = not_overlapping(regions.scores, channels, placed, config.overlap)
+        parts = semantic_parts(semantic, channels[kept], regions.boxes[kept])
         labels = label_map(panoptic_logits(semantic, parts, placed[kept], num_stuff))
         classes, instances = decide(labels, semantic, channels[kept], num_stuff, config.stuff_area)
         return self._segments(classes, instances)
 
     def _segments(self, classes: Tensor, instances: Tensor) -> tuple[np.ndarray, list[Segment]]:
-        # Returns the map with an id for each stuff class and each instance, and the segments. classes, instances: of `decide`.
-        # An instance has a class of things, so that one key for each pixel says both.
+        # Returns the map with an id for each stuff class and each instance, and the segments. classes, instances: the
+        # results of `decide`. An instance has a class of things, so one key per pixel encodes class and instance.
         channels = len(self.class_of_channel)
-        key = torch.where(classes == NO_CLASS, NO_CLASS, instances * channels + classes).cpu().numpy()
-        keys, ids, areas = np.unique(key, return_inverse=True, return_counts=True)
+        keys_of_pixels = torch.where(classes == NO_CLASS, NO_CLASS, instances * channels + classes).cpu().numpy()
+        keys, ids, areas = np.unique(keys_of_pixels, return_inverse=True, return_counts=True)
         first = int(len(keys) > 0 and keys[0] == NO_CLASS)  # the pixels without a segment become -1
         class_of_channel = self.class_of_channel.tolist()
         segments = [
-            Segment(id=i, isthing=each >= channels, category_id=class_of_channel[each % channels], area=int(area))
-            for i, (each, area) in enumerate(zip(keys[first:].tolist(), areas[first:].tolist(), strict=True))
+            Segment(id=i, isthing=key >= channels, category_id=class_of_channel[key % channels], area=int(area))
+            for i, (key, area) in enumerate(zip(keys[first:].tolist(), areas[first:].tolist(), strict=True))
         ]
-        return (ids.reshape(key.shape) - first).astype(np.int32), segments
+        return (ids.reshape(keys_of_pixels.shape) - first).astype(np.int32), segments
 
 
 def _centres(pixels: int, stride: int, device: torch.device) -> Tensor:
-    # Returns the pixel at the centre of each cell of a map, of the cells whose centre is in the image; at least one.
+    # Returns the pixel at the centre of each cell of a map whose centre is in the image; at least one.
     cells = sum(int((cell + 0.5) * stride) < pixels for cell in range(-(-pixels // stride)))
     return ((torch.arange(max(1, cells), device=device) + 0.5) * stride).long().clamp(max=pixels - 1)

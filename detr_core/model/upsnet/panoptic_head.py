@@ -20,8 +20,8 @@ def panoptic_logits(semantic_logits: Tensor, parts: Tensor, placed: Tensor, num_
     semantic_logits [C, H, W]. parts, placed [K, H, W]: see `semantic_parts` and `placed_masks`.
     """
     things = semantic_logits[num_stuff:].amax(0)
-    # A part is 0 outside of its box, and these zeros take part in the maximum. Where the box of any instance does not reach,
-    # at least 0 is therefore subtracted, as in the authors' results. Without instances nothing is subtracted.
+    # A part is 0 outside of its box, and these zeros take part in the maximum. Where at least one instance's box does
+    # not reach, at least 0 is therefore subtracted, as in the authors' results. Without instances nothing is subtracted.
     explained = parts.amax(0) if len(parts) else torch.zeros_like(things)
     return torch.cat([semantic_logits[:num_stuff], parts + placed, (things - explained)[None]])
 

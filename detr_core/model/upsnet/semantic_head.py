@@ -18,8 +18,8 @@ class SemanticHead(nn.Module):
     Each level goes through the same convolutions and is resized to the finest level. The concatenated levels then go through a
     1 x 1 convolution.
 
-    channels: the number of channels of the pyramid. width: that of the convolutions. levels: the number of levels. classes: the
-    number of classes, stuff and things.
+    channels: the number of channels of the pyramid. width: the number of channels of the convolutions. levels: the number
+    of levels. classes: the number of classes, stuff and things.
     """
 
     def __init__(self, channels: int, width: int, levels: int, classes: int) -> None:

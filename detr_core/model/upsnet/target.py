@@ -17,14 +17,14 @@ def drawn_instances(count: int, seed: int) -> Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:chosen]
 
 
-def panoptic_target(semantic_wanted: Tensor, masks: Tensor, num_stuff: int) -> Tensor:
+def panoptic_target(semantic_target: Tensor, masks: Tensor, num_stuff: int) -> Tensor:
     """Returns the channel of the panoptic logits that each pixel should have, int64 [H, W].
 
-    Stuff and NO_CLASS stay. The pixels of a drawn instance get its channel; where masks overlap, the later instance gets them.
-    The other pixels of things are 'unknown', the last channel. semantic_wanted [H, W]: semantic channels or NO_CLASS. masks
-    [K, H, W]: bool, the masks of the drawn instances in the order of the channels.
+    Pixels of stuff and of NO_CLASS keep their value. The pixels of a drawn instance get its channel; where masks overlap, the
+    later instance gets them. The other pixels of things are 'unknown', the last channel. semantic_target [H, W]: semantic
+    channels or NO_CLASS. masks [K, H, W]: bool, the masks of the drawn instances in the order of the channels.
     """
-    target = semantic_wanted.masked_fill(semantic_wanted >= num_stuff, num_stuff + len(masks))
+    target = semantic_target.masked_fill(semantic_target >= num_stuff, num_stuff + len(masks))
     for position, mask in enumerate(masks):
         target = target.masked_fill(mask, num_stuff + position)
     return target

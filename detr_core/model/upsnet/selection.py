@@ -1,4 +1,4 @@
-"""Chooses the instances that take part in the panoptic map: those with high scores whose masks are not on others."""
+"""Chooses the instances of the panoptic map: those with high scores whose masks do not overlap those of better ones too much."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
-NMS = 0.5
+NMS = 0.5  # IoU above which the box with the lower score is dropped
 
 
 def confident(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
@@ -23,7 +23,7 @@ def not_overlapping(scores: Tensor, channels: Tensor, placed: Tensor, overlap: f
 
     An instance is dropped if its mask has no pixel in the image, or if more than the share `overlap` of its pixels belongs to
     kept instances of the same class. scores [K], channels [K]: the class of each instance. placed [K, H, W]: logits of the masks
-    in the image; a mask has the pixels with a logit above 0.
+    in the image; a pixel belongs to a mask if its logit is above 0.
     """
     masks = placed > 0
     areas = masks.flatten(1).sum(1).tolist()
