@@ -57,7 +57,7 @@ def accounts(
         file: Path = getattr(supplied[name], source)
         left_out_counts = left_out(read_content(file), source, broken) if broken else EntryCounts(0, 0)
         annotations = read_annotations(checked[name], "panoptic" if source == "panoptic" else "instances", masks=False)
-        used_counts = EntryCounts(len(annotations.image_ids), len(annotations.labels) + sum(annotations.left_out.values()))
+        used_counts = EntryCounts(len(annotations.image_ids), len(annotations.labels) + sum(annotations.not_trained_on.values()))
         for entries in ("images", "objects"):
             account = Account(
                 f"{file}: {entries}",

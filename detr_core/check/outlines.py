@@ -33,7 +33,7 @@ def _polygons_fault(polygons: list[Any], largest: int) -> str | None:
         if not all(map(math.isfinite, polygon)):
             return "expected finite numbers"
         if any(abs(value) > largest for value in polygon):
-            return f"expected points within {largest} pixels, found a point that lies further away"
+            return f"expected coordinates of at most {largest} pixels, found larger ones"
         valid += len(polygon) >= 6 and max(polygon[0::2]) > min(polygon[0::2]) and max(polygon[1::2]) > min(polygon[1::2])
     return None if valid else "expected a polygon of at least 3 points with an extent, found none"
 

@@ -14,7 +14,7 @@ from typing import cast
 from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base
 
-from detr_core.data.values import ValueSpread, deep_values, spread
+from detr_core.data.values import ValueSpread, deep_values, value_spread_of
 
 Size = tuple[int, int]  # (h, w)
 Faults = list[tuple[str, str]]  # kind of finding, detail
@@ -55,7 +55,7 @@ def check_image(path: Path, size: Size, folder: Path) -> CheckedImage:
                 return CheckedImage(digest, [("image_size", f"annotated as {size[1]} x {size[0]}, is {actual[1]} x {actual[0]}")])
             deep = deep_values(image, lambda: Image.open(io.BytesIO(data)))
             if deep is not None:
-                return CheckedImage(digest, [], spread(*deep))
+                return CheckedImage(digest, [], value_spread_of(*deep))
             # A JPEG that is decoded at an eighth of its size is also read to its last byte, in half the time.
             reduced = image.draft(image.mode, (image.width // 8, image.height // 8)) is not None
             constant = _has_one_color(image)

@@ -10,7 +10,7 @@ import numpy as np
 from detr_core.check.entries import ImageEntry
 from detr_core.check.findings import Finding
 from detr_core.check.pixels import CheckedImage
-from detr_core.data.values import Range, ValueSpread, ranges_of, scaled
+from detr_core.data.values import Range, ValueSpread, ranges_of, to_8_bits
 
 Job = tuple[Path, tuple[int, int]]  # an image file, and the size that it is annotated with
 
@@ -44,7 +44,7 @@ def value_findings(
 def _shows_nothing(spread: ValueSpread, ranges: Mapping[str, Range]) -> bool:
     if spread.low == spread.high or spread.kind not in ranges:
         return True
-    low, high = scaled(np.array([spread.low, spread.high]), ranges[spread.kind]).tolist()
+    low, high = to_8_bits(np.array([spread.low, spread.high]), ranges[spread.kind]).tolist()
     return int(high) - int(low) < _LEVELS
 
 

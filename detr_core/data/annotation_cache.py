@@ -56,7 +56,7 @@ def write_index(splits: Mapping[str, Split]) -> Iterator[tuple[str, Targets, dic
             sums = {array: digest(folder / f"{array}.npy") for array in arrays}
             description = {"version": VERSION, "annotations": digest(file), "arrays": sums}
             (folder / "index.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-            yield name, targets, annotations_of(arrays, split, targets).left_out
+            yield name, targets, annotations_of(arrays, split, targets).not_trained_on
 
 
 def indexed(split: Split, targets: Targets, masks: bool) -> Annotations | None:

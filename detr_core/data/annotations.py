@@ -26,12 +26,13 @@ CROWDS, EMPTY = "crowds", "empty_boxes"  # objects that are not trained on; an e
 
 @dataclass(frozen=True)
 class Annotations:
-    """The content of an annotation file, without crowds and degenerate boxes.
+    """The content of an annotation file, without crowds and empty boxes.
 
     categories: sorted by id. image_ids: sorted, including images without objects. files, sizes: the path and the size (h, w) of
     each image, in the same order. first: image i has the objects from first[i] to first[i + 1] - 1.
     labels [objects]: class index. boxes [objects, 4]: float32, xyxy in pixels, clipped to the image.
-    masks: the masks of the objects, None if they were not requested. left_out: reason -> number of objects left out.
+    masks: the masks of the objects, None if they were not requested. not_trained_on: reason -> number of
+    objects that are not in these arrays.
     value_ranges: sample type -> the values by which images of more than 8 bits per value are scaled.
     """
 
@@ -43,7 +44,7 @@ class Annotations:
     labels: npt.NDArray[np.int64]
     boxes: npt.NDArray[np.float32]
     masks: Masks | None
-    left_out: dict[str, int]
+    not_trained_on: dict[str, int]
     value_ranges: Ranges | None
 
 
@@ -67,7 +68,9 @@ def annotation_file(split: Split, targets: Targets) -> Path:
     """Returns the path of the split's annotation file. Raises DatasetError if the split has none."""
     file: Path | None = getattr(split, targets)
     if file is None:
-        raise DatasetError(f"split {split.name!r}: expected a file of {targets} annotations, found none in the dataset")
+        raise DatasetError(
+            f"split {split.name!r}: expected a file of {targets.removesuffix('s')} annotations, found none in the dataset"
+        )
     return file
 
 
@@ -177,12 +180,12 @@ def _boxes(file: Path, entries: list[dict[str, Any]], sizes: npt.NDArray[np.floa
     def read() -> npt.NDArray[np.float64]:
         boxes = np.array([entry["bbox"] for entry in entries])
         if len(entries) and boxes.dtype.kind not in "iuf":  # astype would accept numbers in quotes
-            raise ValueError("expected four numbers, found others")
+            raise ValueError("expected four numbers, found other values")
         return boxes.astype(np.float64).reshape(len(entries), 4)
 
     boxes = fields.checked(file, "annotations.bbox", read)
     if not np.isfinite(boxes).all():
-        raise DatasetError(f"{file}: annotations.bbox: expected finite numbers, found others")
+        raise DatasetError(f"{file}: annotations.bbox: expected finite numbers, found other values")
     with np.errstate(over="ignore"):  # a box that overflows is clipped like every box that leaves the image
         boxes[:, 2:] += boxes[:, :2]
     return np.clip(boxes, 0, sizes[:, [1, 0, 1, 0]]) if len(entries) else boxes

@@ -31,7 +31,8 @@ class CocoDataset(Dataset[Sample]):
     """Images with instances, or with panoptic segments (things and stuff), as targets.
 
     categories: sorted by id; a class index is a position in this tuple. image_ids: sorted, including images without annotations.
-    sizes: (h, w) of each image as annotated. left_out: reason -> number of objects that are not trained on.
+    sizes: (h, w) of each image as annotated. not_trained_on: reason -> number of objects, crowds and
+    empty boxes.
     transform: None leaves images and targets unchanged.
     The constructor raises DatasetError for missing or malformed annotation files. Reading an image raises it if the image file is
     missing or broken.
@@ -52,7 +53,7 @@ class CocoDataset(Dataset[Sample]):
         self.categories: tuple[Category, ...] = annotations.categories
         self.image_ids: list[int] = annotations.image_ids
         self.sizes: list[tuple[int, int]] = annotations.sizes
-        self.left_out = annotations.left_out
+        self.not_trained_on = annotations.not_trained_on
         self._annotations = annotations
 
     def __len__(self) -> int:

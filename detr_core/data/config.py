@@ -1,4 +1,4 @@
-"""Defines the configuration of the data stage and of the training's image augmentation."""
+"""Defines the configuration of a dataset's splits and of the training's image augmentation."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ResizeConfig:
     def __post_init__(self) -> None:
         require(len(self.short) > 0 and min(self.short) > 0, "short", "one or more positive sizes", list(self.short))
         fits = max(self.short) <= self.longest <= LARGEST_SIDE
-        require(fits, "longest", f"the largest of `short`, {max(self.short)}, to {LARGEST_SIDE:,} pixels", self.longest)
+        require(fits, "longest", f"{max(self.short)} (the largest of `short`) to {LARGEST_SIDE:,} pixels", self.longest)
 
 
 @dataclass(frozen=True)

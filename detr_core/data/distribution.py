@@ -1,8 +1,8 @@
-"""Distributes the images of an optimiser step among processes and micro-batches so that little of each batch is padding.
+"""Distributes the images of an optimizer step among processes and micro-batches so that little of each batch is padding.
 
-A batch is padded to the largest height and width of its images, so its cost is its padded pixels: images x height x width.
-The processes wait for each other at the end of a step, so the most padded pixels of a process decide how long a step takes, and
-the most padded pixels of a micro-batch decide how much memory it needs.
+A batch is padded to the largest height and width of its images, so its cost is the number of pixels of the padded batch:
+images x height x width. The processes wait for each other at the end of a step, so the largest number of pixels of any process
+decides how long a step takes, and the largest number of any micro-batch decides how much memory it needs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Distribution = Literal["random", "by_shape"]  # which images of a step a micro-b
 T = TypeVar("T")
 Size = tuple[int, int]  # (h, w)
 Parts = list[list[list[int]]]  # the positions of the images of each micro-batch of each process
-PRECISION = 256  # the search for the smallest bound of the padded pixels stops when a 256th of it is undecided
+PRECISION = 256  # the search for the smallest bound of the padded pixels stops when its two bounds differ by less than a 256th
 
 
 def contiguous_slice(items: Sequence[T], share: int, shares: int) -> list[T]:
@@ -31,9 +31,9 @@ def contiguous(images: int, processes: int, accumulation: int) -> Parts:
 def by_shape(sizes: Sequence[Size], processes: int, accumulation: int) -> Parts:
     """Returns the distribution of images with these sizes by shape. It depends only on the arguments.
 
-    Every micro-batch has at least one image; apart from that, their numbers of images differ freely. Neither the most padded
-    pixels of a process nor the most of a micro-batch exceed those of the distribution by position. There must be at least
-    processes x accumulation images.
+    Every micro-batch has at least one image; apart from that, their numbers of images differ freely. The largest number
+    of padded pixels of any process is at most that of the distribution by position, and so is the largest number of any
+    micro-batch. There must be at least processes x accumulation images.
     """
     by_position = contiguous(len(sizes), processes, accumulation)
     largest = most_pixels_of_a_micro_batch(sizes, by_position)
@@ -111,7 +111,8 @@ def _cut(sizes: Sequence[Size], order: list[int], count: int, bound: int) -> lis
 
 
 def _dealt(sizes: Sequence[Size], groups: list[list[int]], processes: int, accumulation: int) -> Parts:
-    # Deals `accumulation` groups to each process: each group, in descending order of pixels, to the process with the fewest.
+    # Deals `accumulation` groups to each process: the largest group first, always to the process that has the fewest pixels so
+    # far and room.
     parts: Parts = [[] for _ in range(processes)]
     pixels = [0] * processes
     costs = [padded_pixels(sizes, group) for group in groups]

@@ -18,20 +18,23 @@ LARGEST_SEGMENT = 256**3 - 1  # largest id of a panoptic segment, three bytes of
 def read_content(file: Path) -> dict[str, Any]:
     """Returns the JSON object of an annotation file. `images`, `annotations` and `categories` are lists of unchecked entries.
 
-    Raises DatasetError for a file that is missing, isn't JSON or lacks one of the lists.
+    Raises DatasetError for a file that is missing, can't be read, isn't JSON or lacks one of the lists.
     """
     try:
         content = json.loads(file.read_bytes())
     except FileNotFoundError:
         raise DatasetError(f"{file}: expected an annotation file, found no such file") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise DatasetError(f"{file}: expected an annotation file, found one that can't be read: {error}") from None
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f"{file}: not valid JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise DatasetError(f"{file}: expected an object with lists `images`, `annotations` and `categories`, found another value")
     for field in ("images", "annotations", "categories"):
-        if not isinstance(content, dict) or not isinstance(content.get(field), list):
-            raise DatasetError(
-                f"{file}: {field}: expected a list, found {'none' if field not in content else 'a value of another type'}"
-            )
-    return dict(content)
+        if not isinstance(content.get(field), list):
+            found = "none" if field not in content else "a value of another type"
+            raise DatasetError(f"{file}: {field}: expected a list, found {found}")
+    return content
 
 
 def checked(file: Path, field: str, read: Callable[[], V]) -> V:
@@ -45,9 +48,9 @@ def checked(file: Path, field: str, read: Callable[[], V]) -> V:
 
 
 def whole(value: Any) -> int:
-    """Returns an id as a whole number from 0; 7.0 is accepted, because some exporters write it. Raises ValueError."""
+    """Returns an id as a whole number of 0 or more; 7.0 is accepted, because some exporters write it. Raises ValueError."""
     if type(value) not in (int, float) or not 0 <= value < 2**53 or value != int(value):
-        raise ValueError(f"expected a whole number from 0, found {value!r:.60}")
+        raise ValueError(f"expected a whole number of 0 or more, found {value!r:.60}")
     return int(value)
 
 
@@ -64,7 +67,7 @@ def side(value: Any) -> int:
 
 
 def farthest(size: tuple[int, int]) -> int:
-    """Returns the largest absolute coordinate of a polygon's point in an image of `size` (h, w), pixels.
+    """Returns the largest absolute coordinate that a polygon's point may have in an image of `size` (h, w), pixels.
 
     There is a limit because the decoder, which is written in C, walks every edge pixel by pixel.
     """
@@ -94,7 +97,7 @@ def flag(value: Any) -> bool:
 
 
 def _name(category: dict[str, Any]) -> str:
-    """Returns the name of a category. Raises ValueError for a name without a letter, because scores are listed by name."""
+    """Returns the name of a category. Raises ValueError for a blank name, because scores are listed by name."""
     if not (name := text(category["name"])).strip():
         raise ValueError(f"expected a name for the category with id {category['id']!r:.60}, found {name!r}")
     return name

@@ -86,7 +86,7 @@ def _polygon(polygon: Any, size: tuple[int, int]) -> list[float]:
         raise ValueError("expected polygons as lists of numbers x, y, x, y, found other values")
     largest = farthest(size)
     if not (np.abs(points.astype(np.float64)) <= largest).all():
-        raise ValueError(f"expected polygons within {largest} pixels, found a point that lies further away")
+        raise ValueError(f"expected coordinates of at most {largest} pixels, found larger ones")
     return list(polygon)
 
 

@@ -14,13 +14,13 @@ def run_lengths(segmentation: Any, size: tuple[int, int]) -> list[int]:
     if not isinstance(segmentation, dict) or not segmentation.keys() >= {"size", "counts"}:
         raise ValueError(f"expected polygons or run lengths, found {segmentation!r:.60}")
     if segmentation["size"] != list(size):
-        raise ValueError(f"expected a mask of {size[0]} x {size[1]} pixels, found one of {segmentation['size']!r:.60}")
+        raise ValueError(f"expected the size {list(size)} (height, width), found {segmentation['size']!r:.60}")
     counts = segmentation["counts"]
     lengths = _uncompressed(counts) if isinstance(counts, str) else counts
     if not isinstance(lengths, list) or not all(type(length) is int and length >= 0 for length in lengths):
         raise ValueError("expected run lengths of 0 or more, found other values")
     if sum(lengths) != size[0] * size[1]:
-        raise ValueError(f"expected run lengths that add up to {size[0]} x {size[1]} pixels, found another sum")
+        raise ValueError(f"expected run lengths that add up to {size[1]} x {size[0]} pixels, found another sum")
     return lengths
 
 

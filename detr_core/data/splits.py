@@ -104,9 +104,9 @@ def read_dataset_file(folder: Path) -> DatasetFile:
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DatasetError(f"{path}: expected a dataset, found no such file; run the data stage first") from None
+        raise DatasetError(f"{path}: expected a dataset, found no such file; the stages data and check write it") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: not valid JSON: {error}; run the data stage again") from None
+        raise DatasetError(f"{path}: not valid JSON: {error}; run the stage that wrote it again") from None
     try:
         return build(DatasetFile, {"value_ranges": None} | content if isinstance(content, dict) else content, str(path))
     except ConfigError as error:
@@ -139,5 +139,5 @@ def below_root(root: Path, name: str, where: str) -> Path:
 
 
 def targets(split: Split) -> Literal["instances", "panoptic"]:
-    """Returns which annotations of a split have all of its categories: the panoptic ones if it has some."""
+    """Returns which annotations of a split have all of its categories: panoptic if the split has panoptic annotations."""
     return "instances" if split.panoptic is None else "panoptic"

@@ -33,7 +33,7 @@ class Crop:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnAugmentation:
     """What is done to one image, in this order. resize: the (h, w) of the result; None leaves the size as it is."""
 
     flip: bool
@@ -68,15 +68,17 @@ class TrainingTransform:
             return drawn.resize
         return size if drawn.crop is None else (drawn.crop.height, drawn.crop.width)
 
-    def _drawn(self, size: tuple[int, int], rng: np.random.Generator) -> Drawn:
+    def _drawn(self, size: tuple[int, int], rng: np.random.Generator) -> DrawnAugmentation:
         # Draws all random numbers for an image of `size` (h, w). They depend on nothing else of the image.
         flip, crop, resize = self.config.flip, self.config.crop, self.config.resize
         flips = bool(rng.random() < flip)
-        cut = None
+        drawn_crop = None
         if crop is not None and rng.random() < crop.probability:
-            cut = _drawn_crop(scaled(size, _one_of(crop.before, rng), None), crop, rng)
-            size = (cut.height, cut.width)
-        return Drawn(flips, cut, None if resize is None else scaled(size, _one_of(resize.short, rng), resize.longest))
+            drawn_crop = _drawn_crop(scaled(size, _one_of(crop.before, rng), None), crop, rng)
+            size = (drawn_crop.height, drawn_crop.width)
+        return DrawnAugmentation(
+            flips, drawn_crop, None if resize is None else scaled(size, _one_of(resize.short, rng), resize.longest)
+        )
 
 
 class EvaluationTransform:

@@ -83,7 +83,7 @@ def deep_values(image: Image.Image, reopen: Callable[[], Image.Image]) -> tuple[
     return kind, upper << 8 | lower
 
 
-def spread(kind: str, values: npt.NDArray[Any]) -> ValueSpread:
+def value_spread_of(kind: str, values: npt.NDArray[Any]) -> ValueSpread:
     """Returns the range of an image's values, without the thousandth part at either end unless only one value would remain."""
     finite = values[np.isfinite(values)]
     if finite.size == 0:
@@ -116,12 +116,12 @@ def eight_bits(image: Image.Image, reopen: Callable[[], Image.Image], ranges: Ra
         return image
     kind, values = deep
     orientation = image.getexif().get(Base.Orientation, 1)  # read only now, because Pillow rotates a TIFF when it decodes it
-    copy = Image.fromarray(scaled(values, ranges.get(kind) or _own_range(kind, values)))
+    copy = Image.fromarray(to_8_bits(values, ranges.get(kind) or _own_range(kind, values)))
     copy.getexif()[Base.Orientation] = orientation
     return copy
 
 
-def scaled(values: npt.NDArray[Any], limits: Range) -> npt.NDArray[np.uint8]:
+def to_8_bits(values: npt.NDArray[Any], limits: Range) -> npt.NDArray[np.uint8]:
     """Returns the values as 0..255, in 256 equal steps from the lower to the upper limit. NaN becomes 0."""
     if values.dtype == np.uint16:
         table = _steps(np.arange(_LARGEST + 1), limits)

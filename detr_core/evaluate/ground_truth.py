@@ -57,10 +57,10 @@ def require_objects(split: Split) -> None:
             continue
         annotations = read_annotations(split, targets, masks=False)
         if len(annotations.labels) == 0:
-            left_out = ", ".join(f"{number:,} {reason.replace('_', ' ')}" for reason, number in annotations.left_out.items())
+            others = ", ".join(f"{number:,} {reason.replace('_', ' ')}" for reason, number in annotations.not_trained_on.items())
             raise DatasetError(
                 f"{split.name} split, {file}: nothing to learn from: expected an object that is not marked as a crowd, "
-                f"found none in {len(annotations.image_ids):,} images ({left_out}); correct the annotations"
+                f"found none in {len(annotations.image_ids):,} images ({others}); correct the annotations"
             )
 
 

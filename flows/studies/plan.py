@@ -64,7 +64,8 @@ def plan_of(study: str, settings: Profile, paths: Paths) -> list[RenderableType]
         metrics = f"medians over the validations of the last {training.median_of} epochs"
     all_classes = {targets: _classes(targets, paths) for targets in _targets(study, settings)}
     classes = ", ".join(
-        f"{entry.number} classes of the {targets} annotations{entry.note}" for targets, entry in all_classes.items()
+        f"{entry.number} classes of the {targets.removesuffix('s')} annotations{entry.note}"
+        for targets, entry in all_classes.items()
     )
     seeds = counted(len(training.seeds), "seed")
     parts: list[RenderableType] = [

@@ -224,7 +224,10 @@ def test_malformed_files_are_named(write_split: Callable[..., Any]) -> None:
     content = json.loads(split.instances.read_text())
     for broken, message in (
         ("[1", "not valid JSON"),
-        ("[]", "images: expected a list"),
+        ("[]", "expected an object with lists `images`, `annotations` and `categories`, found another value"),
+        ("5", "expected an object with lists"),
+        ("null", "expected an object with lists"),
+        ("{}", "images: expected a list, found none"),
         (json.dumps({**content, "categories": None}), "categories: expected a list"),
         (json.dumps({**content, "images": []}), "images: expected at least one image"),
         (json.dumps({**content, "images": content["images"] * 2}), "images: expected every id once"),
@@ -236,6 +239,10 @@ def test_malformed_files_are_named(write_split: Callable[..., Any]) -> None:
             CocoDataset(split, "instances", False, None, 0)
     with pytest.raises(DatasetError, match="expected a file of panoptic annotations"):
         CocoDataset(split, "panoptic", False, None, 0)
+    split.instances.unlink()
+    split.instances.mkdir()
+    with pytest.raises(DatasetError, match=r"instances\.json: expected an annotation file, found one that can't be read: "):
+        CocoDataset(split, "instances", False, None, 0)
 
 
 @pytest.mark.parametrize("name", ["../images/1.png", "/etc/passwd"])

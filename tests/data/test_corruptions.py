@@ -53,7 +53,7 @@ def outcome(root: Path, content: str | bytes, panoptic: bool = False) -> list[An
         return str(error)
     finally:
         assert {path.name for path in root.iterdir()} == before | {"instances.json"}
-    results: list[Any] = [dict(dataset.left_out)]
+    results: list[Any] = [dict(dataset.not_trained_on)]
     for target in targets:
         assert target.masks is not None
         assert np.isfinite(target.boxes.numpy()).all()
@@ -200,7 +200,7 @@ def test_run_lengths_are_decoded_whole_or_refused(folder: Path, counts: list[int
     content["annotations"][0]["segmentation"] = {"size": [12, 16], "counts": counts}
     result = outcome(folder, json.dumps(content))
     if sum(counts) != 12 * 16:
-        assert "expected run lengths that add up to 12 x 16 pixels" in result
+        assert "expected run lengths that add up to 16 x 12 pixels" in result
     elif sum(counts[1::2]):
         assert result[1][3] == sum(counts[1::2])
     else:

@@ -54,8 +54,10 @@ def test_missing_files_are_refused(source: Path, name: str) -> None:
     assert not (source / "dataset.json").exists()
 
 
-def test_the_error_of_a_missing_dataset_names_the_command_to_run(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"dataset\.json: expected a dataset, found no such file; run the data stage first"):
+def test_the_error_of_a_missing_dataset_names_the_stages_that_write_it(tmp_path: Path) -> None:
+    with pytest.raises(
+        DatasetError, match=r"dataset\.json: expected a dataset, found no such file; the stages data and check write it"
+    ):
         read_dataset(tmp_path)
 
 

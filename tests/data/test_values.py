@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from detr_core.data.images import read_image
-from detr_core.data.values import ValueSpread, deep_values, ranges_of, scaled, spread
+from detr_core.data.values import ValueSpread, deep_values, ranges_of, to_8_bits, value_spread_of
 
 VALUES = np.random.default_rng(0).integers(0, 65536, (6, 7, 4)).astype(np.uint16)
 
@@ -111,12 +111,12 @@ def test_exif_turns_deep_images_too(tmp_path: Path) -> None:
 def test_neither_a_hot_pixel_nor_nan_sets_the_range() -> None:
     values = np.linspace(0, 4000, 20_000).reshape(100, 200)
     values[3, 4], values[5, 6], values[7, 8] = 65_535, np.nan, np.inf
-    limits = spread("float", values)
+    limits = value_spread_of("float", values)
     assert 0 <= limits.low < 10
     assert 3990 < limits.high <= 4000
     assert ranges_of([limits, ValueSpread("float", 70_000, 70_000), ValueSpread("16-bit", 2, 9)]) == {
         "float": (limits.low, limits.high),
         "16-bit": (2, 9),
     }
-    assert scaled(np.array([np.nan, -np.inf, np.inf, 0.5]), (0, 1)).tolist() == [0, 0, 255, 128]
-    assert spread("float", np.full((2, 2), np.nan)) == ValueSpread("float", 0, 0)
+    assert to_8_bits(np.array([np.nan, -np.inf, np.inf, 0.5]), (0, 1)).tolist() == [0, 0, 255, 128]
+    assert value_spread_of("float", np.full((2, 2), np.nan)) == ValueSpread("float", 0, 0)

@@ -99,7 +99,7 @@ def test_masks_are_scored_where_every_object_has_one(file: Path, segmentations: 
         ({"bbox": ["1", 2, 3, 4]}, "annotations: .*expected `bbox` of 4 numbers"),
         ({"bbox": [1, 2, 3]}, "annotations: .*expected `bbox` of 4 numbers"),
         ({"image_id": 9}, "annotations: expected 9, found an entry without it"),
-        ({"area": 0, "segmentation": [[1, 2, 3, 4, 5, 1e9]]}, "expected polygons within"),
+        ({"area": 0, "segmentation": [[1, 2, 3, 4, 5, 1e9]]}, "expected coordinates of at most"),
     ],
 )
 def test_the_error_of_missing_ground_truth_names_the_file(file: Path, edit: dict[str, Any], message: str) -> None:

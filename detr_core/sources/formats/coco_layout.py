@@ -131,7 +131,10 @@ def _described(path: Path, folder: Path) -> AnnotationFile | str:
         text = path.read_bytes()
         content = json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
-        fault = "empty" if isinstance(error, ValueError) and not text.strip() else f"not valid JSON: {error}"
+        if isinstance(error, OSError):
+            fault = f"can't be read: {error}"
+        else:
+            fault = f"not valid JSON: {error}" if text.strip() else "empty"
         if split_named(path.stem) or set(_words(path.stem)) & {"instances", "panoptic", "annotations", "coco"}:
             raise DatasetError(f"{path}: {fault}; correct the file, or move it out of the folder") from None
         return fault
