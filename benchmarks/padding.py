@@ -1,6 +1,6 @@
 """Measures how many padded pixels a distribution of images by shape saves: `python benchmarks/padding.py [--annotations FILE]`.
 
-The images of each optimiser step of a training are distributed among processes at random and by shape, with the augmentation and
+The images of each optimizer step of a training are distributed among processes at random and by shape, with the augmentation and
 the order of images of the profile coco. FILE: annotations in COCO's format, such as `instances_train2017.json`, whose image sizes
 are used. Without it, sizes are drawn from SIZES, an estimate of the sizes in train2017. No image is read.
 """
@@ -68,7 +68,7 @@ def main() -> None:
     """Prints the table, and exits with 1 if the distribution by shape saves less than it should, or changes a step's images."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--annotations", type=Path, help="annotations in COCO's format (default: generated sizes)")
-    parser.add_argument("--steps", type=int, default=100, help="number of optimiser steps (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=100, help="number of optimizer steps (default: %(default)s)")
     arguments = parser.parse_args()
     if arguments.steps < 1:
         parser.error("--steps: expected 1 or more")

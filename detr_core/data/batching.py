@@ -50,7 +50,7 @@ def steps_in_epoch(images: int, batch_size: int) -> int:
 class BatchPlan:
     """Says how the images of each epoch of a training are divided into batches.
 
-    batch_size: the number of images of one optimiser step, in all processes together. accumulation: the number of micro-batches
+    batch_size: the number of images of one optimizer step, in all processes together. accumulation: the number of micro-batches
     into which each process divides its share of a batch. seed: determines the order of the images, together with the epoch.
     distribution: which images of a batch a micro-batch gets. `random`: those at its place in the random order. `by_shape`: those
     of similar shape after the augmentation, so that little is padded; see `detr_core.data.distribution.by_shape`.

@@ -16,7 +16,7 @@ MOST_STEPS = 10**9  # of a training, in steps or epochs; a larger number is a mi
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Configures the optimiser AdamW.
+    """Configures the optimizer AdamW.
 
     lr: the learning rate of all parameters except the backbone's. clip_norm: the largest norm of the whole gradient.
     sampling_lr: the learning rate of the parameters that determine the sampling points of a deformable detector; null for other
@@ -61,7 +61,7 @@ class SgdConfig:
 class ScheduleConfig:
     """The learning rate schedule: `step` divides the rate by ten at each of `drop_epochs`, `cosine` decreases it to 0 at the end.
 
-    warmup_steps: the number of optimiser steps of linear warm-up from 0. drop_epochs: numbers of epochs in ascending order; the
+    warmup_steps: the number of optimizer steps of linear warm-up from 0. drop_epochs: numbers of epochs in ascending order; the
     rate drops after that many epochs. The list is empty with kind 'cosine'.
     """
 
@@ -85,12 +85,12 @@ class ScheduleConfig:
 class TrainConfig:
     """The common configuration of both trainings. Its numbers do not depend on the number of processes.
 
-    batch_size: images per optimiser step, over all processes and micro-batches. accumulation: micro-batches per step and process.
+    batch_size: images per optimizer step, over all processes and micro-batches. accumulation: micro-batches per step and process.
     distribution: which images of a step a process and a micro-batch get: `random`, as published, or `by_shape`, which pads less
     (see `BatchPlan`). It decides how much padding an image gets, and the backbone sees the padding.
-    steps: the number of optimiser steps after which the training stops, null for all epochs. validate_every: epochs between two
+    steps: the number of optimizer steps after which the training stops, null for all epochs. validate_every: epochs between two
     validations. validate_last: the number of last epochs after each of which the training validates too, whatever
-    `validate_every` says; the paper takes the median of the last ten. checkpoint_every: optimiser steps between two saved states
+    `validate_every` says; the paper takes the median of the last ten. checkpoint_every: optimizer steps between two saved states
     to resume from. resize: the resizing of validation images, null for none.
     """
 

@@ -39,10 +39,11 @@ def start_from(model: Detector, categories: tuple[Category, ...], checkpoint: Ch
             state[name] = weight
     model.load_state_dict(state, strict=False)
     class_count = sum(category.used for category in checkpoint.categories)
+    earlier_classes = counted(class_count, "class", "classes")
     if rows is None:
         classes = counted(len(categories), "class", "classes")
-        return f"the class head is new, for {classes}; all other weights come from the checkpoint, which had {class_count}"
-    return f"all weights come from the checkpoint; the class head keeps its {counted(class_count, 'class', 'classes')}"
+        return f"the class head is new, for {classes}; all other weights come from the checkpoint, which had {earlier_classes}"
+    return f"all weights come from the checkpoint; the class head keeps its {earlier_classes}"
 
 
 def _class_rows(categories: tuple[Category, ...], checkpoint: Checkpoint) -> torch.Tensor | None:
@@ -57,7 +58,7 @@ def _require_same_architecture(model: Detector, checkpoint_model: Detector) -> N
     if fields == checkpoint_fields:
         fields, checkpoint_fields = model.architecture(), checkpoint_model.architecture()
     differing = [
-        f"detector.{field}: expected {checkpoint_fields.get(field)!r}, the value of the checkpoint of init, "
+        f"detector.{field}: expected {checkpoint_fields.get(field)!r}, the value of the checkpoint that `init` names, "
         f"found {fields.get(field)!r}"
         for field in sorted(fields.keys() | checkpoint_fields.keys())
         if fields.get(field) != checkpoint_fields.get(field)

@@ -240,7 +240,7 @@ def _steps(
     process: ProcessContext,
     workers: int,
 ) -> Iterator[tuple[int, list[Batch]]]:
-    # Yields the epoch, counted from 0, and the micro-batches of each remaining optimiser step.
+    # Yields the epoch, counted from 0, and the micro-batches of each remaining optimizer step.
     while progress.step < total_steps:
         epoch, into_epoch = divmod(progress.step, epoch_steps)
         plan = BatchPlan(config.batch_size, config.accumulation, config.seed, config.distribution)

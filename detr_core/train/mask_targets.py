@@ -1,4 +1,4 @@
-"""Checks that a dataset has the masks, and the kinds of categories, that a training needs."""
+"""Checks whether a dataset has the masks, and the kinds of categories, that a training needs; it computes no targets."""
 
 from __future__ import annotations
 
@@ -57,9 +57,10 @@ def require_things_and_stuff(splits: Mapping[str, Split], where: str, learner: M
         things = sum(category.isthing for category in categories)
         stuff = len(categories) - things
         if things == 0 or stuff == 0:
+            found = f"{counted(things, 'category', 'categories')} of things and {stuff} of stuff"
             raise DatasetError(
                 f"{where}: {name}.panoptic: {split.panoptic}: categories.isthing: expected categories of things and of stuff for "
-                f"{learner.name}, found {counted(things, 'thing')} and {stuff} of stuff; add the others, or set {learner.instead}"
+                f"{learner.name}, found {found}; add the others, or set {learner.instead}"
             )
 
 

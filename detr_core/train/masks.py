@@ -1,4 +1,4 @@
-"""Checks that a dataset has what a detector that learns masks by itself needs."""
+"""Checks whether a dataset suits a kind of detector that learns masks by itself; `mask_targets` has the checks themselves."""
 
 from __future__ import annotations
 

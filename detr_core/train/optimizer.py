@@ -1,4 +1,4 @@
-"""Builds the optimiser and the learning rate schedule (section A.4 of the paper)."""
+"""Builds the optimizer and the learning rate schedule (section A.4 of the paper)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SAMPLING = ("sampling_offsets.", "reference_points.")  # parts of the names of p
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig | SgdConfig) -> torch.optim.Optimizer:
-    """Returns the optimiser of the trainable parameters.
+    """Returns the optimizer of the trainable parameters.
 
     The backbone has its own learning rate, and so have the parameters of sampling points if `sampling_lr` is given. Weight decay
     applies to all parameters.

@@ -1,4 +1,4 @@
-"""Saves and loads the state of a training between two optimiser steps, from which it continues bit for bit."""
+"""Saves and loads the state of a training between two optimizer steps, from which it continues bit for bit."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TrainingFiles:
 class Progress:
     """The progress of a training.
 
-    step: the number of optimiser steps done. best: the best validation score so far. sums: the sums of the loss terms over the
+    step: the number of optimizer steps done. best: the best validation score so far. sums: the sums of the loss terms over the
     `summed` steps since the last record. history: recorded scalars, one mapping with `step` and `epoch` per record.
     """
 
@@ -93,7 +93,7 @@ def load_state(
     process: ProcessContext,
     seed: int,
 ) -> tuple[Progress, str | None]:
-    """Loads the state in `path` into the model, the optimiser and the schedule, if it belongs to this training.
+    """Loads the state in `path` into the model, the optimizer and the schedule, if it belongs to this training.
 
     `fingerprint` decides whether it does. Returns the progress and a sentence for the log, which is None if there is no state.
     seed: that of the training. The generators of random numbers, which dropout uses, continue where they stopped. If the state
@@ -135,7 +135,7 @@ def require_room(files: TrainingFiles, model: nn.Module, optimizer: torch.optim.
         remove_leftovers(file)
     weights = tensor_bytes(model.state_dict())
     learned = sum(tensor_bytes(parameters["params"]) for parameters in optimizer.param_groups)
-    moments = 1 if isinstance(optimizer, torch.optim.SGD) else 2  # values that the optimiser stores for every learned weight
+    moments = 1 if isinstance(optimizer, torch.optim.SGD) else 2  # values that the optimizer stores for every learned weight
     state = weights + moments * learned
     existing_bytes = sum(file.stat().st_size for file in (files.state, files.last, files.best) if file.is_file())
     require_space(

@@ -27,7 +27,7 @@ def take_step(
     process: ProcessContext,
     stop: StopRequest,
 ) -> LaunchedStep:
-    """Executes one optimiser step with this process's micro-batches of the batch.
+    """Executes one optimizer step with this process's micro-batches of the batch.
 
     parallel: `module`, or DistributedDataParallel around it. optimizer: a fused one. The result provides the loss later.
     A loss or a gradient that is not finite leaves the weights as they are. Raises NonFiniteError if the predictions are not
@@ -57,7 +57,7 @@ def take_step(
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     norm = nn.utils.clip_grad_norm_(trainable, clip_norm or float("inf"), foreach=True)
     values = torch.stack([*sums.values(), norm])
-    # A fused optimiser leaves weights and state as they are if `found_inf` is 1, which the host need not know before the update.
+    # A fused optimizer leaves weights and state as they are if `found_inf` is 1, which the host need not know before the update.
     optimizer.found_inf = (~values.isfinite().all()).to(torch.float32)  # type: ignore[attr-defined]
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

@@ -24,7 +24,7 @@ def mask_head_from(model: Detector, checkpoint_model: Detector) -> str:
     if not checkpoint_model.has_mask_head:
         raise ConfigError(f"train_panoptic.init: expected a checkpoint with a mask head, found no weight of {', '.join(weights)}")
     if checkpoint_model.attention_maps != model.attention_maps:
-        expected = f"{checkpoint_model.attention_maps!r}, the value of the checkpoint of init"
+        expected = f"{checkpoint_model.attention_maps!r}, the value of the checkpoint that `init` names"
         raise ConfigError(f"train_panoptic.attention_maps: expected {expected}, found {model.attention_maps!r}")
     misshapen = [
         f"{name}: expected shape {list(weights[name].shape)} for this detector, found {list(checkpoint_weights[name].shape)}"

@@ -52,7 +52,7 @@ def rerun(run_id: str, tolerance: float = TOLERANCE, keep: bool = False) -> bool
     for line in _remarks(run, tree):
         print(line)
     print(f"repeating the run in {relative(tree)}", flush=True)
-    after = reader.recorded(_carried_out(run, tree))
+    after = reader.recorded(_repeat(run, tree))
     gpus = int(run.tags.get("machine.gpus", 0)) + int(after.tags.get("machine.gpus", 0))
     result = comparison.within(run, after, tolerance) if gpus else comparison.bit_for_bit(run, after)
     condition = f"within {tolerance:g}" if gpus else "bit for bit"
@@ -71,7 +71,9 @@ def require_a_stage(run: RecordedRun) -> None:
     """Raises RerunError unless the run is a finished run of a stage or of a whole study."""
     parent = run.tags.get(reader.PARENT)
     if parent is not None:
-        raise RerunError(f"run {run.run_id}: expected a whole study, found one setting of it; repeat the study's run {parent}")
+        raise RerunError(
+            f"run {run.run_id}: expected a whole study, found one setting or variant of it; repeat the study's run {parent}"
+        )
     if "stage" not in run.tags or "profile" not in run.tags:
         raise RerunError(f"run {run.run_id}: expected a run of one of this project's stages, found another run")
     if not run.tags["stage"].isidentifier() or Path(run.tags["profile"]).name != run.tags["profile"]:
@@ -111,7 +113,7 @@ def _remarks(run: RecordedRun, tree: Path) -> list[str]:
     return remarks
 
 
-def _carried_out(run: RecordedRun, tree: Path) -> str:
+def _repeat(run: RecordedRun, tree: Path) -> str:
     """Runs the stage in the work tree, and returns the id of its run in MLflow. Raises RerunError if the stage fails."""
     study = [run.tags["study"]] if "study" in run.tags else []
     command = command_ending_with_parent(f"flows.{run.tags['stage']}", *study, "--profile", run.tags["profile"])

@@ -94,7 +94,10 @@ def _code(run: RecordedRun, tree: Path) -> None:
 
 
 def _params(run: RecordedRun, tree: Path) -> None:
-    """Restores the profile with the run's number of processes, and links the files that it names outside of git and DVC."""
+    """Restores the profile with the run's number of processes.
+
+    It also links the files that the profile names and neither git nor DVC tracks.
+    """
     file = tree / relative(Paths(run.tags["profile"]).params)
     if run.params is None and not file.is_file():
         raise RerunError(f"run {run.run_id}: its profile {run.tags['profile']!r} was neither committed nor kept with the run")

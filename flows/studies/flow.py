@@ -55,9 +55,9 @@ def studies(profile: str = DEFAULT_PROFILE, study: str | list[str] | None = None
     for name in names:
         try:
             if name in settings.studies.evaluating:
-                metrics = _evaluated(name, settings, paths)
+                metrics = _carry_out_evaluating(name, settings, paths)
             else:
-                metrics = training.carried_out(name, settings, profile)
+                metrics = training.carry_out(name, settings, profile)
         except Exception as error:
             if len(names) > 1:
                 logger.error("study %s: %s", name, error)
@@ -87,7 +87,7 @@ def _draw_report(paths: Paths) -> None:
         logger.info("%s: the report is not written, because there is no evaluation yet; `dvc repro` makes both", page)
 
 
-def _evaluated(name: str, settings: Profile, paths: Paths) -> dict[str, float]:
+def _carry_out_evaluating(name: str, settings: Profile, paths: Paths) -> dict[str, float]:
     """Carries out a study that evaluates the trained model, as a run in MLflow with a child run for each setting."""
     from detr_core.plots.studies import plots_by_study  # matplotlib takes seconds to import
 
@@ -126,10 +126,13 @@ def record_settings(record: recorder.RunRecorder, settings: Sequence[Setting]) -
         children.append(child.run_id)
     links = {}
     if children:
-        links["its settings compared in MLflow"] = ui_addresses.compare_page(children, record.experiment_id)
-        record.tag(recorder.COMPARISON, ui_addresses.stored(links["its settings compared in MLflow"]))
+        comparison = ui_addresses.compare_page(children, record.experiment_id)
+        links["the page that compares its settings in MLflow"] = comparison
+        record.tag(recorder.COMPARISON, ui_addresses.stored(comparison))
     if lines:
-        links["its curves in MLflow"] = ui_addresses.chart_page(record.run_id, record.experiment_id, list(dict.fromkeys(lines)))
+        links["the page of its curves in MLflow"] = ui_addresses.chart_page(
+            record.run_id, record.experiment_id, list(dict.fromkeys(lines))
+        )
     return links
 
 

@@ -64,7 +64,7 @@ def write(
 
     config = settings.studies.training[study]
     val_intervals = Intervals(stage_results.dataset(paths)["val"]) if intervals else None
-    made_by = shared_digest(paths)
+    inputs_digest = shared_digest(paths)
     rows = []
     for label, variant in runs.items():
         variant_paths = variant.paths(paths.profile)
@@ -90,7 +90,7 @@ def write(
                 cost=cost,
                 differences=differences,
                 validations=validations,
-                made_by=made_by,
+                made_by=inputs_digest,
                 errors=_errors(variant_paths),
                 quality_curve=_quality_curve(detection, variant_paths.panoptic),
             )

@@ -15,9 +15,9 @@ ALL = "all"
 def selected(settings: Profile, profile: str, names: Sequence[str]) -> list[str]:
     """Returns the names of the studies to carry out, in the order in which the profile lists them.
 
-    names: names of studies; 'all' selects every study, and no name selects the studies that only evaluate. Studies that do not
-    support the profile's kind of detector are left out. Raises ConfigError if such a study is named, or a study that the profile
-    does not have.
+    names: names of studies; 'all' selects every study, and an empty list selects the studies that only evaluate. Studies that do
+    not support the profile's kind of detector are left out. Raises ConfigError if such a study is named, or a study that the
+    profile does not have.
     """
     known_studies = list(settings.studies.all)
     for name in names:

@@ -33,7 +33,7 @@ TRIES = 2  # how often a variant is tried; the second try continues where the fi
 
 
 class StudyError(ExpectedError, RuntimeError):
-    """Some variants of a study failed. The message names each of them with its error."""
+    """Some trainings of a study failed. The message names each of them, a variant under a seed, with its error."""
 
 
 class Study:
@@ -114,7 +114,7 @@ class _UntilStopped(Silent):
             raise StudyError("the variant was stopped, because its study was stopped")
 
 
-def carried_out(name: str, settings: Profile, profile: str) -> dict[str, float]:
+def carry_out(name: str, settings: Profile, profile: str) -> dict[str, float]:
     """Runs the flow `study` under the name of the study, with `resources.side_by_side` variants at the same time."""
     at_once: Any = ThreadPoolTaskRunner(max_workers=settings.resources.side_by_side)
     return study.with_options(flow_run_name=f"{name} {profile}", task_runner=at_once)(name, profile)
@@ -125,7 +125,7 @@ def study(name: str, profile: str) -> dict[str, float]:
     """Carries out a training study of a profile, as a run in MLflow with a child run for each variant and seed.
 
     Returns val/AP (or val/PQ) of each. Results that are up to date are not made again. Raises DatasetError before work begins,
-    and StudyError at the end if variants failed.
+    and StudyError at the end if trainings failed.
     """
     settings, paths = load(profile), Paths(profile)
     work, logger = Study(name, settings, paths), get_run_logger()
@@ -133,10 +133,10 @@ def study(name: str, profile: str) -> dict[str, float]:
     unfinished = [label for label in work.variants if not work.is_up_to_date(label)]
     if not unfinished and results.is_complete(table, work.variants, work.config):
         logger.info(
-            "%s: all %d variants are up to date, and nothing is done; the table is %s", name, len(work.variants), relative(table)
+            "%s: all %d trainings are up to date, and nothing is done; the table is %s", name, len(work.variants), relative(table)
         )
         return results.key_metrics(table)
-    logger.info("%s: %d of %d variants are to be trained or evaluated", name, len(unfinished), len(work.variants))
+    logger.info("%s: %d of %d trainings are to be carried out or evaluated", name, len(unfinished), len(work.variants))
     params = settings.flat("data", *VARIED, "resources")
     # Mappings are recorded as one value, because a variant's name may hold characters that MLflow forbids in a parameter's name.
     params |= {f"studies.{name}.{key}": value for key, value in as_dict(work.config).items()}
@@ -157,7 +157,7 @@ def study(name: str, profile: str) -> dict[str, float]:
             record.plots(study_plots(table, Path(folder)))
         if work.failed:
             raise StudyError(
-                f"study {name}: {len(work.failed)} of {counted(len(work.variants), 'variant')} failed: "
+                f"study {name}: {len(work.failed)} of {counted(len(work.variants), 'training')} failed: "
                 + "; ".join(f"{label}: {error}" for label, error in work.failed.items())
             )
     publish(f"studies-{name}", profile, metrics, {"MLflow run": record.url(), "The variants compared": comparison})
@@ -180,7 +180,7 @@ def _make_all(work: Study, record: recorder.RunRecorder) -> dict[str, str]:
             child.tag("study", work.name)
             metrics = work.make(label, Tee(Lines(label, get_run_logger().info), child), child.run_id)
             variant_paths = variant_of_label.paths(work.paths.profile)
-            for name, run_id in variants.makers(variant_paths, work.digests[label]).items():
+            for name, run_id in variants.mlflow_runs_of(variant_paths, work.digests[label]).items():
                 if run_id != child.run_id:
                     child.tag(f"reused.{name}", run_id)
             child.metrics(metrics | results.cost_metrics(variant_paths), step=results.last_step(variant_paths))

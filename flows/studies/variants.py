@@ -133,15 +133,15 @@ def run(variant: Variant, paths: Paths, digests: dict[str, str], reporter: Repor
                         work[name](variant.settings, variant_paths, reporter)
                     # The validations during a training are measured by code on which the training does not depend.
                     measured_by = code_digest("evaluate", variant.settings.detector.kind, *VALIDATION)
-                    note = {"build_digest": digest, "mlflow_run": run_id, "measured_by": measured_by}
-                    write_text(_note(variant_paths.runs / name), json.dumps(note) + "\n")
+                    content = {"build_digest": digest, "mlflow_run": run_id, "measured_by": measured_by}
+                    write_text(_digest_file(variant_paths.runs / name), json.dumps(content) + "\n")
         return metrics(variant_paths)
 
 
-def makers(variant_paths: Paths, names: Iterable[str]) -> dict[str, str]:
+def mlflow_runs_of(variant_paths: Paths, names: Iterable[str]) -> dict[str, str]:
     """Returns the MLflow runs that made these result folders of a finished variant, from the JSON files beside the folders."""
-    notes = {name: json.loads(_note(variant_paths.runs / name).read_text(encoding="utf-8")) for name in names}
-    return {name: note["mlflow_run"] for name, note in notes.items() if "mlflow_run" in note}
+    contents = {name: json.loads(_digest_file(variant_paths.runs / name).read_text(encoding="utf-8")) for name in names}
+    return {name: content["mlflow_run"] for name, content in contents.items() if "mlflow_run" in content}
 
 
 def is_measured_by_present_code(variant_paths: Paths, kind: str) -> bool:
@@ -149,8 +149,8 @@ def is_measured_by_present_code(variant_paths: Paths, kind: str) -> bool:
 
     kind: the kind of its detector.
     """
-    note = json.loads(_note(variant_paths.detection).read_text(encoding="utf-8"))
-    return bool(note.get("measured_by") == code_digest("evaluate", kind, *VALIDATION))
+    content = json.loads(_digest_file(variant_paths.detection).read_text(encoding="utf-8"))
+    return bool(content.get("measured_by") == code_digest("evaluate", kind, *VALIDATION))
 
 
 def metrics(variant_paths: Paths) -> dict[str, float]:
@@ -167,7 +167,7 @@ def _exists_or_copied(folder: Path, digest: str, reporter: Reporter) -> bool:
     if _has_digest(folder, digest):
         reporter.message(f"{folder.name}: the result is up to date; settings, data and code are unchanged")
         return True
-    _note(folder).unlink(missing_ok=True)
+    _digest_file(folder).unlink(missing_ok=True)
     studies = folder.parents[2]  # the folder of all training studies
     equal_results = sorted(candidate for candidate in studies.glob(f"*/*/{folder.name}") if _has_digest(candidate, digest))
     if equal_results:
@@ -176,7 +176,7 @@ def _exists_or_copied(folder: Path, digest: str, reporter: Reporter) -> bool:
         )
         with building(folder, reporter.message) as copy:
             shutil.copytree(equal_results[0], copy, dirs_exist_ok=True)
-        write_text(_note(folder), _note(equal_results[0]).read_text(encoding="utf-8"))
+        write_text(_digest_file(folder), _digest_file(equal_results[0]).read_text(encoding="utf-8"))
     return bool(equal_results)
 
 
@@ -209,10 +209,10 @@ def _seeded(settings: Profile, seed: int) -> Profile:
     )
 
 
-def _note(folder: Path) -> Path:
+def _digest_file(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.json")
 
 
 def _has_digest(folder: Path, digest: str) -> bool:
-    note = _note(folder)
-    return folder.is_dir() and note.is_file() and json.loads(note.read_text(encoding="utf-8"))["build_digest"] == digest
+    file = _digest_file(folder)
+    return folder.is_dir() and file.is_file() and json.loads(file.read_text(encoding="utf-8"))["build_digest"] == digest

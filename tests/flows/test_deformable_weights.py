@@ -64,5 +64,5 @@ def test_published_deformable_weights_are_fine_tuned(config: DeformableConfig, p
     recipe, reporter = {name: DEFORMABLE[name] for name in ("loss", "optimizer")}, RecordingReporter()
     job = replace(job, config=job.config | recipe, detector=as_dict(config))
     carry_out(job, ProcessContext(rank=0, size=1, device=CPU), reporter)
-    assert any("all other weights come from the checkpoint, which had 80" in message for message in reporter.messages)
+    assert any("all other weights come from the checkpoint, which had 80 classes" in message for message in reporter.messages)
     assert load_checkpoint(tmp_path / "tuned" / "out" / "checkpoint.pt", CPU).model.config == config

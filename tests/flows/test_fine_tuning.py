@@ -76,7 +76,7 @@ def test_fine_tuning_to_own_classes_replaces_only_the_class_head(
     job = fine_tuning(blood_cells, tmp_path / "tuned", published_panoptic)
     progress = carry_out(job, ProcessContext(rank=0, size=1, device=CPU), reporter)
     [message] = reporter.messages
-    assert message == "the class head is new, for 3 classes; all other weights come from the checkpoint, which had 133"
+    assert message == "the class head is new, for 3 classes; all other weights come from the checkpoint, which had 133 classes"
     assert progress.step == 1
     tuned, source = load_checkpoint(tmp_path / "tuned" / "out" / "checkpoint.pt", CPU), load_checkpoint(published_panoptic, CPU)
     assert [category.name for category in tuned.categories] == ["RBC", "WBC", "Platelets"]
@@ -138,8 +138,8 @@ def test_another_detector_is_refused(published_file: Path, blood_cells: Path, tm
     with pytest.raises(ConfigError) as error:
         carry_out(fine_tuning(blood_cells, tmp_path, published_file, other), ProcessContext(rank=0, size=1, device=CPU), Silent())
     assert str(error.value) == (
-        "detector.queries: expected 7, the value of the checkpoint of init, found 20; "
-        "detector.width: expected 32, the value of the checkpoint of init, found 64; "
+        "detector.queries: expected 7, the value of the checkpoint that `init` names, found 20; "
+        "detector.width: expected 32, the value of the checkpoint that `init` names, found 64; "
         "give the section `detector` the checkpoint's architecture, as `flows.adopt` does"
     )
 

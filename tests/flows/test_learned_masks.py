@@ -78,5 +78,7 @@ def test_panoptic_fpn_is_not_trained_on_a_dataset_without_stuff(tiny_copy: Paths
         category["isthing"] = 1
     file.write_text(json.dumps(content), encoding="utf-8")
     message = rf"train\.panoptic: {file}: categories\.isthing: expected categories of things and of stuff for detector\.kind "
-    with pytest.raises(DatasetError, match=rf"{message}'panoptic_fpn', found \d+ things and 0 of stuff; add the others, or set "):
+    with pytest.raises(
+        DatasetError, match=rf"{message}'panoptic_fpn', found \d+ categories of things and 0 of stuff; add the others, or set "
+    ):
         train_detection.run(settings_of("panoptic_fpn"), tiny_copy, Silent())

@@ -76,7 +76,9 @@ def test_deformable_detr_of_other_classes_keeps_what_says_that_there_is_an_objec
     before, state = {name: value.clone() for name, value in model.state_dict().items()}, trained.state_dict()
     others = tuple(Category(number, "", True) for number in range(100, 100 + classes))
     text = start_from(model, others, Checkpoint(trained, CLASSES, {}))
-    assert text == f"the class head is new, for {classes} classes; all other weights come from the checkpoint, which had 3"
+    assert (
+        text == f"the class head is new, for {classes} classes; all other weights come from the checkpoint, which had 3 classes"
+    )
     for name, value in model.state_dict().items():
         if name.startswith("class_embed.2."):  # the encoder's, whose first row it is
             kept = min(classes, 3)
@@ -127,17 +129,18 @@ def test_a_detector_of_regions_has_new_heads_for_other_classes() -> None:
 def test_a_start_from_another_version_of_torchvisions_detector_is_refused() -> None:
     model, recipe = region_detector("faster_rcnn", CLASSES, 1), RECIPES["faster_rcnn"]["detector"]
     checkpoint = build_detector(detector_config(recipe | {"version": 2}, "a.yaml"), len(CLASSES))
-    expected = "detector.version: expected 2, the value of the checkpoint of init, found 1"
+    expected = "detector.version: expected 2, the value of the checkpoint that `init` names, found 1"
     with pytest.raises(ConfigError, match=f"^{re.escape(expected)}; give the section `detector`"):
         start_from(model, CLASSES, Checkpoint(checkpoint, CLASSES, {}))
 
 
 def test_a_start_from_another_architecture_or_kind_is_refused() -> None:
     checkpoint = Checkpoint(deformable(3, two_stage=False, width=96), CLASSES, {})
-    expected = "detector.two_stage: expected False, the value of the checkpoint of init, found True; detector.width: expected 96"
+    of_checkpoint = "the value of the checkpoint that `init` names"
+    expected = f"detector.two_stage: expected False, {of_checkpoint}, found True; detector.width: expected 96"
     with pytest.raises(ConfigError, match=re.escape(expected)):
         start_from(deformable(3), CLASSES, checkpoint)
-    expected = "detector.kind: expected 'deformable', the value of the checkpoint of init, found 'detr'"
+    expected = "detector.kind: expected 'deformable', the value of the checkpoint that `init` names, found 'detr'"
     with pytest.raises(ConfigError, match=f"^{expected}; give the section `detector`"):
         start_from(detector(CLASSES, False), CLASSES, checkpoint)
 
@@ -182,6 +185,8 @@ def test_every_misshapen_weight_of_a_mask_head_is_named_and_none_is_taken() -> N
 
 
 def test_attention_maps_of_another_kind_are_refused() -> None:
-    expected = "train_panoptic.attention_maps: expected 'per_head', the value of the checkpoint of init, found 'published'"
+    expected = (
+        "train_panoptic.attention_maps: expected 'per_head', the value of the checkpoint that `init` names, found 'published'"
+    )
     with pytest.raises(ConfigError, match=re.escape(expected)):
         mask_head_from(with_mask_head(3), with_mask_head(3, maps="per_head"))

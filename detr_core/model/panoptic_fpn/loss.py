@@ -17,7 +17,7 @@ def panoptic_fpn_losses(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Returns the weighted sum of the losses, with its gradient, and the unweighted parts by name.
 
-    images: the number of images of an optimiser step over all processes and micro-batches. The semantic loss is the mean over the
+    images: the number of images of an optimizer step over all processes and micro-batches. The semantic loss is the mean over the
     pixels of an image that have a class, summed over images; an image without such pixels adds nothing.
     """
     semantic = [

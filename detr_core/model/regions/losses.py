@@ -25,7 +25,7 @@ def region_loss_parts(samples: Samples, images: float, beta: float) -> dict[str,
     A GIoU loss compares the decoded boxes. Its sum over the positives is divided by the number of all samples, as that of smooth
     L1 is, and as in Detectron2, whose Faster R-CNN the paper trains.
 
-    beta: see `RegionLossWeights`. images: the divisor, which is the number of images of an optimiser step over all processes and
+    beta: see `RegionLossWeights`. images: the divisor, which is the number of images of an optimizer step over all processes and
     micro-batches. Each anchor and proposal has the weight 1 / (number of samples in its image). If all images have the same
     number of samples, which is the normal case, the result equals torchvision's mean over all samples; unlike that mean it never
     depends on how a step is divided into processes and micro-batches.

@@ -13,7 +13,7 @@ from detr_core.model.regions.masks import MaskSamples
 def mask_rcnn_losses(samples: MaskSamples, images: float, config: MaskRegionLossWeights) -> tuple[Tensor, dict[str, Tensor]]:
     """Returns the weighted sum of the losses, with its gradient, and the unweighted parts by name.
 
-    images: the number of images of an optimiser step over all processes and micro-batches.
+    images: the number of images of an optimizer step over all processes and micro-batches.
     """
     return weighted_sum(mask_rcnn_loss_parts(samples, images, config.beta), config.weights)
 

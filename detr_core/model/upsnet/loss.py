@@ -20,7 +20,7 @@ SEMANTIC_CELLS = 28  # height and width of the semantic logits that are pooled i
 def upsnet_losses(samples: UpsnetSamples, images: float, config: UpsnetLossConfig) -> tuple[Tensor, dict[str, Tensor]]:
     """Returns the weighted sum of the losses, with its gradient, and the unweighted parts by name.
 
-    images: the number of images of an optimiser step over all processes and micro-batches. Each loss is a mean within an image,
+    images: the number of images of an optimizer step over all processes and micro-batches. Each loss is a mean within an image,
     summed over images.
     """
     of_images = [

@@ -124,7 +124,7 @@ def test_runs_that_belong_to_no_stage_are_refused() -> None:
         (dataclasses.replace(run, tags={**run.tags, "profile": "../../out"}), "expected the names of a stage and a profile"),
         (
             dataclasses.replace(run, tags={**run.tags, reader.PARENT: "0c"}),
-            "expected a whole study, found one setting of it; repeat the study's run 0c",
+            "expected a whole study, found one setting or variant of it; repeat the study's run 0c",
         ),
     ):
         with pytest.raises(RerunError, match=message):

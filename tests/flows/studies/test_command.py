@@ -86,7 +86,7 @@ def test_the_command_names_the_failed_variants_and_mlflow_has_every_variant(stud
 
     done = studies.run("depth")
     assert done.returncode == 1, done.stdout + done.stderr
-    message = "error: study depth: 1 of 3 variants failed: broken-seed0: no/such.pt: expected a file, found none"
+    message = "error: study depth: 1 of 3 trainings failed: broken-seed0: no/such.pt: expected a file, found none"
     assert message in done.stderr
     table = json.loads((checkout / "runs/tiny/studies/training/depth/study.json").read_text())
     assert [run["status"] for run in table["runs"]] == ["finished", "finished", "failed"]
@@ -107,5 +107,5 @@ def test_the_command_names_the_failed_variants_and_mlflow_has_every_variant(stud
     assert newest.data.tags["reused.detection"] == newest.data.tags["reused.evaluation"] == run_id
     again = studies.run("depth")
     assert again.returncode == 0
-    assert "all 2 variants are up to date, and nothing is done" in again.stdout + again.stderr
+    assert "all 2 trainings are up to date, and nothing is done" in again.stdout + again.stderr
     assert "writing the report again" not in again.stdout + again.stderr, "the page has it all"

@@ -17,7 +17,7 @@ from flows.profile.paths import Paths
 from flows.profile.settings import Profile
 from flows.studies import results
 from flows.studies.training import Study
-from flows.studies.variants import build_digests, makers, variants_of
+from flows.studies.variants import build_digests, mlflow_runs_of, variants_of
 from tests.conftest import tiny_parameters
 from tests.flows.studies.tiny_study import DEPTH, STEP, make_all, settings
 from tests.recording_reporter import RecordingReporter
@@ -177,7 +177,7 @@ def test_a_result_of_another_study_with_the_same_inputs_is_copied(where: Paths) 
     }
     for label, maker in (("with-seed0", "depth 1-seed0"), ("without-seed0", "feed-forward without-seed0")):
         own = second.variants[label].paths(where.profile)
-        assert makers(own, second.digests[label]) == dict.fromkeys(names, f"run of {maker}")
+        assert mlflow_runs_of(own, second.digests[label]) == dict.fromkeys(names, f"run of {maker}")
         assert second.is_up_to_date(label)
 
 
