@@ -79,7 +79,7 @@ DETRS = {
 
 @pytest.mark.parametrize("name", DETRS)
 @torch.inference_mode()
-def test_outputs_of_detr_and_what_is_written(name: str, tmp_path: Path) -> None:
+def test_outputs_of_detr_equal_the_librarys_and_the_written_file_equals_the_read_one(name: str, tmp_path: Path) -> None:
     theirs = their_detr(**DETRS[name])
     file = saved(theirs, tmp_path / "theirs")
     checkpoint = load_checkpoint(file, CPU)
@@ -100,7 +100,7 @@ def test_outputs_of_detr_and_what_is_written(name: str, tmp_path: Path) -> None:
 
 
 @torch.inference_mode()
-def test_masks_of_a_panoptic_detr_and_what_is_written(tmp_path: Path) -> None:
+def test_masks_of_detr_equal_the_librarys_and_the_written_file_equals_the_read_one(tmp_path: Path) -> None:
     theirs = their_detr(timm_resnet(), masks=True, classes=250, d_model=256)
     file = saved(theirs, tmp_path / "theirs")
     checkpoint = load_checkpoint(file, CPU)
@@ -116,7 +116,7 @@ def test_masks_of_a_panoptic_detr_and_what_is_written(tmp_path: Path) -> None:
 
 
 @torch.inference_mode()
-def test_the_library_reads_what_is_written(tmp_path: Path) -> None:
+def test_the_library_reads_a_written_file_with_changed_weights(tmp_path: Path) -> None:
     theirs = their_detr(timm_resnet())
     checkpoint = load_checkpoint(saved(theirs, tmp_path / "theirs"), CPU)
     for parameter in checkpoint.model.parameters():
@@ -160,7 +160,9 @@ DEFORMABLES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", DEFORMABLES)
 @torch.inference_mode()
-def test_outputs_of_deformable_detr_and_what_is_written(name: str, tmp_path: Path) -> None:
+def test_outputs_of_deformable_detr_equal_the_librarys_and_the_written_file_equals_the_read_one(
+    name: str, tmp_path: Path
+) -> None:
     theirs = their_deformable(**DEFORMABLES[name])
     file = saved(theirs, tmp_path / "theirs")
     checkpoint = load_checkpoint(file, CPU)
