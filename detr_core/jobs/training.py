@@ -119,7 +119,10 @@ def _train(job: TrainingJob, prepare: Prepare, process: ProcessContext, reporter
     initial = [file and digest(Path(file)) for file in (job.init, job.mask_head)]
     require_same_files(splits, [job.init, job.mask_head], process)
     optional_parts = ([] if ranges is None else [meta["value_ranges"]]) + ([] if job.loss is None else [job.loss])
-    digest_of_all = fingerprint(as_dict(setup.config), job.detector, annotations, *initial, *optional_parts)
+    settings = as_dict(setup.config)
+    if setup.config.distribution == "random":  # as in versions without the key, whose interrupted trainings can be resumed
+        del settings["distribution"]
+    digest_of_all = fingerprint(settings, job.detector, annotations, *initial, *optional_parts)
     progress = train(setup, files, digest_of_all, meta | setup.meta, process, job.workers, reporter)
     if process.first:
         _write_history(progress, Path(job.out))

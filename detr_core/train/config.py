@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from detr_core.config import require, require_between
 from detr_core.data.config import LARGEST_BATCH, AugmentationConfig, ResizeConfig
+from detr_core.data.distribution import Distribution
 from detr_core.model.spec import AnyDetectorConfig, AnyLossConfig, kind_of
 
 MOST_STEPS = 10**9  # of a training, in steps or epochs; a larger number is a mistake
@@ -85,6 +86,8 @@ class TrainConfig:
     """The common configuration of both trainings. Its numbers do not depend on the number of processes.
 
     batch_size: images per optimiser step, over all processes and micro-batches. accumulation: micro-batches per step and process.
+    distribution: which images of a step a process and a micro-batch get: `random`, as published, or `by_shape`, which pads less
+    (see `BatchPlan`). It decides how much padding an image gets, and the backbone sees the padding.
     steps: the number of optimiser steps after which the training stops, null for all epochs. validate_every: epochs between two
     validations. validate_last: the number of last epochs after each of which the training validates too, whatever
     `validate_every` says; the paper takes the median of the last ten. checkpoint_every: optimiser steps between two saved states
@@ -104,6 +107,7 @@ class TrainConfig:
     schedule: ScheduleConfig
     augmentation: AugmentationConfig
     resize: ResizeConfig | None
+    distribution: Distribution = field(default="random", kw_only=True, metadata={"optional": True})
 
     def __post_init__(self) -> None:
         for name in ("epochs", "accumulation", "validate_every", "checkpoint_every"):

@@ -159,7 +159,8 @@ class _Training:
         except NonFiniteError as error:
             raise self.located(error, step, epoch) from None
         self.progress.add(parts)
-        self.clock.report(step, parts["loss"] * self.process.size)  # estimated from this process's share
+        images = min(self.config.batch_size, len(self.dataset))
+        self.clock.report(step, parts["loss"] * images / len(launched.images))  # estimated from this process's share
 
     def located(self, error: NonFiniteError, step: int, epoch: int) -> NonFiniteError:
         """Returns the error with the step that caused it, and with the files that remain."""
@@ -242,7 +243,7 @@ def _steps(
     # Yields the epoch, counted from 0, and the micro-batches of each remaining optimiser step.
     while progress.step < total_steps:
         epoch, into_epoch = divmod(progress.step, epoch_steps)
-        plan = BatchPlan(config.batch_size, config.accumulation, config.seed)
+        plan = BatchPlan(config.batch_size, config.accumulation, config.seed, config.distribution)
         micro_batches: list[Batch] = []
         for batch in training_batches(dataset, plan, epoch, into_epoch, process, workers):
             micro_batches.append(batch)

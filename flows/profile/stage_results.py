@@ -121,5 +121,6 @@ def device(gpus: tuple[int, ...] | None = None) -> torch.device:
 
 
 def _command_to_run(paths: Paths, stage: str) -> str:
-    file = "" if paths.profile == DEFAULT_PROFILE else f" {relative(paths.dvc_folder / 'dvc.yaml')}"
-    return f"run `dvc repro{file}` or `python -m flows.{stage} --profile {paths.profile}` first"
+    """Returns an advice that names the stage whose result is missing; DVC also runs the stages before it."""
+    target = stage if paths.profile == DEFAULT_PROFILE else f"{relative(paths.dvc_folder / 'dvc.yaml')}:{stage}"
+    return f"run `dvc repro {target}` or `python -m flows.{stage} --profile {paths.profile}` first"

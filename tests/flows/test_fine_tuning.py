@@ -146,12 +146,22 @@ def test_another_detector_is_refused(published_file: Path, blood_cells: Path, tm
 
 @pytest.mark.parametrize(
     ("path", "problem"),
-    [("", "a folder; name the file in it, such as model.safetensors"), ("x" * 300, "none"), ("a.pth/b", "none")],
+    [
+        ("", "a file, or a folder of Hugging Face's with model.safetensors or pytorch_model.bin, found a folder without them"),
+        ("x" * 300, "a file, found none"),
+        ("a.pth/b", "a file, found none"),
+    ],
 )
 def test_a_path_that_is_no_file_is_refused(path: str, problem: str, tmp_path: Path) -> None:
     (tmp_path / "a.pth").touch()
-    with pytest.raises(CheckpointError, match=f"expected a file, found {problem}"):
+    with pytest.raises(CheckpointError, match=f"expected {problem}"):
         checkpoints.local_file(str(tmp_path / path), None)
+
+
+def test_a_folder_of_hugging_faces_stands_for_its_weights(tmp_path: Path) -> None:
+    for name in ("pytorch_model.bin", "model.safetensors"):
+        (tmp_path / name).touch()
+        assert checkpoints.local_file(str(tmp_path), None) == tmp_path / name
 
 
 def test_an_initial_checkpoint_with_another_checksum_or_an_invalid_address_is_refused(published_file: Path) -> None:

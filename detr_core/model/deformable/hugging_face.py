@@ -30,6 +30,7 @@ from detr_core.model.transformer.hugging_face import (
     class_names,
     configuration,
     require_agreement,
+    require_saved_names,
     require_transformer_agreement,
 )
 from detr_core.model.transformer.published import COCO_CLASSES, arguments_of, categories_of, dilation_of
@@ -54,6 +55,7 @@ def from_hugging_face(
     """
     state = content["model"]
     require_numbers(state, file)
+    require_saved_names(state, file)
     own = arguments_of(content, file)
     beside = {} if "nheads" in own else configuration(file, "deformable_detr")  # of other files, also those with other arguments
     arguments = _arguments(beside, file) | own

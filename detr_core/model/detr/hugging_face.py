@@ -24,6 +24,7 @@ from detr_core.model.transformer.hugging_face import (
     class_names,
     configuration,
     require_agreement,
+    require_saved_names,
     require_transformer_agreement,
 )
 from detr_core.model.transformer.published import arguments_of, categories_of, dilation_of
@@ -49,6 +50,7 @@ def from_hugging_face(
     `from_published` does.
     """
     state = content["model"]
+    require_saved_names(state, file)
     own = arguments_of(content, file)
     beside = {} if "nheads" in own else configuration(file, "detr")  # of other files, also those with arguments of another sort
     arguments = _arguments(beside, file) | own

@@ -35,8 +35,8 @@ def kept_proposals(
     """
     boxes = torch.stack([clip_boxes_to_image(of_image, size) for of_image, size in zip(boxes, sizes, strict=True)])
     usable = (boxes[..., 2:] - boxes[..., :2] >= SMALLEST).all(2) & (scores >= 0)  # the latter is false for scores that are NaN
-    kept = []
     if not boxes.is_cuda:
+        kept = []
         for of_image, score, is_usable in zip(boxes, scores, usable, strict=True):
             (rows,) = marked_rows(is_usable)
             best = batched_nms(of_image[rows], score[rows], levels[rows], threshold)[:most]
@@ -44,22 +44,24 @@ def kept_proposals(
         return kept
     at_once = max(1, COMPARED // len(levels))
     side = 1 + max(max(size) for size in sizes)
+    ranked: list[tuple[Tensor, Tensor]] = []
     for start in range(0, len(boxes), at_once):
         some = slice(start, start + at_once)
-        kept += _kept_together(boxes[some], scores[some], usable[some], levels, side, threshold, most)
-    return kept
+        ranked += _ranked_together(boxes[some], scores[some], usable[some], levels, side, threshold)
+    marks = [is_kept & (is_kept.cumsum(0) <= most) for _, is_kept in ranked]
+    return [of_images[rows] for (of_images, _), rows in zip(ranked, marked_rows(*marks), strict=True)]
 
 
-def _kept_together(
-    boxes: Tensor, scores: Tensor, usable: Tensor, levels: Tensor, side: int, threshold: float, most: int
-) -> list[Tensor]:
-    # Does the same for several images with one NMS, for whose result the host waits. Each level of each image has a tile of
-    # `side` x `side` pixels of its own, so that boxes of different tiles do not overlap. Unusable boxes come last and drop none.
+def _ranked_together(
+    boxes: Tensor, scores: Tensor, usable: Tensor, levels: Tensor, side: int, threshold: float
+) -> list[tuple[Tensor, Tensor]]:
+    # Returns the boxes of all images that are left after one NMS, for whose result the host waits, [K, 4] by descending score,
+    # and for each image, which of them are proposals of the image, bool [K]. Each level of each image has a tile of `side` x
+    # `side` pixels of its own, so that boxes of different tiles do not overlap. Unusable boxes come last and drop none.
     images, count = scores.shape
     image = torch.arange(images, device=boxes.device)[:, None]
     corners = side * torch.stack([levels.expand(images, -1), image.expand(-1, count)], 2)
     in_tiles = (boxes + corners.repeat(1, 1, 2)).flatten(0, 1)
-    ranked = nms(in_tiles, scores.masked_fill(~usable, -1).flatten(), threshold)
-    kept = (ranked // count == image) & usable.flatten()[ranked]
-    kept &= kept.cumsum(1) <= most
-    return [boxes.flatten(0, 1)[ranked[rows]] for rows in marked_rows(*kept)]
+    left = nms(in_tiles, scores.masked_fill(~usable, -1).flatten(), threshold)
+    of_images = boxes.flatten(0, 1)[left]
+    return [(of_images, is_kept) for is_kept in (left // count == image) & usable.flatten()[left]]

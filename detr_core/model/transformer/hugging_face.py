@@ -57,6 +57,15 @@ def backbone_library(keys: Iterable[str]) -> BackboneLibrary:
     return "transformers" if own else "timm"
 
 
+def require_saved_names(keys: Iterable[str], file: str) -> None:
+    """Raises CheckpointError for the names of weights in a model of `transformers` 5 in memory, which its files do not have."""
+    if any(".backbone.model." in str(key) for key in keys):
+        raise CheckpointError(
+            f"{file}: expected the names of weights that `save_pretrained` of transformers writes, found those of a model in "
+            "memory (of `torch.save(model.state_dict())`); save the model with `save_pretrained`, and use model.safetensors"
+        )
+
+
 def backbone_names(library: BackboneLibrary, theirs: str) -> list[tuple[str, str]]:
     """Returns pairs of beginnings of our and their names of a ResNet, for `Names`.
 

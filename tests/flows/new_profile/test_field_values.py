@@ -164,6 +164,6 @@ def test_adopt_states_crowds_deep_pixels_and_names_that_look_like_markup() -> No
     console = Console(file=io.StringIO(), width=140)
     console.print(summary_table("x", content, statistics, "16-bit"))
     output = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "0 objects, 48 crowds, which are not used for training; there is nothing to learn from" in output
+    assert "0 objects, 48 crowds (ignored by trainings); there is nothing to learn from" in output
     assert "[/b]" in output
     assert "16-bit values" in output
