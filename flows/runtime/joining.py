@@ -8,7 +8,7 @@ from flows.runtime import arguments, launch, stage_runner
 from flows.runtime.machines import machines
 
 
-class _Lines(Reporter):
+class Lines(Reporter):
     """Prints messages. Progress and metrics are those of the first machine, which records them."""
 
     def progress(self, done: int, total: int, images_per_second: float, note: str) -> None:
@@ -33,7 +33,7 @@ def joined(command: str, module: str) -> bool:
         together = machines(resources)
         if together is None or together.first:
             return False
-        reporter = _Lines()
+        reporter = Lines()
         reporter.message(
             f"machine {together.number} of {together.count}: works for the machine at {together.address}:{together.port}, which "
             "has the results and records the run"

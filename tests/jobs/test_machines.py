@@ -102,18 +102,34 @@ def training(dataset: Path, folder: Path) -> TrainingJob:
     return job(dataset, folder, dropout=0.1, epochs=4, checkpoint_every=1)
 
 
-def on_machines(machines: tuple[Machine, Machine], module: str, argument: str) -> list[subprocess.Popen[str]]:
+def by_torchrun(machines: tuple[Machine, Machine]) -> list[subprocess.Popen[str]]:
     """Starts the job of the first machine by torchrun on both machines; the second one has no file of it."""
+    where = [f"--master-addr={machines[0].address}", f"--master-port={PORT}"]
     return [
-        by_torchrun(machine, number, machines[0], module, argument if number == 0 else "-")
+        machine.start(
+            *(sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", f"--node-rank={number}", *where),
+            *("-m", "detr_core.jobs.train_detection", "JOB.json" if number == 0 else "-"),
+        )
         for number, machine in enumerate(machines)
     ]
 
 
-def by_torchrun(machine: Machine, number: int, first: Machine, module: str, argument: str) -> subprocess.Popen[str]:
-    where = ["--rdzv-backend=c10d", f"--rdzv-endpoint={first.address}:{PORT}", f"--local-addr={machine.address}"]
-    options = ["--nnodes=2", "--nproc-per-node=1", "--max-restarts=3", f"--rdzv-conf=is_host={number == 0}"]
-    return machine.start(sys.executable, "-m", "torch.distributed.run", *options, *where, "-m", module, argument)
+LAUNCH = """
+import json, sys
+from pathlib import Path
+from flows.runtime import launch
+from flows.runtime.joining import Lines
+from flows.runtime.machines import Machines
+
+number, address, port = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+job = json.loads(Path("JOB.json").read_text()) if number == 0 else {"profile": "tiny", "stage": "detection"}
+launch.run(job, 1, Lines(), hardware=launch.Hardware(machines=Machines(2, number, address, port)))
+"""
+
+
+def by_launch(machine: Machine, number: int, first: Machine) -> subprocess.Popen[str]:
+    """Starts the part of one machine as the stage does."""
+    return machine.start(sys.executable, "-c", LAUNCH, str(number), first.address, str(PORT))
 
 
 def require_success(machines: tuple[Machine, Machine], processes: list[subprocess.Popen[str]]) -> None:
@@ -129,37 +145,73 @@ def wait_for(file: Path, process: subprocess.Popen[str], machine: Machine) -> No
         time.sleep(0.05)
 
 
-def test_two_machines_train_as_two_processes_do_and_a_killed_machine_rejoins(
-    machines: tuple[Machine, Machine], dataset: Path, tmp_path: Path
+def write_job(machine: Machine, dataset: Path) -> None:
+    described = replace(training(dataset, machine.folder), data="data", work="work", out="out")
+    (machine.folder / "JOB.json").write_text(json.dumps(asdict(described)))
+
+
+@pytest.fixture(scope="module")
+def expected(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns the folder of the same training in two processes of one machine."""
+    folder = tmp_path_factory.mktemp("one machine")
+    launch.run(asdict(training(dataset, folder)), 2, Silent())
+    return folder
+
+
+def require_equal(machines: tuple[Machine, Machine], expected: Path) -> None:
+    """Asserts that the first machine has the expected results, bit for bit, and the second one none."""
+    ours, theirs = weights(machines[0].folder), weights(expected)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert history(machines[0].folder) == history(expected)
+    assert not (machines[1].folder / "out").exists()
+    assert not (machines[1].folder / "work").exists()
+
+
+def test_two_machines_train_as_two_processes_do(machines: tuple[Machine, Machine], dataset: Path, expected: Path) -> None:
+    write_job(machines[0], dataset)
+    require_success(machines, by_torchrun(machines))
+    require_equal(machines, expected)
+
+
+@pytest.mark.long
+def test_after_the_loss_of_a_machine_torchrun_continues_with_the_same_result(
+    machines: tuple[Machine, Machine], dataset: Path, expected: Path
 ) -> None:
-    launch.run(asdict(training(dataset, tmp_path / "one machine")), 2, Silent())
     first, second = machines
-    described = replace(training(dataset, tmp_path), data="data", work="work", out="out")
-    (first.folder / "JOB.json").write_text(json.dumps(asdict(described)))
-    processes = on_machines(machines, "detr_core.jobs.train_detection", "JOB.json")
+    write_job(first, dataset)
+    processes = by_torchrun(machines)
+    wait_for(first.folder / "work" / "state.pt", processes[0], first)
+    second.kill()
+    assert processes[0].wait(timeout=240) != 0
+    require_success(machines, by_torchrun(machines))
+    assert "resuming after step" in first.log()
+    require_equal(machines, expected)
+
+
+@pytest.mark.long
+def test_a_lost_machine_rejoins_while_the_first_one_waits(
+    machines: tuple[Machine, Machine], dataset: Path, expected: Path
+) -> None:
+    first, second = machines
+    write_job(first, dataset)
+    processes = [by_launch(machine, number, first) for number, machine in enumerate(machines)]
     wait_for(first.folder / "work" / "state.pt", processes[0], first)
     second.kill()
     processes[1].wait()
-    processes[1] = by_torchrun(second, 1, first, "detr_core.jobs.train_detection", "-")
+    processes[1] = by_launch(second, 1, first)
     require_success(machines, processes)
+    assert "the connection to another machine was lost; waiting for all 2 machines at 10.77.0.1:29411" in first.log()
     assert "resuming after step" in first.log()
-    ours, theirs = weights(first.folder), weights(tmp_path / "one machine")
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    assert history(first.folder) == history(tmp_path / "one machine")
-    assert not (second.folder / "out").exists()
-    assert not (second.folder / "work").exists()
+    require_equal(machines, expected)
 
 
-def test_other_data_on_the_second_machine_are_refused_with_both_digests(
-    machines: tuple[Machine, Machine], dataset: Path, tmp_path: Path
-) -> None:
+@pytest.mark.long
+def test_other_data_on_the_second_machine_are_refused_with_both_digests(machines: tuple[Machine, Machine], dataset: Path) -> None:
     first, second = machines
     file = second.folder / "data" / "annotations" / "instances_train.json"
     file.write_text(file.read_text() + " ")
-    described = replace(training(dataset, tmp_path), data="data", work="work", out="out")
-    (first.folder / "JOB.json").write_text(json.dumps(asdict(described)))
-    processes = on_machines(machines, "detr_core.jobs.train_detection", "JOB.json")
-    for process in processes:
+    write_job(first, dataset)
+    for process in by_torchrun(machines):
         assert process.wait(timeout=240) != 0
     assert "train split, instances_train.json: expected the same content on all machines, found the digest" in first.log()
     assert not (first.folder / "out").exists()
