@@ -45,6 +45,14 @@ class ProcessContext:
         dist.broadcast_object_list(values, src=0, device=torch.device("cpu"))
         return values[0]
 
+    def to_first(self, value: Any) -> list[Any]:
+        """Returns the `value` of every process, in the order of ranks, in the first process, and an empty list in the others."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] | None = [None] * self.size if self.first else None
+        dist.gather_object(value, values, dst=0)
+        return values or []
+
     def gather(self, value: Any) -> list[Any]:
         """Returns the `value` of every process, in the order of ranks."""
         if self.size == 1:

@@ -23,6 +23,7 @@ from detr_core.data.splits import Split, read_dataset
 from detr_core.distributed import ProcessContext
 from detr_core.evaluate.config import EvaluateConfig
 from detr_core.evaluate.ground_truth import require_objects
+from detr_core.jobs.agreement import require_same_files
 from detr_core.reporter import Reporter
 from detr_core.train.config import TrainConfig
 from detr_core.train.loop import TrainingSetup, train
@@ -116,6 +117,7 @@ def _train(job: TrainingJob, prepare: Prepare, process: ProcessContext, reporter
     setup.module.to(process.device)
     annotations = [digest(file) for file in (splits["train"].instances, splits["train"].panoptic) if file is not None]
     initial = [file and digest(Path(file)) for file in (job.init, job.mask_head)]
+    require_same_files(splits, [job.init, job.mask_head], process)
     optional_parts = ([] if ranges is None else [meta["value_ranges"]]) + ([] if job.loss is None else [job.loss])
     settings = as_dict(setup.config)
     if setup.config.distribution == "random":  # as in versions without the key, whose interrupted trainings can be resumed

@@ -19,6 +19,7 @@ from flows.profile.paths import Paths
 from flows.profile.settings import Profile, learns_masks
 from flows.runtime import launch
 from flows.runtime.locks import exclusive
+from flows.runtime.machines import machines
 from flows.tracking import recorder
 
 Stage = Literal["detection", "panoptic"]
@@ -64,7 +65,13 @@ def _launch(stage: Stage, init: Path | None, mask_head: Path | None, settings: P
         "profile": paths.profile,
     }
     at_once = resources.side_by_side if paths.variant else 1
-    launch.run(job, launch.process_count(resources), reporter, gpus=resources.gpus, variant=paths.variant, side_by_side=at_once)
+    launch.run(
+        job,
+        launch.process_count(resources),
+        reporter,
+        variant=paths.variant,
+        hardware=launch.Hardware(resources.gpus, at_once, machines(resources)),
+    )
 
 
 def _forget(work: Path, result: Path) -> None:

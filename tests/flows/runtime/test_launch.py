@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from flows.profile.sections import ResourcesConfig
-from flows.runtime.launch import RankProcessError, process_count, run, stop_all
+from flows.runtime.launch import Hardware, RankProcessError, process_count, run, stop_all
 from tests.child_processes import has_ended, wait_for
 from tests.recording_reporter import RecordingReporter
 
@@ -99,7 +99,7 @@ def test_events_of_the_first_of_two_processes_arrive_and_nothing_stays(
 
 def test_jobs_that_run_side_by_side_share_the_cores(job: dict[str, object]) -> None:
     reporter = RecordingReporter()
-    run(job, 1, reporter, module="toy_job", side_by_side=2)
+    run(job, 1, reporter, module="toy_job", hardware=Hardware(side_by_side=2))
     assert reporter.messages == [f"threads {max(1, len(os.sched_getaffinity(0)) // 2)}"]
 
 
