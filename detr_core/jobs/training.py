@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,13 +18,14 @@ import torch
 from filelock import FileLock, Timeout
 
 from detr_core.checksums import digest
-from detr_core.config import as_dict, build
+from detr_core.config import as_dict, build, require
 from detr_core.data.splits import Split, read_dataset
 from detr_core.distributed import ProcessContext
 from detr_core.evaluate.config import EvaluateConfig
 from detr_core.evaluate.ground_truth import require_objects
 from detr_core.reporter import Reporter
 from detr_core.train.config import TrainConfig
+from detr_core.train.folding import fold_norms
 from detr_core.train.loop import TrainingSetup, train
 from detr_core.train.state import Progress, TrainingFiles, fingerprint
 
@@ -113,15 +114,27 @@ def _train(job: TrainingJob, prepare: Prepare, process: ProcessContext, reporter
     if ranges is not None:  # so that predictions scale images of more than 8 bits a value as the training did
         meta["value_ranges"] = {kind: list(limits) for kind, limits in ranges.items()}
     setup = prepare(job, splits, process, reporter)
+    if setup.config.fold_norm:
+        expected = "false for a detector without frozen batch norm"
+        require(fold_norms(setup.module) > 0, f"{job.profile}: train_{job.stage}.fold_norm", expected, True)
     setup.module.to(process.device)
     annotations = [digest(file) for file in (splits["train"].instances, splits["train"].panoptic) if file is not None]
     initial = [file and digest(Path(file)) for file in (job.init, job.mask_head)]
     optional_parts = ([] if ranges is None else [meta["value_ranges"]]) + ([] if job.loss is None else [job.loss])
-    digest_of_all = fingerprint(as_dict(setup.config), job.detector, annotations, *initial, *optional_parts)
+    digest_of_all = fingerprint(chosen(setup.config), job.detector, annotations, *initial, *optional_parts)
     progress = train(setup, files, digest_of_all, meta | setup.meta, process, job.workers, reporter)
     if process.first:
         _write_history(progress, Path(job.out))
     return progress
+
+
+def chosen(config: TrainConfig) -> dict[str, Any]:
+    """Returns the configuration without the options that have their default, which earlier versions do not know.
+
+    An interrupted training of an earlier version can therefore continue.
+    """
+    options = {option.name: option.default for option in fields(config) if option.metadata.get("optional")}
+    return {name: value for name, value in as_dict(config).items() if name not in options or value != options[name]}
 
 
 def batch_of_one_process(config: TrainConfig, process: ProcessContext) -> int:

@@ -60,9 +60,13 @@ class FrozenBatchNorm(FrozenBatchNorm2d):  # type: ignore[misc]
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        scale = self.weight * (self.running_var + self.eps).rsqrt()
-        shift = self.bias - self.running_mean * scale
+        scale, shift = self.scale_and_shift()
         return x.mul_(scale[:, None, None]).add_(shift[:, None, None])
+
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """Returns the factor and the summand of each channel, by which the norm acts."""
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        return scale, self.bias - self.running_mean * scale
 
 
 class SmallResNet(nn.Module):
