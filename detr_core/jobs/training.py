@@ -23,6 +23,7 @@ from detr_core.data.splits import Split, read_dataset
 from detr_core.distributed import ProcessContext
 from detr_core.evaluate.config import EvaluateConfig
 from detr_core.evaluate.ground_truth import require_objects
+from detr_core.model.common.placement import place
 from detr_core.reporter import Reporter
 from detr_core.train.config import TrainConfig
 from detr_core.train.folding import fold_norms
@@ -117,7 +118,7 @@ def _train(job: TrainingJob, prepare: Prepare, process: ProcessContext, reporter
     if setup.config.fold_norm:
         expected = "false for a detector without frozen batch norm"
         require(fold_norms(setup.module) > 0, f"{job.profile}: train_{job.stage}.fold_norm", expected, True)
-    setup.module.to(process.device)
+    place(setup.module, process.device)
     annotations = [digest(file) for file in (splits["train"].instances, splits["train"].panoptic) if file is not None]
     initial = [file and digest(Path(file)) for file in (job.init, job.mask_head)]
     optional_parts = ([] if ranges is None else [meta["value_ranges"]]) + ([] if job.loss is None else [job.loss])

@@ -160,6 +160,16 @@ def test_an_evaluation_has_the_results_of_the_cpu(name: str, dataset: CocoDatase
         assert np.mean(maps[0] == maps[1]) > 0.999, file.name
 
 
+def test_images_keep_the_memory_layout_from_the_batch_to_the_backbone(dataset: CocoDataset) -> None:
+    batch = padded_batch(dataset)
+    with SimulatedGpu():
+        moved = batch.to(CUDA)
+        images = normalise(moved.images, moved.padding)
+    assert moved.images.is_contiguous(memory_format=torch.channels_last)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(images, normalise(batch.images, batch.padding))
+
+
 def mean_left_on_the_host(images: Tensor, padding: Padding) -> Tensor:
     return images.float() - torch.full((3, 1, 1), 127.0)
 

@@ -43,8 +43,9 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Returns the feature maps of stages 1 to 4, finest first, for images [B, 3, H, W]."""
         body = self.body
-        if images.device.type == "cpu":  # faster on a CPU: measured 2% in training, 3% in inference
-            images = images.contiguous(memory_format=torch.channels_last)
+        # All maps then have this memory layout. It is faster on a CPU, by 2% in training and 3% in inference, and a GPU's fast
+        # convolutions need it, which otherwise copy their input and their output.
+        images = images.contiguous(memory_format=torch.channels_last)
         x = body.maxpool(body.relu(body.bn1(body.conv1(images))))  # type: ignore[operator]
         maps = []
         for stage in (1, 2, 3, 4):
