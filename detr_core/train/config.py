@@ -89,7 +89,8 @@ class TrainConfig:
     validations. validate_last: the number of last epochs after each of which the training validates too, whatever
     `validate_every` says; the paper takes the median of the last ten. checkpoint_every: optimiser steps between two saved states
     to resume from. resize: the resizing of validation images, null for none. fold_norm: whether frozen batch norm is folded into
-    the convolutions before it, which is faster on a GPU and changes results by rounding.
+    the convolutions before it, which is faster on a GPU and changes results by rounding. ema_decay: the decay of an exponential
+    moving average of the weights, which is then validated and saved in place of the weights; null for none.
     """
 
     seed: int
@@ -106,6 +107,7 @@ class TrainConfig:
     augmentation: AugmentationConfig
     resize: ResizeConfig | None
     fold_norm: bool = field(default=False, kw_only=True, metadata={"optional": True})
+    ema_decay: float | None = field(default=None, kw_only=True, metadata={"optional": True})
 
     def __post_init__(self) -> None:
         for name in ("epochs", "accumulation", "validate_every", "checkpoint_every"):
@@ -121,6 +123,8 @@ class TrainConfig:
             f"a divisor of batch_size {self.batch_size}",
             self.accumulation,
         )
+        decay = self.ema_decay
+        require(decay is None or 0 < decay < 1, "ema_decay", "above 0 and below 1, or null", decay)
         drops = self.schedule.drop_epochs
         valid = all(0 < drop < self.epochs for drop in drops)
         require(valid, "schedule.drop_epochs", f"epochs between 1 and {self.epochs - 1}", list(drops))

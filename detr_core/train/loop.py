@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,7 @@ from detr_core.loss.matcher import NonFiniteError
 from detr_core.model.checkpoint import save_checkpoint
 from detr_core.reporter import Reporter, Silent
 from detr_core.structures import Batch, Validation
+from detr_core.train.average import WeightAverage
 from detr_core.train.config import TrainConfig
 from detr_core.train.interruption import Interrupted, StopRequest, stop_request
 from detr_core.train.modules import TrainingModule
@@ -65,6 +67,8 @@ def train(
     """
     module, config = setup.module, setup.config
     optimizer = build_optimizer(module, config.optimizer)
+    if config.ema_decay is not None:
+        module.average = WeightAverage(module.model, config.ema_decay)
     epoch_steps = steps_in_epoch(len(setup.dataset), config.batch_size)
     schedule = build_schedule(optimizer, config.schedule, epoch_steps, _total_steps(config, epoch_steps))
     progress, note = load_state(files.state, fingerprint, module, optimizer, schedule, process, config.seed)
@@ -135,6 +139,8 @@ class _Training:
                 self.read_losses()  # an earlier step may have been the first one without a finite loss
                 raise self.located(error, progress.step + 1, epoch) from None
             self.schedule.step()
+            if self.module.average is not None:
+                self.module.average.update(progress.step + 1, step.skipped)
             self.read_losses()
             progress.step += 1
             self.unread = (step, progress.step, epoch)
@@ -174,8 +180,17 @@ class _Training:
         return due and not self.progress.is_validated()
 
     def validate(self, stop: StopRequest) -> None:
-        """Saves the state, validates, and writes the checkpoints. A signal interrupts the validation immediately."""
+        """Saves the state, validates, and writes the checkpoints. A signal interrupts the validation immediately.
+
+        If there is a moving average of the weights, it is validated and written in their place.
+        """
         self.save_once()
+        average = self.module.average
+        with nullcontext() if average is None else average.in_use():
+            self.validate_weights(stop)
+
+    def validate_weights(self, stop: StopRequest) -> None:
+        """Validates the weights that the module has, and writes the checkpoints."""
         self.module.eval()
         with stop.at_once():
             validation = self.setup.validate()

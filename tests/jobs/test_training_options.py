@@ -15,10 +15,19 @@ from detr_core.jobs.training import TrainingJob, chosen
 from detr_core.reporter import Silent
 from detr_core.train.config import DetectionConfig
 from tests.conftest import tiny_parameters, tiny_settings
-from tests.jobs.training_jobs import ALONE, history, job, job_of, weights
+from tests.jobs.training_jobs import (
+    ALONE,
+    InterruptedAt,
+    assert_identical,
+    history,
+    job,
+    job_of,
+    mask_job,
+    weights,
+)
 from tests.jobs.training_process import carry_out
 
-OPTIONS: dict[str, Any] = {"fold_norm": False}  # with the values that change nothing
+OPTIONS: dict[str, Any] = {"fold_norm": False, "ema_decay": None}  # with the values that change nothing
 
 
 def with_frozen_norm(job: TrainingJob) -> TrainingJob:
@@ -36,7 +45,14 @@ def test_the_published_recipe_has_no_option() -> None:
     assert chosen(config) == {name: value for name, value in as_dict(config).items() if name not in OPTIONS}, "as in a state"
 
 
-@pytest.mark.parametrize(("name", "value", "problem"), [("fold_norm", 1, "expected true or false, found 1")])
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("fold_norm", 1, "expected true or false, found 1"),
+        ("ema_decay", 1, "expected above 0 and below 1, or null, found 1.0"),
+        ("ema_decay", True, "expected a finite number, found True"),
+    ],
+)
 def test_another_value_of_an_option_is_refused(name: str, value: Any, problem: str) -> None:
     content = tiny_parameters()["train_detection"] | {name: value}
     with pytest.raises(ConfigError, match=re.escape(f"tiny.yaml: {name}: {problem}")):
@@ -62,3 +78,33 @@ def test_folding_is_refused_for_a_detector_without_frozen_norms(dataset: Path, t
     with pytest.raises(ConfigError, match=expected):
         carry_out(job(dataset, tmp_path, fold_norm=True), ALONE, Silent())
     assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    "kind", ["detr", "frozen mask head", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("deformable", "upsnet"))]
+)
+def test_a_training_with_an_average_resumes_bit_for_bit_and_saves_the_average(dataset: Path, tmp_path: Path, kind: str) -> None:
+    changes: dict[str, Any] = {"ema_decay": 0.9}
+    if kind == "frozen mask head":
+        carry_out(job(dataset, tmp_path / "detector", steps=1, targets="panoptic"), ALONE, Silent())
+
+    def training(folder: str, **more: Any) -> TrainingJob:
+        if kind == "frozen mask head":
+            return mask_job(dataset, tmp_path / folder, tmp_path / "detector", **more)
+        return job(dataset, tmp_path / folder, **more) if kind == "detr" else job_of(kind, dataset, tmp_path / folder, **more)
+
+    carry_out(training("whole", **changes), ALONE, Silent())
+    for step in (1, 3, 6):
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(training("interrupted", **changes), ALONE, InterruptedAt(step))
+    state = torch.load(tmp_path / "interrupted/work/state.pt", weights_only=True)["model"]
+    carry_out(training("interrupted", **changes), ALONE, Silent())
+    assert_identical(tmp_path / "whole", tmp_path / "interrupted")
+    carry_out(training("plain"), ALONE, Silent())
+    losses = [[record.get("train/loss") for record in history(tmp_path / name)] for name in ("whole", "plain")]
+    assert losses[0] == losses[1], "the average has no influence on the training"
+    averaged, plain = weights(tmp_path / "whole"), weights(tmp_path / "plain")
+    assert list(averaged) == list(plain)
+    changed = [name for name in plain if not torch.equal(averaged[name], plain[name])]
+    learned = sum(name.startswith("average.") for name in state)
+    assert 0.9 * learned < len(changed) <= learned, "a few weights have no gradient in the first steps"
