@@ -28,6 +28,7 @@ from detr_core.reporter import Reporter
 from detr_core.train.config import TrainConfig
 from detr_core.train.folding import fold_norms
 from detr_core.train.loop import TrainingSetup, train
+from detr_core.train.recomputation import recompute_activations
 from detr_core.train.state import Progress, TrainingFiles, fingerprint
 
 
@@ -118,6 +119,8 @@ def _train(job: TrainingJob, prepare: Prepare, process: ProcessContext, reporter
     if setup.config.fold_norm:
         expected = "false for a detector without frozen batch norm"
         require(fold_norms(setup.module) > 0, f"{job.profile}: train_{job.stage}.fold_norm", expected, True)
+    if setup.config.activation_checkpointing:
+        recompute_activations(setup.module.model)
     place(setup.module, process.device)
     annotations = [digest(file) for file in (splits["train"].instances, splits["train"].panoptic) if file is not None]
     initial = [file and digest(Path(file)) for file in (job.init, job.mask_head)]
@@ -130,12 +133,15 @@ def _train(job: TrainingJob, prepare: Prepare, process: ProcessContext, reporter
 
 
 def chosen(config: TrainConfig) -> dict[str, Any]:
-    """Returns the configuration without the options that have their default, which earlier versions do not know.
+    """Returns the part of the configuration that must be the same when an interrupted training continues.
 
-    An interrupted training of an earlier version can therefore continue.
+    Options that have their default are left out, because earlier versions do not know them, and so is an option that decides no
+    result.
     """
-    options = {option.name: option.default for option in fields(config) if option.metadata.get("optional")}
-    return {name: value for name, value in as_dict(config).items() if name not in options or value != options[name]}
+    options = {option.name: option for option in fields(config) if option.metadata.get("optional")}
+    left_out = {name for name, option in options.items() if not option.metadata.get("decides", True)}
+    left_out |= {name for name, option in options.items() if getattr(config, name) == option.default}
+    return {name: value for name, value in as_dict(config).items() if name not in left_out}
 
 
 def batch_of_one_process(config: TrainConfig, process: ProcessContext) -> int:

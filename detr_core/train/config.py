@@ -91,6 +91,7 @@ class TrainConfig:
     to resume from. resize: the resizing of validation images, null for none. fold_norm: whether frozen batch norm is folded into
     the convolutions before it, which is faster on a GPU and changes results by rounding. ema_decay: the decay of an exponential
     moving average of the weights, which is then validated and saved in place of the weights; null for none.
+    activation_checkpointing: whether the backward pass computes activations again, which saves memory and changes no result.
     """
 
     seed: int
@@ -108,6 +109,7 @@ class TrainConfig:
     resize: ResizeConfig | None
     fold_norm: bool = field(default=False, kw_only=True, metadata={"optional": True})
     ema_decay: float | None = field(default=None, kw_only=True, metadata={"optional": True})
+    activation_checkpointing: bool = field(default=False, kw_only=True, metadata={"optional": True, "decides": False})
 
     def __post_init__(self) -> None:
         for name in ("epochs", "accumulation", "validate_every", "checkpoint_every"):

@@ -26,8 +26,13 @@ from tests.jobs.training_jobs import (
     weights,
 )
 from tests.jobs.training_process import carry_out
+from tests.recording_reporter import RecordingReporter
 
-OPTIONS: dict[str, Any] = {"fold_norm": False, "ema_decay": None}  # with the values that change nothing
+OPTIONS: dict[str, Any] = {
+    "fold_norm": False,
+    "ema_decay": None,
+    "activation_checkpointing": False,
+}  # with the values that change nothing
 
 
 def with_frozen_norm(job: TrainingJob) -> TrainingJob:
@@ -49,6 +54,7 @@ def test_the_published_recipe_has_no_option() -> None:
     ("name", "value", "problem"),
     [
         ("fold_norm", 1, "expected true or false, found 1"),
+        ("activation_checkpointing", "yes", "expected true or false, found 'yes'"),
         ("ema_decay", 1, "expected above 0 and below 1, or null, found 1.0"),
         ("ema_decay", True, "expected a finite number, found True"),
     ],
@@ -108,3 +114,14 @@ def test_a_training_with_an_average_resumes_bit_for_bit_and_saves_the_average(da
     changed = [name for name in plain if not torch.equal(averaged[name], plain[name])]
     learned = sum(name.startswith("average.") for name in state)
     assert 0.9 * learned < len(changed) <= learned, "a few weights have no gradient in the first steps"
+
+
+def test_a_training_continues_with_activation_checkpointing_and_is_the_same(dataset: Path, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"dropout": 0.3, "accumulation": 2}
+    carry_out(job(dataset, tmp_path / "whole", **changes), ALONE, Silent())
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(job(dataset, tmp_path / "smaller", **changes), ALONE, InterruptedAt(3))
+    reporter = RecordingReporter()
+    carry_out(job(dataset, tmp_path / "smaller", activation_checkpointing=True, **changes), ALONE, reporter)
+    assert reporter.messages == ["resuming after step 3"], "as after a lack of memory"
+    assert_identical(tmp_path / "whole", tmp_path / "smaller")

@@ -53,6 +53,10 @@ class Backbone(nn.Module):
             maps.append(x)
         return maps
 
+    def blocks(self) -> list[nn.Module]:
+        """Returns the residual blocks of all stages, in the order of their execution."""
+        return [block for stage in _stem_and_stages(self.body)[1:] for block in stage.children()]
+
 
 class FrozenBatchNorm(FrozenBatchNorm2d):  # type: ignore[misc]
     """Batch norm with fixed statistics, weight and bias, like torchvision's, but computed in place.
