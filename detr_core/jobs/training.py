@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,11 +20,12 @@ from filelock import FileLock, Timeout
 from detr_core.checksums import digest
 from detr_core.config import as_dict, build, require
 from detr_core.data.splits import Split, read_dataset
-from detr_core.distributed import ProcessContext
+from detr_core.distributed import ProcessContext, compute_float32
 from detr_core.evaluate.config import EvaluateConfig
 from detr_core.evaluate.ground_truth import require_objects
 from detr_core.model.common.placement import place
 from detr_core.reporter import Reporter
+from detr_core.train.compilation import Compiled, require_compiler, without_graphs
 from detr_core.train.config import TrainConfig
 from detr_core.train.folding import fold_norms
 from detr_core.train.loop import TrainingSetup, train
@@ -122,6 +123,13 @@ def _train(job: TrainingJob, prepare: Prepare, process: ProcessContext, reporter
     if setup.config.activation_checkpointing:
         recompute_activations(setup.module.model)
     place(setup.module, process.device)
+    if setup.config.compile is not None:
+        require_compiler(setup.config.compile, process.device, f"{job.profile}: train_{job.stage}.compile")
+        compiled = Compiled(setup.module.model, setup.config.compile)
+        setup = replace(setup, validate=without_graphs(setup.validate), note=compiled.note)
+    if setup.config.precision == "tf32" and process.device.type == "cpu":
+        reporter.message("precision tf32 is for GPUs; a CPU computes in float32")
+    compute_float32("tf32" if setup.config.precision == "tf32" else "ieee", process.device)
     annotations = [digest(file) for file in (splits["train"].instances, splits["train"].panoptic) if file is not None]
     initial = [file and digest(Path(file)) for file in (job.init, job.mask_head)]
     optional_parts = ([] if ranges is None else [meta["value_ranges"]]) + ([] if job.loss is None else [job.loss])
@@ -150,7 +158,7 @@ def batch_of_one_process(config: TrainConfig, process: ProcessContext) -> int:
 
 
 def precision(name: str) -> torch.dtype:
-    """Returns the type of numbers that the network computes in."""
+    """Returns the type of numbers that the network computes in. That of `tf32` is float32, in which torch rounds some inputs."""
     return torch.bfloat16 if name == "bfloat16" else torch.float32
 
 

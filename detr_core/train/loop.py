@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler
 
-from detr_core.data.batching import BatchPlan, steps_in_epoch, training_batches
+from detr_core.data.batching import BatchPlan, all_training_batches, steps_in_epoch
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.distributed import ProcessContext
 from detr_core.loss.matcher import NonFiniteError
@@ -25,6 +26,7 @@ from detr_core.train.config import TrainConfig
 from detr_core.train.interruption import Interrupted, StopRequest, stop_request
 from detr_core.train.modules import TrainingModule
 from detr_core.train.optimizer import build_optimizer, build_schedule
+from detr_core.train.prefetching import copied
 from detr_core.train.state import Progress, TrainingFiles, load_state, require_room, save_state
 from detr_core.train.step import LaunchedStep, take_step
 
@@ -36,7 +38,8 @@ class TrainingSetup:
     """What a training needs before its first step.
 
     validate: measures the module. It is called in every process, every `validate_every` epochs and at the end, and must return
-    the same result in all processes. meta: plain values that the checkpoints contain in addition to those of `train`.
+    the same result in all processes. meta: plain values that the checkpoints contain in addition to those of `train`. note:
+    returns a sentence for the log, or None; it is called after steps whose losses are recorded.
     """
 
     module: TrainingModule
@@ -44,6 +47,7 @@ class TrainingSetup:
     config: TrainConfig
     validate: Callable[[], Validation]
     meta: dict[str, Any] = field(default_factory=dict)
+    note: Callable[[], str | None] = lambda: None
 
 
 def train(
@@ -213,6 +217,8 @@ class _Training:
         step = self.progress.step
         self.progress.history.append({"step": step, "epoch": step / self.epoch_steps, **values})
         self.reporter.metrics(values, step)
+        if (note := self.setup.note()) is not None:
+            self.reporter.message(note)
 
     def save(self) -> None:
         """Saves the state. All processes must call this method together."""
@@ -255,17 +261,11 @@ def _steps(
     workers: int,
 ) -> Iterator[tuple[int, list[Batch]]]:
     # Yields the epoch, counted from 0, and the micro-batches of each remaining optimiser step.
-    while progress.step < total_steps:
-        epoch, into_epoch = divmod(progress.step, epoch_steps)
-        plan = BatchPlan(config.batch_size, config.accumulation, config.seed)
-        micro_batches: list[Batch] = []
-        for batch in training_batches(dataset, plan, epoch, into_epoch, process, workers):
-            micro_batches.append(batch)
-            if len(micro_batches) == config.accumulation:
-                yield epoch, micro_batches
-                micro_batches = []
-                if progress.step == total_steps:
-                    return
+    plan = BatchPlan(config.batch_size, config.accumulation, config.seed, config.compile.multiple if config.compile else 1)
+    remaining = range(progress.step, total_steps)
+    batches = copied(all_training_batches(dataset, plan, remaining, process, workers), process.device)
+    for step in remaining:
+        yield step // epoch_steps, list(islice(batches, config.accumulation))
 
 
 def _means_since_last_record(progress: Progress, process: ProcessContext) -> dict[str, float]:

@@ -13,7 +13,7 @@ import torch
 from detr_core.config import ConfigError, as_dict, build
 from detr_core.jobs.training import TrainingJob, chosen
 from detr_core.reporter import Silent
-from detr_core.train.config import DetectionConfig
+from detr_core.train.config import CompileConfig, DetectionConfig
 from tests.conftest import tiny_parameters, tiny_settings
 from tests.jobs.training_jobs import (
     ALONE,
@@ -28,11 +28,7 @@ from tests.jobs.training_jobs import (
 from tests.jobs.training_process import carry_out
 from tests.recording_reporter import RecordingReporter
 
-OPTIONS: dict[str, Any] = {
-    "fold_norm": False,
-    "ema_decay": None,
-    "activation_checkpointing": False,
-}  # with the values that change nothing
+OPTIONS: dict[str, Any] = {"fold_norm": False, "ema_decay": None, "activation_checkpointing": False, "compile": None}
 
 
 def with_frozen_norm(job: TrainingJob) -> TrainingJob:
@@ -55,13 +51,17 @@ def test_the_published_recipe_has_no_option() -> None:
     [
         ("fold_norm", 1, "expected true or false, found 1"),
         ("activation_checkpointing", "yes", "expected true or false, found 'yes'"),
+        ("compile", True, "expected a mapping with multiple, backend, found True"),
+        ("compile", {"multiple": 0}, ""),
+        ("compile", {"multiple": 64, "backend": "fast"}, ""),
+        ("precision", "float16", "expected one of 'float32', 'tf32', 'bfloat16', found 'float16'"),
         ("ema_decay", 1, "expected above 0 and below 1, or null, found 1.0"),
         ("ema_decay", True, "expected a finite number, found True"),
     ],
 )
 def test_another_value_of_an_option_is_refused(name: str, value: Any, problem: str) -> None:
     content = tiny_parameters()["train_detection"] | {name: value}
-    with pytest.raises(ConfigError, match=re.escape(f"tiny.yaml: {name}: {problem}")):
+    with pytest.raises(ConfigError, match=re.escape(f"tiny.yaml: {name}{f': {problem}' if problem else '.'}")):
         build(DetectionConfig, content, "tiny.yaml")
 
 
@@ -123,5 +123,24 @@ def test_a_training_continues_with_activation_checkpointing_and_is_the_same(data
         carry_out(job(dataset, tmp_path / "smaller", **changes), ALONE, InterruptedAt(3))
     reporter = RecordingReporter()
     carry_out(job(dataset, tmp_path / "smaller", activation_checkpointing=True, **changes), ALONE, reporter)
-    assert reporter.messages == ["resuming after step 3"], "as after a lack of memory"
+    assert reporter.messages == ["resuming after step 2"], "as after a lack of memory"
     assert_identical(tmp_path / "whole", tmp_path / "smaller")
+
+
+def test_a_compiled_training_says_what_was_compiled_and_pads_to_multiples(dataset: Path, tmp_path: Path) -> None:
+    torch.compiler.reset()
+    reporter = RecordingReporter()
+    options: dict[str, Any] = {"compile": CompileConfig(multiple=16, backend="eager"), "epochs": 1}
+    carry_out(job(dataset, tmp_path / "compiled", **options), ALONE, reporter)
+    (note,) = reporter.messages
+    assert re.fullmatch(r"torch\.compile \(eager\) has compiled [1-9]\d* graphs of \d+ modules, with 0 breaks", note)
+    carry_out(job(dataset, tmp_path / "plain", epochs=1), ALONE, Silent())
+    assert_identical(tmp_path / "compiled", tmp_path / "plain")  # the images are of one size, which is a multiple
+
+
+def test_tf32_on_a_cpu_is_float32(dataset: Path, tmp_path: Path) -> None:
+    reporter = RecordingReporter()
+    carry_out(job(dataset, tmp_path / "tf32", precision="tf32", epochs=1), ALONE, reporter)
+    carry_out(job(dataset, tmp_path / "float32", epochs=1), ALONE, Silent())
+    assert reporter.messages == ["precision tf32 is for GPUs; a CPU computes in float32"]
+    assert_identical(tmp_path / "tf32", tmp_path / "float32")
