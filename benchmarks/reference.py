@@ -185,7 +185,7 @@ def cases(build: Callable[[bool], tuple[Any, Any, Any]]) -> dict[str, tuple[Work
 
     pairs["mask stage"] = (their_masks, our_masks)
 
-    # Training step, with the optimiser step of either project, and inference with a detector that no step has changed.
+    # Training step, with the optimizer step of either project, and inference with a detector that no step has changed.
     ours = detector(mask_head=False)
     ours.load_state_dict(plain.state_dict())
     plain.train()

@@ -13,7 +13,7 @@ class Reporter(Protocol):
         """Receives the progress: `done` of `total` units (steps, images). `note` is a short text such as 'loss 2.31'."""
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Receives named scalars (`train/loss`, `val/AP`) at an optimiser step."""
+        """Receives named scalars (`train/loss`, `val/AP`) at an optimizer step."""
 
     def message(self, text: str) -> None:
         """Receives one line for the log."""

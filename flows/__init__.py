@@ -8,9 +8,9 @@ from flows.tracking.tracking_address import separate_credentials
 
 # This call comes before the imports that take seconds, because the process that started this one may end during them.
 if "DVC_STAGE" in os.environ:
-    orphans.follow_dvc()
+    orphans.end_with_dvc()
 elif "prefect.engine" in sys.orig_argv:
-    orphans.follow_worker()
+    orphans.end_with_worker()
 
 separate_credentials(os.environ)  # this comes before MLflow is imported and before any other process is started
 

@@ -20,12 +20,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from detr_core import directories
-from detr_core.check.findings import KINDS, Finding, counts
+from detr_core.check.findings import FINDING_KINDS, Finding, counts
 from detr_core.data.splits import DatasetError, Split, read_dataset
 from detr_core.directories import atomic_directory
 from detr_core.model.spec import object_count
 from detr_core.reporter import Reporter
-from flows.profile import artifacts
+from detr_core.wording import counted
+from flows.profile import stage_results
 from flows.profile.paths import DEFAULT_PROFILE, Paths, relative
 from flows.profile.settings import Profile, load
 from flows.runtime import stage_runner
@@ -46,7 +47,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     Raises DatasetError if the dataset can't be read, or if it is broken and `check.mode` is `strict`: then the findings are
     written, but not runs/<profile>/dataset/.
     """
-    splits = artifacts.unchecked_dataset(paths)
+    splits = stage_results.unchecked_dataset(paths)
     directories.require_replaceable(paths.dataset)
 
     from detr_core.check.inspection import inspect
@@ -94,7 +95,7 @@ def _checked_dataset(settings: Profile, paths: Paths, splits: dict[str, Split], 
             ground_truth.require_objects(split)
         ground_truth.instances(checked["val"])
         metrics |= accounts(splits, inspection.supplied, checked, findings)
-        artifacts.write_owner(folder, paths.profile)
+        stage_results.write_owner(folder, paths.profile)
     return metrics
 
 
@@ -106,10 +107,12 @@ def _require_usable(settings: Profile, paths: Paths, findings: Sequence[Finding]
     page = relative(paths.check / "index.html")
     dataset = settings.data.folder.root if settings.data.folder is not None else relative(paths.data)
     broken = [finding for finding in findings if finding.leaves is not None]
-    stops = [finding for finding in findings if KINDS[finding.kind].stops]
+    stops = [finding for finding in findings if FINDING_KINDS[finding.kind].stops]
     if broken and settings.check.mode == "strict":
         kinds = Counter(finding.kind for finding in broken)
-        counts_of_kinds = "; ".join(f"{number} x {KINDS[kind].words}" for kind, number in kinds.most_common(3))
+        counts_of_kinds = "; ".join(
+            f"{counted(number, 'finding')}: {FINDING_KINDS[kind].words}" for kind, number in kinds.most_common(3)
+        )
         first, splits = broken[0], " and ".join(dict.fromkeys(finding.split for finding in stops))
         lenient = f"or set `check.mode: lenient` in {relative(paths.params)} to leave them out"
         only = f"because without them nothing is left to learn from in {splits}"
@@ -132,13 +135,13 @@ def _metrics(inspection: Inspection) -> dict[str, float]:
         metrics[f"{name}/objects"] = float(sum(statistics.sides.values()))
         metrics[f"{name}/crowds"] = float(statistics.crowds)
         metrics[f"{name}/most_objects"] = float(statistics.most_objects)
-    return metrics | {f"found/{kind}": float(number) for kind, number in counts(inspection.findings).items()}
+    return metrics | {f"findings/{kind}": float(number) for kind, number in counts(inspection.findings).items()}
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:
     """Returns a table of the findings, with one row for each kind and the first finding of that kind."""
     table = Table("finding", "train", "val", "first example", title="The data check", title_justify="left")
-    for name, kind in KINDS.items():
+    for name, kind in FINDING_KINDS.items():
         kind_findings = [finding for finding in findings if finding.kind == name]
         if kind_findings:
             splits = Counter(finding.split for finding in kind_findings)
@@ -149,7 +152,7 @@ def findings_table(findings: Sequence[Finding]) -> Table:
             first = escape(f"{where} {kind_findings[0].detail}".strip())  # a file's name may look like markup
             table.add_row(words, *(str(splits[split] or "") for split in ("train", "val")), first)
     if not findings:
-        table.add_row("nothing", "", "", "")
+        table.add_row("no findings", "", "", "")
     return table
 
 

@@ -18,7 +18,7 @@ from detr_core.data.splits import DatasetError, Split, read_dataset
 from detr_core.reporter import Reporter
 from detr_core.sources import manifest
 from flows.new_profile.yolo_layout import yolo_set
-from flows.profile import artifacts, places
+from flows.profile import dataset_location, stage_results
 from flows.profile.paths import DEFAULT_PROFILE, ROOT, Paths, relative
 from flows.profile.settings import Profile, load
 from flows.runtime import stage_runner
@@ -36,7 +36,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     """
     config = settings.data
     if config.folder is not None:
-        places.require_apart(config.folder.root, f"{relative(paths.params)}: data.folder.root", [paths.profile])
+        dataset_location.require_apart(config.folder.root, f"{relative(paths.params)}: data.folder.root", [paths.profile])
     with building(paths.data, reporter.message) as folder:
         if config.scenes is not None:
             from detr_core.sources.scenes import generate_scenes
@@ -63,7 +63,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
             yolo = yolo_set(root) if config.folder.format == "yolo" else None
             write_folder_dataset(config.folder, root, config.seed, yolo, folder)
             manifest.write_manifest(folder, root, read_dataset(folder))
-        artifacts.write_owner(folder, paths.profile)
+        stage_results.write_owner(folder, paths.profile)
         return {f"{name}/images": float(_images(split)) for name, split in read_dataset(folder).items()}
 
 

@@ -1,6 +1,6 @@
 """This stage evaluates the trained model on the val split. `python -m flows.evaluate [--profile demo]`
 
-With `--checkpoint X --out FOLDER` the command evaluates any checkpoint, of this project or a published one, and records no run.
+With `--checkpoint X --out FOLDER` the command evaluates any checkpoint, of this project or from elsewhere, and records no run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from prefect import flow
 from detr_core.atomic import write_text
 from detr_core.config import as_dict
 from detr_core.reporter import Reporter
-from flows.profile import artifacts, checkpoints
+from flows.profile import checkpoints, stage_results
 from flows.profile.paths import DEFAULT_PROFILE, Paths, relative
 from flows.profile.settings import Profile, load
 from flows.runtime import launch, outputs, stage_runner
@@ -41,8 +41,8 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     Returns the content of metrics.json. Raises DatasetError, StageError or CheckpointError before work begins, and
     RankProcessError if one of several rank processes fails.
     """
-    artifacts.dataset(paths)
-    model = artifacts.whole_model(paths)
+    stage_results.dataset(paths)
+    model = stage_results.whole_model(paths)
     if not paths.variant:
         require_headline(paths.headline)
     metrics = evaluated(model, None, paths.profile, settings, paths, paths.evaluation, reporter)
@@ -58,7 +58,7 @@ def run_checkpoint(arguments: argparse.Namespace, reporter: Reporter) -> dict[st
     Raises ConfigError if the folder isn't empty, and DatasetError or CheckpointError, before work begins.
     """
     settings, paths, out = load(arguments.profile), Paths(arguments.profile), outputs.empty_folder(arguments.out)
-    artifacts.dataset(paths)
+    stage_results.dataset(paths)
     with outputs.only_writer(out, reporter.message):
         return evaluated(checkpoints.named_file(arguments), arguments.dilation, None, settings, paths, out, reporter)
 
@@ -88,10 +88,10 @@ def evaluated(
             profile=paths.profile,
         )
         if processes == 1:
-            evaluation_job.run(job, single_process(artifacts.device(settings.resources.gpus)), reporter)
+            evaluation_job.run(job, single_process(stage_results.device(settings.resources.gpus)), reporter)
         else:
             launch.run(asdict(job), processes, reporter, EVALUATION, settings.resources.gpus, paths.variant)
-        return evaluate(folder, artifacts.dataset(paths)["val"])
+        return evaluate(folder, stage_results.dataset(paths)["val"])
 
 
 def require_headline(file: Path) -> None:
@@ -105,7 +105,7 @@ def require_headline(file: Path) -> None:
         is_headline = False
     if not is_headline:
         expected = "expected the metrics of an earlier evaluation"
-        raise artifacts.StageError(f"{relative(file)}: {expected}, found another file; move it elsewhere")
+        raise stage_results.StageError(f"{relative(file)}: {expected}, found another file; move it elsewhere")
 
 
 @flow(name="evaluate", flow_run_name="evaluate {profile}")
@@ -121,7 +121,7 @@ def evaluate(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
             record.artifact(paths.evaluation / name)
         with TemporaryDirectory() as folder:
             record.plots(_pictures(paths, Path(folder)))
-        record.model(artifacts.whole_model(paths), as_dict(settings.evaluate), settings.masks)
+        record.model(stage_results.whole_model(paths), as_dict(settings.evaluate), settings.masks)
     publish("evaluate", profile, metrics, {"MLflow run": record.url()})
     return metrics
 
@@ -130,7 +130,7 @@ def _pictures(paths: Paths, folder: Path) -> list[Path]:
     from detr_core.plots.detections import detection_pictures
     from detr_core.plots.panoptic import panoptic_pictures
 
-    split = artifacts.dataset(paths)["val"]
+    split = stage_results.dataset(paths)["val"]
     pictures = detection_pictures(split, paths.evaluation, folder, PICTURES)
     if split.panoptic is not None and (paths.evaluation / "panoptic.json").is_file():
         pictures += panoptic_pictures(split, paths.evaluation, folder, PICTURES)

@@ -1,6 +1,6 @@
 """This command runs a detector on images. `python -m flows.predict --checkpoint X --images PATH --out FOLDER`
 
-The checkpoint is one of this project or a published one; the images are a file, a folder or a glob. The output folder gets
+The checkpoint is one of this project or one from elsewhere; the images are a file, a folder or a glob. The output folder gets
 predictions.json in COCO's format, pictures of the predictions in pictures/ and, if the checkpoint predicts panoptic
 maps, these maps in panoptic/*.png.
 """
@@ -28,7 +28,7 @@ from detr_core.data.splits import DatasetError, Split
 from detr_core.evaluate.config import EvaluateConfig
 from detr_core.reporter import Reporter
 from detr_core.wording import counted
-from flows.profile import artifacts, checkpoints
+from flows.profile import checkpoints, stage_results
 from flows.profile.settings import load
 from flows.runtime import outputs, stage_runner
 from flows.runtime.locks import building
@@ -82,7 +82,7 @@ def run(
         results.mkdir()
         # Where `no object` wins, no class reaches 0.5, so with such a threshold the masks of these queries are not needed.
         filtered_config = replace(config, empty_slot_override=config.empty_slot_override and threshold < 0.5)
-        data = EvaluationData(dataset, config.batch_size, single_process(artifacts.device()), 0, reporter)
+        data = EvaluationData(dataset, config.batch_size, single_process(stage_results.device()), 0, reporter)
         predict(trained, data, filtered_config, results)
         content["annotations"] = _annotations(results, threshold)
         if trained.predicts_panoptic_maps:
@@ -161,7 +161,7 @@ def main() -> None:
     arguments = command_line.parser("predict").parse_args()
     with stage_runner.one_line_errors():
         images, out = images_at(arguments.images), outputs.empty_folder(arguments.out)
-        trained = checkpoints.load_named(arguments, artifacts.device())
+        trained = checkpoints.load_named(arguments, stage_results.device())
         config = evaluation(trained, arguments.short, arguments.longest)
         with reporter("prediction") as bar:
             content = run(trained, images, arguments.threshold, config, out, bar)

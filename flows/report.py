@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from prefect import flow
 
 from detr_core.reporter import Reporter
-from flows.profile import artifacts
+from flows.profile import stage_results
 from flows.profile.paths import DEFAULT_PROFILE, Paths, relative
 from flows.profile.settings import Profile, load, unsupported_studies
 from flows.runtime import stage_runner
@@ -32,8 +32,8 @@ def run(settings: Profile, paths: Paths, reporter: Reporter, links: Mapping[str,
     The evaluation is required; other results are shown if they exist. Returns no metrics, because the report computes none.
     Raises DatasetError or StageError before work begins.
     """
-    artifacts.dataset(paths)
-    artifacts.result(paths, paths.evaluation / "metrics.json", "evaluate")
+    stage_results.dataset(paths)
+    stage_results.result(paths, paths.evaluation / "metrics.json", "evaluate")
 
     from detr_core.plots.claims import ProfileStudies
     from detr_core.plots.report import Results, write_report

@@ -10,7 +10,7 @@ if __name__ == "__main__":
 from prefect import flow
 
 from detr_core.reporter import Reporter
-from flows.profile import artifacts, checkpoints
+from flows.profile import checkpoints, stage_results
 from flows.profile.paths import DEFAULT_PROFILE, Paths
 from flows.profile.settings import Profile, can_have_mask_head, load
 from flows.runtime import stage_runner, training_run
@@ -26,9 +26,9 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     continues from its state in .state/. Raises ConfigError, DatasetError or CheckpointError before work begins, and
     RankProcessError if a rank process fails.
     """
-    splits = artifacts.dataset(paths)
+    splits = stage_results.dataset(paths)
     init, masks = checkpoints.initial(settings.train_detection.init), settings.train_panoptic
-    artifacts.require_masks(splits, settings, paths)  # also for the mask head: before the long training of its detector
+    stage_results.require_masks(splits, settings, paths)  # also for the mask head: before the long training of its detector
     if masks is not None and can_have_mask_head(settings):
         checkpoints.initial_mask_head(masks, settings.detector)
     return training_run.run("detection", init, None, settings, paths, reporter)

@@ -12,7 +12,7 @@ from prefect import flow
 from detr_core.config import ConfigError
 from detr_core.model.spec import kinds_with
 from detr_core.reporter import Reporter
-from flows.profile import artifacts, checkpoints
+from flows.profile import checkpoints, stage_results
 from flows.profile.paths import DEFAULT_PROFILE, Paths, relative
 from flows.profile.settings import Profile, can_have_mask_head, load
 from flows.runtime import stage_runner, training_run
@@ -32,7 +32,7 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     Raises ConfigError, DatasetError, CheckpointError or StageError before work begins, and
     RankProcessError if a rank process fails.
     """
-    splits = artifacts.dataset(paths)
+    splits = stage_results.dataset(paths)
     if settings.train_panoptic is None:
         with building(paths.panoptic, reporter.message) as folder:
             reason = "no mask head is trained, because the profile's section train_panoptic is null"
@@ -42,8 +42,8 @@ def run(settings: Profile, paths: Paths, reporter: Reporter) -> dict[str, float]
     if not can_have_mask_head(settings):
         expected = f"{kinds_with('mask_head')}, which can have a mask head"
         raise ConfigError(f"{relative(paths.params)}: detector.kind: expected {expected}, found {settings.detector.kind!r}")
-    artifacts.require_masks(splits, settings, paths)
-    detector, mask_head = artifacts.detector(paths), checkpoints.initial_mask_head(settings.train_panoptic, settings.detector)
+    stage_results.require_masks(splits, settings, paths)
+    detector, mask_head = stage_results.detector(paths), checkpoints.initial_mask_head(settings.train_panoptic, settings.detector)
     return training_run.run("panoptic", detector, mask_head, settings, paths, reporter)
 
 

@@ -18,7 +18,7 @@ from detr_core import directories
 from detr_core.config import build
 from detr_core.download import resuming
 from detr_core.reporter import Reporter
-from flows.profile import artifacts, paths
+from flows.profile import paths, stage_results
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile
 from flows.runtime import launch
@@ -183,7 +183,7 @@ def copy_data(source: Paths, target: Paths) -> None:
     for earlier, folder in ((source.data, target.data), (source.dataset, target.dataset)):
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(earlier, folder)
-        artifacts.write_owner(folder, target.profile)
+        stage_results.write_owner(folder, target.profile)
     file = target.dataset / "dataset.json"
     text = file.read_text(encoding="utf-8").replace(f"data/{source.profile}", f"data/{target.profile}")
     file.write_text(text, encoding="utf-8")

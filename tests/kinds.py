@@ -1,6 +1,6 @@
 """Tiny configurations of every kind of detector other than DETR, with which the tests for every kind run.
 
-detector, loss, optimizer: as in a profile. steps: the number of optimiser steps in which the detector learns six scenes by heart.
+detector, loss, optimizer: as in a profile. steps: the number of optimizer steps in which the detector learns six scenes by heart.
 """
 
 from __future__ import annotations

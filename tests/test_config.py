@@ -39,7 +39,7 @@ def test_the_kind_says_which_configuration_it_is() -> None:
 
 
 @pytest.mark.parametrize("kind", RECIPES)
-def test_a_profile_of_every_kind(kind: str) -> None:
+def test_a_profile_of_every_kind_is_read(kind: str) -> None:
     assert build(Profile, profile(kind), "a.yaml").detector.kind == RECIPES[kind]["detector"]["kind"]
 
 
@@ -78,7 +78,7 @@ def test_a_deformable_detector_without_the_newer_keys_keeps_its_meaning() -> Non
     assert (config.two_stage, config.encoded_point) == (False, "end")
 
 
-def test_without_a_kind() -> None:
+def test_a_detector_without_a_kind_is_refused() -> None:
     content = {key: value for key, value in DEFORMABLE["detector"].items() if key != "kind"}
     with pytest.raises(ConfigError, match=rf"a\.yaml: kind: expected one of {KNOWN}, found none"):
         detector_config(content, "a.yaml")
@@ -113,7 +113,7 @@ def test_an_invalid_faster_rcnn_is_refused(recipe: dict[str, Any], change: dict[
         detector_config(recipe["detector"] | change, "a.yaml")
 
 
-def test_a_faster_rcnn_of_before_its_newer_keys() -> None:
+def test_a_faster_rcnn_without_the_newer_keys_keeps_its_meaning() -> None:
     config = detector_config(FASTER_RCNN["detector"], "a.yaml")
     assert isinstance(config, FasterRcnnConfig)
     assert config.kept == config.before_nms == {"training": 60, "testing": 60}

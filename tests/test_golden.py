@@ -43,7 +43,7 @@ def sizes(array: np.ndarray) -> list[tuple[int, int]]:
 
 
 @cases("postprocess_boxes*.npz")
-def test_boxes(path: Path) -> None:
+def test_boxes_equal_the_reference(path: Path) -> None:
     golden = np.load(path)
     logits, boxes = torch.from_numpy(golden["pred_logits"]), torch.from_numpy(golden["pred_boxes"])
     detections = postprocess_softmax(logits, boxes, sizes(golden["sizes"]), empty_slot_override=True)
@@ -56,7 +56,7 @@ def test_boxes(path: Path) -> None:
 
 
 @cases("postprocess_masks*.npz")
-def test_instance_masks(path: Path) -> None:
+def test_instance_masks_equal_the_reference(path: Path) -> None:
     golden = np.load(path)
     processed, original = sizes(golden["processed_sizes"]), sizes(golden["original_sizes"])
     padded_size = (max(h for h, _ in processed), max(w for _, w in processed))
@@ -66,7 +66,7 @@ def test_instance_masks(path: Path) -> None:
 
 
 @cases("postprocess_panoptic*.npz")
-def test_panoptic_merging(path: Path) -> None:
+def test_panoptic_merging_equals_the_reference(path: Path) -> None:
     golden = np.load(path)
     logits, masks = torch.from_numpy(golden["pred_logits"]), torch.from_numpy(golden["pred_masks"])
     isthing = [label < int(golden["num_things"]) for label in range(logits.shape[-1] - 1)]
@@ -82,15 +82,15 @@ def test_panoptic_merging(path: Path) -> None:
 
 
 @cases("panoptic_fpn_merge*.npz")
-def test_merging_of_panoptic_fpn(path: Path) -> None:
+def test_the_merging_of_panoptic_fpn_equals_the_reference(path: Path) -> None:
     golden = np.load(path)
     limits = [golden[name].item() for name in ("score_threshold", "overlap_threshold", "stuff_area_limit")]
     for i, expected in enumerate(json.loads(str(golden["segments_info"]))):
         scores, classes = golden[f"scores_{i}"], golden[f"classes_{i}"]
         ids, segments = merged(golden[f"semantic_{i}"], golden[f"masks_{i}"], scores, classes, PanopticFpnMergingConfig(*limits))
         np.testing.assert_array_equal(ids, golden[f"id_map_{i}"])
-        found = [(segment.id, segment.instance, segment.category) for segment in segments]
-        assert found == [(segment["id"], segment.get("instance_id"), segment["category_id"]) for segment in expected]
+        ours = [(segment.id, segment.instance, segment.category) for segment in segments]
+        assert ours == [(segment["id"], segment.get("instance_id"), segment["category_id"]) for segment in expected]
         assert [segment.area for segment in segments] == [int((ids == segment.id).sum()) for segment in segments]
         of_stuff = [segment.area for segment in segments if segment.instance is None]
         assert of_stuff == [segment["area"] for segment in expected if not segment["isthing"]]
@@ -101,7 +101,7 @@ def test_merging_of_panoptic_fpn(path: Path) -> None:
 
 @cases("ap_*/")
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
-def test_average_precision(path: Path, kind: ResultKind, capsys: pytest.CaptureFixture[str]) -> None:
+def test_average_precision_equals_the_reference(path: Path, kind: ResultKind, capsys: pytest.CaptureFixture[str]) -> None:
     expected = json.loads((path / "expected.json").read_text())
     if kind not in expected:
         pytest.skip(f"{path.name} has no metrics of {kind}")
@@ -129,7 +129,7 @@ def pycocotools_eval(path: Path, kind: ResultKind) -> Any:
 
 
 @cases("pq_*/")
-def test_panoptic_quality(path: Path) -> None:
+def test_panoptic_quality_equals_the_reference(path: Path) -> None:
     expected = json.loads((path / "expected.json").read_text())
     ours: dict[str, Any] = dict(panoptic_quality(path / "gt.json", path / "gt", path / "pred.json", path / "pred"))
     for part in ("all", "things", "stuff"):
@@ -176,7 +176,7 @@ def published_names(model: Detr) -> list[tuple[str, str, torch.Tensor]]:
 
 @cases("detr_*.npz")
 @torch.inference_mode()
-def test_model(path: Path) -> None:
+def test_the_outputs_of_the_model_equal_the_reference(path: Path) -> None:
     golden = np.load(path)
     model = published_detector(golden)
     model.load_state_dict({ours: golden_weight(int(golden["seed"]), name, value) for ours, name, value in published_names(model)})
@@ -193,7 +193,7 @@ def test_model(path: Path) -> None:
 
 
 @cases("detr_*.keys.json")
-def test_published_names_and_shapes(path: Path) -> None:
+def test_names_and_shapes_equal_the_published_ones(path: Path) -> None:
     golden = np.load(path.with_name(path.name.replace(".keys.json", ".npz")))
     with torch.device("meta"):
         ours = {name: list(value.shape) for _, name, value in published_names(published_detector(golden))}
@@ -220,7 +220,7 @@ def detector_with_queries_at_the_input(golden: Any) -> Detr:
 
 @cases("positions_*.npz")
 @torch.inference_mode()
-def test_positions_and_object_queries_at_the_input(path: Path) -> None:
+def test_outputs_with_positions_and_object_queries_at_the_input_equal_the_reference(path: Path) -> None:
     golden = np.load(path)
     model = detector_with_queries_at_the_input(golden)
     names = json.loads(path.with_name(path.name.replace(".npz", ".keys.json")).read_text())
@@ -234,7 +234,7 @@ def test_positions_and_object_queries_at_the_input(path: Path) -> None:
 
 
 @cases("sine_position*.npz")
-def test_sine_positions(path: Path) -> None:
+def test_sine_positions_equal_the_reference(path: Path) -> None:
     golden = np.load(path)
     encoding = SinePositions(int(golden["num_pos_feats"]))(torch.from_numpy(golden["padding_mask"]))
     close(encoding, golden["encoding"])
@@ -244,7 +244,7 @@ def test_sine_positions(path: Path) -> None:
 
 
 @cases("criterion*.npz")
-def test_matching_losses_and_gradients(path: Path) -> None:
+def test_matching_losses_and_gradients_equal_the_reference(path: Path) -> None:
     golden = np.load(path)
     config = SoftmaxLossConfig(classification=1, l1=5, giou=2, no_object=0.1, auxiliary=True)
     logits = torch.from_numpy(golden["logits"]).requires_grad_()
@@ -253,9 +253,9 @@ def test_matching_losses_and_gradients(path: Path) -> None:
     starts = np.concatenate([[0], np.cumsum(golden["counts"])])
     targets = []
     for i in range(images):
-        of_image = slice(starts[i], starts[i + 1])
-        masks = torch.from_numpy(golden["target_masks"][of_image]) if "target_masks" in golden else None
-        labels, target_boxes = torch.from_numpy(golden["labels"][of_image]), torch.from_numpy(golden["target_boxes"][of_image])
+        rows = slice(starts[i], starts[i + 1])
+        masks = torch.from_numpy(golden["target_masks"][rows]) if "target_masks" in golden else None
+        labels, target_boxes = torch.from_numpy(golden["labels"][rows]), torch.from_numpy(golden["target_boxes"][rows])
         targets.append(Target(i, labels, target_boxes.reshape(-1, 4), masks, (1, 1), (1, 1)))
 
     matches = match(logits, boxes, targets, config)

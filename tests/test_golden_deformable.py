@@ -90,7 +90,7 @@ def test_a_published_file_gives_golden_outputs(path: Path, tmp_path: Path) -> No
 
 
 @cases("deformable_*.keys.json")
-def test_published_names_and_shapes(path: Path) -> None:
+def test_names_and_shapes_equal_the_published_ones(path: Path) -> None:
     golden, shapes = np.load(path.with_name(path.name.replace(".keys.json", ".npz"))), json.loads(path.read_text())
     state = {name: torch.zeros(1).expand(shape) for name, shape in shapes.items()}
     arguments = {"num_queries": int(golden["queries"])}
@@ -100,7 +100,7 @@ def test_published_names_and_shapes(path: Path) -> None:
 
 
 @cases("focal_criterion*.npz")
-def test_matching_losses_and_gradients(path: Path) -> None:
+def test_matching_losses_and_gradients_equal_the_reference(path: Path) -> None:
     golden = np.load(path)
     config = FocalLossConfig(classification=2, l1=5, giou=2, alpha=0.25, gamma=2, auxiliary=True)
     logits, boxes = (torch.from_numpy(golden[name]).requires_grad_() for name in ("logits", "boxes"))

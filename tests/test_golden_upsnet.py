@@ -31,7 +31,7 @@ def equal(ours: Tensor, golden: np.ndarray) -> None:
 
 
 @cases("upsnet_head*.npz")
-def test_panoptic_segmentation_of_an_image(path: Path) -> None:
+def test_each_step_of_a_panoptic_segmentation_equals_the_reference(path: Path) -> None:
     golden = np.load(path)
     num_stuff = int(golden["num_stuff"])
     images = [name.removeprefix("boxes_") for name in golden if name.startswith("boxes_")]
@@ -57,7 +57,7 @@ def test_panoptic_segmentation_of_an_image(path: Path) -> None:
 
 
 @cases("upsnet_head*.npz")
-def test_panoptic_loss_and_its_gradient(path: Path) -> None:
+def test_the_panoptic_loss_and_its_gradient_equal_the_reference(path: Path) -> None:
     golden = np.load(path)
     num_stuff, drawn = int(golden["num_stuff"]), golden["train_kept"]
     semantic = torch.from_numpy(golden["train_semantic_logits"])

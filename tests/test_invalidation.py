@@ -58,7 +58,7 @@ TABLE: dict[str, set[str]] = {
     "sources/formats/conversion.py": {D, C},
     "check": {C},
     "model/__init__.py": set(),
-    "model/default_schedules.py": set(),
+    "model/default_lengths.py": set(),
     "model/layouts.py": set(),
     "model/spec.py": set(),
     **{f"model/{name}": {T, P, E, A} for name in ("checkpoint.py", "common", "transformer", "regions", *KINDS)},
@@ -122,7 +122,7 @@ NO_RESULT = {
     "errors.py": "how a refusal is worded",
     "gpus.py": "whether a GPU can be used",
     "jobs/events.py": "how the processes of a stage report",
-    "model/default_schedules.py": "what `flows.adopt` writes into a profile",
+    "model/default_lengths.py": "what `flows.adopt` writes into a profile",
     "model/layouts.py": "it recognises the layout of a checkpoint, and picks the code of a kind that reads it",
     "model/spec.py": "it refuses what does not fit a kind, and picks the code of the profile's kind, whose folder is named",
     "redaction.py": "what is removed from messages",
@@ -200,8 +200,8 @@ def reached(start: Path, kind: str, apart: Sequence[str]) -> set[str]:
 
 def decisive(stage: str, kind: str) -> set[str]:
     """Returns the modules that decide a stage's result for this kind of detector: what its work imports and is handed."""
-    handed = [place for of, place in HANDED if of == stage]
-    apart = [place for of, place in APART if of == stage]
+    handed = [place for other, place in HANDED if other == stage]
+    apart = [place for other, place in APART if other == stage]
     return reached(ROOT / WORK[stage], kind, apart) | {module for module in modules() if within(module, handed) is not None}
 
 
@@ -273,7 +273,7 @@ def test_every_exception_is_needed() -> None:
         assert any(within(module, [place]) for module in paths), (stage, place)
 
 
-def test_what_must_not_train_a_detector_again() -> None:
+def test_only_code_that_decides_weights_trains_a_detector_again() -> None:
     code = named(T, "detr")
     for module in (
         "sources/scenes.py",

@@ -15,5 +15,5 @@ from detr_core.wording import counted
         ((2, "class", "classes"), "2 classes"),
     ],
 )
-def test_a_number_with_its_noun(arguments: tuple[int, str], text: str) -> None:
+def test_a_number_has_its_noun_in_the_singular_or_plural(arguments: tuple[int, str], text: str) -> None:
     assert counted(*arguments) == text

@@ -24,14 +24,14 @@ class FindingKind:
         return self.leaves is not None or self.stops
 
 
-KINDS = {
+FINDING_KINDS = {
     "nothing_to_learn": FindingKind(
         "a split without any object to learn from (crowds, broken objects and broken images do not count)", None, stops=True
     ),
     "image_entry": FindingKind("an image entry that lacks a field or names a file outside of the folder", "image"),
     "image_labels": FindingKind("an image whose label file is missing, damaged or may belong to another image", "image"),
     "image_id": FindingKind("an image with the id of another image, so that their annotations can't be distinguished", "image"),
-    "image_missing": FindingKind("an image that isn't there", "image"),
+    "image_missing": FindingKind("an image whose file is missing", "image"),
     "image_link": FindingKind("an image that is a link to a file outside of its folder", "image"),
     "image_empty": FindingKind("an image file of 0 bytes", "image"),
     "image_truncated": FindingKind("an image file cut short", "image"),
@@ -79,10 +79,10 @@ KINDS = {
 class Finding:
     """One fault of a dataset.
 
-    kind: a key of KINDS. split: 'train' or 'val'. source: the annotation file, 'instances' or 'panoptic'; '' if the finding
-    concerns no annotation file. image_id, file: the image; None and '' if there is none. entry_index: the index of the entry in
-    the file's list, which is `images` if the finding leaves out an image, else `annotations`. segment: the id of a panoptic
-    segment in that entry. box: xywh in pixels, None if it is not known. detail: what was found.
+    kind: a key of FINDING_KINDS. split: 'train' or 'val'. source: the annotation file, 'instances' or 'panoptic'; '' if the
+    finding concerns no annotation file. image_id, file: the image; None and '' if there is none. entry_index: the index of the
+    entry in the file's list, which is `images` if the finding leaves out an image, else `annotations`. segment: the id of a
+    panoptic segment in that entry. box: xywh in pixels, None if it is not known. detail: what was found.
     """
 
     kind: str
@@ -102,12 +102,12 @@ class Finding:
     @property
     def leaves(self) -> str | None:
         """What a lenient check leaves out because of the finding: 'image', 'object' or None."""
-        return KINDS[self.kind].leaves
+        return FINDING_KINDS[self.kind].leaves
 
 
 def counts(findings: list[Finding]) -> dict[str, int]:
-    """Returns the number of findings of every kind, including 0, in the order of KINDS."""
-    numbers = dict.fromkeys(KINDS, 0)
+    """Returns the number of findings of every kind, including 0, in the order of FINDING_KINDS."""
+    numbers = dict.fromkeys(FINDING_KINDS, 0)
     for finding in findings:
         numbers[finding.kind] += 1
     return numbers

@@ -49,7 +49,7 @@ def count(entries: Entries, names: Mapping[int, str]) -> Statistics:
 
 
 def quantile(counter: Mapping[int, int], share: float) -> int:
-    """Returns the smallest value that at least the fraction `share` of all counted values does not exceed; 0 without values."""
+    """Returns the smallest value v such that at least `share` of the counted values are at most v; 0 without values."""
     total, below = sum(counter.values()), 0
     for value in sorted(counter):
         below += counter[value]

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from detr_core.data.coco_dataset import CocoDataset, Sample
+from detr_core.data.distribution import Distribution, by_shape, contiguous
 from detr_core.data.splits import DatasetError
 from detr_core.data.transforms import EvaluationTransform, resized
 from detr_core.distributed import ProcessContext
 from detr_core.structures import Batch, Padding, Target
 
-K = TypeVar("K")
 Key = tuple[int, int]
 
 
@@ -56,12 +56,15 @@ class BatchPlan:
 
     batch_size: the number of images of one optimiser step, in all processes together. accumulation: the number of micro-batches
     into which each process divides its share of a batch. seed: determines the order of the images, together with the epoch.
+    distribution: which images of a batch a micro-batch gets. `random`: those at its place in the random order. `by_shape`: those
+    of similar shape after the augmentation, so that little is padded; see `detr_core.data.distribution.by_shape`.
     multiple: the padded height and width are multiples of this number of pixels.
     """
 
     batch_size: int
     accumulation: int
     seed: int
+    distribution: Distribution = "random"
     multiple: int = 1
 
 
@@ -101,8 +104,9 @@ def training_batches(
 ) -> DataLoader[Batch]:
     """Returns the micro-batches of one process, from batch `start_step` of this epoch to the epoch's end.
 
-    The images of an epoch are permuted by (seed, epoch). Each batch is divided into one contiguous slice per process, and each
-    slice into micro-batches, as `plan` says. Batches before `start_step` are not read.
+    The images of an epoch are permuted by (seed, epoch). Each batch is a contiguous slice of them, whose images are distributed
+    among the processes and their micro-batches as `plan` says. Every micro-batch has at least one image. Batches before
+    `start_step` are not read.
     workers: the number of dataloader workers. Raises DatasetError if a batch has fewer images than micro-batches.
     """
     batch_size, accumulation = plan.batch_size, plan.accumulation
@@ -112,12 +116,34 @@ def training_batches(
             f"{dataset.split.images}: expected at least one image for each of {process.size} processes x {accumulation} "
             f"micro-batches, found batches of {min(batch_size, len(order))}"
         )
-    keys: list[list[Key]] = []
-    for step in range(start_step, steps_in_epoch(len(order), batch_size)):
-        batch = [(epoch, index) for index in order[step * batch_size : (step + 1) * batch_size]]
-        process_images = _contiguous_slice(batch, process.rank, process.size)
-        keys += [_contiguous_slice(process_images, micro, accumulation) for micro in range(accumulation)]
-    return _loader(dataset, keys, workers, plan.multiple)
+    batches = [
+        [(epoch, index) for index in order[step * batch_size : (step + 1) * batch_size]]
+        for step in range(start_step, steps_in_epoch(len(order), batch_size))
+    ]
+    return _loader(dataset, _MicroBatches(dataset, plan, batches, process), workers, plan.multiple)
+
+
+@dataclass(frozen=True)
+class _MicroBatches:
+    """The keys of the images of each micro-batch of one process. The sizes of images are computed when their batch is due."""
+
+    dataset: CocoDataset
+    plan: BatchPlan
+    batches: list[list[Key]]
+    process: ProcessContext
+
+    def __len__(self) -> int:
+        return len(self.batches) * self.plan.accumulation
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        processes, accumulation = self.process.size, self.plan.accumulation
+        for batch in self.batches:
+            if self.plan.distribution == "by_shape" and processes * accumulation > 1:
+                parts = by_shape([self.dataset.input_size(key) for key in batch], processes, accumulation)
+            else:
+                parts = contiguous(len(batch), processes, accumulation)
+            for positions in parts[self.process.rank]:
+                yield [batch[position] for position in positions]
 
 
 def evaluation_batches(dataset: CocoDataset, batch_size: int, process: ProcessContext, workers: int) -> DataLoader[Batch]:
@@ -136,11 +162,6 @@ def evaluation_batches(dataset: CocoDataset, batch_size: int, process: ProcessCo
         indices[start : start + batch_size] for indices in same_size.values() for start in range(0, len(indices), batch_size)
     ]
     return _loader(dataset, [[(0, index) for index in batch] for batch in batches[process.rank :: process.size]], workers)
-
-
-def _contiguous_slice(items: Sequence[K], share: int, shares: int) -> list[K]:
-    # Divides the items into contiguous slices whose lengths differ by at most one.
-    return list(items[len(items) * share // shares : len(items) * (share + 1) // shares])
 
 
 def _loader(dataset: CocoDataset, keys: Iterable[list[Key]], workers: int, multiple: int = 1) -> DataLoader[Batch]:

@@ -72,7 +72,7 @@ class CocoDataset(Dataset[Sample]):
         image = read_image(annotations.files[index], size, annotations.value_ranges)
         boxes = torch.from_numpy(annotations.boxes[objects.start : objects.stop].copy())  # arrays of an index are read-only
         masks = None if annotations.masks is None else annotations.masks.of(index, objects, size)
-        rng = np.random.default_rng([self.seed, epoch, index])
+        rng = self._generator(epoch, index)
         if self.transform is not None:
             image, boxes, masks = self.transform(
                 image,
@@ -97,6 +97,15 @@ class CocoDataset(Dataset[Sample]):
             int(rng.integers(2**63)),
         )
         return Sample(image, target)
+
+    def input_size(self, key: tuple[int, int]) -> tuple[int, int]:
+        """Returns the (h, w) of the image at `key`, which is (epoch, index), after the transform. The image is not read."""
+        epoch, index = key
+        size = self.sizes[index]
+        return size if self.transform is None else self.transform.size(size, self._generator(epoch, index))
+
+    def _generator(self, epoch: int, index: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, epoch, index])
 
 
 def _relative(boxes: npt.NDArray[np.float32], height: int, width: int) -> npt.NDArray[np.float32]:

@@ -4,6 +4,7 @@ kernels, which transform boxes and masks together with the image."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -20,6 +21,26 @@ from detr_core.data.config import AugmentationConfig, CropConfig, ResizeConfig
 Parts = tuple[Tensor, Tensor, Tensor | None]
 
 
+@dataclass(frozen=True)
+class Crop:
+    """A crop of an image that is first resized to the (h, w) `before`; all in pixels."""
+
+    before: tuple[int, int]
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What is done to one image, in this order. resize: the (h, w) of the result; None leaves the size as it is."""
+
+    flip: bool
+    crop: Crop | None
+    resize: tuple[int, int] | None
+
+
 class TrainingTransform:
     """Flips, crops and resizes an image in this order, as far as the configuration says.
 
@@ -32,12 +53,30 @@ class TrainingTransform:
 
     def __call__(self, image: Tensor, boxes: Tensor, masks: Tensor | None, rng: np.random.Generator) -> Parts:
         parts = (image, boxes, masks)
-        flip, crop, resize = self.config.flip, self.config.crop, self.config.resize
-        if rng.random() < flip:
+        height, width = image.shape[-2:]
+        drawn = self._drawn((height, width), rng)
+        if drawn.flip:
             parts = _on_each_part(parts, F.horizontal_flip)
+        if drawn.crop is not None:
+            parts = _cropped(_resized(parts, drawn.crop.before), drawn.crop)
+        return parts if drawn.resize is None else _resized(parts, drawn.resize)
+
+    def size(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+        """Returns the (h, w) that a call makes of an image of `size` (h, w), with the same random numbers."""
+        drawn = self._drawn(size, rng)
+        if drawn.resize is not None:
+            return drawn.resize
+        return size if drawn.crop is None else (drawn.crop.height, drawn.crop.width)
+
+    def _drawn(self, size: tuple[int, int], rng: np.random.Generator) -> Drawn:
+        # Draws all random numbers for an image of `size` (h, w). They depend on nothing else of the image.
+        flip, crop, resize = self.config.flip, self.config.crop, self.config.resize
+        flips = bool(rng.random() < flip)
+        cut = None
         if crop is not None and rng.random() < crop.probability:
-            parts = _cropped(_short_side(parts, int(rng.choice(crop.before)), None), crop, rng)
-        return parts if resize is None else _short_side(parts, int(rng.choice(resize.short)), resize.longest)
+            cut = _drawn_crop(scaled(size, _one_of(crop.before, rng), None), crop, rng)
+            size = (cut.height, cut.width)
+        return Drawn(flips, cut, None if resize is None else scaled(size, _one_of(resize.short, rng), resize.longest))
 
 
 class EvaluationTransform:
@@ -49,8 +88,12 @@ class EvaluationTransform:
             require(len(resize.short) == 1, "resize.short", "one size for evaluation", list(resize.short))
 
     def __call__(self, image: Tensor, boxes: Tensor, masks: Tensor | None, rng: np.random.Generator) -> Parts:
-        parts = (image, boxes, masks)
-        return parts if self.resize is None else _short_side(parts, self.resize.short[0], self.resize.longest)
+        height, width = image.shape[-2:]
+        return (image, boxes, masks) if self.resize is None else _resized((image, boxes, masks), self.size((height, width), rng))
+
+    def size(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+        """Returns the (h, w) that a call makes of an image of `size` (h, w). No random numbers are drawn."""
+        return resized(size, self.resize)
 
 
 Transform = TrainingTransform | EvaluationTransform
@@ -84,9 +127,7 @@ def scaled(size: tuple[int, int], short: int, longest: int | None) -> tuple[int,
     return (short, long) if size[0] <= size[1] else (long, short)
 
 
-def _short_side(parts: Parts, short: int, longest: int | None) -> Parts:
-    h, w = parts[0].shape[-2:]
-    size = scaled((h, w), short, longest)
+def _resized(parts: Parts, size: tuple[int, int]) -> Parts:
     image, boxes, masks = parts
     resized_image, resized_boxes = (F.resize(part, list(size), antialias=True) for part in (image, boxes))
     return resized_image, resized_boxes, None if masks is None else nearest(masks, size)
@@ -109,12 +150,21 @@ def _sources(old: int, new: int) -> npt.NDArray[np.intp]:
     return np.asarray(np.minimum(places, old - 1))
 
 
-def _cropped(parts: Parts, config: CropConfig, rng: np.random.Generator) -> Parts:
-    # The crop's sides are between `smallest` and `largest`, and at most those of the image.
-    h, w = parts[0].shape[-2:]
+def _one_of(values: tuple[int, ...], rng: np.random.Generator) -> int:
+    # Draws the same value as `rng.choice`, which takes twenty times as long because it first converts the values to an array.
+    return values[int(rng.integers(len(values)))]
+
+
+def _drawn_crop(before: tuple[int, int], config: CropConfig, rng: np.random.Generator) -> Crop:
+    # The crop's sides are between `smallest` and `largest`, and at most those of the image, which are `before`.
+    h, w = before
     height, width = (int(rng.integers(min(config.smallest, side), min(config.largest, side), endpoint=True)) for side in (h, w))
     top, left = int(rng.integers(h - height, endpoint=True)), int(rng.integers(w - width, endpoint=True))
-    return _on_each_part(parts, lambda part: F.crop(part, top, left, height, width))
+    return Crop(before, top, left, height, width)
+
+
+def _cropped(parts: Parts, crop: Crop) -> Parts:
+    return _on_each_part(parts, lambda part: F.crop(part, crop.top, crop.left, crop.height, crop.width))
 
 
 def _on_each_part(parts: Parts, kernel: Callable[[Any], Any]) -> Parts:

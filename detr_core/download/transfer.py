@@ -52,7 +52,7 @@ def _download(
     with ExitStack() as stack:
         parts: list[Part] = []
         for path, remote in files.items():
-            if not _is_there(path, remote, reporter):
+            if not _exists(path, remote, reporter):
                 parts.append(stack.enter_context(open_part(path, remote, path not in without_ranges, largest)))
         if not parts:
             return
@@ -116,7 +116,7 @@ def _work(queue: SimpleQueue[tuple[Part, Piece]], stop: Event, errors: list[Base
         errors.append(error)
 
 
-def _is_there(path: Path, remote: Remote, reporter: Reporter) -> bool:
+def _exists(path: Path, remote: Remote, reporter: Reporter) -> bool:
     if not path.is_file() or (remote.size is not None and path.stat().st_size != remote.size):
         return False
     if remote.sha256 is None:

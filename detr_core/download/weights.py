@@ -12,7 +12,7 @@ from detr_core.reporter import Silent
 
 LARGEST = (
     4 * 2**30
-)  # largest file in bytes; the published weights have 0.25 * 2**30, or three times that with the optimiser's state
+)  # largest file in bytes; the published weights have 0.25 * 2**30, or three times that with the optimizer's state
 _CONNECTIONS = 4
 
 

@@ -114,20 +114,20 @@ class _RegionMasks:
         self.merging: Any = None if merging is None or name is None else getattr(merging, name)
 
     def instances(self, image: int, detections: Detections) -> Tensor:
-        found = self._found(image)
-        return self.model.instance_masks(found.chosen(detections.queries.to(found.boxes.device)))
+        regions = self._regions(image)
+        return self.model.instance_masks(regions.chosen(detections.queries.to(regions.boxes.device)))
 
     def panoptic(self, image: int) -> tuple[np.ndarray, list[Segment]]:
         assert self.output.semantic is not None
-        extent, found = self.extents[image], self._found(image)
+        extent, regions = self.extents[image], self._regions(image)
         semantic = over_image(self.output.semantic[image], extent.padded, extent.size)
         if extent.size != extent.original:
             semantic = F.interpolate(semantic[None], size=extent.original, mode="bilinear", align_corners=False)[0]
-        known = found.chosen(self.known.to(found.labels.device)[found.labels])
+        known = regions.chosen(self.known.to(regions.labels.device)[regions.labels])
         id_map, segments = self.model.panoptic_map(replace(known, semantic=semantic), self.merging)
         return _of_known(id_map, segments, self.known)
 
-    def _found(self, image: int) -> ImageRegions:
+    def _regions(self, image: int) -> ImageRegions:
         output, size = self.output, self.extents[image].original
         assert output.mask_logits is not None, "expected the output of a detector that predicts masks"
         boxes = scaled_to(size, output.boxes[image])

@@ -40,7 +40,7 @@ class TrainingJob:
     - stage: `detection` or `panoptic`;
     - config: the fields of DetectionConfig or PanopticConfig;
     - detector: the detector's configuration for the stage `detection`, else None;
-    - init: a checkpoint of this project or a published one. The stage `detection` starts from it, or from scratch if it is None.
+    - init: a checkpoint of this project or from elsewhere. The stage `detection` starts from it, or from scratch if it is None.
       For the stage `panoptic` it is the detector;
     - data: the folder with dataset.json; work: the folder of the resumable state; out: the folder of the results;
     - workers: the number of dataloader workers; profile: the profile's name, which the checkpoints hold;

@@ -17,7 +17,7 @@ from detr_core.structures import Target
 
 @dataclass(frozen=True)
 class Normalizer:
-    """The divisors of the losses: sums over all images of an optimiser step, over all processes and micro-batches.
+    """The divisors of the losses: sums over all images of an optimizer step, over all processes and micro-batches.
 
     boxes: the number of targets, at least 1. classes: the divisor of the class loss. For the softmax loss, a weighted mean over
     queries, it is the sum of the weights; for the focal loss it is the number of targets. Both follow from the numbers of

@@ -38,8 +38,8 @@ class Checkpoint:
 
     model: the detector in eval mode. categories: the category of each class index. meta: plain values such as `profile`, `stage`,
     `epoch`, `step`, `value_ranges`, the ranges of training images with more than 8 bits per value, and `mask_targets`, which is
-    'instances' if the mask head was trained on masks of instances. A checkpoint from elsewhere has `source` instead, if there
-    is something to know about its file: what is needed to write the same file again.
+    'instances' if the mask head was trained on masks of instances. A checkpoint from elsewhere has `source`
+    instead: what is needed to write its file again, if anything.
     """
 
     model: Detector
@@ -119,10 +119,12 @@ def _require_finite(model: Detector, path: Path) -> None:
     for name, weight in model.state_dict().items():
         if name.endswith(".running_var") and (below := weight < 0).any():
             problem = f"found {int(below.sum()):,} of {weight.numel():,} that are below 0"
-            raise CheckpointError(f"{path}: {name}: expected variances, {problem}; take another or train it again")
+            raise CheckpointError(f"{path}: {name}: expected variances, {problem}; use another checkpoint, or train it again")
         if weight.is_floating_point() and not (finite := weight.isfinite()).all():
             problem = f"found {int((~finite).sum()):,} of {weight.numel():,} that are infinite or not a number"
-            raise CheckpointError(f"{path}: {name}: expected finite weights, {problem}; take another or train it again")
+            raise CheckpointError(
+                f"{path}: {name}: expected finite weights, {problem}; use another checkpoint, or train it again"
+            )
 
 
 def export_checkpoint(checkpoint: Checkpoint, path: Path, layout: str | None = None) -> None:
@@ -164,7 +166,9 @@ def _from_project_format(content: dict[str, Any], path: Path) -> Checkpoint:
         model.load_state_dict(content["model"])
         return Checkpoint(model, categories, content["meta"])
     except KeyError as error:
-        raise CheckpointError(f"{path}: {error.args[0]}: missing in the checkpoint; copy it or train it again") from None
+        raise CheckpointError(
+            f"{path}: {error.args[0]}: missing in the checkpoint; copy the file again, or train again"
+        ) from None
     except CheckpointError:
         raise
     except Exception as error:  # a damaged or a malicious file can make any of these functions fail
@@ -203,13 +207,13 @@ def _from_elsewhere(content: Any, path: Path, dilation: bool | None) -> Checkpoi
         expected = f"expected a checkpoint of this project (format {FORMAT!r}), or one of {known}"
         raise CheckpointError(f"{path}: {expected}; found {description(state if len(whole) == 1 else whole)}")
     try:
-        model, categories, source = layout.read(whole, str(path), dilation)
+        model, categories, file_details = layout.read(whole, str(path), dilation)
     except CheckpointError:
         raise
-    except Exception as error:  # as above
+    except Exception as error:  # a damaged file can make any of these functions fail
         problem = f"expected {layout.title}, found values that don't fit it ({_reason(error)})"
-        raise CheckpointError(f"{path}: {problem}; copy the file again, or take another") from None
-    meta = {name: whole[name] for name in EXPORTED if name in whole} | ({"source": source} if source else {})
+        raise CheckpointError(f"{path}: {problem}; copy the file again, or use another checkpoint") from None
+    meta = {name: whole[name] for name in EXPORTED if name in whole} | ({"source": file_details} if file_details else {})
     return Checkpoint(model, categories, meta)
 
 
@@ -220,6 +224,6 @@ def load_checkpoint_of(path: Path, profile: str, device: torch.device) -> Checkp
     if owner != profile:
         where = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
         raise CheckpointError(
-            f"{where}: expected a checkpoint of profile {profile!r}, found one of {owner!r}; train this profile's own"
+            f"{where}: expected a checkpoint of profile {profile!r}, found one of {owner!r}; train the detector of this profile"
         )
     return checkpoint

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from detr_core.model.common.detector import Detector
 
 Read = tuple["Detector", tuple[Category, ...], dict[str, Any]]
-"""What reading a file gives: the detector on the CPU, its categories, and what the file was like, for writing it again."""
+"""The result of `read`: the detector on the CPU, its categories, and details needed to write the file again."""
 
-Source = Mapping[str, Any]
-"""What reading a file gave about it; empty for a detector that was not read from such a file."""
+FileDetails = Mapping[str, Any]
+"""The details of a file that `read` returned; empty for a detector that was not read from such a file."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Layout:
     name: the name of the layout in commands. kind: the kind of detector. title: what its checkpoints are called in messages.
     recognised: returns whether the names of a file's weights are those of the layout. read: called with the content of the file,
     the path of the file, and whether the detector is a DC5 model (None takes this from the file). write: called with the
-    detector, its categories, what `read` returned about the file that it was read from, and the path for errors; returns the
+    detector, its categories, the details of the file that it was read from, and the path for errors; returns the
     content of a file. Both raise CheckpointError. safetensors: whether it is written as a safetensors file; every layout can be
     read from one.
     """
@@ -41,7 +41,7 @@ class Layout:
     title: str
     recognised: Callable[[Sequence[str]], bool]
     read: Callable[[Mapping[str, Any], str, bool | None], Read]
-    write: Callable[[Any, Sequence[Category], Source, str], dict[str, Any]]
+    write: Callable[[Any, Sequence[Category], FileDetails, str], dict[str, Any]]
     safetensors: bool = False
 
 
@@ -55,7 +55,7 @@ def _read_published(content: Mapping[str, Any], file: str, dilation: bool | None
     return *from_published(content, file, dilation), {}
 
 
-def _write_published(model: Any, categories: Sequence[Category], source: Source, file: str) -> dict[str, Any]:
+def _write_published(model: Any, categories: Sequence[Category], file_details: FileDetails, file: str) -> dict[str, Any]:
     from detr_core.model.detr.published import to_published
 
     return to_published(model, categories, file)
@@ -71,7 +71,9 @@ def _read_published_deformable(content: Mapping[str, Any], file: str, dilation: 
     return *from_published(content, file, dilation), {}
 
 
-def _write_published_deformable(model: Any, categories: Sequence[Category], source: Source, file: str) -> dict[str, Any]:
+def _write_published_deformable(
+    model: Any, categories: Sequence[Category], file_details: FileDetails, file: str
+) -> dict[str, Any]:
     from detr_core.model.deformable.published import to_published
 
     return to_published(model, categories, file)
@@ -87,10 +89,12 @@ def _read_hugging_face_deformable(content: Mapping[str, Any], file: str, dilatio
     return from_hugging_face(content, file, dilation)
 
 
-def _write_hugging_face_deformable(model: Any, categories: Sequence[Category], source: Source, file: str) -> dict[str, Any]:
+def _write_hugging_face_deformable(
+    model: Any, categories: Sequence[Category], file_details: FileDetails, file: str
+) -> dict[str, Any]:
     from detr_core.model.deformable.hugging_face import to_hugging_face
 
-    return to_hugging_face(model, categories, source, file)
+    return to_hugging_face(model, categories, file_details, file)
 
 
 def _is_hugging_face_detr(names: Iterable[str]) -> bool:
@@ -103,10 +107,10 @@ def _read_hugging_face_detr(content: Mapping[str, Any], file: str, dilation: boo
     return from_hugging_face(content, file, dilation)
 
 
-def _write_hugging_face_detr(model: Any, categories: Sequence[Category], source: Source, file: str) -> dict[str, Any]:
+def _write_hugging_face_detr(model: Any, categories: Sequence[Category], file_details: FileDetails, file: str) -> dict[str, Any]:
     from detr_core.model.detr.hugging_face import to_hugging_face
 
-    return to_hugging_face(model, categories, source, file)
+    return to_hugging_face(model, categories, file_details, file)
 
 
 def _is_torchvision_masks(names: Iterable[str]) -> bool:
@@ -129,10 +133,10 @@ def _read_torchvision(content: Mapping[str, Any], file: str, dilation: bool | No
     return from_torchvision(content, file, FasterRcnnConfig)
 
 
-def _write_torchvision(model: Any, categories: Sequence[Category], source: Source, file: str) -> dict[str, Any]:
+def _write_torchvision(model: Any, categories: Sequence[Category], file_details: FileDetails, file: str) -> dict[str, Any]:
     from detr_core.model.regions.torchvision_layout import to_torchvision
 
-    return to_torchvision(model, categories, source, file)
+    return to_torchvision(model, categories, file_details, file)
 
 
 # The first row that fits a file is used, because the published names of DETR are some of those of Deformable DETR, and those of

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from detr_core.config import ConfigError, build, require
 from detr_core.loss.config import FocalLossConfig, SoftmaxLossConfig
 from detr_core.model.common.config import KindConfig
-from detr_core.model.default_schedules import LONG, SHORT, DefaultSchedule
+from detr_core.model.default_lengths import LONG, SHORT, DefaultLength
 from detr_core.model.deformable.config import DeformableConfig
 from detr_core.model.detr.config import AttentionMaps, DetrConfig
 from detr_core.model.faster_rcnn.config import FasterRcnnConfig, RegionLossConfig
@@ -62,11 +62,11 @@ class DetectorKind:
     whether it is a thing. output: the name of the class in structures.py that the detector returns. capabilities: what it can do.
     objects: the field or property of the configuration that says how many objects of an image the detector can find; `queries`
     is a field, which `flows.adopt` sets to fit a dataset.
-    loss: the configuration of its loss. optimizers: the kinds of optimisers that fit, as in the configuration of the training.
+    loss: the configuration of its loss. optimizers: the kinds of optimizers that fit, as in the configuration of the training.
     losses: computes the losses of a kind that has losses of its own; called with the result of `Detector.samples`, the number of
-    images of an optimiser step and the configuration of the loss, it returns the loss, with its gradient, and its parts. None
+    images of an optimizer step and the configuration of the loss, it returns the loss, with its gradient, and its parts. None
     for a kind whose predictions are matched with the objects, and which is trained by the set loss.
-    schedule: how long a new profile trains it.
+    length: how many epochs a new profile trains it.
     merging: the field of EvaluateConfig that says how its results are merged into a panoptic map; None if it makes no such map.
     """
 
@@ -79,7 +79,7 @@ class DetectorKind:
     loss: type[AnyLossConfig]
     optimizers: tuple[str, ...]
     losses: Callable[[Any, float, Any], tuple[Tensor, dict[str, Tensor]]] | None
-    schedule: DefaultSchedule
+    length: DefaultLength
     merging: str | None = None
 
 
@@ -158,7 +158,7 @@ KINDS: dict[str, DetectorKind] = {
         loss=SoftmaxLossConfig,
         optimizers=("adamw",),
         losses=None,
-        schedule=LONG,
+        length=LONG,
         merging="panoptic",
     ),
     "deformable": DetectorKind(
@@ -171,7 +171,7 @@ KINDS: dict[str, DetectorKind] = {
         loss=FocalLossConfig,
         optimizers=("adamw",),
         losses=None,
-        schedule=SHORT,
+        length=SHORT,
     ),
     "faster_rcnn": DetectorKind(
         config=FasterRcnnConfig,
@@ -183,7 +183,7 @@ KINDS: dict[str, DetectorKind] = {
         loss=RegionLossConfig,
         optimizers=("adamw", "sgd"),
         losses=_region_losses,
-        schedule=SHORT,
+        length=SHORT,
     ),
     "mask_rcnn": DetectorKind(
         config=MaskRcnnConfig,
@@ -195,7 +195,7 @@ KINDS: dict[str, DetectorKind] = {
         loss=MaskRcnnLossConfig,
         optimizers=("adamw", "sgd"),
         losses=_mask_rcnn_losses,
-        schedule=SHORT,
+        length=SHORT,
     ),
     "panoptic_fpn": DetectorKind(
         config=PanopticFpnConfig,
@@ -207,7 +207,7 @@ KINDS: dict[str, DetectorKind] = {
         loss=PanopticFpnLossConfig,
         optimizers=("adamw", "sgd"),
         losses=_panoptic_fpn_losses,
-        schedule=SHORT,
+        length=SHORT,
         merging="panoptic_fpn",
     ),
     "upsnet": DetectorKind(
@@ -220,7 +220,7 @@ KINDS: dict[str, DetectorKind] = {
         loss=UpsnetLossConfig,
         optimizers=("adamw", "sgd"),
         losses=_upsnet_losses,
-        schedule=SHORT,
+        length=SHORT,
         merging="upsnet",
     ),
 }

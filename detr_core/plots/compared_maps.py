@@ -39,7 +39,7 @@ def pair_of(table: StudyTable, folder: Path) -> Pair | None:
 
     folder: the folder of the study, with that of each variant. A variant whose maps are not on this machine is left out.
     """
-    runs = {variant: each[0] for variant, each in finished(table).items()}
+    runs = {variant: seeds[0] for variant, seeds in finished(table).items()}
     base = runs.get(table.base)
     if base is None or not _has_maps(folder, base):
         return None
@@ -60,7 +60,8 @@ def compared_pictures(pair: Pair, split: Split, out: Path, count: int) -> list[t
         return []
     truth, base, other = PanopticTruth(split), Prediction(pair.base_folder), Prediction(pair.other_folder)
     of_base, of_other = (
-        quality_of_images(split.panoptic, split.panoptic_masks, each.file, each.folder) for each in (base, other)
+        quality_of_images(split.panoptic, split.panoptic_masks, evaluation.file, evaluation.folder)
+        for evaluation in (base, other)
     )
     written = []
     for image_id in chosen({number: of_base[number] - of_other[number] for number in of_base.keys() & of_other.keys()}, count):
@@ -83,7 +84,7 @@ def chosen(differences: Mapping[int, float], count: int) -> list[int]:
         return ordered
     if count <= 1:
         return ordered[:count]
-    return [ordered[round(place * (len(ordered) - 1) / (count - 1))] for place in range(count)]
+    return [ordered[round(number * (len(ordered) - 1) / (count - 1))] for number in range(count)]
 
 
 def _evaluation(folder: Path, run: Run) -> Path:

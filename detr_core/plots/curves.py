@@ -21,7 +21,7 @@ def read_history(history: Path) -> list[dict[str, float]]:
 
 
 def training_curves(history: Path, folder: Path, name: str) -> list[Path]:
-    """Draws `history` (a `history.jsonl`) into `folder`, by optimiser step.
+    """Draws `history` (a `history.jsonl`) into `folder`, by optimizer step.
 
     Writes NAME_loss (train/loss), NAME_parts (the unweighted terms of the loss) and NAME_validation (AP, AP50, AP75 of boxes, AP,
     AP50 of masks, PQ, SQ, RQ, in percent), each as SVG and PNG. A plot without a line of at least two points is left out.
@@ -42,7 +42,7 @@ def training_curves(history: Path, folder: Path, name: str) -> list[Path]:
                 _line(axes, points, key.partition("/")[2], color)
             axes.set_ylim(bottom=0)
             axes.set_title(title)
-            axes.set_xlabel("optimiser steps")
+            axes.set_xlabel("optimizer steps")
             axes.set_xlim(left=0)
             axes.xaxis.set_major_locator(MaxNLocator(6))
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from PIL import Image, ImageDraw, ImageOps
 
 from detr_core.check.accounting import source_counted
-from detr_core.check.findings import KINDS, Finding
+from detr_core.check.findings import FINDING_KINDS, Finding
 from detr_core.check.inspection import Inspection
 from detr_core.check.statistics import Statistics, by_size
 from detr_core.data.splits import Split, below_root
@@ -33,10 +33,10 @@ def write_data_check(
     queries: the detector's number of queries. lenient: True if broken data is left out, False if it stops the training.
     pictures: the number of pictures for each kind of finding; images with the most findings are shown.
     """
-    broken = sum(KINDS[finding.kind].broken for finding in inspection.findings)
+    broken = sum(FINDING_KINDS[finding.kind].broken for finding in inspection.findings)
     account = _account(splits, inspection)
     warnings = len(inspection.findings) - broken
-    stopped = any(KINDS[finding.kind].stops for finding in inspection.findings)
+    stopped = any(FINDING_KINDS[finding.kind].stops for finding in inspection.findings)
     left_out = "Broken data is left out." if lenient and not stopped else "The broken data must be corrected."
     verdict = left_out if broken else "No data is broken."
     supplied = sum(account[f"{name} images"][0] for name in splits)
@@ -74,7 +74,7 @@ def _findings(findings: Sequence[Finding], lenient: bool, stopped: bool) -> Sect
     for broken, title in titles.items():
         rows: list[Row] = [
             (kind.words, (numbers[name, "train"], numbers[name, "val"]))
-            for name, kind in KINDS.items()
+            for name, kind in FINDING_KINDS.items()
             if kind.broken == broken and (numbers[name, "train"] or numbers[name, "val"])
         ]
         tables[title] = Table("finding", ("train", "val"), rows)
@@ -91,7 +91,7 @@ def _findings(findings: Sequence[Finding], lenient: bool, stopped: bool) -> Sect
 def _worst(splits: Mapping[str, Split], findings: Sequence[Finding], pictures: int, folder: Path) -> list[Section]:
     sections = []
     unread = {(finding.split, finding.file) for finding in findings if finding.kind in ("image_link", "image_unreadable")}
-    for name, kind in KINDS.items():
+    for name, kind in FINDING_KINDS.items():
         kind_findings = [finding for finding in findings if finding.kind == name and finding.file]
         images = Counter((finding.split, finding.file) for finding in kind_findings)
         files = [file for file, _ in images.most_common(pictures)]

@@ -140,7 +140,7 @@ def study_texts(table: Path, command: str) -> list[str]:
     content = read_table(table)
     runs, metric = finished(content), _metric(content)
     measured = {variant: values[0] for variant, variant_runs in runs.items() if (values := _mean(variant_runs, metric))}
-    texts = [_finding(measured, metric, content, runs)] if len(measured) > 1 else []
+    texts = [_conclusion(measured, metric, content, runs)] if len(measured) > 1 else []
     published_values = {
         row["model"]: float(row[metric]) for row in published(content.study)["rows"] if row.get(metric) is not None
     }
@@ -209,7 +209,7 @@ def _cost(run: Run, name: str) -> float | None:
     return None if value is None else float(value)
 
 
-def _finding(
+def _conclusion(
     measured: Mapping[str, float], metric: str, content: comparison.StudyTable, runs: Mapping[str, Sequence[Run]]
 ) -> str:
     best, worst = max(measured, key=measured.__getitem__), min(measured, key=measured.__getitem__)

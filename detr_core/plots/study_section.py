@@ -16,25 +16,25 @@ from detr_core.plots.tables import Table
 class StudyText:
     """The texts of a study's section.
 
-    title: its heading. finding: the result in one sentence, which the page shows in larger type; '' if there is none. method:
+    title: its heading. conclusion: the result in one sentence, which the page shows in larger type; '' if there is none. method:
     what was measured, and how.
     """
 
     title: str
-    finding: str
+    conclusion: str
     method: str
 
 
 def study_section(
     study: str, text: StudyText, plots: Sequence[Path], tables: Mapping[str, Table], published: Mapping[str, Any]
 ) -> Section:
-    """Returns the section of a study: the finding, the published finding, the method, the plots and the tables (title -> table).
+    """Returns the section of a study: its conclusion, the published one, the method, the plots and the tables.
 
-    study: its name. plots: files, of which the page shows those that end in .svg. published: the study's section of
-    published.json.
+    study: its name. tables: title -> table. plots: files, of which the page shows those that end in .svg. published: the
+    study's section of published.json.
     """
-    published_sentence = f"Published: {published['finding']} ({published['source']})." if "finding" in published else ""
-    sentences = [sentence for sentence in (text.finding, published_sentence, text.method) if sentence]
+    published_sentence = f"Published: {published['conclusion']} ({published['source']})." if "conclusion" in published else ""
+    sentences = [sentence for sentence in (text.conclusion, published_sentence, text.method) if sentence]
     drawings = [inline(path) for path in plots if path.suffix == ".svg"]
     return Section(f"study-{study}", text.title, sentences, drawings, tables)
 

@@ -45,7 +45,7 @@ def unpack(
                 raise DatasetError(
                     f"{folder}: expected {bytes_needed:,} bytes free for {archive.name}, found {free:,}; make room"
                 )
-            existing = {name for name, entry in entries.items() if _is_there(folder / name, entry, name in replaceable)}
+            existing = {name for name, entry in entries.items() if _exists(folder / name, entry, name in replaceable)}
             bytes_done, resolved = 0, {folder: folder.resolve()}
             for entry in entries.values():
                 _write(file, entry, folder, resolved, entry.filename in existing)
@@ -113,7 +113,7 @@ def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path, resol
         os.utime(part, (seconds, seconds))
 
 
-def _is_there(target: Path, entry: zipfile.ZipInfo, replaceable: bool) -> bool:
+def _exists(target: Path, entry: zipfile.ZipInfo, replaceable: bool) -> bool:
     """Returns whether the entry's file exists. Raises DatasetError for a different file that is not from an archive."""
     if _has_size(target, entry) and _crc(target) == entry.CRC:
         return True

@@ -43,9 +43,9 @@ class Intervals:
     def _average_precision(self, kind: Literal["bbox", "segm"], base: Path, other: Path) -> dict[str, Difference]:
         if (kind, base, other) not in self._known:
             files = [folder / f"{kind}.json" for folder in (base, other)]
-            there = all(file.is_file() for file in files) and (kind == "bbox" or self._has_masks)
+            available = all(file.is_file() for file in files) and (kind == "bbox" or self._has_masks)
             self._known[kind, base, other] = (
-                bootstrap_differences(self._truth, files[0], files[1], SAMPLES, kind) if there else {}
+                bootstrap_differences(self._truth, files[0], files[1], SAMPLES, kind) if available else {}
             )
         return self._known[kind, base, other]
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from detr_core.config import require, require_between
 from detr_core.data.config import LARGEST_BATCH, AugmentationConfig, ResizeConfig
+from detr_core.data.distribution import Distribution
 from detr_core.model.spec import AnyDetectorConfig, AnyLossConfig, kind_of
 
 MOST_STEPS = 10**9  # of a training, in steps or epochs; a larger number is a mistake
@@ -102,6 +103,8 @@ class TrainConfig:
 
     batch_size: images per optimiser step, over all processes and micro-batches. accumulation: micro-batches per step and process.
     precision: of the network in training; with `tf32` a GPU's matrix products and convolutions read 10 bits of each fraction.
+    distribution: which images of a step a process and a micro-batch get: `random`, as published, or `by_shape`, which pads less
+    (see `BatchPlan`). It decides how much padding an image gets, and the backbone sees the padding.
     steps: the number of optimiser steps after which the training stops, null for all epochs. validate_every: epochs between two
     validations. validate_last: the number of last epochs after each of which the training validates too, whatever
     `validate_every` says; the paper takes the median of the last ten. checkpoint_every: optimiser steps between two saved states
@@ -125,6 +128,7 @@ class TrainConfig:
     schedule: ScheduleConfig
     augmentation: AugmentationConfig
     resize: ResizeConfig | None
+    distribution: Distribution = field(default="random", kw_only=True, metadata={"optional": True})
     fold_norm: bool = field(default=False, kw_only=True, metadata={"optional": True})
     ema_decay: float | None = field(default=None, kw_only=True, metadata={"optional": True})
     activation_checkpointing: bool = field(default=False, kw_only=True, metadata={"optional": True, "decides": False})

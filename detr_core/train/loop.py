@@ -169,7 +169,8 @@ class _Training:
         except NonFiniteError as error:
             raise self.located(error, step, epoch) from None
         self.progress.add(parts)
-        self.clock.report(step, parts["loss"] * self.process.size)  # estimated from this process's share
+        images = min(self.config.batch_size, len(self.dataset))
+        self.clock.report(step, parts["loss"] * images / len(launched.images))  # estimated from this process's share
 
     def located(self, error: NonFiniteError, step: int, epoch: int) -> NonFiniteError:
         """Returns the error with the step that caused it, and with the files that remain."""
@@ -261,7 +262,8 @@ def _steps(
     workers: int,
 ) -> Iterator[tuple[int, list[Batch]]]:
     # Yields the epoch, counted from 0, and the micro-batches of each remaining optimiser step.
-    plan = BatchPlan(config.batch_size, config.accumulation, config.seed, config.compile.multiple if config.compile else 1)
+    multiple = 1 if config.compile is None else config.compile.multiple
+    plan = BatchPlan(config.batch_size, config.accumulation, config.seed, config.distribution, multiple)
     remaining = range(progress.step, total_steps)
     batches = copied(all_training_batches(dataset, plan, remaining, process, workers), process.device)
     for step in remaining:

@@ -84,7 +84,8 @@ def adopt(
         content["train_detection"]["init"] = None
         if kind_of(content["detector"]["kind"]).objects == "queries":
             content["detector"]["queries"] = sizes.queries(dataset.statistics)
-    masks = targets_of_masks(content, dataset.masks, folder)
+    option = "--checkpoint" if start is not None else "--detector" if detector is not None else f"--like {like}"
+    masks = targets_of_masks(content, dataset.masks, folder, option)
     sizes.fit(content, studies, dataset.statistics, masks, tuned=start is not None)
     origin = f" Training starts from {start.checkpoint}." if start else ""
     text = profile_text(

@@ -16,7 +16,8 @@ from detr_core.check.findings import Finding
 from detr_core.check.statistics import Statistics, count
 from detr_core.data.annotations import Targets
 from detr_core.data.fields import read_content
-from detr_core.data.splits import read_dataset, targets
+from detr_core.data.splits import read_dataset
+from detr_core.data.splits import targets as targets_of
 from detr_core.data.values import first_sample_type
 from detr_core.sources.config import FolderConfig
 from flows.new_profile.yolo_layout import yolo_set
@@ -54,14 +55,14 @@ def read_contents(config: FolderConfig, seed: int) -> DatasetContents:
         names: dict[str, dict[int, str]] = {}
         findings: list[Finding] = []
         masked: set[str] = set()
-        source = targets(splits["train"] if splits["val"].panoptic is not None else splits["val"])
-        copies = _copy_note(*(getattr(splits[name], source) for name in ("train", "val")))
+        targets = targets_of(splits["train"] if splits["val"].panoptic is not None else splits["val"])
+        copies = _copy_note(*(getattr(splits[name], targets) for name in ("train", "val")))
         for name, split in splits.items():
-            file = getattr(split, source)
+            file = getattr(split, targets)
             content = read_content(file)
             names[name] = category_names(content, str(file))
-            entries = check_entries(content, name, source)
-            findings += [*entries.findings, *unreadable_images(content, name, source)]
+            entries = check_entries(content, name, targets)
+            findings += [*entries.findings, *unreadable_images(content, name, targets)]
             statistics[name] = count(entries, names[name])
             if _has_masks(content, name, entries.findings):
                 masked.add(name)
@@ -74,7 +75,7 @@ def read_contents(config: FolderConfig, seed: int) -> DatasetContents:
         [f"the categories differ between the splits, and the check stops at such a dataset: {difference}"] if difference else []
     )
     notes += copies
-    masks = source if source == "panoptic" or masked == {"train", "val"} else None
+    masks = targets if targets == "panoptic" or masked == {"train", "val"} else None
     return DatasetContents(statistics, findings, notes, masks, deep)
 
 

@@ -1,4 +1,4 @@
-"""Recognises the layout of a dataset folder (COCO, YOLO or Pascal VOC) and writes the section `data.folder` that reads it."""
+"""Recognises the layout of a dataset folder and writes the section `data.folder` that reads it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def find_layout(folder: Path, share: float, labels: Labels | None = None) -> Lay
 
     share: the share of the training images that is used for validation if the folder has no validation split. labels: how to read
     the rows of YOLO's label files; with None, this is decided from all label files together.
-    Raises DatasetError if the folder has none of the three layouts, or if its splits are ambiguous: the message names the files,
+    Raises DatasetError if the folder has none of the known layouts, or if its splits are ambiguous: the message names the files,
     so that a user can write the profile by hand. Raises ConfigError if `labels` is given for another format than YOLO.
     """
     if not folder.is_dir():

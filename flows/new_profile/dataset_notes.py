@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from detr_core.check.findings import KINDS, Finding
+from detr_core.check.findings import FINDING_KINDS, Finding
 from detr_core.check.statistics import Statistics
 from detr_core.data.splits import DatasetError
 from detr_core.sources.formats.coco_layout import AnnotationFile, CocoLayout
@@ -22,7 +22,7 @@ _BACKSLASH = "\\"
 def finding_notes(findings: Sequence[Finding]) -> list[str]:
     """Returns a line for each kind of finding, with the number of findings in each split and the first finding."""
     lines = []
-    for name, kind in KINDS.items():
+    for name, kind in FINDING_KINDS.items():
         kind_findings = [finding for finding in findings if finding.kind == name]
         if kind_findings:
             splits = Counter(finding.split for finding in kind_findings)
@@ -104,11 +104,10 @@ def require_images(statistics: Mapping[str, Statistics], findings: Sequence[Find
     for name, split in statistics.items():
         if not split.sizes:
             image_findings = [finding for finding in findings if finding.split == name and finding.leaves == "image"]
-            reason = (
-                f"{len(image_findings)} x {KINDS[image_findings[0].kind].words}; the first: {where(image_findings[0])}"
-                if image_findings
-                else "the split lists no image"
-            )
+            reason = "the split lists no image"
+            if image_findings:
+                number, first = counted(len(image_findings), "finding"), image_findings[0]
+                reason = f"{number}: {FINDING_KINDS[first.kind].words}; the first: {where(first)}"
             raise DatasetError(f"{folder}: {name}: expected an image that can be used, found none: {reason}")
 
 

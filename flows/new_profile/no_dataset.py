@@ -129,6 +129,6 @@ def _as_yaml_list(names: list[str]) -> str:
 def _contents(files: Sequence[str]) -> str:
     if not files:
         return "the folder has no files"
-    endings = Counter(os.path.splitext(name)[1].lower() or "no ending" for name in files)
-    examples = ", ".join(f"{number:,} x {ending}" for ending, number in endings.most_common(5))
+    endings = Counter(os.path.splitext(name)[1].lower() or "without an ending" for name in files)
+    examples = ", ".join(f"{number:,} {ending}" for ending, number in endings.most_common(5))
     return f"the folder has {counted(len(files), 'file')}: {examples}"

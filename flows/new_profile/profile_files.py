@@ -10,7 +10,7 @@ import yaml
 
 from detr_core.config import ConfigError
 from detr_core.model.spec import kind_of
-from flows.profile import paths, places
+from flows.profile import dataset_location, paths
 from flows.profile.graphs import graph_text
 from flows.profile.paths import Paths, relative
 
@@ -27,7 +27,7 @@ def require_new(new: Paths, dataset: Path) -> None:
     if existing := [relative(path) for path in (new.params, new.studies_params, paths.PARAMS / name) if path.exists()]:
         verb, remedy = ("exists", existing[0]) if len(existing) == 1 else ("exist", "them")
         raise ConfigError(f"--name: {' and '.join(existing)} {verb}; choose another name, or remove {remedy}")
-    places.require_room(new, dataset)
+    dataset_location.require_room(new, dataset)
 
 
 def write_profile(new: Paths, text: str, studies: str, dataset: Path) -> None:

@@ -9,7 +9,7 @@ from operator import getitem
 from pathlib import Path
 from typing import Any
 
-from detr_core.config import ConfigError, as_dict, require
+from detr_core.config import ConfigError, as_dict
 from detr_core.data.annotations import Targets
 from detr_core.model.spec import kind_of, kinds_with
 from flows.new_profile.profile_text import read_with_comments
@@ -80,16 +80,20 @@ def _variants(studies: Any) -> dict[str, Any]:
     return {name: variant for name, variant in panoptic.items() if "detector" in variant} | dict(baselines)
 
 
-def targets_of_masks(content: Any, available: Targets | None, folder: Path) -> Targets | None:
+def targets_of_masks(content: Any, available: Targets | None, folder: Path, option: str) -> Targets | None:
     """Returns the targets of the masks that a profile learns, with a mask head or by its detector; None if it learns none.
 
-    available: the targets for which the dataset in `folder` has masks, None if it has none. Raises ConfigError if the detector
-    learns masks by itself and the dataset has none; a mask head is left out instead.
+    available: the targets for which the dataset in `folder` has masks, None if it has none. option: the option of the command
+    line that chose the detector. Raises ConfigError if the detector learns masks by itself and the dataset has none; a mask head
+    is left out instead.
     """
     kind = content["detector"]["kind"]
     if "masks" in kind_of(kind).capabilities:
-        expected = f"a detector that learns no masks for {folder}, whose objects have no masks, or a dataset with masks"
-        require(available is not None, "--detector", expected, f"one of kind {kind!r}")
+        if available is None:
+            raise ConfigError(
+                f"{option}: expected a detector that learns no masks, because the objects of {folder} have none; found the kind "
+                f"{kind!r}; choose a detector of boxes, or add masks to the dataset"
+            )
         return available
     return available if content["train_panoptic"] is not None else None
 

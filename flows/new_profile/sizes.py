@@ -1,4 +1,4 @@
-"""Chooses image sizes, schedules and numbers of queries for a dataset from its statistics, for `python -m flows.adopt`."""
+"""Chooses image sizes, numbers of epochs and of queries for a dataset from its statistics, for `python -m flows.adopt`."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def fit(
     train = statistics["train"]
     images = sum(train.objects.values())
     small = content["detector"]["backbone"]["name"] == "small"
-    short, longest = _small_size(train) if small else _published_size(train, tuned)
+    short, longest = _small_size(train) if small else _resnet_size(train, tuned)
     detection = content["train_detection"]
     detection["targets"] = masks or "instances"
     detection["batch_size"], detection["accumulation"] = max(1, min(16 if small else 8, images // 8)), 1
-    default = kind_of(content["detector"]["kind"]).schedule
-    duration = default.small if small else default.tuned if tuned else default.published
+    default = kind_of(content["detector"]["kind"]).length
+    duration = default.small if small else default.tuned if tuned else default.resnet
     assert duration is not None, "a checkpoint is read only if its kind of detector can be fine-tuned"
     _schedule(detection, images, duration.epochs(images), default.drop)
     sections = [detection]
@@ -105,7 +105,7 @@ def _small_size(train: Statistics) -> tuple[int, int]:
     return max(32, 8 * round(scale * short / 8)), max(32, 8 * ceil(scale * long / 8))
 
 
-def _published_size(train: Statistics, tuned: bool) -> tuple[int, int]:
+def _resnet_size(train: Statistics, tuned: bool) -> tuple[int, int]:
     """Returns (short, longest): the published 800 and 1333, or less where images would be enlarged more than COCO's are."""
     short = SHORT if tuned else min(SHORT, 32 * ceil(ENLARGED * _middle_image(train)[0] / 32))
     return short, round(short * 1333 / 800)

@@ -23,7 +23,7 @@ def summary_table(profile: str, content: Mapping[str, Any], statistics: Mapping[
     for name, split in statistics.items():
         images, objects = sum(split.objects.values()), sum(split.classes.values())
         most_text = f", at most {split.most_objects} an image" if objects else "; there is nothing to learn from"
-        crowds = f", {counted(split.crowds, 'crowd')}, which are not used for training" if split.crowds else ""
+        crowds = f", {counted(split.crowds, 'crowd')} (ignored by trainings)" if split.crowds else ""
         table.add_row(f"{name}", f"{counted(images, 'image')}, {counted(objects, 'object')}{crowds}{most_text}")
     classes = list(train.classes)
     names = escape(printable(", ".join(classes[:8])))  # a class may be called [x], which would be markup

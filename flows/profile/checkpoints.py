@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from flows.profile.paths import ROOT, SHARED
 
+FILES_OF_A_MODEL = ("model.safetensors", "pytorch_model.bin")
+
 if TYPE_CHECKING:
     import torch
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 def local_file(checkpoint: str, sha256: str | None) -> Path:
     """Returns the file that `checkpoint` names: a path relative to the project, or an address, which is downloaded.
 
+    Of a folder that Hugging Face's libraries have written it is the file of the weights, the safetensors file if there are two.
     Downloads are kept in .state/checkpoints/. sha256: the checksum of the file, which is required for an address; a path without
     it is not checked. Raises CheckpointError if the file is missing, can't be downloaded, or has another checksum.
     """
@@ -39,7 +42,11 @@ def local_file(checkpoint: str, sha256: str | None) -> Path:
             raise CheckpointError(str(error)) from None
     path = ROOT / checkpoint
     if os.path.isdir(path):
-        raise CheckpointError(f"{checkpoint}: expected a file, found a folder; name the file in it, such as model.safetensors")
+        weights = [path / name for name in FILES_OF_A_MODEL if os.path.isfile(path / name)]
+        if not weights:
+            expected = f"a file, or a folder of Hugging Face's with {' or '.join(FILES_OF_A_MODEL)}"
+            raise CheckpointError(f"{checkpoint}: expected {expected}, found a folder without them; name the file of the weights")
+        path = weights[0]
     if not os.path.isfile(path):  # also without an error for a path that no file can have
         raise CheckpointError(f"{checkpoint}: expected a file, found none; name a checkpoint file, or an address with its sha256")
     if sha256 is not None and (actual := digest(path)) != sha256:

@@ -79,8 +79,8 @@ def _git_blob(content: bytes) -> str:
 
 
 def outdated_message(profile: Paths) -> str | None:
-    """Returns a message with the command to run if the profile's copy of dvc.yaml differs from dvc.yaml; None otherwise."""
+    """Returns a message with the command to run if the profile's copy of dvc.yaml is outdated; None otherwise."""
     graph = profile.dvc_folder / "dvc.yaml"
     if not graph.is_file() or graph.read_bytes() == graph_text().encode():
         return None
-    return f"{relative(graph)} differs from dvc.yaml, of which it is a copy; `python -m flows.graphs` writes it again"
+    return f"{relative(graph)} is an outdated copy of dvc.yaml; `python -m flows.graphs` writes it again"

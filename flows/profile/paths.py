@@ -1,4 +1,4 @@
-"""This module names the paths of the project; no other file does."""
+"""Names the folders of the project and of each profile."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHARED = MAIN / ".state"  # MLflow's and Prefect's databases, and downloads: the
 
 @dataclass(frozen=True)
 class Paths:
-    """The paths of one profile's artifacts; each stage writes some of them and reads those of earlier stages.
+    """The paths of one profile's results; each stage writes some of them and reads those of earlier stages.
 
     variant: STUDY/VARIANT for one variant of a study, which shares the profile's data, and has its own models and evaluation.
     """
@@ -97,12 +97,12 @@ class Paths:
 
     @property
     def evaluating_studies(self) -> Path:
-        """The folder with a folder of results for each study that only evaluates."""
+        """The parent of the results folders of evaluating studies."""
         return self.studies / "evaluating"
 
     @property
     def training_studies(self) -> Path:
-        """The folder with a folder for each study that trains, which has the study's table and the results of its variants."""
+        """The parent of the results folders of training studies. Each has the study's table and the results of its variants."""
         return self.studies / "training"
 
     @property

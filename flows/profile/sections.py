@@ -1,4 +1,4 @@
-"""The sections of a profile that decide no result of the core: what the report shows, and the hardware to use."""
+"""The sections of a profile about what the report shows and which hardware to use. Results depend on them only by rounding."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ class ReportConfig:
 
 @dataclass(frozen=True)
 class ResourcesConfig:
-    """The settings that say on which hardware a profile runs; no result depends on them.
+    """The settings that say on which hardware a profile runs.
+
+    Results depend on them only by rounding, which can grow to 0.01 AP in a training.
 
     gpus: numbers of the GPUs to use; null for all. processes: number of rank processes of a training or an evaluation, or 'auto'.
     workers: number of dataloader workers of each of them, or 'auto' for one on each core that a process has to itself beside its

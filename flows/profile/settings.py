@@ -23,7 +23,7 @@ from detr_core.studies.config import Studies
 from detr_core.studies.training import GridStudyConfig
 from detr_core.train.config import DetectionConfig, require_fit
 from detr_core.train_mask_head.config import PanopticConfig
-from flows.profile import places
+from flows.profile import dataset_location
 from flows.profile.paths import PARAMS, Paths, profile_names, relative, studies_file
 from flows.profile.profile_yaml import parsed
 from flows.profile.sections import ReportConfig, ResourcesConfig
@@ -181,7 +181,7 @@ def load(profile: str) -> Profile:
     settings = read(Paths(profile).params)
     if settings.data.folder is not None:
         where = f"{relative(Paths(profile).params)}: data.folder.root"
-        places.require_apart(settings.data.folder.root, where, [profile])
+        dataset_location.require_apart(settings.data.folder.root, where, [profile])
     return settings
 
 

@@ -67,7 +67,7 @@ def other_packages(tree: Path) -> list[str]:
     """Lists the packages whose version in the tree's requirements.lock differs from this checkout's: 'torch 2.14 (here 2.15)'."""
     recorded, present = (_versions(folder / LOCK) for folder in (tree, MAIN))
     return [
-        f"{name} {recorded.get(name, 'not there')} (here {present.get(name, 'not there')})"
+        f"{name} {recorded.get(name, 'missing')} (here {present.get(name, 'missing')})"
         for name in sorted(recorded.keys() | present.keys())
         if recorded.get(name) != present.get(name)
     ]

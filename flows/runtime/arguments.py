@@ -117,7 +117,7 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", required=True, help="an image, a folder of images, or a glob in quotes")
     parser.add_argument("--out", required=True, type=Path, help="a new or empty folder for pictures and predictions.json")
     parser.add_argument("--threshold", type=_share, default=0.7, help="lowest score of a detection (default: %(default)s)")
-    size = "(default: the size in the checkpoint's profile; for published checkpoints 800 and 1333)"
+    size = "(default: the size in the checkpoint's profile; for checkpoints from elsewhere 800 and 1333)"
     parser.add_argument("--short", type=_pixels, help=f"size in pixels to which an image's short side is resized {size}")
     parser.add_argument("--longest", type=_pixels, help="largest size in pixels of an image's long side after resizing")
 
@@ -188,7 +188,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     ),
     "report": ("Writes the report of a profile.", _profile),
     "pipeline": ("Runs those stages of a profile that are out of date, like `dvc repro`, in one Prefect flow.", _profile),
-    "predict": ("Draws and lists what a detector finds in images.", _predict),
+    "predict": ("Draws and lists the detections in images.", _predict),
     "export": ("Writes a checkpoint in a layout that other programs read.", _export),
     "adopt": (
         f"Makes a profile for a dataset of your own, in the layout of {_FORMATS}.\n\n"

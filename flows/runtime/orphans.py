@@ -18,7 +18,7 @@ GRACE = 5.0
 STAGE = "DETR_STAGE_PID"  # set by the process that is a stage, for the processes that it starts
 
 
-def follow_dvc() -> None:
+def end_with_dvc() -> None:
     """Ends this process, a stage that dvc has started, when dvc ends or has ended already."""
     if os.environ.setdefault(STAGE, str(os.getpid())) != str(os.getpid()):
         return  # this process was started by the stage, which ends it
@@ -26,10 +26,10 @@ def follow_dvc() -> None:
     if dvc is None:
         print("error: the dvc that started this stage has ended; run the command again", file=sys.stderr)
         os._exit(1)
-    _follow(dvc)
+    _end_with(dvc)
 
 
-def follow_worker() -> None:
+def end_with_worker() -> None:
     """Ends this process, in which a Prefect worker runs a flow, when that worker ends or has ended already."""
     import psutil
 
@@ -39,7 +39,7 @@ def follow_worker() -> None:
             os._exit(1)
     except psutil.Error:
         os._exit(1)
-    _follow(parent)
+    _end_with(parent)
 
 
 def _starter() -> int | None:
@@ -68,7 +68,7 @@ def _may_have_started_this(command: list[str], program: str) -> bool:
     return bool(command) and Path(command[0]).name.startswith("python") and not any(w.startswith("flows.") for w in command)
 
 
-def _follow(pid: int) -> None:
+def _end_with(pid: int) -> None:
     ended = _end_of(pid)
     if ended is None:
         os._exit(1)

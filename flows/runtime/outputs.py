@@ -58,5 +58,7 @@ def _require_usable(path: Path) -> None:
     while not os.path.lexists(existing):
         existing = existing.parent
     if not (existing.is_dir() and os.access(existing, os.W_OK)):
-        found = "a folder that can't be written" if existing.is_dir() else "a file"
-        raise ConfigError(f"--out {path}: expected a folder that can be written at {existing}, found {found}; name another path")
+        problem = "a folder that can't be written" if existing.is_dir() else "a file"
+        raise ConfigError(
+            f"--out {path}: expected a folder that can be written at {existing}, found {problem}; name another path"
+        )

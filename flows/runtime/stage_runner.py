@@ -26,7 +26,7 @@ from prefect.settings import (
 
 from detr_core.errors import ExpectedError
 from detr_core.storage import as_storage_error
-from flows.profile import graphs, places
+from flows.profile import dvc_variables, graphs
 from flows.profile.paths import Paths
 from flows.profile.settings import load
 from flows.runtime import arguments
@@ -57,11 +57,11 @@ def run(stage_flow: Flow[Any, Any], profile: str, **parameters: Any) -> None:
             if signal.getsignal(number) == signal.SIG_DFL:  # a signal that nohup ignores stays ignored
                 signal.signal(number, _end_in_order)
         settings = load(profile)
-        for error in places.dvc_errors():
-            print(f"warning: {error}; until then `dvc repro` can't run any profile", file=sys.stderr)
+        for error in dvc_variables.dvc_errors():
+            print(f"warning: {error}; until this is corrected, `dvc repro` can't run any profile", file=sys.stderr)
         if (message := graphs.outdated_message(Paths(profile))) is not None:
             print(f"warning: {message}", file=sys.stderr)
-        places.require_kind(Paths(profile), settings.detector.kind)
+        dvc_variables.require_kind(Paths(profile), settings.detector.kind)
         url = ensure_server()
         with temporary_settings(_prefect_settings(url)), tags(*dead_runs.prefect_tags()):
             dead_runs.mark_in_prefect(url)

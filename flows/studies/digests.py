@@ -11,7 +11,7 @@ import yaml
 from detr_core.checksums import digest
 from detr_core.directories import MARK
 from detr_core.model.spec import kind_of
-from flows.profile import artifacts
+from flows.profile import stage_results
 from flows.profile.paths import ROOT, Paths
 
 STAGES = {"detection": "train_detection", "panoptic": "train_panoptic", "evaluation": "evaluate"}  # maps result folders to stages
@@ -32,7 +32,7 @@ def data_digests(paths: Paths) -> list[str]:
     The mark of the folder `data/<profile>` has the checksums of the images in it, or that of the manifest, which describes the
     images of a dataset that is read in place.
     """
-    files = [file for split in artifacts.dataset(paths).values() for file in (split.instances, split.panoptic) if file]
+    files = [file for split in stage_results.dataset(paths).values() for file in (split.instances, split.panoptic) if file]
     mark = paths.data / MARK
     return [digest(file) for file in (*files, *([mark] if mark.is_file() else []))]
 

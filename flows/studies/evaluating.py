@@ -11,7 +11,7 @@ from detr_core.atomic import write_text
 from detr_core.reporter import Reporter
 from detr_core.studies.evaluating import EVALUATING
 from detr_core.studies.study import StudyInputs
-from flows.profile import artifacts
+from flows.profile import stage_results
 from flows.profile.paths import Paths, relative
 from flows.profile.settings import Profile, unsupported_studies
 from flows.runtime import launch
@@ -44,10 +44,10 @@ def run_study(study: str, settings: Profile, paths: Paths, results: Path, report
     """
     import torch  # torch takes seconds to import
 
-    splits, file = artifacts.dataset(paths), artifacts.studied_detector(settings, paths)
+    splits, file = stage_results.dataset(paths), stage_results.studied_detector(settings, paths)
     torch.set_num_threads(min(torch.get_num_threads(), launch.cores()))  # more threads than cores would wait for each other
-    device = artifacts.device(settings.resources.gpus)
-    trained = artifacts.checkpoint(file, paths.profile, device)
+    device = stage_results.device(settings.resources.gpus)
+    trained = stage_results.checkpoint(file, paths.profile, device)
     workers = launch.worker_count(settings.resources, processes=1)
     inputs = StudyInputs(trained.model, trained.categories, file, splits, device, workers, reporter)
     with building(results, reporter.message) as folder:
@@ -90,4 +90,4 @@ def _require_list(file: Path) -> None:
     except (OSError, ValueError):
         is_list = False
     if not is_list:
-        raise artifacts.StageError(f"{relative(file)}: expected a list of studies, found another file; move it elsewhere")
+        raise stage_results.StageError(f"{relative(file)}: expected a list of studies, found another file; move it elsewhere")

@@ -19,7 +19,7 @@ from detr_core.coco import coco_categories
 from detr_core.data.annotations import Targets
 from detr_core.data.splits import DatasetError
 from detr_core.wording import counted
-from flows.profile import artifacts
+from flows.profile import stage_results
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile, load
 from flows.studies import variants
@@ -63,7 +63,9 @@ def plan_of(study: str, settings: Profile, paths: Paths) -> list[RenderableType]
     if training.median_of > 1:
         metrics = f"medians over the validations of the last {training.median_of} epochs"
     all_classes = {targets: _classes(targets, paths) for targets in _targets(study, settings)}
-    classes = ", ".join(f"{of.number} classes of the {targets} annotations{of.note}" for targets, of in all_classes.items())
+    classes = ", ".join(
+        f"{entry.number} classes of the {targets} annotations{entry.note}" for targets, entry in all_classes.items()
+    )
     seeds = counted(len(training.seeds), "seed")
     parts: list[RenderableType] = [
         f"[bold]{study}[/bold], {training.paper}: {seeds}, {metrics}, {classes}; the base is '{escape(training.base)}'."
@@ -122,7 +124,7 @@ def _classes(targets: Targets, paths: Paths) -> Classes:
     from detr_core.data.annotation_reader import read_annotations  # it takes a second to import
 
     try:
-        split = artifacts.dataset(paths)["train"]
+        split = stage_results.dataset(paths)["train"]
         categories = read_annotations(split, targets, masks=False).categories
     except DatasetError:
         isthing = [category.isthing for category in coco_categories().values()]

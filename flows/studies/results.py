@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from detr_core.config import as_dict
 from detr_core.evaluate.metric_names import PANOPTIC_METRICS
 from detr_core.studies.training import TrainingStudyConfig
-from flows.profile import artifacts
+from flows.profile import stage_results
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile
 from flows.studies import variants
@@ -63,7 +63,7 @@ def write(
     from detr_core.studies.intervals import Intervals
 
     config = settings.studies.training[study]
-    val_intervals = Intervals(artifacts.dataset(paths)["val"]) if intervals else None
+    val_intervals = Intervals(stage_results.dataset(paths)["val"]) if intervals else None
     made_by = shared_digest(paths)
     rows = []
     for label, variant in runs.items():
@@ -185,7 +185,7 @@ def cost_metrics(variant_paths: Paths) -> dict[str, float]:
 
 
 def last_step(variant_paths: Paths) -> int:
-    """Returns the optimiser step after which a finished variant's detector was evaluated."""
+    """Returns the optimizer step after which a finished variant's detector was evaluated."""
     return int(_history(variant_paths.detection)[-1]["step"])
 
 

@@ -20,7 +20,7 @@ from detr_core.config import as_dict
 from detr_core.errors import ExpectedError
 from detr_core.reporter import Reporter, Silent
 from detr_core.wording import counted
-from flows.profile import artifacts
+from flows.profile import stage_results
 from flows.profile.paths import Paths, relative
 from flows.profile.settings import VARIED, Profile, load
 from flows.runtime import launch
@@ -43,7 +43,7 @@ class Study:
     """
 
     def __init__(self, name: str, settings: Profile, paths: Paths) -> None:
-        artifacts.dataset(paths)
+        stage_results.dataset(paths)
         self.name, self.settings, self.paths, self.config = name, settings, paths, settings.studies.training[name]
         self.variants = {variant.label: variant for variant in variants.variants_of(name, settings)}
         self.digests = {label: variants.build_digests(variant, paths) for label, variant in self.variants.items()}

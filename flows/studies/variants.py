@@ -20,7 +20,7 @@ from detr_core.config import as_dict
 from detr_core.data.splits import targets
 from detr_core.reporter import Reporter
 from flows import evaluate, train_detection, train_panoptic
-from flows.profile import artifacts
+from flows.profile import stage_results
 from flows.profile.paths import ROOT, Paths
 from flows.profile.settings import Profile, variants
 from flows.runtime.locks import building, exclusive
@@ -128,7 +128,7 @@ def run(variant: Variant, paths: Paths, digests: dict[str, str], reporter: Repor
             directories.remove(variant_paths.panoptic)  # a mask head of an earlier version of the study would be evaluated
         for name, digest in digests.items():
             with exclusive(digest, tell=reporter.message):
-                if not _is_there(variant_paths.runs / name, digest, reporter):
+                if not _exists_or_copied(variant_paths.runs / name, digest, reporter):
                     with nullcontext() if name in ("detection", "panoptic") else _evaluating:
                         work[name](variant.settings, variant_paths, reporter)
                     # The validations during a training are measured by code on which the training does not depend.
@@ -162,7 +162,7 @@ def metrics(variant_paths: Paths) -> dict[str, float]:
     return merged
 
 
-def _is_there(folder: Path, digest: str, reporter: Reporter) -> bool:
+def _exists_or_copied(folder: Path, digest: str, reporter: Reporter) -> bool:
     """Returns whether a result folder with this digest exists; if only another variant has one, copies that folder first."""
     if _has_digest(folder, digest):
         reporter.message(f"{folder.name}: the result is up to date; settings, data and code are unchanged")
@@ -189,11 +189,11 @@ def _measure_cost(settings: Profile, variant_paths: Paths, reporter: Reporter) -
     from detr_core.data.transforms import evaluation_transform
     from detr_core.studies.cost import cost
 
-    split, device = artifacts.dataset(variant_paths)["val"], artifacts.device(settings.resources.gpus)
+    split, device = stage_results.dataset(variant_paths)["val"], stage_results.device(settings.resources.gpus)
     transform = evaluation_transform(settings.evaluate.resize)
     dataset = CocoDataset(split, targets(split), masks=False, transform=transform, seed=0)
     result = cost(
-        artifacts.checkpoint(artifacts.whole_model(variant_paths), variant_paths.profile, device).model, dataset, device
+        stage_results.checkpoint(stage_results.whole_model(variant_paths), variant_paths.profile, device).model, dataset, device
     )
     with building(variant_paths.runs / "cost", reporter.message) as folder:
         (folder / "cost.json").write_text(json.dumps(dataclasses.asdict(result), indent=1), encoding="utf-8")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from detr_core.check.findings import KINDS, Finding
+from detr_core.check.findings import FINDING_KINDS, Finding
 from detr_core.check.inspection import inspect
 from detr_core.data.splits import DatasetError, read_dataset
 from tests.check.datasets import HEIGHT, WIDTH, change, cut, inspected, kinds, write_whole
@@ -105,5 +105,5 @@ def test_every_kind_has_a_test() -> None:
         "image_deep",
         "image_constant",
     }
-    assert tested | {kind for kind in KINDS if kind.startswith("panoptic")} == set(KINDS)
+    assert tested | {kind for kind in FINDING_KINDS if kind.startswith("panoptic")} == set(FINDING_KINDS)
     assert Finding("box_outside", "train").leaves == "object"

@@ -31,7 +31,7 @@ def polygon(x: float, y: float, w: float, h: float) -> list[list[float]]:
     return [[x, y, x + w, y, x + w, y + h, x, y + h]]
 
 
-def test_boxes_labels_and_ids(write_split: Callable[..., Any]) -> None:
+def test_boxes_labels_and_ids_are_those_of_the_file(write_split: Callable[..., Any]) -> None:
     split = write_split([BLANK, BLANK], [instance(2, DOG, [5, 2, 10, 4]), instance(2, CAT, [0, 0, 20, 10])])
     dataset = CocoDataset(split, "instances", False, None, 0)
     assert dataset.categories == (Category(CAT, "cat", True), Category(DOG, "dog", True), Category(SKY, "sky", False))
@@ -45,7 +45,7 @@ def test_boxes_labels_and_ids(write_split: Callable[..., Any]) -> None:
     assert target.size == target.original_size == (10, 20)
 
 
-def test_an_image_without_objects(write_split: Callable[..., Any]) -> None:
+def test_an_image_without_objects_has_empty_targets(write_split: Callable[..., Any]) -> None:
     for masks in (False, True):
         split = write_split([BLANK], [])
         target = CocoDataset(split, "instances", masks, training_transform(AugmentationConfig(1.0, None, None)), 0)[0].target
@@ -75,7 +75,7 @@ def test_crowds_and_degenerate_boxes_are_left_out(write_split: Callable[..., Any
         torch.testing.assert_close(target.boxes, torch.tensor([[17.5 / 20, 7.5 / 10, 5 / 20, 5 / 10]]))
 
 
-def test_masks_of_polygons_and_run_lengths(write_split: Callable[..., Any]) -> None:
+def test_polygons_and_run_lengths_become_masks(write_split: Callable[..., Any]) -> None:
     # Run lengths go down the columns: 10 zeros are the first column, 20 ones the next two.
     split = write_split(
         [BLANK],
@@ -106,7 +106,7 @@ def panoptic(image: int, segments: list[tuple[int, int, list[int]]], crowd: int 
     }
 
 
-def test_panoptic_segments(write_split: Callable[..., Any]) -> None:
+def test_panoptic_segments_become_targets_without_crowds(write_split: Callable[..., Any]) -> None:
     ids = np.full((10, 20), 70_000)
     ids[4:8, 5:9] = 300
     ids[0, 0] = 9  # one pixel

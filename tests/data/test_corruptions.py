@@ -66,7 +66,7 @@ def test_there_are_enough_damaged_files() -> None:
 
 
 @pytest.mark.parametrize("section", FIELDS)
-def test_absurd_values(section: str, folder: Path) -> None:
+def test_absurd_values_are_read_as_meant_left_out_or_refused(section: str, folder: Path) -> None:
     whole = outcome(folder, json.dumps(sound()))
     square = (1, [0], [[0.3125, pytest.approx(5 / 12), 0.375, 0.5]], 36)
     assert whole == [{CROWDS: 0, EMPTY: 0}, square, (2, *square[1:])]
@@ -102,7 +102,7 @@ def panoptic_folder(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.mark.parametrize("section", PANOPTIC_FIELDS)
-def test_absurd_values_of_segments(section: str, panoptic_folder: Path) -> None:
+def test_absurd_values_of_segments_are_read_as_meant_left_out_or_refused(section: str, panoptic_folder: Path) -> None:
     whole = outcome(panoptic_folder, json.dumps(sound_panoptic()), panoptic=True)
     assert whole[1][3] == 20
     nothing = (1, [], [], 0)
@@ -123,7 +123,7 @@ def test_absurd_values_of_segments(section: str, panoptic_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("section", FIELDS)
-def test_fields_that_are_gone_and_entries_that_come_twice(section: str, folder: Path) -> None:
+def test_missing_fields_and_repeated_entries_are_refused(section: str, folder: Path) -> None:
     for field in FIELDS[section]:
         content = sound()
         del content[section][0][field]
@@ -143,17 +143,17 @@ def test_what_is_left_out_is_counted(folder: Path) -> None:
     assert [entry[1] for entry in result[1:]] == [[], []]
 
 
-def test_cut_off_anywhere(folder: Path) -> None:
+def test_a_file_cut_off_anywhere_is_refused(folder: Path) -> None:
     text = json.dumps(sound())
     for end in range(0, len(text), 7):
         assert "expected" in str(outcome(folder, text[:end])) or "not valid JSON" in str(outcome(folder, text[:end]))
 
 
-def test_json_that_is_deeper_than_any_reader(folder: Path) -> None:
+def test_too_deeply_nested_json_is_refused(folder: Path) -> None:
     assert "not valid JSON" in outcome(folder, "[" * 200_000)
 
 
-def test_bytes_flipped_anywhere(folder: Path) -> None:
+def test_a_file_with_a_flipped_bit_anywhere_is_read_or_refused(folder: Path) -> None:
     rng, content = random.Random(0), json.dumps(sound()).encode()
     for _ in range(200):
         flipped = bytearray(content)
@@ -162,7 +162,7 @@ def test_bytes_flipped_anywhere(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
-def test_images_with_bytes_flipped_or_cut_off(kind: str, tmp_path: Path) -> None:
+def test_damaged_images_are_read_or_refused(kind: str, tmp_path: Path) -> None:
     from detr_core.data.images import read_image
 
     file, rng = tmp_path / "a", random.Random(0)
@@ -186,7 +186,7 @@ json_values = st.recursive(
 
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from([(s, f) for s, fields in FIELDS.items() for f in fields]), json_values)
-def test_any_value_in_any_field(folder: Path, where: tuple[str, str], value: Any) -> None:
+def test_any_value_in_any_field_is_read_or_refused(folder: Path, where: tuple[str, str], value: Any) -> None:
     content = sound()
     content[where[0]][0][where[1]] = value
     assert outcome(folder, json.dumps(content))
@@ -225,7 +225,7 @@ def test_run_lengths_as_text_are_decoded_whole_or_refused(folder: Path, bits: in
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 90), st.integers(0, 255)), max_size=4), st.integers(20, 2000))
-def test_panoptic_masks_with_bytes_changed_or_cut_off(panoptic_folder: Path, changes: list[tuple[int, int]], end: int) -> None:
+def test_damaged_panoptic_masks_are_read_or_refused(panoptic_folder: Path, changes: list[tuple[int, int]], end: int) -> None:
     file = panoptic_folder / "segments" / "1.png"
     content = file.read_bytes()
     damaged = bytearray(content[:end])
@@ -241,7 +241,7 @@ def test_panoptic_masks_with_bytes_changed_or_cut_off(panoptic_folder: Path, cha
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(["root", "train", "val"]), json_values | st.sampled_from(ABSURD))
-def test_any_value_in_the_file_that_names_a_dataset(folder: Path, field: str, value: Any) -> None:
+def test_any_invalid_value_in_dataset_json_is_refused(folder: Path, field: str, value: Any) -> None:
     split = {"images": "images", "instances": None, "panoptic": None, "panoptic_masks": None}
     content = {"root": str(folder), "train": split, "val": split} | {field: value}
     with TemporaryDirectory() as temporary:

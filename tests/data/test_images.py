@@ -59,7 +59,7 @@ def test_sixteen_bits_keep_their_brightness(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read(tmp_path / name, (2, 4)), expected)
 
 
-def test_palette_and_transparency(tmp_path: Path, picture: Any) -> None:
+def test_images_with_a_palette_or_transparency_keep_their_colors(tmp_path: Path, picture: Any) -> None:
     Image.fromarray(picture).convert("RGBA").save(tmp_path / "alpha.png")
     np.testing.assert_array_equal(read(tmp_path / "alpha.png", (24, 40)), picture)
     few = Image.fromarray(picture).quantize(8)
@@ -109,7 +109,7 @@ def test_unusable_files_are_named(tmp_path: Path, picture: Any) -> None:
         read_image(tmp_path / "whole.jpg", (20, 30))
 
 
-def test_segment_ids(tmp_path: Path) -> None:
+def test_segment_ids_are_decoded_from_colors(tmp_path: Path) -> None:
     Image.fromarray(np.array([[[1, 2, 3], [255, 0, 0]]], dtype=np.uint8)).save(tmp_path / "ids.png")
     assert read_segment_ids(tmp_path / "ids.png", (1, 2)).tolist() == [[1 + 2 * 256 + 3 * 65536, 255]]
     with pytest.raises(DatasetError, match=r"ids\.png: expected 3 x 2 pixels like its image, found 2 x 1"):

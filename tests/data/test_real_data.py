@@ -23,7 +23,7 @@ INSTANCES = SplitConfig("images", "instances.json", None, None)
 RECIPE = AugmentationConfig(0.5, CropConfig(0.5, (100, 125), 96, 150), ResizeConfig((120, 128, 136), 222))
 
 
-def test_coco_panoptic(real_data: Path, tmp_path: Path) -> None:
+def test_panoptic_annotations_of_coco_are_read_with_their_areas_and_boxes(real_data: Path, tmp_path: Path) -> None:
     write_dataset(tmp_path, real_data / "coco_panoptic", PANOPTIC, PANOPTIC)
     split = read_dataset(tmp_path)["train"]
     segments = CocoDataset(split, "panoptic", True, None, 0)
@@ -51,7 +51,7 @@ def test_coco_panoptic(real_data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "images", "objects"), [("coco_panoptic", 26, 181), ("coco_instances", 66, 639)])
-def test_coco_instances(real_data: Path, tmp_path: Path, name: str, images: int, objects: int) -> None:
+def test_instances_of_coco_are_read_completely(real_data: Path, tmp_path: Path, name: str, images: int, objects: int) -> None:
     write_dataset(tmp_path, real_data / name, INSTANCES, INSTANCES)
     dataset = CocoDataset(read_dataset(tmp_path)["val"], "instances", True, evaluation_transform(ResizeConfig((64,), 110)), 0)
     assert (len(dataset), len(dataset.categories)) == (images, 80)
@@ -73,7 +73,7 @@ def test_coco_instances(real_data: Path, tmp_path: Path, name: str, images: int,
         assert torch.equal(red, blue)
 
 
-def test_blood_cells(real_data: Path, tmp_path: Path) -> None:
+def test_the_blood_cells_are_read_and_batched(real_data: Path, tmp_path: Path) -> None:
     train, val = (SplitConfig("images", f"instances_{split}.json", None, None) for split in ("train", "val"))
     write_dataset(tmp_path, real_data / "bccd", train, val)
     splits = read_dataset(tmp_path)
@@ -87,7 +87,7 @@ def test_blood_cells(real_data: Path, tmp_path: Path) -> None:
         assert ((target.boxes >= 0) & (target.boxes <= 1)).all()
 
 
-def test_the_recipe_on_panoptic_masks(real_data: Path, tmp_path: Path) -> None:
+def test_no_mask_is_empty_after_the_recipes_augmentation(real_data: Path, tmp_path: Path) -> None:
     write_dataset(tmp_path, real_data / "coco_panoptic", PANOPTIC, PANOPTIC)
     dataset = CocoDataset(read_dataset(tmp_path)["train"], "panoptic", True, training_transform(RECIPE), 0)
     for batch in training_batches(dataset, BatchPlan(6, 1, 0), 0, 0, ALONE, 0):

@@ -34,7 +34,7 @@ def parts(height: int, width: int, boxes: list[list[float]]) -> Any:
     )
 
 
-def test_flip() -> None:
+def test_a_flip_mirrors_image_boxes_and_masks() -> None:
     image, boxes, masks = parts(10, 20, [[2, 1, 6, 4]])
     flipped = training_transform(AugmentationConfig(1.0, None, None))(image, boxes, masks, RNG)
     assert torch.equal(flipped[0], image.flip(-1))
@@ -59,7 +59,9 @@ def test_flip() -> None:
         ((1, 5000), 800, 1333, (1, 5000)),
     ],
 )
-def test_published_sizes(size: tuple[int, int], short: int, longest: int | None, expected: tuple[int, int]) -> None:
+def test_images_are_scaled_to_the_published_sizes(
+    size: tuple[int, int], short: int, longest: int | None, expected: tuple[int, int]
+) -> None:
     assert scaled(size, short, longest) == expected
 
 

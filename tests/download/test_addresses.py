@@ -17,14 +17,14 @@ from tests.unreliable_server import Site
 @pytest.mark.parametrize(
     ("url", "sha256"), [("http://example.invalid/a", None), ("ftp://127.0.0.1/a", SHA256), ("file:///etc/passwd", SHA256)]
 )
-def test_addresses_that_are_not_safe(url: str, sha256: str | None, tmp_path: Path) -> None:
+def test_unsafe_addresses_are_refused(url: str, sha256: str | None, tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match="expected an https address, or http with a checksum"):
         download({tmp_path / "a": Remote(url, None, sha256)}, 1, LARGEST, 0, Silent())
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("where", ["file:///etc/passwd", "ftp://127.0.0.1/a", "http://example.invalid/a", "http://[::1/a"])
-def test_a_redirect_to_an_address_that_is_not_safe(site: Site, tmp_path: Path, where: str) -> None:
+def test_a_redirect_to_an_unsafe_address_is_refused(site: Site, tmp_path: Path, where: str) -> None:
     site.moved["/a.zip"] = where
     with pytest.raises(DownloadError, match=r"expected an? (https |valid )?address|is not allowed"):
         fetch(site, tmp_path / "a", sha256=None)

@@ -41,7 +41,7 @@ def test_files_are_downloaded_in_pieces_and_only_once(site: Site, tmp_path: Path
     assert digest(tmp_path / "a") == SHA256
 
 
-def test_several_connections_at_once(site: Site, tmp_path: Path) -> None:
+def test_several_connections_are_used_at_once(site: Site, tmp_path: Path) -> None:
     site.seconds = 0.01
     fetch(site, tmp_path / "a")
     assert site.at_once >= 3

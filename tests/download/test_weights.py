@@ -62,7 +62,7 @@ def test_a_file_too_large_is_given_up(site: Site, tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1/a.pth", "file:///etc/passwd"])
-def test_addresses_that_are_not_safe(url: str, tmp_path: Path) -> None:
+def test_unsafe_addresses_are_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match="expected an https address"):
         fetch(url, SHA256, tmp_path)
 

@@ -34,7 +34,7 @@ def result(image: int, category: int, box: list[float], score: float) -> dict[st
     return {"image_id": image, "category_id": category, "bbox": box, "score": score}
 
 
-def test_perfect_results(truth: Path) -> None:
+def test_perfect_results_score_one(truth: Path) -> None:
     results = [result(1, 10, [0, 0, 50, 50], 0.9), result(1, 20, [60, 0, 50, 50], 0.8), result(2, 10, [5, 5, 20, 20], 0.7)]
     ap = coco_ap(truth, results, "bbox")
     assert tuple(ap.metrics) == METRICS
@@ -55,7 +55,7 @@ def test_rows_a_file_and_a_list_are_scored_alike(truth: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("nothing", [[], np.empty((0, 7))], ids=["list", "rows"])
-def test_no_results_at_all(truth: Path, nothing: Any) -> None:
+def test_without_results_every_metric_is_zero(truth: Path, nothing: Any) -> None:
     metrics = coco_ap(truth, nothing, "bbox").metrics
     assert metrics == {name: -1.0 if name in ("APl", "ARl") else 0.0 for name in METRICS}
     errors = error_breakdown(truth, nothing, "bbox")

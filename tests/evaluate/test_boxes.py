@@ -34,7 +34,7 @@ def test_without_override_empty_slots_are_left_out() -> None:
     assert detections.boxes.shape == (2, 4)
 
 
-def test_image_where_nothing_is_found() -> None:
+def test_an_image_without_detections_has_empty_results() -> None:
     (detections,) = postprocess_softmax(logits_of([[0.1, 0.9]]), BOXES[:, :1], [(10, 10)], empty_slot_override=False)
     assert detections.scores.shape == (0,)
     assert detections.boxes.shape == (0, 4)

@@ -61,7 +61,7 @@ def test_files_hold_what_validation_measures(kind: str, dataset: CocoDataset, sp
 
 
 @pytest.mark.parametrize("kind", RECIPES)
-def test_checkpoint_round_trip(kind: str, dataset: CocoDataset, tmp_path: Path) -> None:
+def test_a_saved_detector_gives_the_same_detections(kind: str, dataset: CocoDataset, tmp_path: Path) -> None:
     model = sure(kind, dataset)
     save_checkpoint(tmp_path / "a.pt", model, dataset.categories, {"profile": "tiny"})
     loaded = load_checkpoint(tmp_path / "a.pt", CPU)
@@ -109,7 +109,7 @@ def test_a_batch_in_one_row_is_what_its_images_are_one_by_one() -> None:
             assert torch.equal(getattr(row, name), torch.cat([getattr(image, name) for image in images]))
 
 
-def test_an_image_in_which_faster_rcnn_finds_nothing() -> None:
+def test_an_image_without_regions_has_empty_results() -> None:
     nothing = RegionOutput([torch.zeros(0, 4)], [torch.zeros(0)], [torch.zeros(0, dtype=torch.int64)])
     (image,) = postprocess(nothing, [(10, 20)], empty_slot_override=True)
     assert image.boxes.shape == (0, 4)

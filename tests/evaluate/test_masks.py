@@ -23,6 +23,6 @@ def test_threshold_is_a_probability() -> None:
     assert masks.flatten(1).all(1).tolist() == [False, False, True]
 
 
-def test_no_masks() -> None:
+def test_no_masks_stay_no_masks_of_the_image_size() -> None:
     assert over_image(torch.zeros(0, 1, 1), (8, 8), (6, 7)).shape == (0, 6, 7)
     assert instance_masks(torch.zeros(0, 1, 1), (8, 8), (6, 7), (12, 14)).shape == (0, 12, 14)

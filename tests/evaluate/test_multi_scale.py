@@ -66,7 +66,7 @@ def _last(model: Detector) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_size_is_what_the_detector_gives(kind: str, dataset: CocoDataset) -> None:
+def test_one_size_gives_the_detectors_own_segmentation(kind: str, dataset: CocoDataset) -> None:
     model, images = sure(kind, dataset), pictures()
     torch.testing.assert_close(
         semantic_of(model, images, MultiScaleConfig((1.0,), flip=False)), semantic_of(model, images, None), rtol=0, atol=0
@@ -112,7 +112,7 @@ def test_a_detector_without_a_semantic_segmentation_is_refused(dataset: CocoData
 
 
 @pytest.mark.parametrize("scales", [[], [0.0, 1.0], [1.0, 1.0], [-1.0]])
-def test_sizes_that_make_no_sense_are_refused(scales: list[float]) -> None:
+def test_invalid_sizes_are_refused(scales: list[float]) -> None:
     with pytest.raises(ConfigError, match="scales: expected one or more different numbers above 0"):
         build(MultiScaleConfig, {"scales": scales, "flip": True}, "tiny.yaml")
 
@@ -125,7 +125,7 @@ def test_sizes_that_make_no_sense_are_refused(scales: list[float]) -> None:
         ({"stuff_area": -1}, "stuff_area: expected 0 or more pixels, found -1"),
     ],
 )
-def test_a_merging_that_makes_no_sense_is_refused(changes: dict[str, float], said: str) -> None:
+def test_an_invalid_merging_is_refused(changes: dict[str, float], said: str) -> None:
     content = {"score": 0.6, "overlap": 0.3, "stuff_area": 4096} | changes
     with pytest.raises(ConfigError, match=said):
         build(UpsnetMergingConfig, content, "tiny.yaml")

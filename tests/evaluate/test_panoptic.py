@@ -23,7 +23,7 @@ def merged(labels: list[int], masks: Tensor, mode: Mode, smallest: int = 4) -> t
     return merge(torch.tensor(labels, dtype=torch.int64), masks, size, size, size, ISTHING, MergingConfig(0.85, smallest, mode))
 
 
-def test_kept_queries() -> None:
+def test_queries_above_the_threshold_except_no_object_are_kept() -> None:
     probabilities = torch.tensor([[0.9, 0.05, 0.05], [0.8, 0.1, 0.1], [0.05, 0.05, 0.9], [0.01, 0.98, 0.01]])
     assert kept_queries(probabilities.log(), 0.85).tolist() == [True, False, False, True]
 
@@ -73,7 +73,7 @@ def test_pixels_of_a_small_segment_go_to_the_others() -> None:
         assert len(merged([1, 0], masks, mode, smallest=3)[1]) == 2
 
 
-def test_nothing_kept_or_nothing_large_enough() -> None:
+def test_without_kept_queries_or_masks_the_map_is_empty() -> None:
     for mode in ("published", "paper"):
         for labels in ([], [2, 2], [0, 1]):
             id_map, segments = merged(labels, torch.zeros(len(labels), 2, 2), mode)

@@ -48,7 +48,7 @@ def predicted(model: Detr, dataset: CocoDataset, folder: Path, config: EvaluateC
     return {file.stem: json.loads(file.read_text()) for file in folder.glob("*.json")}
 
 
-def test_files_of_a_pass(model: Detr, dataset: CocoDataset, tmp_path: Path) -> None:
+def test_the_files_of_one_evaluation_agree_with_each_other(model: Detr, dataset: CocoDataset, tmp_path: Path) -> None:
     reporter = RecordingReporter()
     predict(Checkpoint(model, dataset.categories, {}), evaluation_data(dataset, reporter=reporter), CONFIG, tmp_path)
     assert reporter.last_progress == (6, 6)
@@ -131,7 +131,9 @@ def test_without_override_there_are_fewer_detections(model: Detr, dataset: CocoD
     assert sure["panoptic"] == every["panoptic"]
 
 
-def test_nothing_kept_anywhere(model: Detr, dataset: CocoDataset, split: Split, tmp_path: Path) -> None:
+def test_without_kept_queries_every_metric_is_written_and_pq_is_zero(
+    model: Detr, dataset: CocoDataset, split: Split, tmp_path: Path
+) -> None:
     config = replace(CONFIG, panoptic=MergingConfig(threshold=1.0, smallest=4, mode="paper"))
     files = predicted(model, dataset, tmp_path, config)
     assert all(annotation["segments_info"] == [] for annotation in files["panoptic"]["annotations"])
@@ -165,7 +167,7 @@ def test_validation_in_memory_gives_what_the_files_give(model: Detr, dataset: Co
 
 @needs_real_data
 @pytest.mark.parametrize("mode", ["published", "paper"])
-def test_real_images(tmp_path: Path, mode: Any) -> None:
+def test_real_images_give_results_of_their_sizes(tmp_path: Path, mode: Any) -> None:
     root = (REAL / "coco_panoptic").resolve()
     split = Split("val", root / "images", root / "instances.json", root / "panoptic.json", root / "panoptic")
     resize = ResizeConfig(short=(128,), longest=213)

@@ -70,7 +70,7 @@ def test_no_detections_give_no_results(split: Split) -> None:
     assert mask_results(nothing, torch.zeros(0, 5, 6, dtype=torch.bool), 1, classes) == []
 
 
-def test_a_map_without_segments_belongs_to_nothing(split: Split, tmp_path: Path) -> None:
+def test_a_map_without_segments_is_written_as_zeros(split: Split, tmp_path: Path) -> None:
     dataset = dataset_of(split)
     annotation = panoptic_result(np.zeros((5, 6), np.int32), [], 42, classes_in(dataset.categories, dataset), tmp_path)
     assert annotation == {"image_id": 42, "file_name": "000000000042.png", "segments_info": []}

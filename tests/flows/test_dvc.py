@@ -82,7 +82,7 @@ def test_outputs_are_where_the_stages_write_them() -> None:
 
 
 @pytest.mark.timeout(900)
-def test_the_smoke_profile_from_a_clone_to_its_report(smoke: Path) -> None:
+def test_the_smoke_profile_runs_from_a_clone_to_its_report(smoke: Path) -> None:
     assert (smoke / "reports/smoke/index.html").read_text().startswith("<!")
     assert "AP rises with the number of encoder layers" in (smoke / "reports/smoke/claims.html").read_text()
     recorded = {file.name for file in (smoke / ".state/mlflow/artifacts").rglob("report/*.html")}
@@ -101,7 +101,7 @@ def test_the_smoke_profile_from_a_clone_to_its_report(smoke: Path) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_what_dvc_does_again_and_what_it_leaves(clone: Path, server: dict[str, str], command: Command) -> None:
+def test_dvc_repeats_only_stages_whose_inputs_changed(clone: Path, server: dict[str, str], command: Command) -> None:
     run, graph = partial(command, clone, **server), "params/smoke/dvc.yaml"
     run("dvc", "checkout", "--quiet", graph)
 

@@ -84,7 +84,9 @@ def test_a_colleague_pulls_data_models_and_report_and_runs_nothing(
 
 
 @pytest.mark.timeout(900)
-def test_experiments_and_an_earlier_state(smoke: Path, clone: Path, server: dict[str, str], command: Command) -> None:
+def test_experiments_change_only_their_results_and_earlier_states_are_restored(
+    smoke: Path, clone: Path, server: dict[str, str], command: Command
+) -> None:
     run = partial(command, clone, "dvc", **server)
     run("checkout", "--quiet", GRAPH)
     before = contents(clone)

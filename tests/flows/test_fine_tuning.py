@@ -69,7 +69,9 @@ def blood_cells(tmp_path: Path) -> Path:
 
 
 @needs_real_data
-def test_fine_tuning_to_ones_own_classes(published_panoptic: Path, blood_cells: Path, tmp_path: Path) -> None:
+def test_fine_tuning_to_own_classes_replaces_only_the_class_head(
+    published_panoptic: Path, blood_cells: Path, tmp_path: Path
+) -> None:
     reporter = RecordingReporter()
     job = fine_tuning(blood_cells, tmp_path / "tuned", published_panoptic)
     progress = carry_out(job, ProcessContext(rank=0, size=1, device=CPU), reporter)
@@ -143,16 +145,26 @@ def test_another_detector_is_refused(published_file: Path, blood_cells: Path, tm
 
 
 @pytest.mark.parametrize(
-    ("path", "found"),
-    [("", "a folder; name the file in it, such as model.safetensors"), ("x" * 300, "none"), ("a.pth/b", "none")],
+    ("path", "problem"),
+    [
+        ("", "a file, or a folder of Hugging Face's with model.safetensors or pytorch_model.bin, found a folder without them"),
+        ("x" * 300, "a file, found none"),
+        ("a.pth/b", "a file, found none"),
+    ],
 )
-def test_a_path_that_is_no_file(path: str, found: str, tmp_path: Path) -> None:
+def test_a_path_that_is_no_file_is_refused(path: str, problem: str, tmp_path: Path) -> None:
     (tmp_path / "a.pth").touch()
-    with pytest.raises(CheckpointError, match=f"expected a file, found {found}"):
+    with pytest.raises(CheckpointError, match=f"expected {problem}"):
         checkpoints.local_file(str(tmp_path / path), None)
 
 
-def test_an_initial_checkpoint_is_checked(published_file: Path) -> None:
+def test_a_folder_of_hugging_faces_stands_for_its_weights(tmp_path: Path) -> None:
+    for name in ("pytorch_model.bin", "model.safetensors"):
+        (tmp_path / name).touch()
+        assert checkpoints.local_file(str(tmp_path), None) == tmp_path / name
+
+
+def test_an_initial_checkpoint_with_another_checksum_or_an_invalid_address_is_refused(published_file: Path) -> None:
     assert checkpoints.local_file(str(published_file), digest(published_file)) == published_file
     with pytest.raises(CheckpointError, match="expected a file with sha256"):
         checkpoints.local_file(str(published_file), "0" * 64)

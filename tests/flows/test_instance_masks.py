@@ -20,7 +20,7 @@ from detr_core.evaluate.config import EvaluateConfig
 from detr_core.model.checkpoint import Checkpoint, load_checkpoint
 from detr_core.reporter import Silent
 from flows import evaluate, predict, report, train_detection, train_panoptic
-from flows.profile import artifacts
+from flows.profile import stage_results
 from flows.profile.paths import Paths
 from flows.profile.settings import load
 from flows.tracking.detector_model import DetectorModel
@@ -52,7 +52,7 @@ def shorten(file: Path, **changes: Any) -> None:
 
 
 @pytest.mark.parametrize("detector", ["frozen", "joint"])
-def test_instance_masks_from_adopt_to_the_report(detector: str, folder: Path, params: Path) -> None:
+def test_an_adopted_dataset_of_instance_masks_goes_through_all_stages(detector: str, folder: Path, params: Path) -> None:
     name = f"masks-{detector}"
     outcome = adopt_and_check(folder, name, params)
     assert outcome.error == ""
@@ -86,7 +86,7 @@ def test_instance_masks_from_adopt_to_the_report(detector: str, folder: Path, pa
 
 def require_same_masks(where: Paths, trained: Checkpoint, config: EvaluateConfig) -> None:
     """Asserts that the served model and the command predict give the masks of the evaluation, and no panoptic map."""
-    image = sorted(artifacts.dataset(where)["val"].images.iterdir())[0]
+    image = sorted(stage_results.dataset(where)["val"].images.iterdir())[0]
     of_evaluation = json.loads((where.evaluation / "segm.json").read_text())
     first = [entry for entry in of_evaluation if entry["image_id"] == of_evaluation[0]["image_id"]]
     answer = DetectorModel(trained, config, CPU).predict(str(image))

@@ -14,7 +14,7 @@ from detr_core.data.splits import DatasetError
 from detr_core.model.checkpoint import load_checkpoint
 from detr_core.reporter import Silent
 from flows import evaluate, report, train_detection, train_panoptic
-from flows.profile import artifacts
+from flows.profile import stage_results
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile
 from flows.tracking.detector_model import DetectorModel
@@ -47,8 +47,8 @@ def test_panoptic_fpn_goes_through_all_stages(trained: Trained) -> None:
     assert isinstance(evaluated, dict)
     assert {"val/AP", "val/mask/AP", "val/PQ", "val/PQ_stuff"} <= evaluated.keys()
     assert 'id="panoptic"' in (paths.report / "index.html").read_text(encoding="utf-8")
-    model = DetectorModel(load_checkpoint(artifacts.whole_model(paths), CPU), settings.evaluate, CPU)
-    (image, *_) = sorted(artifacts.dataset(paths)["val"].images.iterdir())
+    model = DetectorModel(load_checkpoint(stage_results.whole_model(paths), CPU), settings.evaluate, CPU)
+    (image, *_) = sorted(stage_results.dataset(paths)["val"].images.iterdir())
     prediction = model.predict(str(image))
     assert isinstance(prediction, dict)
     assert prediction["panoptic"].shape == (64, 64)

@@ -21,7 +21,7 @@ from detr_core.data.splits import DatasetError, write_dataset
 from detr_core.model.checkpoint import load_checkpoint
 from detr_core.reporter import Silent
 from flows import check, evaluate, export, predict
-from flows.profile import artifacts
+from flows.profile import stage_results
 from flows.profile.paths import Paths
 from tests.conftest import Trained, tiny_settings
 from tests.published_checkpoints import published_weights
@@ -66,7 +66,7 @@ def well_formed(content: dict[str, Any], mask_head: bool) -> None:
 
 
 @pytest.mark.parametrize("mask_head", [False, True])
-def test_predictions_of_a_folder(
+def test_a_folder_of_images_gives_predictions_and_pictures(
     request: pytest.FixtureRequest,
     images: Path,
     tmp_path: Path,
@@ -106,14 +106,14 @@ def test_the_threshold_only_filters(published_panoptic: Path, images: Path, tmp_
 
 def test_a_checkpoint_of_this_project_predicts_the_detections_of_its_evaluation(trained: Trained, tmp_path: Path) -> None:
     checkpoint = load_checkpoint(trained.paths.panoptic / "checkpoint.pt", CPU)
-    files = predict.images_at(str(artifacts.dataset(trained.paths)["val"].images))
+    files = predict.images_at(str(stage_results.dataset(trained.paths)["val"].images))
     content = predict.run(checkpoint, files, 0.05, trained.settings.evaluate, tmp_path / "out", Silent())
     assert len(content["images"]) == 6
     evaluated = json.loads((trained.paths.evaluation / "bbox.json").read_text())
     assert len(content["annotations"]) == sum(entry["score"] >= 0.05 for entry in evaluated)
 
 
-def test_the_size_is_the_profiles(published_file: Path) -> None:
+def test_the_image_size_is_that_of_the_profile(published_file: Path) -> None:
     checkpoint = load_checkpoint(published_file, CPU)
     assert predict.evaluation(checkpoint, None, None).resize == ResizeConfig((800,), 1333)
     assert predict.evaluation(replace(checkpoint, meta={"profile": "demo"}), None, None).resize is None
@@ -141,7 +141,7 @@ def test_images_and_checkpoints_that_cannot_be_read_are_refused(
         command(predict, monkeypatch, "--checkpoint", "https://example.invalid/a.pth", *rest)
 
 
-def test_an_export_is_the_published_file_again(published_panoptic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_export_equals_the_published_file(published_panoptic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command(export, monkeypatch, "--checkpoint", published_panoptic, "--out", tmp_path / "again.pth")
     ours, theirs = torch.load(tmp_path / "again.pth", weights_only=True)["model"], published_weights(mask_head=True)
     assert list(ours) == list(theirs)
@@ -150,7 +150,7 @@ def test_an_export_is_the_published_file_again(published_panoptic: Path, tmp_pat
 
 @needs_real_data
 @pytest.mark.parametrize("mask_head", [False, True])
-def test_published_weights_on_coco_itself(
+def test_published_weights_are_evaluated_with_cocos_category_ids(
     request: pytest.FixtureRequest, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mask_head: bool
 ) -> None:
     checkpoint = request.getfixturevalue("published_panoptic" if mask_head else "published_file")
@@ -159,7 +159,7 @@ def test_published_weights_on_coco_itself(
     where.data.mkdir(parents=True)
     split = SplitConfig("images", "instances.json", "panoptic.json", "panoptic")
     write_dataset(where.data, REAL / "coco_panoptic", split, split)
-    artifacts.write_owner(where.data, where.profile)
+    stage_results.write_owner(where.data, where.profile)
     check.run(settings, where, Silent())
     settings = replace(settings, evaluate=replace(settings.evaluate, resize=ResizeConfig((64,), 107)))
     monkeypatch.setattr(evaluate, "load", lambda _: settings)
@@ -175,7 +175,7 @@ def test_published_weights_on_coco_itself(
 
 
 @needs_real_data
-def test_predictions_of_real_images(published_file: Path, tmp_path: Path) -> None:
+def test_real_images_are_predicted_greyscale_ones_included(published_file: Path, tmp_path: Path) -> None:
     files = predict.images_at(str(REAL / "coco_panoptic" / "images"))
     grey = [file for file in files if Image.open(file).mode == "L"]
     assert grey, "some of COCO is greyscale"

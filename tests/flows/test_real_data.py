@@ -61,7 +61,7 @@ def profile(name: str) -> Profile:
 @needs_real_data
 @pytest.mark.usefixtures("trains_here")
 @pytest.mark.parametrize("name", ["coco_panoptic", pytest.param("coco_instances", marks=pytest.mark.long), "bccd"])
-def test_real_images_from_folder_to_report(name: str, project: Path) -> None:
+def test_real_images_go_through_all_stages(name: str, project: Path) -> None:
     settings, where = profile(name), Paths(name)
     assert data.run(settings, where, Silent())["train/images"] == len(json.loads(train_file(name).read_text())["images"])
     assert check.run(settings, where, Silent())["left_out/train/images"] == 0

@@ -16,7 +16,7 @@ from detr_core.data.splits import DatasetError, read_dataset
 from detr_core.directories import MARK
 from detr_core.reporter import Silent
 from flows import check, data
-from flows.profile import artifacts
+from flows.profile import stage_results
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile
 from tests.check.datasets import write_whole
@@ -40,9 +40,9 @@ def profile(root: Path, mode: str) -> Profile:
     return build(Profile, content, "x.yaml")
 
 
-def test_generated_scenes_have_nothing_wrong(trained: Trained) -> None:
+def test_generated_scenes_have_no_findings(trained: Trained) -> None:
     metrics = trained.metrics["check"]
-    assert {name: value for name, value in metrics.items() if name.startswith("found/") and value} == {}
+    assert {name: value for name, value in metrics.items() if name.startswith("findings/") and value} == {}
     assert (metrics["train/images"], metrics["val/images"]) == (24, 6)
     assert {path.name for path in trained.paths.dataset.iterdir()} == {"dataset.json", "profile.json", "index", MARK}
     assert read_dataset(trained.paths.dataset) == read_dataset(trained.paths.data)
@@ -55,7 +55,7 @@ def test_strict_stops_with_the_findings_and_lenient_leaves_out(project: Path, tm
     data.run(settings, where, Silent())
     metrics = check.run(settings, where, Silent())
     assert metrics == json.loads((where.check / "metrics.json").read_text())
-    assert (metrics["found/image_empty"], metrics["left_out/train/images"]) == (1, 1)
+    assert (metrics["findings/image_empty"], metrics["left_out/train/images"]) == (1, 1)
     assert [path.name for path in sorted((where.dataset / "annotations").iterdir())] == [
         f"{source}_{split}.json" for source in ("instances", "panoptic") for split in ("train", "val")
     ]
@@ -66,15 +66,13 @@ def test_strict_stops_with_the_findings_and_lenient_leaves_out(project: Path, tm
 
     with pytest.raises(DatasetError) as raised:
         check.run(profile(root, "strict"), where, Silent())
-    message = (
-        "expected a dataset without broken entries, found 1 x an image file of 0 bytes; the first is in train, 3.jpg: 0 bytes"
-    )
-    assert message in str(raised.value)
+    message = "expected a dataset without broken entries, found 1 finding: an image file of 0 bytes"
+    assert f"{message}; the first is in train, 3.jpg: 0 bytes" in str(raised.value)
     assert str(raised.value).startswith(f"{root}: expected"), "the dataset that the user knows"
     assert "See runs/broken/check/index.html; correct them, or set `check.mode: lenient` in" in str(raised.value)
     assert "The broken data must be corrected." in (where.check / "index.html").read_text(encoding="utf-8")
     with pytest.raises(DatasetError, match=r"there is no checked dataset of profile 'broken' yet; .*`python -m flows.check"):
-        artifacts.dataset(where)
+        stage_results.dataset(where)
 
 
 def test_lenient_is_not_advised_if_it_would_leave_nothing_to_learn_from(project: Path, tmp_path: Path) -> None:
@@ -85,7 +83,7 @@ def test_lenient_is_not_advised_if_it_would_leave_nothing_to_learn_from(project:
     with pytest.raises(DatasetError) as raised:
         check.run(profile(root, "strict"), where, Silent())
     assert str(raised.value).endswith(
-        "found 4 x a training image that is in val too; the first is in train, 1.jpg: the same as 101.jpg of val. See "
+        "found 4 findings: a training image that is in val too; the first is in train, 1.jpg: the same as 101.jpg of val. See "
         "runs/same/check/index.html; correct them, because without them nothing is left to learn from in train; to validate on "
         "a share of the training images, set `val: null` and `val_share: 0.2` in `data.folder`"
     )
@@ -106,7 +104,7 @@ def test_the_page_shows_nothing_from_outside_of_the_folder(project: Path, tmp_pa
     for color in ("red", "blue"):
         Image.new("RGB", size, color).save(secret)
         data.run(settings, where, Silent())
-        assert check.run(settings, where, Silent())["found/image_link"] == 1
+        assert check.run(settings, where, Silent())["findings/image_link"] == 1
         pages.append((where.check / "index.html").read_text(encoding="utf-8"))
     assert pages[0] == pages[1]
     assert f"a link to {secret}" in pages[0]
@@ -123,9 +121,9 @@ def test_the_terminal_shows_each_kind_once_with_its_first_example(project: Path,
     findings = check.read_findings(where.check / "findings.json")
     console.print(check.findings_table(findings))
     output = console.file.getvalue()  # type: ignore[attr-defined]
-    assert output.count("an image that isn't there") == 1
+    assert output.count("an image whose file is missing") == 1
     assert "102.jpg no such file" in output
-    assert "nothing" not in output
+    assert "no findings" not in output
 
 
 def test_masks_are_not_trained_where_the_profile_has_none(trained: Trained, project: Path) -> None:

@@ -55,7 +55,7 @@ def profile(root: Path, download: dict[str, Any] | None) -> Profile:
 
 
 @pytest.mark.usefixtures("without_pauses")
-def test_from_nothing_to_a_dataset(project: Path, tmp_path: Path) -> None:
+def test_a_dataset_is_downloaded_once_and_can_be_read(project: Path, tmp_path: Path) -> None:
     content, reporter, where = archive(), RecordingReporter(), Paths("tiny-download")
     with serving(Site({"/tiny.zip": content}, cut_after=300, broken=1)) as site:
         one = {

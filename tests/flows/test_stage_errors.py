@@ -14,10 +14,10 @@ from detr_core.data.splits import DatasetError
 from detr_core.model.checkpoint import CheckpointError
 from detr_core.reporter import Reporter, Silent
 from flows import evaluate, report, train_detection, train_panoptic
-from flows.profile import artifacts
-from flows.profile.artifacts import StageError
+from flows.profile import stage_results
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile
+from flows.profile.stage_results import StageError
 from flows.studies import evaluating
 from tests.conftest import Trained, tiny_parameters, tiny_settings
 from tests.flows.results import file_names
@@ -58,7 +58,7 @@ def test_the_error_of_a_stage_without_its_checkpoint_names_the_command_to_run(ti
 
 
 def test_a_dataset_of_another_profile_is_refused(tiny_copy: Paths) -> None:
-    artifacts.write_owner(tiny_copy.data, "tiny")
+    stage_results.write_owner(tiny_copy.data, "tiny")
     with pytest.raises(DatasetError, match="expected a dataset of profile 'tiny-copy', found one of 'tiny'"):
         evaluate.run(tiny_settings(), tiny_copy, Silent())
 

@@ -10,7 +10,7 @@ import torch
 from detr_core.config import build
 from detr_core.reporter import Silent
 from flows import check, data, evaluate
-from flows.profile import artifacts
+from flows.profile import stage_results
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile
 from tests.conftest import Trained, tiny_parameters, tiny_settings
@@ -21,7 +21,7 @@ FOLDER = {"format": "coco", "val_share": None}
 
 def test_data_is_a_dataset_in_coco_layout(trained: Trained) -> None:
     assert trained.metrics["data"] == {"train/images": 24.0, "val/images": 6.0}
-    splits = artifacts.dataset(trained.paths)
+    splits = stage_results.dataset(trained.paths)
     assert {split.name for split in splits.values()} == {"train", "val"}
     assert len(list(splits["train"].images.iterdir())) == 24
 
@@ -36,7 +36,7 @@ def test_training_leaves_checkpoints_and_their_history(trained: Trained, stage: 
     reporter = trained.reporters[f"train_{stage}"]
     assert reporter.last_progress == (3, 3), "24 images in batches of 8"
     assert "train/loss" in reporter.history[0][1]
-    loaded = artifacts.checkpoint(folder / "checkpoint.pt", "tiny", torch.device("cpu"))
+    loaded = stage_results.checkpoint(folder / "checkpoint.pt", "tiny", torch.device("cpu"))
     assert loaded.meta["stage"] == stage
     assert loaded.model.has_mask_head == (stage == "panoptic")
     assert not trained.paths.unfinished(f"train_{stage}").exists(), "nothing is left to resume"

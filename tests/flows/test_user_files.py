@@ -23,7 +23,7 @@ from detr_core.errors import ExpectedError
 from detr_core.reporter import Silent
 from flows import check, data, evaluate, report, train_panoptic
 from flows.new_profile import adoption
-from flows.profile import artifacts, paths
+from flows.profile import paths, stage_results
 from flows.profile import settings as profiles
 from flows.profile.paths import PARAMS, Paths
 from flows.profile.settings import Profile
@@ -154,7 +154,7 @@ def project_of(trained: Trained, has_results: bool) -> Iterator[Path]:
                 made_one: Path = getattr(Paths("mine"), name)
                 shutil.copytree(theirs[name], made_one)
                 if name in ("data", "dataset"):
-                    artifacts.write_owner(made_one, "mine")
+                    stage_results.write_owner(made_one, "mine")
                     directories.mark(made_one)
         yield root
 

@@ -67,11 +67,13 @@ def written(name: str, folder: Path, ids: list[int]) -> Path:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_predict_and_export(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_from_elsewhere_predicts_and_is_exported_unchanged(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     layout, suffix, config, _ = KINDS[name]
     file = written(name, tmp_path, list(range(1, 91) if layout == "torchvision" else range(91)))
     generate_scenes(replace(SCENES, train=1, val=2), 0, tmp_path / "data", 1, Silent())
-    out = tmp_path / "found"
+    out = tmp_path / "predictions"
     words = ["--threshold", 0.5, *SMALL]
     command(predict, monkeypatch, "--checkpoint", file, "--images", tmp_path / "data" / "val", "--out", out, *words)
     content = json.loads((out / "predictions.json").read_text())
@@ -89,7 +91,7 @@ def test_predict_and_export(name: str, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_fine_tuning(name: str, tmp_path: Path) -> None:
+def test_fine_tuning_replaces_only_the_class_heads(name: str, tmp_path: Path) -> None:
     layout, _, config, recipe = KINDS[name]
     file = written(name, tmp_path, list(range(1, 91) if layout == "torchvision" else range(91)))
     data = tmp_path / "data"
@@ -107,7 +109,7 @@ def test_fine_tuning(name: str, tmp_path: Path) -> None:
             torch.testing.assert_close(value, source[key], rtol=0, atol=4e-3)
 
 
-def test_evaluate(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_from_elsewhere_is_evaluated(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, out = written("torchvision, Faster R-CNN", tmp_path, [1, 2, 3]), tmp_path / "out"
     monkeypatch.setattr(evaluate, "load", lambda _: trained.settings)
     command(evaluate, monkeypatch, "--profile", trained.paths.profile, "--checkpoint", file, "--out", out)

@@ -46,7 +46,7 @@ from tests.recording_reporter import RecordingReporter
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_seed_fixes_a_run_bit_for_bit_whatever_interrupts_it(dataset: Path, tmp_path: Path, precision: str) -> None:
-    # All that has a state: dropout, augmentation, micro-batches, the optimiser.
+    # All that has a state: dropout, augmentation, micro-batches, the optimizer.
     everything: dict[str, Any] = {"dropout": 0.3, "accumulation": 2, "precision": precision}
     carry_out(job(dataset, tmp_path / "whole", **everything), ALONE, Silent())
     interrupted, reporter = job(dataset, tmp_path / "interrupted", **everything), RecordingReporter()

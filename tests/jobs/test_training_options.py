@@ -28,7 +28,13 @@ from tests.jobs.training_jobs import (
 from tests.jobs.training_process import carry_out
 from tests.recording_reporter import RecordingReporter
 
-OPTIONS: dict[str, Any] = {"fold_norm": False, "ema_decay": None, "activation_checkpointing": False, "compile": None}
+OPTIONS: dict[str, Any] = {
+    "fold_norm": False,
+    "ema_decay": None,
+    "activation_checkpointing": False,
+    "compile": None,
+    "distribution": "random",
+}
 
 
 def with_frozen_norm(job: TrainingJob) -> TrainingJob:

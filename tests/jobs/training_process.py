@@ -1,4 +1,5 @@
-"""Runs the training jobs for tests: in float64 if the variable FLOAT64 is set, and with a signal at the step in SIGNAL_AT."""
+"""Runs the training jobs for tests: in float64 if the variable FLOAT64 is set, with a signal at the step in SIGNAL_AT, and with
+batches that are all padded to the same square if CANVAS says its side."""
 
 from __future__ import annotations
 
@@ -7,14 +8,20 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
+from unittest import mock
 
 import torch
+from torch.nn import functional as F
 
+from detr_core.data.batching import collate
 from detr_core.distributed import ProcessContext
 from detr_core.jobs import train_detection, train_panoptic, training
 from detr_core.jobs.events import Events, main
 from detr_core.reporter import Reporter
+from detr_core.structures import Batch, Padding
 from detr_core.train.state import Progress
+
+CANVAS = "CANVAS"
 
 
 @contextmanager
@@ -28,6 +35,21 @@ def float64() -> Iterator[None]:
     finally:
         torch.set_default_dtype(torch.float32)
         torch.Tensor.float = as_float  # type: ignore[method-assign]
+
+
+def on_canvas(batch: Batch, side: int) -> Batch:
+    """Returns a batch padded further, to side x side pixels, so that the padding of an image doesn't depend on the others."""
+    height, width = batch.images.shape[-2:]
+    beyond = (0, side - width, 0, side - height)
+    padding = Padding(F.pad(batch.padding.mask, beyond, value=True), batch.padding.sizes)
+    return Batch(F.pad(batch.images, beyond), padding, batch.targets)
+
+
+@contextmanager
+def canvas(side: int) -> Iterator[None]:
+    """Pads all batches to side x side pixels."""
+    with mock.patch("detr_core.data.batching.collate", lambda samples: on_canvas(collate(samples), side)):
+        yield
 
 
 class SignalAt(Events):
@@ -52,7 +74,8 @@ def run(job: training.TrainingJob, process: ProcessContext, reporter: Reporter) 
     if process.first and "SIGNAL_AT" in os.environ:
         number, step = os.environ["SIGNAL_AT"].split(":")
         reporter = SignalAt(int(number), int(step))
-    with float64() if "FLOAT64" in os.environ else nullcontext():
+    padded = canvas(int(os.environ[CANVAS])) if CANVAS in os.environ else nullcontext()
+    with float64() if "FLOAT64" in os.environ else nullcontext(), padded:
         return carry_out(job, process, reporter)
 
 

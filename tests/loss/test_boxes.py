@@ -19,11 +19,11 @@ from detr_core.loss.boxes import generalized_iou
         ([0.5, 0.5, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0], 0.0),  # points: no area, no NaN
     ],
 )
-def test_literal(a: list[float], b: list[float], giou: float) -> None:
+def test_generalized_iou_has_the_literal_values(a: list[float], b: list[float], giou: float) -> None:
     assert generalized_iou(torch.tensor(a), torch.tensor(b)).item() == pytest.approx(giou, abs=1e-6)
 
 
-def test_equals_torchvision_pair_by_pair() -> None:
+def test_generalized_iou_equals_torchvisions_pair_by_pair() -> None:
     generator = torch.Generator().manual_seed(0)
     a, b = torch.rand(7, 4, generator=generator) + 0.01, torch.rand(5, 4, generator=generator) + 0.01
     expected = generalized_box_iou(box_convert(a, "cxcywh", "xyxy"), box_convert(b, "cxcywh", "xyxy"))

@@ -82,9 +82,9 @@ def test_layers_and_images_do_not_mix() -> None:
     for layer in range(3):
         for image in range(2):
             at = (slice(layer, layer + 1), slice(image, image + 1))
-            of_image = [targets[image]]
-            matches = match(logits[at], boxes[at], of_image, CONFIG)
-            parts = parts + set_loss(logits[at], boxes[at], of_image, matches, Normalizer(1, 1), CONFIG).total
+            target = [targets[image]]
+            matches = match(logits[at], boxes[at], target, CONFIG)
+            parts = parts + set_loss(logits[at], boxes[at], target, matches, Normalizer(1, 1), CONFIG).total
     torch.testing.assert_close(whole.total, parts)
 
 
@@ -147,12 +147,12 @@ def test_half_precision_predictions_are_matched_in_float32() -> None:
     assert torch.equal(half.target, same.target)
 
 
-def test_the_focal_loss_is_what_the_definition_says() -> None:
+def test_the_focal_loss_equals_its_definition() -> None:
     logits, boxes, targets = random_case(3, layers=2, counts=[2, 0, 3])
     matches = match(logits, boxes, targets, FOCAL)
     losses = set_loss(logits, boxes, targets, matches, Normalizer.of_focal([2, 0, 3]), FOCAL)
     labels = torch.cat([target.labels for target in targets])
-    there = {
+    matched = {
         (layer, image, query, int(labels[t]))
         for layer, image, query, t in zip(matches.layer, matches.image, matches.query, matches.target, strict=True)
         for layer, image, query in [(int(layer), int(image), int(query))]
@@ -161,7 +161,7 @@ def test_the_focal_loss_is_what_the_definition_says() -> None:
         total = 0.0
         for image, query, label in itertools.product(range(3), range(6), range(4)):
             p = logits[layer, image, query, label].sigmoid().item()
-            if (layer, image, query, label) in there:
+            if (layer, image, query, label) in matched:
                 total -= 0.25 * (1 - p) ** 2 * math.log(p)
             else:
                 total -= 0.75 * p**2 * math.log(1 - p)

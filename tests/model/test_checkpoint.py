@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("mask_head", [False, True])
-def test_round_trip(tmp_path: Path, mask_head: bool) -> None:
+def test_a_saved_detector_is_loaded_unchanged(tmp_path: Path, mask_head: bool) -> None:
     model = detector(mask_head=mask_head)
     save_checkpoint(tmp_path / "a.pt", model, CATEGORIES, {"profile": "demo", "step": 7})
     loaded = load_checkpoint(tmp_path / "a.pt", CPU)
@@ -65,7 +65,7 @@ def test_attention_maps_under_their_former_name_are_read_as_published(tmp_path: 
     assert torch.equal(ours, theirs)
 
 
-def test_a_checkpoint_from_before_object_queries_could_enter_at_the_input(tmp_path: Path) -> None:
+def test_a_checkpoint_without_the_keys_of_later_versions_is_read(tmp_path: Path) -> None:
     path, model = tmp_path / "a.pt", detector()
     save_checkpoint(path, model, CATEGORIES, {})
     content = torch.load(path, weights_only=True)
@@ -88,20 +88,20 @@ def test_a_mask_head_without_attention_maps_is_restored(tmp_path: Path) -> None:
     assert not torch.equal(ours[1], ours[2]), "each query has a mask of its own"
 
 
-def test_missing(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"nowhere\.pt: there is no such checkpoint"):
         load_checkpoint(tmp_path / "nowhere.pt", CPU)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04torn"])
-def test_torn(tmp_path: Path, content: bytes) -> None:
+def test_a_file_with_other_content_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "torn.pt"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"torn\.pt: expected a checkpoint"):
         load_checkpoint(path, CPU)
 
 
-def test_cut_short(tmp_path: Path) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "short.pt"
     save_checkpoint(path, detector(), CATEGORIES, {})
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -109,7 +109,7 @@ def test_cut_short(tmp_path: Path) -> None:
         load_checkpoint(path, CPU)
 
 
-def test_a_damaged_weight(tmp_path: Path) -> None:
+def test_a_damaged_weight_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "damaged.pt"
     save_checkpoint(path, detector(), CATEGORIES, {})
     content = bytearray(path.read_bytes())
@@ -129,7 +129,7 @@ def test_a_checkpoint_without_checksums_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 5, 40, -1])
-def test_a_truncated_safetensors_file(tmp_path: Path, kept: int) -> None:
+def test_a_truncated_safetensors_file_is_refused(tmp_path: Path, kept: int) -> None:
     path = tmp_path / "model.safetensors"
     save_file({"model.input_projection.weight": torch.zeros(200)}, path, {"format": "pt"})
     path.write_bytes(path.read_bytes()[:kept])
@@ -145,7 +145,7 @@ def test_a_safetensors_file_is_known_by_its_content(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "weights.bin", CPU)
 
 
-def test_plain_values_of_a_safetensors_file_that_are_no_json(tmp_path: Path) -> None:
+def test_plain_values_of_a_safetensors_file_that_are_no_json_are_refused(tmp_path: Path) -> None:
     save_file({"neck.weight": torch.zeros(2)}, tmp_path / "a.safetensors", {"detr-workbench": "{"})
     with pytest.raises(CheckpointError, match=r"a\.safetensors: detr-workbench: expected JSON in the file's header"):
         load_checkpoint(tmp_path / "a.safetensors", CPU)
@@ -174,8 +174,8 @@ def test_an_empty_file_and_weights_that_are_no_numbers_are_refused(tmp_path: Pat
         load_checkpoint(tmp_path / "a.pt", CPU)
 
 
-def test_another_kind_of_file(tmp_path: Path) -> None:
-    state = {f"{part}.{place}.weight": torch.zeros(1) for part in ("neck", "head") for place in range(4)}
+def test_the_error_of_an_unknown_file_describes_its_content(tmp_path: Path) -> None:
+    state = {f"{part}.{number}.weight": torch.zeros(1) for part in ("neck", "head") for number in range(4)}
     keys = "8 keys, first 'neck.0.weight', 'neck.1.weight', 'neck.2.weight'; by their beginnings: neck (4), head (4)"
     cases = {
         "loose": (state, f"found {keys}"),
@@ -184,16 +184,16 @@ def test_another_kind_of_file(tmp_path: Path) -> None:
         "list": ([1, 2], "found a list"),
         "empty": ({}, "found a mapping without keys"),
     }
-    for name, (content, found) in cases.items():
+    for name, (content, description) in cases.items():
         torch.save(content, tmp_path / f"{name}.pt")
         with pytest.raises(
             CheckpointError, match=rf"{name}\.pt: expected .*format 'detr-workbench-1'.* a published DETR"
         ) as error:
             load_checkpoint(tmp_path / f"{name}.pt", CPU)
-        assert str(error.value).endswith(found)
+        assert str(error.value).endswith(description)
 
 
-def test_weights_that_do_not_fit_their_configuration(tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_their_configuration_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
     save_checkpoint(path, detector(), CATEGORIES, {})
     content = torch.load(path, weights_only=True)

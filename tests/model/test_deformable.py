@@ -79,21 +79,21 @@ def sampling(sizes: Sizes, images: int, queries: int, heads: int, points: int, d
     return value, locations, torch.rand(shape, generator=generator, dtype=torch.float64)
 
 
-def test_sampling_is_what_the_definition_says() -> None:
+def test_sampling_equals_its_definition() -> None:
     sizes = [(3, 5), (2, 2), (1, 1)]
     value, locations, weights = sampling(sizes, images=2, queries=4, heads=2, points=3, d=3)
     actual = sampled_sum(value, sizes, locations, weights)
     torch.testing.assert_close(actual, by_definition(value, sizes, locations, weights), rtol=1e-12, atol=1e-12)
 
 
-def test_gradients_of_sampling() -> None:
+def test_gradients_of_sampling_equal_numerical_ones() -> None:
     sizes = [(3, 4), (2, 2)]
     inputs = [tensor.requires_grad_() for tensor in sampling(sizes, images=1, queries=2, heads=2, points=2, d=2)]
     value, locations, weights = inputs
     assert torch.autograd.gradcheck(lambda v, x, w: sampled_sum(v, sizes, x, w), (value, locations, weights))
 
 
-def test_attention_is_what_its_definition_says() -> None:
+def test_attention_equals_its_definition() -> None:
     sizes = [(4, 6), (2, 3)]
     attention = DeformableAttention(width=16, heads=2, levels=2, points=3).double()
     generator = torch.Generator().manual_seed(4)

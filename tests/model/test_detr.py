@@ -73,7 +73,9 @@ def test_a_dilated_backbone_is_twice_as_fine() -> None:
 @pytest.mark.parametrize(
     ("name", "dilation", "cells"), [("small", False, (8, 8)), ("small", True, (16, 16)), ("small_deep", False, (8, 8))]
 )
-def test_the_small_backbones(name: Literal["small", "small_deep"], dilation: bool, cells: tuple[int, int]) -> None:
+def test_the_small_backbones_have_the_configured_blocks_and_map_sizes(
+    name: Literal["small", "small_deep"], dilation: bool, cells: tuple[int, int]
+) -> None:
     backbone = Backbone(BackboneConfig(name, dilation, None, "group", 0)).eval()
     with torch.inference_mode():
         maps = backbone(torch.randn(1, 3, 96, 96))
@@ -97,7 +99,7 @@ def test_attention_never_looks_at_padding() -> None:
 
 
 @torch.inference_mode()
-def test_where_object_queries_and_positions_enter() -> None:
+def test_positions_and_object_queries_enter_at_the_input_if_configured() -> None:
     """With both at the input, the encoder gets the features plus the factor times the positions, and the decoder the queries."""
     model = detector(replace(SMALL, encoder_layers=0, positions=positions(where="input", queries="input", factor=0.5)))
     source, encodings = torch.randn(2, 32, 4, 6), torch.randn(2, 32, 4, 6)
@@ -173,7 +175,7 @@ def test_normalised_images_are_zero_on_padding() -> None:
     torch.testing.assert_close(out[0, :, 0, 0], torch.tensor([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225]))
 
 
-def test_learned_positions_of_any_size() -> None:
+def test_learned_positions_are_interpolated_to_larger_maps() -> None:
     module = LearnedPositions(cells=4, features=8)
     small, exact, large = (module(torch.zeros(1, size, size, dtype=torch.bool)) for size in (3, 4, 9))
     torch.testing.assert_close(exact[..., :3, :3], small)

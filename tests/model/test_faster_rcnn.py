@@ -103,7 +103,7 @@ def test_pooling_is_torchvisions_where_strides_are_powers_of_two() -> None:
 
 
 @pytest.mark.parametrize("side", [30.0, 50.0, 90.0])
-def test_pooling_looks_where_the_box_is_at_any_stride(side: float) -> None:
+def test_pooling_samples_the_place_of_the_box_at_any_stride(side: float) -> None:
     # Maps that hold at each cell the x that its anchors stand at, in pixels of the image.
     maps = [((torch.arange(96 // stride) + 0.0) * stride).expand(1, 1, 96 // stride, -1) for stride in (3, 6, 12)]
     box = torch.tensor([[3.0, 3.0, 3.0 + side, 3.0 + side]])
@@ -127,7 +127,7 @@ def test_anchors_stand_at_the_strides_of_the_backbone_whatever_the_images_size()
     assert start == len(anchors)
 
 
-def test_the_anchors_of_a_dc5() -> None:
+def test_the_anchors_of_a_dc5_have_five_sizes_and_three_ratios_at_each_cell() -> None:
     anchors = Anchors(((32.0, 64.0, 128.0, 256.0, 512.0),), [16])
     (boxes_of_anchors,) = anchors(ImageList(torch.zeros(1, 3, 32, 48), [(32, 48)]), [torch.zeros(1, 1, 2, 3)])
     # Rounded halves of width and height: size / sqrt(ratio) and size * sqrt(ratio), for the ratios 1/2, 1 and 2.

@@ -76,7 +76,9 @@ BOX_HEAD = 1024 + (1024 + 1) * 1024 + (1024 + 1) * 81 * 5  # without the weights
         ("faster-rcnn-r101", RESNET101 + PYRAMID + 256 * 49 * 1024 + BOX_HEAD),
     ],
 )
-def test_parameters(baselines: dict[str, Profile], name: str, trained: int) -> None:
+def test_the_numbers_of_parameters_are_the_expected_and_the_published_ones(
+    baselines: dict[str, Profile], name: str, trained: int
+) -> None:
     model = model_of(baselines[name])
     everything = sum(weight.numel() for weight in model.parameters())
     assert (parameters(model) * 1e6, everything) == (trained, trained + FROZEN)
@@ -91,7 +93,9 @@ def test_parameters(baselines: dict[str, Profile], name: str, trained: int) -> N
     ("name", "maps", "anchors", "proposals"),
     [("faster-rcnn-dc5", 106.0, 127.0, 104.2), ("faster-rcnn", 118.4, 42.3, 14.3), ("faster-rcnn-r101", 181.9, 42.3, 14.3)],
 )
-def test_gflops(baselines: dict[str, Profile], name: str, maps: float, anchors: float, proposals: float) -> None:
+def test_the_parts_of_a_detector_cost_the_expected_gflops(
+    baselines: dict[str, Profile], name: str, maps: float, anchors: float, proposals: float
+) -> None:
     gflops = costs(model_of(baselines[name]), 800, 1067)
     assert gflops == pytest.approx({"maps": maps, "anchors": anchors, "proposals": proposals}, abs=0.05)
 
@@ -122,7 +126,7 @@ def test_gflops_of_a_dc5_are_the_published_ones_only_with_fewer_proposals(baseli
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_recipes(baselines: dict[str, Profile], name: str) -> None:
+def test_the_recipes_have_the_published_settings(baselines: dict[str, Profile], name: str) -> None:
     profile, plus = baselines[name], name in PLUS
     training, detector = profile.train_detection, profile.detector
     assert isinstance(detector, FasterRcnnConfig)

@@ -70,7 +70,7 @@ def test_nothing_in_the_forward_pass_makes_the_host_wait(kind: str, precision: t
     assert output.logits.shape[:2] == (6, 8)
 
 
-def test_a_value_that_the_host_must_know_is_caught() -> None:
+def test_reading_a_value_on_the_host_raises_an_error() -> None:
     with FakeTensorMode():
         mask = torch.zeros(8, *SIZE, dtype=torch.bool, device=CUDA)
         with pytest.raises(torch._subclasses.fake_tensor.DataDependentOutputException):

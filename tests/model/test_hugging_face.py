@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from detr_core.model.checkpoint import export_checkpoint, load_checkpoint, save_checkpoint
+from detr_core.model.checkpoint import CheckpointError, export_checkpoint, load_checkpoint, save_checkpoint
 from detr_core.model.deformable.config import DeformableConfig
 from detr_core.structures import Padding
 from tests.model.random_weights import randomised
@@ -79,7 +79,7 @@ DETRS = {
 
 @pytest.mark.parametrize("name", DETRS)
 @torch.inference_mode()
-def test_outputs_of_detr_and_what_is_written(name: str, tmp_path: Path) -> None:
+def test_outputs_of_detr_equal_the_librarys_and_the_written_file_equals_the_read_one(name: str, tmp_path: Path) -> None:
     theirs = their_detr(**DETRS[name])
     file = saved(theirs, tmp_path / "theirs")
     checkpoint = load_checkpoint(file, CPU)
@@ -100,7 +100,7 @@ def test_outputs_of_detr_and_what_is_written(name: str, tmp_path: Path) -> None:
 
 
 @torch.inference_mode()
-def test_masks_of_a_panoptic_detr_and_what_is_written(tmp_path: Path) -> None:
+def test_masks_of_detr_equal_the_librarys_and_the_written_file_equals_the_read_one(tmp_path: Path) -> None:
     theirs = their_detr(timm_resnet(), masks=True, classes=250, d_model=256)
     file = saved(theirs, tmp_path / "theirs")
     checkpoint = load_checkpoint(file, CPU)
@@ -116,7 +116,7 @@ def test_masks_of_a_panoptic_detr_and_what_is_written(tmp_path: Path) -> None:
 
 
 @torch.inference_mode()
-def test_the_library_reads_what_is_written(tmp_path: Path) -> None:
+def test_the_library_reads_a_written_file_with_changed_weights(tmp_path: Path) -> None:
     theirs = their_detr(timm_resnet())
     checkpoint = load_checkpoint(saved(theirs, tmp_path / "theirs"), CPU)
     for parameter in checkpoint.model.parameters():
@@ -160,7 +160,9 @@ DEFORMABLES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", DEFORMABLES)
 @torch.inference_mode()
-def test_outputs_of_deformable_detr_and_what_is_written(name: str, tmp_path: Path) -> None:
+def test_outputs_of_deformable_detr_equal_the_librarys_and_the_written_file_equals_the_read_one(
+    name: str, tmp_path: Path
+) -> None:
     theirs = their_deformable(**DEFORMABLES[name])
     file = saved(theirs, tmp_path / "theirs")
     checkpoint = load_checkpoint(file, CPU)
@@ -190,3 +192,13 @@ def test_the_library_reads_a_deformable_detr_of_this_project(name: str, tmp_path
     output, theirs = checkpoint.model(images, Padding.of(padding)), again(pixel_values=images, pixel_mask=(~padding).long())
     close(output.logits[-1], theirs.logits)
     close(output.boxes[-1], theirs.pred_boxes)
+
+
+@pytest.mark.parametrize("kind", ["detr", "deformable"])
+def test_names_of_a_model_in_memory_are_refused_with_an_advice(kind: str, tmp_path: Path) -> None:
+    names = ["model.backbone.model.conv1.weight", "class_labels_classifier.weight"]
+    if kind == "deformable":
+        names = ["model.backbone.model.conv1.weight", "model.level_embed", "class_embed.0.weight"]
+    torch.save({name: torch.zeros(4, 4) for name in names}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"save the model with `save_pretrained`, and use model\.safetensors"):
+        load_checkpoint(tmp_path / "pytorch_model.bin", CPU)

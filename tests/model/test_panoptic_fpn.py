@@ -62,12 +62,12 @@ def loss_of(targets: list[Target]) -> tuple[PanopticFpn, Tensor, dict[str, Tenso
 
 
 def test_things_have_the_labels_of_mask_rcnns_heads() -> None:
-    things = things_of(BOTH, detector().thing_of_class)
+    (things,) = things_of([BOTH], detector().thing_of_class)
     assert things.labels.tolist() == [2, 0], "the third and the first of the things"
     assert things.masks is not None
     assert [int(mask.sum()) for mask in things.masks] == [40 * 40, 30 * 40]
     assert torch.equal(things.boxes, BOTH.boxes[[0, 2]])
-    assert things_of(STUFF, detector().thing_of_class).labels.shape == (0,)
+    assert things_of([STUFF], detector().thing_of_class)[0].labels.shape == (0,)
 
 
 def test_the_class_map_has_the_class_of_each_segment_and_none_between_them() -> None:

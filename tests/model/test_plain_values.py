@@ -103,7 +103,7 @@ def test_own_classes_keep_their_names_also_if_there_are_as_many_as_cocos(kind: s
         ({"position_embedding_type": "learned"}, "position_embedding_type: expected 'sine', which fits the weights"),
     ],
 )
-def test_what_cannot_be_right_is_refused(changes: dict[str, Any], expected: str, weights: Path, tmp_path: Path) -> None:
+def test_invalid_values_in_config_json_are_refused(changes: dict[str, Any], expected: str, weights: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"config\.json: .*" + re.escape(expected)) as error:
         load_checkpoint(beside(weights, tmp_path, **changes), CPU)
     assert "\n" not in str(error.value)
@@ -119,7 +119,7 @@ def test_what_cannot_be_right_is_refused(changes: dict[str, Any], expected: str,
         ("position_embedding_type", "learned", "'sine'"),
     ],
 )
-def test_a_config_that_contradicts_a_deformable_detr(
+def test_a_config_that_contradicts_a_deformable_detr_is_refused(
     field: str, value: Any, expected: str, deformable: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(CheckpointError, match=f"config.json: {field}: expected {expected}, .* found {value!r}"):
@@ -138,7 +138,7 @@ def test_json_that_cannot_be_read_is_refused(text: str, weights: Path, tmp_path:
 
 
 @pytest.mark.parametrize("arguments", [None, [], "text", 3, argparse.Namespace(epochs=3)])
-def test_arguments_of_a_training_script_beside_the_weights_do_no_harm(arguments: Any, weights: Path, tmp_path: Path) -> None:
+def test_arguments_of_other_training_scripts_are_ignored(arguments: Any, weights: Path, tmp_path: Path) -> None:
     file = beside(weights, tmp_path, encoder_attention_heads=4, decoder_attention_heads=4)
     torch.save({"model": load_file(weights), "args": arguments}, file.with_suffix(".pth"))
     checkpoint = load_checkpoint(file.with_suffix(".pth"), CPU)
@@ -212,12 +212,12 @@ WRONG: dict[str, tuple[Callable[[Tensor], Any], str]] = {
 @pytest.mark.parametrize("wrong", WRONG)
 @pytest.mark.parametrize("layout", ["project", "hugging face"])
 def test_weights_that_are_no_numbers_are_refused(wrong: str, layout: str, weights: Path, tmp_path: Path) -> None:
-    file, (change, found) = tmp_path / "checkpoint.pt", WRONG[wrong]
+    file, (change, problem) = tmp_path / "checkpoint.pt", WRONG[wrong]
     content = torch.load(of_this_project(file), weights_only=True) if layout == "project" else {"model": load_file(weights)}
     name = next(name for name, value in content["model"].items() if value.dim() == 2)
     content["model"][name] = change(content["model"][name])
     torch.save(content, file)
-    expected = re.escape(f"{name}: expected a dense tensor of floating point numbers, found {found}")
+    expected = re.escape(f"{name}: expected a dense tensor of floating point numbers, found {problem}")
     with pytest.raises(CheckpointError, match=rf"checkpoint\.pt: {expected}"):
         load_checkpoint(file, CPU)
 

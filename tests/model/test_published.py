@@ -81,7 +81,7 @@ def test_the_architecture_is_inferred(config: DetrConfig, mask_head: bool) -> No
     }
 
 
-def test_the_mask_head_shows_the_heads_without_arguments() -> None:
+def test_the_number_of_attention_heads_is_inferred_from_the_mask_head() -> None:
     config = tiny_config(width=64, heads=4)
     model, _ = from_published(published_state_dict(config, 250, mask_head=True), "state_dict_alone.pth", None)
     assert model.config == config
@@ -151,20 +151,20 @@ def test_one_wrong_weight_is_named_alone(name: str, how: str) -> None:
     assert ", " not in str(error.value).split(name)[0], "no other weight is blamed"
 
 
-def test_a_table_of_positions_without_axes() -> None:
+def test_a_table_of_positions_without_axes_is_refused() -> None:
     tables = dict.fromkeys(("backbone.1.row_embed.weight", "backbone.1.col_embed.weight"), torch.tensor(1.0))
     with pytest.raises(CheckpointError, match=r"backbone\.1\.row_embed\.weight: expected shape \[50, 16\], found \[\]"):
         from_published(published_state_dict() | tables, "a.pth", None)
 
 
 @pytest.mark.parametrize("rows", [0, 1])
-def test_a_class_head_without_classes(rows: int) -> None:
+def test_a_class_head_without_classes_is_refused(rows: int) -> None:
     state = {name: value[:rows] if "class_embed" in name else value for name, value in published_state_dict().items()}
     with pytest.raises(CheckpointError, match="the class head: expected 1 class or more, found 0"):
         from_published(state, "a.pth", None)
 
 
-def test_an_unknown_backbone() -> None:
+def test_an_unknown_backbone_is_refused() -> None:
     state = published_state_dict()
     extra = {name.replace("layer3.1", "layer3.2"): value for name, value in state.items() if ".layer3.1." in name}
     with pytest.raises(CheckpointError, match=r"unknown backbone.0.body.layer3.2.conv1.weight"):
@@ -202,7 +202,7 @@ def test_a_hostile_pickle_runs_nothing(tmp_path: Path, function: str, place: str
     assert not proof.exists()
 
 
-def test_a_namespace_is_never_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loading_never_creates_a_namespace_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save({"model": published_state_dict(), "args": reference_arguments(dilation=False)}, tmp_path / "a.pth")
     touched = []
     for kind in (argparse.Namespace, pathlib.PosixPath):
@@ -212,7 +212,7 @@ def test_a_namespace_is_never_made(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x02.", b"PK\x03\x04torn", pickle.dumps(3), pickle.dumps({"model": {}})])
-def test_files_of_other_kinds(tmp_path: Path, content: bytes) -> None:
+def test_files_of_other_kinds_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "other.pth").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"other.pth: (not a checkpoint|expected a checkpoint)"):
         load_checkpoint(tmp_path / "other.pth", CPU)

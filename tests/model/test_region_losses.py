@@ -20,6 +20,7 @@ def by_hand() -> Samples:
     """Four anchors of one image, two of them objects, and eight proposals, two of them positive. All logits are 0."""
     image = {name: torch.zeros(count, dtype=torch.int64) for name, count in (("A", 4), ("O", 2), ("R", 8), ("P", 2))}
     return Samples(
+        images=1,
         anchor_image=image["A"],
         objectness=torch.zeros(4),
         is_object=torch.tensor([1.0, 1, 0, 0]),

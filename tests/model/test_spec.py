@@ -16,7 +16,7 @@ import torch
 from detr_core.config import ConfigError, as_dict
 from detr_core.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from detr_core.model.common.config import BackboneConfig
-from detr_core.model.default_schedules import Duration
+from detr_core.model.default_lengths import Duration
 from detr_core.model.spec import (
     KINDS,
     AnyDetectorConfig,
@@ -84,10 +84,10 @@ class UnknownConfig:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_kind_has_a_schedule_of_fine_tuning_if_it_can_be_fine_tuned(name: str) -> None:
+def test_a_kind_has_a_length_of_fine_tuning_if_it_can_be_fine_tuned(name: str) -> None:
     kind = KINDS[name]
-    assert (kind.schedule.tuned is not None) == ("init" in kind.capabilities)
-    assert 0 < kind.schedule.drop < 1
+    assert (kind.length.tuned is not None) == ("init" in kind.capabilities)
+    assert 0 < kind.length.drop < 1
 
 
 @pytest.mark.parametrize(("images", "epochs"), [(1, 100), (1000, 40), (100_000, 12)])

@@ -39,12 +39,12 @@ CPU = torch.device("cpu")
 SIZE = (96, 128)  # torchvision derives the strides from the sizes of the maps, which must divide the image's
 
 
-def first(kind: Callable[..., Any] = FasterRCNN, classes: int = 91, norm: Any = FrozenBatchNorm2d) -> Any:
-    """Returns a detector of torchvision's first version, on a small ResNet. The released ones have frozen batch norm."""
+def version_1(kind: Callable[..., Any] = FasterRCNN, classes: int = 91, norm: Any = FrozenBatchNorm2d) -> Any:
+    """Returns a detector of torchvision's first version, on a small ResNet. The published ones have frozen batch norm."""
     return kind(_resnet_fpn_extractor(resnet18(weights=None, norm_layer=norm), 3), classes)
 
 
-def second(kind: Callable[..., Any], **parts: Any) -> Any:
+def version_2(kind: Callable[..., Any], **parts: Any) -> Any:
     """Returns a detector of torchvision's second version, on a small ResNet. parts: those of Mask R-CNN."""
     box_head = FastRCNNConvFCHead((256, 7, 7), [256] * 4, [1024], norm_layer=nn.BatchNorm2d)
     backbone = _resnet_fpn_extractor(resnet18(weights=None), 3, norm_layer=nn.BatchNorm2d)
@@ -52,11 +52,11 @@ def second(kind: Callable[..., Any], **parts: Any) -> Any:
 
 
 THEIRS: dict[str, Callable[[], Any]] = {
-    "frozen": first,
-    "trainable": lambda: first(norm=nn.BatchNorm2d),
-    "version 2": lambda: second(FasterRCNN),
-    "masks": lambda: first(MaskRCNN),
-    "masks, version 2": lambda: second(MaskRCNN, mask_head=MaskRCNNHeads(256, [256] * 4, 1, norm_layer=nn.BatchNorm2d)),
+    "frozen": version_1,
+    "trainable": lambda: version_1(norm=nn.BatchNorm2d),
+    "version 2": lambda: version_2(FasterRCNN),
+    "masks": lambda: version_1(MaskRCNN),
+    "masks, version 2": lambda: version_2(MaskRCNN, mask_head=MaskRCNNHeads(256, [256] * 4, 1, norm_layer=nn.BatchNorm2d)),
 }
 OFFICIAL = (fasterrcnn_resnet50_fpn, fasterrcnn_resnet50_fpn_v2, maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2)
 
@@ -82,24 +82,24 @@ def expected(model: Any) -> list[dict[str, Tensor]]:
     x, sizes = images(), [SIZE, SIZE]
     maps = model.backbone(x)
     proposals, _ = model.rpn(ImageList(x, sizes), maps)
-    found, _ = model.roi_heads(maps, proposals, sizes)
-    return found  # type: ignore[no-any-return]
+    detections, _ = model.roi_heads(maps, proposals, sizes)
+    return detections  # type: ignore[no-any-return]
 
 
 def require_close(model: Any, theirs: Any) -> None:
-    """Asserts that both detectors find the same."""
+    """Asserts that both detectors give the same detections."""
     output = model(images(), Padding.none(2, SIZE, CPU))
     height, width = SIZE
-    for place, found in enumerate(expected(theirs)):
-        assert len(found["scores"]) > 10, "something must be found, so that it can be compared"
-        labels, boxes = output.labels[place] + 1, output.boxes[place] * torch.tensor([width, height, width, height])
-        ours, theirs_order = order(labels, boxes), order(found["labels"], found["boxes"])
-        assert torch.equal(labels[ours], found["labels"][theirs_order])
-        torch.testing.assert_close(output.scores[place][ours], found["scores"][theirs_order], rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(boxes[ours], found["boxes"][theirs_order], rtol=1e-4, atol=1e-2)
-        if "masks" in found:
-            masks = output.mask_logits[place].sigmoid()
-            torch.testing.assert_close(masks[ours], found["masks"][theirs_order, 0], rtol=1e-4, atol=1e-4)
+    for image, detections in enumerate(expected(theirs)):
+        assert len(detections["scores"]) > 10, "without detections nothing would be compared"
+        labels, boxes = output.labels[image] + 1, output.boxes[image] * torch.tensor([width, height, width, height])
+        ours, theirs_order = order(labels, boxes), order(detections["labels"], detections["boxes"])
+        assert torch.equal(labels[ours], detections["labels"][theirs_order])
+        torch.testing.assert_close(output.scores[image][ours], detections["scores"][theirs_order], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(boxes[ours], detections["boxes"][theirs_order], rtol=1e-4, atol=1e-2)
+        if "masks" in detections:
+            masks = output.mask_logits[image].sigmoid()
+            torch.testing.assert_close(masks[ours], detections["masks"][theirs_order, 0], rtol=1e-4, atol=1e-4)
 
 
 def order(labels: Tensor, boxes: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ def same(file: Path, state: dict[str, Tensor]) -> bool:
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.long if name == "masks" else ()) for name in THEIRS])
 @torch.inference_mode()
-def test_outputs_and_what_is_written(name: str, tmp_path: Path) -> None:
+def test_outputs_equal_torchvisions_and_the_written_file_equals_the_read_one(name: str, tmp_path: Path) -> None:
     theirs = random(THEIRS[name]())
     state = {key: value + 7 if key.endswith("tracked") else value for key, value in theirs.state_dict().items()}
     torch.save(state, tmp_path / "theirs.pth")
@@ -142,16 +142,16 @@ def test_the_weights_of_torchvisions_constructors_fit(build: Callable[..., Any])
     tensors = {name: torch.zeros((), dtype=value.dtype).expand(value.shape) for name, value in state.items()}
     layout = layout_of(list(tensors))
     assert layout is not None
-    model, categories, source = layout.read({"model": tensors}, "theirs.pth", None)
-    written = layout.write(model, categories, source, "ours.pth")["model"]
+    model, categories, file_details = layout.read({"model": tensors}, "theirs.pth", None)
+    written = layout.write(model, categories, file_details, "ours.pth")["model"]
     assert {name: value.shape for name, value in written.items()} == {name: value.shape for name, value in state.items()}
     assert (model.config.backbone.name, model.config.anchors) == ("resnet50", (32, 64, 128, 256, 512))
 
 
 @pytest.mark.parametrize("kind", [FasterRCNN, pytest.param(MaskRCNN, marks=pytest.mark.long)])
 @torch.inference_mode()
-def test_the_released_weights_have_no_eps(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    theirs, file = random(first(kind)), tmp_path / "renamed.pth"
+def test_the_published_weights_have_no_eps(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs, file = random(version_1(kind)), tmp_path / "renamed.pth"
     for key, value in theirs.state_dict().items():  # small variances, for which eps makes a difference
         if key.endswith("running_var"):
             value.mul_(1e-4)
@@ -161,34 +161,34 @@ def test_the_released_weights_have_no_eps(kind: Any, tmp_path: Path, monkeypatch
     require_close(load_checkpoint(file, CPU).model, theirs)  # as anything that was trained anew
 
     monkeypatch.setattr(torchvision_layout, "RELEASED_WITHOUT_EPS", ("00000000", digest(file)[:8]))
-    released = load_checkpoint(file, CPU)
-    assert released.model.config.backbone.norm_eps == 0.0
+    published = load_checkpoint(file, CPU)
+    assert published.model.config.backbone.norm_eps == 0.0
     with pytest.raises(AssertionError):
-        require_close(released.model, theirs)
+        require_close(published.model, theirs)
     overwrite_eps(theirs, 0.0)
-    require_close(released.model, theirs)
+    require_close(published.model, theirs)
 
-    save_checkpoint(tmp_path / "ours.pt", released.model, released.categories, released.meta)
+    save_checkpoint(tmp_path / "ours.pt", published.model, published.categories, published.meta)
     again = load_checkpoint(tmp_path / "ours.pt", CPU)
     export_checkpoint(again, tmp_path / "out.pth")
     for checkpoint in (again, load_checkpoint(tmp_path / "out.pth", CPU)):
-        assert checkpoint.model.config == released.model.config
+        assert checkpoint.model.config == published.model.config
         require_close(checkpoint.model, theirs)
 
 
-def test_the_released_files_are_known_by_their_checksums() -> None:
+def test_the_published_files_are_known_by_their_checksums() -> None:
     assert torchvision_layout.RELEASED_WITHOUT_EPS == ("258fb6c6", "bf2d0c1e")
 
 
-def test_names_of_earlier_versions(tmp_path: Path) -> None:
-    theirs = random(first(MaskRCNN))
+def test_names_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    theirs = random(version_1(MaskRCNN))
     state = theirs.state_dict()
     former = {}
     for key, value in state.items():
         name = key.replace("rpn.head.conv.0.0.", "rpn.head.conv.")
-        for place in range(4):
-            name = name.replace(f"mask_head.{place}.0.", f"mask_head.mask_fcn{place + 1}.")
-            name = name.replace(f"blocks.{place}.0.", f"blocks.{place}.")
+        for number in range(4):
+            name = name.replace(f"mask_head.{number}.0.", f"mask_head.mask_fcn{number + 1}.")
+            name = name.replace(f"blocks.{number}.0.", f"blocks.{number}.")
         former[name] = value
     assert len(former.keys() - state.keys()) == 2 * (1 + 4 + 8)
     torch.save(former, tmp_path / "former.pth")
@@ -196,14 +196,14 @@ def test_names_of_earlier_versions(tmp_path: Path) -> None:
     assert same(tmp_path / "out.pth", state)
 
 
-def test_classes_of_other_data(tmp_path: Path) -> None:
-    torch.save({"model": first(classes=4).state_dict(), "epoch": 25}, tmp_path / "theirs.pth")
+def test_classes_of_other_data_have_no_names(tmp_path: Path) -> None:
+    torch.save({"model": version_1(classes=4).state_dict(), "epoch": 25}, tmp_path / "theirs.pth")
     categories = load_checkpoint(tmp_path / "theirs.pth", CPU).categories
     assert [(category.id, category.name) for category in categories] == [(1, ""), (2, ""), (3, "")]
 
 
-def test_weights_of_another_detector_are_refused_with_both_sides_named(tmp_path: Path) -> None:
-    state = first(classes=4).state_dict()
+def test_weights_of_another_detector_are_refused_and_the_error_names_the_expected_and_the_given_shape(tmp_path: Path) -> None:
+    state = version_1(classes=4).state_dict()
     file = tmp_path / "theirs.pth"
 
     def refused(changes: dict[str, Tensor], without: str = "") -> str:
@@ -263,8 +263,8 @@ WRONG: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Any]], str]] = {
 
 @pytest.mark.parametrize("wrong", WRONG)
 @pytest.mark.parametrize("kind", [FasterRCNN, MaskRCNN])
-def test_what_cannot_be_right_is_refused(wrong: str, kind: Callable[..., Any], tmp_path: Path) -> None:
-    state, (changes, expected) = first(kind, classes=4).state_dict(), WRONG[wrong]
+def test_invalid_values_are_refused(wrong: str, kind: Callable[..., Any], tmp_path: Path) -> None:
+    state, (changes, expected) = version_1(kind, classes=4).state_dict(), WRONG[wrong]
     torch.save(state | changes(state), tmp_path / "theirs.pth")
     with pytest.raises(CheckpointError, match=r"theirs\.pth: .*" + re.escape(expected)):
         load_checkpoint(tmp_path / "theirs.pth", CPU)

@@ -68,11 +68,11 @@ def test_the_quality_of_an_image_is_that_of_a_dataset_with_that_image_alone(
     split, worse = split_of(results), study / "panoptic-fpn-seed0" / "evaluation"
     assert split.panoptic is not None
     assert split.panoptic_masks is not None
-    found = quality_of_images(split.panoptic, split.panoptic_masks, worse / "panoptic.json", worse / "panoptic")
+    qualities = quality_of_images(split.panoptic, split.panoptic_masks, worse / "panoptic.json", worse / "panoptic")
     truth = json.loads(split.panoptic.read_text())
     numbers = sorted(image["id"] for image in truth["images"])
-    assert list(found) == numbers
-    assert set(found.values()) == {0.0, 1.0}
+    assert list(qualities) == numbers
+    assert set(qualities.values()) == {0.0, 1.0}
     for number in numbers[:2]:
         one = {**truth, "images": [image for image in truth["images"] if image["id"] == number]}
         one["annotations"] = [entry for entry in truth["annotations"] if entry["image_id"] == number]
@@ -81,7 +81,7 @@ def test_the_quality_of_an_image_is_that_of_a_dataset_with_that_image_alone(
         predicted["annotations"] = [entry for entry in predicted["annotations"] if entry["image_id"] == number]
         (tmp_path / "predicted.json").write_text(json.dumps(predicted))
         whole = panoptic_quality(tmp_path / "one.json", split.panoptic_masks, tmp_path / "predicted.json", worse / "panoptic")
-        assert found[number] == whole["all"]["pq"]
+        assert qualities[number] == whole["all"]["pq"]
 
 
 def test_the_report_shows_the_pictures_with_the_rule(study: Path, results: Results, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_the_page_stands_alone_and_is_the_same_each_time(text: str, results: Res
     assert text == written(results, tmp_path / "again")
 
 
-def test_measured_metrics_are_there_and_published_ones_apart(text: str) -> None:
+def test_measured_metrics_are_shown_apart_from_published_ones(text: str) -> None:
     rows = Page(text).rows
     measured = [cells for body, cells in rows if body == "measured"]
     published = [cells for body, cells in rows if body == "published"]
@@ -237,7 +237,7 @@ def test_masks_of_instances_have_a_section_of_their_own(results: Results, tmp_pa
     assert {"panoptic_validation.png", "panoptic_loss.png"} <= {file.name for file in (tmp_path / "out/plots").iterdir()}
 
 
-def test_no_page_without_metrics(results: Results, tmp_path: Path) -> None:
+def test_without_metrics_no_page_is_written(results: Results, tmp_path: Path) -> None:
     (results.evaluation / "metrics.json").unlink()
     with pytest.raises(
         ReportError, match=r"metrics\.json: expected an evaluation's metrics, found no such file; run the stage evaluate"

@@ -88,7 +88,7 @@ COST = ("gflops", "images_per_second", "parameters")
 BOXES = ("AP", "AP50", "APs", "APm", "APl")
 
 
-def test_table_1() -> None:
+def test_the_published_rows_equal_table_1() -> None:
     expected = {model: tuple(map(float, values)) for model, *values in rows(TABLE_1)}
     table = measured("detection", (*COST, "AP", "AP50", "AP75", "APs", "APm", "APl"))
     assert table == expected
@@ -98,19 +98,19 @@ def test_table_1() -> None:
         assert measured(study, names).items() <= expected.items()
 
 
-def test_table_2() -> None:
+def test_the_published_rows_equal_table_2() -> None:
     expected = {f"{layers} layers": tuple(map(float, values)) for layers, *values in rows(TABLE_2)}
     assert measured("encoder-depth", (*COST, *BOXES)) == expected
     assert len(expected) == 4
 
 
-def test_table_3() -> None:
+def test_the_published_rows_equal_table_3() -> None:
     names = ["none", "sine at input", "learned at attention", "sine, decoder only", "sine at attention"]
     expected = {name: (float(ap), float(ap50)) for name, (*_, ap, ap50) in zip(names, rows(TABLE_3), strict=True)}
     assert measured("positions", ("AP", "AP50")) == expected
 
 
-def test_table_4_and_the_experiment_without_auxiliary_losses() -> None:
+def test_the_published_rows_equal_table_4_and_the_experiment_without_auxiliary_losses() -> None:
     names = {("yes", "yes", ""): "class + L1", ("yes", "", "yes"): "class + GIoU", ("yes", "yes", "yes"): "all"}
     expected = {names[a, b, c]: tuple(map(float, values)) for a, b, c, *values in rows(TABLE_4)}
     published_rows = published("losses")["rows"]
@@ -118,14 +118,14 @@ def test_table_4_and_the_experiment_without_auxiliary_losses() -> None:
     assert published_rows[3] == {"model": "no auxiliary losses", "AP": 35.5}
 
 
-def test_table_5() -> None:
+def test_the_published_rows_equal_table_5() -> None:
     parts = ("PQ", "SQ", "RQ", "PQ_things", "SQ_things", "RQ_things", "PQ_stuff", "SQ_stuff", "RQ_stuff", "mask/AP")
     expected = {model: tuple(map(float, values)) for model, *values in rows(TABLE_5)}
     assert measured("panoptic", parts) == expected
     assert len(expected) == 7
 
 
-def test_the_forms_of_deformable_detr() -> None:
+def test_the_published_rows_equal_the_table_of_deformable_detr() -> None:
     expected = {
         model: tuple(map(float, (*aps, parameters, gflops, fps)))
         for model, *aps, parameters, gflops, _hours, fps in rows(DEFORMABLE)

@@ -74,7 +74,7 @@ def files_below(folder: Path) -> dict[str, bytes]:
 WHOLE = IMAGES | {"annotations/panoptic.json": b"{}"} | {f"annotations/{name}": body for name, body in MAPS.items()}
 
 
-def test_a_folder_from_archives(site: Site, tmp_path: Path) -> None:
+def test_a_folder_is_filled_from_archives_once(site: Site, tmp_path: Path) -> None:
     reporter, root = RecordingReporter(), tmp_path / "coco"
     fill(root, config(site), reporter)
     assert files_below(root) == WHOLE
@@ -144,7 +144,7 @@ def test_an_archive_without_a_checksum_is_reported(site: Site, tmp_path: Path) -
     assert reporter.messages == [f"{site.url}/train.zip: the profile gives no checksum, so the archive is not verified"]
 
 
-def test_wrong_archives(site: Site, tmp_path: Path) -> None:
+def test_wrong_archives_are_refused(site: Site, tmp_path: Path) -> None:
     known = config(site)
     for changes, message in (
         ({"sha256": "0" * 64}, "expected a file with sha256 0000"),
@@ -180,7 +180,7 @@ HARM: dict[str, tuple[dict[str, bytes], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", HARM)
-def test_archives_that_mean_harm_write_nothing(name: str, tmp_path: Path) -> None:
+def test_malicious_archives_write_nothing(name: str, tmp_path: Path) -> None:
     files, entry = HARM[name]
     (tmp_path / "folder").mkdir()
     (tmp_path / "harm.zip").write_bytes(zipped({"good": b"x"} | files, **entry))

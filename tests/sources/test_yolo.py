@@ -46,7 +46,7 @@ def yolo(tmp_path: Path) -> Path:
     return root
 
 
-def test_yolo_labels(yolo: Path) -> None:
+def test_yolo_labels_are_converted(yolo: Path) -> None:
     content = from_yolo(yolo)
     assert [(image["file_name"], image["height"], image["width"]) for image in content["images"]] == [
         ("a.png", 20, 40),
@@ -73,7 +73,7 @@ def test_hotcoco_reads_the_same_boxes(yolo: Path) -> None:
     assert [entry["bbox"] for entry in ours["annotations"]] == [entry["bbox"] for entry in theirs["annotations"]]
 
 
-def test_yolo_polygons(yolo: Path) -> None:
+def test_yolo_polygons_are_converted(yolo: Path) -> None:
     (yolo / "labels" / "a.txt").write_text("0 0.1 0.2 0.5 0.2 0.5 0.6 0.3 0.3")
     polygon = from_yolo(yolo)["annotations"][0]
     assert polygon["bbox"] == pytest.approx([4, 4, 16, 8])

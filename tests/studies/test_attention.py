@@ -51,7 +51,7 @@ def test_an_invalid_study_is_refused(changed: dict[str, Any]) -> None:
 
 
 @given(st.data())
-def test_regions_of_boxes_are_what_counting_fine_pixels_gives(data: st.DataObject) -> None:
+def test_regions_of_boxes_equal_a_count_of_fine_pixels(data: st.DataObject) -> None:
     corners = [sorted(data.draw(st.integers(-8, 32)) for _ in range(2)) for _ in "xy"]
     (x1, x2), (y1, y2) = corners
     box = torch.tensor([[(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]]) / 24
@@ -101,7 +101,7 @@ def test_pictures_are_evenly_spread(images: int, count: int, expected: list[int]
     assert evenly_spaced(images, count) == expected
 
 
-def test_encoder_attention(dataset: CocoDataset, split: Split, tmp_path: Path) -> None:
+def test_uniform_encoder_attention_has_the_mass_of_chance(dataset: CocoDataset, split: Split, tmp_path: Path) -> None:
     model = detector(dataset.categories, mask_head=False)
     with torch.no_grad():  # without queries and keys attention is the same everywhere
         model.transformer.encoder.layers[-1].self_attn.in_proj_weight[: 2 * 32] = 0
@@ -109,7 +109,7 @@ def test_encoder_attention(dataset: CocoDataset, split: Split, tmp_path: Path) -
     result = encoder_attention(study_inputs(model, split, reporter), dataset, pictures=2, points=2, batch_size=4)
     assert reporter.last_progress == (6, 6)
     categories = [[dataset.categories[label] for label in dataset[i].target.labels] for i in range(6)]
-    things = [[category.name for category in of_image if category.isthing] for of_image in categories]
+    things = [[category.name for category in image_categories if category.isthing] for image_categories in categories]
     assert result.metrics["things"] == sum(map(len, things))
     for region in ("own", "same_class", "others"):
         assert result.metrics[f"{region}/times"] == pytest.approx(1, abs=1e-4)
@@ -144,7 +144,7 @@ def test_an_encoder_without_layers_has_no_attention(dataset: CocoDataset, split:
         encoder_attention(study_inputs(model, split, RecordingReporter()), dataset, pictures=2, points=2, batch_size=4)
 
 
-def test_decoder_attention(dataset: CocoDataset, split: Split, tmp_path: Path) -> None:
+def test_uniform_decoder_attention_has_the_mass_of_chance(dataset: CocoDataset, split: Split, tmp_path: Path) -> None:
     model = detector(dataset.categories, mask_head=False)
     with torch.no_grad():
         model.transformer.decoder.layers[-1].multihead_attn.in_proj_weight[: 2 * 32] = 0

@@ -33,7 +33,9 @@ def carried(attention: Attention, weights: torch.Tensor, value: torch.Tensor) ->
 
 @pytest.mark.parametrize("self_attention", [True, False])
 @pytest.mark.parametrize("masked", [True, False])
-def test_weights_times_values_is_what_attention_gives(attention: Attention, self_attention: bool, masked: bool) -> None:
+def test_the_captured_weights_times_the_values_equal_the_output_of_attention(
+    attention: Attention, self_attention: bool, masked: bool
+) -> None:
     generator = torch.Generator().manual_seed(1)
     key, value = (torch.randn(2, 9, WIDTH, generator=generator) for _ in range(2))
     query = key if self_attention else torch.randn(2, 5, WIDTH, generator=generator)

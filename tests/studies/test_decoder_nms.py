@@ -24,7 +24,7 @@ from tests.recording_reporter import RecordingReporter
 from tests.tiny_detector import detector, evaluation_data, study_inputs
 
 
-def test_cells(dataset: CocoDataset, split: Split) -> None:
+def test_one_pass_gives_a_cell_for_each_depth_and_nms(dataset: CocoDataset, split: Split) -> None:
     model = detector(dataset.categories, mask_head=False)
     seen: list[int] = []
     model.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
@@ -83,7 +83,7 @@ def test_nms_stays_within_a_class_of_an_image() -> None:
     assert kept_by_nms(detections.chosen(labels > 5), image[:0], 0.3).tolist() == []
 
 
-def test_written_table(tmp_path: Path) -> None:
+def test_the_written_files_hold_every_cell(tmp_path: Path) -> None:
     metrics = dict.fromkeys(METRICS, 0.5)
     cells = [Cell(1, None, metrics), Cell(4, 0.7, {**metrics, "AP": 0.25})]
     write_cells(cells, tmp_path)

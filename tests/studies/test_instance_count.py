@@ -137,7 +137,7 @@ def test_every_number_of_cells_is_counted(dataset: CocoDataset, split: Split) ->
     assert all((a.detected == b.detected).all() for a, b in zip(results, again, strict=True))
 
 
-def test_a_class_that_nobody_knows_is_refused(dataset: CocoDataset, split: Split) -> None:
+def test_an_unknown_class_is_refused(dataset: CocoDataset, split: Split) -> None:
     model = detector(dataset.categories, mask_head=False)
     for name in ("giraffe", "sky"):
         with pytest.raises(
@@ -190,7 +190,7 @@ def test_one_object_gives_no_interval() -> None:
     assert comparison.names == ("1 copy of cat", "2 copies of cat")
 
 
-def test_written_counts(tmp_path: Path) -> None:
+def test_the_written_files_hold_every_count(tmp_path: Path) -> None:
     results = [
         ClassCount("cat", 3, np.array([[1, 1], [1, 2]]), EXAMPLE, 2), ClassCount("dog", 1, np.array([[0, 1], [0, 0]]), EXAMPLE, 2)
     ]  # fmt: skip

@@ -26,12 +26,12 @@ VALUES: dict[str, Any] = {"paper": "section 4.1", "scores": [0, 0.2, 0.6], "batc
 
 
 @pytest.mark.parametrize("scores", [[], [0.5, 0.5], [0.5, 0.2], [-0.1], [0.2, 1.0]])
-def test_thresholds_that_make_no_sense_are_refused(scores: list[float]) -> None:
+def test_invalid_thresholds_are_refused(scores: list[float]) -> None:
     with pytest.raises(ConfigError, match="scores: expected"):
         build(ScoringConfig, VALUES | {"scores": scores}, "a.yaml")
 
 
-def test_scores(dataset: CocoDataset, split: Split) -> None:
+def test_one_pass_gives_the_metrics_of_each_threshold_with_and_without_override(dataset: CocoDataset, split: Split) -> None:
     model = detector(dataset.categories, mask_head=False)
     seen: list[int] = []
     model.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
@@ -79,14 +79,14 @@ def test_detections_are_matched_once_and_crowds_do_not_count() -> None:
     assert (len(nothing.scores), nothing.objects) == (0, 3)
 
 
-def test_nothing_found_is_all_zeros(dataset: CocoDataset, split: Split) -> None:
+def test_without_detections_all_metrics_are_zero(dataset: CocoDataset, split: Split) -> None:
     model = detector(dataset.categories, mask_head=False)
     model.class_embed.bias.data[-1] = 1e4  # every query says no-object
     results = scoring(study_inputs(model, split, RecordingReporter()), dataset, VALUES["scores"], 4).selections
     assert {scored.metrics[name] for scored in results[3:] for name in ("AP", "precision", "recall", "F1")} == {0.0}
 
 
-def test_written_scores(tmp_path: Path) -> None:
+def test_the_written_files_hold_every_selection(tmp_path: Path) -> None:
     metrics = dict.fromkeys((*METRICS, "precision", "recall", "F1"), 0.5)
     write_scores([Selection(True, 0.0, metrics), Selection(False, 0.5, metrics | {"F1": 0.25})], tmp_path)
     assert json.loads((tmp_path / "scores.json").read_text())[1]["threshold"] == 0.5

@@ -29,7 +29,7 @@ def test_a_grid_is_every_combination_named_after_what_varies() -> None:
     assert both.varied == ["detector.width", "detector.pre_norm"]
 
 
-def test_the_mask_head_belongs_to_a_study_that_touches_it() -> None:
+def test_a_study_trains_mask_heads_if_it_sets_or_varies_train_panoptic() -> None:
     assert not grid().trains_masks
     assert grid(set={"train_panoptic.epochs": 1}).trains_masks
     assert named(variants={"all": {}, "focal": {"train_panoptic.loss.dice": 0}}).trains_masks

@@ -51,11 +51,11 @@ WAITS = {
     "joint mask head": 1,
     "deformable": 1,
     "deformable_two_stage": 1,
-    "faster_rcnn": 95,
-    "faster_rcnn_dc5": 97,
-    "mask_rcnn": 111,
-    "panoptic_fpn": 120,
-    "upsnet": 136,
+    "faster_rcnn": 6,
+    "faster_rcnn_dc5": 5,
+    "mask_rcnn": 8,
+    "panoptic_fpn": 9,
+    "upsnet": 10,
 }
 
 

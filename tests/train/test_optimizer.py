@@ -34,7 +34,7 @@ def test_what_places_sampling_points_has_its_own_rate() -> None:
     assert set(rate_of.values()) == {1e-5, 2e-5, 2e-4}
 
 
-def test_gradient_descent_with_momentum() -> None:
+def test_gradient_descent_accumulates_momentum() -> None:
     config = SgdConfig(lr=0.02, backbone_lr=0.01, momentum=0.9, weight_decay=1e-4, clip_norm=None)
     rate_of = rates("faster_rcnn", config)
     assert {name.startswith("backbone.0.") for name, rate in rate_of.items() if rate == 0.01} == {True}

@@ -18,7 +18,7 @@ from detr_core.train.config import DetectionConfig, ScheduleConfig
 from detr_core.train.optimizer import build_schedule
 from tests.conftest import tiny_parameters
 
-EPOCH = 5  # optimiser steps in an epoch
+EPOCH = 5  # optimizer steps in an epoch
 
 
 def scheduled(config: ScheduleConfig, total: int, lr: float = 1.0) -> tuple[torch.optim.Optimizer, LRScheduler]:
@@ -60,7 +60,7 @@ def rates(optimizer: torch.optim.Optimizer, schedule: LRScheduler, steps: int) -
         (ScheduleConfig("cosine", 20, ()), [step / 20 for step in range(1, 21)]),
     ],
 )
-def test_the_rate_of_every_step(config: ScheduleConfig, expected: list[float]) -> None:
+def test_the_rate_of_every_step_is_the_expected_one(config: ScheduleConfig, expected: list[float]) -> None:
     actual = rates(*scheduled(config, total=20), steps=20)
     assert actual == pytest.approx(expected, rel=1e-14, abs=1e-18)
 
@@ -78,9 +78,7 @@ def test_the_rate_of_every_step(config: ScheduleConfig, expected: list[float]) -
         (ScheduleConfig("step", 1000, (280,)), 0.02, 370),
     ],
 )
-def test_one_formula_gives_the_same_rates_in_the_numbers_that_the_optimizers_compute_in(
-    config: ScheduleConfig, lr: float, epochs: int
-) -> None:
+def test_the_rates_equal_the_formula_in_float32(config: ScheduleConfig, lr: float, epochs: int) -> None:
     def factor(step: int) -> float:
         if step < config.warmup_steps:
             return (step + 1) / config.warmup_steps
@@ -94,7 +92,7 @@ def test_one_formula_gives_the_same_rates_in_the_numbers_that_the_optimizers_com
     assert actual == pytest.approx(expected, rel=1e-13)
 
 
-def test_the_3x_schedule_of_detectron2() -> None:
+def test_the_drops_of_detectron2s_3x_schedule_count_from_the_first_step() -> None:
     optimizer, schedule = scheduled(ScheduleConfig("step", 1000, (42_000, 50_000)), 270_000, lr=0.02)
     actual = rates(optimizer, schedule, 1001)
     assert [actual[step] for step in (0, 499, 999, 1000)] == pytest.approx([2e-5, 0.01, 0.02, 0.02], rel=1e-13)
@@ -133,12 +131,12 @@ def test_a_schedule_that_is_saved_continues_with_the_same_rates(config: Schedule
         ("step", [0, 5], "expected epochs between 1 and 8, found [0, 5]"),
     ],
 )
-def test_drops_that_make_no_sense(kind: str, drops: object, error: str) -> None:
+def test_invalid_drops_are_refused(kind: str, drops: object, error: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(f"a.yaml: schedule.drop_epochs: {error}")):
         training({"kind": kind, "warmup_steps": 0, "drop_epochs": drops})
 
 
-def test_the_older_key_of_one_drop_is_refused_by_the_name_of_the_newer() -> None:
+def test_drop_epoch_is_refused_and_the_error_suggests_drop_epochs() -> None:
     with pytest.raises(ConfigError, match=r"a\.yaml: schedule\.drop_epoch: unknown key; did you mean 'drop_epochs'\?"):
         training({"kind": "step", "warmup_steps": 0, "drop_epoch": 5})
 

@@ -33,12 +33,12 @@ def joint(loss: SoftmaxLossConfig = SET_LOSS, dropout: float = 0.0) -> JointTrai
     return JointTrainingModule(Detr(replace(SMALL, dropout=dropout), num_classes=3, mask_head=True), loss, LOSS, torch.float32)
 
 
-def box_alone(of: Target, *which: int) -> Target:
+def box_alone(target_of_image: Target, *which: int) -> Target:
     """The target with objects that have no mask."""
-    assert of.masks is not None
-    masks = of.masks.clone()
+    assert target_of_image.masks is not None
+    masks = target_of_image.masks.clone()
     masks[list(which)] = False
-    return replace(of, masks=masks)
+    return replace(target_of_image, masks=masks)
 
 
 def target(objects: list[tuple[int, int, int, int]]) -> Target:
@@ -57,8 +57,8 @@ def batch(*targets: Target) -> Batch:
     return Batch(images, Padding.none(len(targets), SIZE, torch.device("cpu")), list(targets))
 
 
-def gradients(of: TrainingModule) -> dict[str, torch.Tensor]:
-    return {name: p.grad.clone() for name, p in of.named_parameters() if p.grad is not None}
+def gradients(training_module: TrainingModule) -> dict[str, torch.Tensor]:
+    return {name: p.grad.clone() for name, p in training_module.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize("targets", [[target([]), target([])], [box_alone(target([(3, 4, 20, 30)]), 0), target([])]])
@@ -75,7 +75,7 @@ def test_images_without_masks_have_no_mask_loss_and_zero_gradients(targets: list
 
 
 @pytest.mark.parametrize("objects", [[(20, 30, 1, 1)], [(0, 0, 48, 1)], [(5 * i, 6 * i, 4, 5) for i in range(9)]])
-def test_one_pixel_one_column_and_more_objects_than_queries(objects: list[tuple[int, int, int, int]]) -> None:
+def test_extreme_objects_leave_finite_losses_and_gradients(objects: list[tuple[int, int, int, int]]) -> None:
     training_module = frozen_module()
     total, parts = training_module(batch(target(objects)), training_module.normalizer([len(objects)]))
     total.backward()

@@ -58,7 +58,7 @@ class Detector(nn.Module):
         """Returns what the losses are computed on; only kinds with losses of their own have this method."""
         raise NotImplementedError
 
-    def instance_masks(self, found: ImageRegions) -> Tensor:
+    def instance_masks(self, regions: ImageRegions) -> Tensor:
         """Returns the masks of the detections, bool [N, H, W] on the CPU.
 
         Only kinds with the capability `masks` have this method.
@@ -72,7 +72,7 @@ class Detector(nn.Module):
         """
         raise NotImplementedError
 
-    def panoptic_map(self, found: ImageRegions, config: Any) -> tuple[np.ndarray, list[Segment]]:
+    def panoptic_map(self, regions: ImageRegions, config: Any) -> tuple[np.ndarray, list[Segment]]:
         """Returns the panoptic map of an image, int32 [H, W], and its segments; see `detr_core.evaluate.panoptic.merge`.
 
         Pixels of no segment are -1. config: the field of EvaluateConfig that the row of the kind names as `merging`. Only kinds

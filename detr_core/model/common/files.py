@@ -73,15 +73,19 @@ def _content(path: Path, device: torch.device) -> Any:
     if path.suffix == SAFETENSORS or _first_bytes(path, 9)[8:] == b"{":  # after the length of the header
         return _safetensors_content(path, device)
     if path.stat().st_size == 0:
-        raise CheckpointError(f"{path}: expected a checkpoint, found an empty file; copy it or train it again")
+        raise CheckpointError(f"{path}: expected a checkpoint, found an empty file; copy the file again, or train again")
     if (damaged := _damaged_part(path)) is not None:
-        raise CheckpointError(f"{path}: expected a checkpoint, found a damaged one (in {damaged}); copy it or train it again")
+        raise CheckpointError(
+            f"{path}: expected a checkpoint, found a damaged one (in {damaged}); copy the file again, or train again"
+        )
     try:
         with torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # the reader can raise any error for a damaged or malicious file
         if _first_bytes(path, 2) == b"PK" and not zipfile.is_zipfile(path):  # a truncated archive of torch.save
-            raise CheckpointError(f"{path}: expected a checkpoint, found a truncated one; copy it or train it again") from None
+            raise CheckpointError(
+                f"{path}: expected a checkpoint, found a truncated one; copy the file again, or train again"
+            ) from None
         raise CheckpointError(
             f"{path}: expected a checkpoint that can be read without running code, found {_content_of_error(error)}"
         ) from None
@@ -108,10 +112,10 @@ def _damaged_part(path: Path) -> str | None:
 def _content_of_error(error: Exception) -> str:
     """Returns what torch found in a file that it can't read. Its advice to read the file by running its code is left out."""
     text = str(error) or type(error).__name__
-    found = re.search(r"(?:GLOBAL|[Gg]lobal) (\S+\.\S+)|(Unsupported operand \d+)", text)
-    if found is None:
+    match = re.search(r"(?:GLOBAL|[Gg]lobal) (\S+\.\S+)|(Unsupported operand \d+)", text)
+    if match is None:
         return f"another content ({text.splitlines()[0].removeprefix('Weights only load failed. ')[:200]})"
-    return f"a reference to {found[1]}" if found[1] else f"another content ({found[2]})"
+    return f"a reference to {match[1]}" if match[1] else f"another content ({match[2]})"
 
 
 def _first_bytes(path: Path, count: int) -> bytes:
@@ -125,8 +129,8 @@ def _safetensors_content(path: Path, device: torch.device) -> dict[str, Any]:
             texts = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, which is no mapping
     except SafetensorError as error:
-        found = f"found {path.stat().st_size} bytes of a truncated or damaged one ({error})"
-        raise CheckpointError(f"{path}: expected a complete safetensors file, {found}; copy it again") from None
+        problem = f"found {path.stat().st_size} bytes of a truncated or damaged one ({error})"
+        raise CheckpointError(f"{path}: expected a complete safetensors file, {problem}; copy the file again") from None
     plain = json_mapping(texts.get(_PLAIN_VALUES, "{}"), f"{path}: {_PLAIN_VALUES}: expected JSON in the file's header")
     return {**plain, "model": tensors}
 

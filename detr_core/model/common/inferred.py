@@ -126,7 +126,7 @@ def written_categories(entries: Any, classes: int | None = None) -> tuple[Catego
     not fit it, for an id that is not a whole number from 0 or that two of them have, and for a name that is no text.
     """
     require(isinstance(entries, list | tuple), "categories", "a list", entries)
-    categories = tuple(_category(entry, f"categories[{place}]") for place, entry in enumerate(entries))
+    categories = tuple(_category(entry, f"categories[{index}]") for index, entry in enumerate(entries))
     twice = [number for number, times in Counter(category.id for category in categories).items() if times > 1]
     require(not twice, "categories", "every id once", twice)
     if len(categories) != (classes or len(categories)):

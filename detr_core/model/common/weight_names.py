@@ -46,11 +46,14 @@ class Names:
 
     def ours(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Returns weights under our names. state: weights under their names, with all three projections of each attention."""
-        parts: dict[str, dict[int, Tensor]] = {}
+        all_parts: dict[str, dict[int, Tensor]] = {}
         for name, value in state.items():
-            our_name, place = self._our_name(name)
-            parts.setdefault(our_name, {})[place] = value
-        return {name: torch.cat([of[place] for place in sorted(of)]) if len(of) > 1 else of[0] for name, of in parts.items()}
+            our_name, number = self._our_name(name)
+            all_parts.setdefault(our_name, {})[number] = value
+        return {
+            name: torch.cat([parts[number] for number in sorted(parts)]) if len(parts) > 1 else parts[0]
+            for name, parts in all_parts.items()
+        }
 
     def our_shapes(self, state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
         """Returns our names and shapes of weights under their names. One of three projections shows the shape of all three."""

@@ -30,6 +30,7 @@ from detr_core.model.transformer.hugging_face import (
     class_names,
     configuration,
     require_agreement,
+    require_saved_names,
     require_transformer_agreement,
 )
 from detr_core.model.transformer.published import COCO_CLASSES, arguments_of, categories_of, dilation_of
@@ -54,6 +55,7 @@ def from_hugging_face(
     """
     state = content["model"]
     require_numbers(state, file)
+    require_saved_names(state, file)
     own = arguments_of(content, file)
     beside = {} if "nheads" in own else configuration(file, "deformable_detr")  # of other files, also those with other arguments
     arguments = _arguments(beside, file) | own
@@ -65,7 +67,7 @@ def from_hugging_face(
     if refine:  # which a published name shows
         shapes["transformer.decoder.bbox_embed.0.layers.0.bias"] = ()
     classes = agreed(shapes, [("class_embed.0.weight", 0), ("class_embed.0.bias", 0)], *COCO_CLASSES)
-    path = Path(file)  # the released files have the same name, in a folder with the name of the model
+    path = Path(file)  # the published files have the same name, in a folder with the name of the model
     dilated = dilation_of(arguments, file, dilation, f"{path.parent.name}/{path.name}")
     try:
         require_classes(classes)
@@ -73,7 +75,7 @@ def from_hugging_face(
         with torch.device("meta"):  # only names and shapes; the file's tensors are assigned later
             model = DeformableDetr(config, classes)
     except (ConfigError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{file}: expected a detector that this version supports: {error}") from None
+        raise CheckpointError(f"{file}: not supported by this version: {error}") from None
     published = {name: published_names(name, config)[0] for name in model.state_dict()}
     expected = names.theirs({published[name]: value for name, value in model.state_dict().items()})
     require_same(file, expected, single, TITLE)
@@ -95,19 +97,19 @@ def from_hugging_face(
 
 
 def to_hugging_face(
-    model: DeformableDetr, categories: Sequence[Category], source: Mapping[str, Any], file: str
+    model: DeformableDetr, categories: Sequence[Category], file_details: Mapping[str, Any], file: str
 ) -> dict[str, Any]:
     """Returns the content of a file of this layout, from which `from_hugging_face` restores the same detector.
 
-    source: what `from_hugging_face` returned about the file that the detector was read from; without it, the file gets all names
-    of each weight. Raises CheckpointError if the layout does not support the detector.
+    file_details: what `from_hugging_face` returned about the file that the detector was read from; without it, the file gets
+    all names of each weight. Raises CheckpointError if the layout does not support the detector.
     """
     config = model.config
-    names = _names(source.get("backbone", "timm"))
+    names = _names(file_details.get("backbone", "timm"))
     state = {published_names(name, config)[0]: value.detach().cpu() for name, value in model.state_dict().items()}
     theirs = names.theirs(state)
     heads = {name: value for name, value in theirs.items() if _HEAD.fullmatch(name)}
-    wanted = source.get("heads") or _all_names(heads, config.decoder_layers, config.refine, config.two_stage)
+    wanted = file_details.get("heads") or _all_names(heads, config.decoder_layers, config.refine, config.two_stage)
     others = {name: value for name, value in theirs.items() if name not in heads}
     content = {"model": others | {name: heads[_single_name(name, heads)].clone() for name in wanted}}
     content |= plain_values(model, categories)
@@ -163,8 +165,8 @@ def _with_single_names(state: Mapping[str, Tensor], refine: bool, file: str) -> 
         heads = count(dict.fromkeys(single, ()), r"bbox_embed\.(\d+)\.")
         if count(dict.fromkeys(single, ()), r"class_embed\.(\d+)\.") == 1:
             first = {name: value for name, value in single.items() if name.startswith("class_embed.0.")}
-            for place in range(1, heads):
-                single |= {name.replace(".0.", f".{place}.", 1): value.clone() for name, value in first.items()}
+            for number in range(1, heads):
+                single |= {name.replace(".0.", f".{number}.", 1): value.clone() for name, value in first.items()}
     return single
 
 
@@ -177,7 +179,7 @@ def _single_name(name: str, heads: Mapping[str, Tensor]) -> str:
 
 
 def _all_names(heads: Mapping[str, Tensor], layers: int, refine: bool, two_stage: bool) -> list[str]:
-    places = range(layers + two_stage)
-    names = {f"{head}.{place}.{rest}" for head, _, rest in (name.split(".", 2) for name in heads) for place in places}
+    numbers = range(layers + two_stage)
+    names = {f"{head}.{number}.{rest}" for head, _, rest in (name.split(".", 2) for name in heads) for number in numbers}
     in_decoder = {"bbox_embed": refine, "class_embed": two_stage}
     return sorted(names | {f"model.decoder.{name}" for name in names if in_decoder[name.split(".")[0]]})

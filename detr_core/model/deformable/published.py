@@ -66,7 +66,7 @@ def from_published(content: Mapping[str, Any], file: str, dilation: bool | None)
         with torch.device("meta"):  # only names and shapes; the file's tensors are assigned later
             model = DeformableDetr(config, classes)
     except (ConfigError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{file}: expected a detector that this version supports: {error}") from None
+        raise CheckpointError(f"{file}: not supported by this version: {error}") from None
     require_same(file, published_state(model), state, "a published Deformable DETR")
     names = {name: published_names(name, config) for name in model.state_dict()}
     for first, *others in names.values():

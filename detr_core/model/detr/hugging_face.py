@@ -1,6 +1,6 @@
 """Reads and writes DETR's weights under the names of Hugging Face's library `transformers`, as in facebook/detr-resnet-50.
 
-The names of the backbone are those of `timm`, as in the released files, or of the library's own ResNet. The classes are those of
+The names of the backbone are those of `timm`, as in the published files, or of the library's own ResNet. The classes are those of
 the published format. What the weights don't show is taken from the file itself, if this project has written it, else from
 config.json beside it, else it is as published.
 """
@@ -24,6 +24,7 @@ from detr_core.model.transformer.hugging_face import (
     class_names,
     configuration,
     require_agreement,
+    require_saved_names,
     require_transformer_agreement,
 )
 from detr_core.model.transformer.published import arguments_of, categories_of, dilation_of
@@ -43,16 +44,17 @@ _LAYERS = [
 def from_hugging_face(
     content: Mapping[str, Any], file: str, dilation: bool | None
 ) -> tuple[Detr, tuple[Category, ...], dict[str, Any]]:
-    """Returns the detector, on the CPU, its categories, and the library whose names the backbone has, as plain values.
+    """Returns the detector, on the CPU, its categories, and as plain values the library after which its backbone is named.
 
     content: that of a file of this layout. file: its path. dilation: see `from_published`. Raises CheckpointError as
     `from_published` does.
     """
     state = content["model"]
+    require_saved_names(state, file)
     own = arguments_of(content, file)
     beside = {} if "nheads" in own else configuration(file, "detr")  # of other files, also those with arguments of another sort
     arguments = _arguments(beside, file) | own
-    path = Path(file)  # the released files have the same name, in a folder with the name of the model
+    path = Path(file)  # the published files have the same name, in a folder with the name of the model
     arguments["dilation"] = dilation_of(arguments, file, dilation, f"{path.parent.name}/{path.name}")
     library = backbone_library(state)
     names = _names(has_mask_head(state), library)
@@ -70,13 +72,13 @@ def from_hugging_face(
     return model, categories, {"backbone": library}
 
 
-def to_hugging_face(model: Detr, categories: Sequence[Category], source: Mapping[str, Any], file: str) -> dict[str, Any]:
+def to_hugging_face(model: Detr, categories: Sequence[Category], file_details: Mapping[str, Any], file: str) -> dict[str, Any]:
     """Returns the content of a file of this layout, from which `from_hugging_face` restores the same detector.
 
-    source: what `from_hugging_face` returned about the file that the detector was read from; it can be empty. Raises
+    file_details: what `from_hugging_face` returned about the file that the detector was read from; it can be empty. Raises
     CheckpointError if the layout does not support the detector.
     """
-    names = _names(model.has_mask_head, source.get("backbone", "timm"))
+    names = _names(model.has_mask_head, file_details.get("backbone", "timm"))
     hint = "the layout supports DETR on a ResNet with frozen batch norm, post-norm and heads shared by all layers"
     return exported(model, categories, names, from_hugging_face, file, hint)
 

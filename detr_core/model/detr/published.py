@@ -53,7 +53,7 @@ def from_published(content: Mapping[str, Any], file: str, dilation: bool | None)
 
 
 def detector_from(state: Mapping[str, Any], names: Names, arguments: Mapping[str, Any], file: str, title: str) -> Detr:
-    """Returns the detector with the weights `state`, on the CPU. Errors as in `from_published`.
+    """Returns the detector with the weights `state`, on the CPU. Raises the errors of `from_published`.
 
     names: what the weights are called. arguments: values that the weights don't show, as in the published argument namespace;
     those that it lacks are assumed to be as published. title: the detector that the weights should belong to, for an error.
@@ -69,7 +69,7 @@ def detector_from(state: Mapping[str, Any], names: Names, arguments: Mapping[str
             model = Detr(config, classes, mask_head)
         require_same(file, names.theirs(model.state_dict()), state, title)
     except (ConfigError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{file}: expected a detector that this version supports: {error}") from None
+        raise CheckpointError(f"{file}: not supported by this version: {error}") from None
     weights = names.ours(state)
     model.load_state_dict({name: weights[name].float() for name in model.state_dict()}, assign=True)
     return model
@@ -118,7 +118,7 @@ def published_state(model: Detr) -> dict[str, Tensor]:
 
 
 def published_names(mask_head: bool) -> Names:
-    """Returns the published names of the weights, which are ours but for a prefix in a detector with a mask head."""
+    """Returns the published names of the weights, which equal ours, except for a prefix in a detector with a mask head."""
     return Names([*((prefix, prefix) for prefix in MASK_HEAD), ("", "detr.")] if mask_head else [])
 
 

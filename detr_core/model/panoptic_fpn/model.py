@@ -60,7 +60,7 @@ class PanopticFpn(ThingsAndStuff):
         maps, sizes = self._maps(images), list(padding.sizes)
         logits = F.interpolate(self._semantic_logits(maps), size=images.shape[-2:], mode="bilinear", align_corners=False)
         with torch.autocast(images.device.type, enabled=False):
-            things = self._mask_samples(maps, images, sizes, [things_of(target, self.thing_of_class) for target in targets])
+            things = self._mask_samples(maps, images, sizes, things_of(targets, self.thing_of_class))
         classes = [class_map(target) for target in targets]
         return PanopticFpnSamples(
             things,

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, concat_box_prediction_layers
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from detr_core.model.common.backbone import Backbone, Norm, norm_layer
 from detr_core.model.common.detector import Detector
+from detr_core.model.common.host_values import marked_rows
+from detr_core.model.regions.box_coder import BoxCoder
 from detr_core.model.regions.config import RegionConfig
-from detr_core.model.regions.parts import Anchors, Pooling, Sampler, image_indices, truth_of
+from detr_core.model.regions.parts import Anchors, Heads, Matcher, Pooling, Sampler, image_indices, truth_of
+from detr_core.model.regions.proposals import best_of_levels, kept_proposals
 from detr_core.structures import MAX_DETECTIONS, Padding, RegionOutput, Target
 
 CELLS = 7  # height and width of a proposal's pooled features
@@ -33,14 +36,15 @@ HEAD_CONVOLUTIONS = 4  # of the second version's box head
 class Samples:
     """The sampled anchors and proposals of a batch with their targets, as the losses need them.
 
-    Of the A anchors, O are objects: objectness [A]: logits. is_object [A]: 0 or 1. anchor_deltas, anchor_targets [O, 4]:
-    predicted and target box deltas of the objects. anchor_boxes, anchor_target_boxes [O, 4]: the same boxes as xyxy in
-    pixels. Of the R proposals, P are positive: logits [R, C+1]. labels [R]: 0 for background. deltas, targets [P, 4]:
-    predicted and target box deltas of the positive proposals for their class. boxes, target_boxes [P, 4]: the same boxes as
-    xyxy in pixels. anchor_image [A], object_image [O], proposal_image [R], positive_image [P]: the index of the image in the
-    batch.
+    images: the number of images in the batch. Of the A anchors, O are objects: objectness [A]: logits. is_object [A]: 0 or 1.
+    anchor_deltas, anchor_targets [O, 4]: predicted and target box deltas of the objects. anchor_boxes, anchor_target_boxes
+    [O, 4]: the same boxes as xyxy in pixels. Of the R proposals, P are positive: logits [R, C+1]. labels [R]: 0 for background.
+    deltas, targets [P, 4]: predicted and target box deltas of the positive proposals for their class. boxes, target_boxes [P, 4]:
+    the same boxes as xyxy in pixels. anchor_image [A], object_image [O], proposal_image [R], positive_image [P]: the index of the
+    image in the batch.
     """
 
+    images: int
     anchor_image: Tensor
     objectness: Tensor
     is_object: Tensor
@@ -105,7 +109,7 @@ class FasterRcnn(Detector):
             post_nms_top_n=config.kept,
             nms_thresh=0.7,
         )
-        self.roi_heads = RoIHeads(
+        self.roi_heads = Heads(
             Pooling(strides, CELLS),
             _box_head(self.width, config.head_width, norm),
             FastRCNNPredictor(config.head_width, num_classes + 1),
@@ -118,6 +122,8 @@ class FasterRcnn(Detector):
             nms_thresh=0.5,
             detections_per_img=MAX_DETECTIONS,
         )
+        self.rpn.proposal_matcher = Matcher(0.7, 0.3, allow_low_quality_matches=True)
+        self.rpn.box_coder, self.roi_heads.box_coder = BoxCoder(1, 1), BoxCoder(10, 5)
         self.rpn.fg_bg_sampler = Sampler(config.sampled_anchors, 0.5)
         self.roi_heads.fg_bg_sampler = Sampler(config.sampled_proposals, 0.25)
 
@@ -168,44 +174,45 @@ class FasterRcnn(Detector):
             sampler.seeds = [(target.sampling_seed + offset) % 2**63 for target in targets]
         truth = [truth_of(target, size) for target, size in zip(targets, sizes, strict=True)]
         anchors, objectness, anchor_deltas, proposals = self._proposals(maps, images, sizes)
-        labels, matched = self.rpn.assign_targets_to_anchors(anchors, truth)
-        anchor_targets = torch.cat(self.rpn.box_coder.encode(matched, anchors))
+        labels, matched = self.rpn.assign_targets_to_anchors([anchors] * len(images), truth)
         positive, negative = self.rpn.fg_bg_sampler(labels)
-        objects = torch.cat(positive).nonzero()[:, 0]
-        sampled = torch.cat([objects, torch.cat(negative).nonzero()[:, 0]])
-        image_of_anchor = image_indices([len(boxes_of_image) for boxes_of_image in anchors], images.device)
+        objects, background = marked_rows(torch.cat(positive), torch.cat(negative))
+        sampled = torch.cat([objects, background])
+        anchor_boxes, anchor_target_boxes = anchors[objects % len(anchors)], torch.cat(matched)[objects]
+        anchor_deltas = anchor_deltas[objects]
 
         proposals, matched_targets, classes, proposal_targets = self.roi_heads.select_training_samples(proposals, truth)
         logits, deltas = self._read(maps, proposals)
-        label, boxes = torch.cat(classes), torch.cat(proposals)
-        positives = label.nonzero()[:, 0]
+        label = torch.cat(classes)
+        counts = [len(boxes_of_image) for boxes_of_image in proposals]
+        of_images = marked_rows(*(classes_of_image > 0 for classes_of_image in classes))
+        positives = torch.cat([rows + start for rows, start in zip(of_images, accumulate(counts, initial=0), strict=False)])
+        positive_counts = [len(rows) for rows in of_images]
+        boxes = torch.cat(proposals)[positives]
         class_deltas = deltas.view(len(label), -1, 4)[positives, label[positives]]
         target_deltas = torch.cat(proposal_targets)[positives]
         decode = self.roi_heads.box_coder.decode_single
-        image_of_proposal = image_indices([len(boxes_of_image) for boxes_of_image in proposals], images.device)
         samples = Samples(
-            image_of_anchor[sampled],
+            len(images),
+            sampled // len(anchors),
             objectness.flatten()[sampled],
             torch.cat(labels)[sampled],
-            image_of_anchor[objects],
-            anchor_deltas[objects],
-            anchor_targets[objects],
-            self.rpn.box_coder.decode_single(anchor_deltas[objects], torch.cat(anchors)[objects]),
-            torch.cat(matched)[objects],
-            image_of_proposal,
+            objects // len(anchors),
+            anchor_deltas,
+            self.rpn.box_coder.encode_single(anchor_target_boxes, anchor_boxes),
+            self.rpn.box_coder.decode_single(anchor_deltas, anchor_boxes),
+            anchor_target_boxes,
+            image_indices(counts, images.device),
             logits,
             label,
-            image_of_proposal[positives],
+            image_indices(positive_counts, images.device),
             class_deltas,
             target_deltas,
-            decode(class_deltas, boxes[positives]),
-            decode(target_deltas, boxes[positives]),
+            decode(class_deltas, boxes),
+            decode(target_deltas, boxes),
         )
-        positive = [class_indices > 0 for class_indices in classes]
-        lists = (
-            [part[mask] for part, mask in zip(parts, positive, strict=True)] for parts in (proposals, classes, matched_targets)
-        )
-        return samples, Positives(*lists)
+        parts = (boxes, label[positives], torch.cat(matched_targets)[positives])
+        return samples, Positives(*(list(torch.split(part, positive_counts)) for part in parts))
 
     def _maps(self, images: Tensor) -> list[Tensor]:
         stages = self.backbone[0](images)
@@ -214,14 +221,21 @@ class FasterRcnn(Detector):
 
     def _proposals(
         self, maps: list[Tensor], images: Tensor, sizes: list[tuple[int, int]]
-    ) -> tuple[list[Tensor], Tensor, Tensor, list[Tensor]]:
-        # Returns the anchors of each image, the objectness and deltas of all anchors, and the resulting proposals of each image.
+    ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+        # Returns the anchors, which are the same for each image, the objectness and deltas of the anchors of all images, and the
+        # resulting proposals of each image.
         objectness, deltas = self.rpn.head(maps)
-        anchors = self.rpn.anchor_generator(ImageList(images, sizes), maps)
+        anchors: Tensor = self.rpn.anchor_generator(ImageList(images, sizes), maps)[0]
         anchors_per_level = [math.prod(level.shape[1:]) for level in objectness]
         objectness, deltas = concat_box_prediction_layers(objectness, deltas)
-        boxes = self.rpn.box_coder.decode(deltas.detach(), anchors).view(len(images), -1, 4)
-        proposals, _ = self.rpn.filter_proposals(boxes, objectness, sizes, anchors_per_level)
+        with torch.no_grad():
+            scores = objectness.view(len(images), -1)
+            best, levels = best_of_levels(scores, anchors_per_level, self.rpn.pre_nms_top_n())
+            best_deltas = deltas.view(len(images), -1, 4).gather(1, best[..., None].expand(-1, -1, 4))
+            boxes = self.rpn.box_coder.decode_single(best_deltas.flatten(0, 1), anchors[best].flatten(0, 1)).view(*best.shape, 4)
+            proposals = kept_proposals(
+                boxes, scores.gather(1, best).sigmoid(), levels, sizes, self.rpn.nms_thresh, self.rpn.post_nms_top_n()
+            )
         return anchors, objectness, deltas, proposals
 
     def _read(self, maps: list[Tensor], proposals: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.ops import generalized_box_iou_loss
 
 from detr_core.model.regions.config import RegionLossWeights
 from detr_core.model.regions.detector import Samples
+
+EPSILON = 1e-7  # against a division by 0 for boxes without an area
 
 
 def region_losses(samples: Samples, images: float, config: RegionLossWeights) -> tuple[Tensor, dict[str, Tensor]]:
@@ -29,14 +30,14 @@ def region_loss_parts(samples: Samples, images: float, beta: float) -> dict[str,
     number of samples, which is the normal case, the result equals torchvision's mean over all samples; unlike that mean it never
     depends on how a step is divided into processes and micro-batches.
     """
-    anchor_weight = one_over_count(samples.anchor_image) / images
-    proposal_weight = one_over_count(samples.proposal_image) / images
+    anchor_weight = one_over_count(samples.anchor_image, samples.images) / images
+    proposal_weight = one_over_count(samples.proposal_image, samples.images) / images
     objectness = F.binary_cross_entropy_with_logits(samples.objectness, samples.is_object, reduction="none")
     proposals = F.smooth_l1_loss(samples.anchor_deltas, samples.anchor_targets, reduction="none", beta=beta).sum(1)
     classification = F.cross_entropy(samples.logits, samples.labels, reduction="none")
     boxes = F.smooth_l1_loss(samples.deltas, samples.targets, reduction="none", beta=beta).sum(1)
-    proposals_giou = generalized_box_iou_loss(samples.anchor_boxes, samples.anchor_target_boxes, reduction="none")
-    giou = generalized_box_iou_loss(samples.boxes, samples.target_boxes, reduction="none")
+    proposals_giou = giou_loss(samples.anchor_boxes, samples.anchor_target_boxes)
+    giou = giou_loss(samples.boxes, samples.target_boxes)
     return {
         "objectness": (objectness * anchor_weight[samples.anchor_image]).sum(),
         "proposals": (proposals * anchor_weight[samples.object_image]).sum(),
@@ -53,6 +54,28 @@ def weighted_sum(parts: Mapping[str, Tensor], weights: Mapping[str, float]) -> t
     return total, {name: part.detach() for name, part in parts.items()}
 
 
-def one_over_count(image: Tensor) -> Tensor:
-    """Returns one weight per image, for the image index of each sample. The weight of an image without samples is never used."""
-    return 1 / image.bincount().clamp(min=1)
+def one_over_count(image: Tensor, images: int) -> Tensor:
+    """Returns one weight per image [B], for the image index of each sample. The weight of an image without samples is never used.
+
+    images: the number of images B.
+    """
+    return 1 / (image[:, None] == torch.arange(images, device=image.device)).sum(0).clamp(min=1)
+
+
+def giou_loss(boxes: Tensor, wanted: Tensor) -> Tensor:
+    """Returns 1 - GIoU of each box with the wanted one [N], both [N, 4], xyxy.
+
+    The values are those of torchvision's loss, which makes the host wait for the GPU.
+    """
+    low, high, wanted_low, wanted_high = boxes[:, :2], boxes[:, 2:], wanted[:, :2], wanted[:, 2:]
+    inner_low, inner_high = torch.max(low, wanted_low), torch.min(high, wanted_high)
+    intersection = _area(inner_low, inner_high).masked_fill(~(inner_high > inner_low).all(1), 0)
+    union = _area(low, high) + _area(wanted_low, wanted_high) - intersection
+    iou = intersection / (union + EPSILON)
+    around = _area(torch.min(low, wanted_low), torch.max(high, wanted_high))
+    return 1 - (iou - (around - union) / (around + EPSILON))
+
+
+def _area(low: Tensor, high: Tensor) -> Tensor:
+    width, height = (high - low).unbind(1)
+    return width * height

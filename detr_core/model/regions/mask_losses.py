@@ -26,6 +26,6 @@ def mask_rcnn_loss_parts(samples: MaskSamples, images: float, beta: float) -> di
     into processes and micro-batches. images, beta: see `region_loss_parts`.
     """
     losses = F.binary_cross_entropy_with_logits(samples.mask_logits, samples.mask_targets, reduction="none").flatten(1).mean(1)
-    mask_weight = one_over_count(samples.mask_image) / images
+    mask_weight = one_over_count(samples.mask_image, samples.regions.images) / images
     parts = region_loss_parts(samples.regions, images, beta)
     return parts | {"masks": (losses * mask_weight[samples.mask_image]).sum()}

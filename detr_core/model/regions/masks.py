@@ -13,6 +13,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.roi_heads import paste_masks_in_image, project_masks_on_boxes
 
 from detr_core.model.common.backbone import norm_layer
+from detr_core.model.common.host_values import marked_rows
 from detr_core.model.regions.config import MaskRegionConfig
 from detr_core.model.regions.detector import FasterRcnn, Samples
 from detr_core.model.regions.parts import Pooling, image_indices
@@ -97,9 +98,9 @@ class MaskRcnn(FasterRcnn):
         self, maps: list[Tensor], images: Tensor, sizes: list[tuple[int, int]], targets: list[Target]
     ) -> MaskSamples:
         samples, positives = self._samples(maps, images, sizes, targets)
-        with_mask = [_has_mask(target)[matched] for target, matched in zip(targets, positives.targets, strict=True)]
+        with_mask = marked_rows(*(_has_mask(target)[matched] for target, matched in zip(targets, positives.targets, strict=True)))
         boxes, labels, matched = (
-            [part[which] for part, which in zip(parts, with_mask, strict=True)]
+            [part[rows] for part, rows in zip(parts, with_mask, strict=True)]
             for parts in (positives.boxes, positives.labels, positives.targets)
         )
         wanted = [

@@ -1,15 +1,18 @@
-"""Defines the parts of Faster R-CNN: anchors and pooling for any stride, and seeded sampling."""
+"""Defines the parts of Faster R-CNN: anchors and pooling for any stride, seeded sampling, and matching with objects."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection import _utils
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import box_convert, roi_align
 
+from detr_core.model.common.host_values import marked_rows, on_device, uploaded
 from detr_core.structures import Target
 
 ASPECTS = (0.5, 1.0, 2.0)  # height / width of the anchors of each size
@@ -30,7 +33,7 @@ class Anchors(AnchorGenerator):  # type: ignore[misc]
         """Returns the concatenated anchors of all levels for each image, xyxy in pixels [A, 4]. They are equal for all images."""
         first = feature_maps[0]
         self.set_cell_anchors(first.dtype, first.device)
-        strides = [[torch.tensor(stride, device=first.device)] * 2 for stride in self.strides]
+        strides = [[torch.full((), stride, device=first.device)] * 2 for stride in self.strides]
         anchors = torch.cat(self.grid_anchors([level.shape[-2:] for level in feature_maps], strides))
         return [anchors for _ in image_list.image_sizes]
 
@@ -50,15 +53,21 @@ class Pooling(nn.Module):
 
         maps: [B, D, h, w] per level, finest first. boxes: [R_i, 4] per image, xyxy in pixels.
         """
-        side = torch.cat([((box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])).sqrt() for box in boxes])
+        image = image_indices([len(box) for box in boxes], maps[0].device)
+        corners = torch.cat(boxes)
+        rows = torch.cat([image[:, None].to(corners.dtype), corners], 1)
+        if len(maps) == 1:
+            return self._pooled(maps[0], rows, self.strides[0])
+        side = ((corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])).sqrt()
         level = (side / (FINEST * self.strides[0]) + 1e-6).log2().floor().clamp(0, len(maps) - 1)
-        image = image_indices([len(box) for box in boxes], side.device)
-        rows = torch.cat([image[:, None].to(side.dtype), torch.cat(boxes)], 1)
-        pooled = maps[0].new_zeros(len(rows), maps[0].shape[1], self.cells, self.cells)
-        for number, (part, stride) in enumerate(zip(maps, self.strides, strict=True)):
-            chosen = (level == number).nonzero()[:, 0]
-            pooled = pooled.index_copy(0, chosen, roi_align(part, rows[chosen], self.cells, 1 / stride, sampling_ratio=2))
-        return pooled
+        of_levels = marked_rows(*(level == number for number in range(len(maps))))
+        parts = [
+            self._pooled(part, rows[chosen], stride) for part, chosen, stride in zip(maps, of_levels, self.strides, strict=True)
+        ]
+        return torch.cat(parts).index_select(0, torch.cat(of_levels).argsort())
+
+    def _pooled(self, level: Tensor, rows: Tensor, stride: int) -> Tensor:
+        return cast(Tensor, roi_align(level, rows, self.cells, 1 / stride, sampling_ratio=2))
 
 
 class Sampler:
@@ -79,19 +88,40 @@ class Sampler:
         """
         positive, negative = [], []
         for label, seed in zip(labels, self.seeds, strict=True):
-            order = torch.rand(len(label), generator=torch.Generator().manual_seed(seed)).to(label.device)
-            sampled_positives = _first_marked(label > 0, order, self.positive)
-            positive.append(sampled_positives)
-            negative.append(_first_marked(label == 0, order, self.count - int(sampled_positives.sum())))
+            order = uploaded(torch.rand(len(label), generator=torch.Generator().manual_seed(seed)), label.device)
+            # A label's place decides between equal random numbers, which have 24 bits.
+            order = order.double() + 2.0**-48 * torch.arange(len(label), device=label.device)
+            positive.append(_first_marked(label > 0, order, self.positive))
+            negative.append(_first_marked(label == 0, order, self.count, positive[-1].sum()))
         return positive, negative
 
 
-def _first_marked(marked: Tensor, order: Tensor, count: int) -> Tensor:
-    # Returns `marked` reduced to the first `count` marked elements in the order `order`.
-    chosen = torch.zeros_like(marked)
-    candidates = marked.nonzero()[:, 0]
-    chosen[candidates[order[candidates].argsort()[:count]]] = True
-    return chosen
+def _first_marked(marked: Tensor, order: Tensor, count: int, fewer: Tensor | int = 0) -> Tensor:
+    # Returns `marked` reduced to the first `count` - `fewer` marked elements in the order `order`.
+    first = order.masked_fill(~marked, torch.inf).topk(min(count, len(marked)), largest=False).indices
+    wanted = marked[first] & (torch.arange(len(first), device=marked.device) < count - fewer)
+    return torch.zeros_like(marked).scatter(0, first, wanted)
+
+
+class Matcher(_utils.Matcher):  # type: ignore[misc]
+    """torchvision's matcher with the same results. torchvision's makes the host wait for the GPU at every image."""
+
+    def set_low_quality_matches_(self, matches: Tensor, all_matches: Tensor, match_quality_matrix: Tensor) -> None:
+        """Matches each box [N] that has the highest IoU of any object with the object of the box's own highest IoU.
+
+        matches: is changed. all_matches: the object of each box's highest IoU. match_quality_matrix [T, N]: the IoU.
+        """
+        highest = match_quality_matrix.amax(1, keepdim=True)
+        matches.copy_(torch.where((match_quality_matrix == highest).any(0), all_matches, matches))
+
+
+class Heads(RoIHeads):  # type: ignore[misc]
+    """torchvision's heads with the same results. torchvision's sampling makes the host wait for the GPU at every image."""
+
+    def subsample(self, labels: list[Tensor]) -> list[Tensor]:
+        """Returns the ascending indices of the sampled proposals of each image. labels: see `Sampler`."""
+        positive, negative = self.fg_bg_sampler(labels)
+        return marked_rows(*(one | other for one, other in zip(positive, negative, strict=True)))
 
 
 def truth_of(target: Target, size: tuple[int, int]) -> dict[str, Any]:
@@ -100,10 +130,10 @@ def truth_of(target: Target, size: tuple[int, int]) -> dict[str, Any]:
     size: (h, w) of the image.
     """
     height, width = size
-    boxes = box_convert(target.boxes, "cxcywh", "xyxy") * target.boxes.new_tensor([width, height, width, height])
+    boxes = box_convert(target.boxes, "cxcywh", "xyxy") * on_device([width, height, width, height], target.boxes.device)
     return {"boxes": boxes, "labels": target.labels + 1, "masks": target.masks}
 
 
 def image_indices(counts: list[int], device: torch.device) -> Tensor:
     """Returns the image index of each row, for the number of rows of each image: [2, 1] -> [0, 0, 1]."""
-    return torch.arange(len(counts), device=device).repeat_interleave(torch.tensor(counts, device=device))
+    return torch.cat([torch.full((count,), image, device=device) for image, count in enumerate(counts)])

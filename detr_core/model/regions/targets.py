@@ -7,19 +7,28 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from detr_core.model.common.host_values import marked_rows
 from detr_core.structures import Target
 
 NO_CLASS = -1  # the class of pixels that no loss counts: those of crowds and of no segment
 
 
-def things_of(target: Target, thing: Tensor) -> Target:
-    """Returns the target with its things alone, whose labels are positions among the thing classes.
+def things_of(targets: list[Target], thing: Tensor) -> list[Target]:
+    """Returns the targets with their things alone, whose labels are positions among the thing classes.
 
     thing [C]: int64, the position of each class among the thing classes, -1 for stuff.
     """
-    which = thing[target.labels] >= 0
-    masks = None if target.masks is None else target.masks[which]
-    return replace(target, labels=thing[target.labels[which]], boxes=target.boxes[which], masks=masks)
+    positions = [thing[target.labels] for target in targets]
+    return [
+        replace(
+            target,
+            labels=position[rows],
+            boxes=target.boxes[rows],
+            masks=None if target.masks is None else target.masks[rows],
+            has_mask=None,
+        )
+        for target, position, rows in zip(targets, positions, marked_rows(*(each >= 0 for each in positions)), strict=True)
+    ]
 
 
 def class_map(target: Target) -> Tensor:

@@ -19,13 +19,16 @@ from detr_core.model.transformer.config import TransformerConfig
 from detr_core.model.transformer.published import COCO_CLASSES
 
 BackboneLibrary = Literal["timm", "transformers"]
-"""The library whose names a backbone has: 'timm', as in the released files, or 'transformers' for the library's own ResNet."""
+"""The library after which a backbone's weights are named.
+
+It is 'timm', as in the published files, or 'transformers' for the library's own ResNet.
+"""
 
 BACKBONE = "backbone.conv_encoder.model."
 CONFIGURATION = "config.json"
 _OURS = "backbone.0.body."
 _HEADS = ("encoder_attention_heads", "decoder_attention_heads")
-# The fields of a ResNet of the library whose other values compute something else with the same weights.
+# Fields of a ResNet of the library that change the computation without changing the weights; only these values are supported.
 _RESNET = {"hidden_act": "relu", "downsample_in_first_stage": False, "downsample_in_bottleneck": False}
 
 _FIELDS: dict[Any, tuple[str, ...]] = {
@@ -49,9 +52,18 @@ Configuration = make_dataclass(
 
 
 def backbone_library(keys: Iterable[str]) -> BackboneLibrary:
-    """Returns the library whose names the backbone has. keys: the names of all weights in a file."""
+    """Returns the library after which the backbone's weights are named. keys: the names of all weights in a file."""
     own = any(f"{BACKBONE}embedder." in str(key) or f"{BACKBONE}encoder." in str(key) for key in keys)
     return "transformers" if own else "timm"
+
+
+def require_saved_names(keys: Iterable[str], file: str) -> None:
+    """Raises CheckpointError for the names of weights in a model of `transformers` 5 in memory, which its files do not have."""
+    if any(".backbone.model." in str(key) for key in keys):
+        raise CheckpointError(
+            f"{file}: expected the names of weights that `save_pretrained` of transformers writes, found those of a model in "
+            "memory (of `torch.save(model.state_dict())`); save the model with `save_pretrained`, and use model.safetensors"
+        )
 
 
 def backbone_names(library: BackboneLibrary, theirs: str) -> list[tuple[str, str]]:
@@ -66,9 +78,9 @@ def backbone_names(library: BackboneLibrary, theirs: str) -> list[tuple[str, str
         block, their_block = f"layer{stage}.{{}}.", f"encoder.stages.{stage - 1}.layers.{{}}."
         pairs += [(f"{block}downsample.0.", f"{their_block}shortcut.convolution.")]
         pairs += [(f"{block}downsample.1.", f"{their_block}shortcut.normalization.")]
-        for place in (1, 2, 3):
-            pairs += [(f"{block}conv{place}.", f"{their_block}layer.{place - 1}.convolution.")]
-            pairs += [(f"{block}bn{place}.", f"{their_block}layer.{place - 1}.normalization.")]
+        for number in (1, 2, 3):
+            pairs += [(f"{block}conv{number}.", f"{their_block}layer.{number - 1}.convolution.")]
+            pairs += [(f"{block}bn{number}.", f"{their_block}layer.{number - 1}.normalization.")]
     return [(_OURS + ours, theirs + name) for ours, name in pairs]
 
 
@@ -76,7 +88,7 @@ def configuration(file: str, model_type: str) -> dict[str, Any]:
     """Returns the values of `Configuration` in config.json beside the file of weights, none if there is no such file.
 
     Raises CheckpointError, which names config.json and the field, if the file can't be read, has a value of another type, or
-    describes another model than `model_type` or one that computes something else with the same weights.
+    describes another model than `model_type`, or a computation that is not supported.
     """
     path = Path(file).with_name(CONFIGURATION)
     if not os.path.lexists(path):
@@ -104,7 +116,7 @@ def require_agreement(config: Mapping[str, Any], expected: Mapping[str, Any], fi
         if name in config and config[name] != value:
             where = f"{Path(file).with_name(CONFIGURATION)}: {within}{name}"
             problem = f"expected {value!r}, which fits the weights in {Path(file).name}, found {config[name]!r}"
-            raise CheckpointError(f"{where}: {problem}; use the config.json of these weights, or none")
+            raise CheckpointError(f"{where}: {problem}; use the config.json of these weights, or remove the file")
 
 
 def require_transformer_agreement(config: Mapping[str, Any], ours: TransformerConfig, file: str) -> None:
@@ -131,9 +143,9 @@ def attention_heads(config: Mapping[str, Any], file: str) -> int | None:
 def class_names(config: Mapping[str, Any], classes: int, file: str) -> list[dict[str, Any]] | None:
     """Returns the categories that `id2label` in config.json gives names, in the order of the class indices.
 
-    A class index is the category's id. The result is None without names of its own: if there are no names, if each is `LABEL_`
-    and the index, and if they are COCO's, which `categories_of` knows. The order of the entries in the file means nothing; many
-    files have that of their keys as texts. Raises CheckpointError unless the keys are the class indices. classes: their number.
+    A class index is the category's id. The result is None if there are no names, if all are `LABEL_<index>`, or if they are
+    COCO's, which `categories_of` knows. The order of the entries in the file means nothing; many files sort the keys as text.
+    Raises CheckpointError unless the keys are the class indices. classes: their number.
     """
     labels = config.get("id2label", {})
     indices = [str(index) for index in range(classes)]
@@ -141,7 +153,9 @@ def class_names(config: Mapping[str, Any], classes: int, file: str) -> list[dict
         wrong = sorted(set(labels) ^ set(indices))[:5]
         problem = f"expected the keys 0 to {classes - 1}, the classes of the class head, found {len(labels)} keys"
         where = Path(file).with_name(CONFIGURATION)
-        raise CheckpointError(f"{where}: id2label: {problem}, which differ in {wrong}; use the config.json of these weights")
+        raise CheckpointError(
+            f"{where}: id2label: {problem}, which differ in {wrong}; use the config.json of these weights, or remove the file"
+        )
     coco = coco_categories() if classes in COCO_CLASSES else {}
     known = [int(index) for index in labels if not coco or int(index) in coco]
     if all(labels[str(index)] in (f"LABEL_{index}", coco[index].name if coco else None) for index in known):

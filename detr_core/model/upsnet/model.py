@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from detr_core.model.common.host_values import uploaded
 from detr_core.model.regions.masks import MaskSamples
 from detr_core.model.regions.parts import truth_of
 from detr_core.model.regions.targets import NO_CLASS, class_map, things_of
@@ -80,8 +81,8 @@ class Upsnet(ThingsAndStuff):
         """
         maps, sizes = self._maps(images), list(padding.sizes)
         semantic = self._semantic_logits(maps)
-        things = [things_of(target, self.thing_of_class) for target in targets]
-        drawn = [drawn_instances(len(of.labels), (of.sampling_seed + PLACE) % 2**63).to(images.device) for of in things]
+        things = things_of(targets, self.thing_of_class)
+        drawn = [uploaded(drawn_instances(len(of.labels), (of.sampling_seed + PLACE) % 2**63), images.device) for of in things]
         boxes = [truth_of(of, size)["boxes"].to(maps[0].dtype) for of, size in zip(things, sizes, strict=True)]
         with torch.autocast(images.device.type, enabled=False):
             regions = self._mask_samples(maps, images, sizes, things)
@@ -149,5 +150,5 @@ class Upsnet(ThingsAndStuff):
 
 def _centres(pixels: int, stride: int, device: torch.device) -> Tensor:
     # Returns the pixel at the centre of each cell of a map, of the cells whose centre is in the image; at least one.
-    centres = ((torch.arange(-(-pixels // stride), device=device) + 0.5) * stride).long()
-    return centres[: max(1, int((centres < pixels).sum()))].clamp(max=pixels - 1)
+    cells = sum(int((cell + 0.5) * stride) < pixels for cell in range(-(-pixels // stride)))
+    return ((torch.arange(max(1, cells), device=device) + 0.5) * stride).long().clamp(max=pixels - 1)

@@ -49,13 +49,13 @@ def section(folder: Path, out: Path, published: Mapping[str, Any]) -> Section:
     """Returns the report's section about the study."""
     text = StudyText(
         "Attention of the decoder",
-        finding(read_metrics(folder)),
+        conclusion(read_metrics(folder)),
         "The last decoder layer's attention for every detected object, and the boxes that each query predicts.",
     )
     return attention_section("decoder-attention", text, plots(folder, out), folder, REGIONS, published)
 
 
-def finding(metrics: Mapping[str, float]) -> str:
+def conclusion(metrics: Mapping[str, float]) -> str:
     """Returns the result of the study in one sentence computed from its metrics; '' if no object was detected."""
     if "extremities/times" not in metrics or "interior/times" not in metrics:
         return ""

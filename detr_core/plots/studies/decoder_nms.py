@@ -67,7 +67,7 @@ def section(folder: Path, out: Path, published: Mapping[str, Any]) -> Section:
     grid = read_cells(folder / "cells.json")
     text = StudyText(
         "Decoder depth and NMS",
-        finding(grid),
+        conclusion(grid),
         "The output of every decoder layer was scored like that of the last layer, in one pass of one model over the val images.",
     )
     tables = {
@@ -87,7 +87,7 @@ def gain(grid: Grid, nms: float, depth: int) -> float:
     return 100 * (grid[nms][depth]["AP"] - grid[None][depth]["AP"])
 
 
-def finding(grid: Grid) -> str:
+def conclusion(grid: Grid) -> str:
     """Returns the result of the study in one sentence computed from its metrics.
 
     Returns '' if AP without NMS was not measured, or if only one layer was.

@@ -56,13 +56,13 @@ def section(folder: Path, out: Path, published: Mapping[str, Any]) -> Section:
     """Returns the report's section about the study."""
     text = StudyText(
         "Attention of the encoder",
-        finding(read_metrics(folder)),
+        conclusion(read_metrics(folder)),
         "The last encoder layer's self-attention from the centre of every object, averaged over the heads.",
     )
     return attention_section("encoder-attention", text, plots(folder, out), folder, REGIONS, published)
 
 
-def finding(metrics: Mapping[str, float]) -> str:
+def conclusion(metrics: Mapping[str, float]) -> str:
     """Returns the result of the study in one sentence computed from its metrics; '' if no object was measured."""
     if "own/times" not in metrics:
         return ""

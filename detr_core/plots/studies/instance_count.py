@@ -81,7 +81,7 @@ def section(folder: Path, out: Path, published: Mapping[str, Any]) -> Section:
     ]
     text = StudyText(
         "Number of instances in an image",
-        finding(content),
+        conclusion(content),
         "The images show copies of one object on a grid whose cells are masked at random. Missed objects are visible copies "
         "without a detection.",
     )
@@ -90,7 +90,7 @@ def section(folder: Path, out: Path, published: Mapping[str, Any]) -> Section:
     return study_section("instance-count", text, plots(folder, out), tables, published)
 
 
-def finding(content: Counts) -> str:
+def conclusion(content: Counts) -> str:
     """Returns the result of the study in one sentence computed from its metrics."""
     mean = 100 * np.mean([count["missed"]["mean"] for count in content], axis=0)
     least, total = float(mean.min()), len(mean)

@@ -66,14 +66,14 @@ def section(folder: Path, out: Path, published: Mapping[str, Any]) -> Section:
     ]  # fmt: skip
     text = StudyText(
         "Score threshold and empty slots",
-        finding(curves),
+        conclusion(curves),
         "Detections below the score threshold are dropped. Empty slots are scored by their second-best class, or left out.",
     )
     tables = {"By score threshold": Table("score", ("AP", "AP without empty slots", *SHARES), rows)}
     return study_section("scoring", text, plots(folder, out), tables, published)
 
 
-def finding(curves: Curves) -> str:
+def conclusion(curves: Curves) -> str:
     """Returns the result of the study in one sentence computed from its metrics."""
     lowest = min(curves[True])
     on, off = (100 * curves[override][lowest]["AP"] for override in (True, False))

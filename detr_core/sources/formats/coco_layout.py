@@ -26,7 +26,7 @@ class AnnotationFile:
     """
 
     path: Path
-    source: Literal["instances", "panoptic"]
+    targets: Literal["instances", "panoptic"]
     split: str
     images: int
     annotations: int
@@ -53,12 +53,13 @@ def coco_layout(folder: Path, candidates: Sequence[AnnotationFile]) -> CocoLayou
     Raises DatasetError if no file can be that of the train split, or if two files could be that of one split.
     """
     files_of: dict[tuple[str, str], AnnotationFile] = {}
-    for key in dict.fromkeys((file.split, file.source) for file in candidates):
-        same = [file for file in candidates if (file.split, file.source) == key]
+    for key in dict.fromkeys((file.split, file.targets) for file in candidates):
+        same = [file for file in candidates if (file.split, file.targets) == key]
         # Keypoints have the same boxes as the instances.
         files_of[key] = _only_file([file for file in same if "keypoints" not in file.path.name] or same)
     parts = {
-        split: {source: file for (file_split, source), file in files_of.items() if file_split == split} for split in (*SPLITS, "")
+        split: {targets: file for (file_split, targets), file in files_of.items() if file_split == split}
+        for split in (*SPLITS, "")
     }
     unnamed = parts.pop("")
     parts["train"] = parts["train"] or unnamed
@@ -178,7 +179,7 @@ def _split(folder: Path, part: dict[str, AnnotationFile]) -> dict[str, Any]:
         masks = _folder_with(
             folder, panoptic.path, "annotations", panoptic.pngs, [png_folder, "panoptic", f"annotations/{panoptic.path.stem}"]
         )
-    paths = {source: file.path.relative_to(folder).as_posix() for source, file in part.items()}
+    paths = {targets: file.path.relative_to(folder).as_posix() for targets, file in part.items()}
     return split_entry(images, paths.get("instances"), paths.get("panoptic"), masks)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SAMPLES = 1000  # number of bootstrap samples for an interval
-SEED = 0  # also that of the intervals of average precision
+SEED = 0  # the same value as in `bootstrap_differences` of evaluate/average_precision.py
 COVERED = 0.95
 
 

@@ -36,7 +36,7 @@ def adopt(folder: Path, **options: object) -> adoption.NewProfile:
     return adoption.adopt(folder, NAME, **arguments)  # type: ignore[arg-type]
 
 
-def test_boxes_only_without_val(tmp_path: Path, params: Path) -> None:
+def test_a_dataset_of_boxes_without_a_val_split_gets_a_profile_without_masks(tmp_path: Path, params: Path) -> None:
     root = write_whole(tmp_path / "cells")
     for name in ("instances_val.json", "panoptic_val.json", "panoptic_train.json", "dataset.json"):
         (root / name).unlink()
@@ -109,7 +109,7 @@ def test_instance_masks_of_another_kind_of_detector_are_not_trained(tmp_path: Pa
 
 
 @pytest.mark.parametrize("like", ["demo", "smoke", "coco"])
-def test_panoptic_with_val_for_every_recipe(tmp_path: Path, params: Path, like: str) -> None:
+def test_a_panoptic_dataset_with_a_val_split_gets_a_mask_head_with_every_recipe(tmp_path: Path, params: Path, like: str) -> None:
     root = write_whole(tmp_path / "data")
     (root / "dataset.json").unlink()
     adopt(root, like=like)
@@ -129,7 +129,9 @@ def test_panoptic_with_val_for_every_recipe(tmp_path: Path, params: Path, like: 
 
 @pytest.mark.parametrize("like", ["demo", "coco"])
 @pytest.mark.parametrize("detector", ["deformable", "faster-rcnn", "faster-rcnn-dc5", "faster-rcnn-plus"])
-def test_another_detector_than_the_recipes_own(tmp_path: Path, params: Path, detector: str, like: str) -> None:
+def test_another_detector_than_the_recipes_gets_the_settings_of_its_variant(
+    tmp_path: Path, params: Path, detector: str, like: str
+) -> None:
     root = write_whole(tmp_path / "data")
     (root / "dataset.json").unlink()
     adopted = adopt(root, like=like, detector=detector)
@@ -150,7 +152,7 @@ def test_another_detector_than_the_recipes_own(tmp_path: Path, params: Path, det
     assert "no_object" not in text, "nor in a comment on another loss"
 
 
-def test_a_detector_that_is_not_known_or_is_the_checkpoints(tmp_path: Path, params: Path) -> None:
+def test_an_unknown_detector_and_one_beside_a_checkpoint_are_refused(tmp_path: Path, params: Path) -> None:
     root = write_whole(tmp_path / "data")
     (root / "dataset.json").unlink()
     demo = read_parameters(params / "demo.yaml")
@@ -244,7 +246,7 @@ def test_annotations_of_val_that_are_a_copy_of_those_of_train_are_named(tmp_path
 
 
 @pytest.mark.parametrize("share", [float("nan"), 0.0, 1.0, -0.5])
-def test_a_share_that_is_none_is_refused_even_if_there_is_a_val_split(tmp_path: Path, params: Path, share: float) -> None:
+def test_an_invalid_share_is_refused_even_if_there_is_a_val_split(tmp_path: Path, params: Path, share: float) -> None:
     root = write_whole(tmp_path / "data")
     with pytest.raises(ConfigError, match=f"--val-share: expected a share between 0 and 1, found {share}"):
         adopt(root, val_share=share)
@@ -278,7 +280,7 @@ def test_a_folder_that_is_no_dataset_leaves_nothing(tmp_path: Path, params: Path
     assert not (params / NAME).exists()
 
 
-def test_yolo_to_a_profile(folder: Path, params: Path) -> None:
+def test_a_yolo_dataset_gets_a_profile(folder: Path, params: Path) -> None:
     for name in "abcdef":
         picture(folder / "images" / "train" / f"{name}.jpg", ord(name))
         (folder / "labels" / "train").mkdir(parents=True, exist_ok=True)

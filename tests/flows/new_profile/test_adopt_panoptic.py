@@ -16,7 +16,7 @@ from tests.flows.new_profile.test_adopt import NAME, adopt
 
 
 @pytest.mark.parametrize("detector", ["panoptic-fpn", "upsnet", "upsnet-m"])
-def test_a_detector_that_predicts_panoptic_maps_by_itself(tmp_path: Path, params: Path, detector: str) -> None:
+def test_a_detector_that_predicts_panoptic_maps_by_itself_gets_its_recipe(tmp_path: Path, params: Path, detector: str) -> None:
     root = write_whole(tmp_path / "data")
     (root / "dataset.json").unlink()
     adopted = adopt(root, like="demo", detector=detector)

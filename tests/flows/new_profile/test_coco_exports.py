@@ -20,7 +20,7 @@ from tests.flows.new_profile.coco_exports import cvat, label_studio, labelme, od
 @pytest.mark.parametrize(
     ("export", "masks"), [(roboflow, False), (cvat, True), (label_studio, False), (labelme, True), (odd, True)]
 )
-def test_the_exports_of_annotation_tools(
+def test_the_exports_of_annotation_tools_are_read_completely(
     tmp_path: Path, outcome: Callable[..., Outcome], export: Callable[[Path], None], masks: bool
 ) -> None:
     root = tmp_path / "export"
@@ -78,7 +78,7 @@ def test_annotation_files_may_be_hidden_ones(tmp_path: Path, outcome: Callable[.
     assert sums(outcome(root), "objects") == {"supplied": 16, "used": 16, "left_out": 0}
 
 
-def test_names_that_a_mac_has_spelled_with_other_accents_are_found(tmp_path: Path, outcome: Callable[..., Outcome]) -> None:
+def test_file_names_with_decomposed_accents_match(tmp_path: Path, outcome: Callable[..., Outcome]) -> None:
     root = tmp_path / "größe 1"
     root.mkdir()
     roboflow(root)
@@ -114,7 +114,7 @@ def test_categories_that_differ_between_the_splits_are_reported(tmp_path: Path, 
     assert f"categories: expected the categories of the train split, but {difference}; write the same" in result.error
 
 
-def test_the_parent_of_a_split_is_named(tmp_path: Path, outcome: Callable[..., Outcome]) -> None:
+def test_adopting_one_split_suggests_the_parent_folder(tmp_path: Path, outcome: Callable[..., Outcome]) -> None:
     root = tmp_path / "export"
     root.mkdir()
     roboflow(root)

@@ -19,7 +19,7 @@ from tests.flows.new_profile.coco_exports import write
 
 
 @pytest.mark.parametrize("case", ["00-plain", "07-bom", "08-appledouble-coco"])
-def test_what_makes_no_difference(field: Path, outcome: Callable[..., Outcome], case: str) -> None:
+def test_harmless_peculiarities_change_nothing(field: Path, outcome: Callable[..., Outcome], case: str) -> None:
     if case.startswith("08"):
         root = field / case / "set"
         (root / "__MACOSX").mkdir()
@@ -39,10 +39,12 @@ def test_what_makes_no_difference(field: Path, outcome: Callable[..., Outcome], 
     assert sums(result, "objects") == {"supplied": 65, "used": 65, "left_out": 0}
 
 
-def test_annotations_of_unknown_images_are_seen_without_a_validation_file(field: Path, outcome: Callable[..., Outcome]) -> None:
+def test_annotations_of_unknown_images_are_reported_without_a_validation_file(
+    field: Path, outcome: Callable[..., Outcome]
+) -> None:
     result = outcome(field / "05-str-image-id" / "set")
     assert result.findings == {"object_without_image": 65, "nothing_to_learn": 2, "category_unused": 2}
-    assert "expected a dataset without broken entries, found 65 x an annotation of an unknown image" in result.error
+    assert "expected a dataset without broken entries, found 65 findings: an annotation of an unknown image" in result.error
     assert any("annotation of an unknown image: 65 in train" in line for line in result.notes)
 
 
@@ -77,16 +79,19 @@ def test_missing_sizes_are_read_from_the_files_and_reported(tmp_path: Path, fiel
     (root / "images" / "img007.jpg").unlink()
     result = outcome(root)
     assert result.findings["image_size_read"] == 31
-    assert "1 x an image entry that lacks a field" in result.error
+    assert "1 finding: an image entry that lacks a field" in result.error
     assert "img007.jpg: width: expected pixels, found nothing" in result.error
     lenient = outcome(root, "lenient")
     assert sums(lenient, "images") == {"supplied": 32, "used": 31, "left_out": 1}
     assert sums(lenient, "objects")["left_out"] == len([entry for entry in content["annotations"] if entry["image_id"] == 7])
 
 
-def test_two_images_with_one_id(tmp_path: Path, field: Path, outcome: Callable[..., Outcome]) -> None:
+def test_images_with_one_id_are_reported_and_left_out(tmp_path: Path, field: Path, outcome: Callable[..., Outcome]) -> None:
     result = outcome(field / "11-merged-ids" / "set", "lenient")
-    assert "train: expected an image that can be used, found none: 24 x an image with the id of another image" in result.error
+    assert (
+        "train: expected an image that can be used, found none: 24 findings: an image with the id of another image"
+        in result.error
+    )
 
     root = Path(shutil.copytree(field / "11-merged-ids" / "set", tmp_path / "set"))
     content = json.loads((root / "instances_train.json").read_text())
@@ -94,7 +99,7 @@ def test_two_images_with_one_id(tmp_path: Path, field: Path, outcome: Callable[.
         image["id"] = number
     (root / "instances_train.json").write_text(json.dumps(content))
     result = outcome(root)
-    assert "6 x an image with the id of another image" in result.error
+    assert "6 findings: an image with the id of another image" in result.error
     result = outcome(root, "lenient")
     assert result.findings["image_id"] == 6
     assert sums(result, "images") == {"supplied": 32, "used": 26, "left_out": 6}
@@ -111,7 +116,7 @@ def test_areas_of_zero_are_reported_and_replaced(field: Path, outcome: Callable[
         assert entry["area"] == entry["bbox"][2] * entry["bbox"][3] > 0
 
 
-def test_three_images(field: Path, outcome: Callable[..., Outcome]) -> None:
+def test_a_dataset_of_three_images_is_used(field: Path, outcome: Callable[..., Outcome]) -> None:
     result = outcome(field / "18-three-images" / "set")
     assert (result.error, result.images) == ("", {"train/images": 3, "val/images": 1})
 

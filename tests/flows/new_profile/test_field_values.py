@@ -77,7 +77,7 @@ def test_a_set_of_crowds_stops_the_check(field: Path, project: Path, mode: str) 
     where = Paths("crowds")
     metrics = json.loads((where.check / "metrics.json").read_text())
     assert [metrics[f"{split}/{name}"] for split in ("train", "val") for name in ("objects", "crowds")] == [0, 48, 0, 17]
-    assert metrics["found/nothing_to_learn"] == 2
+    assert metrics["findings/nothing_to_learn"] == 2
     assert not where.dataset.exists()
     assert "without any object to learn from" in (where.check / "index.html").read_text(encoding="utf-8")
 
@@ -111,8 +111,8 @@ def test_twelve_bits_are_scaled_by_the_range_of_the_set_wherever_they_are_read(
 ) -> None:
     root = field / "13-twelve-bits" / "set"
     settings, where, metrics = checked(root, "twelve")
-    assert metrics["found/image_deep"] == 32
-    assert metrics["found/image_constant"] == 0
+    assert metrics["findings/image_deep"] == 32
+    assert metrics["findings/image_constant"] == 0
     split = read_dataset(where.dataset)["val"]
     assert split.value_ranges is not None
     low, high = split.value_ranges["16-bit"]
@@ -122,13 +122,13 @@ def test_twelve_bits_are_scaled_by_the_range_of_the_set_wherever_they_are_read(
     assert image.max() > 200
     checkpoint = load_checkpoint(trained(settings, where.dataset, tmp_path), ALONE.device)
     assert checkpoint.value_ranges == split.value_ranges
-    (tmp_path / "found").mkdir()
+    (tmp_path / "predictions").mkdir()
     images = [root / "images" / "img025.tif"]
     dark = load_checkpoint(tmp_path / "out" / "checkpoint.pt", ALONE.device)
     dark.meta["value_ranges"] = {"16-bit": [0, 65535]}
     scores = [
         [entry["score"] for entry in predict.run(used, images, 0, settings.evaluate, tmp_path / name, Silent())["annotations"]]
-        for name, used in (("found", checkpoint), ("dark", dark))
+        for name, used in (("predictions", checkpoint), ("dark", dark))
     ]
     assert scores[0]
     assert scores[0] != scores[1], "prediction scales by the checkpoint's range"
@@ -140,8 +140,10 @@ def test_eight_bit_checkpoints_and_datasets_say_nothing_of_ranges(field: Path, p
     assert read_dataset(where.dataset)["train"].value_ranges is None
     checkpoint = load_checkpoint(trained(settings, where.dataset, tmp_path), ALONE.device)
     assert "value_ranges" not in checkpoint.meta
-    (tmp_path / "found").mkdir()
-    predictions = predict.run(checkpoint, [root / "images" / "img025.jpg"], 0, settings.evaluate, tmp_path / "found", Silent())
+    (tmp_path / "predictions").mkdir()
+    predictions = predict.run(
+        checkpoint, [root / "images" / "img025.jpg"], 0, settings.evaluate, tmp_path / "predictions", Silent()
+    )
     assert [entry["name"] for entry in predictions["categories"]] == ["unused space", "used space"]
     with torch.no_grad():
         checkpoint.model.class_embed.bias[:] = torch.tensor([9.0, 0, 0])  # type: ignore[union-attr, index]
@@ -152,7 +154,7 @@ def test_eight_bit_checkpoints_and_datasets_say_nothing_of_ranges(field: Path, p
 
 def test_two_categories_of_one_name_are_reported(field: Path, project: Path) -> None:
     _, _, metrics = checked(field / "12-one-name-twice" / "set", "twice")
-    assert metrics["found/category_repeated"] == 2
+    assert metrics["findings/category_repeated"] == 2
 
 
 def test_adopt_states_crowds_deep_pixels_and_names_that_look_like_markup() -> None:
@@ -162,6 +164,6 @@ def test_adopt_states_crowds_deep_pixels_and_names_that_look_like_markup() -> No
     console = Console(file=io.StringIO(), width=140)
     console.print(summary_table("x", content, statistics, "16-bit"))
     output = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "0 objects, 48 crowds, which are not used for training; there is nothing to learn from" in output
+    assert "0 objects, 48 crowds (ignored by trainings); there is nothing to learn from" in output
     assert "[/b]" in output
     assert "16-bit values" in output

@@ -25,7 +25,7 @@ def picture(path: Path, shade: int = 0) -> None:
         ("images/train", "", ("images/train", "labels/train")),
     ],
 )
-def test_yolo_layouts(folder: Path, train: str, description: str, expected: tuple[str, str]) -> None:
+def test_yolo_layouts_are_found(folder: Path, train: str, description: str, expected: tuple[str, str]) -> None:
     picture(folder / train / "a.jpg")
     (folder / expected[1]).mkdir(parents=True)
     (folder / "data.yaml").write_text(description + "names:\n  0: cat\n  1: dog\n")
@@ -38,7 +38,7 @@ def test_yolo_layouts(folder: Path, train: str, description: str, expected: tupl
     assert dataset_layout.find_layout(folder, 0.3).section["val_share"] is None
 
 
-def test_voc_layouts(folder: Path) -> None:
+def test_voc_layouts_are_found(folder: Path) -> None:
     picture(folder / "JPEGImages" / "a.jpg")
     (folder / "Annotations").mkdir()
     (folder / "Annotations" / "a.xml").write_text("<annotation/>")
@@ -58,7 +58,7 @@ def test_voc_layouts(folder: Path) -> None:
         ("train.json", "val.json", ("pictures/all", "pictures/all")),
     ],
 )
-def test_coco_layouts(folder: Path, train: str, val: str, images: tuple[str, str]) -> None:
+def test_coco_layouts_are_found(folder: Path, train: str, val: str, images: tuple[str, str]) -> None:
     for file, subfolder in ((train, images[0]), (val, images[1])):
         picture(folder / subfolder / "1.jpg")
         (folder / file).parent.mkdir(parents=True, exist_ok=True)

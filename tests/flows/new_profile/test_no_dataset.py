@@ -31,16 +31,16 @@ def write_labelled(folder: Path, images: str, labels: str) -> None:
     (folder / labels / "a b.txt").write_text("0 .5 .5 .2 .2\n")
 
 
-def test_a_folder_with_something_else_and_one_with_nothing(tmp_path: Path) -> None:
+def test_the_files_of_a_folder_without_a_dataset_are_counted_by_ending(tmp_path: Path) -> None:
     assert description(tmp_path) == "the folder has no files"
     (tmp_path / "inner").mkdir()
     for name in ("a.zip", "b.csv", "inner/c.CSV", ".DS_Store", "README"):
         (tmp_path / name).write_text("0 of 5 rows")
-    assert description(tmp_path) == "the folder has 4 files: 2 x .csv, 1 x no ending, 1 x .zip"
+    assert description(tmp_path) == "the folder has 4 files: 2 .csv, 1 without an ending, 1 .zip"
 
 
 @pytest.mark.parametrize("given", [".", "sets/cells/train", "sets/cells/train/images"])
-def test_the_folder_of_the_dataset_is_named_where_another_was_given(tmp_path: Path, given: str) -> None:
+def test_if_another_folder_is_given_the_error_names_that_of_the_dataset(tmp_path: Path, given: str) -> None:
     cells = tmp_path / "sets" / "cells"
     write_labelled(cells, "train/images", "train/labels")
     (cells / "data.yaml").write_text("train: train/images\nnames: [cat]\n")

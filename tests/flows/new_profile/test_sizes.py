@@ -1,4 +1,4 @@
-"""Sizes, schedules and numbers of queries follow from the statistics of a dataset."""
+"""Image sizes, numbers of epochs and of queries follow from the statistics of a dataset."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_queries_leave_room_above_the_most_objects() -> None:
         ("coco", 3000, 333, 55),
     ],
 )
-def test_detr_has_the_longest_schedule(like: str, images: int, detr: int, others: int) -> None:
+def test_detr_has_the_longest_training(like: str, images: int, detr: int, others: int) -> None:
     whole = {name: statistics(images, (480, 640), 100, 5) for name in ("train", "val")}
     recipe = read_parameters(PARAMS / f"{like}.yaml")
     variants = recipe["studies"]["training"]["baselines"]["variants"]

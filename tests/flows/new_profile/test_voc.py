@@ -23,7 +23,7 @@ from tests.flows.new_profile.annotated_folders import splits, three, write_pictu
         ("Annotations", "pics"), ("xmls", "pics"), (".", "pics"), ("VOC/Annotations", "pics"), ("Annotations/sub", "pics/sub"),
     ],
 )  # fmt: skip
-def test_voc_folders_of_any_name(folder: Path, annotations: str, images: str) -> None:
+def test_voc_folders_of_any_name_are_found(folder: Path, annotations: str, images: str) -> None:
     write_voc(folder, annotations, images)
     images_of = splits(folder)
     every = three(images) if images != "." else ["1.png", "2.png", "3.png"]
@@ -52,7 +52,7 @@ def test_the_folder_of_voc_images_is_the_only_one_that_has_them(folder: Path) ->
 
 
 @pytest.mark.parametrize("inner", ["{}", "{}/Annotations,{}/JPEGImages", "Annotations/{},JPEGImages/{}"])
-def test_voc_folders_of_each_split(folder: Path, inner: str) -> None:
+def test_voc_folders_of_each_split_are_found(folder: Path, inner: str) -> None:
     annotations, _, images = inner.partition(",")
     for seed, split in enumerate(("train", "valid", "test")):
         write_voc(folder, annotations.format(split), (images or annotations).format(split), seed)

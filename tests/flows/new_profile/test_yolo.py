@@ -79,7 +79,7 @@ def test_the_description_is_obeyed(folder: Path, description: str, train: list[s
         ("train: images/a\nval: images/b\nnc: 2", r"data\.yaml: nc: expected 1, as many as there are names, found 2"),
     ],
 )
-def test_what_cannot_be_obeyed_is_refused_with_its_key(folder: Path, description: str, message: str) -> None:
+def test_a_key_that_cannot_be_obeyed_is_refused_by_its_name(folder: Path, description: str, message: str) -> None:
     write_yolo(folder, description, "images/a", "images/b", "images/c", "images/train")
     write_pictures(folder.parent / "beside")
     shutil.rmtree(folder / "labels" / "train")

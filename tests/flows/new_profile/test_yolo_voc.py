@@ -31,7 +31,9 @@ Carry = Callable[..., Outcome]
         ("09e-voc-trainval-test", (24, 8), "the test set, ImageSets/Main/test.txt, is used for validation"),
     ],
 )
-def test_what_the_files_say_is_done(field: Path, outcome: Carry, case: str, images: tuple[int, int], note: str) -> None:
+def test_the_splits_of_the_files_are_obeyed_and_notes_are_printed(
+    field: Path, outcome: Carry, case: str, images: tuple[int, int], note: str
+) -> None:
     result = outcome(field / case / "set")
     assert (result.images, result.error) == ({"train/images": images[0], "val/images": images[1]}, "")
     objects = sums(result, "objects")
@@ -59,7 +61,7 @@ def test_tracker_output_is_refused_without_the_option_labels(field: Path, outcom
 def test_a_broken_image_stops_strict_and_is_left_out_by_lenient(field: Path, outcome: Carry) -> None:
     root = field / "15-yolo-broken-image" / "set"
     strict = outcome(root)
-    assert "1 x an image file of 0 bytes; the first is in train, img003.jpg" in strict.error
+    assert "1 finding: an image file of 0 bytes; the first is in train, img003.jpg" in strict.error
     assert any("img003.jpg" in line for line in strict.notes)
     lenient = outcome(root, "lenient")
     assert (lenient.error, lenient.findings) == ("", {"image_empty": 1})

@@ -147,7 +147,7 @@ def test_damaged_folders_are_read_or_refused(files: Files) -> None:
 @pytest.mark.long
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(folders(), st.sampled_from(["strict", "lenient"]))
-def test_500_damaged_folders_through_the_commands(
+def test_500_damaged_folders_are_used_or_refused_by_the_commands(
     params: Path,
     monkeypatch: pytest.MonkeyPatch,
     files: Files,

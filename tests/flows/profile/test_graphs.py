@@ -74,7 +74,7 @@ def test_a_file_that_somebody_else_wrote_stays(project: Path, spoil: str) -> Non
 
 
 def test_the_message_names_the_copy_and_the_command(project: Path) -> None:
-    message = "params/cells/dvc.yaml differs from dvc.yaml, of which it is a copy; `python -m flows.graphs` writes it again"
+    message = "params/cells/dvc.yaml is an outdated copy of dvc.yaml; `python -m flows.graphs` writes it again"
     assert graphs.outdated_message(Paths("cells")) == message
     for profile in ("smoke", "demo", "without-a-folder"):
         assert graphs.outdated_message(Paths(profile)) is None

@@ -80,7 +80,7 @@ def test_deformable_detr_is_the_same_in_both_studies_that_train_it(coco: Profile
 
 
 def test_mask_rcnn_and_panoptic_fpn_have_the_parameters_of_their_layers(coco: Profile) -> None:
-    # torchvision's released Mask R-CNN has 44,401,393 for 91 classes with background, here there are 92. tests/model has the sum
+    # torchvision's published Mask R-CNN has 44,401,393 for 91 classes with background, here there are 92. tests/model has the sum
     # of Panoptic FPN's layers with 81 classes; a ResNet-101 has 18,939,904 more weights of convolutions than a ResNet-50.
     mask_rcnn = parameters(variants(coco, "baselines")["mask-rcnn"], False)[1]
     assert mask_rcnn == pytest.approx((44_401_393 + 5 * 1025 + 257) / 1e6, abs=1e-6)

@@ -25,5 +25,5 @@ def test_the_same_key_in_other_mappings_an_anchor_and_a_merge_are_allowed() -> N
 @pytest.mark.parametrize(
     ("text", "value"), [("1e-5", 1e-5), ("1E+3", 1e3), ("2020-13-45", "2020-13-45"), ("2021-01-02", "2021-01-02")]
 )
-def test_scalars(text: str, value: object) -> None:
+def test_numbers_in_scientific_notation_are_numbers_and_dates_are_text(text: str, value: object) -> None:
     assert parsed(f"key: {text}") == {"key": value}

@@ -53,7 +53,7 @@ def named(**overrides: dict[str, Any]) -> Profile:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_every_profile_makes_sense_and_has_the_papers_studies(profile: str) -> None:
+def test_every_profile_is_valid_and_has_the_papers_studies(profile: str) -> None:
     studies = load(profile).studies
     assert [name for name in studies.evaluating if name in EVALUATING_OF_PAPER] == EVALUATING_OF_PAPER
     assert [name for name in studies.training if name in TRAINING_OF_PAPER] == TRAINING_OF_PAPER

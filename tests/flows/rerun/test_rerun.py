@@ -36,7 +36,9 @@ def at(smoke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("stage", ["train_panoptic", pytest.param("evaluate", marks=pytest.mark.long)])
-def test_a_run_is_the_same_bit_for_bit(stage: str, smoke: Path, clone: Path, server: dict[str, str], command: Command) -> None:
+def test_a_repeated_run_is_the_same_bit_for_bit(
+    stage: str, smoke: Path, clone: Path, server: dict[str, str], command: Command
+) -> None:
     record = clone / ".state/mlflow/mlflow.db"
     record.parent.mkdir(parents=True)
     shutil.copy(smoke / ".state/mlflow/mlflow.db", record)
@@ -152,7 +154,7 @@ def test_reading_a_run_without_a_database_fails_and_creates_none(tmp_path: Path,
     assert not (tmp_path / "mlflow.db").exists()
 
 
-def test_bit_for_bit_is_every_value_and_every_file() -> None:
+def test_the_comparison_bit_for_bit_covers_every_value_and_every_file() -> None:
     nan = float("nan")
     before = RecordedRun("1", "1", "FINISHED", {}, {"loss": {1: 0.5, 2: 0.25}, "val": {2: nan}}, None, None, {"a": "1", "b": "2"})
     same = dataclasses.replace(before, run_id="2", metrics={"loss": {1: 0.5, 2: 0.25, 3: 9.0}, "val": {2: nan}})
@@ -173,7 +175,7 @@ def test_bit_for_bit_is_every_value_and_every_file() -> None:
     ("value", "later", "same"),
     [(0.5, 0.515, True), (0.5, 0.525, False), (100.0, 102.0, True), (100.0, 102.1, False), (float("inf"), float("inf"), True)],
 )
-def test_a_tolerance_is_of_the_last_values_and_a_share_above_one(value: float, later: float, same: bool) -> None:
+def test_a_tolerance_compares_last_values_and_is_a_share_of_values_above_one(value: float, later: float, same: bool) -> None:
     before = RecordedRun("1", "1", "FINISHED", {}, {"m": {1: 1.0, 2: value}}, None, None, {})
     after = dataclasses.replace(before, metrics={"m": {1: 9.0, 2: later}})
     assert comparison.within(before, after, 0.02).same == same

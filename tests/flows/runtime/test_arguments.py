@@ -126,9 +126,7 @@ def test_detr_passes_the_arguments_on() -> None:
         ("--longest", "65535", "expected 1 to 16,384 pixels, found 65535"),
     ],
 )
-def test_a_number_that_makes_no_sense_is_refused(
-    option: str, value: str, expected: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_invalid_number_is_refused(option: str, value: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parser("predict").parse_args(["--checkpoint", "x", "--images", "y", "--out", "z", f"{option}={value}"])
     assert f"argument {option}: {expected}" in capsys.readouterr().err

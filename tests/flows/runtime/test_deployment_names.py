@@ -98,7 +98,7 @@ def prefect(arguments: str, checkout: Path, environment: dict[str, str]) -> tupl
 
 
 @pytest.mark.timeout(600)
-def test_serving_from_start_to_stop(
+def test_served_deployments_start_by_their_bare_names_until_the_server_stops(
     checkout: Path, at_server: dict[str, str], serving: subprocess.Popen[str], ports: tuple[int, int]
 ) -> None:
     # Its addresses are printed.

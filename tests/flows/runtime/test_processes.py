@@ -81,8 +81,8 @@ def test_a_living_owner_is_seen_by_every_look_while_owners_are_written_and_remov
 def test_only_runs_of_an_ended_process_of_this_machine_are_marked_in_mlflow(database: Path) -> None:
     client = recorder.mlflow.MlflowClient(f"sqlite:///{database}")
     experiment = client.create_experiment("detr tiny")
-    of = {"mine": processes.identity(), "dead": ended_process(), "elsewhere": "00000000-1-5"}
-    runs = {name: client.create_run(experiment, tags={"process": known}).info.run_id for name, known in of.items()}
+    owners = {"mine": processes.identity(), "dead": ended_process(), "elsewhere": "00000000-1-5"}
+    runs = {name: client.create_run(experiment, tags={"process": known}).info.run_id for name, known in owners.items()}
     runs["unknown"] = client.create_run(experiment).info.run_id
     dead_runs.mark_in_mlflow(client)
     assert {name: client.get_run(run).info.status for name, run in runs.items()} == {
@@ -100,12 +100,12 @@ def test_only_runs_of_an_ended_process_of_this_machine_are_marked_in_prefect(ser
     from prefect.settings import PREFECT_API_URL, temporary_settings
     from prefect.states import Running
 
-    of = {"mine": processes.identity(), "dead": ended_process(), "elsewhere": "00000000-1-5"}
+    owners = {"mine": processes.identity(), "dead": ended_process(), "elsewhere": "00000000-1-5"}
     url = server["PREFECT_API_URL"]
     with temporary_settings({PREFECT_API_URL: url}), get_client(sync_client=True) as client:
         runs = {
             name: client.create_flow_run(flow(print, name="nothing"), tags=[f"process:{known}"], state=Running()).id
-            for name, known in of.items()
+            for name, known in owners.items()
         }
         dead_runs.mark_in_prefect(url)
         states = {name: client.read_flow_run(run).state for name, run in runs.items()}

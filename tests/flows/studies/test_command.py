@@ -69,7 +69,7 @@ def require_recorded(studies: StudiesCommand, table: dict[str, Any]) -> str:
 
 
 @pytest.mark.timeout(900)
-def test_the_command_names_what_failed_and_mlflow_has_each_variant(studies: StudiesCommand) -> None:
+def test_the_command_names_the_failed_variants_and_mlflow_has_every_variant(studies: StudiesCommand) -> None:
     content, checkout = tiny_parameters(), studies.checkout
     broken = {"detector.encoder_layers": 2, "train_detection.init": {"checkpoint": "no/such.pt", "sha256": None}}
     variants = {"none": {"detector.encoder_layers": 0}, "one + more": {"detector.encoder_layers": 1}, "broken": broken}

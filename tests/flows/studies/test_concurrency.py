@@ -36,11 +36,11 @@ def test_two_commands_at_once_make_a_variant_once(where: Paths, monkeypatch: pyt
         ]
         assert futures[0].result() == futures[1].result()
     first, second = sorted((reporter.messages for reporter in reporters), key=len)
-    there = [
+    up_to_date = [
         f"{name}: the result is up to date; settings, data and code are unchanged" for name in ("detection", "evaluation", "cost")
     ]
     assert first == ["the variant begins"]
-    assert [*dict.fromkeys(second)] == ["the variant begins", waiting, *there]
+    assert [*dict.fromkeys(second)] == ["the variant begins", waiting, *up_to_date]
 
 
 def test_a_waiting_variant_ends_when_its_study_is_stopped(where: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +65,7 @@ def test_a_study_that_is_stopped_begins_nothing(where: Paths) -> None:
     assert not (where.training_studies / "depth").exists()
 
 
-def test_each_variant_at_once_has_its_share_of_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variants_trained_at_the_same_time_share_the_gpus_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shares((), 2) == [None, None]
     assert shares((0, 1, 2, 3, 4), 2) == [(0, 2, 4), (1, 3)]
     assert shares((3,), 2) == [(3,), (3,)]

@@ -41,7 +41,7 @@ def test_a_digest_changes_with_the_code_of_its_stage(copy: Path, module: str, st
 
 
 @pytest.mark.parametrize("kind", ["detr", "faster_rcnn"])
-def test_the_transformer_decides_only_the_kinds_that_have_one(copy: Path, kind: str) -> None:
+def test_a_change_of_the_transformer_changes_only_digests_of_kinds_with_one(copy: Path, kind: str) -> None:
     before, shared = code_digest("evaluate", kind), code_digest("evaluate", None)
     file = copy / "detr_core/model/transformer/transformer.py"
     file.write_text(file.read_text(encoding="utf-8") + "\n# changed\n", encoding="utf-8")
@@ -50,7 +50,7 @@ def test_the_transformer_decides_only_the_kinds_that_have_one(copy: Path, kind: 
 
 
 @pytest.mark.parametrize(("files", "others"), [(digests.COST, digests.VALIDATION), (digests.VALIDATION, digests.COST)])
-def test_a_digest_of_more_files_changes_with_them(copy: Path, files: tuple[str, ...], others: tuple[str, ...]) -> None:
+def test_a_digest_changes_with_its_additional_files(copy: Path, files: tuple[str, ...], others: tuple[str, ...]) -> None:
     before = code_digest("evaluate", "detr", *files)
     for name, changed in ((others[0], False), (files[0], True)):
         (copy / name).write_text((copy / name).read_text(encoding="utf-8") + "\n# changed\n", encoding="utf-8")

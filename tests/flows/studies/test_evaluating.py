@@ -18,10 +18,10 @@ from detr_core.reporter import Silent
 from detr_core.studies.evaluating import EVALUATING
 from detr_core.studies.study import StudyConfig, StudyInputs
 from flows import evaluate, report, train_detection, train_panoptic
-from flows.profile import artifacts
-from flows.profile.artifacts import StageError
+from flows.profile import stage_results
 from flows.profile.paths import Paths
 from flows.profile.settings import Profile
+from flows.profile.stage_results import StageError
 from flows.runtime import launch
 from flows.studies import evaluating, flow
 from flows.tracking import recorder
@@ -61,7 +61,7 @@ def test_another_kind_of_detector_goes_through_all_stages(trained: Trained) -> N
 @pytest.mark.parametrize("study", ["instance-count", "encoder-attention", "decoder-attention", "scoring"])
 @pytest.mark.parametrize("kind", RECIPES)
 def test_a_study_that_supports_only_detr_refuses_other_kinds(kind: str, study: str, tiny_copy: Paths) -> None:
-    settings, file = tiny_settings(), artifacts.detector(tiny_copy)
+    settings, file = tiny_settings(), stage_results.detector(tiny_copy)
     categories = load_checkpoint(file, torch.device("cpu")).categories
     isthing = [category.isthing for category in categories]
     model = build_detector(detector_config(RECIPES[kind]["detector"], "tiny"), len(categories), isthing=isthing)
@@ -144,7 +144,7 @@ def test_a_study_evaluates_the_detector_that_learned_jointly_with_the_mask_head(
     content = tiny_parameters()
     content["train_panoptic"]["detector"] = "joint"
     joint, results = build(Profile, content, "tiny.yaml"), tiny_copy.evaluating_studies / "decoder-nms"
-    assert artifacts.studied_detector(joint, tiny_copy) == tiny_copy.panoptic / "checkpoint.pt"
+    assert stage_results.studied_detector(joint, tiny_copy) == tiny_copy.panoptic / "checkpoint.pt"
     (tiny_copy.detection / "checkpoint.pt").unlink()
     assert evaluating.run_study("decoder-nms", joint, tiny_copy, results, Silent())
     with pytest.raises(StageError, match=r"detection/checkpoint\.pt"):

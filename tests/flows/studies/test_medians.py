@@ -33,7 +33,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
         (10, {"val/AP": pytest.approx(0.7), "val/APl": -1.0}, 6),
     ],
 )
-def test_medians(own: Paths, median_of: int, metrics: dict[str, float], validations: int) -> None:
+def test_the_median_is_over_the_last_validations(own: Paths, median_of: int, metrics: dict[str, float], validations: int) -> None:
     assert results._last_validations(own, 10, median_of) == (metrics, validations)
 
 

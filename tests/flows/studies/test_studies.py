@@ -49,16 +49,16 @@ def test_only_results_whose_inputs_changed_are_made_again(where: Paths) -> None:
 
     again = Study("depth", settings(), where)
     assert all(again.is_up_to_date(label) for label in again.variants)
-    there = [
+    up_to_date = [
         f"{name}: the result is up to date; settings, data and code are unchanged" for name in ("detection", "evaluation", "cost")
     ]
-    assert make_all(again)["0-seed0"] == ["the variant begins", *there]
+    assert make_all(again)["0-seed0"] == ["the variant begins", *up_to_date]
 
     other = Study("depth", settings(set=STEP | {"evaluate.empty_slot_override": False}), where)
     assert not any(other.is_up_to_date(label) for label in other.variants)
     reporter = RecordingReporter()
     other.make("0-seed0", reporter, "a run")
-    assert reporter.messages == ["the variant begins", there[0]], "an evaluation that changed trains nothing"
+    assert reporter.messages == ["the variant begins", up_to_date[0]], "an evaluation that changed trains nothing"
     assert [other.is_up_to_date(label) for label in other.variants] == [True, False]
 
     more = Study("depth", settings(seeds=[0, 1]), where)

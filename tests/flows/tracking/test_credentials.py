@@ -49,7 +49,7 @@ SECRETS = [PASSWORD, ENCODED, PASSWORD.replace("ö", "\\u00f6"), "zq7Geheim"]  #
         ("https://host/model@2?key_point=1&page=3", "https://host/model@2?key_point=1&page=3"),
     ],
 )
-def test_what_is_left_of_an_address(text: str, left: str) -> None:
+def test_credentials_are_removed_from_an_address(text: str, left: str) -> None:
     assert without_credentials(text) == left
     assert without_credentials(left) == left
     assert str(ExpectedError(text)) == left

@@ -49,7 +49,7 @@ def test_a_patch_brings_a_clone_to_the_same_code(repository: Path, tmp_path_fact
     assert (clone / "dvc.lock").read_text() == "a\n", "what DVC writes is no change of the code"
 
 
-def test_nothing_changed_is_an_empty_patch_and_no_repository_none(repository: Path, tmp_path: Path) -> None:
+def test_without_changes_the_patch_is_empty_and_without_a_repository_there_is_none(repository: Path, tmp_path: Path) -> None:
     assert snapshot.changes(repository) == snapshot.Changes(b"", (), ())
     assert snapshot.changes(tmp_path.parent) is None
 

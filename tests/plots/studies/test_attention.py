@@ -40,7 +40,7 @@ def study(tmp_path: Path) -> Path:
         (decoder_attention.plots, ["decoder_attention_maps", "decoder_attention_regions", "decoder_attention_queries"]),
     ],
 )
-def test_plots_from_files_alone_and_the_same_each_time(draw: object, names: list[str], study: Path, tmp_path: Path) -> None:
+def test_the_plots_need_only_files_and_are_reproducible(draw: object, names: list[str], study: Path, tmp_path: Path) -> None:
     assert callable(draw)
     runs = []
     for run in ("one", "two"):
@@ -75,19 +75,19 @@ def test_colours_tell_small_wide_and_tall_boxes_apart() -> None:
     assert np.abs(255 * colors - expected).max() < 1
 
 
-def test_finding_of_the_encoder() -> None:
-    assert encoder_attention.finding({"own/times": 6.0, "same_class/times": 1.2}) == (
+def test_the_conclusion_about_the_encoder_follows_from_the_metrics() -> None:
+    assert encoder_attention.conclusion({"own/times": 6.0, "same_class/times": 1.2}) == (
         "From an object's centre, its own mask gets 6.0 times the attention of a uniform distribution, the other objects of "
         "its class 1.2 times: instances are separated."
     )
-    assert "hardly separated" in encoder_attention.finding({"own/times": 2.0, "same_class/times": 1.9})
-    assert encoder_attention.finding({}) == ""
+    assert "hardly separated" in encoder_attention.conclusion({"own/times": 2.0, "same_class/times": 1.9})
+    assert encoder_attention.conclusion({}) == ""
 
 
-def test_finding_of_the_decoder() -> None:
-    assert decoder_attention.finding({"extremities/times": 4.0, "interior/times": 2.0}) == (
+def test_the_conclusion_about_the_decoder_follows_from_the_metrics() -> None:
+    assert decoder_attention.conclusion({"extremities/times": 4.0, "interior/times": 2.0}) == (
         "In the last decoder layer, attention along a detected object's box is 4.0 times that of a uniform distribution, and "
         "attention inside the box 2.0 times: attention is on the extremities."
     )
-    assert "inside rather than" in decoder_attention.finding({"extremities/times": 1.0, "interior/times": 2.0})
-    assert decoder_attention.finding({}) == ""
+    assert "inside rather than" in decoder_attention.conclusion({"extremities/times": 1.0, "interior/times": 2.0})
+    assert decoder_attention.conclusion({}) == ""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from detr_core.plots.studies.decoder_nms import Grid, finding, plots, read_cells
+from detr_core.plots.studies.decoder_nms import Grid, conclusion, plots, read_cells
 from detr_core.studies.measurements.decoder_nms import write_cells
 from tests.plots.stage_results import cells
 
@@ -14,7 +14,7 @@ def grid(folder: Path, ap: dict[float | None, list[float]]) -> Grid:
     return read_cells(folder / "cells.json")
 
 
-def test_a_line_for_each_nms(tmp_path: Path) -> None:
+def test_the_plots_have_a_line_for_each_nms(tmp_path: Path) -> None:
     write_cells(cells({0.5: [0.5, 0.6], None: [0.4, 0.6], 0.7: [0.5, 0.6]}), tmp_path)
     files = plots(tmp_path, tmp_path)
     assert [file.stem for file in files[::2]] == ["decoder_nms_AP", "decoder_nms_AP50", "decoder_nms_gain"]
@@ -23,7 +23,7 @@ def test_a_line_for_each_nms(tmp_path: Path) -> None:
     assert "no NMS" not in files[4].read_text()
 
 
-def test_no_gain_without_a_row_to_compare_with(tmp_path: Path) -> None:
+def test_without_a_row_to_compare_with_no_gain_is_drawn(tmp_path: Path) -> None:
     write_cells(cells({0.7: [0.5, 0.6]}), tmp_path)
     assert {file.stem for file in plots(tmp_path, tmp_path)} == {"decoder_nms_AP", "decoder_nms_AP50"}
 
@@ -46,5 +46,5 @@ def test_no_gain_without_a_row_to_compare_with(tmp_path: Path) -> None:
         ({0.7: [0.3, 0.4]}, ""),
     ],
 )  # fmt: skip
-def test_finding_says_what_the_metrics_say(tmp_path: Path, ap: dict[float | None, list[float]], expected: str) -> None:
-    assert finding(grid(tmp_path, ap)) == expected
+def test_the_conclusion_follows_from_the_metrics(tmp_path: Path, ap: dict[float | None, list[float]], expected: str) -> None:
+    assert conclusion(grid(tmp_path, ap)) == expected

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from detr_core.plots.studies.instance_count import finding, plots, read_counts
+from detr_core.plots.studies.instance_count import conclusion, plots, read_counts
 from detr_core.studies.measurements.instance_count import ClassCount, Example, write_counts
 
 
@@ -19,7 +19,7 @@ def write(folder: Path, counts: list[list[int]], most: int = 3) -> Path:
     return folder / "counts.json"
 
 
-def test_plots_from_files_alone_and_the_same_each_time(tmp_path: Path) -> None:
+def test_the_plots_need_only_files_and_are_reproducible(tmp_path: Path) -> None:
     counts = write(tmp_path / "study", [[1, 1], [2, 1], [2, 2], [1, 2]])
     runs = []
     for name in ("one", "two"):
@@ -61,5 +61,5 @@ def test_class_names_are_no_formulas_and_none_is_hidden(tmp_path: Path) -> None:
         ),
     ],
 )  # fmt: skip
-def test_finding(tmp_path: Path, counts: list[list[int]], expected: str) -> None:
-    assert finding(read_counts(write(tmp_path, counts))) == expected
+def test_the_conclusion_follows_from_the_counts(tmp_path: Path, counts: list[list[int]], expected: str) -> None:
+    assert conclusion(read_counts(write(tmp_path, counts))) == expected

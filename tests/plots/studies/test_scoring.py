@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from detr_core.evaluate.metric_names import METRICS
-from detr_core.plots.studies.scoring import finding, plots, read_scores
+from detr_core.plots.studies.scoring import conclusion, plots, read_scores
 from detr_core.studies.measurements.scoring import Selection, write_scores
 
 
@@ -17,7 +17,7 @@ def write(folder: Path) -> Path:
     return folder / "scores.json"
 
 
-def test_plots_from_files_alone(tmp_path: Path) -> None:
+def test_the_plots_need_only_files(tmp_path: Path) -> None:
     scores = write(tmp_path)
     files = plots(tmp_path, tmp_path)
     assert [file.name for file in files] == ["scoring_AP.svg", "scoring_AP.png", "scoring_precision.svg", "scoring_precision.png"]
@@ -25,8 +25,8 @@ def test_plots_from_files_alone(tmp_path: Path) -> None:
     assert list(read_scores(scores)[True]) == [0.0, 0.5, 0.9]
 
 
-def test_finding(tmp_path: Path) -> None:
-    assert finding(read_scores(write(tmp_path))) == (
+def test_the_conclusion_follows_from_the_metrics(tmp_path: Path) -> None:
+    assert conclusion(read_scores(write(tmp_path))) == (
         "Scoring empty slots by their second-best class changes AP by +2.0 (from 40.0 to 42.0); F1 at IoU 0.5 is best, 60.0, at "
         "score 0.5, which changes AP by −5.0."
     )

@@ -6,13 +6,9 @@ import os
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from detr_core.config import ConfigError
 from detr_core.directories import require_replaceable
-from detr_core.model.spec import KINDS, kind_of
 from flows.profile import graphs, paths
 from flows.profile.paths import Paths, relative
 
@@ -63,56 +59,6 @@ def outputs(profiles: Iterable[str]) -> list[Path]:
 def known_profiles() -> set[str]:
     """Returns the names of all profiles of the project, including those that lack either the file or the folder."""
     return set(paths.profile_names()) | {path.parent.name for path in paths.PARAMS.glob("*/dvc.yaml")}
-
-
-def dvc_errors() -> list[str]:
-    """Returns a message for each unusable `profile.yaml`. `dvc` reads all these files, and runs no profile if one is unusable."""
-    errors = []
-    first: dict[str, str] = {}
-    for folder in [paths.ROOT, *sorted(path.parent for path in paths.PARAMS.glob("*/dvc.yaml"))]:
-        file = folder / "profile.yaml"
-        try:
-            name = _named_profile(file)
-            if first.setdefault(name, relative(file)) != relative(file):
-                raise ConfigError(f"{relative(file)}: profile: expected another name than in {first[name]}, found {name!r}")
-        except ConfigError as error:
-            errors.append(str(error))
-    return errors
-
-
-def require_kind(profile: Paths, kind: str) -> None:
-    """Raises ConfigError where the profile's `profile.yaml` names another kind of detector than the profile does.
-
-    DVC would then watch the code of that other kind.
-    """
-    file = profile.dvc_folder / "profile.yaml"
-    if not file.is_file():
-        return
-    actual = yaml.safe_load(file.read_text(encoding="utf-8"))
-    origins = {"kind": f"as detector.kind in {relative(profile.params)}", "builds_on": f"as the kind {kind!r} does"}
-    for key, expected in {"kind": kind, "builds_on": kind_of(kind).builds_on}.items():
-        if actual.get(key) != expected:
-            raise ConfigError(
-                f"{relative(file)}: {key}: expected {expected!r}, {origins[key]}, found {actual.get(key)!r}; "
-                "with this value dvc would watch the code of another detector"
-            )
-
-
-def _named_profile(file: Path) -> str:
-    """Returns the profile that a `profile.yaml` names. Raises ConfigError, which names the file, if `dvc` can't use it."""
-    try:
-        content: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        reason = getattr(error, "problem", None) or getattr(error, "strerror", None) or error
-        raise ConfigError(f"{relative(file)}: expected YAML that can be read: {reason}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{relative(file)}: expected keys with values, found {content!r:.80}")
-    for key in ("profile", "kind", "builds_on", "wd"):
-        if not isinstance(content.get(key), str):
-            known = key == "builds_on" and content["kind"] in KINDS
-            expected = repr(KINDS[content["kind"]].builds_on) if known else "text"
-            raise ConfigError(f"{relative(file)}: {key}: expected {expected}, found {content.get(key)!r:.80}")
-    return str(content["profile"])
 
 
 def _relation(dataset: Path, output: Path) -> str | None:

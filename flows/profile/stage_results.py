@@ -46,16 +46,17 @@ def unchecked_dataset(paths: Paths) -> dict[str, Split]:
 
 def _owned(paths: Paths, folder: Path, name: str, stage: str) -> dict[str, Split]:
     if not folder.is_dir():
-        raise DatasetError(f"{relative(folder)}: there is no {name} of profile {paths.profile!r} yet; {_run(paths, stage)}")
+        problem = f"there is no {name} of profile {paths.profile!r} yet"
+        raise DatasetError(f"{relative(folder)}: {problem}; {_command_to_run(paths, stage)}")
     try:
         splits = read_dataset(folder)
         owner = json.loads((folder / OWNER).read_text(encoding="utf-8"))["profile"]
     except (DatasetError, OSError, ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{relative(folder)}: the dataset is incomplete: {error}; {_run(paths, stage)}") from None
+        raise DatasetError(f"{relative(folder)}: the dataset is incomplete: {error}; {_command_to_run(paths, stage)}") from None
     if owner != paths.profile:
         raise DatasetError(
             f"{relative(folder / OWNER)}: expected a dataset of profile {paths.profile!r}, found one of {owner!r}; "
-            f"{_run(paths, stage)}"
+            f"{_command_to_run(paths, stage)}"
         )
     return splits
 
@@ -63,7 +64,7 @@ def _owned(paths: Paths, folder: Path, name: str, stage: str) -> dict[str, Split
 def require_masks(splits: Mapping[str, Split], settings: Profile, paths: Paths) -> None:
     """Raises DatasetError, which names file and key, unless the dataset has the masks that the profile's trainings need.
 
-    The trainings are that of a mask head, and that of a detector that learns masks by itself.
+    This concerns mask heads, and detectors that learn masks by themselves.
     """
     from detr_core.train.mask_targets import MASK_HEAD
     from detr_core.train.mask_targets import require_masks as required
@@ -78,7 +79,8 @@ def require_masks(splits: Mapping[str, Split], settings: Profile, paths: Paths) 
 def result(paths: Paths, file: Path, stage: str) -> Path:
     """Returns `file`, a result of the stage. Raises StageError if it does not exist."""
     if not file.is_file():
-        raise StageError(f"{relative(file)}: there is no such result of profile {paths.profile!r} yet; {_run(paths, stage)}")
+        problem = f"there is no such result of profile {paths.profile!r} yet"
+        raise StageError(f"{relative(file)}: {problem}; {_command_to_run(paths, stage)}")
     return file
 
 
@@ -118,6 +120,7 @@ def device(gpus: tuple[int, ...] | None = None) -> torch.device:
     return torch.device("cuda", gpus[0] if gpus else 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def _run(paths: Paths, stage: str) -> str:
-    file = "" if paths.profile == DEFAULT_PROFILE else f" {relative(paths.dvc_folder / 'dvc.yaml')}"
-    return f"run `dvc repro{file}` or `python -m flows.{stage} --profile {paths.profile}` first"
+def _command_to_run(paths: Paths, stage: str) -> str:
+    """Returns an advice that names the stage whose result is missing; DVC also runs the stages before it."""
+    target = stage if paths.profile == DEFAULT_PROFILE else f"{relative(paths.dvc_folder / 'dvc.yaml')}:{stage}"
+    return f"run `dvc repro {target}` or `python -m flows.{stage} --profile {paths.profile}` first"
