@@ -170,7 +170,7 @@ def _loader(dataset: CocoDataset, keys: Iterable[list[Key]], workers: int, multi
     return DataLoader(
         cast(Any, dataset),
         batch_sampler=cast(Any, keys),
-        collate_fn=partial(collate, multiple=multiple),
+        collate_fn=collate if multiple == 1 else partial(collate, multiple=multiple),
         num_workers=workers,
         generator=torch.Generator(),
         pin_memory=torch.cuda.is_available(),
