@@ -85,7 +85,7 @@ def evaluated(
             owner=owner,
             data=str(paths.dataset),
             out=str(folder),
-            workers=settings.resources.workers,
+            workers=launch.worker_count(settings.resources, processes),
             stage="evaluation",
             profile=paths.profile,
         )

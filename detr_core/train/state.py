@@ -17,6 +17,7 @@ from detr_core.atomic import remove_leftovers
 from detr_core.distributed import ProcessContext
 from detr_core.model.common.files import CheckpointError, read_content, tensor_bytes, write_atomically
 from detr_core.storage import require_space
+from detr_core.train.optimizer import load_optimizer
 from detr_core.wording import counted
 
 
@@ -105,7 +106,7 @@ def load_state(
     if content is None:
         return Progress(), note
     model.load_state_dict(content["model"])
-    optimizer.load_state_dict(content["optimizer"])
+    load_optimizer(optimizer, content["optimizer"])
     schedule.load_state_dict(content["schedule"])
     progress, generators = Progress(**content["progress"]), content["generators"]
     note = f"resuming after step {progress.step}"

@@ -25,6 +25,7 @@ from flows.runtime.child_process import command_ending_with_parent
 from flows.runtime.machines import Machines
 from flows.runtime.ranks import Ranks, environment_of, event, failure
 
+MOST_WORKERS = 16  # dataloader workers of a rank process if their number is 'auto'
 SECONDS_TO_SAVE = 120.0  # the time in which processes must finish their step and save their state; then they are killed
 
 
@@ -52,6 +53,16 @@ def gpus(resources: ResourcesConfig) -> tuple[int, ...]:
 def threads(processes: int) -> int:
     """Returns how many threads each of this many processes uses, unless OMP_NUM_THREADS is set."""
     return max(1, cores() // processes)
+
+
+def worker_count(resources: ResourcesConfig, processes: int) -> int:
+    """Returns how many dataloader workers each of this many processes on this machine has.
+
+    For 'auto' this is one on each core that a process has beside its own, at least 1 and at most 16; more do not load faster.
+    """
+    if resources.workers == "auto":
+        return min(MOST_WORKERS, max(1, threads(processes) - 1))
+    return int(resources.workers)
 
 
 _running: set[Ranks] = set()

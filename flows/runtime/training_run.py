@@ -50,6 +50,7 @@ def _launch(stage: Stage, init: Path | None, mask_head: Path | None, settings: P
     config = settings.train_detection if stage == "detection" else settings.train_panoptic
     assert config is not None
     joint = stage == "panoptic" and settings.trains_jointly
+    processes, at_once = launch.process_count(resources), resources.side_by_side if paths.variant else 1
     job = {
         "stage": stage,
         "config": as_dict(config),
@@ -61,17 +62,11 @@ def _launch(stage: Stage, init: Path | None, mask_head: Path | None, settings: P
         "evaluate": as_dict(settings.evaluate),
         "work": str(work),
         "out": str(work / "out"),
-        "workers": resources.workers,
+        "workers": launch.worker_count(resources, processes * at_once),
         "profile": paths.profile,
     }
-    at_once = resources.side_by_side if paths.variant else 1
-    launch.run(
-        job,
-        launch.process_count(resources),
-        reporter,
-        variant=paths.variant,
-        hardware=launch.Hardware(resources.gpus, at_once, machines(resources)),
-    )
+    hardware = launch.Hardware(resources.gpus, at_once, machines(resources))
+    launch.run(job, processes, reporter, variant=paths.variant, hardware=hardware)
 
 
 def _forget(work: Path, result: Path) -> None:
