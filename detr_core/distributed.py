@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import distributed as dist
@@ -45,6 +45,14 @@ class ProcessContext:
         dist.broadcast_object_list(values, src=0, device=torch.device("cpu"))
         return values[0]
 
+    def to_first(self, value: Any) -> list[Any]:
+        """Returns the `value` of every process, in the order of ranks, in the first process, and an empty list in the others."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] | None = [None] * self.size if self.first else None
+        dist.gather_object(value, values, dst=0)
+        return values or []
+
     def gather(self, value: Any) -> list[Any]:
         """Returns the `value` of every process, in the order of ranks."""
         if self.size == 1:
@@ -61,6 +69,7 @@ class ProcessContext:
 
 def single_process(device: torch.device) -> ProcessContext:
     """Returns the group of a process that works alone."""
+    compute_float32("ieee", device)
     return ProcessContext(0, 1, device)
 
 
@@ -85,6 +94,7 @@ def process_group() -> Iterator[ProcessContext]:
     if on_gpu:
         require_gpu(local, int(os.environ.get("LOCAL_WORLD_SIZE", size)))
         torch.cuda.set_device(device)
+        compute_float32("ieee", device)
     else:
         require_matching_build()
     if size > 1:
@@ -97,6 +107,16 @@ def process_group() -> Iterator[ProcessContext]:
     finally:
         if size > 1:
             dist.destroy_process_group()
+
+
+def compute_float32(how: Literal["ieee", "tf32"], device: torch.device) -> None:
+    """Sets how a GPU multiplies matrices and convolves in float32: exactly, or in TF32, with 10 bits of each input's fraction.
+
+    torch's own default is TF32 for convolutions and exact matrix products. It has no effect on a CPU.
+    """
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.fp32_precision = how
+        torch.backends.cudnn.conv.fp32_precision = how  # type: ignore[attr-defined]
 
 
 _RANK = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))

@@ -163,6 +163,13 @@ class Batch:
             [target.to(device) for target in self.targets],
         )
 
+    def record_stream(self, stream: torch.Stream) -> None:
+        """Keeps the memory of a batch that another stream has copied to the GPU until `stream` no longer uses it."""
+        masks = [target.masks for target in self.targets if target.masks is not None]
+        used = [part for target in self.targets for part in (target.labels, target.boxes)]
+        for tensor in (self.images, self.padding.mask, *used, *masks):
+            tensor.record_stream(stream)
+
 
 @dataclass
 class SoftmaxOutput:

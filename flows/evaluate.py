@@ -24,8 +24,9 @@ from detr_core.reporter import Reporter
 from flows.profile import checkpoints, stage_results
 from flows.profile.paths import DEFAULT_PROFILE, Paths, relative
 from flows.profile.settings import Profile, load
-from flows.runtime import launch, outputs, stage_runner
+from flows.runtime import joining, launch, outputs, stage_runner
 from flows.runtime.locks import building
+from flows.runtime.machines import machines
 from flows.runtime.one_line_errors import one_line_errors
 from flows.runtime.progress import Tee, reporter
 from flows.tracking import recorder
@@ -84,14 +85,16 @@ def evaluated(
             owner=owner,
             data=str(paths.dataset),
             out=str(folder),
-            workers=settings.resources.workers,
+            workers=launch.worker_count(settings.resources, processes),
             stage="evaluation",
             profile=paths.profile,
         )
-        if processes == 1:
+        together = machines(settings.resources)
+        if processes == 1 and together is None:
             evaluation_job.run(job, single_process(stage_results.device(settings.resources.gpus)), reporter)
         else:
-            launch.run(asdict(job), processes, reporter, EVALUATION, settings.resources.gpus, paths.variant)
+            hardware = launch.Hardware(settings.resources.gpus, machines=together)
+            launch.run(asdict(job), processes, reporter, EVALUATION, paths.variant, hardware)
         return evaluate(folder, stage_results.dataset(paths)["val"])
 
 
@@ -144,7 +147,8 @@ def main() -> None:
     if arguments.checkpoint is None:
         if any(value is not None for value in (arguments.out, arguments.sha256, arguments.dilation)):
             parser.error("--out, --sha256 and --dilation can only be used together with --checkpoint")
-        stage_runner.run(evaluate, arguments.profile)
+        if not joining.joined("evaluate", EVALUATION):
+            stage_runner.run(evaluate, arguments.profile)
         return
     if arguments.out is None:
         parser.error("--checkpoint needs --out, because the profile's own evaluation is not replaced")

@@ -13,7 +13,7 @@ from detr_core.reporter import Reporter
 from flows.profile import checkpoints, stage_results
 from flows.profile.paths import DEFAULT_PROFILE, Paths
 from flows.profile.settings import Profile, can_have_mask_head, load
-from flows.runtime import stage_runner, training_run
+from flows.runtime import joining, stage_runner, training_run
 from flows.runtime.progress import Tee, reporter
 from flows.tracking import recorder
 from flows.tracking.prefect_summary import publish
@@ -49,7 +49,8 @@ def train_detection(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
 
 
 def main() -> None:
-    stage_runner.main("train_detection", train_detection)
+    if not joining.joined("train_detection", "detr_core.jobs.train_detection"):
+        stage_runner.main("train_detection", train_detection)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from detr_core.reporter import Reporter
 from flows.profile import checkpoints, stage_results
 from flows.profile.paths import DEFAULT_PROFILE, Paths, relative
 from flows.profile.settings import Profile, can_have_mask_head, load
-from flows.runtime import stage_runner, training_run
+from flows.runtime import joining, stage_runner, training_run
 from flows.runtime.locks import building
 from flows.runtime.progress import Tee, reporter
 from flows.tracking import recorder
@@ -65,7 +65,8 @@ def train_panoptic(profile: str = DEFAULT_PROFILE) -> dict[str, float]:
 
 
 def main() -> None:
-    stage_runner.main("train_panoptic", train_panoptic)
+    if not joining.joined("train_panoptic", "detr_core.jobs.train_panoptic"):
+        stage_runner.main("train_panoptic", train_panoptic)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from typing import Any, cast
 
 import numpy as np
@@ -21,10 +23,12 @@ from detr_core.structures import Batch, Padding, Target
 Key = tuple[int, int]
 
 
-def collate(samples: list[Sample]) -> Batch:
-    """Returns a batch of images, padded with zeros at the right and bottom to the largest height and width."""
-    height = max(sample.image.shape[1] for sample in samples)
-    width = max(sample.image.shape[2] for sample in samples)
+def collate(samples: list[Sample], multiple: int = 1) -> Batch:
+    """Returns a batch of images, padded with zeros at the right and bottom to the largest height and width.
+
+    multiple: both are rounded up to a multiple of this number of pixels.
+    """
+    height, width = (-(-max(sample.image.shape[axis] for sample in samples) // multiple) * multiple for axis in (1, 2))
     # The memory layout stays channels-last, as decoding and resizing produce it. A conversion would take as long as decoding.
     images = torch.zeros(len(samples), height, width, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
     padding = torch.ones(len(samples), height, width, dtype=torch.bool)
@@ -54,12 +58,45 @@ class BatchPlan:
     into which each process divides its share of a batch. seed: determines the order of the images, together with the epoch.
     distribution: which images of a batch a micro-batch gets. `random`: those at its place in the random order. `by_shape`: those
     of similar shape after the augmentation, so that little is padded; see `detr_core.data.distribution.by_shape`.
+    multiple: the padded height and width are multiples of this number of pixels.
     """
 
     batch_size: int
     accumulation: int
     seed: int
     distribution: Distribution = "random"
+    multiple: int = 1
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """The keys of the images of the micro-batches of one process, from step `first` of a training to the step before `last`."""
+
+    dataset: CocoDataset
+    plan: BatchPlan
+    first: int
+    last: int
+    process: ProcessContext
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        step, epoch_steps = self.first, steps_in_epoch(len(self.dataset), self.plan.batch_size)
+        while step < self.last:
+            epoch, into_epoch = divmod(step, epoch_steps)
+            of_epoch = training_batches(self.dataset, self.plan, epoch, into_epoch, self.process, 0).batch_sampler
+            count = min(epoch_steps - into_epoch, self.last - step)
+            yield from islice(cast(Any, of_epoch), count * self.plan.accumulation)
+            step += count
+
+
+def all_training_batches(
+    dataset: CocoDataset, plan: BatchPlan, steps: range, process: ProcessContext, workers: int
+) -> DataLoader[Batch]:
+    """Returns the micro-batches of one process in these steps of a training, counted from 0, over all epochs.
+
+    They are those of `training_batches`. The dataloader workers stay the same from epoch to epoch, and read the first images of
+    an epoch during the last steps of the one before. Iteration raises DatasetError as `training_batches` does.
+    """
+    return _loader(dataset, _Steps(dataset, plan, steps.start, steps.stop, process), workers, plan.multiple)
 
 
 def training_batches(
@@ -83,7 +120,7 @@ def training_batches(
         [(epoch, index) for index in order[step * batch_size : (step + 1) * batch_size]]
         for step in range(start_step, steps_in_epoch(len(order), batch_size))
     ]
-    return _loader(dataset, _MicroBatches(dataset, plan, batches, process), workers)
+    return _loader(dataset, _MicroBatches(dataset, plan, batches, process), workers, plan.multiple)
 
 
 @dataclass(frozen=True)
@@ -127,13 +164,13 @@ def evaluation_batches(dataset: CocoDataset, batch_size: int, process: ProcessCo
     return _loader(dataset, [[(0, index) for index in batch] for batch in batches[process.rank :: process.size]], workers)
 
 
-def _loader(dataset: CocoDataset, keys: list[list[Key]] | _MicroBatches, workers: int) -> DataLoader[Batch]:
+def _loader(dataset: CocoDataset, keys: Iterable[list[Key]], workers: int, multiple: int = 1) -> DataLoader[Batch]:
     # The loader gets a generator of its own. Otherwise it would draw from torch's global one at every start, and a resumed run
     # starts loaders more often.
     return DataLoader(
         cast(Any, dataset),
         batch_sampler=cast(Any, keys),
-        collate_fn=collate,
+        collate_fn=collate if multiple == 1 else partial(collate, multiple=multiple),
         num_workers=workers,
         generator=torch.Generator(),
         pin_memory=torch.cuda.is_available(),

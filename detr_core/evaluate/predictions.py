@@ -48,22 +48,21 @@ def predict(
 
     A detector that predicts masks adds the masks of the detections and, if it predicts panoptic maps, a panoptic map.
 
-    Several processes divide the images and must all have access to the folder. The files are sorted by image and do not depend
-    on the number of processes. The detector's categories are matched with the dataset's by id, and only detections of shared
-    categories are written. Boxes and masks are written for things only. For panoptic maps the dataset's categories must be those
-    of its panoptic file. A mask head runs only on the queries whose masks are written: those that the panoptic merging keeps and
-    those of the written detections. With `empty_slot_override` the written detections are all queries whose best class other
-    than no-object is a thing, as in the published mask AP; without it, the queries whose best class of all is a thing. Raises
-    DatasetError if the checkpoint's categories do not fit the dataset's, and ConfigError if its kind of detector does not fit
-    `config`.
+    Several processes divide the images, and only the first one writes to the folder. The files are sorted by image and do not
+    depend on the number of processes. The detector's categories are matched with the dataset's by id, and only detections of
+    shared categories are written. Boxes and masks are written for things only. For panoptic maps the dataset's categories must be
+    those of its panoptic file. A mask head runs only on the queries whose masks are written: those that the panoptic merging
+    keeps and those of the written detections. With `empty_slot_override` the written detections are all queries whose best
+    class other than no-object is a thing, as in the published mask AP; without it, the queries whose best class of all is a
+    thing. Raises DatasetError if the checkpoint's categories do not fit the dataset's, and ConfigError if its kind of detector
+    does not fit `config`.
     """
     require_evaluation_fits(trained.model.config.kind, config)
     model, classes, maps = trained.model, classes_in(trained.categories, data.dataset), trained.predicts_panoptic_maps
     boxes: list[dict[str, Any]] = []
     masks: list[dict[str, Any]] = []
     panoptic: list[dict[str, Any]] = []
-    if maps:
-        (folder / "panoptic").mkdir(parents=True, exist_ok=True)
+    pictures = _Pictures(folder / "panoptic", data.process) if maps else None
     for targets, padded_size, output in forward_pass(model, data, partial(detected, model, config=config.multi_scale)):
         sizes = [target.original_size for target in targets]
         things = [things_only(image, classes) for image in postprocess(output, sizes, config.empty_slot_override)]
@@ -74,8 +73,10 @@ def predict(
         predicted = segmentation(model, output, things, _extents(targets, padded_size), classes, config if maps else None)
         for i, (target, image) in enumerate(zip(targets, things, strict=True)):
             masks += mask_results(image, predicted.instances(i, image), target.image_id, classes)
-            if maps:
-                panoptic.append(panoptic_result(*predicted.panoptic(i), target.image_id, classes, folder / "panoptic"))
+            if pictures is not None:
+                panoptic.append(panoptic_result(*predicted.panoptic(i), target.image_id, classes, pictures.folder))
+    if pictures is not None:
+        pictures.send()
     boxes, masks, panoptic = (_gathered(entries, data.process) for entries in (boxes, masks, panoptic))
     if not data.process.first:
         return
@@ -215,6 +216,28 @@ def evaluate(folder: Path, split: Split) -> dict[str, float]:
     _write(folder / "per_class.json", per_class)
     _write(folder / "errors.json", errors)
     return metrics
+
+
+class _Pictures:
+    """The PNGs of panoptic maps of all processes: each process writes its own to `folder`, and sends them to the first one.
+
+    In the first process `folder` is the final one; in the others, which may be on other machines, it is a temporary one.
+    """
+
+    def __init__(self, final: Path, process: ProcessContext) -> None:
+        self.process = process
+        self._temporary = None if process.first else TemporaryDirectory()
+        self.folder = final if self._temporary is None else Path(self._temporary.name)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def send(self) -> None:
+        """Sends the files to the first process. All processes must call this method together."""
+        own = {} if self._temporary is None else {file.name: file.read_bytes() for file in self.folder.iterdir()}
+        for files in self.process.to_first(own):
+            for name, content in files.items():
+                (self.folder / name).write_bytes(content)
+        if self._temporary is not None:
+            self._temporary.cleanup()
 
 
 def _gathered(entries: list[dict[str, Any]], process: ProcessContext) -> list[dict[str, Any]]:

@@ -7,14 +7,16 @@ its progress, metrics and messages, and every process reports its own failure.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
+from torch import distributed as dist
 
 from detr_core.distributed import ProcessContext, process_group
 from detr_core.errors import ExpectedError
@@ -24,6 +26,7 @@ from detr_core.storage import as_storage_error
 from detr_core.train.interruption import Interrupted
 
 J = TypeVar("J")
+_CONNECTION_ERROR = re.compile(r"gloo|[Cc]onnection (closed|reset|refused)|[Bb]roken pipe")
 
 
 class Events:
@@ -39,23 +42,34 @@ class Events:
         _print_event(kind="message", text=text)
 
 
+class MissingJobError(ExpectedError, ValueError):
+    """The first process was started without a job."""
+
+
 def main(kind: type[J], run: Callable[[J, ProcessContext, Reporter], object]) -> int:
     """Runs the job in the file that the command line names, and reports a failure in an 'error' event. kind: the job's class.
 
+    All processes work on the job of the first process; the others may have `-` in place of a file, as on further machines.
     Returns the exit code: 0 on success, 128 + the number of the signal that interrupted the job, else 1.
     """
-    job = kind(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    content = None if sys.argv[1] == "-" else json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     try:
         with process_group() as process:
-            return _carry_out(job, run, process)
-    except GpuError as error:
-        _print_error(error, str(error))
+            return _carry_out(kind, content, run, process)
+    except (GpuError, dist.DistError) as error:
+        _print_error(error, str(error), lost=isinstance(error, dist.DistError))
         return 1
 
 
-def _carry_out(job: J, run: Callable[[J, ProcessContext, Reporter], object], process: ProcessContext) -> int:
+def _carry_out(
+    kind: type[J], content: dict[str, Any] | None, run: Callable[[J, ProcessContext, Reporter], object], process: ProcessContext
+) -> int:
+    _print_event(kind="connected")
     try:
-        run(job, process, Events() if process.first else Silent())
+        content = process.from_first(content)
+        if content is None:
+            raise MissingJobError("expected the file of a job for the first process, found '-'; give it JOB.json")
+        run(kind(**content), process, Events() if process.first else Silent())
     except Interrupted as interruption:
         _print_error(interruption, str(interruption))
         return 128 + interruption.signal
@@ -65,9 +79,16 @@ def _carry_out(job: J, run: Callable[[J, ProcessContext, Reporter], object], pro
             _print_error(failure, str(failure))
         else:
             traceback.print_exc()
-            _print_error(failure, f"{type(failure).__name__}: {failure}", expected=False)
+            _print_error(failure, f"{type(failure).__name__}: {failure}", expected=False, lost=_is_lost_connection(failure))
         return 1
     return 0
+
+
+def _is_lost_connection(error: Exception) -> bool:
+    """Returns whether the error says that another process of the group is gone. gloo raises plain RuntimeErrors."""
+    if isinstance(error, dist.DistError):
+        return True
+    return type(error) is RuntimeError and _CONNECTION_ERROR.search(str(error)) is not None
 
 
 def _explained(error: Exception, process: ProcessContext) -> Exception:
@@ -77,8 +98,10 @@ def _explained(error: Exception, process: ProcessContext) -> Exception:
     return (as_storage_error(error) if isinstance(error, OSError) else None) or error
 
 
-def _print_error(error: BaseException, text: str, expected: bool = True) -> None:
-    _print_event(kind="error", time=time.time(), expected=expected, text=" ".join(text.split()) or type(error).__name__)
+def _print_error(error: BaseException, text: str, expected: bool = True, lost: bool = False) -> None:
+    # lost: whether this process only lost the connection to another one, which is the cause
+    line = " ".join(text.split()) or type(error).__name__
+    _print_event(kind="error", time=time.time(), expected=expected, lost=lost, text=line)
 
 
 def _print_event(**event: object) -> None:

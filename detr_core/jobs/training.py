@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,14 +18,19 @@ import torch
 from filelock import FileLock, Timeout
 
 from detr_core.checksums import digest
-from detr_core.config import as_dict, build
+from detr_core.config import as_dict, build, require
 from detr_core.data.splits import Split, read_dataset
-from detr_core.distributed import ProcessContext
+from detr_core.distributed import ProcessContext, compute_float32
 from detr_core.evaluate.config import EvaluateConfig
 from detr_core.evaluate.ground_truth import require_objects
+from detr_core.jobs.agreement import require_same_files
+from detr_core.model.common.placement import place
 from detr_core.reporter import Reporter
+from detr_core.train.compilation import Compiled, require_compiler, without_graphs
 from detr_core.train.config import TrainConfig
+from detr_core.train.folding import fold_norms
 from detr_core.train.loop import TrainingSetup, train
+from detr_core.train.recomputation import recompute_activations
 from detr_core.train.state import Progress, TrainingFiles, fingerprint
 
 
@@ -113,18 +118,40 @@ def _train(job: TrainingJob, prepare: Prepare, process: ProcessContext, reporter
     if ranges is not None:  # so that predictions scale images of more than 8 bits a value as the training did
         meta["value_ranges"] = {kind: list(limits) for kind, limits in ranges.items()}
     setup = prepare(job, splits, process, reporter)
-    setup.module.to(process.device)
+    if setup.config.fold_norm:
+        expected = "false for a detector without frozen batch norm"
+        require(fold_norms(setup.module) > 0, f"{job.profile}: train_{job.stage}.fold_norm", expected, True)
+    if setup.config.activation_checkpointing:
+        recompute_activations(setup.module.model)
+    place(setup.module, process.device)
+    if setup.config.compile is not None:
+        require_compiler(setup.config.compile, process.device, f"{job.profile}: train_{job.stage}.compile")
+        compiled = Compiled(setup.module.model, setup.config.compile)
+        setup = replace(setup, validate=without_graphs(setup.validate), note=compiled.note)
+    if setup.config.precision == "tf32" and process.device.type == "cpu":
+        reporter.message("precision tf32 is for GPUs; a CPU computes in float32")
+    compute_float32("tf32" if setup.config.precision == "tf32" else "ieee", process.device)
     annotations = [digest(file) for file in (splits["train"].instances, splits["train"].panoptic) if file is not None]
     initial = [file and digest(Path(file)) for file in (job.init, job.mask_head)]
+    require_same_files(splits, [job.init, job.mask_head], process)
     optional_parts = ([] if ranges is None else [meta["value_ranges"]]) + ([] if job.loss is None else [job.loss])
-    settings = as_dict(setup.config)
-    if setup.config.distribution == "random":  # as in versions without the key, whose interrupted trainings can be resumed
-        del settings["distribution"]
-    digest_of_all = fingerprint(settings, job.detector, annotations, *initial, *optional_parts)
+    digest_of_all = fingerprint(chosen(setup.config), job.detector, annotations, *initial, *optional_parts)
     progress = train(setup, files, digest_of_all, meta | setup.meta, process, job.workers, reporter)
     if process.first:
         _write_history(progress, Path(job.out))
     return progress
+
+
+def chosen(config: TrainConfig) -> dict[str, Any]:
+    """Returns the part of the configuration that must be the same when an interrupted training continues.
+
+    Options that have their default are left out, because earlier versions do not know them, and so is an option that decides no
+    result.
+    """
+    options = {option.name: option for option in fields(config) if option.metadata.get("optional")}
+    left_out = {name for name, option in options.items() if not option.metadata.get("decides", True)}
+    left_out |= {name for name, option in options.items() if getattr(config, name) == option.default}
+    return {name: value for name, value in as_dict(config).items() if name not in left_out}
 
 
 def batch_of_one_process(config: TrainConfig, process: ProcessContext) -> int:
@@ -133,7 +160,7 @@ def batch_of_one_process(config: TrainConfig, process: ProcessContext) -> int:
 
 
 def precision(name: str) -> torch.dtype:
-    """Returns the type of numbers that the network computes in."""
+    """Returns the type of numbers that the network computes in. That of `tf32` is float32, in which torch rounds some inputs."""
     return torch.bfloat16 if name == "bfloat16" else torch.float32
 
 

@@ -16,6 +16,7 @@ from detr_core.config import ConfigError, as_dict, require
 from detr_core.model.common.detector import Detector
 from detr_core.model.common.files import CheckpointError, read_content, write_atomically, write_safetensors
 from detr_core.model.common.inferred import require_classes, require_numbers, require_same, stated_values, written_categories
+from detr_core.model.common.placement import place
 from detr_core.model.common.weight_names import description
 from detr_core.model.detr.config import AttentionMaps
 from detr_core.model.layouts import LAYOUTS, layout_for, layout_of
@@ -109,7 +110,8 @@ def load_checkpoint(path: Path, device: torch.device, dilation: bool | None = No
     if dilation is not None and dilation != actual:
         raise CheckpointError(f"{path}: detector.backbone.dilation: expected {dilation}, as requested, found {actual}")
     _require_finite(checkpoint.model, path)
-    checkpoint.model.to(device).eval()
+    place(checkpoint.model, device)
+    checkpoint.model.eval()
     return checkpoint
 
 

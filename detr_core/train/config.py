@@ -82,16 +82,37 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True)
+class CompileConfig:
+    """Configures torch.compile. It compiles the backbone and the layers of the transformer for each padded size anew.
+
+    multiple: padded heights and widths are multiples of this number of pixels, so that there are few sizes. More padding changes
+    results slightly, because the backbone sees it. backend: 'inductor' makes fast kernels; the others make none, and serve to
+    find errors.
+    """
+
+    multiple: int
+    backend: Literal["inductor", "aot_eager", "eager"] = field(default="inductor", metadata={"optional": True})
+
+    def __post_init__(self) -> None:
+        require_between(1, 1_024, "multiple", self.multiple)
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """The common configuration of both trainings. Its numbers do not depend on the number of processes.
 
     batch_size: images per optimizer step, over all processes and micro-batches. accumulation: micro-batches per step and process.
+    precision: of the network in training; with `tf32` a GPU's matrix products and convolutions read 10 bits of each fraction.
     distribution: which images of a step a process and a micro-batch get: `random`, as published, or `by_shape`, which pads less
     (see `BatchPlan`). It decides how much padding an image gets, and the backbone sees the padding.
     steps: the number of optimizer steps after which the training stops, null for all epochs. validate_every: epochs between two
     validations. validate_last: the number of last epochs after each of which the training validates too, whatever
     `validate_every` says; the paper takes the median of the last ten. checkpoint_every: optimizer steps between two saved states
-    to resume from. resize: the resizing of validation images, null for none.
+    to resume from. resize: the resizing of validation images, null for none. fold_norm: whether frozen batch norm is folded into
+    the convolutions before it, which is faster on a GPU and changes results by rounding. ema_decay: the decay of an exponential
+    moving average of the weights, which is then validated and saved in place of the weights; null for none.
+    activation_checkpointing: whether the backward pass computes activations again, which saves memory and changes no result.
+    compile: how torch.compile compiles the detector for the training; null compiles nothing.
     """
 
     seed: int
@@ -99,7 +120,7 @@ class TrainConfig:
     steps: int | None
     batch_size: int
     accumulation: int
-    precision: Literal["float32", "bfloat16"]
+    precision: Literal["float32", "tf32", "bfloat16"]
     validate_every: int
     validate_last: int
     checkpoint_every: int
@@ -108,6 +129,10 @@ class TrainConfig:
     augmentation: AugmentationConfig
     resize: ResizeConfig | None
     distribution: Distribution = field(default="random", kw_only=True, metadata={"optional": True})
+    fold_norm: bool = field(default=False, kw_only=True, metadata={"optional": True})
+    ema_decay: float | None = field(default=None, kw_only=True, metadata={"optional": True})
+    activation_checkpointing: bool = field(default=False, kw_only=True, metadata={"optional": True, "decides": False})
+    compile: CompileConfig | None = field(default=None, kw_only=True, metadata={"optional": True})
 
     def __post_init__(self) -> None:
         for name in ("epochs", "accumulation", "validate_every", "checkpoint_every"):
@@ -123,6 +148,8 @@ class TrainConfig:
             f"a divisor of batch_size {self.batch_size}",
             self.accumulation,
         )
+        decay = self.ema_decay
+        require(decay is None or 0 < decay < 1, "ema_decay", "above 0 and below 1, or null", decay)
         drops = self.schedule.drop_epochs
         valid = all(0 < drop < self.epochs for drop in drops)
         require(valid, "schedule.drop_epochs", f"epochs between 1 and {self.epochs - 1}", list(drops))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
@@ -12,17 +14,19 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler
 
-from detr_core.data.batching import BatchPlan, steps_in_epoch, training_batches
+from detr_core.data.batching import BatchPlan, all_training_batches, steps_in_epoch
 from detr_core.data.coco_dataset import CocoDataset
 from detr_core.distributed import ProcessContext
 from detr_core.loss.matcher import NonFiniteError
 from detr_core.model.checkpoint import save_checkpoint
 from detr_core.reporter import Reporter, Silent
 from detr_core.structures import Batch, Validation
+from detr_core.train.average import WeightAverage
 from detr_core.train.config import TrainConfig
 from detr_core.train.interruption import Interrupted, StopRequest, stop_request
 from detr_core.train.modules import TrainingModule
 from detr_core.train.optimizer import build_optimizer, build_schedule
+from detr_core.train.prefetching import copied
 from detr_core.train.state import Progress, TrainingFiles, load_state, require_room, save_state
 from detr_core.train.step import LaunchedStep, take_step
 
@@ -34,7 +38,8 @@ class TrainingSetup:
     """What a training needs before its first step.
 
     validate: measures the module. It is called in every process, every `validate_every` epochs and at the end, and must return
-    the same result in all processes. meta: plain values that the checkpoints contain in addition to those of `train`.
+    the same result in all processes. meta: plain values that the checkpoints contain in addition to those of `train`. note:
+    returns a sentence for the log, or None; it is called after steps whose losses are recorded.
     """
 
     module: TrainingModule
@@ -42,6 +47,7 @@ class TrainingSetup:
     config: TrainConfig
     validate: Callable[[], Validation]
     meta: dict[str, Any] = field(default_factory=dict)
+    note: Callable[[], str | None] = lambda: None
 
 
 def train(
@@ -65,6 +71,8 @@ def train(
     """
     module, config = setup.module, setup.config
     optimizer = build_optimizer(module, config.optimizer)
+    if config.ema_decay is not None:
+        module.average = WeightAverage(module.model, config.ema_decay)
     epoch_steps = steps_in_epoch(len(setup.dataset), config.batch_size)
     schedule = build_schedule(optimizer, config.schedule, epoch_steps, _total_steps(config, epoch_steps))
     progress, note = load_state(files.state, fingerprint, module, optimizer, schedule, process, config.seed)
@@ -135,6 +143,8 @@ class _Training:
                 self.read_losses()  # an earlier step may have been the first one without a finite loss
                 raise self.located(error, progress.step + 1, epoch) from None
             self.schedule.step()
+            if self.module.average is not None:
+                self.module.average.update(progress.step + 1, step.skipped)
             self.read_losses()
             progress.step += 1
             self.unread = (step, progress.step, epoch)
@@ -175,8 +185,17 @@ class _Training:
         return due and not self.progress.is_validated()
 
     def validate(self, stop: StopRequest) -> None:
-        """Saves the state, validates, and writes the checkpoints. A signal interrupts the validation immediately."""
+        """Saves the state, validates, and writes the checkpoints. A signal interrupts the validation immediately.
+
+        If there is a moving average of the weights, it is validated and written in their place.
+        """
         self.save_once()
+        average = self.module.average
+        with nullcontext() if average is None else average.in_use():
+            self.validate_weights(stop)
+
+    def validate_weights(self, stop: StopRequest) -> None:
+        """Validates the weights that the module has, and writes the checkpoints."""
         self.module.eval()
         with stop.at_once():
             validation = self.setup.validate()
@@ -199,6 +218,8 @@ class _Training:
         step = self.progress.step
         self.progress.history.append({"step": step, "epoch": step / self.epoch_steps, **values})
         self.reporter.metrics(values, step)
+        if (note := self.setup.note()) is not None:
+            self.reporter.message(note)
 
     def save(self) -> None:
         """Saves the state. All processes must call this method together."""
@@ -241,17 +262,12 @@ def _steps(
     workers: int,
 ) -> Iterator[tuple[int, list[Batch]]]:
     # Yields the epoch, counted from 0, and the micro-batches of each remaining optimizer step.
-    while progress.step < total_steps:
-        epoch, into_epoch = divmod(progress.step, epoch_steps)
-        plan = BatchPlan(config.batch_size, config.accumulation, config.seed, config.distribution)
-        micro_batches: list[Batch] = []
-        for batch in training_batches(dataset, plan, epoch, into_epoch, process, workers):
-            micro_batches.append(batch)
-            if len(micro_batches) == config.accumulation:
-                yield epoch, micro_batches
-                micro_batches = []
-                if progress.step == total_steps:
-                    return
+    multiple = 1 if config.compile is None else config.compile.multiple
+    plan = BatchPlan(config.batch_size, config.accumulation, config.seed, config.distribution, multiple)
+    remaining = range(progress.step, total_steps)
+    batches = copied(all_training_batches(dataset, plan, remaining, process, workers), process.device)
+    for step in remaining:
+        yield step // epoch_steps, list(islice(batches, config.accumulation))
 
 
 def _means_since_last_record(progress: Progress, process: ProcessContext) -> dict[str, float]:

@@ -17,12 +17,20 @@ from detr_core.model.common.detector import Detector
 from detr_core.model.common.normalisation import normalise
 from detr_core.model.spec import AnyLossConfig, kind_of
 from detr_core.structures import Batch, SigmoidOutput, SoftmaxOutput
+from detr_core.train.average import WeightAverage
 
 
 class TrainingModule(nn.Module):
-    """A model with its loss: called with a batch and a normalizer, it returns the loss, with its gradient, and its parts."""
+    """A model with its loss: called with a batch and a normalizer, it returns the loss, with its gradient, and its parts.
+
+    average: the moving average of the model's weights; None if there is none.
+    """
 
     model: Detector
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.average: WeightAverage | None = None
 
     def normalizer(self, counts: list[int]) -> Normalizer:
         """Returns the divisors of the losses for images with `counts` targets."""

@@ -35,6 +35,19 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig | SgdConfig) -> to
     return torch.optim.AdamW(groups.values(), weight_decay=config.weight_decay, fused=True)
 
 
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Loads a state that `optimizer.state_dict` returned, also that of a training on another type of device.
+
+    A fused optimizer reads a weight and its moments in the order of their memory, so they must have the same memory layout, and
+    weights of a backbone have another layout on a GPU than on a CPU.
+    """
+    optimizer.load_state_dict(state)
+    for parameter, moments in optimizer.state.items():
+        for name, value in moments.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                moments[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
 def build_schedule(
     optimizer: torch.optim.Optimizer, config: ScheduleConfig, steps_per_epoch: int, total_steps: int
 ) -> LRScheduler:

@@ -17,6 +17,7 @@ from detr_core.atomic import remove_leftovers
 from detr_core.distributed import ProcessContext
 from detr_core.model.common.files import CheckpointError, read_content, tensor_bytes, write_atomically
 from detr_core.storage import require_space
+from detr_core.train.optimizer import load_optimizer
 from detr_core.wording import counted
 
 
@@ -96,21 +97,16 @@ def load_state(
     """Loads the state in `path` into the model, the optimizer and the schedule, if it belongs to this training.
 
     `fingerprint` decides whether it does. Returns the progress and a sentence for the log, which is None if there is no state.
+    Only the first process reads the file, which the other machines of a training need not have.
     seed: that of the training. The generators of random numbers, which dropout uses, continue where they stopped. If the state
     is from another number of processes or from another type of device, each process gets a generator seeded with (seed, rank,
     step) instead, and the sentence says so.
     """
-    if not path.is_file():
-        return Progress(), None
-    try:
-        content = read_content(path, torch.device("cpu"))
-        same = content["fingerprint"] == fingerprint
-    except (CheckpointError, KeyError, TypeError):
-        return Progress(), f"starting from the first step, because the interrupted training in {path.name} can't be read"
-    if not same:
-        return Progress(), "starting from the first step, because the interrupted training had other parameters or other data"
+    content, note = process.from_first(_read_state(path, fingerprint) if process.first else None)
+    if content is None:
+        return Progress(), note
     model.load_state_dict(content["model"])
-    optimizer.load_state_dict(content["optimizer"])
+    load_optimizer(optimizer, content["optimizer"])
     schedule.load_state_dict(content["schedule"])
     progress, generators = Progress(**content["progress"]), content["generators"]
     note = f"resuming after step {progress.step}"
@@ -123,6 +119,20 @@ def load_state(
     if len(generators) == process.size:
         counts = f"another type of device ({process.device.type})"
     return progress, f"{note}, with {counts}; dropout draws new random numbers, all else continues exactly"
+
+
+def _read_state(path: Path, fingerprint: str) -> tuple[dict[str, Any] | None, str | None]:
+    """Returns the content of a state file, or None and the reason why the training starts from the first step, if any."""
+    if not path.is_file():
+        return None, None
+    try:
+        content = read_content(path, torch.device("cpu"))
+        same = content["fingerprint"] == fingerprint
+    except (CheckpointError, KeyError, TypeError):
+        return None, f"starting from the first step, because the interrupted training in {path.name} can't be read"
+    if not same:
+        return None, "starting from the first step, because the interrupted training had other parameters or other data"
+    return content, None
 
 
 def require_room(files: TrainingFiles, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

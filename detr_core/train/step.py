@@ -58,10 +58,11 @@ def take_step(
     norm = nn.utils.clip_grad_norm_(trainable, clip_norm or float("inf"), foreach=True)
     values = torch.stack([*sums.values(), norm])
     # A fused optimizer leaves weights and state as they are if `found_inf` is 1, which the host need not know before the update.
-    optimizer.found_inf = (~values.isfinite().all()).to(torch.float32)  # type: ignore[attr-defined]
+    skipped = (~values.isfinite().all()).to(torch.float32)
+    optimizer.found_inf = skipped  # type: ignore[attr-defined]
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return LaunchedStep(tuple(sums), HostCopy(values), _image_ids(micro_batches), process)
+    return LaunchedStep(tuple(sums), HostCopy(values), _image_ids(micro_batches), process, skipped)
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,14 @@ class LaunchedStep:
     """A step whose losses are read later, because the host would have to wait for the GPU.
 
     names: of the terms of the loss. values: the terms, and then the norm of the gradient. images: the ids of the images.
+    skipped: 1.0 if the step changed no weight, else 0.0, on the device of the weights.
     """
 
     names: tuple[str, ...]
     values: HostCopy
     images: list[int]
     process: ProcessContext
+    skipped: Tensor
 
     def read(self) -> dict[str, float]:
         """Returns this process's share of the loss and of its terms by name. All processes must call this method together.

@@ -85,7 +85,7 @@ def adopt(
         if kind_of(content["detector"]["kind"]).objects == "queries":
             content["detector"]["queries"] = sizes.queries(dataset.statistics)
     option = "--checkpoint" if start is not None else "--detector" if detector is not None else f"--like {like}"
-    masks = targets_of_masks(content, dataset.masks, folder, option)
+    masks = targets_of_masks(content, dataset, folder, option)
     sizes.fit(content, studies, dataset.statistics, masks, tuned=start is not None)
     origin = f" Training starts from {start.checkpoint}." if start else ""
     text = profile_text(

@@ -33,7 +33,8 @@ class DatasetContents:
     statistics: those of 'train' and 'val'. findings: the faults of the annotations. notes: lines for the user. masks: the targets
     of which a mask head can be trained: 'panoptic' if both splits have panoptic annotations, else 'instances' if the instances
     have masks, as `require_masks` of detr_core/train/mask_targets.py demands, else None. deep: the sample type of the first
-    training image with more than 8 bits a value, or None.
+    training image with more than 8 bits a value, or None. stuff: whether panoptic annotations have categories of things and of
+    stuff.
     """
 
     statistics: dict[str, Statistics]
@@ -41,6 +42,7 @@ class DatasetContents:
     notes: list[str]
     masks: Targets | None
     deep: str | None
+    stuff: bool
 
 
 def read_contents(config: FolderConfig, seed: int) -> DatasetContents:
@@ -76,7 +78,8 @@ def read_contents(config: FolderConfig, seed: int) -> DatasetContents:
     )
     notes += copies
     masks = targets if targets == "panoptic" or masked == {"train", "val"} else None
-    return DatasetContents(statistics, findings, notes, masks, deep)
+    kinds = {bool(entry.get("isthing")) for entry in content["categories"] if isinstance(entry, dict)}
+    return DatasetContents(statistics, findings, notes, masks, deep, masks == "panoptic" and kinds == {True, False})
 
 
 def _copy_note(train: Path, val: Path) -> list[str]:

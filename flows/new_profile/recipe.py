@@ -12,6 +12,7 @@ from typing import Any
 from detr_core.config import ConfigError, as_dict
 from detr_core.data.annotations import Targets
 from detr_core.model.spec import kind_of, kinds_with
+from flows.new_profile.dataset_contents import DatasetContents
 from flows.new_profile.profile_text import read_with_comments
 from flows.profile.paths import Paths, relative
 from flows.profile.settings import overridden, read, require_known
@@ -79,14 +80,19 @@ def _variants(studies: Any) -> dict[str, Any]:
     return {name: variant for name, variant in panoptic.items() if "detector" in variant} | dict(baselines)
 
 
-def targets_of_masks(content: Any, available: Targets | None, folder: Path, option: str) -> Targets | None:
+def targets_of_masks(content: Any, dataset: DatasetContents, folder: Path, option: str) -> Targets | None:
     """Returns the targets of the masks that a profile learns, with a mask head or by its detector; None if it learns none.
 
-    available: the targets for which the dataset in `folder` has masks, None if it has none. option: the option of the command
-    line that chose the detector. Raises ConfigError if the detector learns masks by itself and the dataset has none; a mask head
-    is left out instead.
+    dataset: the content of `folder`. option: the option of the command line that chose the detector. Raises ConfigError if the
+    detector learns by itself what the dataset does not have: masks, or things and stuff. A mask head is left out instead.
     """
-    kind = content["detector"]["kind"]
+    kind, available = content["detector"]["kind"], dataset.masks
+    if "panoptic" in kind_of(kind).capabilities and not dataset.stuff:
+        present = {"instances": "masks of instances only", "panoptic": "things only or stuff only", None: "no masks"}[available]
+        raise ConfigError(
+            f"{option}: expected panoptic annotations of things and stuff in {folder} for the kind {kind!r}, for both splits, "
+            f"found {present}; choose another detector, or add such annotations: a JSON file and a folder of PNGs for each split"
+        )
     if "masks" in kind_of(kind).capabilities:
         if available is None:
             raise ConfigError(

@@ -1,7 +1,8 @@
 """Carries out a job on this machine: writes its JOB.json, starts its rank processes by `ranks.py`, and passes their events on.
 
-The processes find each other through a file in a private temporary folder, and listen only on the loopback address. A single
-process listens on no address. On several machines torchrun starts the same modules.
+The processes of one machine find each other through a file in a private temporary folder, and listen only on the loopback
+address. A single process listens on no address. With several machines (`machines.py`), each machine starts its own processes.
+They find each other at the address of the first machine, whose job they all work on.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import shutil
 import tempfile
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,8 +22,10 @@ from detr_core.reporter import Reporter, Silent
 from flows.profile.paths import STATE, relative
 from flows.profile.sections import ResourcesConfig
 from flows.runtime.child_process import command_ending_with_parent
+from flows.runtime.machines import Machines
 from flows.runtime.ranks import Ranks, environment_of, event, failure
 
+MOST_WORKERS = 16  # dataloader workers of a rank process if their number is 'auto'
 SECONDS_TO_SAVE = 120.0  # the time in which processes must finish their step and save their state; then they are killed
 
 
@@ -51,6 +55,16 @@ def threads(processes: int) -> int:
     return max(1, cores() // processes)
 
 
+def worker_count(resources: ResourcesConfig, processes: int) -> int:
+    """Returns how many dataloader workers each of this many processes on this machine has.
+
+    For 'auto' this is one on each core that a process has beside its own, at least 1 and at most 16; more do not load faster.
+    """
+    if resources.workers == "auto":
+        return min(MOST_WORKERS, max(1, threads(processes) - 1))
+    return int(resources.workers)
+
+
 _running: set[Ranks] = set()
 
 
@@ -60,48 +74,93 @@ def stop_all() -> None:
         ranks.stop(SECONDS_TO_SAVE)
 
 
+PATHS = ("data", "work", "out", "init", "mask_head", "checkpoint")  # the keys of a job that name files and folders
+SECONDS_TO_REJOIN = 1800.0  # the time in which a lost machine must come back
+SECONDS_BETWEEN_TRIES = 3.0
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where a job works.
+
+    gpus: numbers among the GPUs that this process sees; None for all. side_by_side: how many such jobs share the processors.
+    machines: the machines that work on the job together; None for this one alone.
+    """
+
+    gpus: tuple[int, ...] | None = None
+    side_by_side: int = 1
+    machines: Machines | None = None
+
+
 def run(
     job: dict[str, Any],
     processes: int,
     reporter: Reporter,
     module: str | None = None,
-    gpus: tuple[int, ...] | None = None,
     variant: str = "",
-    side_by_side: int = 1,
+    hardware: Hardware = Hardware(),
 ) -> None:
     """Runs a job in rank processes until they end. Their events go to `reporter`, and all they print to a file in .state/log/.
 
-    job: the content of the file that the job module reads, with `stage` and `profile`. module: the name of the job module; None
-    for the training of the job's stage. gpus: numbers among the GPUs that this process sees; None for all. variant:
-    STUDY/VARIANT, if the job belongs to a study. side_by_side: how many such jobs share the processors. Raises RankProcessError,
-    which names the error of the process that failed first. All processes have ended when this function ends. An exception such
-    as KeyboardInterrupt asks them to save their state, which may take SECONDS_TO_SAVE.
+    job: the content of the file that the job module reads, with `stage` and `profile`. On a machine that is not the first one
+    these two only name the log, and the processes work on the job of the first machine. processes: how many of them this machine
+    starts. module: the name of the job module; None for the training of the job's stage. variant: STUDY/VARIANT, if the job
+    belongs to a study.
+
+    If the connection to another machine is lost, that machine may come back within SECONDS_TO_REJOIN, and all continue from the
+    last saved state. Raises RankProcessError, which names the error of the process that failed first. All processes have ended
+    when this function ends. An exception such as KeyboardInterrupt asks them to save their state, which may take SECONDS_TO_SAVE.
     """
+    machines = hardware.machines
     name = "-".join([job["profile"], *filter(None, variant.split("/")), job["stage"]])
     log = STATE / "log" / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, log.open("wb", buffering=0) as stream:
-        file, store = Path(folder) / "job.json", str(Path(folder) / "store")
-        file.write_text(json.dumps(job))
-        common = _environment(processes * side_by_side, gpus)
-        environments = [common | environment_of(rank, processes, store) for rank in range(processes)]
-        ranks = Ranks(
-            [command_ending_with_parent(module or f"detr_core.jobs.train_{job['stage']}", str(file))] * processes, environments
-        )
-        _running.add(ranks)
-        try:
-            _listen(ranks, reporter, stream)
-        except BaseException:
-            _end_in_order(ranks, reporter, stream)
-            raise
-        finally:
-            ranks.kill()
-            _running.discard(ranks)
-    failed_rank = ranks.cause()
-    if failed_rank is not None:
-        reason = failure(failed_rank, processes, relative(log))
-        expected = failed_rank.error is not None and failed_rank.error.get("expected", True)
-        raise RankProcessError(reason if expected else f"{job['stage']} failed: {reason}")
+        file = Path(folder) / "job.json"
+        file.write_text(json.dumps(job if machines is None else _for_all_machines(job)))
+        argument = str(file) if machines is None or machines.first else "-"
+        command = command_ending_with_parent(module or f"detr_core.jobs.train_{job['stage']}", argument)
+        common, lost_since = _environment(processes * hardware.side_by_side, hardware.gpus), None
+        while True:
+            store = str(Path(folder) / f"store-{time.monotonic_ns()}")
+            environments = [common | environment_of(rank, processes, store, machines) for rank in range(processes)]
+            ranks = _carry_out(Ranks([command] * processes, environments), reporter, stream)
+            failed_rank = ranks.cause()
+            if failed_rank is None:
+                return
+            if machines is None or not (failed_rank.error or {}).get("lost", False):
+                break
+            now = time.monotonic()
+            lost_since = now if lost_since is None or failed_rank.connected else lost_since
+            if now - lost_since > SECONDS_TO_REJOIN:
+                break
+            reporter.message(
+                f"the connection to another machine was lost; waiting for all {machines.count} machines at "
+                f"{machines.address}:{machines.port}"
+            )
+            time.sleep(SECONDS_BETWEEN_TRIES)
+    reason = failure(failed_rank, processes, relative(log))
+    expected = failed_rank.error is not None and failed_rank.error.get("expected", True)
+    raise RankProcessError(reason if expected else f"{job['stage']} failed: {reason}")
+
+
+def _for_all_machines(job: dict[str, Any]) -> dict[str, Any]:
+    """Returns the job with paths that are relative to the project, which may be in another folder on another machine."""
+    return job | {key: relative(Path(job[key])) for key in PATHS if job.get(key) is not None}
+
+
+def _carry_out(ranks: Ranks, reporter: Reporter, stream: BinaryIO) -> Ranks:
+    """Passes the events of the processes on until all have ended. An exception, such as KeyboardInterrupt, ends them in order."""
+    _running.add(ranks)
+    try:
+        _listen(ranks, reporter, stream)
+    except BaseException:
+        _end_in_order(ranks, reporter, stream)
+        raise
+    finally:
+        ranks.kill()
+        _running.discard(ranks)
+    return ranks
 
 
 def _listen(ranks: Ranks, reporter: Reporter, stream: BinaryIO) -> None:
@@ -112,6 +171,8 @@ def _listen(ranks: Ranks, reporter: Reporter, stream: BinaryIO) -> None:
         message = event(line)
         if message is None:
             rank.lines.append(line.strip())
+        elif message["kind"] == "connected":
+            rank.connected = True
         elif message["kind"] == "error":
             rank.error = rank.error or message  # later errors of the same process follow from its first error
         else:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from flows.profile.paths import ROOT
+from flows.runtime.machines import Machines
 
 # After one process has failed, the others, which may wait for it in a collective call, must end within this time.
 SECONDS_TO_FOLLOW = 5.0
@@ -31,7 +32,7 @@ class Rank:
     """One rank process.
 
     lines: the last lines of its log, without events. error: its first 'error' event. was_signalled: whether this project has sent
-    it a signal to end it.
+    it a signal to end it. connected: whether it has met the other processes.
     """
 
     number: int
@@ -39,6 +40,7 @@ class Rank:
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=200))
     error: dict[str, Any] | None = None
     was_signalled: bool = False
+    connected: bool = False
 
     def killed_by(self) -> signal.Signals | None:
         """Returns the signal that killed the process, if this project did not send it; None if it works or ended otherwise."""
@@ -187,9 +189,17 @@ def _last_error(lines: Sequence[str]) -> str:
     return next(reversed(plain + errors), "it printed nothing")
 
 
-def environment_of(rank: int, size: int, store: str) -> dict[str, str]:
-    """Returns torchrun's environment variables for process `rank` of `size`. store: the file by which the processes meet."""
-    from_rank = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size)}
+def environment_of(rank: int, size: int, store: str, machines: Machines | None = None) -> dict[str, str]:
+    """Returns torchrun's environment variables for process `rank` of the `size` processes of this machine.
+
+    store: the file by which the processes of one machine meet. With several machines they meet at the address of the first one.
+    """
+    local = {"LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(size)}
+    if machines is not None:
+        number, all_processes = machines.number * size + rank, machines.count * size
+        address = {"MASTER_ADDR": machines.address, "MASTER_PORT": str(machines.port)}
+        return local | address | {"RANK": str(number), "WORLD_SIZE": str(all_processes)}
+    from_rank = local | {"RANK": str(rank), "WORLD_SIZE": str(size)}
     interface = "lo0" if sys.platform == "darwin" else "lo"
     loopback = {name: os.environ.get(name, interface) for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")}
     meeting = {"DETR_STORE_FILE": store} if size > 1 else {}  # read in detr_core.distributed

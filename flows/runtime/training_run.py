@@ -19,6 +19,7 @@ from flows.profile.paths import Paths
 from flows.profile.settings import Profile, learns_masks
 from flows.runtime import launch
 from flows.runtime.locks import exclusive
+from flows.runtime.machines import machines
 from flows.tracking import recorder
 
 Stage = Literal["detection", "panoptic"]
@@ -49,6 +50,7 @@ def _launch(stage: Stage, init: Path | None, mask_head: Path | None, settings: P
     config = settings.train_detection if stage == "detection" else settings.train_panoptic
     assert config is not None
     joint = stage == "panoptic" and settings.trains_jointly
+    processes, at_once = launch.process_count(resources), resources.side_by_side if paths.variant else 1
     job = {
         "stage": stage,
         "config": as_dict(config),
@@ -60,11 +62,11 @@ def _launch(stage: Stage, init: Path | None, mask_head: Path | None, settings: P
         "evaluate": as_dict(settings.evaluate),
         "work": str(work),
         "out": str(work / "out"),
-        "workers": resources.workers,
+        "workers": launch.worker_count(resources, processes * at_once),
         "profile": paths.profile,
     }
-    at_once = resources.side_by_side if paths.variant else 1
-    launch.run(job, launch.process_count(resources), reporter, gpus=resources.gpus, variant=paths.variant, side_by_side=at_once)
+    hardware = launch.Hardware(resources.gpus, at_once, machines(resources))
+    launch.run(job, processes, reporter, variant=paths.variant, hardware=hardware)
 
 
 def _forget(work: Path, result: Path) -> None:

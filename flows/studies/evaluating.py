@@ -48,7 +48,8 @@ def run_study(study: str, settings: Profile, paths: Paths, results: Path, report
     torch.set_num_threads(min(torch.get_num_threads(), launch.cores()))  # more threads than cores would wait for each other
     device = stage_results.device(settings.resources.gpus)
     trained = stage_results.checkpoint(file, paths.profile, device)
-    inputs = StudyInputs(trained.model, trained.categories, file, splits, device, settings.resources.workers, reporter)
+    workers = launch.worker_count(settings.resources, processes=1)
+    inputs = StudyInputs(trained.model, trained.categories, file, splits, device, workers, reporter)
     with building(results, reporter.message) as folder:
         EVALUATING[study].run(inputs, settings.studies.evaluating[study], folder)
         metrics: dict[str, float] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))

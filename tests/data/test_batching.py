@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from detr_core.data.batching import BatchPlan, collate, evaluation_batches, steps_in_epoch, training_batches
+from detr_core.data.batching import BatchPlan, all_training_batches, collate, evaluation_batches, steps_in_epoch, training_batches
 from detr_core.data.coco_dataset import CocoDataset, Sample
 from detr_core.data.config import AugmentationConfig, ResizeConfig
 from detr_core.data.splits import DatasetError, Split
@@ -125,6 +125,32 @@ def test_dataloader_workers_change_nothing(dataset: CocoDataset, workers: int) -
         for a, b in zip(actual.targets, expected.targets, strict=True):
             assert a.image_id == b.image_id
             assert torch.equal(a.boxes, b.boxes)
+
+
+@pytest.mark.parametrize(("workers", "steps"), [(0, range(1, 7)), (2, range(2, 5)), (0, range(3, 3))])
+def test_all_steps_of_a_training_are_those_of_its_epochs(dataset: CocoDataset, workers: int, steps: range) -> None:
+    plan, process = BatchPlan(batch_size=8, accumulation=2, seed=0), process_of(1, 2)
+    epoch_steps = steps_in_epoch(len(dataset), 8)
+    assert epoch_steps < 4, "the steps are in more than one epoch"
+    expected = []
+    for step in steps:
+        epoch, into_epoch = divmod(step, epoch_steps)
+        of_epoch = ids(training_batches(dataset, plan, epoch, into_epoch, process, 0))
+        expected += of_epoch[:2]
+    assert ids(all_training_batches(dataset, plan, steps, process, workers)) == expected
+
+
+def test_padded_sides_are_multiples(dataset: CocoDataset) -> None:
+    images = [dataset[index] for index in range(3)]
+    plain, padded = collate(images), collate(images, multiple=32)
+    height, width = plain.images.shape[-2:]
+    assert padded.images.shape[-2:] == (-(-height // 32) * 32, -(-width // 32) * 32)
+    assert torch.equal(padded.images[..., :height, :width], plain.images)
+    assert padded.padding.sizes == plain.padding.sizes
+    assert padded.padding.mask[:, height:].all()
+    assert padded.padding.mask[:, :, width:].all()
+    (of_plan,) = {batch.images.shape[-1] % 32 for batch in batches(dataset, multiple=32)}
+    assert of_plan == 0
 
 
 def test_loading_leaves_the_global_random_numbers_alone(dataset: CocoDataset) -> None:

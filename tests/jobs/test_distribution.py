@@ -21,6 +21,7 @@ from detr_core.reporter import Silent
 from detr_core.train.state import fingerprint
 from flows.runtime import launch
 from tests.conftest import tiny_settings
+from tests.jobs.test_training_options import OPTIONS
 from tests.jobs.training_jobs import ALONE, ANEW, InterruptedAt, assert_identical, assert_same_training, job
 from tests.jobs.training_process import CANVAS, canvas, carry_out, float64
 from tests.recording_reporter import RecordingReporter
@@ -75,7 +76,7 @@ def test_states_of_versions_without_the_key_stay_usable_and_another_distribution
     random = mixed_job(dataset, tmp_path, accumulation=2)
     with pytest.raises(KeyboardInterrupt):
         carry_out(random, ALONE, InterruptedAt(5))
-    without_key = {key: value for key, value in random.config.items() if key != "distribution"}
+    without_key = {key: value for key, value in random.config.items() if key not in OPTIONS}
     annotations = [digest(dataset / "annotations" / f"{kind}_train.json") for kind in ("instances", "panoptic")]
     of_earlier_version = fingerprint(without_key, random.detector, annotations, None, None)
     state = torch.load(tmp_path / "work" / "state.pt", weights_only=True)

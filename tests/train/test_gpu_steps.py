@@ -31,6 +31,7 @@ from detr_core.model.spec import build_detector, detector_config
 from detr_core.reporter import Silent
 from detr_core.structures import Batch, Padding
 from detr_core.train import modules
+from detr_core.train.average import WeightAverage
 from detr_core.train.config import DetectionConfig, SgdConfig
 from detr_core.train.interruption import StopRequest
 from detr_core.train.modules import TrainingModule, detector_training_module
@@ -158,6 +159,28 @@ def test_an_evaluation_has_the_results_of_the_cpu(name: str, dataset: CocoDatase
     for file in (tmp_path / "cpu" / "panoptic").glob("*.png"):
         maps = [np.asarray(Image.open(tmp_path / device / "panoptic" / file.name)) for device in ("cuda", "cpu")]
         assert np.mean(maps[0] == maps[1]) > 0.999, file.name
+
+
+def test_images_keep_the_memory_layout_from_the_batch_to_the_backbone(dataset: CocoDataset) -> None:
+    batch = padded_batch(dataset)
+    with SimulatedGpu():
+        moved = batch.to(CUDA)
+        images = normalise(moved.images, moved.padding)
+    assert moved.images.is_contiguous(memory_format=torch.channels_last)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(images, normalise(batch.images, batch.padding))
+
+
+def test_an_average_of_the_weights_needs_no_wait(dataset: CocoDataset) -> None:
+    with SimulatedGpu() as gpu:
+        module = module_of("detr", dataset)[0].to(CUDA)
+        average = WeightAverage(module.model, 0.9)
+        gpu.forget_counts()
+        average.update(1, torch.zeros((), device=CUDA))
+        with average.in_use():
+            pass
+        assert all(gpu.holds(value) for value in average.buffers())
+        assert gpu.waits.total() == 0
 
 
 def mean_left_on_the_host(images: Tensor, padding: Padding) -> Tensor:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
+import pytest
 import torch
 
 from detr_core.model.spec import build_detector, detector_config
 from detr_core.train.config import OptimizerConfig, SgdConfig
-from detr_core.train.optimizer import build_optimizer
+from detr_core.train.optimizer import build_optimizer, load_optimizer
 from tests.kinds import RECIPES
 
 
@@ -42,3 +45,26 @@ def test_gradient_descent_accumulates_momentum() -> None:
         weight.weight.grad = torch.ones(1, 1)
         optimizer.step()
     assert abs(weight.weight.item() - (1 - 0.02 * 2.9)) < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+def test_a_state_can_be_loaded_for_weights_of_another_memory_layout(kind: str) -> None:
+    adamw = OptimizerConfig(lr=0.1, backbone_lr=0.1, weight_decay=0.1, clip_norm=1)
+    sgd = SgdConfig(lr=0.1, backbone_lr=0.1, momentum=0.9, weight_decay=0.1, clip_norm=None)
+    config = adamw if kind == "adamw" else sgd
+    gradients = torch.randn(2, 6, 5, 3, 2, generator=torch.Generator().manual_seed(0))
+
+    def stepped(module: torch.nn.Conv2d, optimizer: torch.optim.Optimizer, gradient: torch.Tensor) -> torch.Tensor:
+        module.weight.grad = torch.empty_like(module.weight).copy_(gradient)
+        optimizer.step()
+        return module.weight.detach().contiguous()
+
+    first = torch.nn.Conv2d(5, 6, (3, 2), bias=False)
+    optimizer = build_optimizer(first, config)
+    stepped(first, optimizer, gradients[0])
+    state = copy.deepcopy(optimizer.state_dict())
+    second = copy.deepcopy(first).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    other = build_optimizer(second, config)
+    load_optimizer(other, copy.deepcopy(state))
+    assert torch.equal(stepped(first, optimizer, gradients[1]), stepped(second, other, gradients[1]))
+    assert second.weight.is_contiguous(memory_format=torch.channels_last)

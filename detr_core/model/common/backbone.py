@@ -43,14 +43,19 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Returns the feature maps of stages 1 to 4, finest first, for images [B, 3, H, W]."""
         body = self.body
-        if images.device.type == "cpu":  # faster on a CPU: measured 2% in training, 3% in inference
-            images = images.contiguous(memory_format=torch.channels_last)
+        # All maps then have this memory layout. It is faster on a CPU, by 2% in training and 3% in inference, and a GPU's fast
+        # convolutions need it, which otherwise copy their input and their output.
+        images = images.contiguous(memory_format=torch.channels_last)
         x = body.maxpool(body.relu(body.bn1(body.conv1(images))))  # type: ignore[operator]
         maps = []
         for stage in (1, 2, 3, 4):
             x = getattr(body, f"layer{stage}")(x)
             maps.append(x)
         return maps
+
+    def blocks(self) -> list[nn.Module]:
+        """Returns the residual blocks of all stages, in the order of their execution."""
+        return [block for stage in _stem_and_stages(self.body)[1:] for block in stage.children()]
 
 
 class FrozenBatchNorm(FrozenBatchNorm2d):  # type: ignore[misc]
@@ -60,9 +65,13 @@ class FrozenBatchNorm(FrozenBatchNorm2d):  # type: ignore[misc]
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        scale = self.weight * (self.running_var + self.eps).rsqrt()
-        shift = self.bias - self.running_mean * scale
+        scale, shift = self.scale_and_shift()
         return x.mul_(scale[:, None, None]).add_(shift[:, None, None])
+
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """Returns the factor and the summand of each channel, by which the norm acts."""
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        return scale, self.bias - self.running_mean * scale
 
 
 class SmallResNet(nn.Module):

@@ -30,6 +30,10 @@ class Detector(nn.Module):
     attention_maps: str = "none"
     class_heads: tuple[str, ...] = ("class_embed.",)
 
+    def layers(self) -> list[nn.Module]:
+        """Returns the layers of the transformer, encoder first; a detector without a transformer has none."""
+        return []
+
     def masks(self, output: SoftmaxOutput, image: Tensor, query: Tensor) -> Tensor:
         """Returns the mask logits of some queries; only detectors with a mask head have this method. See `Detr.masks`."""
         raise NotImplementedError

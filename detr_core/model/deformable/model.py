@@ -115,6 +115,9 @@ class DeformableDetr(Detector):
                 reference = boxes[-1].detach()
         return SigmoidOutput(torch.stack(logits), torch.stack(boxes), proposals)
 
+    def layers(self) -> list[nn.Module]:
+        return [*self.encoder, *self.decoder]
+
     def architecture(self) -> dict[str, Any]:
         return architecture(self.config)
 

@@ -82,6 +82,9 @@ class Detr(Detector):
         maps = self.bbox_attention(output.queries, output.memory, output.padding, image, query)
         return cast(Tensor, self.mask_head(output.projected, maps, output.pyramid, image))
 
+    def layers(self) -> list[nn.Module]:
+        return [*self.transformer.encoder.layers, *self.transformer.decoder.layers]
+
     def architecture(self) -> dict[str, Any]:
         return architecture(self.config)
 

@@ -262,7 +262,7 @@ def test_every_evaluating_study_is_one_of_a_profile() -> None:
         ("detector", "decoder_layers", 10**6, "1 to 1,000"),
         ("train_detection", "batch_size", 10**9, "1 to 65,536"),
         ("evaluate", "batch_size", 10**9, "1 to 65,536"),
-        ("resources", "workers", 10**6, "0 to 1,024"),
+        ("resources", "workers", 10**6, "'auto' or 0 to 1,024"),
         ("resources", "processes", 10**6, "'auto' or 1 to 1,024"),
     ],
 )

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from detr_core.config import ConfigError
 from flows.profile.sections import ResourcesConfig
-from flows.runtime.launch import RankProcessError, process_count, run, stop_all
+from flows.runtime import launch
+from flows.runtime.launch import Hardware, RankProcessError, process_count, run, stop_all
 from tests.child_processes import has_ended, wait_for
 from tests.recording_reporter import RecordingReporter
 
@@ -99,7 +101,7 @@ def test_events_of_the_first_of_two_processes_arrive_and_nothing_stays(
 
 def test_jobs_that_run_side_by_side_share_the_cores(job: dict[str, object]) -> None:
     reporter = RecordingReporter()
-    run(job, 1, reporter, module="toy_job", side_by_side=2)
+    run(job, 1, reporter, module="toy_job", hardware=Hardware(side_by_side=2))
     assert reporter.messages == [f"threads {max(1, len(os.sched_getaffinity(0)) // 2)}"]
 
 
@@ -210,3 +212,29 @@ def test_no_process_outlives_the_one_that_trains(job: dict[str, object], tmp_pat
 def test_a_profile_says_how_many_processes() -> None:
     assert process_count(ResourcesConfig(gpus=None, processes=3, workers=0, side_by_side=1)) == 3
     assert process_count(ResourcesConfig(gpus=None, processes="auto", workers=0, side_by_side=1)) >= 1
+
+
+@pytest.mark.parametrize(
+    ("workers", "cores", "processes", "expected"),
+    [
+        ("auto", 128, 8, 15),
+        ("auto", 256, 8, 16),
+        ("auto", 26, 1, 16),
+        ("auto", 8, 1, 7),
+        ("auto", 2, 2, 1),
+        (0, 64, 1, 0),
+        (5, 2, 2, 5),
+    ],
+)
+def test_dataloader_workers_follow_from_the_cores(
+    workers: str | int, cores: int, processes: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "cores", lambda: cores)
+    resources = ResourcesConfig(gpus=None, processes=processes, workers=workers, side_by_side=1)
+    assert launch.worker_count(resources, processes) == expected
+
+
+@pytest.mark.parametrize("workers", ["all", -1, True, 2000])
+def test_another_number_of_dataloader_workers_is_refused(workers: str | int) -> None:
+    with pytest.raises(ConfigError, match="workers: expected 'auto' or 0 to 1,024, found"):
+        ResourcesConfig(gpus=None, processes=1, workers=workers, side_by_side=1)
