@@ -50,7 +50,7 @@ def test_stuff_comes_first_in_the_channels_of_the_semantic_head() -> None:
     assert model.class_of_channel.tolist() == [1, 3, 0, 2, 4]
     assert model.channel_of_class[model.class_of_channel].tolist() == [0, 1, 2, 3, 4]
     (pixels,) = model.samples(*images(1), [BOTH]).pixels
-    counts = dict(zip(*(values.tolist() for values in pixels.semantic_wanted.unique(return_counts=True)), strict=True))
+    counts = dict(zip(*(values.tolist() for values in pixels.semantic_target.unique(return_counts=True)), strict=True))
     assert counts.keys() == {NO_CLASS, 0, 1, 2, 4}, "both sorts of stuff, and the first and the third of the things"
     assert pixels.semantic_logits.shape == (5, 32, 32), "at stride 3"
     torch.testing.assert_close(pixels.boxes * 3, torch.tensor([[10.0, 20.0, 50.0, 60.0], [60.0, 10.0, 90.0, 50.0]]))
@@ -59,16 +59,16 @@ def test_stuff_comes_first_in_the_channels_of_the_semantic_head() -> None:
 def test_one_of_two_things_is_an_instance_and_the_pixels_of_the_other_are_unknown() -> None:
     (pixels,) = detector().samples(*images(1), [BOTH]).pixels
     assert pixels.panoptic_logits.shape == (4, 32, 32), "two sorts of stuff, one instance, and 'unknown'"
-    things = pixels.semantic_wanted >= 2
-    assert set(pixels.panoptic_wanted[things].tolist()) == {2, 3}
-    assert torch.equal(pixels.panoptic_wanted[~things], pixels.semantic_wanted[~things])
+    things = pixels.semantic_target >= 2
+    assert set(pixels.panoptic_target[things].tolist()) == {2, 3}
+    assert torch.equal(pixels.panoptic_target[~things], pixels.semantic_target[~things])
 
 
 def test_the_instances_are_drawn_anew_with_each_seed() -> None:
     def wanted(seed: int) -> list[int]:
         drawn = target([(4, (10, 20, 50, 60)), (0, (60, 10, 90, 50))])
         drawn.sampling_seed = seed
-        return model.samples(*images(1), [drawn]).pixels[0].panoptic_wanted.flatten().tolist()
+        return model.samples(*images(1), [drawn]).pixels[0].panoptic_target.flatten().tolist()
 
     model = detector()
     assert wanted(3) == wanted(3)
@@ -81,7 +81,7 @@ def test_padding_takes_no_part_in_the_losses_of_the_pixels() -> None:
     low = target([(4, (10, 20, 50, 60))], size=(60, 96))
     with torch.inference_mode():
         _, pixels = model.samples(x, Padding.of(padding.mask), [BOTH, low]).pixels
-    assert pixels.semantic_logits.shape[1:] == pixels.panoptic_wanted.shape == (20, 32)
+    assert pixels.semantic_logits.shape[1:] == pixels.panoptic_target.shape == (20, 32)
 
 
 @pytest.mark.parametrize("pixels", [1, 2, 95, 96, 97, 98])
