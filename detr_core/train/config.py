@@ -208,7 +208,7 @@ def require_fit(detector: AnyDetectorConfig, training: DetectionConfig) -> None:
         fits((optimizer.sampling_lr is not None) == has_sampling_lr, "optimizer.sampling_lr", expected, optimizer.sampling_lr)
     fits(training.init is None or "init" in kind.capabilities, "init", "null", training.init and training.init.checkpoint)
     panoptic = "panoptic" not in kind.capabilities or training.targets == "panoptic"
-    fits(panoptic, "targets", "'panoptic', things and stuff,", training.targets)
+    fits(panoptic, "targets", "'panoptic' (things and stuff)", training.targets)
 
 
 def _require_rates(lr: float, backbone_lr: float, weight_decay: float) -> None:

@@ -37,9 +37,10 @@ RECORDS = 200  # number of points on a training curve of any length
 class TrainingSetup:
     """What a training needs before its first step.
 
-    validate: measures the module. It is called in every process, every `validate_every` epochs and at the end, and must return
-    the same result in all processes. meta: plain values that the checkpoints contain in addition to those of `train`. note:
-    returns a sentence for the log, or None; it is called after steps whose losses are recorded.
+    validate: measures the module. It is called in every process, every `validate_every` epochs and after each of the last
+    `validate_last`, and must return the same result in all processes. meta: plain values that the checkpoints contain in
+    addition to those of `train`. note: returns a sentence for the log, or None; it is called after steps whose losses are
+    recorded.
     """
 
     module: TrainingModule
@@ -62,9 +63,9 @@ def train(
     """Trains the module of `setup` on its dataset, from the state in `files` if that state has the same `fingerprint`.
 
     The last and the best checkpoint are written after each validation. fingerprint: the result of
-    `detr_core.train.state.fingerprint`. meta: plain values about the job that the
-    checkpoints contain, in addition to `setup.meta`. process: this process, one of several
-    that train together or the only one. workers: the number of dataloader workers.
+    `detr_core.train.state.fingerprint`. meta: plain values about the job that the checkpoints contain, in addition to
+    `setup.meta`. process: this process, one of several that train together or the only one. workers: the number of dataloader
+    workers.
     Raises NonFiniteError, which names the loss, the images, the step and the last good checkpoint, if a loss or a gradient is not
     finite; StorageError if the disk has no room, if possible before the first step; and Interrupted, after saving the state, if
     SIGINT or SIGTERM asks a process to stop.

@@ -97,7 +97,7 @@ class OwnLossTrainingModule(TrainingModule):
         self.model, self.losses, self.loss, self.precision = model, losses, loss, precision
 
     def normalizer(self, counts: list[int]) -> Normalizer:
-        """Returns the divisors of the losses for `len(counts)` images. Every image has the same weight."""
+        """Returns the divisors of the losses for `len(counts)` images, which have the same weight: both are their number."""
         return Normalizer(len(counts), len(counts))
 
     def forward(self, batch: Batch, normalizer: Normalizer) -> tuple[Tensor, dict[str, Tensor]]:

@@ -91,7 +91,7 @@ class LaunchedStep:
             if not math.isfinite(values[-1]):  # the same in every process, because DDP shares the gradient
                 reports = self.process.gather(reports[0])
             causes = [text for finite, text in reports if not finite] or [text for _, text in reports]
-            raise NonFiniteError(f"the loss is not finite {'; '.join(causes)}")
+            raise NonFiniteError(f"the loss or its gradient is not finite {'; '.join(causes)}")
         return dict(zip(self.names, values, strict=False))
 
 

@@ -227,7 +227,7 @@ def test_a_step_that_is_not_finite_changes_no_weight(kind: str, dataset: CocoDat
     assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
     after = optimizer.state_dict()["state"]
     assert all(torch.equal(after[index][key], value) for index in state for key, value in state[index].items())
-    with pytest.raises(NonFiniteError, match=r"the loss is not finite \(loss inf, .*image ids"):
+    with pytest.raises(NonFiniteError, match=r"the loss or its gradient is not finite \(loss inf, .*image ids"):
         step.read()
 
 
