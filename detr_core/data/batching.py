@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -174,4 +175,16 @@ def _loader(dataset: CocoDataset, keys: Iterable[list[Key]], workers: int, multi
         num_workers=workers,
         generator=torch.Generator(),
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=forget_exit_hooks,
     )
+
+
+def forget_exit_hooks(worker: int) -> None:
+    """Removes what the parent of this dataloader worker has registered with `threading` for its end.
+
+    A worker is a fork of its parent without the parent's threads. A hook that stops such a thread, as Prefect's do, fails there,
+    and the worker would seem to have crashed.
+    """
+    hooks = getattr(threading, "_threading_atexits", None)  # threading offers no function for this
+    if hooks is not None:
+        hooks.clear()

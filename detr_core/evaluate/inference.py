@@ -63,7 +63,8 @@ def classes_in(categories: Sequence[Category], dataset: CocoDataset) -> Classes:
         name = dataset_categories[category.id].name
         if category.name and name != category.name:
             raise DatasetError(
-                f"{file}: categories: expected id {category.id} to be {category.name!r}, as in the checkpoint, found {name!r}"
+                f"{file}: categories: expected id {category.id} to be {category.name!r}, as in the checkpoint, found {name!r}; "
+                "evaluate the checkpoint on data with its classes, or fine-tune it on this dataset first"
             )
     known = [category.id in dataset_categories for category in categories]
     thing = [category.id in dataset_categories and dataset_categories[category.id].isthing for category in categories]

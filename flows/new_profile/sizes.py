@@ -54,7 +54,10 @@ def fit(
     short, longest = _small_size(train) if small else _resnet_size(train, tuned)
     detection = content["train_detection"]
     detection["targets"] = masks or "instances"
+    recipe_batch = detection["batch_size"]
     detection["batch_size"], detection["accumulation"] = max(1, min(16 if small else 8, images // 8)), 1
+    if detection["optimizer"].get("kind") == "sgd":  # whose rates are those of the recipe's batch, and diverge with a smaller one
+        _scale_rates(detection["optimizer"], detection["batch_size"] / recipe_batch)
     default = kind_of(content["detector"]["kind"]).length
     duration = default.small if small else default.tuned if tuned else default.resnet
     assert duration is not None, "a checkpoint is read only if its kind of detector can be fine-tuned"
@@ -76,6 +79,12 @@ def fit(
         section["augmentation"] = _augmentation(short, longest, small)
     for file in (content, studies):
         _set_resize(file, {"short": [short], "longest": longest})
+
+
+def _scale_rates(optimizer: Content, factor: float) -> None:
+    for name in ("lr", "backbone_lr"):
+        if optimizer.get(name) is not None:
+            optimizer[name] = float(f"{optimizer[name] * factor:.2g}")
 
 
 def _schedule(training: Content, images: int, epochs: int, drop: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Callable
 from itertools import chain
@@ -236,3 +237,18 @@ def test_images_keep_their_memory_to_themselves(dataset: CocoDataset) -> None:
     second = dataset[(0, 0)]
     assert np.any(second.image.numpy())
     assert torch.equal(second.target.boxes, before)
+
+
+def test_a_dataloader_worker_does_not_run_the_exit_hooks_of_its_parent(
+    write_split: Callable[..., Any], noise: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = write_split([noise(6, 8, seed) for seed in range(23)], [])
+
+    def stop_a_thread_that_the_worker_does_not_have() -> None:
+        raise AssertionError("this thread does not run")
+
+    hooks = [*threading._threading_atexits, stop_a_thread_that_the_worker_does_not_have]  # type: ignore[attr-defined]
+    monkeypatch.setattr(threading, "_threading_atexits", hooks)
+    evaluated = CocoDataset(split, "instances", False, evaluation_transform(None), 0)
+    batches = list(evaluation_batches(evaluated, 4, process_of(0, 1), 2))
+    assert sum(len(batch.targets) for batch in batches) == 23

@@ -78,3 +78,16 @@ def test_sizes_are_valid_for_any_data(
         crop = profile.train_detection.augmentation.crop
         assert crop is not None
         assert (crop.before, crop.smallest, crop.largest) == ((400, 500, 600), 384, 600)
+
+
+@pytest.mark.parametrize(("images", "batch", "rate"), [(24, 3, 0.0037), (5000, 8, 0.01)])
+def test_rates_of_sgd_follow_the_batch_size(images: int, batch: int, rate: float) -> None:
+    whole = {name: statistics(images, (480, 640), 100, 5) for name in ("train", "val")}
+    content = read_parameters(PARAMS / "coco.yaml")
+    variant = content["studies"]["training"]["baselines"]["variants"]["faster-rcnn"]
+    content["detector"] = variant["detector"]
+    content["train_detection"]["batch_size"] = variant["train_detection.batch_size"]
+    content["train_detection"]["optimizer"] = copy.deepcopy(variant["train_detection.optimizer"])
+    sizes.fit(content, content["studies"], whole, masks=None, tuned=True)
+    assert content["train_detection"]["batch_size"] == batch
+    assert content["train_detection"]["optimizer"]["lr"] == content["train_detection"]["optimizer"]["backbone_lr"] == rate
