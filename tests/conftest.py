@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     core = [item for item in items if item not in smoke and "flows" not in item.path.parts]
     rest = [item for item in items if item not in smoke and "flows" in item.path.parts]
     items[:] = [*smoke[:1], *core, *smoke[1:], *rest]
+
+
+LARGE = 2**20  # bytes
+
+
+@pytest.fixture(autouse=True)
+def without_large_files(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Deletes large files in a test's folder after the test. All files of weights together would fill a disk.
+
+    The folders themselves stay, so that each has another name: MLflow remembers databases by their paths.
+    """
+    own = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
+    yield
+    if own is not None:
+        for folder, _, names in os.walk(own):
+            for file in (Path(folder) / name for name in names):
+                with suppress(FileNotFoundError):
+                    if not file.is_symlink() and file.stat().st_size > LARGE:
+                        file.unlink()
 
 
 @pytest.fixture

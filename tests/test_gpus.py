@@ -76,7 +76,7 @@ def test_memory_that_runs_out_is_reported_with_what_to_change(
     (tmp_path / "job.json").write_text("{}")
     monkeypatch.setattr(sys, "argv", ["job", str(tmp_path / "job.json")])
     assert events.main(_Job, run) == 1
-    event = json.loads(capsys.readouterr().out.removeprefix("@"))
+    event = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("@"))
     assert event["expected"] is True
     assert event["text"].startswith("the memory of the GPU of process 1 (rank 0) ran out: CUDA out of memory; a larger")
     assert all(name in event["text"] for name in ("accumulation", "precision: bfloat16", "batch_size"))

@@ -184,8 +184,7 @@ def reached(start: Path, kind: str, apart: Sequence[str]) -> set[str]:
     of_others = {f"model/{other}" for other in KINDS} | {f"model/{other.builds_on}" for other in KINDS.values()}
     of_kind = {f"model/{kind}", f"model/{KINDS[kind].builds_on}"}
     of_others -= of_kind | {"model/common"}
-    visited: set[Path] = set()
-    pending = [start]
+    visited, pending = set[Path](), [start]
     while pending:
         for path in imported(pending.pop()) - visited:
             name = path_of(path)
