@@ -176,7 +176,7 @@ class _Training:
     def located(self, error: NonFiniteError, step: int, epoch: int) -> NonFiniteError:
         """Returns the error with the step that caused it, and with the files that remain."""
         remaining = _what_remains(self.files, self.saved, self.progress.best is not None)
-        return NonFiniteError(f"{error}, at step {step} (epoch {epoch}); {remaining}")
+        return NonFiniteError(f"{error}, at step {step} (epoch {epoch}); {remaining}; a lower optimizer.lr may help")
 
     def validation_is_due(self) -> bool:
         """Returns whether the current step requires a validation that has not been done yet."""
