@@ -11,7 +11,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -199,6 +199,17 @@ def test_changed_annotations_restart_the_training_with_a_message(dataset: Path, 
     assert reporter.messages == [ANEW]
 
 
+class OneOfTwo(ProcessContext):
+    """One of two processes; the second one gets what the first one has sent before."""
+
+    sent: ClassVar[list[Any]] = []
+
+    def from_first(self, value: Any) -> Any:
+        if self.first:
+            self.sent[:] = [value]
+        return self.sent[0]
+
+
 def test_a_state_of_one_process_resumes_in_two_with_random_numbers_of_their_own(dataset: Path, tmp_path: Path) -> None:
     begun = job(dataset, tmp_path, dropout=0.3)
     with pytest.raises(KeyboardInterrupt):
@@ -209,7 +220,7 @@ def test_a_state_of_one_process_resumes_in_two_with_random_numbers_of_their_own(
         setup = prepare(begun, read_dataset(dataset), ALONE, Silent())
         optimizer = build_optimizer(setup.module, setup.config.optimizer)
         schedule = build_schedule(optimizer, setup.config.schedule, 3, 6)
-        process = ProcessContext(rank, 2, CPU)
+        process = OneOfTwo(rank, 2, CPU)
         arguments = (tmp_path / "work" / "state.pt", content["fingerprint"], setup.module, optimizer, schedule, process)
         progress, note = load_state(*arguments, seed=7)
         assert progress.step == 2, "the last saved state"

@@ -144,7 +144,13 @@ def test_another_detector_than_the_recipes_gets_the_settings_of_its_variant(
         dataclasses.replace(recipe.detector, queries=10) if isinstance(recipe.detector, DeformableConfig) else recipe.detector
     )
     assert profile.train_detection.loss == recipe.train_detection.loss
-    assert profile.train_detection.optimizer == recipe.train_detection.optimizer
+    optimizer, factor = recipe.train_detection.optimizer, profile.train_detection.batch_size / recipe.train_detection.batch_size
+    if optimizer.kind == "sgd":  # its rates follow the batch size
+        assert profile.train_detection.optimizer.lr == pytest.approx(factor * optimizer.lr, rel=0.05)
+        optimizer = dataclasses.replace(
+            optimizer, lr=profile.train_detection.optimizer.lr, backbone_lr=profile.train_detection.optimizer.backbone_lr
+        )
+    assert profile.train_detection.optimizer == optimizer
     assert profile.train_panoptic is None
     text = (params / f"{NAME}.yaml").read_text()
     assert "train_detection." not in text, "keys stand in their sections"
